@@ -1,0 +1,5 @@
+//! kube: the object model.
+
+pub mod client;
+pub mod object;
+pub mod status;

@@ -1,0 +1,97 @@
+//! An object is its bytes: compact JSON, shared among watchers, with the metadata that everyone asks for parsed once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::status::Status;
+
+/// A Kubernetes object: its JSON and its parsed identity. Shared as `Arc<Object>`.
+#[derive(Clone, Debug)]
+pub struct Object {
+    pub meta: Meta,
+    /// Compact JSON of the whole object, `apiVersion`, `kind` and `metadata.resourceVersion` included.
+    pub json: Bytes,
+}
+
+/// The parts of an object that generic code looks at.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Meta {
+    #[serde(skip)]
+    pub api_version: String,
+    #[serde(skip)]
+    pub kind: String,
+    pub name: String,
+    pub namespace: Option<String>,
+    pub uid: String,
+    pub resource_version: String,
+    pub generation: i64,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub owner_references: Vec<OwnerReference>,
+    pub finalizers: Vec<String>,
+    pub deletion_timestamp: Option<String>,
+    pub creation_timestamp: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OwnerReference {
+    pub api_version: String,
+    pub kind: String,
+    pub name: String,
+    pub uid: String,
+    pub controller: bool,
+    pub block_owner_deletion: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct Envelope {
+    api_version: String,
+    kind: String,
+    metadata: Meta,
+}
+
+impl Object {
+    /// Parses the identity of `json`.
+    pub fn from_json(json: Bytes) -> Result<Object, serde_json::Error> {
+        let Envelope { api_version, kind, metadata } = serde_json::from_slice(&json)?;
+        Ok(Object { meta: Meta { api_version, kind, ..metadata }, json })
+    }
+
+    pub fn from_value(value: &serde_json::Value) -> Result<Object, serde_json::Error> {
+        Object::from_json(serde_json::to_vec(value)?.into())
+    }
+
+    /// The object as one of `k8s-openapi`'s types.
+    pub fn decode<K: DeserializeOwned>(&self) -> Result<K, Status> {
+        serde_json::from_slice(&self.json).map_err(|error| {
+            let Meta { kind, name, .. } = &self.meta;
+            Status::new(500, "InternalError", format!("stored {kind} {name:?} does not decode: {error}"))
+        })
+    }
+
+    pub fn value(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.json).expect("an Object holds JSON that was parsed before")
+    }
+}
+
+/// What a watch delivers.
+#[derive(Clone, Debug)]
+pub enum WatchEvent {
+    Added(Arc<Object>),
+    Modified(Arc<Object>),
+    /// The last state, with the resource version of the deletion.
+    Deleted(Arc<Object>),
+    Bookmark {
+        resource_version: String,
+        /// Ends the initial list of a watch that asked for `sendInitialEvents`.
+        initial_events_end: bool,
+    },
+}

@@ -1,0 +1,39 @@
+//! Chorus: a drop-in etcd v3 and a Kubernetes-compatible control plane on that store.
+//!
+//! Every component is an actor. Actors share nothing: they learn of the world through watch streams from the
+//! replicated store, and change it only by writing to the store.
+//!
+//! | room | floor | what it is for |
+//! |---|---|---|
+//! | [`cli`] | 9 | commands: argument parsing and calls into `cluster` |
+//! | [`cluster`] | 8 | cluster configuration, which actors run where, supervision, the local launcher |
+//! | [`agent`] | 7 | one node's pods: runtimes, volumes, probes, node status |
+//! | [`controllers`] | 7 | one actor a controller: node, replication, endpoints, tokens, ... |
+//! | [`cloud`] | 7 | cloud controllers: node, route, service; the provider trait |
+//! | [`scheduler`] | 7 | the scheduler actor: queue, filters, scores, binding |
+//! | [`apiserver`] | 6 | Kubernetes API frontends: request path, watch cache, discovery, OpenAPI |
+//! | [`kube`] | 5 | the object model those rooms share: resources, schema, selectors, patches, the client |
+//! | [`etcd`] | 5 | etcd API frontends: gRPC services and HTTP endpoints; translation only |
+//! | [`store`] | 4 | the etcd data model: MVCC, transactions, watches, leases; the store client |
+//! | [`raft`] | 3 | replica actors: openraft glue, proposer, log, peers, snapshots, membership |
+//! | [`disk`] | 2 | durable bytes: write-ahead log, segments, checkpoints, manifest; the notebook |
+//! | [`actor`] | 1 | the actor kit: mailbox bounds, deadlines, supervision, shutdown |
+//! | [`world`] | 0 | clock, randomness, network, files, spawning: each real and simulated |
+//!
+//! A file imports from its own room and from lower floors only, and rooms on one floor never import each other;
+//! `tests/floors.rs` checks it.
+
+pub mod actor;
+pub mod agent;
+pub mod apiserver;
+pub mod cli;
+pub mod cloud;
+pub mod cluster;
+pub mod controllers;
+pub mod disk;
+pub mod etcd;
+pub mod kube;
+pub mod raft;
+pub mod scheduler;
+pub mod store;
+pub mod world;

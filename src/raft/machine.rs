@@ -1,0 +1,71 @@
+//! What the replica needs of the state that it replicates. The store implements it; nothing here knows etcd.
+
+use std::io;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+/// The position of an entry in the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Position {
+    pub term: u64,
+    /// From 1.
+    pub index: u64,
+    /// The leader of `term` that wrote the entry.
+    pub leader: u64,
+}
+
+/// A committed entry, in log order.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    pub at: Position,
+    pub payload: Payload,
+}
+
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// A new leader's first entry.
+    Blank,
+    /// Commands that were proposed together, in order. Each is one marshalled `InternalRaftRequest`; the store alone
+    /// looks inside.
+    Batch(Vec<Bytes>),
+    /// The cluster's membership from here on, encoded by the raft room; the store keeps it beside the position.
+    Membership(Bytes),
+}
+
+/// What an installed or reopened state already holds.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    pub at: Option<Position>,
+    /// The last membership and the position of its entry, as given by [`Payload::Membership`].
+    pub membership: Option<(Position, Bytes)>,
+}
+
+/// A state machine. Calls come from one task, in log order.
+pub trait Machine: Send + 'static {
+    /// What the state holds after it was opened.
+    fn applied(&self) -> Applied;
+
+    /// Applies committed entries: a pure function of the state and the entries. It answers the proposals of this
+    /// member that wait for them. Errors are fatal to the node.
+    fn apply(&mut self, entries: Vec<Committed>) -> io::Result<()>;
+
+    /// The position up to which the state is durable on disk: the log may be purged up to here.
+    fn durable(&self) -> Option<Position>;
+
+    /// A consistent copy of the state for a lagging peer, as files that nobody changes any more.
+    fn snapshot(&mut self) -> io::Result<Snapshot>;
+
+    /// A fresh directory in which the files of an incoming snapshot are laid down, under the names of the sender.
+    fn incoming(&mut self) -> io::Result<PathBuf>;
+
+    /// Replaces the state by the files in `directory`, durably, before it returns.
+    fn install(&mut self, directory: PathBuf) -> io::Result<Applied>;
+}
+
+/// A copy of the state: immutable files, and what they hold. Dropping `keep` lets the files go.
+pub struct Snapshot {
+    pub applied: Applied,
+    pub files: Vec<PathBuf>,
+    pub keep: Box<dyn Send + Sync>,
+}

@@ -1,0 +1,3 @@
+//! raft: consensus on one log of command batches.
+
+pub mod machine;

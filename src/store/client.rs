@@ -1,0 +1,48 @@
+//! The store client: how frontends and the control plane reach the store, on this node or over the network.
+
+use futures::stream::BoxStream;
+use chorus_proto::etcdserverpb as pb;
+
+use super::error::Error;
+
+/// One interface, two transports: the store of this node, or the client URLs of any etcd. Cheap to clone.
+#[derive(Clone)]
+pub struct Client(std::sync::Arc<dyn Transport>);
+
+/// A path to a store. Linearizable unless a request asks otherwise; every call has a deadline.
+#[async_trait::async_trait]
+pub trait Transport: Send + Sync + 'static {
+    async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error>;
+    async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error>;
+    async fn delete_range(&self, request: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Error>;
+    async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error>;
+    async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, Error>;
+    async fn lease_grant(&self, request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Error>;
+    async fn lease_revoke(&self, request: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse, Error>;
+    async fn lease_keep_alive(&self, request: pb::LeaseKeepAliveRequest) -> Result<pb::LeaseKeepAliveResponse, Error>;
+    async fn lease_time_to_live(&self, request: pb::LeaseTimeToLiveRequest) -> Result<pb::LeaseTimeToLiveResponse, Error>;
+    async fn lease_leases(&self, request: pb::LeaseLeasesRequest) -> Result<pb::LeaseLeasesResponse, Error>;
+    async fn member_list(&self, request: pb::MemberListRequest) -> Result<pb::MemberListResponse, Error>;
+    async fn status(&self, request: pb::StatusRequest) -> Result<pb::StatusResponse, Error>;
+
+    /// One watch stream, as the gRPC one: many watches by id, requests in, responses out. The stream ends when
+    /// `requests` ends or the store goes away; a caller resumes from the last revision it saw.
+    async fn watch(
+        &self,
+        requests: BoxStream<'static, pb::WatchRequest>,
+    ) -> Result<BoxStream<'static, Result<pb::WatchResponse, Error>>, Error>;
+}
+
+impl Client {
+    pub fn new(transport: impl Transport) -> Client {
+        Client(std::sync::Arc::new(transport))
+    }
+}
+
+impl std::ops::Deref for Client {
+    type Target = dyn Transport;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}

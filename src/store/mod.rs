@@ -1,0 +1,4 @@
+//! store: the etcd data model.
+
+pub mod error;
+pub mod client;

@@ -1,0 +1,207 @@
+//! Files and directories, with durability spelled out: bytes written count only after [`File::sync_data`], names
+//! created, renamed or removed only after [`Disk::sync_dir`].
+//!
+//! The twin in memory keeps what is durable apart from what is merely written; [`MemoryDisk::crash`] throws away the
+//! latter, as a power failure does. All calls block: make them on a lane that may, or through
+//! [`Spawner::blocking`](super::Spawner::blocking).
+
+mod memory;
+mod real;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use memory::MemoryDisk;
+
+/// A handle on a file system.
+#[derive(Clone, Debug)]
+pub struct Disk(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Real,
+    Memory(MemoryDisk),
+}
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// An existing file, for reading.
+    Read,
+    /// An existing file, for reading and writing.
+    Write,
+    /// A new file, for reading and writing; one that exists is an error.
+    CreateNew,
+}
+
+/// Who may read a file or directory that is created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// 0600, and 0700 for directories.
+    Owner,
+    /// 0644, and 0755 for directories.
+    Everyone,
+}
+
+macro_rules! forward {
+    ($self:ident, $name:ident($($arg:expr),*)) => {
+        match &$self.0 {
+            Kind::Real => real::$name($($arg),*),
+            Kind::Memory(disk) => disk.$name($($arg),*),
+        }
+    };
+}
+
+impl Disk {
+    pub fn real() -> Disk {
+        Disk(Kind::Real)
+    }
+
+    pub fn memory(disk: MemoryDisk) -> Disk {
+        Disk(Kind::Memory(disk))
+    }
+
+    /// Opens a file. A file that [`Open::CreateNew`] makes is readable by its owner only, and its name durable only
+    /// after [`sync_dir`](Disk::sync_dir).
+    pub fn open(&self, path: &Path, how: Open) -> io::Result<File> {
+        match &self.0 {
+            Kind::Real => real::open(path, how).map(|file| File(FileKind::Real(Arc::new(file)))),
+            Kind::Memory(disk) => disk.open(path, how).map(|file| File(FileKind::Memory(file))),
+        }
+    }
+
+    /// The whole content of a file.
+    pub fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = self.open(path, Open::Read)?;
+        let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    /// Replaces a file's content durably and at once: after a crash there is the old content or the new.
+    pub fn replace(&self, path: &Path, content: &[u8], access: Access) -> io::Result<()> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+        let scratch = path.with_file_name(format!(".{name}.new"));
+        if self.exists(&scratch) {
+            self.remove(&scratch)?;
+        }
+        let file = self.open(&scratch, Open::CreateNew)?;
+        file.write_all_at(content, 0)?;
+        file.sync_data()?;
+        if access == Access::Everyone {
+            forward!(self, let_everyone_read(&scratch))?;
+        }
+        self.rename(&scratch, path)?;
+        self.sync_dir(path.parent().unwrap_or(Path::new(".")))
+    }
+
+    pub fn exists(&self, path: &Path) -> bool {
+        forward!(self, exists(path))
+    }
+
+    /// Creates a directory and those above it; one that exists is left as it is.
+    pub fn create_dir_all(&self, path: &Path, access: Access) -> io::Result<()> {
+        forward!(self, create_dir_all(path, access))
+    }
+
+    /// The names in a directory, sorted.
+    pub fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        forward!(self, list(path))
+    }
+
+    /// Removes a file.
+    pub fn remove(&self, path: &Path) -> io::Result<()> {
+        forward!(self, remove(path))
+    }
+
+    /// Removes a directory and all below it.
+    pub fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        forward!(self, remove_dir_all(path))
+    }
+
+    /// Renames a file, replacing one of that name.
+    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        forward!(self, rename(from, to))
+    }
+
+    /// A second name for a file's bytes.
+    pub fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        forward!(self, hard_link(from, to))
+    }
+
+    /// Makes the names in a directory durable.
+    pub fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        forward!(self, sync_dir(path))
+    }
+
+    /// Takes a directory for this process alone, until the lock is dropped or the process ends.
+    pub fn lock_dir(&self, path: &Path) -> io::Result<DirLock> {
+        match &self.0 {
+            Kind::Real => real::lock_dir(path).map(|file| DirLock { _file: Some(file) }),
+            Kind::Memory(_) => Ok(DirLock { _file: None }),
+        }
+    }
+}
+
+/// Holds a directory for this process.
+#[derive(Debug)]
+pub struct DirLock {
+    _file: Option<std::fs::File>,
+}
+
+/// An open file; clones share it. Offsets and lengths are in bytes.
+#[derive(Clone, Debug)]
+pub struct File(FileKind);
+
+#[derive(Clone, Debug)]
+enum FileKind {
+    Real(Arc<std::fs::File>),
+    Memory(memory::MemoryFile),
+}
+
+impl File {
+    /// Fills `buffer` from `offset` on; [`io::ErrorKind::UnexpectedEof`] where the file ends first.
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        match &self.0 {
+            FileKind::Real(file) => real::read_exact_at(file, buffer, offset),
+            FileKind::Memory(file) => file.read_exact_at(buffer, offset),
+        }
+    }
+
+    /// Writes all of `bytes` at `offset`, growing the file where needed.
+    pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        match &self.0 {
+            FileKind::Real(file) => real::write_all_at(file, bytes, offset),
+            FileKind::Memory(file) => file.write_all_at(bytes, offset),
+        }
+    }
+
+    /// Makes all that was written, and the length, durable. An error means that nothing is known of the bytes since
+    /// the last success: end the process, never try again.
+    pub fn sync_data(&self) -> io::Result<()> {
+        match &self.0 {
+            FileKind::Real(file) => real::sync_data(file),
+            FileKind::Memory(file) => file.sync_data(),
+        }
+    }
+
+    pub fn len(&self) -> io::Result<u64> {
+        match &self.0 {
+            FileKind::Real(file) => real::len(file),
+            FileKind::Memory(file) => file.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Cuts the file, or grows it with zeroes.
+    pub fn set_len(&self, length: u64) -> io::Result<()> {
+        match &self.0 {
+            FileKind::Real(file) => real::set_len(file, length),
+            FileKind::Memory(file) => file.set_len(length),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! A file system in memory that knows what would survive a power failure.
+//!
+//! Each file keeps its durable bytes and the writes since its last sync; each directory entry is durable or not. A
+//! crash keeps, per file, a prefix of the unsynced writes drawn from the seed, the last of them cut anywhere: a torn
+//! tail.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Access, Open};
+use crate::world::Random;
+
+/// The disk of one simulated node. It outlives the node's crashes; clones share it.
+#[derive(Clone, Default)]
+pub struct MemoryDisk(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    names: BTreeMap<PathBuf, Inode>,
+    durable_names: BTreeMap<PathBuf, Inode>,
+    bytes_max: Option<usize>,
+}
+
+type Inode = Arc<Mutex<Content>>;
+
+#[derive(Default)]
+struct Content {
+    written: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: Vec<Change>,
+}
+
+#[derive(Clone)]
+enum Change {
+    Write { offset: usize, bytes: Vec<u8> },
+    SetLen(usize),
+}
+
+impl Change {
+    fn apply(&self, content: &mut Vec<u8>) {
+        match self {
+            Change::Write { offset, bytes } => {
+                let end = offset + bytes.len();
+                if content.len() < end {
+                    content.resize(end, 0);
+                }
+                content[*offset..end].copy_from_slice(bytes);
+            }
+            Change::SetLen(length) => content.resize(*length, 0),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn missing(path: &Path) -> io::Error {
+    io::Error::new(ErrorKind::NotFound, format!("{}: no such file", path.display()))
+}
+
+impl std::fmt::Debug for MemoryDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MemoryDisk({} files)", lock(&self.0).names.len())
+    }
+}
+
+impl MemoryDisk {
+    pub fn new() -> MemoryDisk {
+        MemoryDisk::default()
+    }
+
+    /// Power fails: what was not synced is lost, but for a prefix of the writes drawn from `random`.
+    pub fn crash(&self, random: &Random) {
+        let mut state = lock(&self.0);
+        state.names = state.durable_names.clone();
+        for inode in state.names.values() {
+            let mut content = lock(inode);
+            let mut kept = std::mem::take(&mut content.durable);
+            let unsynced = std::mem::take(&mut content.unsynced);
+            let whole = random.within(0..unsynced.len() as u64 + 1) as usize;
+            for change in &unsynced[..whole] {
+                change.apply(&mut kept);
+            }
+            if let Some(Change::Write { offset, bytes }) = unsynced.get(whole) {
+                let torn = random.within(0..bytes.len() as u64 + 1) as usize;
+                Change::Write { offset: *offset, bytes: bytes[..torn].to_vec() }.apply(&mut kept);
+            }
+            content.written.clone_from(&kept);
+            content.durable = kept;
+        }
+    }
+
+    /// Limits the disk to `bytes_max`; writes that grow files beyond it fail as on a full disk. `None` lifts it.
+    pub fn limit(&self, bytes_max: Option<usize>) {
+        lock(&self.0).bytes_max = bytes_max;
+    }
+
+    /// Flips one bit of a file, as a failing medium does.
+    pub fn flip_bit(&self, path: &Path, bit: u64) -> io::Result<()> {
+        let inode = self.inode(path)?;
+        let Content { written, durable, .. } = &mut *lock(&inode);
+        for bytes in [written, durable] {
+            if let Some(byte) = bytes.get_mut((bit / 8) as usize) {
+                *byte ^= 1 << (bit % 8);
+            }
+        }
+        Ok(())
+    }
+
+    fn inode(&self, path: &Path) -> io::Result<Inode> {
+        lock(&self.0).names.get(path).cloned().ok_or_else(|| missing(path))
+    }
+
+    pub(super) fn open(&self, path: &Path, how: Open) -> io::Result<MemoryFile> {
+        let mut state = lock(&self.0);
+        let inode = match (state.names.get(path), how) {
+            (Some(_), Open::CreateNew) => return Err(ErrorKind::AlreadyExists.into()),
+            (None, Open::Read | Open::Write) => return Err(missing(path)),
+            (Some(inode), _) => inode.clone(),
+            (None, Open::CreateNew) => state.names.entry(path.to_owned()).or_default().clone(),
+        };
+        Ok(MemoryFile { inode, disk: self.clone() })
+    }
+
+    pub(super) fn let_everyone_read(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn exists(&self, path: &Path) -> bool {
+        lock(&self.0).names.keys().any(|name| name.starts_with(path))
+    }
+
+    pub(super) fn create_dir_all(&self, _path: &Path, _access: Access) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let state = lock(&self.0);
+        let below = state.names.keys().filter_map(|name| name.strip_prefix(path).ok());
+        let mut names: Vec<String> = below
+            .filter_map(|rest| rest.components().next())
+            .map(|first| first.as_os_str().to_string_lossy().into_owned())
+            .collect();
+        names.dedup();
+        Ok(names)
+    }
+
+    pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
+        lock(&self.0).names.remove(path).map(drop).ok_or_else(|| missing(path))
+    }
+
+    pub(super) fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        lock(&self.0).names.retain(|name, _| !name.starts_with(path));
+        Ok(())
+    }
+
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = lock(&self.0);
+        let inode = state.names.remove(from).ok_or_else(|| missing(from))?;
+        state.names.insert(to.to_owned(), inode);
+        Ok(())
+    }
+
+    pub(super) fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let inode = self.inode(from)?;
+        lock(&self.0).names.insert(to.to_owned(), inode);
+        Ok(())
+    }
+
+    pub(super) fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = lock(&self.0);
+        let inside = |name: &PathBuf| name.parent() == Some(path);
+        state.durable_names.retain(|name, _| !inside(name));
+        let now: Vec<_> = state.names.iter().filter(|(name, _)| inside(name)).map(|(n, i)| (n.clone(), i.clone())).collect();
+        state.durable_names.extend(now);
+        Ok(())
+    }
+
+    fn room_for(&self, growth: usize) -> io::Result<()> {
+        let state = lock(&self.0);
+        let Some(bytes_max) = state.bytes_max else { return Ok(()) };
+        let used: usize = state.names.values().map(|inode| lock(inode).written.len()).sum();
+        if used + growth > bytes_max { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
+
+/// A file of a [`MemoryDisk`].
+#[derive(Clone)]
+pub(super) struct MemoryFile {
+    inode: Inode,
+    disk: MemoryDisk,
+}
+
+impl std::fmt::Debug for MemoryFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MemoryFile({} bytes)", lock(&self.inode).written.len())
+    }
+}
+
+impl MemoryFile {
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let content = lock(&self.inode);
+        let start = usize::try_from(offset).map_err(io::Error::other)?;
+        let bytes = content.written.get(start..start + buffer.len()).ok_or(ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let offset = usize::try_from(offset).map_err(io::Error::other)?;
+        let length = lock(&self.inode).written.len();
+        self.disk.room_for((offset + bytes.len()).saturating_sub(length))?;
+        self.change(Change::Write { offset, bytes: bytes.to_vec() });
+        Ok(())
+    }
+
+    pub fn sync_data(&self) -> io::Result<()> {
+        let mut content = lock(&self.inode);
+        for change in std::mem::take(&mut content.unsynced) {
+            change.apply(&mut content.durable);
+        }
+        Ok(())
+    }
+
+    pub fn len(&self) -> io::Result<u64> {
+        Ok(lock(&self.inode).written.len() as u64)
+    }
+
+    pub fn set_len(&self, length: u64) -> io::Result<()> {
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        self.disk.room_for(length.saturating_sub(lock(&self.inode).written.len()))?;
+        self.change(Change::SetLen(length));
+        Ok(())
+    }
+
+    fn change(&self, change: Change) {
+        let mut content = lock(&self.inode);
+        change.apply(&mut content.written);
+        content.unsynced.push(change);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_keeps_what_was_synced_and_at_most_a_prefix_of_the_rest() {
+        for seed in 0..50 {
+            let (disk, path) = (MemoryDisk::new(), Path::new("/d/file"));
+            let file = disk.open(path, Open::CreateNew).unwrap();
+            file.write_all_at(b"durable", 0).unwrap();
+            file.sync_data().unwrap();
+            disk.sync_dir(Path::new("/d")).unwrap();
+            file.write_all_at(b"-pending", 7).unwrap();
+            disk.crash(&Random::from_seed(seed));
+            let kept = lock(&disk.inode(path).unwrap()).written.clone();
+            assert!(kept.starts_with(b"durable") && b"durable-pending".starts_with(&kept[..]), "{kept:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_was_not_synced_is_gone_after_a_crash() {
+        let disk = MemoryDisk::new();
+        disk.open(Path::new("/d/new"), Open::CreateNew).unwrap().sync_data().unwrap();
+        disk.crash(&Random::from_seed(1));
+        assert!(!disk.exists(Path::new("/d/new")));
+    }
+}

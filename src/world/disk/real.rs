@@ -1,0 +1,95 @@
+//! The file system of the machine.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the one place that touches files")]
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use super::{Access, Open};
+
+pub fn open(path: &Path, how: Open) -> io::Result<fs::File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(how != Open::Read).create_new(how == Open::CreateNew).mode(0o600);
+    options.open(path).map_err(|error| named(error, path))
+}
+
+pub fn let_everyone_read(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).map_err(|error| named(error, path))
+}
+
+pub fn exists(path: &Path) -> bool {
+    path.exists()
+}
+
+pub fn create_dir_all(path: &Path, access: Access) -> io::Result<()> {
+    let mode = if access == Access::Owner { 0o700 } else { 0o755 };
+    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|error| named(error, path))
+}
+
+pub fn list(path: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path).map_err(|error| named(error, path))? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+pub fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(path).map_err(|error| named(error, path))
+}
+
+pub fn remove_dir_all(path: &Path) -> io::Result<()> {
+    fs::remove_dir_all(path).map_err(|error| named(error, path))
+}
+
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to).map_err(|error| named(error, from))
+}
+
+pub fn hard_link(from: &Path, to: &Path) -> io::Result<()> {
+    fs::hard_link(from, to).map_err(|error| named(error, from))
+}
+
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    fs::File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| named(error, path))
+}
+
+pub fn lock_dir(path: &Path) -> io::Result<fs::File> {
+    let dir = fs::File::open(path).map_err(|error| named(error, path))?;
+    match dir.try_lock() {
+        Ok(()) => Ok(dir),
+        Err(fs::TryLockError::WouldBlock) => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!("{} is in use by another process", path.display()),
+        )),
+        Err(fs::TryLockError::Error(error)) => Err(named(error, path)),
+    }
+}
+
+pub fn read_exact_at(file: &fs::File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    file.read_exact_at(buffer, offset)
+}
+
+pub fn write_all_at(file: &fs::File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    file.write_all_at(bytes, offset)
+}
+
+pub fn sync_data(file: &fs::File) -> io::Result<()> {
+    file.sync_data()
+}
+
+pub fn len(file: &fs::File) -> io::Result<u64> {
+    Ok(file.metadata()?.len())
+}
+
+pub fn set_len(file: &fs::File, length: u64) -> io::Result<()> {
+    file.set_len(length)
+}
+
+/// The error with the path it is about: the operating system's own text names none.
+fn named(error: io::Error, path: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,71 @@
+//! The world outside: everything that makes two runs of the same program differ.
+//!
+//! ```text
+//!            World (cheap to clone, concrete)
+//!   ┌────────┬──────────┬───────────┬────────┬───────────┐
+//!   clock    random     net         disk     spawner
+//!   │        │          │           │        │
+//!   real:    OS seed    TCP         files    actix arbiters (threads)
+//!   simulated: turmoil  seeded      turmoil  memory, with what is not yet synced kept apart
+//! ```
+//!
+//! No component reads a clock, draws a random number, opens a socket or a file, or starts a task in any other way;
+//! `clippy.toml` bans the direct ways. The same code then runs in production and in a deterministic simulation.
+//!
+//! - [`clock`]: monotonic time, wall time, sleeping, deadlines
+//! - [`random`]: seeded randomness
+//! - [`net`]: listeners, connections, gRPC channels
+//! - [`disk`]: files and directories, with durability spelled out
+//! - [`spawn`]: where actors and tasks run
+//! - [`ids`]: the newtypes every room shares
+
+pub mod clock;
+pub mod disk;
+pub mod ids;
+pub mod net;
+pub mod random;
+pub mod spawn;
+
+pub use clock::{Clock, Elapsed, Instant};
+pub use disk::{Disk, File, MemoryDisk};
+pub use ids::{LeaseId, NodeId, Revision, Term};
+pub use net::{Listener, Network, Stream};
+pub use random::Random;
+pub use spawn::{Lane, Spawner};
+
+/// A handle on the world outside. Cheap to clone; every actor gets one at start.
+#[derive(Clone, Debug)]
+pub struct World {
+    pub clock: Clock,
+    pub random: Random,
+    pub net: Network,
+    pub disk: Disk,
+    pub spawner: Spawner,
+}
+
+impl World {
+    /// The real world. Call it inside an `actix::System` that drives a tokio runtime.
+    pub fn real() -> World {
+        World {
+            clock: Clock::real(),
+            random: Random::from_os(),
+            net: Network::real(),
+            disk: Disk::real(),
+            spawner: Spawner::threads(),
+        }
+    }
+
+    /// A simulated world: time is tokio's (paused) time, randomness comes from `seed`, files live in `disk`, the
+    /// network is turmoil's, and actors run on the calling thread's `LocalSet`.
+    ///
+    /// Everything but the network also works outside turmoil, in a test that drives a `LocalSet` itself.
+    pub fn simulated(seed: u64, disk: MemoryDisk) -> World {
+        World {
+            clock: Clock::simulated(),
+            random: Random::from_seed(seed),
+            net: Network::simulated(),
+            disk: Disk::memory(disk),
+            spawner: Spawner::local(),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Where actors and tasks run: on threads of their own in production, all on one thread in a simulation.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use actix::{Actor, Addr, Arbiter, ArbiterHandle, Context};
+use tokio::task::JoinHandle;
+
+/// A thread that actors share in production. A busy lane never delays another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// The write-ahead log alone: it blocks on the disk.
+    Log,
+    /// Proposer and read gate.
+    Consensus,
+    /// Watch hub, lessor, compactor.
+    Store,
+    /// Controllers, scheduler, cloud controllers.
+    Control,
+    /// The node agent and its pods.
+    Agent,
+    /// Blocking background work on the disk: checkpoints, segment reclaim, the notebook.
+    Background,
+}
+
+const LANES: [Lane; 6] = [Lane::Log, Lane::Consensus, Lane::Store, Lane::Control, Lane::Agent, Lane::Background];
+
+/// Starts actors and tasks.
+#[derive(Clone)]
+pub struct Spawner(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Threads { tasks: tokio::runtime::Handle, lanes: Arc<BTreeMap<Lane, ArbiterHandle>> },
+    Local,
+}
+
+impl std::fmt::Debug for Spawner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0 {
+            Kind::Threads { .. } => "Spawner(threads)",
+            Kind::Local => "Spawner(local)",
+        })
+    }
+}
+
+impl Spawner {
+    /// One thread a lane; tasks run on the runtime that is current at this call. The threads end with the
+    /// `actix::System` in which this is called.
+    #[allow(clippy::disallowed_methods, reason = "the one place that starts threads")]
+    pub fn threads() -> Spawner {
+        let lanes = LANES.into_iter().map(|lane| (lane, Arbiter::new().handle())).collect();
+        Spawner(Kind::Threads { tasks: tokio::runtime::Handle::current(), lanes: Arc::new(lanes) })
+    }
+
+    /// Everything on the calling thread's `LocalSet`.
+    pub fn local() -> Spawner {
+        Spawner(Kind::Local)
+    }
+
+    /// Starts the actor that `make` builds on `lane`.
+    pub fn start<A, F>(&self, lane: Lane, make: F) -> Addr<A>
+    where
+        A: Actor<Context = Context<A>>,
+        F: FnOnce(&mut Context<A>) -> A + Send + 'static,
+    {
+        match &self.0 {
+            Kind::Threads { lanes, .. } => A::start_in_arbiter(&lanes[&lane], make),
+            Kind::Local => A::create(make),
+        }
+    }
+
+    /// Runs `task` on the shared runtime.
+    #[allow(clippy::disallowed_methods, reason = "the one place that spawns tasks")]
+    pub fn task<F>(&self, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        match &self.0 {
+            Kind::Threads { tasks, .. } => tasks.spawn(task),
+            Kind::Local => tokio::spawn(task),
+        }
+    }
+
+    /// Runs blocking `work` away from the tasks; in a simulation, at once.
+    #[allow(clippy::disallowed_methods, reason = "the one place that uses the blocking pool")]
+    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        match &self.0 {
+            Kind::Threads { tasks, .. } => {
+                tasks.spawn_blocking(work).await.expect("blocking work neither panics nor is cancelled")
+            }
+            Kind::Local => work(),
+        }
+    }
+}
