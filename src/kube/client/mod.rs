@@ -1,5 +1,14 @@
 //! The client through which every component reaches a frontend: one interface, two transports, in-process messages
-//! (no serialization) and HTTPS.
+//! (no HTTP, no protobuf) and HTTPS. Components can't tell which they have.
+//!
+//! ```text
+//!   component ──▶ Api<Pod> (typed) ──▶ Client ──▶ dyn Transport ─┬─ in-process: the frontend of this node
+//!                                                               └─ HTTPS: any frontend, the next one if it is away
+//! ```
+//!
+//! - [`typed`]: `client.api::<Pod>().namespaced("default").get("www")` over `k8s-openapi`'s types
+
+pub mod typed;
 
 use std::sync::Arc;
 
@@ -8,6 +17,8 @@ use futures::stream::BoxStream;
 
 use super::object::{Object, WatchEvent};
 use super::status::Status;
+
+pub use typed::{Api, Event, Kind, TypedList};
 
 /// What a request is about: `/{api|apis/group}/{version}/namespaces/{namespace}/{resource}/{name}/{subresource}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -125,6 +136,11 @@ pub struct Client(Arc<dyn Transport>);
 impl Client {
     pub fn new(transport: Arc<dyn Transport>) -> Client {
         Client(transport)
+    }
+
+    /// Typed access to the objects of kind `K`: of all namespaces, until [`Api::namespaced`] narrows it.
+    pub fn api<K: Kind>(&self) -> Api<K> {
+        Api::new(self.clone())
     }
 }
 
