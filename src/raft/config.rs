@@ -1,0 +1,96 @@
+//! What a replica needs to know before it starts.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Member;
+use crate::world::NodeId;
+
+/// The configuration of one replica.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This member.
+    pub node: NodeId,
+    /// The cluster; peers of another cluster are refused.
+    pub cluster: ClusterId,
+    /// This member's human-readable name.
+    pub name: String,
+    /// Where clients reach this member; recorded in the membership for `MemberList`.
+    pub client_urls: Vec<String>,
+    /// The log lives in `wal/` below it.
+    pub data_dir: PathBuf,
+    /// `host:port` on which peers are served.
+    pub listen: String,
+    pub bootstrap: Bootstrap,
+    pub timings: Timings,
+    pub limits: Limits,
+}
+
+/// etcd's cluster ID, printed in hexadecimal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClusterId(pub u64);
+
+impl std::fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// How a member whose log is empty comes to its first membership. Ignored when the log or the state holds one.
+#[derive(Clone, Debug)]
+pub enum Bootstrap {
+    /// The first members of a new cluster, this one among them. Every one of them is given the same list.
+    New(Vec<Member>),
+    /// This member was added to a running cluster, which will send it the log.
+    Join,
+}
+
+/// Heartbeats and elections.
+#[derive(Clone, Debug)]
+pub struct Timings {
+    pub heartbeat: Duration,
+    /// Each election timeout is drawn from this range.
+    pub election: Range<Duration>,
+}
+
+impl Default for Timings {
+    /// etcd's: 100 ms and 1,000 to 2,000 ms.
+    fn default() -> Timings {
+        Timings::new(Duration::from_millis(100), Duration::from_millis(1000))
+    }
+}
+
+impl Timings {
+    /// As etcd's `--heartbeat-interval` and `--election-timeout`: elections begin after once to twice `election`.
+    pub fn new(heartbeat: Duration, election: Duration) -> Timings {
+        Timings { heartbeat, election: election..election * 2 }
+    }
+}
+
+/// Bounds on what is kept and on what is under way.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Log entries between two purges; etcd's `--snapshot-count`.
+    pub purge_every_entries: u64,
+    /// Applied entries that stay in the log for slow followers, which otherwise need a snapshot.
+    pub catch_up_entries: u64,
+    /// Commands that wait in the proposer.
+    pub proposals_max: usize,
+    /// Linearizable reads that wait in the read gate.
+    pub reads_max: usize,
+    /// Bytes of one command.
+    pub command_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            purge_every_entries: 10_000,
+            catch_up_entries: 5_000,
+            proposals_max: 16_384,
+            reads_max: 65_536,
+            command_bytes_max: 32 * 1024 * 1024,
+        }
+    }
+}

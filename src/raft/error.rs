@@ -1,0 +1,81 @@
+//! Why consensus refused or could not answer.
+
+use crate::world::NodeId;
+
+/// A command was not proposed, and surely never will be: tell the client so, it may try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Too many commands wait already. Try again later.
+    #[error("too many proposals are waiting")]
+    Busy,
+    /// No leader was known for about an election timeout. Try again, or another member.
+    #[error("no leader")]
+    NoLeader,
+    /// The command is larger than a log entry may be. Surface it.
+    #[error("the command is too large for the log")]
+    TooLarge,
+    /// This member is shutting down. Try another one.
+    #[error("the replica has stopped")]
+    Stopped,
+}
+
+/// An error of the replica.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Nothing was read or changed. Try again, or another member.
+    #[error("no leader")]
+    NoLeader,
+    /// Leadership moved while the request was under way. A read may be tried again; a membership change may have
+    /// happened: look before trying again.
+    #[error("leader changed")]
+    LeaderChanged,
+    /// The deadline passed. A read may be tried again; a membership change may have happened.
+    #[error("request timed out")]
+    Timeout,
+    /// Too many requests wait already. Nothing was done; try again later.
+    #[error("too many requests")]
+    Busy,
+    /// This member is shutting down, or broken for good. Try another one.
+    #[error("the replica has stopped")]
+    Stopped,
+    /// Surface it: no such member.
+    #[error("member {0} not found")]
+    MemberNotFound(NodeId),
+    /// Surface it: a member of that ID exists.
+    #[error("member {0} exists")]
+    MemberExists(NodeId),
+    /// Surface it: another member has that peer URL.
+    #[error("peer URL {0} exists")]
+    PeerUrlExists(String),
+    /// Surface it: only a learner can be promoted.
+    #[error("member {0} is not a learner")]
+    NotLearner(NodeId),
+    /// The learner lags too far behind the leader. Try again later.
+    #[error("learner {0} is not ready")]
+    LearnerNotReady(NodeId),
+    /// Surface it: leadership goes to voting members only, and to those that the leader can reach.
+    #[error("member {0} cannot become leader")]
+    BadTransferee(NodeId),
+    /// Another membership change is under way, or the leader is too young. Try again later.
+    #[error("a membership change is under way")]
+    ChangeInProgress,
+    /// Removing the last voting member would end the cluster. Surface it.
+    #[error("the last voting member cannot be removed")]
+    LastVoter,
+    /// The configuration cannot work. Surface it.
+    #[error("{0}")]
+    Config(String),
+    /// The data directory or the peer address cannot be used. Surface it.
+    #[error("{context}: {message}")]
+    Io { context: String, message: String },
+    /// The log broke one of its rules: stop, keep the data directory, restore this member from its peers.
+    #[error("the log in {directory} is damaged: {message}")]
+    Damaged { directory: String, message: String },
+}
+
+impl Error {
+    /// An operating system error, with what was being done.
+    pub fn io(context: impl Into<String>, error: &std::io::Error) -> Error {
+        Error::Io { context: context.into(), message: error.to_string() }
+    }
+}
