@@ -2,4 +2,6 @@
 
 pub mod client;
 pub mod object;
+pub mod quantity;
+pub mod selector;
 pub mod status;
