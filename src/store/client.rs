@@ -1,7 +1,7 @@
 //! The store client: how frontends and the control plane reach the store, on this node or over the network.
 
-use futures::stream::BoxStream;
 use chorus_proto::etcdserverpb as pb;
+use futures::stream::BoxStream;
 
 use super::error::Error;
 
@@ -20,7 +20,10 @@ pub trait Transport: Send + Sync + 'static {
     async fn lease_grant(&self, request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Error>;
     async fn lease_revoke(&self, request: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse, Error>;
     async fn lease_keep_alive(&self, request: pb::LeaseKeepAliveRequest) -> Result<pb::LeaseKeepAliveResponse, Error>;
-    async fn lease_time_to_live(&self, request: pb::LeaseTimeToLiveRequest) -> Result<pb::LeaseTimeToLiveResponse, Error>;
+    async fn lease_time_to_live(
+        &self,
+        request: pb::LeaseTimeToLiveRequest,
+    ) -> Result<pb::LeaseTimeToLiveResponse, Error>;
     async fn lease_leases(&self, request: pb::LeaseLeasesRequest) -> Result<pb::LeaseLeasesResponse, Error>;
     async fn member_list(&self, request: pb::MemberListRequest) -> Result<pb::MemberListResponse, Error>;
     async fn status(&self, request: pb::StatusRequest) -> Result<pb::StatusResponse, Error>;

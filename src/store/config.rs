@@ -1,0 +1,92 @@
+//! What the store of one member needs to know before it opens.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::raft::ClusterId;
+use crate::world::NodeId;
+
+/// The configuration of one member's store.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The store's files live in `state/` below it.
+    pub data_dir: PathBuf,
+    /// This member.
+    pub node: NodeId,
+    pub cluster: ClusterId,
+    /// The version that `Status` reports: that of the etcd interface, not of the binary.
+    pub version: String,
+    /// The shortest election timeout: it bounds lease lifetimes from below and proposals from above.
+    pub election_timeout: Duration,
+    /// Whole progress answers to watches that asked for them come this often; etcd's `--watch-progress-notify-interval`.
+    pub watch_progress_interval: Duration,
+    pub compaction: AutoCompaction,
+    pub limits: Limits,
+}
+
+/// Compaction without being asked, done by the leader; etcd's `--auto-compaction-mode` and `-retention`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AutoCompaction {
+    #[default]
+    Off,
+    /// History older than this goes.
+    Periodic(Duration),
+    /// All but this many revisions go.
+    Revisions(i64),
+}
+
+/// Bounds on what clients may send and on what is kept.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of one marshalled command; etcd's `--max-request-bytes`.
+    pub request_bytes_max: usize,
+    /// Operations in one branch of a transaction; etcd's `--max-txn-ops`.
+    pub txn_ops_max: usize,
+    /// Bytes of the data files above which writes are refused; etcd's `--quota-backend-bytes`. `None` is no limit.
+    pub quota_bytes: Option<u64>,
+    /// Proposals of this member that wait for their outcome.
+    pub proposals_max: usize,
+    /// Watch streams of this member.
+    pub watch_streams_max: usize,
+    /// Watches on one stream.
+    pub watches_per_stream_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            request_bytes_max: 1536 * 1024,
+            txn_ops_max: 128,
+            quota_bytes: Some(2 * 1024 * 1024 * 1024),
+            proposals_max: 16_384,
+            watch_streams_max: 65_536,
+            watches_per_stream_max: 65_536,
+        }
+    }
+}
+
+impl Config {
+    pub fn new(data_dir: PathBuf, node: NodeId, cluster: ClusterId) -> Config {
+        Config {
+            data_dir,
+            node,
+            cluster,
+            version: "3.6.6".to_owned(),
+            election_timeout: Duration::from_secs(1),
+            watch_progress_interval: Duration::from_secs(600),
+            compaction: AutoCompaction::Off,
+            limits: Limits::default(),
+        }
+    }
+
+    /// How long a proposal or a linearizable read may take.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.election_timeout
+    }
+
+    /// The shortest lifetime of a lease, in seconds.
+    pub fn lease_ttl_min(&self) -> i64 {
+        let millis = self.election_timeout.as_millis() * 3 / 2;
+        i64::try_from(millis.div_ceil(1000)).unwrap_or(i64::MAX).max(1)
+    }
+}

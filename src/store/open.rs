@@ -1,0 +1,42 @@
+//! Opening and starting the store of one member.
+
+use super::{Config, Local, StateMachine};
+use crate::actor::Shutdown;
+use crate::raft;
+use crate::world::World;
+
+/// The store of one member.
+#[derive(Debug)]
+pub struct Store;
+
+/// A store that was opened, not yet started.
+pub struct Opened {
+    config: Config,
+}
+
+/// Why the store cannot be opened. Nothing was changed on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory cannot be read or written, or another process holds it. Surface it.
+    #[error("cannot open the store in {directory}: {source}")]
+    Io { directory: String, source: std::io::Error },
+    /// A file broke one of its rules: stop, keep the directory, restore this member from its peers.
+    #[error("the store in {directory} is damaged: {message}")]
+    Damaged { directory: String, message: String },
+    /// The directory was written by a newer release: run that one.
+    #[error("the store in {directory} has format {found}, this release reads up to {newest}")]
+    NewerFormat { directory: String, found: u32, newest: u32 },
+}
+
+impl Store {
+    /// Opens or creates the state in `config.data_dir` and recovers it. The machine goes to
+    /// [`raft::Replica::start`], the rest to [`Store::start`].
+    pub fn open(_world: &World, config: Config) -> Result<(StateMachine, Opened), OpenError> {
+        Ok((StateMachine {}, Opened { config }))
+    }
+
+    /// Starts the actors of the store: watch hub, lessor, compactor.
+    pub fn start(world: &World, opened: Opened, raft: raft::Handle, shutdown: Shutdown) -> Local {
+        Local::new(world.clone(), opened.config, raft, shutdown)
+    }
+}
