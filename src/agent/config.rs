@@ -1,0 +1,59 @@
+//! What an agent is told at start.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// Which engine runs the containers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RuntimeChoice {
+    /// Docker where an engine answers, else hollow, with a line in the log that says so.
+    #[default]
+    Auto,
+    /// Docker, or refuse to start.
+    Docker,
+    /// No containers: every pod appears to run.
+    Hollow,
+}
+
+/// What a machine, or an agent's share of one, can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    pub cpu_millis: u64,
+    pub memory_bytes: u64,
+    pub storage_bytes: u64,
+    pub pods: u32,
+}
+
+/// Where an agent's capacity comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CapacitySource {
+    /// This machine, shared by so many agents (at least one).
+    Machine { agents: u32 },
+    /// Just this much: simulations, and nodes that stand for bigger ones.
+    Fixed(Capacity),
+}
+
+/// An agent's configuration.
+#[derive(Clone)]
+pub struct Config {
+    /// The name of the Node object; a DNS name.
+    pub node_name: String,
+    /// Tells this cluster's containers from another cluster's on the same engine. It must stay the same when the
+    /// agent starts again, or containers of the former run are never cleaned away.
+    pub cluster: String,
+    pub runtime: RuntimeChoice,
+    pub capacity: CapacitySource,
+    /// Volumes, termination messages and the notebook live below it. Absolute: the engine mounts from it.
+    pub data_dir: PathBuf,
+    /// The node's InternalIP, and its pods' hostIP.
+    pub address: IpAddr,
+    /// Where container logs are served, `host:port`; port 0 takes a free one, which the Node object then tells.
+    pub listen: String,
+    /// The bearer token that whoever asks for logs must show.
+    pub token: String,
+    /// Added to the Node's own labels (hostname, os, arch).
+    pub labels: BTreeMap<String, String>,
+    /// Remembered pods, for a start while no frontend answers.
+    pub notebook: bool,
+}

@@ -1,0 +1,294 @@
+//! Container runtimes: how pods become processes.
+//!
+//! A runtime keeps what it runs by itself, so an agent that starts again finds its pods by asking: labels tell which
+//! node, pod and container each belongs to, and which restart it is. Nothing here decides; the pod actor does.
+//!
+//! - [`docker`]: containers of a Docker engine, a pause container a pod
+//! - [`hollow`]: no containers, plausible answers
+
+pub mod hollow;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+
+use super::error::Error;
+
+/// Whose container it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PodId {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
+/// A published port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortMapping {
+    pub container_port: u16,
+    pub host_port: u16,
+    pub host_ip: Option<String>,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+}
+
+/// What the sandbox of a pod holds for all its containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SandboxSpec {
+    /// Counts the sandboxes of one pod, from 0.
+    pub attempt: u32,
+    pub hostname: String,
+    pub host_network: bool,
+    pub host_ipc: bool,
+    pub host_pid: bool,
+    pub ports: Vec<PortMapping>,
+    /// `/etc/hosts` lines, `name:address`.
+    pub extra_hosts: Vec<String>,
+    pub dns_servers: Vec<String>,
+    pub dns_searches: Vec<String>,
+    pub dns_options: Vec<String>,
+    pub sysctls: Vec<(String, String)>,
+}
+
+/// A directory or file of the node inside a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    pub host_path: PathBuf,
+    pub container_path: String,
+    pub read_only: bool,
+}
+
+/// Limits, as the kernel takes them. Zero means none, except for `cpu_shares`, which is a weight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub cpu_shares: i64,
+    pub cpu_quota_us: i64,
+    pub cpu_period_us: i64,
+    pub memory_bytes_max: i64,
+    pub oom_score_adj: i64,
+}
+
+/// Whom a container's processes run as, and what they may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Privileges {
+    /// `uid` or `uid:gid`; `None` leaves it to the image.
+    pub user: Option<String>,
+    pub extra_groups: Vec<String>,
+    pub privileged: bool,
+    pub no_new_privileges: bool,
+    pub read_only_root: bool,
+    pub capabilities_added: Vec<String>,
+    pub capabilities_dropped: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerSpec {
+    pub name: String,
+    /// How many times it was started before: the restart count.
+    pub attempt: u32,
+    pub sandbox: String,
+    pub share_processes: bool,
+    /// The image as the pod names it.
+    pub image: String,
+    pub image_id: String,
+    /// Replaces the image's entry point unless empty.
+    pub command: Vec<String>,
+    /// Replaces the image's arguments unless empty.
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub working_dir: Option<String>,
+    pub mounts: Vec<Mount>,
+    pub limits: Limits,
+    pub privileges: Privileges,
+    pub stdin: bool,
+    pub stdin_once: bool,
+    pub tty: bool,
+    /// A digest of the container's part of the pod: a container with another is out of date.
+    pub hash: String,
+    /// The node's file that the container sees as its termination message.
+    pub termination_message: Option<PathBuf>,
+}
+
+/// A sandbox as the engine shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sandbox {
+    pub id: String,
+    pub attempt: u32,
+    pub running: bool,
+    /// `None` while not running, and on the host's network.
+    pub ip: Option<IpAddr>,
+    pub created: Timestamp,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    pub code: i32,
+    pub out_of_memory: bool,
+    /// The engine's own error, where the process could not even start.
+    pub error: String,
+    pub started: Option<Timestamp>,
+    pub finished: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Made, but its process was never started.
+    Created,
+    Running {
+        started: Timestamp,
+    },
+    Exited(Exit),
+}
+
+/// A container as the engine shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Without a scheme.
+    pub id: String,
+    pub name: String,
+    pub attempt: u32,
+    pub sandbox: String,
+    pub image: String,
+    pub image_id: String,
+    pub hash: String,
+    pub created: Timestamp,
+    pub state: ContainerState,
+    pub termination_message: Option<PathBuf>,
+}
+
+impl Container {
+    pub fn is_running(&self) -> bool {
+        matches!(self.state, ContainerState::Running { .. })
+    }
+}
+
+/// All that the engine holds of one pod. Sandboxes and containers are in the order of their attempts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodView {
+    pub sandboxes: Vec<Sandbox>,
+    pub containers: Vec<Container>,
+}
+
+impl PodView {
+    /// The sandbox that holds the pod's namespaces now.
+    pub fn active_sandbox(&self) -> Option<&Sandbox> {
+        self.sandboxes.iter().rev().find(|sandbox| sandbox.running)
+    }
+
+    /// The latest container of that name.
+    pub fn latest(&self, name: &str) -> Option<&Container> {
+        self.containers.iter().rev().find(|container| container.name == name)
+    }
+
+    /// The container of that name before the latest.
+    pub fn previous(&self, name: &str) -> Option<&Container> {
+        self.containers.iter().rev().filter(|container| container.name == name).nth(1)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.sandboxes.is_empty() && self.containers.is_empty()
+    }
+}
+
+/// How a process is told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// The image's stop signal, SIGTERM unless it names another.
+    Stop,
+    /// SIGKILL.
+    Kill,
+}
+
+/// Who may pull an image.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    pub registry: String,
+    pub username: String,
+    pub password: String,
+}
+
+/// Which part of a log is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogOptions {
+    pub follow: bool,
+    pub timestamps: bool,
+    pub tail_lines: Option<u64>,
+    /// Seconds since the Unix epoch.
+    pub since: Option<i64>,
+}
+
+/// What a command run inside a container said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecOutcome {
+    pub exit_code: i64,
+    /// Both streams, cut at a few kilobytes.
+    pub output: String,
+}
+
+/// Something happened to a pod's containers: look again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodChanged {
+    pub uid: String,
+}
+
+/// An engine's name and version, for the Node object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineVersion {
+    /// `docker://20.10.24`.
+    pub runtime: String,
+    pub kernel: String,
+    pub os_image: String,
+}
+
+/// What the pod actor needs from an engine. Each call has its own deadline inside; [`Error`] tells whether a failed one
+/// may have taken effect.
+#[async_trait]
+pub trait ContainerRuntime: Send + Sync + 'static {
+    /// `docker` or `hollow`; also the scheme of container IDs.
+    fn name(&self) -> &'static str;
+
+    /// Whether there are processes behind the containers. Where not, probes and hooks count as successful.
+    fn has_processes(&self) -> bool;
+
+    async fn version(&self) -> Result<EngineVersion, Error>;
+
+    /// The pods of this node that the engine holds anything of.
+    async fn pods(&self) -> Result<Vec<PodId>, Error>;
+
+    /// All that the engine holds of one pod.
+    async fn view(&self, uid: &str) -> Result<PodView, Error>;
+
+    /// Creates and starts a sandbox; returns its ID.
+    async fn start_sandbox(&self, pod: &PodId, spec: &SandboxSpec) -> Result<String, Error>;
+
+    /// The image's ID, where the engine has it.
+    async fn find_image(&self, image: &str) -> Result<Option<String>, Error>;
+
+    /// Pulls an image; returns its ID.
+    async fn pull_image(&self, image: &str, credentials: Option<&Credentials>) -> Result<String, Error>;
+
+    /// Creates and starts a container; returns its ID. One whose process cannot start stays, with the error in its
+    /// [`Exit`].
+    async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<String, Error>;
+
+    /// Signals a container or a sandbox. One that does not run is left alone.
+    async fn signal(&self, id: &str, signal: Signal) -> Result<(), Error>;
+
+    /// Removes a container or a sandbox, running or not. One that is gone already is a success.
+    async fn remove(&self, id: &str) -> Result<(), Error>;
+
+    /// Runs a command in a container, for at most `limit`.
+    async fn exec(&self, id: &str, command: &[String], limit: Duration) -> Result<ExecOutcome, Error>;
+
+    /// A container's log, both streams in the order they were written.
+    async fn logs(&self, id: &str, options: LogOptions) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error>;
+
+    /// Changes as they happen. The stream ends with its connection: look at every pod, then open it again.
+    async fn changes(&self) -> Result<BoxStream<'static, Result<PodChanged, Error>>, Error>;
+}
