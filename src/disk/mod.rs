@@ -1,1 +1,22 @@
-//! disk
+//! Durable bytes. Nothing here knows Raft or etcd: it keeps entries, records and checkpoints, and says when they would
+//! survive a power failure.
+//!
+//! ```text
+//!   raft ──append, vote, truncate, purge──▶ LogHandle ──▶ Log (own thread) ──one write, one sync──▶ wal segments
+//!        ◀─────────── done ────────────────────────────────┘
+//!   store ──frames of records──▶ Segments ──▶ data segments     ◀── read(Place), from any thread
+//!         ──index──▶ checkpoint                                  sync() in the background
+//!   agent ──pods──▶ Notebook (sled, or its twin in memory)
+//! ```
+//!
+//! - [`log`]: the write-ahead log and its actor
+//! - [`position`]: where an entry stands in the replicated log
+//! - [`error`]: why bytes could not be read or written
+
+pub mod error;
+pub mod log;
+pub mod position;
+
+pub use error::Error;
+pub use log::{Entry, LogHandle, Recovered};
+pub use position::Position;

@@ -5,15 +5,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-/// The position of an entry in the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-pub struct Position {
-    pub term: u64,
-    /// From 1.
-    pub index: u64,
-    /// The leader of `term` that wrote the entry.
-    pub leader: u64,
-}
+pub use crate::disk::Position;
 
 /// A committed entry, in log order.
 #[derive(Clone, Debug)]

@@ -1,0 +1,19 @@
+//! Where an entry stands in the replicated log.
+
+use serde::{Deserialize, Serialize};
+
+/// The position of an entry in the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Position {
+    pub term: u64,
+    /// From 1.
+    pub index: u64,
+    /// The leader of `term` that wrote the entry.
+    pub leader: u64,
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}@{:x}", self.term, self.index, self.leader)
+    }
+}
