@@ -1,1 +1,6 @@
 //! cluster
+pub mod config;
+pub mod identity;
+pub mod kubeconfig;
+pub mod local;
+pub mod pki;

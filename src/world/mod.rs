@@ -17,12 +17,14 @@
 //! - [`net`]: listeners, connections, gRPC channels
 //! - [`disk`]: files and directories, with durability spelled out
 //! - [`spawn`]: where actors and tasks run
+//! - [`process`]: processes of this machine, for the local launcher alone
 //! - [`ids`]: the newtypes every room shares
 
 pub mod clock;
 pub mod disk;
 pub mod ids;
 pub mod net;
+pub mod process;
 pub mod random;
 pub mod spawn;
 

@@ -174,7 +174,8 @@ impl MemoryDisk {
         let mut state = lock(&self.0);
         let inside = |name: &PathBuf| name.parent() == Some(path);
         state.durable_names.retain(|name, _| !inside(name));
-        let now: Vec<_> = state.names.iter().filter(|(name, _)| inside(name)).map(|(n, i)| (n.clone(), i.clone())).collect();
+        let now: Vec<_> =
+            state.names.iter().filter(|(name, _)| inside(name)).map(|(n, i)| (n.clone(), i.clone())).collect();
         state.durable_names.extend(now);
         Ok(())
     }

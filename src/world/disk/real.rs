@@ -61,10 +61,9 @@ pub fn lock_dir(path: &Path) -> io::Result<fs::File> {
     let dir = fs::File::open(path).map_err(|error| named(error, path))?;
     match dir.try_lock() {
         Ok(()) => Ok(dir),
-        Err(fs::TryLockError::WouldBlock) => Err(io::Error::new(
-            io::ErrorKind::ResourceBusy,
-            format!("{} is in use by another process", path.display()),
-        )),
+        Err(fs::TryLockError::WouldBlock) => {
+            Err(io::Error::new(io::ErrorKind::ResourceBusy, format!("{} is in use by another process", path.display())))
+        }
         Err(fs::TryLockError::Error(error)) => Err(named(error, path)),
     }
 }

@@ -1,0 +1,285 @@
+//! A cluster's configuration: which nodes there are, what runs on each, and where they listen.
+//!
+//! The file is TOML (see `cluster-configs/`). Unknown and missing fields are errors that name file, line and field.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::world::Disk;
+
+/// Why a configuration cannot be used. Surface it: the user must mend the file.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the cluster configuration: {0}")]
+    Read(#[from] std::io::Error),
+    #[error("{path}: {message}")]
+    Parse { path: PathBuf, message: String },
+    #[error("{path}: {message}")]
+    Invalid { path: PathBuf, message: String },
+}
+
+/// A whole cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ClusterConfig {
+    /// The cluster's name: the context in the kubeconfig, the token from which etcd's cluster ID is derived.
+    pub name: String,
+    #[serde(default)]
+    pub timing: Timing,
+    #[serde(default)]
+    pub kubernetes: Kubernetes,
+    /// Client URLs of a store outside this cluster, any etcd v3, for clusters without a `store` node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub store_endpoints: Vec<String>,
+    #[serde(rename = "node")]
+    pub nodes: Vec<NodeConfig>,
+}
+
+/// One node of the cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct NodeConfig {
+    pub name: String,
+    /// What runs here. The default is everything.
+    #[serde(default = "all_roles")]
+    pub roles: BTreeSet<Role>,
+    /// Where etcd clients connect, `host:port`. Needed by the `store` role.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// Where other members of the store connect, `host:port`. Needed by the `store` role.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// Where the Kubernetes API is served, `host:port`. Needed by the `apiserver` role.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
+    /// Where the agent serves container logs, `host:port`. Needed by the `agent` role.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubelet: Option<String>,
+}
+
+/// A group of actors that run on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// A member of the replicated store, with its etcd frontend.
+    Store,
+    /// A Kubernetes API frontend.
+    Apiserver,
+    Scheduler,
+    Controllers,
+    /// Cloud controllers.
+    Cloud,
+    /// The node agent that runs pods.
+    Agent,
+}
+
+/// Intervals of the store's consensus, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Timing {
+    pub heartbeat_ms: u64,
+    pub election_ms: u64,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing { heartbeat_ms: 100, election_ms: 1000 }
+    }
+}
+
+impl Timing {
+    pub fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.heartbeat_ms)
+    }
+
+    pub fn election(&self) -> Duration {
+        Duration::from_millis(self.election_ms)
+    }
+}
+
+/// Settings of the control plane. Times are in seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Kubernetes {
+    /// Cluster IPs of services are drawn from here.
+    pub service_cidr: String,
+    /// How long a node may miss its heartbeats before it counts as unreachable.
+    pub node_grace_s: u64,
+    /// How long pods stay on a node that is not ready before they are replaced.
+    pub eviction_s: u64,
+}
+
+impl Default for Kubernetes {
+    fn default() -> Kubernetes {
+        Kubernetes { service_cidr: "10.96.0.0/16".to_owned(), node_grace_s: 40, eviction_s: 300 }
+    }
+}
+
+fn all_roles() -> BTreeSet<Role> {
+    use Role::*;
+    BTreeSet::from([Store, Apiserver, Scheduler, Controllers, Cloud, Agent])
+}
+
+impl NodeConfig {
+    pub fn has(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    fn listeners(&self) -> [(Role, &'static str, &Option<String>); 4] {
+        [
+            (Role::Store, "client", &self.client),
+            (Role::Store, "peer", &self.peer),
+            (Role::Apiserver, "api", &self.api),
+            (Role::Agent, "kubelet", &self.kubelet),
+        ]
+    }
+}
+
+impl ClusterConfig {
+    /// Reads and checks a configuration file.
+    pub fn read(disk: &Disk, path: &Path) -> Result<ClusterConfig, ConfigError> {
+        let bytes = disk.read(path)?;
+        let text = String::from_utf8(bytes).map_err(|_| ConfigError::Parse {
+            path: path.to_owned(),
+            message: "the file is not UTF-8 text".to_owned(),
+        })?;
+        ClusterConfig::parse(path, &text)
+    }
+
+    /// Parses and checks a configuration; `path` is for error texts.
+    pub fn parse(path: &Path, text: &str) -> Result<ClusterConfig, ConfigError> {
+        let config: ClusterConfig = toml::from_str(text).map_err(|error| ConfigError::Parse {
+            path: path.to_owned(),
+            message: error.to_string().trim_end().to_owned(),
+        })?;
+        match config.check() {
+            Ok(()) => Ok(config),
+            Err(message) => Err(ConfigError::Invalid { path: path.to_owned(), message }),
+        }
+    }
+
+    /// The configuration that `chorus up` uses when none is named: three equal nodes on this machine.
+    pub fn three_local_nodes() -> ClusterConfig {
+        ClusterConfig::parse(
+            Path::new("cluster-configs/three-node.toml"),
+            include_str!("../../cluster-configs/three-node.toml"),
+        )
+        .expect("the configuration in the repository is valid")
+    }
+
+    pub fn node(&self, name: &str) -> Option<&NodeConfig> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// The nodes with `role`, in the order of the file.
+    pub fn with_role(&self, role: Role) -> impl Iterator<Item = &NodeConfig> {
+        self.nodes.iter().filter(move |node| node.has(role))
+    }
+
+    /// The client addresses of the store, as URLs.
+    pub fn store_urls(&self) -> Vec<String> {
+        let members = self.with_role(Role::Store).filter_map(|node| node.client.as_ref());
+        self.store_endpoints.iter().cloned().chain(members.map(|client| format!("http://{client}"))).collect()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.nodes.is_empty() {
+            return Err("the cluster has no [[node]]".to_owned());
+        }
+        if self.timing.election_ms < 5 * self.timing.heartbeat_ms || self.timing.heartbeat_ms == 0 {
+            return Err(format!(
+                "timing.election-ms ({}) must be at least five times timing.heartbeat-ms ({}), which must not be 0",
+                self.timing.election_ms, self.timing.heartbeat_ms
+            ));
+        }
+        let mut names = BTreeSet::new();
+        let mut addresses = BTreeSet::new();
+        for node in &self.nodes {
+            if !names.insert(&node.name) {
+                return Err(format!("two nodes are called {:?}", node.name));
+            }
+            check_name(&node.name)?;
+            for (role, field, address) in node.listeners() {
+                match address {
+                    None if node.has(role) => {
+                        return Err(format!("node {:?} has the role {role:?} but no `{field}` address", node.name));
+                    }
+                    Some(address) => {
+                        check_address(address).map_err(|why| format!("node {:?}: {field}: {why}", node.name))?;
+                        if !addresses.insert(address) {
+                            return Err(format!("node {:?}: {field}: {address} is used twice", node.name));
+                        }
+                    }
+                    None => {}
+                }
+            }
+        }
+        let has = |role| self.with_role(role).next().is_some();
+        if !has(Role::Store) && self.store_endpoints.is_empty() {
+            return Err("no node has the role store, and store-endpoints names no other store".to_owned());
+        }
+        for role in [Role::Scheduler, Role::Controllers, Role::Cloud, Role::Agent] {
+            if has(role) && !has(Role::Apiserver) {
+                return Err(format!("the role {role:?} needs a node with the role apiserver"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Node names become Kubernetes object names and directories.
+fn check_name(name: &str) -> Result<(), String> {
+    let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    if name.len() <= 63 && name.chars().all(label) && edge(name.chars().next()) && edge(name.chars().last()) {
+        return Ok(());
+    }
+    Err(format!("node name {name:?} must be lower-case letters, digits and '-', as in a DNS label"))
+}
+
+fn check_address(address: &str) -> Result<(), String> {
+    match address.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>())) {
+        Some((host, Ok(port))) if !host.is_empty() && port != 0 => Ok(()),
+        _ => Err(format!("{address:?} is not host:port")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error_of(text: &str) -> String {
+        ClusterConfig::parse(Path::new("c.toml"), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_shipped_configuration_is_valid() {
+        for text in [
+            include_str!("../../cluster-configs/one-node.toml"),
+            include_str!("../../cluster-configs/three-node.toml"),
+            include_str!("../../cluster-configs/five-node.toml"),
+            include_str!("../../cluster-configs/frontends.toml"),
+        ] {
+            ClusterConfig::parse(Path::new("shipped.toml"), text).unwrap();
+        }
+    }
+
+    #[test]
+    fn errors_name_the_file_and_the_field() {
+        let node = "name = \"a\"\n[[node]]\nname = \"n1\"\n";
+        for (text, expected) in [
+            ("name = 3", "c.toml"),
+            ("name = \"a\"\nnode = []", "no [[node]]"),
+            ("name = \"a\"\ncolour = 1\n", "colour"),
+            (node, "no `client` address"),
+            (&format!("{node}client = \"nonsense\""), "\"nonsense\" is not host:port"),
+            ("name = \"a\"\n[[node]]\nname = \"N 1\"\nroles = []", "DNS label"),
+        ] {
+            let error = error_of(text);
+            assert!(error.contains(expected) && error.starts_with("c.toml"), "{error}");
+        }
+    }
+}
