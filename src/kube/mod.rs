@@ -1,7 +1,13 @@
 //! kube: the object model.
 
 pub mod client;
+pub mod discovery;
+pub mod field_selector;
+pub mod names;
 pub mod object;
+pub mod printing;
 pub mod quantity;
+pub mod resources;
 pub mod selector;
 pub mod status;
+pub mod validation;

@@ -1,0 +1,255 @@
+//! One resource: everything generic code needs to know about a kind.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::kube::printing::Printer;
+use crate::kube::status::Status;
+use crate::kube::validation::FieldErrors;
+use crate::kube::validation::metadata::{validate_metadata, validate_metadata_update};
+
+/// The verbs of a stored resource, in the order of discovery.
+pub const STORED_VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+/// The verbs of a subresource that shows the whole object.
+pub const PART_VERBS: [&str; 3] = ["get", "patch", "update"];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Namespaced,
+    Cluster,
+}
+
+/// Which part of an object a request may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// The object without its status.
+    Main,
+    /// The status alone.
+    Status,
+    /// Another subresource that shows the object: `ephemeralcontainers`, `finalize`, ...
+    Other(&'a str),
+}
+
+impl<'a> Part<'a> {
+    pub fn of(subresource: Option<&'a str>) -> Part<'a> {
+        match subresource {
+            None => Part::Main,
+            Some("status") => Part::Status,
+            Some(other) => Part::Other(other),
+        }
+    }
+}
+
+/// A path below an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subresource {
+    pub name: String,
+    pub verbs: Vec<String>,
+    /// Group, version and kind of its bodies when they are not the resource's own.
+    pub foreign: Option<(String, String, String)>,
+}
+
+/// Changes an object in place.
+pub type Edit = Arc<dyn Fn(&mut Value) + Send + Sync>;
+/// Changes a new state (first) with regard to the stored one.
+pub type Reconcile = Arc<dyn Fn(&mut Value, &Value) + Send + Sync>;
+/// Finds what is wrong with an object.
+pub type Check = Arc<dyn Fn(&Value, &mut FieldErrors) + Send + Sync>;
+/// Finds what is wrong with a new state (first), given the stored one.
+pub type CheckUpdate = Arc<dyn Fn(&Value, &Value, Part<'_>, &mut FieldErrors) + Send + Sync>;
+/// Is this object name well formed? `Err` holds the texts of the broken rules.
+pub type NameRule = fn(&str, bool) -> Vec<String>;
+/// The value of a selectable field, as text.
+pub type FieldValue = Arc<dyn Fn(&Value) -> String + Send + Sync>;
+
+/// One entry of the table of resources. Built once with the methods below and shared as `Arc<Resource>`; entries may be
+/// made while running (custom resources), so that nothing in it is static.
+#[derive(Clone)]
+pub struct Resource {
+    /// Empty for core.
+    pub group: String,
+    pub version: String,
+    pub kind: String,
+    pub list_kind: String,
+    /// As in paths: `pods`.
+    pub plural: String,
+    pub singular: String,
+    pub short_names: Vec<String>,
+    pub categories: Vec<String>,
+    pub scope: Scope,
+    pub verbs: Vec<String>,
+    pub subresources: Vec<Subresource>,
+    /// The prefix of its keys in the store, without a slash at the end (`/registry/pods`): a key is
+    /// `prefix/namespace/name` or `prefix/name`. `None`: never stored, answers on create only.
+    pub storage_prefix: Option<String>,
+    /// The name of its schema: `io.k8s.api.core.v1.Pod`.
+    pub definition: String,
+    /// `metadata.generation` counts the changes of this resource's wishes.
+    pub has_generation: bool,
+    /// An update may leave `metadata.resourceVersion` out.
+    pub allows_unconditional_update: bool,
+    /// A PUT or an apply patch of a name that does not exist creates it.
+    pub allows_create_on_update: bool,
+    pub printer: Printer,
+    pub(super) name_rule: NameRule,
+    pub(super) selectable: Vec<(String, FieldValue)>,
+    pub(super) defaults: Option<Edit>,
+    pub(super) on_create: Option<Edit>,
+    pub(super) on_update: Option<Reconcile>,
+    pub(super) check: Option<Check>,
+    pub(super) check_update: Option<CheckUpdate>,
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Resource({}/{})", self.group_version(), self.plural)
+    }
+}
+
+/// Reading the entry.
+impl Resource {
+    /// `v1` or `apps/v1`: the `apiVersion` of objects.
+    pub fn group_version(&self) -> String {
+        group_version(&self.group, &self.version)
+    }
+
+    /// `pods` or `deployments.apps`, as messages name it.
+    pub fn qualified(&self) -> String {
+        if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    pub fn is_namespaced(&self) -> bool {
+        self.scope == Scope::Namespaced
+    }
+
+    pub fn allows(&self, verb: &str) -> bool {
+        self.verbs.iter().any(|known| known == verb)
+    }
+
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|sub| sub.name == name)
+    }
+
+    pub fn has_status(&self) -> bool {
+        self.subresource("status").is_some()
+    }
+
+    /// The key of an object in the store; `None` for resources that are never stored.
+    pub fn storage_key(&self, namespace: Option<&str>, name: &str) -> Option<String> {
+        let prefix = self.storage_prefix.as_ref()?;
+        Some(match namespace {
+            Some(namespace) if self.is_namespaced() => format!("{prefix}/{namespace}/{name}"),
+            _ => format!("{prefix}/{name}"),
+        })
+    }
+
+    /// The prefix, slash included, of the keys of all objects, or of those of one namespace.
+    pub fn storage_range(&self, namespace: Option<&str>) -> Option<String> {
+        let prefix = self.storage_prefix.as_ref()?;
+        Some(match namespace {
+            Some(namespace) if self.is_namespaced() => format!("{prefix}/{namespace}/"),
+            _ => format!("{prefix}/"),
+        })
+    }
+
+    /// The names of the fields that field selectors may use, beyond `metadata.name` and `metadata.namespace`.
+    pub fn selectable_fields(&self) -> impl Iterator<Item = &str> {
+        self.selectable.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The text of a selectable field of `object`; `None` when this kind does not know the field.
+    pub fn field_value(&self, object: &Value, field: &str) -> Option<String> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        match field {
+            "metadata.name" => Some(text(&object["metadata"]["name"])),
+            "metadata.namespace" if self.is_namespaced() => Some(text(&object["metadata"]["namespace"])),
+            _ => self.selectable.iter().find(|(name, _)| name == field).map(|(_, value)| value(object)),
+        }
+    }
+
+    pub fn not_found(&self, name: &str) -> Status {
+        Status::not_found(&self.group, &self.plural, name)
+    }
+}
+
+/// What the request path does with objects of this resource. All of it is pure; the frontend adds uid, timestamps and
+/// resource version.
+impl Resource {
+    /// Fills in what the object leaves out. Idempotent; runs on decode, and again after admission changed the object.
+    pub fn default(&self, object: &mut Value) {
+        if let Some(defaults) = &self.defaults {
+            defaults(object);
+        }
+    }
+
+    /// Before a create, after defaulting: clears the status, starts the generation.
+    pub fn prepare_create(&self, object: &mut Value) {
+        if self.has_status()
+            && let Some(map) = object.as_object_mut()
+        {
+            map.shift_remove("status");
+        }
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.shift_remove("generation");
+            if self.has_generation {
+                metadata.insert("generation".into(), json!(1));
+            }
+        }
+        if let Some(on_create) = &self.on_create {
+            on_create(object);
+        }
+        self.default(object);
+    }
+
+    /// Before an update or patch, after defaulting: keeps the parts that a write to `part` may not change as they are in
+    /// `old`, fills in the metadata that the server owns, counts the generation. The resource version of `new` is
+    /// not looked at.
+    pub fn prepare_update(&self, part: Part<'_>, new: &mut Value, old: &Value) {
+        super::update::keep_foreign_parts(self, part, new, old);
+        if let Some(on_update) = &self.on_update
+            && part != Part::Status
+        {
+            on_update(new, old);
+        }
+        super::update::keep_server_metadata(new, old);
+        super::update::count_generation(self, new, old);
+    }
+
+    /// All rules of a new object. The `Err` is a status `Invalid` (422).
+    pub fn validate_create(&self, object: &Value) -> Result<(), Status> {
+        let mut errors = FieldErrors::new();
+        validate_metadata(object, self.is_namespaced(), self.name_rule, &mut errors);
+        if let Some(check) = &self.check {
+            check(object, &mut errors);
+        }
+        self.verdict(object, errors)
+    }
+
+    /// All rules of a new state of an object, immutable fields among them.
+    pub fn validate_update(&self, part: Part<'_>, new: &Value, old: &Value) -> Result<(), Status> {
+        let mut errors = FieldErrors::new();
+        validate_metadata(new, self.is_namespaced(), self.name_rule, &mut errors);
+        validate_metadata_update(new, old, &mut errors);
+        if let Some(check) = &self.check
+            && part == Part::Main
+        {
+            check(new, &mut errors);
+        }
+        if let Some(check) = &self.check_update {
+            check(new, old, part, &mut errors);
+        }
+        self.verdict(new, errors)
+    }
+
+    fn verdict(&self, object: &Value, errors: FieldErrors) -> Result<(), Status> {
+        errors.into_result(&self.group, &self.kind, object["metadata"]["name"].as_str().unwrap_or_default())
+    }
+}
+
+/// `v1` or `apps/v1`.
+pub fn group_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
