@@ -3,6 +3,7 @@
 pub mod client;
 pub mod discovery;
 pub mod field_selector;
+pub mod informer;
 pub mod names;
 pub mod object;
 pub mod printing;
@@ -10,4 +11,5 @@ pub mod quantity;
 pub mod resources;
 pub mod selector;
 pub mod status;
+pub mod time;
 pub mod validation;

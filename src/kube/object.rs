@@ -1,9 +1,11 @@
 //! An object is its bytes: compact JSON, shared among watchers, with the metadata that everyone asks for parsed once.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -36,6 +38,40 @@ pub struct Meta {
     pub finalizers: Vec<String>,
     pub deletion_timestamp: Option<String>,
     pub creation_timestamp: Option<String>,
+}
+
+/// The name of an object within its kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Empty for objects of the cluster.
+    pub namespace: String,
+    pub name: String,
+}
+
+impl Key {
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Key {
+        Key { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The key of a typed object.
+    pub fn of(meta: &ObjectMeta) -> Key {
+        Key::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.namespace.as_str() {
+            "" => f.write_str(&self.name),
+            namespace => write!(f, "{namespace}/{}", self.name),
+        }
+    }
+}
+
+impl Meta {
+    pub fn key(&self) -> Key {
+        Key::new(self.namespace.clone().unwrap_or_default(), self.name.clone())
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -88,6 +88,10 @@ impl<K: Kind> Api<K> {
         self
     }
 
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Where requests for all objects of this kind go.
     pub fn target(&self) -> Target {
         Target {
