@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 /// An error of the disk room. Nothing here is worth a retry: surface it and stop the node.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The operating system refused. The operator makes room or mends the permissions, then starts again.
-    #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: io::Error },
+    /// The operating system refused; the text names the file. The operator makes room or mends the permissions, then
+    /// starts again.
+    #[error("{0}")]
+    Io(#[from] io::Error),
     /// Bytes that were durable are damaged or missing. Never served, never repaired by guessing: the operator
     /// replaces the member or restores a snapshot.
     #[error("{} is damaged at byte {offset}: {reason}", path.display())]
@@ -22,8 +23,9 @@ pub enum Error {
 }
 
 impl Error {
+    /// For operations on an open file, whose own errors name no path.
     pub(crate) fn io(path: &Path, source: io::Error) -> Error {
-        Error::Io { path: path.to_owned(), source }
+        Error::Io(io::Error::new(source.kind(), format!("{}: {source}", path.display())))
     }
 
     pub(crate) fn corrupt(path: &Path, offset: u64, reason: impl Into<String>) -> Error {
@@ -33,11 +35,10 @@ impl Error {
 
 impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
-        let kind = match &error {
-            Error::Io { source, .. } => source.kind(),
-            Error::Corrupt { .. } => io::ErrorKind::InvalidData,
-            Error::Newer { .. } | Error::Foreign { .. } => io::ErrorKind::Unsupported,
-        };
-        io::Error::new(kind, error)
+        match error {
+            Error::Io(source) => source,
+            Error::Corrupt { .. } => io::Error::new(io::ErrorKind::InvalidData, error),
+            Error::Newer { .. } | Error::Foreign { .. } => io::Error::new(io::ErrorKind::Unsupported, error),
+        }
     }
 }

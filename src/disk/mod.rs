@@ -10,13 +10,22 @@
 //! ```
 //!
 //! - [`log`]: the write-ahead log and its actor
+//! - [`segments`]: append-only data segments
+//! - [`checkpoint`]: a file that is there whole or not at all
+//! - [`codec`]: bincode with limits
+//! - [`format`]: what a directory holds, and in which format
 //! - [`position`]: where an entry stands in the replicated log
 //! - [`error`]: why bytes could not be read or written
 
+pub mod checkpoint;
+pub mod codec;
 pub mod error;
+pub mod format;
 pub mod log;
 pub mod position;
+pub mod segments;
 
 pub use error::Error;
 pub use log::{Entry, LogHandle, Recovered};
 pub use position::Position;
+pub use segments::{Place, Point, SegmentId, Segments};

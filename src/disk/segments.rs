@@ -1,0 +1,435 @@
+//! Append-only data segments: the store's records on disk.
+//!
+//! ```text
+//!   append(head, records) ──▶ active segment ──full──▶ seal, next segment        (one writer at a time)
+//!   read(place)           ──▶ any segment, verified                              (any thread, no lock)
+//!   sync()                ──▶ fdatasync of what was written before the call      (background)
+//! ```
+//!
+//! A frame is what one `append` wrote: a head that only the store understands, and records. A crash keeps all frames
+//! up to some point not before the last [`sync`](Segments::sync); the first torn frame and what follows is cut when
+//! the segments are opened. Anything else that does not verify is [`Error::Corrupt`].
+//!
+//! - [`frame`]: the layout
+//! - [`recovery`]: finding the end after a crash
+
+mod frame;
+mod recovery;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::disk::{Error, format};
+use crate::world::disk::{DirLock, Open};
+use crate::world::{Disk, File, Random, World};
+use frame::{Parsed, RECORD_HEAD_BYTES, SEGMENT_HEAD_BYTES, Seed};
+
+const FORMAT: u32 = 1;
+
+/// The largest frame: offsets in a segment have 32 bits.
+pub const FRAME_BYTES_MAX: u64 = 1 << 30;
+
+/// A segment file; later ones have larger ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SegmentId(pub u32);
+
+/// Where a record lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    pub segment: SegmentId,
+    pub offset: u32,
+    /// Of the record itself, in bytes.
+    pub length: u32,
+}
+
+/// A point between two frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Point {
+    pub segment: SegmentId,
+    pub offset: u32,
+}
+
+impl Point {
+    /// Before the first frame of all.
+    pub const START: Point = Point { segment: SegmentId(0), offset: 0 };
+}
+
+/// What one `append` wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    pub at: Point,
+    pub end: Point,
+    pub head: Bytes,
+    pub records: Vec<Record>,
+}
+
+/// A record and its place. The bytes share the memory of their whole segment: copy what is to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub place: Place,
+    pub bytes: Bytes,
+}
+
+/// How segments are opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// A segment that has reached this size takes no more. Below 2 GiB.
+    pub segment_bytes: u32,
+    /// A point known to be durable, from the store's checkpoint: opening verifies from here on. Damage before it is
+    /// found when it is read.
+    pub durable: Point,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { segment_bytes: 64 << 20, durable: Point::START }
+    }
+}
+
+/// A segment as the store sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub id: SegmentId,
+    pub bytes: u64,
+    /// Takes no more frames: immutable.
+    pub sealed: bool,
+}
+
+/// A segment that was linked for a snapshot: its first `bytes` bytes are part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Linked {
+    pub id: SegmentId,
+    pub path: PathBuf,
+    pub bytes: u64,
+}
+
+/// The data segments of one directory; clones share them.
+#[derive(Clone)]
+pub struct Segments(Arc<Shared>);
+
+struct Shared {
+    disk: Disk,
+    random: Random,
+    directory: PathBuf,
+    segment_bytes: u32,
+    /// Read without a lock; changed while `active` or `next` is locked.
+    table: ArcSwap<BTreeMap<SegmentId, Arc<Segment>>>,
+    active: Mutex<Active>,
+    /// The segment after the active one, made ahead of need. Locked after `active`, never before it.
+    next: Mutex<Option<Arc<Segment>>>,
+    /// Serializes [`Segments::sync`].
+    syncing: Mutex<()>,
+    _lock: DirLock,
+}
+
+struct Segment {
+    id: SegmentId,
+    path: PathBuf,
+    seed: Seed,
+    file: File,
+}
+
+struct Active {
+    segment: Arc<Segment>,
+    offset: u32,
+    synced: Point,
+    /// Segments with bytes that may not be durable yet, in order; the active one is the last.
+    unsynced: Vec<Arc<Segment>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Segments {
+    /// Opens the segments in `directory`, which is created where needed, and cuts a torn end. Blocks.
+    pub fn open(world: &World, directory: &Path, options: Options) -> Result<Segments, Error> {
+        assert!(options.segment_bytes <= 1 << 31, "offsets have 32 bits");
+        let disk = &world.disk;
+        let dir_lock = format::claim(disk, directory, "data segments", FORMAT)?;
+        let mut table = recovery::list(disk, directory)?;
+        let end = recovery::find_end(disk, directory, &mut table, options.durable)?;
+        let (active, offset) = match end {
+            Some(end) => (table[&end.segment].clone(), end.offset),
+            None => {
+                let first = Arc::new(create(disk, &world.random, directory, SegmentId(1))?);
+                table.insert(first.id, first.clone());
+                (first, SEGMENT_HEAD_BYTES)
+            }
+        };
+        // What was found may be in the page cache only.
+        let unsynced = table.range(options.durable.segment..).map(|(_, segment)| segment.clone()).collect();
+        let active = Active { segment: active, offset, synced: options.durable, unsynced };
+        Ok(Segments(Arc::new(Shared {
+            disk: disk.clone(),
+            random: world.random.clone(),
+            directory: directory.to_owned(),
+            segment_bytes: options.segment_bytes,
+            table: ArcSwap::from_pointee(table),
+            active: Mutex::new(active),
+            next: Mutex::new(None),
+            syncing: Mutex::new(()),
+            _lock: dir_lock,
+        })))
+    }
+
+    /// Writes one frame and says where its records lie; they can be read at once and are durable after the next
+    /// [`sync`](Segments::sync). After an error nothing was added.
+    pub fn append(&self, head: &[u8], records: &[&[u8]]) -> Result<Vec<Place>, Error> {
+        let bytes = frame::frame_bytes(head, records);
+        if bytes > FRAME_BYTES_MAX {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, format!("a frame of {bytes} bytes is too large"));
+            return Err(Error::io(&self.0.directory, error));
+        }
+        let mut active = lock(&self.0.active);
+        if active.offset > SEGMENT_HEAD_BYTES && u64::from(active.offset) + bytes > u64::from(self.0.segment_bytes) {
+            self.roll_over(&mut active)?;
+        }
+        let segment = active.segment.clone();
+        let (frame, offsets) = frame::encode(segment.seed, active.offset, active.synced, head, records);
+        segment.write(&frame, active.offset)?;
+        active.offset += frame.len() as u32;
+        let places = offsets.into_iter().zip(records);
+        Ok(places.map(|(offset, r)| Place { segment: segment.id, offset, length: r.len() as u32 }).collect())
+    }
+
+    /// Reads one record and verifies it. From any thread, without a lock. A segment that was removed is an
+    /// [`Error::Io`] of kind `NotFound`.
+    pub fn read(&self, place: Place) -> Result<Bytes, Error> {
+        let table = self.0.table.load();
+        let segment = table.get(&place.segment).ok_or_else(|| {
+            let path = path_of(&self.0.directory, place.segment);
+            Error::io(&path, io::ErrorKind::NotFound.into())
+        })?;
+        segment.read(place)
+    }
+
+    /// Makes every frame that was appended before this call durable, and says up to where. Appends go on meanwhile.
+    ///
+    /// # Panics
+    /// When the disk fails to sync: what it then holds is unknown, and only a restart finds out.
+    pub fn sync(&self) -> Result<Point, Error> {
+        let _one_at_a_time = lock(&self.0.syncing);
+        let (end, unsynced) = {
+            let active = lock(&self.0.active);
+            (active.end(), active.unsynced.clone())
+        };
+        for segment in &unsynced {
+            let synced = segment.file.sync_data();
+            assert!(synced.is_ok(), "{}: sync failed: {synced:?}", segment.path.display());
+        }
+        let mut active = lock(&self.0.active);
+        active.synced = active.synced.max(end);
+        active.unsynced.retain(|segment| segment.id >= end.segment);
+        drop(active);
+        if end.offset > self.0.segment_bytes / 2 {
+            self.0.prepare_next()?;
+        }
+        Ok(end)
+    }
+
+    /// The point up to which frames are known to be durable.
+    pub fn synced(&self) -> Point {
+        lock(&self.0.active).synced
+    }
+
+    /// The point after the last frame.
+    pub fn end(&self) -> Point {
+        lock(&self.0.active).end()
+    }
+
+    /// Seals the active segment, so that all frames up to now lie in immutable ones. One without frames stays.
+    pub fn seal(&self) -> Result<Point, Error> {
+        let mut active = lock(&self.0.active);
+        if active.offset > SEGMENT_HEAD_BYTES {
+            self.roll_over(&mut active)?;
+        }
+        Ok(active.end())
+    }
+
+    /// Visits the frames from `from` on, in order, verifying each, up to the end as of this call.
+    pub fn scan<F>(&self, from: Point, mut visit: F) -> Result<Point, Error>
+    where
+        F: FnMut(Frame) -> Result<(), Error>,
+    {
+        let end = self.end();
+        let table = self.0.table.load_full();
+        for segment in table.range(from.segment..=end.segment).map(|(_, segment)| segment) {
+            let start = if segment.id == from.segment { from.offset } else { 0 };
+            let stop = (segment.id == end.segment).then_some(end.offset);
+            segment.scan(&self.0.disk, start.max(SEGMENT_HEAD_BYTES), stop, &mut visit)?;
+        }
+        Ok(end)
+    }
+
+    /// The segments, oldest first; the last one is active.
+    pub fn list(&self) -> Result<Vec<Listed>, Error> {
+        let end = self.end();
+        let table = self.0.table.load_full();
+        let listed = table.range(..=end.segment).map(|(&id, segment)| {
+            let sealed = id != end.segment;
+            let bytes = if sealed { segment.length()? } else { u64::from(end.offset) };
+            Ok(Listed { id, bytes, sealed })
+        });
+        listed.collect()
+    }
+
+    /// Removes sealed segments. What still lived in them must be durable elsewhere. Those who hold a [`Place`] in one
+    /// can no longer read it.
+    pub fn remove(&self, ids: &[SegmentId]) -> Result<(), Error> {
+        let active = lock(&self.0.active);
+        assert!(!ids.contains(&active.segment.id), "the active segment is never removed");
+        let mut table = BTreeMap::clone(&self.0.table.load());
+        let removed: Vec<_> = ids.iter().filter_map(|id| table.remove(id)).collect();
+        self.0.table.store(Arc::new(table));
+        drop(active);
+        for segment in removed {
+            self.0.disk.remove(&segment.path)?;
+        }
+        Ok(self.0.disk.sync_dir(&self.0.directory)?)
+    }
+
+    /// Gives every segment a second name in `directory`, for a snapshot. All but the last are immutable; of the last
+    /// only the first [`Linked::bytes`] belong to the snapshot. After [`seal`](Segments::seal) the last holds nothing.
+    pub fn link_into(&self, directory: &Path) -> Result<Vec<Linked>, Error> {
+        let listed = self.list()?;
+        let link = |listed: Listed| {
+            let path = path_of(directory, listed.id);
+            self.0.disk.hard_link(&path_of(&self.0.directory, listed.id), &path)?;
+            Ok(Linked { id: listed.id, path, bytes: listed.bytes })
+        };
+        listed.into_iter().map(link).collect()
+    }
+
+    fn roll_over(&self, active: &mut Active) -> Result<(), Error> {
+        let seal = frame::encode_seal(active.segment.seed, active.offset, active.synced);
+        let next = self.0.take_next()?;
+        active.segment.write(&seal, active.offset)?;
+        let mut table = BTreeMap::clone(&self.0.table.load());
+        table.insert(next.id, next.clone());
+        self.0.table.store(Arc::new(table));
+        active.unsynced.push(next.clone());
+        active.segment = next;
+        active.offset = SEGMENT_HEAD_BYTES;
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Makes the next segment ahead of need, so that an append that fills the active one has nothing to wait for.
+    fn prepare_next(&self) -> Result<(), Error> {
+        let mut next = lock(&self.next);
+        if next.is_none() {
+            *next = Some(self.create_next()?);
+        }
+        Ok(())
+    }
+
+    fn take_next(&self) -> Result<Arc<Segment>, Error> {
+        match lock(&self.next).take() {
+            Some(segment) => Ok(segment),
+            None => self.create_next(),
+        }
+    }
+
+    fn create_next(&self) -> Result<Arc<Segment>, Error> {
+        let last = self.table.load().keys().next_back().copied().expect("there is always an active segment");
+        create(&self.disk, &self.random, &self.directory, SegmentId(last.0 + 1)).map(Arc::new)
+    }
+}
+
+impl Active {
+    fn end(&self) -> Point {
+        Point { segment: self.segment.id, offset: self.offset }
+    }
+}
+
+impl Segment {
+    fn open(disk: &Disk, directory: &Path, id: SegmentId) -> Result<Segment, Error> {
+        let path = path_of(directory, id);
+        let file = disk.open(&path, Open::Write)?;
+        let mut head = [0; SEGMENT_HEAD_BYTES as usize];
+        file.read_exact_at(&mut head, 0).map_err(|error| short(&path, 0, error))?;
+        let seed = frame::read_segment_head(&head, id).map_err(|reason| Error::corrupt(&path, 0, reason))?;
+        Ok(Segment { id, path, seed, file })
+    }
+
+    fn length(&self) -> Result<u64, Error> {
+        self.file.len().map_err(|error| Error::io(&self.path, error))
+    }
+
+    fn write(&self, bytes: &[u8], offset: u32) -> Result<(), Error> {
+        self.file.write_all_at(bytes, u64::from(offset)).map_err(|error| Error::io(&self.path, error))
+    }
+
+    fn read(&self, place: Place) -> Result<Bytes, Error> {
+        let mut bytes = vec![0; RECORD_HEAD_BYTES + place.length as usize];
+        let offset = u64::from(place.offset);
+        self.file.read_exact_at(&mut bytes, offset).map_err(|error| short(&self.path, offset, error))?;
+        let (head, content) = bytes.split_at(RECORD_HEAD_BYTES);
+        frame::check_record(self.seed, place.offset, head, content)
+            .map_err(|reason| Error::corrupt(&self.path, offset, reason))?;
+        Ok(Bytes::from(bytes).slice(RECORD_HEAD_BYTES..))
+    }
+
+    /// Visits the frames from `offset` to `stop`, or to the seal.
+    fn scan<F>(&self, disk: &Disk, mut offset: u32, stop: Option<u32>, visit: &mut F) -> Result<(), Error>
+    where
+        F: FnMut(Frame) -> Result<(), Error>,
+    {
+        let bytes = Bytes::from(disk.read(&self.path)?);
+        while Some(offset) != stop {
+            match frame::parse(&bytes, self.id, self.seed, offset) {
+                Ok(Parsed::Frame(frame, _)) => {
+                    offset = frame.end.offset;
+                    visit(frame)?;
+                }
+                Ok(Parsed::Seal(_)) if stop.is_none() => return Ok(()),
+                Ok(Parsed::Seal(_) | Parsed::End) => return Err(self.corrupt(offset, "frames are missing at the end")),
+                Err(reason) => return Err(self.corrupt(offset, reason)),
+            }
+        }
+        Ok(())
+    }
+
+    fn corrupt(&self, offset: u32, reason: &str) -> Error {
+        Error::corrupt(&self.path, u64::from(offset), reason)
+    }
+}
+
+/// A file that ends too early has lost bytes; any other error is the operating system's.
+fn short(path: &Path, offset: u64, error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return Error::corrupt(path, offset, "the file ends before it should");
+    }
+    Error::io(path, error)
+}
+
+/// Creates an empty segment under its name, durably.
+fn create(disk: &Disk, random: &Random, directory: &Path, id: SegmentId) -> Result<Segment, Error> {
+    let (path, scratch) = (path_of(directory, id), directory.join("new.tmp"));
+    if disk.exists(&scratch) {
+        disk.remove(&scratch)?;
+    }
+    let file = disk.open(&scratch, Open::CreateNew)?;
+    let head = frame::segment_head(id, random.u64());
+    file.write_all_at(&head, 0).and_then(|()| file.sync_data()).map_err(|error| Error::io(&scratch, error))?;
+    disk.rename(&scratch, &path)?;
+    disk.sync_dir(directory)?;
+    Ok(Segment { id, path, seed: Seed::of(&head), file })
+}
+
+fn path_of(directory: &Path, id: SegmentId) -> PathBuf {
+    directory.join(format!("{:08x}.seg", id.0))
+}
+
+fn id_of(name: &str) -> Option<SegmentId> {
+    let digits = name.strip_suffix(".seg").filter(|digits| digits.len() == 8)?;
+    u32::from_str_radix(digits, 16).ok().map(SegmentId)
+}
