@@ -1,6 +1,6 @@
 //! Why the store refused or could not answer.
 
-/// An error of the store. `etcd/status.rs` translates it to etcd's texts and gRPC codes, one row a variant.
+/// An error of the store. [`Error::to_wire`] gives its gRPC code and text, one row a variant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Malformed request: surface it. Did not happen.
@@ -63,4 +63,88 @@ pub enum Error {
     /// A remote store answered with a gRPC status that has no row of its own.
     #[error("{message}")]
     Other { code: i32, message: String },
+}
+
+/// One row an error: its gRPC code and etcd's exact text. Clients tell errors apart by the text.
+///
+/// Two of the codes are not the nominal ones, because that is what etcd sends: `too many requests` travels as Unknown.
+const WIRE: &[(Error, i32, &str)] = &[
+    (Error::EmptyKey, INVALID_ARGUMENT, "etcdserver: key is not provided"),
+    (Error::KeyNotFound, INVALID_ARGUMENT, "etcdserver: key not found"),
+    (Error::ValueProvided, INVALID_ARGUMENT, "etcdserver: value is provided"),
+    (Error::LeaseProvided, INVALID_ARGUMENT, "etcdserver: lease is provided"),
+    (Error::TooManyOps, INVALID_ARGUMENT, "etcdserver: too many operations in txn request"),
+    (Error::DuplicateKey, INVALID_ARGUMENT, "etcdserver: duplicate key given in txn request"),
+    (Error::InvalidSortOption, INVALID_ARGUMENT, "etcdserver: invalid sort option"),
+    (Error::Compacted, OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted"),
+    (Error::FutureRevision, OUT_OF_RANGE, "etcdserver: mvcc: required revision is a future revision"),
+    (Error::NoSpace, RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded"),
+    (Error::LeaseNotFound, NOT_FOUND, "etcdserver: requested lease not found"),
+    (Error::LeaseExists, FAILED_PRECONDITION, "etcdserver: lease already exists"),
+    (Error::LeaseTtlTooLarge, OUT_OF_RANGE, "etcdserver: too large lease TTL"),
+    (Error::RequestTooLarge, INVALID_ARGUMENT, "etcdserver: request is too large"),
+    (Error::TooManyRequests, UNKNOWN, "etcdserver: too many requests"),
+    (Error::NoLeader, UNAVAILABLE, "etcdserver: no leader"),
+    (Error::LeaderChanged, UNAVAILABLE, "etcdserver: leader changed"),
+    (Error::Timeout, UNAVAILABLE, "etcdserver: request timed out"),
+    (
+        Error::TimeoutLeaderFailure,
+        UNAVAILABLE,
+        "etcdserver: request timed out, possibly due to previous leader failure",
+    ),
+    (Error::TimeoutConnectionLost, UNAVAILABLE, "etcdserver: request timed out, possibly due to connection lost"),
+    (Error::Stopped, UNAVAILABLE, "etcdserver: server stopped"),
+    (Error::Corrupt, DATA_LOSS, "etcdserver: corrupt cluster"),
+    (Error::MemberNotFound, NOT_FOUND, "etcdserver: member not found"),
+    (Error::NotLeader, FAILED_PRECONDITION, "etcdserver: not leader"),
+    (Error::BadLeaderTransferee, FAILED_PRECONDITION, "etcdserver: bad leader transferee"),
+];
+
+const UNKNOWN: i32 = 2;
+const INVALID_ARGUMENT: i32 = 3;
+const NOT_FOUND: i32 = 5;
+const RESOURCE_EXHAUSTED: i32 = 8;
+const FAILED_PRECONDITION: i32 = 9;
+const OUT_OF_RANGE: i32 = 11;
+const UNAVAILABLE: i32 = 14;
+const DATA_LOSS: i32 = 15;
+
+impl Error {
+    /// The gRPC code and text under which the error travels.
+    pub fn to_wire(&self) -> (i32, &str) {
+        if let Error::Other { code, message } = self {
+            return (*code, message);
+        }
+        let row = WIRE.iter().find(|(error, ..)| error == self).expect("every error has a row; a test reads them all");
+        (row.1, row.2)
+    }
+
+    /// The error behind a gRPC status; [`Error::Other`] where the text has no row.
+    pub fn from_wire(code: i32, message: &str) -> Error {
+        match WIRE.iter().find(|(_, _, text)| *text == message) {
+            Some((error, ..)) => error.clone(),
+            None => Error::Other { code, message: message.to_owned() },
+        }
+    }
+
+    /// The change may have happened, or may still happen.
+    pub fn is_unknown_outcome(&self) -> bool {
+        matches!(self, Error::Timeout | Error::TimeoutLeaderFailure | Error::TimeoutConnectionLost | Error::Stopped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_reads_back_and_no_text_stands_twice() {
+        for (error, code, text) in WIRE {
+            assert_eq!(error.to_wire(), (*code, *text));
+            assert_eq!(&Error::from_wire(*code, text), error);
+        }
+        let other = Error::Other { code: 4, message: "context deadline exceeded".into() };
+        assert_eq!(Error::from_wire(4, "context deadline exceeded"), other);
+        assert_eq!(other.to_wire(), (4, "context deadline exceeded"));
+    }
 }

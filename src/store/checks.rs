@@ -1,0 +1,159 @@
+//! What can be told of a request without the state: the checks before it is proposed or read. Pure.
+//!
+//! The duplicate rule is static: it looks at both branches of a transaction, at every level of nesting.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use chorus_proto::etcdserverpb as pb;
+use chorus_proto::etcdserverpb::request_op::Request;
+
+use super::Error;
+use super::range::KeyRange;
+
+/// The longest lifetime of a lease, in seconds.
+const LEASE_TTL_MAX: i64 = 9_000_000_000;
+
+/// Transactions may be nested this deep.
+const DEPTH_MAX: usize = 32;
+
+pub fn range(request: &pb::RangeRequest) -> Result<(), Error> {
+    if request.key.is_empty() {
+        return Err(Error::EmptyKey);
+    }
+    let known = pb::range_request::SortOrder::try_from(request.sort_order).is_ok()
+        && pb::range_request::SortTarget::try_from(request.sort_target).is_ok();
+    if known { Ok(()) } else { Err(Error::InvalidSortOption) }
+}
+
+pub fn put(request: &pb::PutRequest) -> Result<(), Error> {
+    if request.key.is_empty() {
+        return Err(Error::EmptyKey);
+    }
+    if request.ignore_value && !request.value.is_empty() {
+        return Err(Error::ValueProvided);
+    }
+    if request.ignore_lease && request.lease != 0 {
+        return Err(Error::LeaseProvided);
+    }
+    Ok(())
+}
+
+pub fn delete_range(request: &pb::DeleteRangeRequest) -> Result<(), Error> {
+    if request.key.is_empty() { Err(Error::EmptyKey) } else { Ok(()) }
+}
+
+pub fn lease_grant(request: &pb::LeaseGrantRequest) -> Result<(), Error> {
+    if request.ttl > LEASE_TTL_MAX { Err(Error::LeaseTtlTooLarge) } else { Ok(()) }
+}
+
+/// Checks a transaction whose branches and compares may each have up to `ops_max` operations.
+pub fn txn(request: &pb::TxnRequest, ops_max: usize) -> Result<(), Error> {
+    shape(request, ops_max, DEPTH_MAX)?;
+    changes(&request.success)?;
+    changes(&request.failure)?;
+    Ok(())
+}
+
+fn shape(request: &pb::TxnRequest, ops_max: usize, depth: usize) -> Result<(), Error> {
+    let most = request.compare.len().max(request.success.len()).max(request.failure.len());
+    if most > ops_max || depth == 0 {
+        return Err(Error::TooManyOps);
+    }
+    if request.compare.iter().any(|compare| compare.key.is_empty()) {
+        return Err(Error::EmptyKey);
+    }
+    for op in request.success.iter().chain(&request.failure) {
+        match &op.request {
+            Some(Request::RequestRange(request)) => range(request)?,
+            Some(Request::RequestPut(request)) => put(request)?,
+            Some(Request::RequestDeleteRange(request)) => delete_range(request)?,
+            Some(Request::RequestTxn(request)) => shape(request, ops_max - most, depth - 1)?,
+            None => return Err(Error::KeyNotFound),
+        }
+    }
+    Ok(())
+}
+
+/// The keys that one branch puts, and the ranges that it deletes.
+#[derive(Default)]
+struct Changes {
+    puts: BTreeSet<Bytes>,
+    deletes: Vec<KeyRange>,
+}
+
+impl Changes {
+    fn deletes_any(&self, keys: &BTreeSet<Bytes>) -> bool {
+        self.deletes.iter().any(|range| keys.iter().any(|key| range.contains(key)))
+    }
+
+    fn put(&mut self, key: Bytes) -> Result<(), Error> {
+        if self.deletes.iter().any(|range| range.contains(&key)) || !self.puts.insert(key) {
+            return Err(Error::DuplicateKey);
+        }
+        Ok(())
+    }
+
+    /// Takes in a nested transaction's changes, which may not overlap those of the level around it.
+    fn nest(&mut self, inner: Changes) -> Result<(), Error> {
+        if self.deletes_any(&inner.puts) || inner.deletes_any(&self.puts) {
+            return Err(Error::DuplicateKey);
+        }
+        for key in inner.puts {
+            self.put(key)?;
+        }
+        self.deletes.extend(inner.deletes);
+        Ok(())
+    }
+}
+
+/// As etcd does it: first the deletes of this level, then what is nested, then the puts of this level.
+fn changes(ops: &[pb::RequestOp]) -> Result<Changes, Error> {
+    let mut all = Changes::default();
+    for op in ops {
+        if let Some(Request::RequestDeleteRange(request)) = &op.request {
+            all.deletes.push(KeyRange::new(request.key.clone(), request.range_end.clone()));
+        }
+    }
+    for op in ops {
+        if let Some(Request::RequestTxn(request)) = &op.request {
+            let success = changes(&request.success)?;
+            let failure = changes(&request.failure)?;
+            all.nest(either(success, failure))?;
+        }
+    }
+    for op in ops {
+        if let Some(Request::RequestPut(request)) = &op.request {
+            all.put(request.key.clone())?;
+        }
+    }
+    Ok(all)
+}
+
+/// The changes of two branches of which one runs: the same key may stand in both.
+fn either(mut one: Changes, other: Changes) -> Changes {
+    one.puts.extend(other.puts);
+    one.deletes.extend(other.deletes);
+    one
+}
+
+/// A transaction of ranges alone is a read; a nested transaction makes it a write.
+pub fn is_read_only(request: &pb::TxnRequest) -> bool {
+    let reads = |ops: &[pb::RequestOp]| ops.iter().all(|op| matches!(op.request, Some(Request::RequestRange(_))));
+    reads(&request.success) && reads(&request.failure)
+}
+
+/// Every range of a read-only transaction may be answered from the local state.
+pub fn is_serializable(request: &pb::TxnRequest) -> bool {
+    let local = |op: &pb::RequestOp| matches!(&op.request, Some(Request::RequestRange(range)) if range.serializable);
+    request.success.iter().chain(&request.failure).all(local)
+}
+
+/// Whether a transaction can make the store grow; such a one is refused when space runs out.
+pub fn has_put(request: &pb::TxnRequest) -> bool {
+    request.success.iter().chain(&request.failure).any(|op| match &op.request {
+        Some(Request::RequestPut(_)) => true,
+        Some(Request::RequestTxn(request)) => has_put(request),
+        _ => false,
+    })
+}

@@ -1,0 +1,295 @@
+//! The transport to the client URLs of any etcd: one gRPC channel an endpoint, the next one tried when one fails.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use chorus_proto::etcdserverpb as pb;
+use futures::future::TryFutureExt;
+use futures::stream::{self, BoxStream, Stream, StreamExt};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use super::client::Transport;
+use super::{Error, checks};
+use crate::world::World;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a remote store is reached.
+#[derive(Clone, Debug)]
+pub struct RemoteConfig {
+    /// `http://host:port` of each member.
+    pub endpoints: Vec<String>,
+    /// Of each call, retries included.
+    pub request_timeout: Duration,
+    /// Bytes of one answer.
+    pub answer_bytes_max: usize,
+}
+
+impl RemoteConfig {
+    pub fn new(endpoints: Vec<String>) -> RemoteConfig {
+        RemoteConfig { endpoints, request_timeout: Duration::from_secs(10), answer_bytes_max: 512 * 1024 * 1024 }
+    }
+}
+
+/// The given endpoint is not a URL that can be dialled. Surface it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{endpoint:?} is not a store endpoint: {message}")]
+pub struct BadEndpoint {
+    pub endpoint: String,
+    pub message: String,
+}
+
+/// A store behind client URLs. Cheap to clone.
+#[derive(Clone)]
+pub struct Remote(Arc<Shared>);
+
+struct Shared {
+    world: World,
+    config: RemoteConfig,
+    channels: Vec<Channel>,
+    /// The endpoint that answered last.
+    preferred: AtomicUsize,
+}
+
+impl Remote {
+    /// Connects on first use.
+    pub fn new(world: &World, config: RemoteConfig) -> Result<Remote, BadEndpoint> {
+        let bad =
+            |endpoint: &str, message: &str| BadEndpoint { endpoint: endpoint.to_owned(), message: message.to_owned() };
+        if config.endpoints.is_empty() {
+            return Err(bad("", "the list of endpoints is empty"));
+        }
+        let mut channels = Vec::with_capacity(config.endpoints.len());
+        for url in &config.endpoints {
+            let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| bad(url, &error.to_string()))?;
+            if endpoint.uri().host().is_none() {
+                return Err(bad(url, "it names no host"));
+            }
+            let endpoint = endpoint
+                .connect_timeout(CONNECT_TIMEOUT)
+                .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+                .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+                .keep_alive_while_idle(true);
+            channels.push(world.net.channel(endpoint));
+        }
+        Ok(Remote(Arc::new(Shared { world: world.clone(), config, channels, preferred: AtomicUsize::new(0) })))
+    }
+
+    /// Notes that a stream of endpoint `at` broke.
+    fn lost(&self, at: usize, status: &Status) -> Error {
+        let next = (at + 1) % self.0.channels.len();
+        let _ = self.0.preferred.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+        from_status(status)
+    }
+
+    fn open_watch(
+        &self,
+        requests: BoxStream<'static, pb::WatchRequest>,
+    ) -> BoxStream<'static, Result<pb::WatchResponse, Error>> {
+        let at = self.0.preferred.load(Ordering::Relaxed);
+        let limit = self.0.config.answer_bytes_max;
+        let mut client = Watch::new(self.0.channels[at].clone()).max_decoding_message_size(limit);
+        // A server answers the call itself only with its first message, so the stream is handed out before that.
+        let answers = async move { client.watch(Requests(requests)).await.map(tonic::Response::into_inner) };
+        let remote = self.clone();
+        answers.try_flatten_stream().map(move |answer| answer.map_err(|status| remote.lost(at, &status))).boxed()
+    }
+
+    /// Calls one endpoint after the other, from the preferred one on, until one gives an answer that stands.
+    async fn call<T, F>(&self, retry: Retry, call: impl Fn(Channel) -> F + Send + Sync) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Status>> + Send,
+    {
+        let shared = &*self.0;
+        let deadline = shared.world.clock.now() + shared.config.request_timeout;
+        let first = shared.preferred.load(Ordering::Relaxed);
+        let mut last = Error::Timeout;
+        for attempt in 0..shared.channels.len() {
+            let at = (first + attempt) % shared.channels.len();
+            let answer = shared.world.clock.timeout_at(deadline, call(shared.channels[at].clone())).await;
+            let status = match answer {
+                Err(_) => {
+                    shared.preferred.store((at + 1) % shared.channels.len(), Ordering::Relaxed);
+                    return Err(Error::Timeout);
+                }
+                Ok(Ok(response)) => {
+                    shared.preferred.store(at, Ordering::Relaxed);
+                    return Ok(response);
+                }
+                Ok(Err(status)) => status,
+            };
+            last = from_status(&status);
+            if !retry.another(&status) {
+                break;
+            }
+        }
+        Err(last)
+    }
+}
+
+/// Whether a failed call may be sent to another endpoint.
+#[derive(Clone, Copy)]
+enum Retry {
+    /// It changes nothing, or the same twice.
+    Always,
+    /// Only when it surely was not sent.
+    Unsent,
+}
+
+impl Retry {
+    fn another(self, status: &Status) -> bool {
+        status.code() == Code::Unavailable
+            && match self {
+                Retry::Always => true,
+                Retry::Unsent => never_sent(status),
+            }
+    }
+}
+
+/// The connection could not be made, so that the request never left.
+fn never_sent(status: &Status) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if let Some(hyper) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
+            return hyper.is_connect();
+        }
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return io.kind() == std::io::ErrorKind::ConnectionRefused;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn from_status(status: &Status) -> Error {
+    Error::from_wire(status.code() as i32, status.message())
+}
+
+macro_rules! unary {
+    ($self:ident, $retry:expr, $client:path, $method:ident, $request:ident) => {{
+        let limit = $self.0.config.answer_bytes_max;
+        let call = |channel| {
+            let mut client = <$client>::new(channel).max_decoding_message_size(limit);
+            let request = $request.clone();
+            async move { client.$method(request).await.map(tonic::Response::into_inner) }
+        };
+        $self.call($retry, call).await
+    }};
+}
+
+/// A named type for the requests of a watch: the compiler cannot prove a boxed one `Send` inside the call.
+struct Requests(BoxStream<'static, pb::WatchRequest>);
+
+impl Stream for Requests {
+    type Item = pb::WatchRequest;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<pb::WatchRequest>> {
+        self.0.as_mut().poll_next(context)
+    }
+}
+
+type Kv = pb::kv_client::KvClient<Channel>;
+type Lease = pb::lease_client::LeaseClient<Channel>;
+type Cluster = pb::cluster_client::ClusterClient<Channel>;
+type Maintenance = pb::maintenance_client::MaintenanceClient<Channel>;
+type Watch = pb::watch_client::WatchClient<Channel>;
+
+#[async_trait::async_trait]
+impl Transport for Remote {
+    async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
+        unary!(self, Retry::Always, Kv, range, request)
+    }
+
+    async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
+        unary!(self, Retry::Unsent, Kv, put, request)
+    }
+
+    async fn delete_range(&self, request: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Error> {
+        unary!(self, Retry::Unsent, Kv, delete_range, request)
+    }
+
+    async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
+        let retry = if checks::is_read_only(&request) { Retry::Always } else { Retry::Unsent };
+        unary!(self, retry, Kv, txn, request)
+    }
+
+    async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, Error> {
+        unary!(self, Retry::Unsent, Kv, compact, request)
+    }
+
+    async fn lease_grant(&self, request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Error> {
+        unary!(self, Retry::Unsent, Lease, lease_grant, request)
+    }
+
+    async fn lease_revoke(&self, request: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse, Error> {
+        unary!(self, Retry::Unsent, Lease, lease_revoke, request)
+    }
+
+    async fn lease_keep_alive(&self, request: pb::LeaseKeepAliveRequest) -> Result<pb::LeaseKeepAliveResponse, Error> {
+        let call = |channel| async move {
+            let requests = stream::iter([request]).chain(stream::pending());
+            let mut answers = Lease::new(channel).lease_keep_alive(requests).await?.into_inner();
+            answers.message().await?.ok_or_else(|| Status::unavailable("the keep-alive stream ended"))
+        };
+        self.call(Retry::Always, call).await
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: pb::LeaseTimeToLiveRequest,
+    ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
+        unary!(self, Retry::Always, Lease, lease_time_to_live, request)
+    }
+
+    async fn lease_leases(&self, request: pb::LeaseLeasesRequest) -> Result<pb::LeaseLeasesResponse, Error> {
+        unary!(self, Retry::Always, Lease, lease_leases, request)
+    }
+
+    async fn member_list(&self, request: pb::MemberListRequest) -> Result<pb::MemberListResponse, Error> {
+        unary!(self, Retry::Always, Cluster, member_list, request)
+    }
+
+    async fn status(&self, request: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
+        unary!(self, Retry::Always, Maintenance, status, request)
+    }
+
+    /// Goes to one endpoint; after an error the next call goes to the next one.
+    async fn watch(
+        &self,
+        requests: BoxStream<'static, pb::WatchRequest>,
+    ) -> Result<BoxStream<'static, Result<pb::WatchResponse, Error>>, Error> {
+        Ok(self.open_watch(requests))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_checked_at_once() {
+        let world = World::simulated(1, crate::world::MemoryDisk::default());
+        let open = |endpoints: &[&str]| {
+            let endpoints = endpoints.iter().map(|endpoint| endpoint.to_string()).collect();
+            Remote::new(&world, RemoteConfig::new(endpoints)).map(|_| ()).map_err(|error| error.endpoint)
+        };
+        assert_eq!(open(&[]), Err(String::new()));
+        assert_eq!(open(&["http://a:1", "nonsense"]), Err("nonsense".to_owned()));
+    }
+
+    #[test]
+    fn a_write_goes_to_another_endpoint_only_if_it_was_never_sent() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let unsent = Status::from_error(Box::new(refused));
+        let unsent = Status::new(Code::Unavailable, unsent.message());
+        assert!(Retry::Always.another(&unsent));
+        assert!(!Retry::Unsent.another(&Status::unavailable("etcdserver: request timed out")));
+        assert!(!Retry::Always.another(&Status::invalid_argument("etcdserver: key is not provided")));
+    }
+}
