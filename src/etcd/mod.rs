@@ -1,1 +1,47 @@
-//! etcd
+//! The etcd v3 frontend of one member: gRPC and HTTP/1.1 on one port. Translation only: what a request means is
+//! decided in `store`, and this room speaks to it through `store::client::Client` alone.
+//!
+//! ```text
+//!             EtcdFrontend (actor): listeners, leader watch, orderly end
+//!                  │ one task a listener, one task a connection
+//!   client ──TCP──▶ connection ──▶ router ─┬─ unary ─────────────▶ store client ──▶ answer + trailers
+//!          HTTP/1.1 or h2c, sniffed        ├─ watch, lease, ... ──▶ store client ══▶ stream, cut when it must end
+//!                                          └─ http: /version /health /livez /readyz /metrics
+//!   store::Error ──status──▶ gRPC code and etcd's exact text
+//! ```
+//!
+//! - [`config`]: what a frontend is told at start, with etcd's defaults
+//! - [`frontend`]: the actor and the handle on it
+//! - `connection`: one connection, its limits and its end
+//! - `router`: which code answers a request
+//! - `rpc`: the table of all RPCs
+//! - `metadata`: what a call's headers ask for
+//! - `unary`: one message in, one message out: the hot path
+//! - `stream`: what all streams share: cut without a leader, cut at the end, counted
+//! - `watch`, `fragment`, `lease`, `range_stream`, `alarm`, `health`: the RPCs that are more than one call of the store
+//! - `body`: response bodies
+//! - `http`: the plain HTTP endpoints
+//! - `metrics`: counters of the frontend and the text they are shown in
+//! - [`status`]: store errors as gRPC statuses
+
+mod alarm;
+mod body;
+pub mod config;
+mod connection;
+mod fragment;
+pub mod frontend;
+mod health;
+mod http;
+mod lease;
+mod metadata;
+mod metrics;
+mod range_stream;
+mod router;
+mod rpc;
+pub mod status;
+mod stream;
+mod unary;
+mod watch;
+
+pub use config::{Config, Limits, Versions};
+pub use frontend::{Error, Frontend};

@@ -1,0 +1,91 @@
+//! What a frontend is told at start. The defaults are etcd's.
+
+use std::time::Duration;
+
+/// The configuration of one member's frontend.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen, each a `host:port`; port 0 takes a free one.
+    pub listen: Vec<String>,
+    /// The member's name, for logs.
+    pub name: String,
+    pub versions: Versions,
+    pub limits: Limits,
+    /// Raft's election timeout: a stream that requires a leader is cut after three of them without one, and
+    /// `/health` waits for its read as long as any request waits.
+    pub election_timeout: Duration,
+}
+
+/// The versions a frontend claims, as `/version` and the metrics show them.
+#[derive(Clone, Debug)]
+pub struct Versions {
+    /// The etcd version whose interface this is.
+    pub server: String,
+    pub cluster: String,
+    pub storage: String,
+}
+
+/// Bounds on what clients may ask for.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// A larger write is refused by the store; watch responses are cut into fragments of about this size.
+    pub request_bytes_max: usize,
+    /// A larger gRPC message is refused before it is decoded.
+    pub receive_bytes_max: usize,
+    /// Streams a client may have open on one connection.
+    pub concurrent_streams_max: u32,
+    /// How long a connection may be silent before it is probed.
+    pub keep_alive_interval: Duration,
+    /// How long a probe may stay unanswered before the connection is closed.
+    pub keep_alive_timeout: Duration,
+    /// How long calls under way may take once the node ends.
+    pub drain: Duration,
+}
+
+/// What etcd adds to `max-request-bytes` for the rest of a gRPC message.
+const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: vec!["127.0.0.1:2379".into()],
+            name: "default".into(),
+            versions: Versions::default(),
+            limits: Limits::default(),
+            election_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Default for Versions {
+    fn default() -> Versions {
+        Versions { server: "3.6.6".into(), cluster: "3.6.0".into(), storage: "3.6.0".into() }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits::for_requests_of(1536 * 1024)
+    }
+}
+
+impl Limits {
+    /// The default limits around writes of at most `request_bytes_max`.
+    pub fn for_requests_of(request_bytes_max: usize) -> Limits {
+        Limits {
+            request_bytes_max,
+            receive_bytes_max: request_bytes_max + GRPC_OVERHEAD_BYTES,
+            concurrent_streams_max: u32::MAX,
+            keep_alive_interval: Duration::from_secs(30),
+            keep_alive_timeout: Duration::from_secs(20),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Config {
+    /// How long etcd lets any request take: five seconds and two elections.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + self.election_timeout * 2
+    }
+}

@@ -1,0 +1,71 @@
+//! One connection: HTTP/1.1 or HTTP/2, whichever the client's first bytes say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+
+use super::frontend::Shared;
+use super::router;
+use crate::world::{Spawner, Stream};
+
+/// A client that has thousands of small calls under way on one connection must not wait for window updates.
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+/// A Go client cancels calls in bursts when a context ends; that is no attack.
+const RESETS_PENDING_MAX: usize = 10_000;
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Runs hyper's tasks where the world runs tasks.
+#[derive(Clone)]
+struct Tasks(Spawner);
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.task(task);
+    }
+}
+
+/// Serves `stream` until the client leaves or the frontend has drained.
+pub(super) async fn serve(shared: Arc<Shared>, stream: Stream) {
+    let builder = builder(&shared);
+    let handler = shared.clone();
+    let service = service_fn(move |request| router::answer(handler.clone(), request));
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shared.shutdown.wait() => {
+            connection.as_mut().graceful_shutdown();
+            shared.world.clock.timeout(shared.config.limits.drain, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        // Clients leave without a goodbye all the time.
+        tracing::debug!(%error, "a client connection ended early");
+    }
+}
+
+fn builder(shared: &Shared) -> auto::Builder<Tasks> {
+    let limits = &shared.config.limits;
+    let mut builder = auto::Builder::new(Tasks(shared.world.spawner.clone()));
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(limits.concurrent_streams_max)
+        .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
+        .max_local_error_reset_streams(None)
+        .keep_alive_interval(limits.keep_alive_interval)
+        .keep_alive_timeout(limits.keep_alive_timeout);
+    builder
+}

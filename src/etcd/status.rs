@@ -1,0 +1,129 @@
+//! Store errors as gRPC statuses: the one table of etcd's codes and texts.
+//!
+//! Clients tell errors apart by the text alone; the code decides whether they try again. A write whose fate is unknown
+//! is therefore always `Unavailable` with a text on which clients do not repeat writes.
+
+use tonic::{Code, Status};
+
+use crate::store::error::Error;
+
+/// What a client of etcd expects to read for `error`.
+pub fn of(error: &Error) -> Status {
+    let (code, text) = match error {
+        Error::Other { code, message } => return Status::new(Code::from_i32(*code), message),
+        known => row(known),
+    };
+    Status::new(code, text)
+}
+
+fn row(error: &Error) -> (Code, &'static str) {
+    match error {
+        Error::EmptyKey => (Code::InvalidArgument, "etcdserver: key is not provided"),
+        Error::KeyNotFound => (Code::InvalidArgument, "etcdserver: key not found"),
+        Error::ValueProvided => (Code::InvalidArgument, "etcdserver: value is provided"),
+        Error::LeaseProvided => (Code::InvalidArgument, "etcdserver: lease is provided"),
+        Error::TooManyOps => (Code::InvalidArgument, "etcdserver: too many operations in txn request"),
+        Error::DuplicateKey => (Code::InvalidArgument, "etcdserver: duplicate key given in txn request"),
+        Error::InvalidSortOption => (Code::InvalidArgument, "etcdserver: invalid sort option"),
+        Error::Compacted => (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted"),
+        Error::FutureRevision => (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision"),
+        Error::NoSpace => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
+        Error::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
+        Error::LeaseExists => (Code::FailedPrecondition, "etcdserver: lease already exists"),
+        Error::LeaseTtlTooLarge => (Code::OutOfRange, "etcdserver: too large lease TTL"),
+        Error::RequestTooLarge => (Code::InvalidArgument, "etcdserver: request is too large"),
+        // etcd's server maps this one to its client's error value, which gRPC does not know as a status.
+        Error::TooManyRequests => (Code::Unknown, "etcdserver: too many requests"),
+        Error::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
+        Error::LeaderChanged => (Code::Unavailable, "etcdserver: leader changed"),
+        Error::Timeout => (Code::Unavailable, "etcdserver: request timed out"),
+        Error::TimeoutLeaderFailure => {
+            (Code::Unavailable, "etcdserver: request timed out, possibly due to previous leader failure")
+        }
+        Error::TimeoutConnectionLost => {
+            (Code::Unavailable, "etcdserver: request timed out, possibly due to connection lost")
+        }
+        Error::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
+        Error::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
+        Error::MemberNotFound => (Code::NotFound, "etcdserver: member not found"),
+        Error::NotLeader => (Code::FailedPrecondition, "etcdserver: not leader"),
+        Error::BadLeaderTransferee => (Code::FailedPrecondition, "etcdserver: bad leader transferee"),
+        Error::Other { .. } => (Code::Unknown, "etcdserver: unknown error"),
+    }
+}
+
+pub(super) fn no_leader() -> Status {
+    of(&Error::NoLeader)
+}
+
+pub(super) fn stopped() -> Status {
+    of(&Error::Stopped)
+}
+
+pub(super) fn invalid_client_api_version() -> Status {
+    Status::invalid_argument("etcdserver: invalid client api version")
+}
+
+pub(super) fn deadline_exceeded() -> Status {
+    Status::deadline_exceeded("context deadline exceeded")
+}
+
+pub(super) fn canceled() -> Status {
+    Status::cancelled("context canceled")
+}
+
+pub(super) fn message_too_large(bytes: usize, bytes_max: usize) -> Status {
+    Status::resource_exhausted(format!("grpc: received message larger than max ({bytes} vs. {bytes_max})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every error with the code and the text of etcd's table.
+    const TABLE: &[(Error, i32, &str)] = &[
+        (Error::EmptyKey, 3, "etcdserver: key is not provided"),
+        (Error::KeyNotFound, 3, "etcdserver: key not found"),
+        (Error::ValueProvided, 3, "etcdserver: value is provided"),
+        (Error::LeaseProvided, 3, "etcdserver: lease is provided"),
+        (Error::TooManyOps, 3, "etcdserver: too many operations in txn request"),
+        (Error::DuplicateKey, 3, "etcdserver: duplicate key given in txn request"),
+        (Error::InvalidSortOption, 3, "etcdserver: invalid sort option"),
+        (Error::Compacted, 11, "etcdserver: mvcc: required revision has been compacted"),
+        (Error::FutureRevision, 11, "etcdserver: mvcc: required revision is a future revision"),
+        (Error::NoSpace, 8, "etcdserver: mvcc: database space exceeded"),
+        (Error::LeaseNotFound, 5, "etcdserver: requested lease not found"),
+        (Error::LeaseExists, 9, "etcdserver: lease already exists"),
+        (Error::LeaseTtlTooLarge, 11, "etcdserver: too large lease TTL"),
+        (Error::RequestTooLarge, 3, "etcdserver: request is too large"),
+        (Error::TooManyRequests, 2, "etcdserver: too many requests"),
+        (Error::NoLeader, 14, "etcdserver: no leader"),
+        (Error::LeaderChanged, 14, "etcdserver: leader changed"),
+        (Error::Timeout, 14, "etcdserver: request timed out"),
+        (
+            Error::TimeoutLeaderFailure,
+            14,
+            "etcdserver: request timed out, possibly due to previous leader failure",
+        ),
+        (Error::TimeoutConnectionLost, 14, "etcdserver: request timed out, possibly due to connection lost"),
+        (Error::Stopped, 14, "etcdserver: server stopped"),
+        (Error::Corrupt, 15, "etcdserver: corrupt cluster"),
+        (Error::MemberNotFound, 5, "etcdserver: member not found"),
+        (Error::NotLeader, 9, "etcdserver: not leader"),
+        (Error::BadLeaderTransferee, 9, "etcdserver: bad leader transferee"),
+    ];
+
+    #[test]
+    fn every_error_has_etcds_code_and_text() {
+        for (error, code, text) in TABLE {
+            let status = of(error);
+            assert_eq!((status.code() as i32, status.message()), (*code, *text), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_a_remote_store_passes_through() {
+        let status = of(&Error::Other { code: 7, message: "etcdserver: permission denied".into() });
+        assert_eq!((status.code(), status.message()), (Code::PermissionDenied, "etcdserver: permission denied"));
+    }
+}
