@@ -1,34 +1,38 @@
-//! Response bodies: one message with trailers, a stream, or plain text.
+//! Response bodies: one message with trailers, a stream of messages with trailers, or plain text.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use futures::Stream;
+use futures::stream::BoxStream;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::Full;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tonic::Status;
 
-pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const OK: HeaderValue = HeaderValue::from_static("0");
 
 /// What this room answers with.
 pub(super) enum Body {
     /// One framed gRPC message, then the trailers that say it is all.
-    Message(Option<Bytes>, Trailers),
-    /// A gRPC stream, or a failure that is in the headers already.
-    Stream(tonic::body::Body),
+    Message(Message),
+    /// Framed gRPC messages, then the trailers that say how the stream ended; nothing after those.
+    Stream(Option<BoxStream<'static, Result<Bytes, Status>>>),
     Text(Full<Bytes>),
 }
 
-pub(super) enum Trailers {
-    Due,
-    Sent,
+/// What of a one-message answer is still to be sent.
+pub(super) enum Message {
+    Whole(Bytes),
+    Trailers,
+    Nothing,
 }
 
 impl Body {
     pub fn message(framed: Bytes) -> Body {
-        Body::Message(Some(framed), Trailers::Due)
+        Body::Message(Message::Whole(framed))
     }
 }
 
@@ -44,39 +48,66 @@ impl HttpBody for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         match self.get_mut() {
-            Body::Message(message, trailers) => Poll::Ready(next_of_message(message, trailers).map(Ok)),
-            Body::Stream(stream) => Pin::new(stream).poll_frame(cx),
+            Body::Message(message) => Poll::Ready(message.next().map(Ok)),
+            Body::Stream(messages) => poll_stream(messages, cx).map(|frame| frame.map(Ok)),
             Body::Text(text) => Pin::new(text).poll_frame(cx).map_err(|never| match never {}),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Body::Message(_, trailers) => matches!(trailers, Trailers::Sent),
-            Body::Stream(stream) => stream.is_end_stream(),
+            Body::Message(message) => matches!(message, Message::Nothing),
+            Body::Stream(messages) => messages.is_none(),
             Body::Text(text) => text.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Body::Message(..) => SizeHint::default(),
-            Body::Stream(stream) => stream.size_hint(),
             Body::Text(text) => text.size_hint(),
+            Body::Message(_) | Body::Stream(_) => SizeHint::default(),
         }
     }
 }
 
-fn next_of_message(message: &mut Option<Bytes>, trailers: &mut Trailers) -> Option<Frame<Bytes>> {
-    if let Some(message) = message.take() {
-        return Some(Frame::data(message));
-    }
-    match std::mem::replace(trailers, Trailers::Sent) {
-        Trailers::Due => {
-            let mut map = HeaderMap::with_capacity(1);
-            map.insert(GRPC_STATUS, OK);
-            Some(Frame::trailers(map))
+impl Message {
+    fn next(&mut self) -> Option<Frame<Bytes>> {
+        match std::mem::replace(self, Message::Nothing) {
+            Message::Whole(framed) => {
+                *self = Message::Trailers;
+                Some(Frame::data(framed))
+            }
+            Message::Trailers => Some(Frame::trailers(success())),
+            Message::Nothing => None,
         }
-        Trailers::Sent => None,
     }
+}
+
+fn poll_stream(
+    messages: &mut Option<BoxStream<'static, Result<Bytes, Status>>>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Frame<Bytes>>> {
+    let Some(open) = messages else { return Poll::Ready(None) };
+    let trailers = match ready!(Pin::new(open).poll_next(cx)) {
+        Some(Ok(framed)) => return Poll::Ready(Some(Frame::data(framed))),
+        Some(Err(status)) => failure(&status),
+        None => success(),
+    };
+    *messages = None;
+    Poll::Ready(Some(Frame::trailers(trailers)))
+}
+
+fn success() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(GRPC_STATUS, OK);
+    trailers
+}
+
+fn failure(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    if status.add_header(&mut trailers).is_err() {
+        // The text cannot be a header; the code alone still tells the client what to do.
+        trailers.insert(GRPC_STATUS, HeaderValue::from(status.code() as i32));
+    }
+    trailers
 }

@@ -107,9 +107,11 @@ async fn listen(world: &World, addresses: &[String]) -> Result<Vec<Listener>, Er
 }
 
 /// One look at whether the member knows a leader.
-#[derive(Message)]
-#[rtype(result = "()")]
 struct LeaderSeen(bool);
+
+impl Message for LeaderSeen {
+    type Result = ();
+}
 
 /// After so many looks without a leader, streams that require one are cut, as etcd does.
 const TICKS_WITHOUT_LEADER_MAX: u32 = 3;

@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use chorus_proto::etcdserverpb as pb;
-use http::{Request, Response, header};
+use ::http::{Request, Response, header};
 use hyper::body::Incoming;
 use tonic::Status;
 
 use super::body::Body;
 use super::frontend::Shared;
 use super::rpc::Rpc;
-use super::{alarm, health, http as plain, lease, range_stream, status, unary, watch};
-use crate::store::client::Client;
+use super::{alarm, health, http, lease, range_stream, status, unary, watch};
 use crate::store::error::Error;
 
 pub(super) async fn answer(
@@ -19,13 +17,81 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, std::convert::Infallible> {
     if !is_grpc(&request) {
-        return Ok(Box::pin(plain::answer(&shared, request)).await);
+        return Ok(Box::pin(http::answer(&shared, request)).await);
     }
+    let store = &shared.store;
     Ok(match Rpc::find(request.uri().path()) {
-        // The two that decide how fast a store is are not boxed.
-        Some(Rpc::Put) => call(&shared, Rpc::Put, request, async |store, put| store.put(put).await).await,
-        Some(Rpc::Range) => call(&shared, Rpc::Range, request, async |store, range| store.range(range).await).await,
-        Some(rpc) => Box::pin(answer_rpc(shared, rpc, request)).await,
+        // The two that decide how fast a store is stay unboxed, and the future of a call small.
+        Some(Rpc::Put) => unary::answer(&shared, Rpc::Put, request, async |m| told(store.put(m).await)).await,
+        Some(Rpc::Range) => unary::answer(&shared, Rpc::Range, request, async |m| told(store.range(m).await)).await,
+        Some(rpc) => Box::pin(answer_rpc(&shared, rpc, request)).await,
         None => unknown(request.uri().path()).into_http(),
     })
+}
+
+fn is_grpc(request: &Request<Incoming>) -> bool {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+async fn answer_rpc(shared: &Arc<Shared>, rpc: Rpc, request: Request<Incoming>) -> Response<Body> {
+    let store = &shared.store;
+    match rpc {
+        Rpc::DeleteRange => unary::answer(shared, rpc, request, async |m| told(store.delete_range(m).await)).await,
+        Rpc::Txn => unary::answer(shared, rpc, request, async |m| told(store.txn(m).await)).await,
+        Rpc::Compact => unary::answer(shared, rpc, request, async |m| told(store.compact(m).await)).await,
+        Rpc::LeaseGrant => unary::answer(shared, rpc, request, async |m| told(store.lease_grant(m).await)).await,
+        Rpc::LeaseRevoke => unary::answer(shared, rpc, request, async |m| told(store.lease_revoke(m).await)).await,
+        Rpc::LeaseTimeToLive => {
+            unary::answer(shared, rpc, request, async |m| told(store.lease_time_to_live(m).await)).await
+        }
+        Rpc::LeaseLeases => unary::answer(shared, rpc, request, async |m| told(store.lease_leases(m).await)).await,
+        Rpc::MemberList => unary::answer(shared, rpc, request, async |m| told(store.member_list(m).await)).await,
+        Rpc::Status => unary::answer(shared, rpc, request, async |m| told(store.status(m).await)).await,
+        Rpc::Alarm => unary::answer(shared, rpc, request, async |m| alarm::answer(store, m).await).await,
+        Rpc::HealthCheck => unary::answer(shared, rpc, request, async |m| health::check(&m)).await,
+        Rpc::HealthWatch => health::watch(shared, request).await,
+        Rpc::Watch => watch::answer(shared, request).await,
+        Rpc::LeaseKeepAlive => lease::keep_alive(shared, request).await,
+        Rpc::RangeStream => range_stream::answer(shared, request).await,
+        _ => not_served(shared, rpc).into_http(),
+    }
+}
+
+fn told<T>(answered: Result<T, Error>) -> Result<T, Status> {
+    answered.map_err(|error| status::of(&error))
+}
+
+/// An RPC of etcd's interface that this frontend does not offer.
+fn not_served(shared: &Shared, rpc: Rpc) -> Status {
+    let refused = Status::unimplemented(format!("{}/{} is not served by this server", rpc.service(), rpc.method()));
+    shared.metrics.start(rpc).end(refused.code());
+    refused
+}
+
+/// A path that is no RPC, in the words of the gRPC library that etcd uses.
+fn unknown(path: &str) -> Status {
+    match path.trim_start_matches('/').rsplit_once('/') {
+        Some((service, method)) if Rpc::ALL.iter().any(|rpc| rpc.service() == service) => {
+            Status::unimplemented(format!("unknown method {method} for service {service}"))
+        }
+        Some((service, _)) => Status::unimplemented(format!("unknown service {service}")),
+        None => Status::unimplemented(format!("malformed method name: {path:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_paths_are_named() {
+        for (path, text) in [
+            ("/etcdserverpb.KV/Nope", "unknown method Nope for service etcdserverpb.KV"),
+            ("/nope.KV/Range", "unknown service nope.KV"),
+            ("/nope", "malformed method name: \"/nope\""),
+        ] {
+            assert_eq!(unknown(path).message(), text);
+        }
+    }
 }

@@ -100,11 +100,7 @@ mod tests {
         (Error::NoLeader, 14, "etcdserver: no leader"),
         (Error::LeaderChanged, 14, "etcdserver: leader changed"),
         (Error::Timeout, 14, "etcdserver: request timed out"),
-        (
-            Error::TimeoutLeaderFailure,
-            14,
-            "etcdserver: request timed out, possibly due to previous leader failure",
-        ),
+        (Error::TimeoutLeaderFailure, 14, "etcdserver: request timed out, possibly due to previous leader failure"),
         (Error::TimeoutConnectionLost, 14, "etcdserver: request timed out, possibly due to connection lost"),
         (Error::Stopped, 14, "etcdserver: server stopped"),
         (Error::Corrupt, 15, "etcdserver: corrupt cluster"),

@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 use super::body::Body;
 use super::frontend::Shared;
 use super::metadata::Metadata;
+use super::metrics::Counted;
 use super::rpc::Rpc;
 use super::status;
 
@@ -21,19 +22,14 @@ const PREFIX_BYTES: usize = 5;
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// Answers `request` with what `call` makes of its message.
-pub(super) async fn answer<Q, R, F>(
+pub(super) async fn answer<Q: Message + Default, R: Message>(
     shared: &Shared,
     rpc: Rpc,
     request: Request<Incoming>,
-    call: impl FnOnce(Q) -> F,
-) -> Response<Body>
-where
-    Q: Message + Default,
-    R: Message,
-    F: Future<Output = Result<R, Status>>,
-{
-    let counted = shared.metrics.start(rpc);
-    match run(shared, rpc, request, call).await {
+    call: impl AsyncFnOnce(Q) -> Result<R, Status>,
+) -> Response<Body> {
+    let mut counted = shared.metrics.start(rpc);
+    match run(shared, rpc, &counted, request, call).await {
         Ok(message) => {
             counted.sent();
             counted.end(Code::Ok);
@@ -48,16 +44,13 @@ where
     }
 }
 
-async fn run<Q, R, F>(
+async fn run<Q: Message + Default, R>(
     shared: &Shared,
     rpc: Rpc,
+    counted: &Counted,
     request: Request<Incoming>,
-    call: impl FnOnce(Q) -> F,
-) -> Result<R, Status>
-where
-    Q: Message + Default,
-    F: Future<Output = Result<R, Status>>,
-{
+    call: impl AsyncFnOnce(Q) -> Result<R, Status>,
+) -> Result<R, Status> {
     let (parts, body) = request.into_parts();
     let metadata = Metadata::read(&parts.headers)?;
     shared.metrics.client_request(rpc, metadata.client_api_version);
@@ -65,6 +58,7 @@ where
         require_leader(shared).await?;
     }
     let framed = collect(body, shared.config.limits.receive_bytes_max).await?;
+    counted.received();
     let message = Q::decode(framed).map_err(|error| Status::internal(format!("malformed message: {error}")))?;
     match metadata.timeout {
         None => call(message).await,
@@ -135,7 +129,7 @@ fn length_of(prefix: &[u8; PREFIX_BYTES]) -> usize {
     u32::from_be_bytes(length) as usize
 }
 
-fn frame(message: &impl Message) -> Bytes {
+pub(super) fn frame(message: &impl Message) -> Bytes {
     let length = message.encoded_len();
     let mut framed = BytesMut::with_capacity(PREFIX_BYTES + length);
     framed.put_u8(0);
@@ -181,7 +175,8 @@ mod tests {
 
     #[test]
     fn frames_are_joined_in_order() {
-        let joined = [&b"ab"[..], b"c", b"", b"de"].into_iter().fold(Bytes::new(), |held, more| join(held, more.into()));
+        let joined =
+            [&b"ab"[..], b"c", b"", b"de"].into_iter().fold(Bytes::new(), |held, more| join(held, more.into()));
         assert_eq!(joined, "abcde");
     }
 }

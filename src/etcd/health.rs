@@ -1,0 +1,39 @@
+//! The standard gRPC health service. A member that answers at all is serving; whether its cluster is healthy is what
+//! `/health` and `/readyz` say.
+
+use std::sync::Arc;
+
+use chorus_proto::health as pb;
+use chorus_proto::health::health_check_response::ServingStatus;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tonic::{Code, Status};
+
+use super::body::Body;
+use super::frontend::Shared;
+use super::rpc::Rpc;
+use super::stream as streams;
+
+pub(super) fn check(request: &pb::HealthCheckRequest) -> Result<pb::HealthCheckResponse, Status> {
+    if request.service.is_empty() {
+        Ok(serving(ServingStatus::Serving))
+    } else {
+        Err(Status::new(Code::NotFound, "unknown service"))
+    }
+}
+
+/// The status now, and then silence: it does not change while the frontend lives.
+pub(super) async fn watch(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+    streams::server(shared, Rpc::HealthWatch, request, async |asked: pb::HealthCheckRequest| {
+        let now = check(&asked).unwrap_or_else(|_| serving(ServingStatus::ServiceUnknown));
+        let answers: BoxStream<'static, _> = stream::iter([Ok(now)]).chain(stream::pending()).boxed();
+        Ok(answers)
+    })
+    .await
+}
+
+fn serving(status: ServingStatus) -> pb::HealthCheckResponse {
+    pb::HealthCheckResponse { status: status as i32 }
+}

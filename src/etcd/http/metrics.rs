@@ -1,0 +1,77 @@
+//! `/metrics`: the frontend's counters and what the member's status tells, under etcd's names.
+
+use chorus_proto::etcdserverpb as pb;
+
+use super::checks;
+use crate::etcd::frontend::Shared;
+use crate::etcd::metrics::Exposition;
+
+pub(super) async fn text(shared: &Shared) -> String {
+    let mut text = Exposition::default();
+    let versions = &shared.config.versions;
+    text.statement("etcd_server_version", "The version of the server.", "server_version", &versions.server);
+    let cluster = minor(&versions.cluster);
+    text.statement("etcd_cluster_version", "The version of the cluster.", "cluster_version", cluster);
+    if let Ok(status) = checks::status(shared).await {
+        expose_status(&mut text, &status);
+    }
+    shared.metrics.expose(&mut text);
+    text.into_text()
+}
+
+/// `3.6` of `3.6.0`.
+fn minor(version: &str) -> &str {
+    version.match_indices('.').nth(1).map_or(version, |(end, _)| &version[..end])
+}
+
+fn expose_status(text: &mut Exposition, status: &pb::StatusResponse) {
+    let header = status.header.unwrap_or_default();
+    text.statement("etcd_server_id", "The member's ID.", "server_id", &format!("{:x}", header.member_id));
+    let is_leader = status.leader != 0 && status.leader == header.member_id;
+    for (name, help, value) in [
+        ("etcd_server_has_leader", "Whether the member knows a leader.", i64::from(status.leader != 0)),
+        ("etcd_server_is_leader", "Whether the member is the leader.", i64::from(is_leader)),
+        ("etcd_server_is_learner", "Whether the member is a learner.", i64::from(status.is_learner)),
+        ("etcd_server_quota_backend_bytes", "The quota of the database in bytes.", status.db_size_quota),
+        ("etcd_mvcc_db_total_size_in_bytes", "The size of the database in bytes.", status.db_size),
+        ("etcd_mvcc_db_total_size_in_use_in_bytes", "The bytes of the database in use.", status.db_size_in_use),
+        ("etcd_debugging_mvcc_current_revision", "The current revision of the store.", header.revision),
+    ] {
+        text.gauge(name, help, value);
+    }
+    for (name, help, value) in [
+        ("etcd_server_proposals_committed_total", "Committed Raft entries.", status.raft_index),
+        ("etcd_server_proposals_applied_total", "Applied Raft entries.", status.raft_applied_index),
+    ] {
+        text.gauge(name, help, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_shown_under_etcds_names() {
+        let status = pb::StatusResponse {
+            header: Some(pb::ResponseHeader { member_id: 0x8e9e, revision: 7, ..Default::default() }),
+            leader: 0x8e9e,
+            db_size: 20480,
+            ..Default::default()
+        };
+        let mut text = Exposition::default();
+        expose_status(&mut text, &status);
+        let text = text.into_text();
+        for line in [
+            "etcd_server_id{server_id=\"8e9e\"} 1\n",
+            "etcd_server_has_leader 1\n",
+            "etcd_server_is_leader 1\n",
+            "etcd_server_is_learner 0\n",
+            "etcd_mvcc_db_total_size_in_bytes 20480\n",
+            "etcd_debugging_mvcc_current_revision 7\n",
+        ] {
+            assert!(text.contains(line), "{line}");
+        }
+        assert_eq!((minor("3.6.0"), minor("3.6"), minor("not_decided")), ("3.6", "3.6", "not_decided"));
+    }
+}

@@ -1,0 +1,28 @@
+//! Lease keep-alive: each request of a stream is one call of the store, answered in order.
+
+use std::sync::Arc;
+
+use chorus_proto::etcdserverpb as pb;
+use futures::{StreamExt, stream};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tonic::codec::Streaming;
+
+use super::body::Body;
+use super::frontend::Shared;
+use super::rpc::Rpc;
+use super::status;
+use super::stream as streams;
+
+pub(super) async fn keep_alive(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+    streams::bidi(shared, Rpc::LeaseKeepAlive, request, async |messages: Streaming<pb::LeaseKeepAliveRequest>| {
+        let store = shared.store.clone();
+        let answers = stream::try_unfold((messages, store), async |(mut messages, store)| {
+            let Some(request) = messages.message().await? else { return Ok(None) };
+            let answer = store.lease_keep_alive(request).await.map_err(|error| status::of(&error))?;
+            Ok(Some((answer, (messages, store))))
+        });
+        Ok(answers.boxed())
+    })
+    .await
+}

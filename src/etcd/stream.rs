@@ -1,0 +1,141 @@
+//! What all streams share: they are counted, and cut when the cluster has lost its leader (if the client wants that),
+//! when the client's deadline passes, and when the node ends.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, Stream, StreamExt};
+use http::{HeaderValue, Request, Response, header};
+use hyper::body::Incoming;
+use prost::Message;
+use tonic::codec::Streaming;
+use tonic::{Code, Status};
+use tonic_prost::ProstDecoder;
+
+use super::body::Body;
+use super::frontend::Shared;
+use super::metadata::Metadata;
+use super::metrics::Counted;
+use super::rpc::Rpc;
+use super::{status, unary};
+
+/// The answers of an open stream.
+pub(super) type Answers<R> = BoxStream<'static, Result<R, Status>>;
+
+/// Answers one message with the stream that `open` makes of it.
+pub(super) async fn server<Q, R>(
+    shared: &Arc<Shared>,
+    rpc: Rpc,
+    request: Request<Incoming>,
+    open: impl AsyncFnOnce(Q) -> Result<Answers<R>, Status>,
+) -> Response<Body>
+where
+    Q: Message + Default + 'static,
+    R: Message + 'static,
+{
+    bidi(shared, rpc, request, async |mut messages: Streaming<Q>| {
+        let message = messages.message().await?;
+        open(message.ok_or_else(|| Status::internal("the call ended before its message"))?).await
+    })
+    .await
+}
+
+/// Answers a stream of messages with the stream that `open` makes of it.
+pub(super) async fn bidi<Q, R>(
+    shared: &Arc<Shared>,
+    rpc: Rpc,
+    request: Request<Incoming>,
+    open: impl AsyncFnOnce(Streaming<Q>) -> Result<Answers<R>, Status>,
+) -> Response<Body>
+where
+    Q: Message + Default + 'static,
+    R: Message + 'static,
+{
+    let mut counted = shared.metrics.start(rpc);
+    let opened = async {
+        let (parts, body) = request.into_parts();
+        let metadata = Metadata::read(&parts.headers)?;
+        shared.metrics.client_request(rpc, metadata.client_api_version);
+        if metadata.require_leader {
+            unary::require_leader(shared).await?;
+        }
+        let cut = cut(shared, &metadata);
+        let bytes_max = shared.config.limits.receive_bytes_max;
+        let messages = Streaming::new_request(ProstDecoder::default(), body, None, Some(bytes_max));
+        Ok::<_, Status>((open(messages).await?, cut))
+    };
+    match opened.await {
+        Ok((answers, cut)) => {
+            let stream = Cuttable { answers: Some(answers), cut, counted };
+            let mut response = Response::new(Body::Stream(Some(stream.boxed())));
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            response
+        }
+        Err(status) => {
+            counted.end(status.code());
+            status.into_http()
+        }
+    }
+}
+
+/// Resolves when a stream has to end whatever it is doing.
+fn cut(shared: &Arc<Shared>, metadata: &Metadata<'_>) -> BoxFuture<'static, Status> {
+    let (shared, timeout) = (shared.clone(), metadata.timeout);
+    let leader_lost = metadata.require_leader.then(|| shared.leaders_lost.clone());
+    async move {
+        let leader_lost = async {
+            match leader_lost {
+                Some(mut lost) => drop(lost.changed().await),
+                None => std::future::pending().await,
+            }
+        };
+        let timed_out = async {
+            match timeout {
+                Some(limit) => shared.world.clock.sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = shared.shutdown.wait() => status::stopped(),
+            () = leader_lost => status::no_leader(),
+            () = timed_out => status::deadline_exceeded(),
+        }
+    }
+    .boxed()
+}
+
+/// The answers of a stream as they go on the wire.
+struct Cuttable<R> {
+    /// Gone once the stream has ended.
+    answers: Option<Answers<R>>,
+    cut: BoxFuture<'static, Status>,
+    counted: Counted,
+}
+
+impl<R: Message> Stream for Cuttable<R> {
+    type Item = Result<Bytes, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(answers) = &mut self.answers else { return Poll::Ready(None) };
+        let ended = match answers.poll_next_unpin(cx) {
+            Poll::Ready(Some(Ok(answer))) => {
+                self.counted.sent();
+                return Poll::Ready(Some(Ok(unary::frame(&answer))));
+            }
+            Poll::Ready(Some(Err(status))) => Some(status),
+            Poll::Ready(None) => None,
+            Poll::Pending => match self.cut.poll_unpin(cx) {
+                Poll::Ready(status) => Some(status),
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        self.answers = None;
+        self.counted.end(ended.as_ref().map_or(Code::Ok, Status::code));
+        Poll::Ready(ended.map(Err))
+    }
+}

@@ -1,0 +1,96 @@
+//! Watch: a gRPC stream joined to a watch stream of the store.
+//!
+//! Nothing is buffered here: the store reads requests when it is ready for them, and is asked for the next response
+//! when the connection has taken the one before.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chorus_proto::etcdserverpb as pb;
+use futures::{StreamExt, stream};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tonic::Status;
+use tonic::codec::Streaming;
+
+use super::body::Body;
+use super::fragment::Fragments;
+use super::frontend::Shared;
+use super::rpc::Rpc;
+use super::status;
+use super::stream::{self as streams, Answers};
+
+pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+    streams::bidi(shared, Rpc::Watch, request, async |messages| open(shared, messages).await).await
+}
+
+/// What the two directions of one stream share.
+struct Bridge {
+    fragments: Mutex<Fragments>,
+    /// The client said that it has no more requests, or is gone.
+    client_done: AtomicBool,
+}
+
+impl Bridge {
+    fn fragments(&self) -> MutexGuard<'_, Fragments> {
+        self.fragments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn open(shared: &Shared, messages: Streaming<pb::WatchRequest>) -> Result<Answers<pb::WatchResponse>, Status> {
+    let bridge = Arc::new(Bridge {
+        fragments: Mutex::new(Fragments::new(shared.config.limits.request_bytes_max)),
+        client_done: AtomicBool::new(false),
+    });
+    let requests = requests(bridge.clone(), messages).boxed();
+    let responses = shared.store.watch(requests).await.map_err(|error| status::of(&error))?;
+    let at_end = bridge.clone();
+    let end = stream::once(async move { at_end.client_done.load(Ordering::Acquire) })
+        .filter_map(async |client_done| if client_done { None } else { Some(Err(status::stopped())) });
+    let answers = responses.flat_map(move |response| {
+        stream::iter(match response {
+            Ok(response) => Whole::Pieces(bridge.fragments().cut(response)),
+            Err(error) => Whole::Failure(Some(status::of(&error))),
+        })
+    });
+    Ok(answers.chain(end).boxed())
+}
+
+/// The client's requests until it has no more, or sends something that is not one.
+fn requests(
+    bridge: Arc<Bridge>,
+    messages: Streaming<pb::WatchRequest>,
+) -> impl futures::Stream<Item = pb::WatchRequest> + Send {
+    stream::unfold(messages, move |mut messages| {
+        let bridge = bridge.clone();
+        async move {
+            match messages.message().await {
+                Ok(Some(request)) => {
+                    bridge.fragments().requested(&request);
+                    Some((request, messages))
+                }
+                Ok(None) | Err(_) => {
+                    bridge.client_done.store(true, Ordering::Release);
+                    None
+                }
+            }
+        }
+    })
+}
+
+/// One item of the store's stream, as the items the client gets.
+enum Whole {
+    Pieces(super::fragment::Pieces),
+    Failure(Option<Status>),
+}
+
+impl Iterator for Whole {
+    type Item = Result<pb::WatchResponse, Status>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Whole::Pieces(pieces) => pieces.next().map(Ok),
+            Whole::Failure(status) => status.take().map(Err),
+        }
+    }
+}
