@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::sync::watch;
 
 use super::client::{Api, Client, Kind, ListOptions, Request, Response, Target, Verb, WatchOptions, WriteOptions};
@@ -62,7 +63,8 @@ pub struct Informer<K>(Arc<Shared<K>>);
 struct Shared<K> {
     cache: RwLock<Cache<K>>,
     subscribers: Mutex<Vec<Weak<Mailbox<K>>>>,
-    synced: watch::Sender<bool>,
+    /// The resource version up to which the cache is good; `None` before the first list.
+    version: watch::Sender<Option<u64>>,
 }
 
 /// An informer that is not yet started.
@@ -121,7 +123,7 @@ impl<K: Cached> Builder<K> {
         let shared = Arc::new(Shared {
             cache: RwLock::new(Cache::new(self.indexes)),
             subscribers: Mutex::default(),
-            synced: watch::Sender::new(false),
+            version: watch::Sender::new(None),
         });
         let reflector = Reflector {
             world: world.clone(),
@@ -152,13 +154,23 @@ impl<K> Clone for Informer<K> {
 impl<K: Cached> Informer<K> {
     /// Whether the first list has arrived.
     pub fn has_synced(&self) -> bool {
-        *self.0.synced.borrow()
+        self.0.version.borrow().is_some()
     }
 
     /// Resolves once the first list has arrived; never where the informer ends before.
     pub async fn synced(&self) {
-        let mut synced = self.0.synced.subscribe();
-        if synced.wait_for(|synced| *synced).await.is_err() {
+        self.reaches(|version| version.is_some()).await;
+    }
+
+    /// Resolves once the cache holds what `written` was answered with, or something newer: whoever writes and then
+    /// decides by the cache waits for this, or it decides again as if it had not written.
+    pub async fn reached(&self, written: &ObjectMeta) {
+        let version = written.resource_version.as_ref().and_then(|version| version.parse().ok()).unwrap_or(0);
+        self.reaches(|reached| reached.is_some_and(|reached| reached >= version)).await;
+    }
+
+    async fn reaches(&self, enough: impl FnMut(&Option<u64>) -> bool) {
+        if self.0.version.subscribe().wait_for(enough).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -238,6 +250,11 @@ impl<K: Cached> Shared<K> {
         });
     }
 
+    fn good_up_to(&self, version: &str) {
+        // Versions are opaque to clients of other servers; one that is no number holds nobody up.
+        self.version.send_replace(Some(version.parse().unwrap_or(u64::MAX)));
+    }
+
     fn close(&self) {
         let subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
         subscribers.iter().filter_map(Weak::upgrade).for_each(|mailbox| mailbox.close());
@@ -278,7 +295,9 @@ impl<K: Cached> Reflector<K> {
         };
         let mut events = self.client.watch(self.target.clone(), self.watch_options(from)).await?;
         while let Ok(Some(event)) = self.world.clock.timeout(SILENCE_MAX, events.next()).await {
-            *version = Some(self.take_in(event?));
+            let now = self.take_in(event?);
+            self.shared.good_up_to(&now);
+            *version = Some(now);
             *pause = PAUSE_MIN;
         }
         Ok(())
@@ -296,7 +315,7 @@ impl<K: Cached> Reflector<K> {
             return Err(Status::new(500, "InternalError", "the server answered a list with something else"));
         };
         self.shared.change(|cache| cache.replace(&list.items, complain));
-        self.shared.synced.send_replace(true);
+        self.shared.good_up_to(&list.resource_version);
         Ok(list.resource_version)
     }
 
