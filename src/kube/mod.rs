@@ -1,9 +1,11 @@
 //! kube: the object model.
 
 pub mod client;
+pub mod controller;
 pub mod discovery;
 pub mod field_selector;
 pub mod informer;
+pub mod leader_election;
 pub mod names;
 pub mod object;
 pub mod printing;
@@ -13,3 +15,4 @@ pub mod selector;
 pub mod status;
 pub mod time;
 pub mod validation;
+pub mod work_queue;

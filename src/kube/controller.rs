@@ -1,0 +1,347 @@
+//! What every controller is: an actor with informers, a work queue of keys, and `reconcile(key)`.
+//!
+//! ```text
+//!   Changes of informers ──map──▶ WorkQueue ──▶ reconcile(key) in a task ──Finished──▶ done / again later / backoff
+//!   Leadership ─────────────────▶ works only while it leads; goes through everything when it begins to
+//! ```
+//!
+//! It owns the queue; informers and [`Leadership`] speak to it, and it speaks to the API through its [`Reconcile`].
+//! Bounded by the queue's limits. Level-triggered: a key only says where to look, so nothing is lost when it dies.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, StreamHandler,
+    WrapFuture,
+};
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use tokio::task::AbortHandle;
+
+use super::client::Kind;
+use super::informer::{Cached, Change, Informer};
+use super::leader_election::Leadership;
+use super::object::Key;
+use super::status::Status;
+use super::work_queue::{Limits, Outcome, WorkQueue};
+use crate::actor::Shutdown;
+use crate::world::{Instant, Lane, World};
+
+/// Longer than any sane reconciliation, shorter than for ever.
+const RECONCILE_MAX: Duration = Duration::from_secs(120);
+
+/// Brings what a key names from what it is to what it should be.
+#[async_trait::async_trait]
+pub trait Reconcile: Send + Sync + 'static {
+    /// Looks at the present state, not at what changed. Must bear to be cut off and to be called again at any time;
+    /// an error is tried again after a growing pause.
+    async fn reconcile(&self, key: &Key) -> Result<Requeue, Status>;
+}
+
+/// When to look again, if nothing changes before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requeue {
+    No,
+    After(Duration),
+}
+
+/// Where keys come from.
+struct Source {
+    keys: BoxStream<'static, Vec<Key>>,
+    synced: BoxFuture<'static, ()>,
+    /// The keys for all objects there are.
+    all: Box<dyn Fn() -> Vec<Key> + Send>,
+}
+
+/// A controller that is not yet started.
+pub struct Builder<R> {
+    name: &'static str,
+    reconcile: Arc<R>,
+    sources: Vec<Source>,
+    limits: Limits,
+    leadership: Leadership,
+}
+
+impl<R: Reconcile> Builder<R> {
+    pub fn new(name: &'static str, reconcile: R) -> Builder<R> {
+        Builder {
+            name,
+            reconcile: Arc::new(reconcile),
+            sources: Vec::new(),
+            limits: Limits::default(),
+            leadership: Leadership::always(),
+        }
+    }
+
+    /// Reconciles each object of `informer` that changes.
+    pub fn of<K: Kind>(self, informer: &Informer<K>) -> Builder<R> {
+        self.watches(informer, |object| vec![Key::of(object.metadata())])
+    }
+
+    /// Reconciles the controlling owner, where it is of kind `owner`, of each object of `informer` that changes.
+    pub fn owns<K: Kind>(self, informer: &Informer<K>, owner: &'static str) -> Builder<R> {
+        self.watches(informer, move |object| controlling_owner(object, owner).into_iter().collect())
+    }
+
+    /// Reconciles what `keys` gives for an object as it was and as it is, of each object of `informer` that changes.
+    pub fn watches<K: Cached>(
+        mut self,
+        informer: &Informer<K>,
+        keys: impl Fn(&K) -> Vec<Key> + Send + Sync + 'static,
+    ) -> Builder<R> {
+        let keys = Arc::new(keys);
+        let of_change = {
+            let keys = keys.clone();
+            move |change: Change<K>| {
+                let sides = [change.old(), change.new()];
+                sides.into_iter().flatten().flat_map(|object| keys(object)).collect()
+            }
+        };
+        let (all, synced) = (informer.clone(), informer.clone());
+        self.sources.push(Source {
+            keys: informer.changes().map(of_change).boxed(),
+            synced: async move { synced.synced().await }.boxed(),
+            all: Box::new(move || all.all().iter().flat_map(|object| keys(object)).collect()),
+        });
+        self
+    }
+
+    /// Waits for `informer`, which `reconcile` reads, without reconciling anything for it.
+    pub fn reads<K: Cached>(self, informer: &Informer<K>) -> Builder<R> {
+        self.watches(informer, |_| Vec::new())
+    }
+
+    /// Reconciles the keys of a stream, too.
+    pub fn keys_from(mut self, keys: BoxStream<'static, Key>) -> Builder<R> {
+        let keys = keys.map(|key| vec![key]).boxed();
+        self.sources.push(Source { keys, synced: std::future::ready(()).boxed(), all: Box::new(Vec::new) });
+        self
+    }
+
+    /// How many keys at once, and how long to wait after failures.
+    pub fn limits(mut self, limits: Limits) -> Builder<R> {
+        self.limits = limits;
+        self
+    }
+
+    /// Works only while this says so.
+    pub fn leadership(mut self, leadership: &Leadership) -> Builder<R> {
+        self.leadership = leadership.clone();
+        self
+    }
+
+    /// Starts the actor; it ends with `shutdown`.
+    pub fn start(self, world: &World, shutdown: &Shutdown) {
+        let (inner, shutdown) = (world.clone(), shutdown.clone());
+        world.spawner.start(Lane::Control, move |_| Controller {
+            world: inner,
+            name: self.name,
+            reconcile: self.reconcile,
+            queue: WorkQueue::new(self.limits),
+            missed: false,
+            sources: self.sources,
+            leadership: self.leadership,
+            synced: false,
+            leads: false,
+            running: BTreeMap::new(),
+            runs: 0,
+            alarm: None,
+            shutdown,
+        });
+    }
+}
+
+/// The key of the owner that controls `object`, where it is of kind `owner`.
+pub fn controlling_owner<K: Kind>(object: &K, owner: &str) -> Option<Key> {
+    let meta = object.metadata();
+    let controls = |o: &&k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference| o.controller == Some(true);
+    let reference = meta.owner_references.as_ref()?.iter().find(controls)?;
+    (reference.kind == owner).then(|| Key::new(meta.namespace.clone().unwrap_or_default(), reference.name.clone()))
+}
+
+struct Controller<R> {
+    world: World,
+    name: &'static str,
+    reconcile: Arc<R>,
+    queue: WorkQueue<Key>,
+    /// A key did not fit into the queue: everything has to be gone through once there is room.
+    missed: bool,
+    sources: Vec<Source>,
+    leadership: Leadership,
+    synced: bool,
+    leads: bool,
+    running: BTreeMap<Key, Run>,
+    /// The number of the last run.
+    runs: u64,
+    /// The timer that is set, and for when.
+    alarm: Option<(Instant, SpawnHandle)>,
+    shutdown: Shutdown,
+}
+
+struct Run {
+    number: u64,
+    task: AbortHandle,
+}
+
+struct Keys(Vec<Key>);
+
+struct Leads(bool);
+
+struct Finished {
+    key: Key,
+    run: u64,
+    result: Result<Requeue, Status>,
+}
+
+impl Message for Finished {
+    type Result = ();
+}
+
+impl<R: Reconcile> Actor for Controller<R> {
+    type Context = Context<Controller<R>>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let mut synced = Vec::new();
+        for source in &mut self.sources {
+            let keys = std::mem::replace(&mut source.keys, futures::stream::empty().boxed());
+            ctx.add_stream(keys.map(Keys));
+            synced.push(std::mem::replace(&mut source.synced, std::future::ready(()).boxed()));
+        }
+        let all_synced = futures::future::join_all(synced).into_actor(self);
+        ctx.spawn(all_synced.map(|_, controller, ctx| {
+            controller.synced = true;
+            controller.pump(ctx);
+        }));
+        ctx.add_stream(self.leadership.changes().map(Leads));
+        let end = self.shutdown.wait().into_actor(self);
+        ctx.spawn(end.map(|(), controller, ctx| {
+            controller.cut_off();
+            ctx.stop();
+        }));
+    }
+}
+
+impl<R: Reconcile> StreamHandler<Keys> for Controller<R> {
+    fn handle(&mut self, Keys(keys): Keys, ctx: &mut Context<Self>) {
+        self.add(keys);
+        self.pump(ctx);
+    }
+
+    /// An informer ends with the node, and so does this actor by itself.
+    fn finished(&mut self, _: &mut Context<Self>) {}
+}
+
+impl<R: Reconcile> StreamHandler<Leads> for Controller<R> {
+    fn handle(&mut self, Leads(leads): Leads, ctx: &mut Context<Self>) {
+        if leads && !self.leads {
+            self.add_all();
+        }
+        self.leads = leads;
+        if leads {
+            self.pump(ctx);
+        } else {
+            self.cut_off();
+        }
+    }
+
+    /// Whoever told of leadership is gone: the last word holds.
+    fn finished(&mut self, _: &mut Context<Self>) {}
+}
+
+impl<R: Reconcile> Handler<Finished> for Controller<R> {
+    type Result = ();
+
+    fn handle(&mut self, Finished { key, run, result }: Finished, ctx: &mut Context<Self>) {
+        if self.running.get(&key).is_none_or(|running| running.number != run) {
+            return; // It was cut off just as it ended.
+        }
+        self.running.remove(&key);
+        let outcome = match result {
+            Ok(Requeue::No) => Outcome::Done,
+            Ok(Requeue::After(after)) => Outcome::Again(after),
+            Err(status) => {
+                if status.is_conflict() {
+                    tracing::debug!(controller = self.name, %key, %status, "to be reconciled again");
+                } else {
+                    tracing::warn!(controller = self.name, %key, %status, "not reconciled");
+                }
+                Outcome::Failed
+            }
+        };
+        self.queue.done(&key, self.world.clock.now(), outcome);
+        self.pump(ctx);
+    }
+}
+
+impl<R: Reconcile> Controller<R> {
+    fn add(&mut self, keys: Vec<Key>) {
+        for key in keys {
+            self.missed |= self.queue.add(key).is_err();
+        }
+    }
+
+    fn add_all(&mut self) {
+        self.missed = false;
+        let keys = self.sources.iter().flat_map(|source| (source.all)()).collect();
+        self.add(keys);
+    }
+
+    /// Starts as much as may be started now.
+    fn pump(&mut self, ctx: &mut Context<Self>) {
+        if !self.synced || !self.leads {
+            return;
+        }
+        if self.missed && self.queue.ready() == 0 {
+            self.add_all();
+        }
+        while let Some(key) = self.queue.pop(self.world.clock.now()) {
+            self.begin(key, ctx);
+        }
+        self.set_alarm(ctx);
+    }
+
+    fn begin(&mut self, key: Key, ctx: &Context<Self>) {
+        let (reconcile, clock, address) = (self.reconcile.clone(), self.world.clock.clone(), ctx.address());
+        let subject = key.clone();
+        self.runs += 1;
+        let run = self.runs;
+        let task = self.world.spawner.task(async move {
+            let result = match clock.timeout(RECONCILE_MAX, reconcile.reconcile(&subject)).await {
+                Ok(result) => result,
+                Err(_) => Err(Status::new(504, "Timeout", format!("gave up after {RECONCILE_MAX:?}"))),
+            };
+            // At most one message a running key: the queue's limit bounds the mailbox.
+            address.do_send(Finished { key: subject, run, result });
+        });
+        self.running.insert(key, Run { number: run, task: task.abort_handle() });
+    }
+
+    fn set_alarm(&mut self, ctx: &mut Context<Self>) {
+        let due = self.queue.next_due();
+        if self.alarm.as_ref().map(|(at, _)| *at) == due {
+            return;
+        }
+        if let Some((_, handle)) = self.alarm.take() {
+            ctx.cancel_future(handle);
+        }
+        if let Some(at) = due {
+            let pause = at.saturating_duration_since(self.world.clock.now());
+            let handle = ctx.run_later(pause, |controller, ctx| {
+                controller.alarm = None;
+                controller.pump(ctx);
+            });
+            self.alarm = Some((at, handle));
+        }
+    }
+
+    /// Stops what runs; it comes first when this actor leads again.
+    fn cut_off(&mut self) {
+        for (key, run) in std::mem::take(&mut self.running) {
+            run.task.abort();
+            self.queue.give_back(&key);
+        }
+    }
+}
