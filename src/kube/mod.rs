@@ -3,6 +3,7 @@
 pub mod client;
 pub mod controller;
 pub mod discovery;
+pub mod events;
 pub mod field_selector;
 pub mod informer;
 pub mod leader_election;
