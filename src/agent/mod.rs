@@ -10,11 +10,13 @@
 //!
 //! - [`config`]: what an agent is told at start
 //! - [`error`]: what can go wrong, and what to do about it
+//! - [`image`]: image names
 //! - [`runtime`]: the engines that turn pods into processes
 //! - [`time`]: wall time as Kubernetes writes it
 
 pub mod config;
 pub mod error;
+mod image;
 pub mod runtime;
 pub mod time;
 

@@ -6,6 +6,7 @@
 //! - [`docker`]: containers of a Docker engine, a pause container a pod
 //! - [`hollow`]: no containers, plausible answers
 
+pub mod docker;
 pub mod hollow;
 
 use std::net::IpAddr;

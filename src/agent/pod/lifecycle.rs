@@ -1,0 +1,180 @@
+//! What a pod's containers are to each other: which start first, which are started again, when the pod is over. Shared
+//! by the plan and the status, which must never disagree.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Container as Spec, ContainerStatus, Pod, PodSpec};
+
+use super::memory::{Health, Memory};
+use crate::agent::runtime::{Container, ContainerState, Exit, PodView, Sandbox};
+
+/// How a pod ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Succeeded,
+    Failed,
+    /// It ran longer than its `activeDeadlineSeconds`.
+    DeadlineExceeded,
+}
+
+/// A pod with all that is known of it: what decisions are made from.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    pub pod: &'a Pod,
+    pub view: &'a PodView,
+    pub memory: &'a Memory,
+    pub now: Timestamp,
+    /// Whether probes are run; where not, containers count as healthy.
+    pub probed: bool,
+}
+
+pub fn spec(pod: &Pod) -> &PodSpec {
+    pod.spec.as_ref().expect("a pod without a specification is refused when it arrives")
+}
+
+pub fn init_containers(pod: &Pod) -> &[Spec] {
+    spec(pod).init_containers.as_deref().unwrap_or_default()
+}
+
+/// An init container that runs beside the others once it has started.
+pub fn is_sidecar(container: &Spec) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// Whether a container is started again after it ended with `code`.
+pub fn restarts(pod: &Pod, container: &Spec, is_init: bool, code: i32) -> bool {
+    if is_init && is_sidecar(container) {
+        return true;
+    }
+    if is_init && code == 0 {
+        return false;
+    }
+    let policy = container.restart_policy.as_deref().or(spec(pod).restart_policy.as_deref()).unwrap_or("Always");
+    match policy {
+        "Never" => false,
+        "OnFailure" => code != 0,
+        _ => true,
+    }
+}
+
+/// What the API last heard of the container.
+pub fn told<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
+    let status = pod.status.as_ref()?;
+    let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    all.into_iter().find(|container| container.name == name)
+}
+
+impl<'a> Known<'a> {
+    pub fn sandbox(&self) -> Option<&'a Sandbox> {
+        self.view.active_sandbox()
+    }
+
+    pub fn exit(&self, name: &str) -> Option<(&'a Container, &'a Exit)> {
+        let container = self.view.latest(name)?;
+        match &container.state {
+            ContainerState::Exited(exit) => Some((container, exit)),
+            ContainerState::Created | ContainerState::Running { .. } => None,
+        }
+    }
+
+    /// The running container of that name in the present sandbox.
+    pub fn running(&self, name: &str) -> Option<&'a Container> {
+        let container = self.view.latest(name)?;
+        let here = self.sandbox().is_some_and(|sandbox| sandbox.id == container.sandbox);
+        (here && container.is_running()).then_some(container)
+    }
+
+    fn health(&self, container: &Container) -> Health {
+        self.memory.health.get(&container.id).copied().unwrap_or_default()
+    }
+
+    /// Running, and its startup probe, if it has one, has succeeded.
+    pub fn is_started(&self, spec: &Spec) -> bool {
+        self.running(&spec.name).is_some_and(|container| {
+            !self.probed || spec.startup_probe.is_none() || self.health(container).started == Some(true)
+        })
+    }
+
+    /// Started, and its readiness probe, if it has one, succeeds. A container being stopped is not.
+    pub fn is_ready(&self, spec: &Spec) -> bool {
+        self.is_started(spec)
+            && self.running(&spec.name).is_some_and(|container| {
+                !self.memory.kills.contains_key(&container.id)
+                    && (!self.probed || spec.readiness_probe.is_none() || self.health(container).ready == Some(true))
+            })
+    }
+
+    /// A probe says that the container must be replaced.
+    pub fn is_sick(&self, container: &Container) -> bool {
+        let health = self.health(container);
+        self.probed && (health.started == Some(false) || health.alive == Some(false))
+    }
+
+    /// Whether an init container needs nothing more before the next may start.
+    pub fn is_initialized_by(&self, spec: &Spec) -> bool {
+        if is_sidecar(spec) {
+            return self.is_started(spec);
+        }
+        let here = |container: &Container| self.sandbox().is_none_or(|sandbox| sandbox.id == container.sandbox);
+        self.exit(&spec.name).is_some_and(|(container, exit)| exit.code == 0 && here(container))
+    }
+
+    /// Whether the app containers may start: every init container is through, or some app container was started in
+    /// this sandbox, which proves it, even when the ended init containers were cleaned away.
+    pub fn is_initialized(&self) -> bool {
+        let in_sandbox = |container: &Container| self.sandbox().is_some_and(|sandbox| sandbox.id == container.sandbox);
+        let app_ran = spec(self.pod)
+            .containers
+            .iter()
+            .any(|app| self.view.containers.iter().any(|container| container.name == app.name && in_sandbox(container)));
+        app_ran || init_containers(self.pod).iter().all(|init| self.is_initialized_by(init))
+    }
+
+    /// How the pod ended; `None` while something runs or is to be started.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self.pod.status.as_ref().and_then(|status| status.phase.as_deref()) {
+            Some("Succeeded") => return Some(Outcome::Succeeded),
+            Some("Failed") => return Some(Outcome::Failed),
+            _ => {}
+        }
+        if self.deadline().is_some_and(|deadline| self.now >= deadline) {
+            return Some(Outcome::DeadlineExceeded);
+        }
+        let init_failed = init_containers(self.pod).iter().any(|init| {
+            self.exit(&init.name).is_some_and(|(_, exit)| exit.code != 0 && !restarts(self.pod, init, true, exit.code))
+        });
+        if init_failed && !self.is_initialized() {
+            return Some(Outcome::Failed);
+        }
+        let mut failed = false;
+        for app in &spec(self.pod).containers {
+            let (_, exit) = self.exit(&app.name)?;
+            if restarts(self.pod, app, false, exit.code) {
+                return None;
+            }
+            failed |= exit.code != 0;
+        }
+        Some(if failed { Outcome::Failed } else { Outcome::Succeeded })
+    }
+
+    /// When the pod has run for as long as it may.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        let seconds = spec(self.pod).active_deadline_seconds?;
+        Some(self.start_time()? + SignedDuration::from_secs(seconds))
+    }
+
+    /// When the agent took the pod up.
+    pub fn start_time(&self) -> Option<Timestamp> {
+        let told = self.pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+        told.map(|time| time.0).or(self.memory.started)
+    }
+
+    /// How many times the next container of that name will have been started before.
+    pub fn next_attempt(&self, name: &str) -> u32 {
+        if let Some(container) = self.view.latest(name) {
+            return container.attempt + 1;
+        }
+        let Some(told) = told(self.pod, name) else { return 0 };
+        let count = u32::try_from(told.restart_count).unwrap_or_default();
+        if told.container_id.is_some() { count + 1 } else { count }
+    }
+}

@@ -1,0 +1,116 @@
+//! What is known of one pod beyond its specification and what the engine shows: tries and their failures, kills under
+//! way, what the probes found. An agent that starts again begins with none of it, and loses only patience by that.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::backoff::Backoff;
+
+/// Why something waits, in the words of a container's waiting state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub reason: &'static str,
+    pub message: String,
+    pub at: Timestamp,
+    pub retry_at: Timestamp,
+}
+
+/// How far the image for a container's next start is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ImageState {
+    #[default]
+    Unknown,
+    Pulling,
+    /// Its ID.
+    Ready(String),
+    Failed(Failure),
+}
+
+/// What is remembered of the containers of one name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerMemory {
+    pub restarts: Backoff,
+    pub image: ImageState,
+    pub pulls: Backoff,
+    /// The last try to create it failed.
+    pub failure: Option<Failure>,
+    pub failures: Backoff,
+}
+
+/// Why a container is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KillReason {
+    /// The pod is being deleted, or has ended.
+    PodEnds,
+    /// Its liveness or startup probe failed.
+    Unhealthy,
+    /// Its part of the pod's specification has changed.
+    Changed,
+    /// The sandbox it lives in is gone.
+    SandboxGone,
+}
+
+/// How far the preStop hook is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    Running,
+    Done,
+}
+
+/// A container that is being stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kill {
+    pub reason: KillReason,
+    /// SIGKILL follows then.
+    pub deadline: Timestamp,
+    pub hook: Hook,
+    pub told_to_stop: bool,
+}
+
+/// What the probes found of one running container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// `None` while the probe has not decided.
+    pub started: Option<bool>,
+    pub ready: Option<bool>,
+    pub alive: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// By container name.
+    pub containers: BTreeMap<String, ContainerMemory>,
+    /// By container ID.
+    pub kills: BTreeMap<String, Kill>,
+    /// By container ID.
+    pub health: BTreeMap<String, Health>,
+    /// The sandbox could not be made, or the volumes not be prepared.
+    pub sandbox_failure: Option<Failure>,
+    pub sandbox_failures: Backoff,
+    /// What containers wrote as their last words, by container ID.
+    pub last_words: BTreeMap<String, String>,
+    /// When the agent first took the pod up.
+    pub started: Option<Timestamp>,
+}
+
+impl Memory {
+    pub fn container(&mut self, name: &str) -> &mut ContainerMemory {
+        self.containers.entry(name.to_owned()).or_default()
+    }
+
+    /// Forgets what is about containers that the engine no longer has.
+    pub fn keep_only(&mut self, is_there: impl Fn(&str) -> bool) {
+        self.kills.retain(|id, _| is_there(id));
+        self.health.retain(|id, _| is_there(id));
+        self.last_words.retain(|id, _| is_there(id));
+    }
+}
+
+impl Failure {
+    /// A failure now, to be tried again when `backoff` says.
+    pub fn after(reason: &'static str, message: String, backoff: &mut Backoff, now: Timestamp) -> Failure {
+        let delay = backoff.note(now, now);
+        Failure { reason, message, at: now, retry_at: now + delay }
+    }
+}

@@ -1,0 +1,347 @@
+//! The status that the API is told of a pod: a pure function of what the pod is, what the engine shows and what was
+//! tried.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    Container as Spec, ContainerState as State, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, HostIP, PodCondition, PodIP, PodStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Map, Value, json};
+
+use super::lifecycle::{self, Known, Outcome};
+use super::memory::{ContainerMemory, Failure, ImageState};
+use crate::agent::runtime::{Container, ContainerState, Exit};
+
+/// A failed pull shows as such for so long, and as a backoff from then on.
+const FAILURE_SHOWN: jiff::SignedDuration = jiff::SignedDuration::from_secs(3);
+
+/// What the status tells of the node.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeFacts<'a> {
+    pub address: IpAddr,
+    /// The scheme of container IDs.
+    pub runtime: &'a str,
+}
+
+/// The pod's status. Conditions that are not the agent's are kept.
+pub fn compute(known: Known<'_>, node: NodeFacts<'_>) -> PodStatus {
+    let told = known.pod.status.clone().unwrap_or_default();
+    let outcome = known.outcome();
+    let statuses = |specs: &[Spec], is_init| -> Vec<ContainerStatus> {
+        specs.iter().map(|spec| container_status(known, spec, is_init, node.runtime)).collect()
+    };
+    let init = statuses(lifecycle::init_containers(known.pod), true);
+    let apps = statuses(&lifecycle::spec(known.pod).containers, false);
+    let phase = phase(known, outcome, &apps);
+    let on_host = lifecycle::spec(known.pod).host_network == Some(true);
+    let ip = match known.sandbox() {
+        Some(_) if on_host => Some(node.address.to_string()),
+        Some(sandbox) => sandbox.ip.map(|ip| ip.to_string()),
+        // The address of a pod that has ended stays for those who look back.
+        None if outcome.is_some() => told.pod_ip.clone(),
+        None => None,
+    };
+    let exceeded = outcome == Some(Outcome::DeadlineExceeded);
+    PodStatus {
+        phase: Some(phase.to_owned()),
+        conditions: Some(conditions(known, outcome, told.conditions.as_deref().unwrap_or_default())),
+        host_ip: Some(node.address.to_string()),
+        host_ips: Some(vec![HostIP { ip: node.address.to_string() }]),
+        pod_ips: ip.clone().map(|ip| vec![PodIP { ip }]),
+        pod_ip: ip,
+        start_time: known.start_time().map(Time),
+        init_container_statuses: (!init.is_empty()).then_some(init),
+        container_statuses: Some(apps),
+        reason: if exceeded { Some("DeadlineExceeded".to_owned()) } else { told.reason },
+        message: if exceeded {
+            Some("Pod was active on the node longer than the specified deadline".to_owned())
+        } else {
+            told.message
+        },
+        observed_generation: known.pod.metadata.generation,
+        ..PodStatus::default()
+    }
+}
+
+/// A merge patch that makes the status in the API the computed one, and leaves what is not the agent's alone.
+pub fn patch(uid: &str, status: &PodStatus) -> Value {
+    const OWN: [&str; 12] = [
+        "phase",
+        "conditions",
+        "hostIP",
+        "hostIPs",
+        "podIP",
+        "podIPs",
+        "startTime",
+        "initContainerStatuses",
+        "containerStatuses",
+        "reason",
+        "message",
+        "observedGeneration",
+    ];
+    let mut computed = match serde_json::to_value(status) {
+        Ok(Value::Object(fields)) => fields,
+        Ok(_) | Err(_) => Map::new(),
+    };
+    let fields: Map<String, Value> =
+        OWN.iter().map(|name| ((*name).to_owned(), computed.remove(*name).unwrap_or(Value::Null))).collect();
+    json!({ "metadata": { "uid": uid }, "status": fields })
+}
+
+fn phase(known: Known<'_>, outcome: Option<Outcome>, apps: &[ContainerStatus]) -> &'static str {
+    match outcome {
+        // While something still runs it is not over yet.
+        Some(_) if known.view.containers.iter().any(Container::is_running) => {}
+        Some(Outcome::Succeeded) => return "Succeeded",
+        Some(Outcome::Failed | Outcome::DeadlineExceeded) => return "Failed",
+        None => {}
+    }
+    let ever_ran = |status: &ContainerStatus| {
+        let ended = |state: &Option<State>| state.as_ref().is_some_and(|state| state.terminated.is_some());
+        status.state.as_ref().is_some_and(|state| state.running.is_some())
+            || ended(&status.state)
+            || ended(&status.last_state)
+    };
+    if known.is_initialized() && apps.iter().all(ever_ran) { "Running" } else { "Pending" }
+}
+
+fn container_status(known: Known<'_>, spec: &Spec, is_init: bool, scheme: &str) -> ContainerStatus {
+    let told = lifecycle::told(known.pod, &spec.name);
+    let latest = known.view.latest(&spec.name);
+    let none = ContainerMemory::default();
+    let memory = known.memory.containers.get(&spec.name).unwrap_or(&none);
+    let terminated = |container: &Container, exit: &Exit| State {
+        terminated: Some(self::terminated(known, container, exit, scheme)),
+        ..State::default()
+    };
+    let former = |container: &Container| match &container.state {
+        ContainerState::Exited(exit) => Some(terminated(container, exit)),
+        ContainerState::Created | ContainerState::Running { .. } => None,
+    };
+    let (state, last_state) = match latest {
+        Some(container) => match &container.state {
+            ContainerState::Running { started } => {
+                let running = Some(ContainerStateRunning { started_at: Some(Time(*started)) });
+                let before = known.view.previous(&spec.name).and_then(former);
+                (
+                    State { running, ..State::default() },
+                    before.or_else(|| told.and_then(|status| status.last_state.clone())),
+                )
+            }
+            ContainerState::Exited(exit) => match why_not_again(known, spec, is_init, memory, exit) {
+                Some(waiting) => (waiting, Some(terminated(container, exit))),
+                None => (terminated(container, exit), known.view.previous(&spec.name).and_then(former)),
+            },
+            ContainerState::Created => (waiting(known, memory, is_init), None),
+        },
+        None => {
+            let ended = told.and_then(|status| status.state.clone()).filter(|state| state.terminated.is_some());
+            match ended {
+                // Over for good, and cleaned away since.
+                Some(state) if known.outcome().is_some() => (state, None),
+                ended => {
+                    (waiting(known, memory, is_init), ended.or_else(|| told.and_then(|told| told.last_state.clone())))
+                }
+            }
+        }
+    };
+    let is_ended_init = is_init && !lifecycle::is_sidecar(spec);
+    ContainerStatus {
+        name: spec.name.clone(),
+        image: spec.image.clone().unwrap_or_default(),
+        image_id: latest
+            .map(|container| format!("{scheme}://{}", container.image_id))
+            .or_else(|| told.map(|told| told.image_id.clone()))
+            .unwrap_or_default(),
+        container_id: latest
+            .map(|container| format!("{scheme}://{}", container.id))
+            .or_else(|| told.and_then(|told| told.container_id.clone())),
+        restart_count: latest
+            .and_then(|container| i32::try_from(container.attempt).ok())
+            .or_else(|| told.map(|told| told.restart_count))
+            .unwrap_or_default(),
+        ready: if is_ended_init { known.is_initialized_by(spec) } else { known.is_ready(spec) },
+        started: Some(known.is_started(spec)),
+        state: Some(state),
+        last_state: Some(last_state.unwrap_or_default()),
+        ..ContainerStatus::default()
+    }
+}
+
+fn terminated(known: Known<'_>, container: &Container, exit: &Exit, scheme: &str) -> ContainerStateTerminated {
+    let reason = match exit {
+        Exit { started: None, error, .. } if !error.is_empty() => "StartError",
+        Exit { out_of_memory: true, .. } => "OOMKilled",
+        Exit { code: 0, .. } => "Completed",
+        Exit { .. } => "Error",
+    };
+    let message = known.memory.last_words.get(&container.id).or(Some(&exit.error)).filter(|text| !text.is_empty());
+    ContainerStateTerminated {
+        container_id: Some(format!("{scheme}://{}", container.id)),
+        exit_code: exit.code,
+        reason: Some(reason.to_owned()),
+        message: message.cloned(),
+        started_at: exit.started.map(Time),
+        finished_at: Some(Time(exit.finished)),
+        signal: None,
+    }
+}
+
+/// The waiting state of an ended container that is to run again, but not at once.
+fn why_not_again(
+    known: Known<'_>,
+    spec: &Spec,
+    is_init: bool,
+    memory: &ContainerMemory,
+    exit: &Exit,
+) -> Option<State> {
+    if known.outcome().is_some() || !lifecycle::restarts(known.pod, spec, is_init, exit.code) {
+        return None;
+    }
+    if memory.restarts.wait_until(exit.finished, known.now).is_some() {
+        let meta = &known.pod.metadata;
+        let pod = format!("{}_{}", meta.name.as_deref().unwrap_or_default(), meta.namespace.as_deref().unwrap_or_default());
+        let message = format!(
+            "back-off {} restarting failed container={} pod={pod}({})",
+            duration_text(memory.restarts.delay().as_secs()),
+            spec.name,
+            meta.uid.as_deref().unwrap_or_default(),
+        );
+        return Some(waiting_for("CrashLoopBackOff", Some(message)));
+    }
+    failure(known, memory)
+}
+
+fn waiting(known: Known<'_>, memory: &ContainerMemory, is_init: bool) -> State {
+    failure(known, memory).unwrap_or_else(|| {
+        let initializing = !is_init && !lifecycle::init_containers(known.pod).is_empty() && !known.is_initialized();
+        waiting_for(if initializing { "PodInitializing" } else { "ContainerCreating" }, None)
+    })
+}
+
+/// The failure that keeps a container from being made.
+fn failure(known: Known<'_>, memory: &ContainerMemory) -> Option<State> {
+    if let Some(Failure { reason, message, .. }) = &memory.failure {
+        return Some(waiting_for(reason, Some(message.clone())));
+    }
+    let ImageState::Failed(failure) = &memory.image else { return None };
+    if failure.reason != "ErrImagePull" || known.now < failure.at + FAILURE_SHOWN {
+        return Some(waiting_for(failure.reason, Some(failure.message.clone())));
+    }
+    Some(waiting_for("ImagePullBackOff", Some(format!("Back-off pulling image: {}", failure.message))))
+}
+
+fn waiting_for(reason: &str, message: Option<String>) -> State {
+    State { waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }), ..State::default() }
+}
+
+/// `10s`, `1m20s`, `5m0s`.
+fn duration_text(seconds: i64) -> String {
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => format!("{seconds}s"),
+        (minutes, seconds) => format!("{minutes}m{seconds}s"),
+    }
+}
+
+/// A condition but for its times.
+struct Verdict {
+    kind: &'static str,
+    holds: bool,
+    reason: Option<&'static str>,
+    message: Option<String>,
+}
+
+impl Verdict {
+    fn plain(kind: &'static str, holds: bool) -> Verdict {
+        Verdict { kind, holds, reason: None, message: None }
+    }
+}
+
+fn conditions(known: Known<'_>, outcome: Option<Outcome>, told: &[PodCondition]) -> Vec<PodCondition> {
+    let verdicts = verdicts(known, outcome, told);
+    let mut all: Vec<PodCondition> =
+        told.iter().filter(|condition| verdicts.iter().all(|verdict| verdict.kind != condition.type_)).cloned().collect();
+    for verdict in verdicts {
+        let status = if verdict.holds { "True" } else { "False" };
+        let before = told.iter().find(|condition| condition.type_ == verdict.kind && condition.status == status);
+        let since = before.and_then(|condition| condition.last_transition_time.clone());
+        all.push(PodCondition {
+            type_: verdict.kind.to_owned(),
+            status: status.to_owned(),
+            reason: verdict.reason.map(str::to_owned),
+            message: verdict.message,
+            last_transition_time: Some(since.unwrap_or(Time(to_second(known.now)))),
+            observed_generation: known.pod.metadata.generation,
+            last_probe_time: None,
+        });
+    }
+    all
+}
+
+fn to_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).expect("a time cut to its second is a time")
+}
+
+fn verdicts(known: Known<'_>, outcome: Option<Outcome>, told: &[PodCondition]) -> Vec<Verdict> {
+    let sandbox = Verdict::plain("PodReadyToStartContainers", known.sandbox().is_some());
+    let scheduled = Verdict::plain("PodScheduled", true);
+    let waiting: Vec<&str> = lifecycle::init_containers(known.pod)
+        .iter()
+        .filter(|init| !known.is_initialized_by(init))
+        .map(|init| init.name.as_str())
+        .collect();
+    let unready: Vec<&str> = lifecycle::spec(known.pod)
+        .containers
+        .iter()
+        .chain(lifecycle::init_containers(known.pod).iter().filter(|init| lifecycle::is_sidecar(init)))
+        .filter(|container| !known.is_ready(container))
+        .map(|container| container.name.as_str())
+        .collect();
+    let over = match outcome {
+        Some(Outcome::Succeeded) => Some("PodCompleted"),
+        Some(Outcome::Failed | Outcome::DeadlineExceeded) => Some("PodFailed"),
+        None => None,
+    };
+    let initialized = if known.is_initialized() || outcome == Some(Outcome::Succeeded) {
+        Verdict { reason: over.filter(|reason| *reason == "PodCompleted"), ..Verdict::plain("Initialized", true) }
+    } else {
+        Verdict {
+            reason: Some("ContainersNotInitialized"),
+            message: Some(format!("containers with incomplete status: [{}]", waiting.join(" "))),
+            ..Verdict::plain("Initialized", false)
+        }
+    };
+    let not_ready = |kind| match over {
+        Some(reason) => Verdict { reason: Some(reason), ..Verdict::plain(kind, false) },
+        None => Verdict {
+            reason: Some("ContainersNotReady"),
+            message: Some(format!("containers with unready status: [{}]", unready.join(" "))),
+            ..Verdict::plain(kind, false)
+        },
+    };
+    let containers_ready = unready.is_empty() && over.is_none();
+    let (containers, ready) = if !containers_ready {
+        (not_ready("ContainersReady"), not_ready("Ready"))
+    } else {
+        (Verdict::plain("ContainersReady", true), gates(known, told))
+    };
+    vec![sandbox, initialized, ready, containers, scheduled]
+}
+
+/// Ready, as far as the readiness gates that others open say so.
+fn gates(known: Known<'_>, told: &[PodCondition]) -> Verdict {
+    let closed = |gate: &&str| !told.iter().any(|condition| condition.type_ == **gate && condition.status == "True");
+    let gates = lifecycle::spec(known.pod).readiness_gates.iter().flatten();
+    let closed: Vec<&str> = gates.map(|gate| gate.condition_type.as_str()).filter(|gate| closed(&gate)).collect();
+    if closed.is_empty() {
+        return Verdict::plain("Ready", true);
+    }
+    Verdict {
+        reason: Some("ReadinessGatesNotReady"),
+        message: Some(format!("the status of pod readiness gates is not \"True\": [{}]", closed.join(" "))),
+        ..Verdict::plain("Ready", false)
+    }
+}

@@ -1,0 +1,271 @@
+//! Pods as containers of a Docker engine.
+//!
+//! ```text
+//!   k8s_POD_<pod>_<namespace>_<uid>_<attempt>           the pause container: network and IPC namespaces, published ports
+//!   k8s_<container>_<pod>_<namespace>_<uid>_<attempt>   joins them
+//! ```
+//!
+//! Labels name node and cluster, since several agents share one engine; an agent sees its own containers only.
+//!
+//! - [`shape`]: pure translation between the room's types and the engine's
+//! - [`pause`]: the image of the pause container
+
+mod pause;
+mod shape;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::Docker as Engine;
+use bollard::auth::DockerCredentials;
+use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
+use bollard::models::{ContainerCreateBody, ContainerSummary};
+use bollard::query_parameters as query;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+
+use self::shape::Owner;
+use super::{
+    ContainerRuntime, ContainerSpec, Credentials, EngineVersion, ExecOutcome, LogOptions, PodChanged, PodId, PodView,
+    SandboxSpec, Signal,
+};
+use crate::agent::error::Error;
+use crate::agent::image;
+use crate::world::Clock;
+
+/// How long the engine may take until it begins to answer.
+const CALL_MAX: Duration = Duration::from_secs(60);
+/// How long it may take to say that it is there.
+const PING_MAX: Duration = Duration::from_secs(3);
+/// A pull that takes longer is given up, and tried again after its backoff.
+const PULL_MAX: Duration = Duration::from_secs(1_800);
+/// What is kept of a command's output.
+const EXEC_OUTPUT_MAX: usize = 10 * 1024;
+
+/// One node's part of a Docker engine. Clones share the connection.
+#[derive(Clone)]
+pub struct Docker {
+    engine: Engine,
+    owner: Owner,
+    clock: Clock,
+    pause_image: String,
+}
+
+impl Docker {
+    /// Reaches the engine that `DOCKER_HOST` names, or the local one, and gives it the pause image where it lacks it.
+    pub async fn connect(node: &str, cluster: &str, clock: Clock) -> Result<Docker, Error> {
+        let engine = Engine::connect_with_defaults().map_err(no_engine)?.with_timeout(CALL_MAX);
+        let engine = clock
+            .timeout(PING_MAX, engine.negotiate_version())
+            .await
+            .map_err(|_| Error::NoEngine(format!("no answer within {PING_MAX:?}")))?
+            .map_err(no_engine)?;
+        let pause_image = pause::ensure(&engine).await?;
+        let owner = Owner { node: node.to_owned(), cluster: cluster.to_owned() };
+        Ok(Docker { engine, owner, clock, pause_image })
+    }
+
+    async fn list(&self, labels: Vec<String>) -> Result<Vec<ContainerSummary>, Error> {
+        let filters = [("label".to_owned(), labels)].into_iter().collect();
+        let options = query::ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
+        self.engine.list_containers(Some(options)).await.map_err(failed)
+    }
+
+    /// Creates and starts a container. One whose process does not start stays, if the engine keeps the reason with it.
+    async fn run(&self, name: String, body: ContainerCreateBody) -> Result<String, Error> {
+        let options = query::CreateContainerOptions { name: Some(name), ..Default::default() };
+        let id = self.engine.create_container(Some(options), body).await.map_err(failed)?.id;
+        let started = self.engine.start_container(&id, None::<query::StartContainerOptions>).await.map_err(failed);
+        let Err(refused @ Error::Refused(_)) = started else { return started.map(|()| id) };
+        let state = self.engine.inspect_container(&id, None::<query::InspectContainerOptions>).await.map_err(failed)?;
+        if shape::start_error(&state).is_some() {
+            return Ok(id);
+        }
+        self.remove(&id).await?;
+        Err(refused)
+    }
+}
+
+fn no_engine(error: bollard::errors::Error) -> Error {
+    Error::NoEngine(error.to_string())
+}
+
+/// The room's error for an engine's.
+fn failed(error: bollard::errors::Error) -> Error {
+    use bollard::errors::Error as Engine;
+    match error {
+        Engine::DockerResponseServerError { status_code: 404, message } => Error::NotFound(message),
+        Engine::DockerResponseServerError { message, .. } => Error::Refused(message),
+        Engine::DockerStreamError { error } => Error::Refused(error),
+        other => Error::Unreachable(other.to_string()),
+    }
+}
+
+/// An error that only says that the wished state is there already.
+fn unless_gone(result: Result<(), bollard::errors::Error>) -> Result<(), Error> {
+    use bollard::errors::Error as Engine;
+    match result {
+        // 304 and 409: it does not run, or is being removed.
+        Err(Engine::DockerResponseServerError { status_code: 304 | 404 | 409, .. }) => Ok(()),
+        other => other.map_err(failed),
+    }
+}
+
+#[async_trait]
+impl ContainerRuntime for Docker {
+    fn name(&self) -> &'static str {
+        "docker"
+    }
+
+    fn has_processes(&self) -> bool {
+        true
+    }
+
+    async fn version(&self) -> Result<EngineVersion, Error> {
+        let info = self.engine.info().await.map_err(failed)?;
+        Ok(EngineVersion {
+            runtime: format!("docker://{}", info.server_version.unwrap_or_default()),
+            kernel: info.kernel_version.unwrap_or_default(),
+            os_image: info.operating_system.unwrap_or_default(),
+        })
+    }
+
+    async fn pods(&self) -> Result<Vec<PodId>, Error> {
+        let containers = self.list(self.owner.filter()).await?;
+        let mut pods: Vec<PodId> = containers.iter().filter_map(shape::pod_of).collect();
+        pods.sort();
+        pods.dedup();
+        Ok(pods)
+    }
+
+    async fn view(&self, uid: &str) -> Result<PodView, Error> {
+        let mut view = PodView::default();
+        for summary in self.list(self.owner.filter_pod(uid)).await? {
+            let Some(id) = summary.id else { continue };
+            let inspected = self.engine.inspect_container(&id, None::<query::InspectContainerOptions>).await;
+            match inspected.map_err(failed) {
+                Ok(inspected) => shape::add_to_view(&mut view, inspected),
+                Err(Error::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        view.sandboxes.sort_by_key(|sandbox| (sandbox.attempt, sandbox.created));
+        view.containers.sort_by_key(|container| (container.attempt, container.created));
+        Ok(view)
+    }
+
+    async fn start_sandbox(&self, pod: &PodId, spec: &SandboxSpec) -> Result<String, Error> {
+        let body = shape::sandbox(&self.owner, pod, spec, &self.pause_image);
+        let id = self.run(shape::name("POD", pod, spec.attempt), body).await?;
+        let state = self.engine.inspect_container(&id, None::<query::InspectContainerOptions>).await.map_err(failed)?;
+        match shape::start_error(&state) {
+            None => Ok(id),
+            Some(reason) => {
+                self.remove(&id).await?;
+                Err(Error::Refused(reason))
+            }
+        }
+    }
+
+    async fn find_image(&self, image: &str) -> Result<Option<String>, Error> {
+        match self.engine.inspect_image(&image::with_tag(image)).await.map_err(failed) {
+            Ok(found) => Ok(found.id),
+            Err(Error::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn pull_image(&self, image: &str, credentials: Option<&Credentials>) -> Result<String, Error> {
+        let options = query::CreateImageOptions { from_image: Some(image::with_tag(image)), ..Default::default() };
+        let credentials = credentials.map(|credentials| DockerCredentials {
+            username: Some(credentials.username.clone()),
+            password: Some(credentials.password.clone()),
+            serveraddress: Some(credentials.registry.clone()),
+            ..Default::default()
+        });
+        let pulled = self.engine.create_image(Some(options), None, credentials).try_for_each(|progress| {
+            let failure = progress.error_detail.and_then(|detail| detail.message);
+            std::future::ready(match failure {
+                Some(error) => Err(bollard::errors::Error::DockerStreamError { error }),
+                None => Ok(()),
+            })
+        });
+        let in_time = self.clock.timeout(PULL_MAX, pulled).await;
+        in_time.map_err(|_| Error::Refused(format!("the pull took longer than {PULL_MAX:?}")))?.map_err(failed)?;
+        self.find_image(image).await?.ok_or_else(|| Error::NotFound(format!("image {image:?} after its pull")))
+    }
+
+    async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<String, Error> {
+        let body = shape::container(&self.owner, pod, spec);
+        self.run(shape::name(&spec.name, pod, spec.attempt), body).await
+    }
+
+    async fn signal(&self, id: &str, signal: Signal) -> Result<(), Error> {
+        let signal = match signal {
+            Signal::Kill => "SIGKILL".to_owned(),
+            Signal::Stop => {
+                let inspected = self.engine.inspect_container(id, None::<query::InspectContainerOptions>).await;
+                let config = inspected.map_err(failed)?.config.unwrap_or_default();
+                config.stop_signal.filter(|signal| !signal.is_empty()).unwrap_or_else(|| "SIGTERM".to_owned())
+            }
+        };
+        unless_gone(self.engine.kill_container(id, Some(query::KillContainerOptions { signal })).await)
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), Error> {
+        let options = query::RemoveContainerOptions { v: true, force: true, link: false };
+        unless_gone(self.engine.remove_container(id, Some(options)).await)
+    }
+
+    async fn exec(&self, id: &str, command: &[String], limit: Duration) -> Result<ExecOutcome, Error> {
+        let options = CreateExecOptions {
+            cmd: Some(command.to_vec()),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            ..Default::default()
+        };
+        let exec = self.engine.create_exec(id, options).await.map_err(failed)?.id;
+        let run = async {
+            let started = self.engine.start_exec(&exec, None::<StartExecOptions>).await.map_err(failed)?;
+            let StartExecResults::Attached { mut output, .. } = started else { return Ok(String::new()) };
+            let mut text = Vec::new();
+            while let Some(part) = output.next().await {
+                let part = part.map_err(failed)?.into_bytes();
+                text.extend_from_slice(&part[..part.len().min(EXEC_OUTPUT_MAX - text.len())]);
+            }
+            Ok::<_, Error>(String::from_utf8_lossy(&text).into_owned())
+        };
+        let in_time = self.clock.timeout(limit, run).await;
+        let output = in_time.map_err(|_| Error::Refused(format!("the command took longer than {limit:?}")))??;
+        let exit_code = self.engine.inspect_exec(&exec).await.map_err(failed)?.exit_code.unwrap_or_default();
+        Ok(ExecOutcome { exit_code, output })
+    }
+
+    async fn logs(&self, id: &str, options: LogOptions) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
+        // A stream does not say that the container is missing before it is read; ask first.
+        self.engine.inspect_container(id, None::<query::InspectContainerOptions>).await.map_err(failed)?;
+        let options = query::LogsOptions {
+            follow: options.follow,
+            stdout: true,
+            stderr: true,
+            timestamps: options.timestamps,
+            since: options.since.and_then(|since| i32::try_from(since).ok()).unwrap_or_default(),
+            until: 0,
+            tail: options.tail_lines.map_or_else(|| "all".to_owned(), |lines| lines.to_string()),
+        };
+        let stream = self.engine.logs(id, Some(options));
+        Ok(stream.map(|part| part.map(|part| part.into_bytes()).map_err(failed)).boxed())
+    }
+
+    async fn changes(&self) -> Result<BoxStream<'static, Result<PodChanged, Error>>, Error> {
+        let filters = [
+            ("type".to_owned(), vec!["container".to_owned()]),
+            ("event".to_owned(), ["die", "start", "destroy", "oom"].map(str::to_owned).to_vec()),
+            ("label".to_owned(), self.owner.filter()),
+        ];
+        let options = query::EventsOptions { filters: Some(filters.into_iter().collect()), ..Default::default() };
+        let events = self.engine.events(Some(options)).map_err(failed);
+        Ok(events.try_filter_map(|event| std::future::ready(Ok(shape::changed_pod(event)))).boxed())
+    }
+}
