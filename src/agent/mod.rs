@@ -11,14 +11,14 @@
 //! - [`config`]: what an agent is told at start
 //! - [`error`]: what can go wrong, and what to do about it
 //! - [`image`]: image names
+//! - [`pod`]: one pod, from specification to actions and status
 //! - [`runtime`]: the engines that turn pods into processes
-//! - [`time`]: wall time as Kubernetes writes it
 
 pub mod config;
 pub mod error;
 mod image;
+pub mod pod;
 pub mod runtime;
-pub mod time;
 
 use std::net::SocketAddr;
 

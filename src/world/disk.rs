@@ -130,6 +130,16 @@ impl Disk {
         forward!(self, hard_link(from, to))
     }
 
+    /// Sets the permission bits of a file or directory.
+    pub fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
+        forward!(self, set_mode(path, mode))
+    }
+
+    /// Makes `link` a symbolic link to `target`, which is taken as it is. The twin in memory knows none.
+    pub fn symlink(&self, target: &Path, link: &Path) -> io::Result<()> {
+        forward!(self, symlink(target, link))
+    }
+
     /// Makes the names in a directory durable.
     pub fn sync_dir(&self, path: &Path) -> io::Result<()> {
         forward!(self, sync_dir(path))

@@ -122,10 +122,9 @@ impl<'a> Known<'a> {
     /// this sandbox, which proves it, even when the ended init containers were cleaned away.
     pub fn is_initialized(&self) -> bool {
         let in_sandbox = |container: &Container| self.sandbox().is_some_and(|sandbox| sandbox.id == container.sandbox);
-        let app_ran = spec(self.pod)
-            .containers
-            .iter()
-            .any(|app| self.view.containers.iter().any(|container| container.name == app.name && in_sandbox(container)));
+        let app_ran = spec(self.pod).containers.iter().any(|app| {
+            self.view.containers.iter().any(|container| container.name == app.name && in_sandbox(container))
+        });
         app_ran || init_containers(self.pod).iter().all(|init| self.is_initialized_by(init))
     }
 

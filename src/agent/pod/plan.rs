@@ -24,14 +24,34 @@ pub enum Goal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Prepare volumes, then create and start the sandbox.
-    StartSandbox { attempt: u32 },
+    StartSandbox {
+        attempt: u32,
+    },
     /// See that the image for the container's next start is there.
-    FindImage { container: String, is_init: bool },
-    StartContainer { container: String, is_init: bool, attempt: u32, image_id: String, sandbox: String },
+    FindImage {
+        container: String,
+        is_init: bool,
+    },
+    StartContainer {
+        container: String,
+        is_init: bool,
+        attempt: u32,
+        image_id: String,
+        sandbox: String,
+    },
     /// Begin to stop a container: its preStop hook, if it has one and there is time, then the stop signal.
-    Stop { id: String, reason: KillReason, deadline: Timestamp },
-    Signal { id: String, signal: Signal },
-    Remove { id: String },
+    Stop {
+        id: String,
+        reason: KillReason,
+        deadline: Timestamp,
+    },
+    Signal {
+        id: String,
+        signal: Signal,
+    },
+    Remove {
+        id: String,
+    },
     /// Nothing of the pod is left in the engine and its last status is told: remove its files, confirm its deletion.
     ConfirmDeletion,
 }

@@ -191,19 +191,14 @@ fn terminated(known: Known<'_>, container: &Container, exit: &Exit, scheme: &str
 }
 
 /// The waiting state of an ended container that is to run again, but not at once.
-fn why_not_again(
-    known: Known<'_>,
-    spec: &Spec,
-    is_init: bool,
-    memory: &ContainerMemory,
-    exit: &Exit,
-) -> Option<State> {
+fn why_not_again(known: Known<'_>, spec: &Spec, is_init: bool, memory: &ContainerMemory, exit: &Exit) -> Option<State> {
     if known.outcome().is_some() || !lifecycle::restarts(known.pod, spec, is_init, exit.code) {
         return None;
     }
     if memory.restarts.wait_until(exit.finished, known.now).is_some() {
         let meta = &known.pod.metadata;
-        let pod = format!("{}_{}", meta.name.as_deref().unwrap_or_default(), meta.namespace.as_deref().unwrap_or_default());
+        let pod =
+            format!("{}_{}", meta.name.as_deref().unwrap_or_default(), meta.namespace.as_deref().unwrap_or_default());
         let message = format!(
             "back-off {} restarting failed container={} pod={pod}({})",
             duration_text(memory.restarts.delay().as_secs()),
@@ -262,8 +257,11 @@ impl Verdict {
 
 fn conditions(known: Known<'_>, outcome: Option<Outcome>, told: &[PodCondition]) -> Vec<PodCondition> {
     let verdicts = verdicts(known, outcome, told);
-    let mut all: Vec<PodCondition> =
-        told.iter().filter(|condition| verdicts.iter().all(|verdict| verdict.kind != condition.type_)).cloned().collect();
+    let mut all: Vec<PodCondition> = told
+        .iter()
+        .filter(|condition| verdicts.iter().all(|verdict| verdict.kind != condition.type_))
+        .cloned()
+        .collect();
     for verdict in verdicts {
         let status = if verdict.holds { "True" } else { "False" };
         let before = told.iter().find(|condition| condition.type_ == verdict.kind && condition.status == status);

@@ -62,7 +62,7 @@ impl Hollow {
     }
 
     fn now(&self) -> Timestamp {
-        crate::agent::time::now(&self.clock)
+        crate::kube::time::timestamp(&self.clock)
     }
 
     fn changed(&self, uid: &str) {

@@ -170,6 +170,14 @@ impl MemoryDisk {
         Ok(())
     }
 
+    pub(super) fn set_mode(&self, path: &Path, _mode: u32) -> io::Result<()> {
+        if self.exists(path) { Ok(()) } else { Err(missing(path)) }
+    }
+
+    pub(super) fn symlink(&self, _target: &Path, link: &Path) -> io::Result<()> {
+        Err(io::Error::new(ErrorKind::Unsupported, format!("{}: no symbolic links in memory", link.display())))
+    }
+
     pub(super) fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = lock(&self.0);
         let inside = |name: &PathBuf| name.parent() == Some(path);

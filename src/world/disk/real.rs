@@ -52,6 +52,14 @@ pub fn hard_link(from: &Path, to: &Path) -> io::Result<()> {
     fs::hard_link(from, to).map_err(|error| named(error, from))
 }
 
+pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|error| named(error, path))
+}
+
+pub fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, link).map_err(|error| named(error, link))
+}
+
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     fs::File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| named(error, path))

@@ -1,0 +1,21 @@
+//! One pod: from its specification and what the engine shows to actions and a status.
+//!
+//! - [`lifecycle`]: what a pod's containers are to each other; shared by plan and status
+//! - [`plan`]: what to do next; pure
+//! - [`status`]: what the API is told; pure
+//! - [`memory`]: what is known beyond specification and engine; [`backoff`]: how long to wait before trying again
+//! - [`spec`]: what the engine is asked for; [`limits`]: resources; [`env`]: variables; [`facts`]: field references
+//! - [`sources`]: the ConfigMaps and Secrets a pod names; [`content`]: what is in volumes; [`volumes`]: their files
+
+pub mod backoff;
+pub mod content;
+pub mod env;
+pub mod facts;
+pub mod lifecycle;
+pub mod limits;
+pub mod memory;
+pub mod plan;
+pub mod sources;
+pub mod spec;
+pub mod status;
+pub mod volumes;
