@@ -1,25 +1,17 @@
 //! `authorization.k8s.io/v1` and `authentication.k8s.io/v1`: questions, answered on create and never stored.
 
+use k8s_openapi::api::{authentication, authorization};
+
 use super::resource::Resource;
 
 pub(super) fn resources() -> Vec<Resource> {
-    let authorization = "io.k8s.api.authorization.v1";
-    let authentication = "io.k8s.api.authentication.v1";
-    let review = |kind: &str, plural: &str| Resource::cluster("authorization.k8s.io/v1", kind, plural, authorization);
-    let identity =
-        |kind: &str, plural: &str| Resource::cluster("authentication.k8s.io/v1", kind, plural, authentication);
     let all = [
-        review("SubjectAccessReview", "subjectaccessreviews"),
-        review("SelfSubjectAccessReview", "selfsubjectaccessreviews"),
-        review("SelfSubjectRulesReview", "selfsubjectrulesreviews"),
-        Resource::namespaced(
-            "authorization.k8s.io/v1",
-            "LocalSubjectAccessReview",
-            "localsubjectaccessreviews",
-            authorization,
-        ),
-        identity("TokenReview", "tokenreviews"),
-        identity("SelfSubjectReview", "selfsubjectreviews"),
+        Resource::of::<authorization::v1::SubjectAccessReview>(),
+        Resource::of::<authorization::v1::SelfSubjectAccessReview>(),
+        Resource::of::<authorization::v1::SelfSubjectRulesReview>(),
+        Resource::of::<authorization::v1::LocalSubjectAccessReview>(),
+        Resource::of::<authentication::v1::TokenReview>(),
+        Resource::of::<authentication::v1::SelfSubjectReview>(),
     ];
     all.into_iter().map(Resource::virtual_kind).collect()
 }

@@ -1,10 +1,12 @@
-//! Building an entry: start with [`Resource::namespaced`] or [`Resource::cluster`], then say what is special about it.
+//! Building an entry: start with [`Resource::of`] a type, then say what is special about it.
 
 use std::sync::Arc;
 
+use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
+use schemars::JsonSchema;
 use serde_json::Value;
 
-use super::resource::{NameRule, PART_VERBS, Part, Resource, STORED_VERBS, Scope, Subresource};
+use super::resource::{NameRule, PART_VERBS, Part, Resource, STORED_VERBS, SchemaSource, Scope, Subresource};
 use crate::kube::names;
 use crate::kube::printing::Printer;
 use crate::kube::validation::FieldErrors;
@@ -13,20 +15,35 @@ fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|&text| text.to_owned()).collect()
 }
 
+/// The two scopes of `k8s-openapi`, as a value.
+pub(super) trait ScopeOf {
+    const SCOPE: Scope;
+}
+
+impl ScopeOf for NamespaceResourceScope {
+    const SCOPE: Scope = Scope::Namespaced;
+}
+
+impl ScopeOf for ClusterResourceScope {
+    const SCOPE: Scope = Scope::Cluster;
+}
+
 impl Resource {
-    /// A stored resource of `apiVersion` (`v1`, `apps/v1`) in namespaces. `definition_package` is the front of its
-    /// schema's name: `io.k8s.api.core.v1`.
-    pub fn namespaced(api_version: &str, kind: &str, plural: &str, definition_package: &str) -> Resource {
-        Resource::new(api_version, kind, plural, definition_package, Scope::Namespaced)
+    /// A stored resource whose names, scope and schema are those of the type `K`.
+    pub(super) fn of<K: k8s_openapi::Resource<Scope: ScopeOf> + JsonSchema>() -> Resource {
+        let schema = SchemaSource::Type(|generator| {
+            generator.subschema_for::<K>();
+        });
+        let (scope, definition) = (K::Scope::SCOPE, K::schema_name());
+        Resource::new([K::GROUP, K::VERSION, K::KIND, K::URL_PATH_SEGMENT], scope, &definition, schema)
     }
 
-    /// A stored resource outside namespaces.
-    pub fn cluster(api_version: &str, kind: &str, plural: &str, definition_package: &str) -> Resource {
-        Resource::new(api_version, kind, plural, definition_package, Scope::Cluster)
-    }
-
-    fn new(api_version: &str, kind: &str, plural: &str, definition_package: &str, scope: Scope) -> Resource {
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    fn new(
+        [group, version, kind, plural]: [&str; 4],
+        scope: Scope,
+        definition: &str,
+        schema: SchemaSource,
+    ) -> Resource {
         Resource {
             group: group.to_owned(),
             version: version.to_owned(),
@@ -40,7 +57,8 @@ impl Resource {
             verbs: strings(&STORED_VERBS),
             subresources: Vec::new(),
             storage_prefix: Some(format!("/registry/{plural}")),
-            definition: format!("{definition_package}.{kind}"),
+            definition: definition.to_owned(),
+            schema,
             has_generation: false,
             allows_unconditional_update: true,
             allows_create_on_update: false,

@@ -1,18 +1,11 @@
 //! The core group, `v1`.
 
+use k8s_openapi::api::core::v1;
+
 use super::resource::Resource;
 use crate::kube::names;
 
-const PACKAGE: &str = "io.k8s.api.core.v1";
 const CONNECT: [&str; 2] = ["create", "get"];
-
-fn namespaced(kind: &str, plural: &str) -> Resource {
-    Resource::namespaced("v1", kind, plural, PACKAGE)
-}
-
-fn cluster(kind: &str, plural: &str) -> Resource {
-    Resource::cluster("v1", kind, plural, PACKAGE)
-}
 
 pub(super) fn resources() -> Vec<Resource> {
     vec![
@@ -22,17 +15,17 @@ pub(super) fn resources() -> Vec<Resource> {
         service(),
         endpoints(),
         replication_controller(),
-        namespaced("ConfigMap", "configmaps").short(&["cm"]),
-        namespaced("Secret", "secrets").selectable("type"),
+        Resource::of::<v1::ConfigMap>().short(&["cm"]),
+        Resource::of::<v1::Secret>().selectable("type"),
         service_account(),
-        namespaced("LimitRange", "limitranges").short(&["limits"]),
-        namespaced("ResourceQuota", "resourcequotas").short(&["quota"]).part("status"),
+        Resource::of::<v1::LimitRange>().short(&["limits"]),
+        Resource::of::<v1::ResourceQuota>().short(&["quota"]).part("status"),
         event(),
     ]
 }
 
 fn namespace() -> Resource {
-    cluster("Namespace", "namespaces")
+    Resource::of::<v1::Namespace>()
         .short(&["ns"])
         .verbs(&["create", "delete", "get", "list", "patch", "update", "watch"])
         .part("status")
@@ -42,7 +35,7 @@ fn namespace() -> Resource {
 }
 
 fn node() -> Resource {
-    cluster("Node", "nodes")
+    Resource::of::<v1::Node>()
         .short(&["no"])
         .part("status")
         .stored_at("/registry/minions")
@@ -50,7 +43,7 @@ fn node() -> Resource {
 }
 
 fn pod() -> Resource {
-    namespaced("Pod", "pods")
+    Resource::of::<v1::Pod>()
         .short(&["po"])
         .category("all")
         .with_generation()
@@ -74,7 +67,7 @@ fn pod() -> Resource {
 }
 
 fn service() -> Resource {
-    namespaced("Service", "services")
+    Resource::of::<v1::Service>()
         .short(&["svc"])
         .category("all")
         .part("status")
@@ -85,13 +78,13 @@ fn service() -> Resource {
 }
 
 fn endpoints() -> Resource {
-    Resource { singular: "endpoints".into(), ..namespaced("Endpoints", "endpoints") }
+    Resource { singular: "endpoints".into(), ..Resource::of::<v1::Endpoints>() }
         .short(&["ep"])
         .stored_at("/registry/services/endpoints")
 }
 
 fn replication_controller() -> Resource {
-    namespaced("ReplicationController", "replicationcontrollers")
+    Resource::of::<v1::ReplicationController>()
         .short(&["rc"])
         .category("all")
         .with_generation()
@@ -102,7 +95,7 @@ fn replication_controller() -> Resource {
 }
 
 fn service_account() -> Resource {
-    namespaced("ServiceAccount", "serviceaccounts").short(&["sa"]).foreign(
+    Resource::of::<v1::ServiceAccount>().short(&["sa"]).foreign(
         "token",
         &["create"],
         "authentication.k8s.io/v1",
@@ -111,7 +104,7 @@ fn service_account() -> Resource {
 }
 
 fn event() -> Resource {
-    namespaced("Event", "events")
+    Resource::of::<v1::Event>()
         .short(&["ev"])
         .selectable("involvedObject.kind")
         .selectable("involvedObject.namespace")

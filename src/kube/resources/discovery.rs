@@ -1,10 +1,9 @@
 //! `discovery.k8s.io/v1`: endpoint slices.
 
+use k8s_openapi::api::discovery::v1;
+
 use super::resource::Resource;
 
 pub(super) fn resources() -> Vec<Resource> {
-    vec![
-        Resource::namespaced("discovery.k8s.io/v1", "EndpointSlice", "endpointslices", "io.k8s.api.discovery.v1")
-            .with_generation(),
-    ]
+    vec![Resource::of::<v1::EndpointSlice>().with_generation()]
 }

@@ -1,17 +1,16 @@
 //! `rbac.authorization.k8s.io/v1`: roles and who has them.
 
+use k8s_openapi::api::rbac::v1;
+
 use super::resource::Resource;
 use crate::kube::names;
 
-const API_VERSION: &str = "rbac.authorization.k8s.io/v1";
-const PACKAGE: &str = "io.k8s.api.rbac.v1";
-
 pub(super) fn resources() -> Vec<Resource> {
     let all = [
-        Resource::namespaced(API_VERSION, "Role", "roles", PACKAGE),
-        Resource::namespaced(API_VERSION, "RoleBinding", "rolebindings", PACKAGE),
-        Resource::cluster(API_VERSION, "ClusterRole", "clusterroles", PACKAGE),
-        Resource::cluster(API_VERSION, "ClusterRoleBinding", "clusterrolebindings", PACKAGE),
+        Resource::of::<v1::Role>(),
+        Resource::of::<v1::RoleBinding>(),
+        Resource::of::<v1::ClusterRole>(),
+        Resource::of::<v1::ClusterRoleBinding>(),
     ];
     all.into_iter().map(|resource| resource.named_by(names::path_segment).create_on_update()).collect()
 }

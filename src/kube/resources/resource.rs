@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::SchemaGenerator;
 use serde_json::{Value, json};
 
 use crate::kube::printing::Printer;
@@ -52,6 +53,15 @@ pub struct Subresource {
     pub foreign: Option<(String, String, String)>,
 }
 
+/// Where the schema of a resource comes from.
+#[derive(Clone, Debug)]
+pub enum SchemaSource {
+    /// A type of `k8s-openapi`: registers it, and all it refers to, with the generator.
+    Type(fn(&mut SchemaGenerator)),
+    /// A schema that came with the resource: a custom resource.
+    Own(Arc<Value>),
+}
+
 /// Changes an object in place.
 pub type Edit = Arc<dyn Fn(&mut Value) + Send + Sync>;
 /// Changes a new state (first) with regard to the stored one.
@@ -87,6 +97,8 @@ pub struct Resource {
     pub storage_prefix: Option<String>,
     /// The name of its schema: `io.k8s.api.core.v1.Pod`.
     pub definition: String,
+    /// Where that schema comes from.
+    pub schema: SchemaSource,
     /// `metadata.generation` counts the changes of this resource's wishes.
     pub has_generation: bool,
     /// An update may leave `metadata.resourceVersion` out.

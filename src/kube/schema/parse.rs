@@ -1,0 +1,159 @@
+//! Text to JSON value, noting fields that stand twice. Depth is bounded by the parsers: 128 levels, and the repetition of
+//! YAML aliases by its parser too.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use super::place::Place;
+
+/// More doubled fields than this in one body are not told.
+const DUPLICATES_MAX: usize = 100;
+
+/// How a body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    Yaml,
+}
+
+/// A parsed body.
+#[derive(Debug)]
+pub struct Parsed {
+    pub value: Value,
+    /// The places of fields that were given more than once; the last one counts.
+    pub duplicates: Vec<String>,
+}
+
+/// Parses one document. The `Err` is the parser's text.
+pub fn parse(body: &[u8], format: Format) -> Result<Parsed, String> {
+    let duplicates = RefCell::new(Vec::new());
+    let place = Place::default();
+    let seed = ValueSeed { place: &place, duplicates: &duplicates };
+    let value = match format {
+        Format::Json => {
+            let mut deserializer = serde_json::Deserializer::from_slice(body);
+            let parsed = seed.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
+            parsed.map_err(|error| error.to_string())
+        }
+        Format::Yaml => {
+            let deserializer = serde_yaml_ng::Deserializer::from_slice(body);
+            seed.deserialize(deserializer).map_err(|error| format!("error converting YAML to JSON: yaml: {error}"))
+        }
+    }?;
+    Ok(Parsed { value, duplicates: duplicates.into_inner() })
+}
+
+struct ValueSeed<'a> {
+    place: &'a Place<'a>,
+    duplicates: &'a RefCell<Vec<String>>,
+}
+
+impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ValueSeed<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("numbers must be finite"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        loop {
+            let place = self.place.index(list.len());
+            let seed = ValueSeed { place: &place, duplicates: self.duplicates };
+            match items.next_element_seed(seed)? {
+                Some(item) => list.push(item),
+                None => return Ok(Value::Array(list)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            let place = self.place.field(&key);
+            let value = entries.next_value_seed(ValueSeed { place: &place, duplicates: self.duplicates })?;
+            if map.contains_key(&key) && self.duplicates.borrow().len() < DUPLICATES_MAX {
+                self.duplicates.borrow_mut().push(place.text());
+            }
+            map.insert(key, value);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn doubled_fields_are_noted_and_the_last_counts() {
+        let parsed = parse(br#"{"a": {"b": [{"c": 1, "c": 2}]}, "a2": 1.5}"#, Format::Json).unwrap();
+        assert_eq!(parsed.value, json!({"a": {"b": [{"c": 2}]}, "a2": 1.5}));
+        assert_eq!(parsed.duplicates, ["a.b[0].c"]);
+    }
+
+    #[test]
+    fn yaml_and_json_give_the_same_value() {
+        let yaml = parse(b"a: 1\nb: [x, true, null, 2.5]\nc: \"1\"\n", Format::Yaml).unwrap();
+        assert_eq!(yaml.value, json!({"a": 1, "b": ["x", true, null, 2.5], "c": "1"}));
+        let json = parse(yaml.value.to_string().as_bytes(), Format::Json).unwrap();
+        assert_eq!(json.value, yaml.value);
+    }
+
+    #[test]
+    fn nonsense_and_depth_are_refused() {
+        for bad in ["{", "{} {}", "", "{\"a\":}"] {
+            parse(bad.as_bytes(), Format::Json).unwrap_err();
+        }
+        parse("[".repeat(100_000).as_bytes(), Format::Json).unwrap_err();
+        parse("- ".repeat(10_000).as_bytes(), Format::Yaml).unwrap_err();
+    }
+}
