@@ -114,7 +114,6 @@ fn load(args: &Args) -> Load {
             Workload::Mixed => Kind::Mixed(args.read_percent),
         },
         clients: args.clients,
-        connections: args.conns,
         end: match (args.total, args.time) {
             (Some(calls), _) => End::Calls(calls),
             (None, Some(seconds)) => End::After(Duration::from_secs(seconds)),
@@ -131,7 +130,7 @@ async fn fill(world: &World, target: &Target, load: &Load) {
     if matches!(load.kind, Kind::Put) {
         return;
     }
-    let fill = Load { kind: Kind::Put, clients: FILL_CLIENTS, end: End::Calls(load.key_space), ..load.clone() };
+    let fill = Load { kind: Kind::Fill, clients: FILL_CLIENTS, end: End::Calls(load.key_space), ..load.clone() };
     target.run(world, &fill).await;
 }
 

@@ -23,7 +23,7 @@ use self::args::{Del, Get, Put};
 use self::print::{Format, Printer};
 use crate::store::client::Client;
 use crate::store::error::Error;
-use crate::store::remote::{Remote, RemoteConfig};
+use crate::store::{Remote, RemoteConfig};
 use crate::world::World;
 
 /// Read, write and watch keys of any etcd v3 store.
@@ -86,8 +86,7 @@ pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
 
 fn connect(world: &World, args: &Args) -> anyhow::Result<Client> {
     let urls = args.endpoints.iter().map(|endpoint| url(endpoint)).collect::<anyhow::Result<_>>()?;
-    let config =
-        RemoteConfig { request_timeout: Duration::from_secs(args.command_timeout), ..RemoteConfig::new(urls) };
+    let config = RemoteConfig { request_timeout: Duration::from_secs(args.command_timeout), ..RemoteConfig::new(urls) };
     let remote = Remote::new(world, config).context("check --endpoints: each must be HOST:PORT or http://HOST:PORT")?;
     Ok(Client::new(remote))
 }

@@ -18,6 +18,8 @@ use crate::world::{Instant, World};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Put,
+    /// Every key once.
+    Fill,
     Range,
     /// So many of a hundred calls are reads.
     Mixed(u64),
@@ -27,7 +29,6 @@ pub(super) enum Kind {
 pub(super) struct Load {
     pub kind: Kind,
     pub clients: usize,
-    pub connections: usize,
     pub end: End,
     pub key_bytes: usize,
     pub value_bytes: usize,
@@ -134,11 +135,12 @@ struct Budget {
 }
 
 impl Budget {
-    fn take(&self, now: Instant) -> bool {
+    /// Takes one call; its number is how many were left.
+    fn take(&self, now: Instant) -> Option<u64> {
         if self.until.is_some_and(|until| now >= until) {
-            return false;
+            return None;
         }
-        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).ok()
     }
 }
 
@@ -155,9 +157,10 @@ impl Client {
         let value = Bytes::from(vec![b'v'; self.load.value_bytes]);
         let mut errors_in_a_row = 0;
         let mut now = self.world.clock.now();
-        while errors_in_a_row < ERRORS_MAX && budget.take(now) {
+        while errors_in_a_row < ERRORS_MAX {
+            let Some(number) = budget.take(now) else { break };
             let begun = now;
-            let called = self.call(&value).await;
+            let called = self.call(number, &value).await;
             now = self.world.clock.now();
             match called {
                 Ok(()) => {
@@ -174,10 +177,11 @@ impl Client {
         self.outcome
     }
 
-    async fn call(&mut self, value: &Bytes) -> Result<(), tonic::Status> {
-        let key = key(self.random.next() % self.load.key_space, self.load.key_bytes);
+    async fn call(&mut self, number: u64, value: &Bytes) -> Result<(), tonic::Status> {
+        let number = if matches!(self.load.kind, Kind::Fill) { number } else { self.random.next() };
+        let key = key(number % self.load.key_space, self.load.key_bytes);
         let reads = match self.load.kind {
-            Kind::Put => false,
+            Kind::Put | Kind::Fill => false,
             Kind::Range => true,
             Kind::Mixed(percent) => self.random.next() % 100 < percent,
         };

@@ -238,7 +238,9 @@ fn watch(response: &pb::WatchResponse) -> Value {
         let kind = if event.r#type() == EventType::Delete { "DELETE" } else { "" };
         object(json!({"type": kind, "kv": event.kv.as_ref().map(kv), "prev_kv": event.prev_kv.as_ref().map(kv)}))
     });
-    object(json!({"header": header(response.header), "watch_id": response.watch_id, "events": events.collect::<Vec<_>>()}))
+    object(
+        json!({"header": header(response.header), "watch_id": response.watch_id, "events": events.collect::<Vec<_>>()}),
+    )
 }
 
 #[cfg(test)]
@@ -247,7 +249,8 @@ mod tests {
 
     #[test]
     fn json_leaves_out_what_is_zero() {
-        let kv = KeyValue { key: "a".into(), value: "b".into(), mod_revision: 2, create_revision: 2, version: 1, lease: 0 };
+        let kv =
+            KeyValue { key: "a".into(), value: "b".into(), mod_revision: 2, create_revision: 2, version: 1, lease: 0 };
         let answer = pb::RangeResponse { header: None, kvs: vec![kv], more: false, count: 1 };
         assert_eq!(
             range(&answer).to_string(),

@@ -174,7 +174,8 @@ mod tests {
 
     #[test]
     fn a_transaction_is_read_in_three_sections() {
-        let text = "mod(\"key 1\") > \"0\"\nvalue(\"a\")=\"x\\\"y\"\n\nput key \"new value\"\nget --prefix key\n\ndel 'a b'\n";
+        let text =
+            "mod(\"key 1\") > \"0\"\nvalue(\"a\")=\"x\\\"y\"\n\nput key \"new value\"\nget --prefix key\n\ndel 'a b'\n";
         let txn = read(&mut text.as_bytes(), false).unwrap();
         assert_eq!(txn.compare.len(), 2);
         assert_eq!((&txn.compare[0].key[..], txn.compare[0].result), (&b"key 1"[..], CompareResult::Greater as i32));

@@ -122,7 +122,8 @@ mod tests {
         assert_eq!(next_start(0, &created, 9), 10);
         assert_eq!(next_start(4, &created, 9), 4);
         let kv = KeyValue { mod_revision: 12, ..Default::default() };
-        let events = pb::WatchResponse { events: vec![Event { kv: Some(kv), ..Default::default() }], ..Default::default() };
+        let events =
+            pb::WatchResponse { events: vec![Event { kv: Some(kv), ..Default::default() }], ..Default::default() };
         assert_eq!(next_start(10, &events, 20), 13);
         assert_eq!(next_start(10, &pb::WatchResponse::default(), 20), 21);
     }
