@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -189,10 +190,10 @@ impl Simulation {
         let (disk, applied, running) = (MemoryDisk::new(), Commands::default(), Arc::default());
         let node = Node { id, seed, bootstrap, disk, applied, seen, running };
         self.nodes.insert(id, node.clone());
-        let mut starts = 0;
+        let starts = AtomicU64::new(0);
         self.sim.host(host(id), move || {
-            starts += 1;
-            node.clone().run(node.seed * 1_000_000 + node.id.0 * 1_000 + starts)
+            let start = starts.fetch_add(1, Ordering::Relaxed);
+            node.clone().run(node.seed * 1_000_000 + node.id.0 * 1_000 + start)
         });
     }
 
