@@ -111,7 +111,7 @@ async fn listen(world: &World, address: &str) -> Result<Listener, Error> {
 fn open_log(world: &World, config: &Config) -> Result<(LogHandle, LogStore), Error> {
     let directory = config.data_dir.join("wal");
     let failed = |error: disk::Error| match error {
-        disk::Error::Io { source, .. } => Error::io(format!("opening the log in {}", directory.display()), &source),
+        disk::Error::Io(source) => Error::io(format!("opening the log in {}", directory.display()), &source),
         other => Error::Damaged { directory: directory.display().to_string(), message: other.to_string() },
     };
     let (log, recovered) = LogHandle::open(world, &directory, config.log).map_err(failed)?;
