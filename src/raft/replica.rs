@@ -1,5 +1,6 @@
 //! Starting a replica: the log is opened, openraft recovers over it, and the actors and tasks around it begin.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,38 +32,53 @@ const INSTALL_LIMIT: Duration = Duration::from_secs(300);
 pub struct Replica;
 
 impl Replica {
-    /// Opens the log, recovers, and serves peers. `machine` is driven from here on. Call it in any task of the node.
+    /// Opens the log, recovers, and serves peers. `machine` is driven from here on. Call it where actors can be
+    /// started.
     pub async fn start(world: World, config: Config, machine: Box<dyn Machine>) -> Result<Handle, Error> {
-        // Everything below belongs to the shared runtime, whichever thread asks for it.
-        let start = start(world.clone(), config, machine);
-        let started = world.spawner.task(runtime::scope(world.random.clone(), start)).await;
-        started.unwrap_or(Err(Error::Stopped))
+        let settings = settings(&config.timings, &config.limits)?;
+        let listener = listen(&world, &config.listen).await?;
+        let (log, store) = open_log(&world, &config)?;
+        let (told, applied) = watch::channel(0);
+        let state = StateMachine::new(world.clone(), machine, told)
+            .map_err(|error| Error::io("reading the membership of the state", &error))?;
+        // openraft's tasks and the connections to peers belong to the shared runtime, whichever thread asks for them.
+        let recovery = recover(world.clone(), config.clone(), settings, store, state);
+        let recovery = world.spawner.task(runtime::scope(world.random.clone(), recovery));
+        let keeping = recovery.await.unwrap_or(Err(Error::Stopped))?;
+        Ok(begin(keeping, &config, listener, log, applied))
     }
 }
 
-async fn start(world: World, config: Config, machine: Box<dyn Machine>) -> Result<Handle, Error> {
-    let settings = settings(&config.timings, &config.limits)?;
-    let listener = listen(&world, &config.listen).await?;
-    let (log, store) = open_log(&world, &config)?;
-    let (applied_told, applied) = watch::channel(0);
-    let state = StateMachine::new(world.clone(), machine, applied_told)
-        .map_err(|error| Error::io("reading the membership of the state", &error))?;
+async fn recover(
+    world: World,
+    config: Config,
+    settings: openraft::Config,
+    store: LogStore,
+    state: StateMachine,
+) -> Result<Housekeeping, Error> {
     let peers = Arc::new(Peers::new(world.clone(), config.cluster, config.timings.clone()));
     let open_limit = config.timings.election.start / 2;
     let network = Network { world: world.clone(), peers: peers.clone(), open_limit };
-    let raft = Raft::new(config.node.0, Arc::new(settings), network, store, state)
-        .await
-        .map_err(|error| damaged(&config, &error))?;
+    let raft = Raft::new(config.node.0, Arc::new(settings), network, store, state).await;
+    let raft = raft.map_err(|error| damaged(&config.data_dir, &error))?;
     raft.with_state_machine(|state| Box::pin(async move { state.serve() })).await.map_err(|_| Error::Stopped)?;
-
-    let shutdown = Shutdown::new();
-    let (node, timings) = (config.node, config.timings.clone());
-    let keeping =
-        Housekeeping { world: world.clone(), raft: raft.clone(), peers: peers.clone(), node, timings, shutdown };
+    let (node, timings, shutdown) = (config.node, config.timings.clone(), Shutdown::new());
+    let keeping = Housekeeping { world, raft, peers, node, timings, shutdown };
     bootstrap(&keeping, &config.bootstrap).await?;
-    let server = serve(&keeping, &config, listener);
-    let leadership = keep_house(&keeping, &config);
-    Ok(Handle(Arc::new(Parts {
+    Ok(keeping)
+}
+
+/// Starts what runs beside the log.
+fn begin(
+    keeping: Housekeeping,
+    config: &Config,
+    listener: Listener,
+    log: LogHandle,
+    applied: watch::Receiver<u64>,
+) -> Handle {
+    let server = serve(&keeping, config, listener);
+    let leadership = keep_house(&keeping, config);
+    Handle(Arc::new(Parts {
         proposer: start_proposer(&keeping, leadership.clone()),
         proposals: Gate::new(config.limits.proposals_max),
         command_bytes_max: config.limits.command_bytes_max,
@@ -73,7 +89,7 @@ async fn start(world: World, config: Config, machine: Box<dyn Machine>) -> Resul
         log,
         server: Mutex::new(Some(server)),
         keeping,
-    })))
+    }))
 }
 
 /// openraft's settings.
@@ -110,19 +126,16 @@ async fn listen(world: &World, address: &str) -> Result<Listener, Error> {
 
 fn open_log(world: &World, config: &Config) -> Result<(LogHandle, LogStore), Error> {
     let directory = config.data_dir.join("wal");
-    let failed = |error: disk::Error| match error {
+    let (log, recovered) = LogHandle::open(world, &directory, config.log).map_err(|error| match error {
         disk::Error::Io(source) => Error::io(format!("opening the log in {}", directory.display()), &source),
-        other => Error::Damaged { directory: directory.display().to_string(), message: other.to_string() },
-    };
-    let (log, recovered) = LogHandle::open(world, &directory, config.log).map_err(failed)?;
-    let store = LogStore::new(log.clone(), &recovered);
-    let store = store
-        .map_err(|error| Error::Damaged { directory: directory.display().to_string(), message: error.to_string() })?;
+        other => damaged(&directory, &other),
+    })?;
+    let store = LogStore::new(log.clone(), &recovered).map_err(|error| damaged(&directory, &error))?;
     Ok((log, store))
 }
 
-fn damaged(config: &Config, error: &impl std::fmt::Display) -> Error {
-    Error::Damaged { directory: config.data_dir.display().to_string(), message: error.to_string() }
+fn damaged(directory: &Path, error: &impl std::fmt::Display) -> Error {
+    Error::Damaged { directory: directory.display().to_string(), message: error.to_string() }
 }
 
 /// Gives a member whose log is empty its first membership.
