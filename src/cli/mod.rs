@@ -1,4 +1,103 @@
-//! cli
+//! The command line: argument parsing and calls into the rooms below; nothing is decided here.
+//!
+//! - [`up`]: launch a local cluster, watch it, end it
+//! - [`local`]: `status`, `down`, `kill`, `pause`, `resume`, `start`, `logs`
+//! - [`node`]: run one node in the foreground
+//! - [`kv`]: a small etcd client
+//! - [`bench`]: a load generator for any etcd v3
+//! - [`terminal`]: tables, progress, colour on a terminal only
 
-pub mod bench;
-pub mod kv;
+mod local;
+mod node;
+mod terminal;
+mod up;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::world::World;
+
+/// A drop-in etcd v3 and a Kubernetes-compatible control plane on that store, in one binary.
+#[derive(Parser)]
+#[command(name = "chorus", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Start here:\n  chorus up                    launch three nodes on this machine\n  \
+                        chorus status                how they are\n  \
+                        kubectl --kubeconfig chorus-data/kubeconfig get nodes\n  \
+                        etcdctl --endpoints 127.0.0.1:2379 endpoint health")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Launch a local cluster and wait until it is ready; Ctrl-C ends it, and a later `up` carries on
+    Up(up::Args),
+    /// Show the nodes of a local cluster
+    Status(local::Cluster),
+    /// End a local cluster; its data stays
+    Down(local::Cluster),
+    /// Kill a node at once, as a crash would
+    Kill(local::Node),
+    /// Freeze a node's process
+    Pause(local::Node),
+    /// Let a frozen node go on
+    Resume(local::Node),
+    /// Start a node that was killed
+    Start(local::Node),
+    /// Print what a node's process has written
+    Logs(local::Logs),
+    /// Run one node in the foreground
+    Node(node::Args),
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where a local cluster lives.
+#[derive(clap::Args, Clone)]
+struct DataDir {
+    /// Directory of the cluster: its data, certificates, logs and kubeconfig
+    #[arg(long, value_name = "DIR", default_value = "chorus-data", env = "CHORUS_DATA_DIR")]
+    data_dir: PathBuf,
+}
+
+/// Runs the command that the arguments name. Errors go to stderr, in one line where one is enough.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the system gives threads and sockets")
+    };
+    actix::System::with_tokio_rt(runtime).block_on(async {
+        let world = World::real();
+        match run(world, args.command).await {
+            Ok(code) => code,
+            Err(error) => {
+                eprintln!("{}: {error:#}", terminal::red("error"));
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+async fn run(world: World, command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Up(args) => up::run(world, args).await,
+        Command::Status(args) => local::status(world, args).await,
+        Command::Down(args) => local::down(world, args).await,
+        Command::Kill(args) => local::kill(world, args),
+        Command::Pause(args) => local::pause(world, args),
+        Command::Resume(args) => local::resume(world, args),
+        Command::Start(args) => local::start(world, args).await,
+        Command::Logs(args) => local::logs(world, args).await,
+        Command::Node(args) => node::run(world, args).await,
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "chorus", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -70,8 +70,6 @@ pub enum Role {
     Apiserver,
     Scheduler,
     Controllers,
-    /// Cloud controllers.
-    Cloud,
     /// The node agent that runs pods.
     Agent,
 }
@@ -120,7 +118,7 @@ impl Default for Kubernetes {
 
 fn all_roles() -> BTreeSet<Role> {
     use Role::*;
-    BTreeSet::from([Store, Apiserver, Scheduler, Controllers, Cloud, Agent])
+    BTreeSet::from([Store, Apiserver, Scheduler, Controllers, Agent])
 }
 
 impl NodeConfig {
@@ -221,7 +219,7 @@ impl ClusterConfig {
         if !has(Role::Store) && self.store_endpoints.is_empty() {
             return Err("no node has the role store, and store-endpoints names no other store".to_owned());
         }
-        for role in [Role::Scheduler, Role::Controllers, Role::Cloud, Role::Agent] {
+        for role in [Role::Scheduler, Role::Controllers, Role::Agent] {
             if has(role) && !has(Role::Apiserver) {
                 return Err(format!("the role {role:?} needs a node with the role apiserver"));
             }

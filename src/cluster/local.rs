@@ -31,6 +31,10 @@ pub enum LocalError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Pki(#[from] PkiError),
+    #[error(transparent)]
+    Store(#[from] crate::store::BadEndpoint),
+    #[error(transparent)]
+    Api(#[from] crate::kube::client::RemoteError),
     #[error("there is no cluster in {0}: start one with `chorus up --data-dir {0}`")]
     NoCluster(PathBuf),
     #[error(
@@ -54,11 +58,13 @@ pub struct LocalCluster {
 }
 
 /// The process of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     process: Option<Process>,
     /// Whether it is meant to run: a launcher that watches restarts it if so.
     pub wanted: bool,
+    /// What was added to its command line.
+    pub extra: Vec<String>,
 }
 
 impl LocalCluster {
@@ -80,10 +86,7 @@ impl LocalCluster {
             disk.replace(&stored, text.as_bytes(), Access::Everyone)?;
             config
         };
-        let listeners = config.nodes.iter().filter_map(|node| node.api.as_ref());
-        let mut names = hosts(listeners);
-        names.push("127.0.0.1".to_owned());
-        let pki = Pki::open(disk, &world.random, &dir.join("pki"), &names)?;
+        let pki = open_pki(world, dir, &config)?;
         if let Some(text) = kubeconfig::admin(&config, &pki) {
             disk.replace(&dir.join("kubeconfig"), text.as_bytes(), Access::Owner)?;
         }
@@ -103,6 +106,10 @@ impl LocalCluster {
         Ok(LocalCluster { dir: dir.to_owned(), config, disk: world.disk.clone() })
     }
 
+    pub fn pki(&self, world: &World) -> Result<Pki, LocalError> {
+        Ok(open_pki(world, &self.dir, &self.config)?)
+    }
+
     pub fn node(&self, name: &str) -> Result<&NodeConfig, LocalError> {
         self.config.node(name).ok_or_else(|| LocalError::NoNode {
             name: name.to_owned(),
@@ -117,7 +124,7 @@ impl LocalCluster {
     /// What is known of a node's process.
     pub fn record(&self, name: &str) -> Record {
         let read = || serde_json::from_slice(&self.disk.read(&self.record_file(name)).ok()?).ok();
-        read().unwrap_or(Record { process: None, wanted: false })
+        read().unwrap_or_default()
     }
 
     pub fn process(&self, name: &str) -> Option<(Process, ProcessState)> {
@@ -128,8 +135,8 @@ impl LocalCluster {
         }
     }
 
-    /// Starts a node's process; one that runs already is an error.
-    pub fn start(&self, name: &str, extra: &[OsString]) -> Result<Process, LocalError> {
+    /// Starts a node's process with `extra` added to its command line; one that runs already is an error.
+    pub fn start(&self, name: &str, extra: &[String]) -> Result<Process, LocalError> {
         self.node(name)?;
         if let Some((process, _)) = self.process(name) {
             return Err(LocalError::AlreadyRunning { name: name.to_owned(), pid: process.pid });
@@ -137,9 +144,9 @@ impl LocalCluster {
         let program = std::env::current_exe()?;
         let mut args: Vec<OsString> = vec!["node".into(), "--config".into(), self.dir.join("cluster.toml").into()];
         args.extend(["--name".into(), name.into(), "--data-dir".into(), self.dir.clone().into()]);
-        args.extend_from_slice(extra);
+        args.extend(extra.iter().map(OsString::from));
         let process = Process::start(&program, args, &self.log_file(name))?;
-        self.write_record(name, Record { process: Some(process), wanted: true })?;
+        self.write_record(name, &Record { process: Some(process), wanted: true, extra: extra.to_vec() })?;
         Ok(process)
     }
 
@@ -150,7 +157,7 @@ impl LocalCluster {
             return Err(LocalError::NotRunning { name: name.to_owned() });
         };
         if matches!(signal, Signal::KILL | Signal::TERM) {
-            self.write_record(name, Record { process: Some(process), wanted: false })?;
+            self.write_record(name, &Record { wanted: false, ..self.record(name) })?;
         }
         process.signal(signal)?;
         Ok(process)
@@ -166,8 +173,15 @@ impl LocalCluster {
         self.dir.join(name).join("process")
     }
 
-    fn write_record(&self, name: &str, record: Record) -> Result<(), LocalError> {
-        let bytes = serde_json::to_vec(&record).expect("a record serializes");
+    fn write_record(&self, name: &str, record: &Record) -> Result<(), LocalError> {
+        let bytes = serde_json::to_vec(record).expect("a record serializes");
         Ok(self.disk.replace(&self.record_file(name), &bytes, Access::Everyone)?)
     }
+}
+
+/// The certificates of the cluster in `dir`, made where there are none.
+pub fn open_pki(world: &World, dir: &Path, config: &ClusterConfig) -> Result<Pki, PkiError> {
+    let mut names = hosts(config.nodes.iter().filter_map(|node| node.api.as_ref()));
+    names.push("127.0.0.1".to_owned());
+    Pki::open(&world.disk, &world.random, &dir.join("pki"), &names)
 }

@@ -1,6 +1,26 @@
-//! cluster
+//! Clusters: what a node consists of, and how several of them are launched on one machine.
+//!
+//! ```text
+//!   cli ─▶ launcher ─▶ processes of `chorus node` ─▶ Node ─▶ the actors of its roles
+//!             │ health: asked over sockets             ▲
+//!             └ local: DIR with data, certificates     └ config, identity, pki
+//! ```
+//!
+//! - [`config`]: the cluster configuration file
+//! - [`identity`]: etcd's member and cluster IDs
+//! - [`pki`], [`kubeconfig`]: certificates, keys, and the administrator's way in
+//! - [`node`]: one node, its actors started and ended in order
+//! - [`local`]: a local cluster's directory and processes
+//! - [`launcher`]: starts, watches and ends them
+//! - [`health`]: how far each has come
+//! - [`remote`]: clients of what runs elsewhere
+
 pub mod config;
+pub mod health;
 pub mod identity;
 pub mod kubeconfig;
+pub mod launcher;
 pub mod local;
+pub mod node;
 pub mod pki;
+pub mod remote;

@@ -3,7 +3,7 @@
 //! with which frontends ask agents for logs.
 //!
 //! ```text
-//!   DIR/pki/ca.crt ca.key  apiserver.crt .key  admin.crt .key  service-account.key  kubelet.token
+//!   DIR/pki/ca.crt ca.key  apiserver.crt .key  admin.crt .key  service-account.key .pub  kubelet.token
 //! ```
 //! Everything but `ca.crt` is readable by its owner only.
 
@@ -37,6 +37,8 @@ pub struct Pki {
     pub admin: Pair,
     /// Signs service-account tokens (ES256, PKCS#8).
     pub service_account_key: String,
+    /// Verifies them.
+    pub service_account_public: String,
     /// What an agent wants to see before it hands out logs.
     pub kubelet_token: String,
 }
@@ -74,12 +76,13 @@ impl Pki {
             server: pair("apiserver")?,
             admin: pair("admin")?,
             service_account_key: text("service-account.key")?,
+            service_account_public: text("service-account.pub")?,
             kubelet_token: text("kubelet.token")?,
         })
     }
 
     /// New key material, and the authority's key, which no process needs once it has signed.
-    fn generate(random: &Random, names: &[String]) -> Result<(Pki, String), PkiError> {
+    pub fn generate(random: &Random, names: &[String]) -> Result<(Pki, String), PkiError> {
         let (ca, ca_key) = authority()?;
         let issuer = Issuer::from_params(&ca, &ca_key);
         let mut hosts: Vec<String> = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
@@ -93,13 +96,15 @@ impl Pki {
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let mut admin = leaf(Vec::new(), "kubernetes-admin", Some("system:masters"))?;
         admin.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let service_account = new_key()?;
         let mut token = [0; 24];
         random.fill(&mut token);
         let pki = Pki {
             ca_certificate: ca.self_signed(&ca_key)?.pem(),
             server: sign(server, &issuer)?,
             admin: sign(admin, &issuer)?,
-            service_account_key: new_key()?.serialize_pem(),
+            service_account_key: service_account.serialize_pem(),
+            service_account_public: service_account.public_key_pem(),
             kubelet_token: token.iter().map(|byte| format!("{byte:02x}")).collect(),
         };
         Ok((pki, ca_key.serialize_pem()))
@@ -116,6 +121,7 @@ impl Pki {
             ("admin.crt", &self.admin.certificate),
             ("admin.key", &self.admin.key),
             ("service-account.key", &self.service_account_key),
+            ("service-account.pub", &self.service_account_public),
             ("kubelet.token", &self.kubelet_token),
         ] {
             disk.replace(&dir.join(name), content.as_bytes(), Access::Owner)?;

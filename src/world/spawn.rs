@@ -59,8 +59,7 @@ impl Spawner {
         Spawner(Kind::Local)
     }
 
-    /// Starts the actor that `make` builds on `lane`. Not inside a [`task`](Spawner::task): in a simulation only a node's
-    /// own future and its actors can start actors.
+    /// Starts the actor that `make` builds on `lane`.
     pub fn start<A, F>(&self, lane: Lane, make: F) -> Addr<A>
     where
         A: Actor<Context = Context<A>>,

@@ -8,7 +8,9 @@
 //!
 //! - [`typed`]: `client.api::<Pod>().namespaced("default").get("www")` over `k8s-openapi`'s types
 
+pub mod remote;
 pub mod typed;
+mod wire;
 
 use std::sync::Arc;
 
@@ -18,6 +20,7 @@ use futures::stream::BoxStream;
 use super::object::{Object, WatchEvent};
 use super::status::Status;
 
+pub use remote::{Identity, Remote, RemoteConfig, RemoteError};
 pub use typed::{Api, Event, Kind, TypedList};
 
 /// What a request is about: `/{api|apis/group}/{version}/namespaces/{namespace}/{resource}/{name}/{subresource}`.

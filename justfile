@@ -1,0 +1,23 @@
+# One door for maintainers. Each recipe is one plain command that also works without `just`.
+
+# All that CI runs; never writes.
+verify:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo test --workspace
+
+# Rewrites what can be mended by machine.
+fix:
+    cargo fmt --all
+    cargo clippy --workspace --all-targets --fix --allow-dirty
+
+test *ARGS:
+    cargo test {{ARGS}}
+
+# Simulated clusters, as many seeds as asked for: `just sim 2000`.
+sim SEEDS="50":
+    CHORUS_SIM_SEEDS={{SEEDS}} cargo test --release --test sim -- --nocapture
+
+# Puts a second beside another etcd: `just bench http://127.0.0.1:12379`.
+bench AGAINST:
+    cargo run --release -- bench put --against {{AGAINST}}

@@ -1,0 +1,136 @@
+//! `chorus status`, `down`, `kill`, `pause`, `resume`, `start`, `logs`: look at and disturb a local cluster.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::cluster::health::Prober;
+use crate::cluster::launcher;
+use crate::cluster::local::LocalCluster;
+use crate::world::World;
+use crate::world::disk::Open;
+use crate::world::process::ProcessState;
+
+use super::DataDir;
+use super::terminal::{bytes, table};
+
+/// How often a followed log is looked at.
+const FOLLOW: Duration = Duration::from_millis(200);
+
+#[derive(clap::Args)]
+pub struct Cluster {
+    #[command(flatten)]
+    dir: DataDir,
+}
+
+#[derive(clap::Args)]
+pub struct Node {
+    /// The node
+    name: String,
+    #[command(flatten)]
+    dir: DataDir,
+}
+
+#[derive(clap::Args)]
+pub struct Logs {
+    #[command(flatten)]
+    node: Node,
+    /// Go on printing what is written from now on
+    #[arg(short, long)]
+    follow: bool,
+}
+
+fn open(world: &World, dir: &Path) -> anyhow::Result<LocalCluster> {
+    Ok(LocalCluster::open(world, &std::path::absolute(dir)?)?)
+}
+
+pub async fn status(world: World, args: Cluster) -> anyhow::Result<ExitCode> {
+    let cluster = open(&world, &args.dir.data_dir)?;
+    let prober = Prober::new(&world, &cluster)?;
+    let (health, stores) = (prober.probe().await, prober.store_status().await);
+    let mut rows = vec![
+        ["NAME", "PROCESS", "STATE", "ETCD", "KUBERNETES", "LEADER", "TERM", "REVISION", "DATA", "MEMORY"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    let mut all_ready = true;
+    for ((node, health), store) in cluster.config.nodes.iter().zip(health).zip(stores) {
+        let process = cluster.process(&node.name);
+        let state = match process {
+            None => "stopped".to_owned(),
+            Some((_, ProcessState::Paused)) => "paused".to_owned(),
+            Some(_) => health.to_string(),
+        };
+        all_ready &= state == "ready";
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        rows.push(vec![
+            node.name.clone(),
+            or_dash(process.map(|(process, _)| process.pid.to_string())),
+            state,
+            or_dash(node.client.clone()),
+            or_dash(node.api.clone()),
+            or_dash(store.as_ref().map(|store| if store.is_leader { "yes" } else { "no" }.to_owned())),
+            or_dash(store.as_ref().map(|store| store.term.to_string())),
+            or_dash(store.as_ref().map(|store| store.revision.to_string())),
+            or_dash(store.as_ref().map(|store| bytes(store.bytes.unsigned_abs()))),
+            or_dash(process.and_then(|(process, _)| process.resident_bytes()).map(bytes)),
+        ]);
+    }
+    print!("{}", table(&rows));
+    Ok(if all_ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+pub async fn down(world: World, args: Cluster) -> anyhow::Result<ExitCode> {
+    let cluster = open(&world, &args.dir.data_dir)?;
+    let ended = launcher::stop(&world, &cluster).await?;
+    match ended.is_empty() {
+        true => println!("Nothing was running"),
+        false => println!("Ended {}", ended.join(", ")),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn kill(world: World, args: Node) -> anyhow::Result<ExitCode> {
+    signal(&world, &args, Signal::KILL, "Killed")
+}
+
+pub fn pause(world: World, args: Node) -> anyhow::Result<ExitCode> {
+    signal(&world, &args, Signal::STOP, "Paused")
+}
+
+pub fn resume(world: World, args: Node) -> anyhow::Result<ExitCode> {
+    signal(&world, &args, Signal::CONT, "Resumed")
+}
+
+fn signal(world: &World, args: &Node, signal: Signal, done: &str) -> anyhow::Result<ExitCode> {
+    let process = open(world, &args.dir.data_dir)?.signal(&args.name, signal)?;
+    println!("{done} {} (process {})", args.name, process.pid);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn start(world: World, args: Node) -> anyhow::Result<ExitCode> {
+    let cluster = open(&world, &args.dir.data_dir)?;
+    let process = cluster.start(&args.name, &cluster.record(&args.name).extra)?;
+    println!("Started {} (process {})", args.name, process.pid);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn logs(world: World, args: Logs) -> anyhow::Result<ExitCode> {
+    let cluster = open(&world, &args.node.dir.data_dir)?;
+    cluster.node(&args.node.name)?;
+    let file = world.disk.open(&cluster.log_file(&args.node.name), Open::Read)?;
+    let mut printed = 0;
+    loop {
+        let mut chunk = vec![0; usize::try_from(file.len()?.saturating_sub(printed))?];
+        file.read_exact_at(&mut chunk, printed)?;
+        std::io::stdout().write_all(&chunk)?;
+        printed += chunk.len() as u64;
+        if !args.follow {
+            return Ok(ExitCode::SUCCESS);
+        }
+        world.clock.sleep(FOLLOW).await;
+    }
+}

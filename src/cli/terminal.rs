@@ -1,0 +1,108 @@
+//! What the terminal shows: tables that line up, progress, and colour where a person reads it.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// `text` in red on a terminal.
+pub fn red(text: &str) -> String {
+    paint(text, anstyle::AnsiColor::Red, std::io::stderr().is_terminal())
+}
+
+/// `text` in green on a terminal.
+pub fn green(text: &str) -> String {
+    paint(text, anstyle::AnsiColor::Green, std::io::stdout().is_terminal())
+}
+
+fn paint(text: &str, colour: anstyle::AnsiColor, terminal: bool) -> String {
+    if !terminal || std::env::var_os("NO_COLOR").is_some() {
+        return text.to_owned();
+    }
+    let style = anstyle::Style::new().fg_color(Some(colour.into()));
+    format!("{style}{text}{style:#}")
+}
+
+/// Rows as columns that line up, two spaces apart.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row: &Vec<String>| row.get(column)).map(|cell| cell.chars().count()).max()
+    };
+    let widths: Vec<usize> = (0..columns).map(|column: usize| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Bytes as a person reads them.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let unit = (count.max(1).ilog2() / 10).min(4) as usize;
+    match unit {
+        0 => format!("{count} B"),
+        _ => format!("{:.1} {}", count as f64 / f64::from(1u32 << 10).powi(unit as i32), UNITS[unit]),
+    }
+}
+
+/// One line a node while a cluster comes up: moving on a terminal, plain otherwise.
+pub struct Lines {
+    bars: Option<Vec<(String, ProgressBar)>>,
+}
+
+impl Lines {
+    pub fn new(names: &[&str]) -> Lines {
+        if !std::io::stderr().is_terminal() {
+            return Lines { bars: None };
+        }
+        let all = MultiProgress::new();
+        let style = ProgressStyle::with_template("  {spinner} {prefix}  {msg}").expect("the template is valid");
+        let bar = |name: &&str| {
+            let bar = all.add(ProgressBar::new_spinner().with_style(style.clone()).with_prefix((*name).to_owned()));
+            bar.enable_steady_tick(Duration::from_millis(100));
+            ((*name).to_owned(), bar)
+        };
+        Lines { bars: Some(names.iter().map(bar).collect()) }
+    }
+
+    /// Shows `message` for `name`; `done` ends its line.
+    pub fn show(&self, name: &str, message: &str, done: bool) {
+        let Some(bars) = &self.bars else {
+            eprintln!("  {name}  {message}");
+            return;
+        };
+        for (_, bar) in bars.iter().filter(|(bar_name, _)| bar_name == name) {
+            match done {
+                true => bar.finish_with_message(green(message)),
+                false => bar.set_message(message.to_owned()),
+            }
+        }
+    }
+
+    /// Takes the moving lines away.
+    pub fn clear(&self) {
+        for (_, bar) in self.bars.iter().flatten() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [vec!["NAME".to_owned(), "STATE".to_owned()], vec!["n1".to_owned(), "running".to_owned()]];
+        assert_eq!(table(&rows), "NAME  STATE\nn1    running\n");
+    }
+
+    #[test]
+    fn bytes_are_readable() {
+        assert_eq!([bytes(0), bytes(1023), bytes(1536), bytes(5 << 30)], ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]);
+    }
+}

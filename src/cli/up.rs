@@ -1,0 +1,126 @@
+//! `chorus up`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::cluster::config::{ClusterConfig, Role};
+use crate::cluster::launcher::{self, Progress};
+use crate::cluster::local::LocalCluster;
+use crate::world::World;
+
+use super::DataDir;
+use super::terminal::{Lines, green};
+
+/// How long a cluster may take to come up.
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Cluster configuration; without it, the directory's own, or three nodes in a new one
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    dir: DataDir,
+    /// What runs containers: docker, hollow (none: pods only appear to run), or docker where an engine answers
+    #[arg(long, value_enum, default_value_t = Runtime::Auto)]
+    runtime: Runtime,
+    /// Leave the cluster running and return; `chorus down` ends it
+    #[arg(long)]
+    detach: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Runtime {
+    Auto,
+    Docker,
+    Hollow,
+}
+
+pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
+    let began = world.clock.now();
+    let config = args.config.as_deref().map(|path| ClusterConfig::read(&world.disk, path)).transpose()?;
+    let dir = std::path::absolute(&args.dir.data_dir)?;
+    let cluster = LocalCluster::create(&world, &dir, config)?;
+    let runtime = format!("{:?}", args.runtime).to_lowercase();
+    let extra = ["--runtime".to_owned(), runtime];
+
+    let names: Vec<&str> = cluster.config.nodes.iter().map(|node| node.name.as_str()).collect();
+    eprintln!("Launching {} ({}) in {}", cluster.config.name, plural(names.len(), "node"), args.dir.data_dir.display());
+    let lines = Lines::new(&names);
+    let mut interrupt = std::pin::pin!(interrupted());
+    launcher::start(&cluster, &extra)?;
+    let ready = launcher::wait_until_ready(&world, &cluster, LIMIT, |progress| {
+        if let Progress::Node { name, health } = progress {
+            lines.show(name, &health.to_string(), health.is_ready());
+        }
+    });
+    let outcome = tokio::select! {
+        ready = ready => ready,
+        () = &mut interrupt => {
+            lines.clear();
+            eprintln!("Interrupted: ending the nodes");
+            launcher::stop(&world, &cluster).await?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    if let Err(error) = outcome {
+        lines.clear();
+        launcher::stop(&world, &cluster).await?;
+        return Err(error.into());
+    }
+    println!("{} in {:.1} s\n", green("Ready"), began.elapsed().as_secs_f64());
+    print!("{}", next_steps(&cluster, &args.dir.data_dir));
+    if args.detach {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("\nCtrl-C ends the cluster; its data stays.");
+    launcher::watch(&world, &cluster, &extra, interrupt, |progress| {
+        if let Progress::Restarted { name } = progress {
+            eprintln!("{name} ended by itself and was started again: `chorus logs {name}` tells why");
+        }
+    })
+    .await?;
+    eprintln!("\nEnding the nodes");
+    launcher::stop(&world, &cluster).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Resolves at Ctrl-C, or when the process is told to end.
+pub async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).expect("signal handlers can be installed");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("signal handlers can be installed");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+fn next_steps(cluster: &LocalCluster, dir: &Path) -> String {
+    let endpoints = |role: Role, address: fn(&crate::cluster::config::NodeConfig) -> Option<&String>| {
+        cluster.config.with_role(role).filter_map(address).cloned().collect::<Vec<_>>().join(",")
+    };
+    let store = endpoints(Role::Store, |node| node.client.as_ref());
+    let api = endpoints(Role::Apiserver, |node| node.api.as_ref());
+    let mut text = String::new();
+    if !store.is_empty() {
+        text += &format!("etcd        {store}\n");
+    }
+    if !api.is_empty() {
+        text += &format!("Kubernetes  {api}\n");
+    }
+    text += "\nTry:\n";
+    if !store.is_empty() {
+        text += &format!("  etcdctl --endpoints={store} endpoint health\n");
+    }
+    if !api.is_empty() {
+        text += &format!("  kubectl --kubeconfig {} get nodes\n", dir.join("kubeconfig").display());
+    }
+    let own = if dir == Path::new("chorus-data") { String::new() } else { format!(" --data-dir {}", dir.display()) };
+    text + &format!("  chorus status{own}\n")
+}

@@ -1,0 +1,268 @@
+//! One node: starts the actors of its roles in order, from the log upwards, and ends them in the other.
+//!
+//! ```text
+//!   store:      Store::open ─▶ Replica ─▶ Store ─▶ EtcdFrontend        (or: the client URLs of a store elsewhere)
+//!   apiserver:  ApiFrontend on that store                             (or: the frontends of other nodes)
+//!   others:     Scheduler, controllers, cloud controllers, Agent on a client of the API
+//! ```
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::config::{ClusterConfig, NodeConfig, Role};
+use super::identity;
+use super::pki::Pki;
+use super::remote::{admin_client, store_client};
+use crate::actor::Shutdown;
+use crate::agent::{self, CapacitySource, RuntimeChoice};
+use crate::apiserver::{self, User};
+use crate::kube;
+use crate::world::World;
+use crate::world::disk::DirLock;
+use crate::{controllers, etcd, raft, store};
+
+/// How long a node that ends hands its leadership over and lets requests finish.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Everything a node is started with.
+pub struct Plan {
+    pub cluster: ClusterConfig,
+    pub name: String,
+    /// The node's own directory.
+    pub data_dir: PathBuf,
+    pub pki: Pki,
+    /// Whether the API is served over TLS; a simulation does without.
+    pub tls: bool,
+    pub runtime: RuntimeChoice,
+    pub capacity: CapacitySource,
+}
+
+/// Why a node did not start. Surface it: it names the file, the address or the field.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    #[error("there is no node {0:?} in the configuration")]
+    Unknown(String),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Open(#[from] store::OpenError),
+    #[error(transparent)]
+    Replica(#[from] raft::Error),
+    #[error(transparent)]
+    Etcd(#[from] etcd::Error),
+    #[error(transparent)]
+    Store(#[from] store::BadEndpoint),
+    #[error(transparent)]
+    Api(#[from] apiserver::Error),
+    #[error(transparent)]
+    Agent(#[from] agent::Error),
+    #[error("{0}")]
+    Client(#[from] kube::client::RemoteError),
+}
+
+/// A running node.
+pub struct Node {
+    world: World,
+    shutdown: Shutdown,
+    replica: Option<raft::Handle>,
+    store: store::client::Client,
+    frontend: Option<apiserver::Frontend>,
+    agent: Option<agent::Handle>,
+    _lock: DirLock,
+}
+
+impl Node {
+    pub async fn start(world: World, plan: Plan) -> Result<Node, NodeError> {
+        let node = plan.cluster.node(&plan.name).cloned().ok_or_else(|| NodeError::Unknown(plan.name.clone()))?;
+        world.disk.create_dir_all(&plan.data_dir, crate::world::disk::Access::Owner)?;
+        let lock = world.disk.lock_dir(&plan.data_dir)?;
+        let shutdown = Shutdown::new();
+
+        let (replica, store) = if node.has(Role::Store) {
+            let (replica, store) = start_store(&world, &plan, &node, &shutdown).await?;
+            (Some(replica), store)
+        } else {
+            (None, store_client(&world, plan.cluster.store_urls())?)
+        };
+        let frontend = match node.has(Role::Apiserver) {
+            true => Some(
+                apiserver::Frontend::start(world.clone(), api_config(&plan, &node), store.clone(), shutdown.clone())
+                    .await?,
+            ),
+            false => None,
+        };
+        let api = Api { world: &world, plan: &plan, frontend: frontend.as_ref() };
+        start_control_plane(&world, &plan, &node, &api, &shutdown)?;
+        let agent = match node.has(Role::Agent) {
+            true => {
+                let client = api.client(User::node(&node.name))?;
+                Some(agent::start(world.clone(), client, agent_config(&plan, &node), shutdown.clone()).await?)
+            }
+            false => None,
+        };
+        Ok(Node { world, shutdown, replica, store, frontend, agent, _lock: lock })
+    }
+
+    /// The store as this node sees it.
+    pub fn store(&self) -> &store::client::Client {
+        &self.store
+    }
+
+    /// The member of the store, where this node is one.
+    pub fn replica(&self) -> Option<&raft::Handle> {
+        self.replica.as_ref()
+    }
+
+    /// A client of this node's own frontend, as an administrator.
+    pub fn admin(&self) -> Option<kube::client::Client> {
+        let frontend = self.frontend.as_ref()?;
+        Some(kube::client::Client::new(frontend.transport(User::master("kubernetes-admin"))))
+    }
+
+    /// Which runtime the agent uses.
+    pub fn runtime(&self) -> Option<&'static str> {
+        self.agent.as_ref().map(|agent| agent.runtime())
+    }
+
+    /// Ends the node in order: components first, then the replica, which hands leadership over if it has it.
+    pub async fn stop(self) {
+        self.shutdown.begin();
+        if let Some(replica) = &self.replica {
+            let _ = self.world.clock.timeout(GRACE, replica.shutdown()).await;
+        }
+    }
+}
+
+async fn start_store(
+    world: &World,
+    plan: &Plan,
+    node: &NodeConfig,
+    shutdown: &Shutdown,
+) -> Result<(raft::Handle, store::client::Client), NodeError> {
+    let token = &plan.cluster.name;
+    let members: Vec<raft::Member> =
+        plan.cluster.with_role(Role::Store).map(|member| initial_member(member, token)).collect();
+    let cluster = raft::ClusterId(identity::cluster_id(members.iter().map(|member| member.id)));
+    let this = initial_member(node, token);
+    let timings = raft::Timings::new(plan.cluster.timing.heartbeat(), plan.cluster.timing.election());
+
+    let mut config = store::Config::new(plan.data_dir.clone(), this.id, cluster);
+    config.election_timeout = plan.cluster.timing.election();
+    let (machine, opened) = store::Store::open(world, config)?;
+    let config = raft::Config {
+        node: this.id,
+        cluster,
+        name: this.name,
+        client_urls: this.client_urls,
+        data_dir: plan.data_dir.clone(),
+        listen: node.peer.clone().expect("a checked configuration gives every store node a peer address"),
+        bootstrap: raft::Bootstrap::New(members),
+        timings,
+        limits: raft::Limits::default(),
+    };
+    let replica = raft::Replica::start(world.clone(), config, Box::new(machine)).await?;
+    let local = store::Store::start(world, opened, replica.clone(), shutdown.clone());
+    let store = store::client::Client::new(local);
+    let listen = node.client.clone().expect("a checked configuration gives every store node a client address");
+    let config = etcd::Config {
+        listen: vec![listen],
+        name: node.name.clone(),
+        election_timeout: plan.cluster.timing.election(),
+        ..etcd::Config::default()
+    };
+    etcd::Frontend::start(world.clone(), config, store.clone(), shutdown.clone()).await?;
+    Ok((replica, store))
+}
+
+fn initial_member(node: &NodeConfig, token: &str) -> raft::Member {
+    let url = |address: &Option<String>| address.iter().map(|address| format!("http://{address}")).collect::<Vec<_>>();
+    let peer_urls = url(&node.peer);
+    raft::Member {
+        id: identity::member_id(&peer_urls, token),
+        name: node.name.clone(),
+        peer_urls,
+        client_urls: url(&node.client),
+        learner: false,
+    }
+}
+
+fn api_config(plan: &Plan, node: &NodeConfig) -> apiserver::Config {
+    let pki = &plan.pki;
+    let mut config = apiserver::Config::new(pki.service_account_key.clone(), pki.service_account_public.clone());
+    config.listen = node.api.clone();
+    config.advertise =
+        node.api.as_ref().and_then(|api| api.parse().ok()).map(|a: std::net::SocketAddr| (a.ip(), a.port()));
+    config.service_cidr = plan.cluster.kubernetes.service_cidr.clone();
+    config.agent_token = pki.kubelet_token.clone();
+    config.tls = plan.tls.then(|| apiserver::Tls {
+        certificate_pem: pki.server.certificate.clone(),
+        key_pem: pki.server.key.clone(),
+        client_ca_pem: pki.ca_certificate.clone(),
+    });
+    config
+}
+
+/// How the components of a node reach the API: through its own frontend in the process, else over the network.
+struct Api<'a> {
+    world: &'a World,
+    plan: &'a Plan,
+    frontend: Option<&'a apiserver::Frontend>,
+}
+
+impl Api<'_> {
+    fn client(&self, user: User) -> Result<kube::client::Client, NodeError> {
+        if let Some(frontend) = self.frontend {
+            return Ok(kube::client::Client::new(frontend.transport(user)));
+        }
+        let frontends = self.plan.cluster.with_role(Role::Apiserver).filter_map(|node| node.api.clone());
+        Ok(admin_client(self.world, &self.plan.pki, frontends.collect())?)
+    }
+}
+
+fn start_control_plane(
+    world: &World,
+    plan: &Plan,
+    node: &NodeConfig,
+    api: &Api<'_>,
+    shutdown: &Shutdown,
+) -> Result<(), NodeError> {
+    let settings = &plan.cluster.kubernetes;
+    if node.has(Role::Controllers) {
+        let client = api.client(User::master("system:kube-controller-manager"))?;
+        let config = controllers::Config {
+            identity: node.name.clone(),
+            node_grace: Duration::from_secs(settings.node_grace_s),
+            root_ca: plan.pki.ca_certificate.clone(),
+        };
+        controllers::start(world.clone(), client, config, shutdown.clone());
+    }
+    Ok(())
+}
+
+fn agent_config(plan: &Plan, node: &NodeConfig) -> agent::Config {
+    let listen = node.kubelet.clone().expect("a checked configuration gives every agent a kubelet address");
+    let host = listen.rsplit_once(':').map_or(listen.as_str(), |(host, _)| host);
+    agent::Config {
+        node_name: node.name.clone(),
+        cluster: plan.cluster_uid(),
+        runtime: plan.runtime,
+        capacity: plan.capacity,
+        data_dir: plan.data_dir.clone(),
+        address: host.parse().unwrap_or(IpAddr::from([127, 0, 0, 1])),
+        listen,
+        token: plan.pki.kubelet_token.clone(),
+        labels: Default::default(),
+        notebook: true,
+    }
+}
+
+impl Plan {
+    /// Tells this cluster's containers from those of others on the same engine: derived from its certificate
+    /// authority, which is made once a cluster.
+    fn cluster_uid(&self) -> String {
+        use sha2::Digest;
+        let digest = sha2::Sha256::digest(&self.pki.ca_certificate);
+        digest[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}

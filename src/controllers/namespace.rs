@@ -1,0 +1,123 @@
+//! The namespace controller: empties namespaces that are to be deleted, then lets them go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use serde_json::json;
+
+use super::Kit;
+use super::replication::ignore_gone;
+use crate::kube::client::{
+    Client, DeleteOptions, ListOptions, PatchType, Request, Response, Target, Verb, WriteOptions,
+};
+use crate::kube::controller::{Builder, Reconcile, Requeue};
+use crate::kube::informer::Informer;
+use crate::kube::object::Key;
+use crate::kube::resources::{Resource, Table};
+use crate::kube::status::Status;
+
+const FINALIZER: &str = "kubernetes";
+/// How soon a namespace in which something still ends is looked at again.
+const RETRY: Duration = Duration::from_millis(500);
+
+struct Namespaces {
+    client: Client,
+    namespaces: Informer<Namespace>,
+    table: Arc<Table>,
+}
+
+pub fn start(kit: &Kit) {
+    let namespaces = Informer::of(&kit.client.api::<Namespace>()).start(&kit.world, &kit.shutdown);
+    let controller = Namespaces { client: kit.client.clone(), namespaces: namespaces.clone(), table: Table::builtin() };
+    Builder::new("Namespace", controller).of(&namespaces).leadership(&kit.leadership).start(&kit.world, &kit.shutdown);
+}
+
+#[async_trait::async_trait]
+impl Reconcile for Namespaces {
+    async fn reconcile(&self, key: &Key) -> Result<Requeue, Status> {
+        let Some(namespace) = self.namespaces.get(key) else { return Ok(Requeue::No) };
+        let finalizers = namespace.spec.as_ref().and_then(|spec| spec.finalizers.clone()).unwrap_or_default();
+        if namespace.metadata.deletion_timestamp.is_none() || !finalizers.iter().any(|f| f == FINALIZER) {
+            return Ok(Requeue::No);
+        }
+        let mut left = Vec::new();
+        for resource in
+            self.table.iter().filter(|resource| resource.is_namespaced() && resource.allows("deletecollection"))
+        {
+            let count = self.empty(resource, &key.name).await?;
+            if count > 0 {
+                left.push(format!("{} has {count} resource instances", resource.qualified()));
+            }
+        }
+        if !left.is_empty() {
+            self.tell(key, &left.join(", ")).await?;
+            return Ok(Requeue::After(RETRY));
+        }
+        self.finalize(&namespace, key).await?;
+        Ok(Requeue::No)
+    }
+}
+
+impl Namespaces {
+    /// Deletes the objects of a resource in a namespace; how many are left, on their way out.
+    async fn empty(&self, resource: &Resource, namespace: &str) -> Result<usize, Status> {
+        let target = Target {
+            group: resource.group.clone(),
+            version: resource.version.clone(),
+            resource: resource.plural.clone(),
+            namespace: Some(namespace.to_owned()),
+            ..Target::default()
+        };
+        if self.count(&target).await? == 0 {
+            return Ok(0);
+        }
+        let delete = Verb::DeleteCollection(
+            ListOptions::default(),
+            DeleteOptions { propagation_policy: Some("Background".to_owned()), ..DeleteOptions::default() },
+        );
+        self.call(&target, delete).await?;
+        self.count(&target).await
+    }
+
+    async fn count(&self, target: &Target) -> Result<usize, Status> {
+        match self.call(target, Verb::List(ListOptions::default())).await? {
+            Response::List(list) => Ok(list.items.len()),
+            _ => Ok(0),
+        }
+    }
+
+    async fn call(&self, target: &Target, verb: Verb) -> Result<Response, Status> {
+        self.client.call(Request { target: target.clone(), verb, write: WriteOptions::default() }).await
+    }
+
+    async fn tell(&self, key: &Key, left: &str) -> Result<(), Status> {
+        let condition = json!({
+            "type": "NamespaceContentRemaining",
+            "status": "True",
+            "reason": "SomeResourcesRemain",
+            "message": format!("Some resources are remaining: {left}"),
+        });
+        let patch = json!({"status": {"conditions": [condition]}});
+        ignore_gone(self.client.api::<Namespace>().patch_status(&key.name, PatchType::Strategic, &patch).await)?;
+        Ok(())
+    }
+
+    async fn finalize(&self, namespace: &Namespace, key: &Key) -> Result<(), Status> {
+        let mut finalized = namespace.clone();
+        finalized.metadata.resource_version = None;
+        if let Some(spec) = &mut finalized.spec {
+            spec.finalizers.get_or_insert_default().retain(|finalizer| finalizer != FINALIZER);
+        }
+        let body = serde_json::to_vec(&finalized).expect("a namespace serializes").into();
+        let target = Target {
+            version: "v1".to_owned(),
+            resource: "namespaces".to_owned(),
+            name: Some(key.name.clone()),
+            subresource: Some("finalize".to_owned()),
+            ..Target::default()
+        };
+        ignore_gone(self.call(&target, Verb::Update { body }).await)?;
+        Ok(())
+    }
+}

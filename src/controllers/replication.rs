@@ -1,0 +1,202 @@
+//! The replication controllers, one for ReplicationControllers and one for ReplicaSets: as many pods as asked for.
+//!
+//! Owns nothing but its caches; speaks to the API. Pods are adopted and released by their controller reference. It
+//! never decides by a cache older than its own last write, so it creates nothing twice.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+
+use super::Kit;
+use super::pods;
+use super::replicas::{self, Plan};
+use super::workload::{Failure, Workload, template_labels};
+use crate::kube::client::{Client, DeleteOptions, PatchType};
+use crate::kube::controller::{Builder, Reconcile, Requeue};
+use crate::kube::events::{Recorder, Severity};
+use crate::kube::informer::Informer;
+use crate::kube::object::Key;
+use crate::kube::status::Status;
+use crate::kube::time;
+use crate::world::World;
+
+struct Replication<W> {
+    world: World,
+    client: Client,
+    workloads: Informer<W>,
+    pods: Informer<Pod>,
+    events: Recorder,
+}
+
+/// Starts the controller of `W`; `informer` where somebody else reads its objects too.
+pub fn start<W: Workload>(kit: &Kit, informer: Option<Informer<W>>) {
+    let workloads = informer.unwrap_or_else(|| Informer::of(&kit.client.api::<W>()).start(&kit.world, &kit.shutdown));
+    let (for_orphans, pods) = (workloads.clone(), kit.pods.clone());
+    let replication = Replication {
+        world: kit.world.clone(),
+        client: kit.client.clone(),
+        workloads: workloads.clone(),
+        pods: pods.clone(),
+        events: kit.recorder("replication-controller"),
+    };
+    Builder::new(W::NAME, replication)
+        .of(&workloads)
+        .owns(&pods, W::NAME)
+        .watches(&pods, move |pod: &Pod| adopters(&for_orphans, pod))
+        .leadership(&kit.leadership)
+        .start(&kit.world, &kit.shutdown);
+}
+
+/// The workloads that may adopt a pod that nobody controls.
+fn adopters<W: Workload>(workloads: &Informer<W>, pod: &Pod) -> Vec<Key> {
+    if pods::controller_of(&pod.metadata).is_some() {
+        return Vec::new();
+    }
+    let labels = pod.metadata.labels.clone().unwrap_or_default();
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let selects = |workload: &Arc<W>| workload.selector().is_some_and(|selector| selector.matches(&labels));
+    let adopters = workloads.in_namespace(namespace).into_iter().filter(selects);
+    adopters.map(|workload| Key::of(workload.metadata())).collect()
+}
+
+#[async_trait::async_trait]
+impl<W: Workload> Reconcile for Replication<W> {
+    async fn reconcile(&self, key: &Key) -> Result<Requeue, Status> {
+        let Some(workload) = self.workloads.get(key) else { return Ok(Requeue::No) };
+        let mine = self.claim(&workload, key).await?;
+        let active: Vec<Arc<Pod>> = mine.into_iter().filter(|pod| pods::is_active(pod)).collect();
+        let mut outcome = Ok(());
+        if workload.metadata().deletion_timestamp.is_none() {
+            outcome = self.carry_out(&workload, key, replicas::plan(workload.wanted(), &active), &active).await;
+        }
+        self.report(&workload, key, &active, outcome.as_ref().err()).await?;
+        outcome.map(|()| Requeue::No)
+    }
+}
+
+impl<W: Workload> Replication<W> {
+    /// The pods that `workload` controls, after adopting those that nobody does and releasing those that it no longer
+    /// selects.
+    async fn claim(&self, workload: &W, key: &Key) -> Result<Vec<Arc<Pod>>, Status> {
+        let meta = workload.metadata();
+        let uid = meta.uid.as_deref().unwrap_or_default();
+        let Some(selector) = workload.selector() else { return Ok(Vec::new()) };
+        let api = self.client.api::<Pod>().namespaced(&key.namespace);
+        let mut claimed = Vec::new();
+        for pod in self.pods.in_namespace(&key.namespace) {
+            let selected = selector.matches(pod.metadata.labels.as_ref().unwrap_or(&Default::default()));
+            let controller = pods::controller_of(&pod.metadata).map(|owner| owner.uid.as_str());
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            match controller {
+                Some(owner) if owner == uid && selected => claimed.push(pod),
+                Some(owner) if owner == uid && pod.metadata.deletion_timestamp.is_none() => {
+                    let uid_of_pod = pod.metadata.uid.clone();
+                    let release = json!([{"$patch": "delete", "uid": uid}]);
+                    let patch = json!({"metadata": {"uid": uid_of_pod, "ownerReferences": release}});
+                    ignore_gone(api.patch(name, PatchType::Strategic, &patch).await)?;
+                }
+                None if selected && pods::is_active(&pod) && meta.deletion_timestamp.is_none() => {
+                    let owner = pods::controlled_by(<W as Workload>::API_VERSION, W::NAME, meta);
+                    let patch = json!({"metadata": {"uid": pod.metadata.uid, "ownerReferences": [owner]}});
+                    if let Some(adopted) = ignore_gone(api.patch(name, PatchType::Strategic, &patch).await)? {
+                        claimed.push(Arc::new(adopted));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(claimed)
+    }
+
+    async fn carry_out(&self, workload: &W, key: &Key, plan: Plan, active: &[Arc<Pod>]) -> Result<(), Status> {
+        if plan.create > 0 {
+            self.create(workload, key, plan.create).await?;
+        }
+        if !plan.delete.is_empty() {
+            self.delete(workload, key, &plan.delete, active).await?;
+        }
+        Ok(())
+    }
+
+    /// Creates pods in batches that double, so that a refusal (a full quota, say) costs one request and not hundreds.
+    async fn create(&self, workload: &W, key: &Key, count: usize) -> Result<(), Status> {
+        let Some(template) = workload.template() else { return Ok(()) };
+        let owner = pods::controlled_by(<W as Workload>::API_VERSION, W::NAME, workload.metadata());
+        let pod = pods::from_template(template, owner);
+        let api = self.client.api::<Pod>().namespaced(&key.namespace);
+        let (mut left, mut batch) = (count, 1);
+        while left > 0 {
+            let results = join_all((0..batch.min(left)).map(|_| api.create(&pod))).await;
+            let mut failure = None;
+            for result in results {
+                match result {
+                    Ok(created) => {
+                        let name = created.metadata.name.as_deref().unwrap_or_default();
+                        self.events.event(
+                            workload,
+                            Severity::Normal,
+                            "SuccessfulCreate",
+                            format!("Created pod: {name}"),
+                        );
+                        self.pods.reached(&created.metadata).await;
+                    }
+                    Err(status) => failure = Some(status),
+                }
+            }
+            if let Some(status) = failure {
+                // A namespace that is going away needs no pods: trying again would only be noise.
+                if status.message.contains("because it is being terminated") {
+                    return Ok(());
+                }
+                self.events.event(workload, Severity::Warning, "FailedCreate", format!("Error creating: {status}"));
+                return Err(status);
+            }
+            left -= batch.min(left);
+            batch *= 2;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, workload: &W, key: &Key, names: &[String], active: &[Arc<Pod>]) -> Result<(), Status> {
+        let api = self.client.api::<Pod>().namespaced(&key.namespace);
+        let uid_of = |name: &String| {
+            active.iter().find(|pod| pod.metadata.name.as_ref() == Some(name)).and_then(|pod| pod.metadata.uid.clone())
+        };
+        for name in names {
+            let options = DeleteOptions { precondition_uid: uid_of(name), ..DeleteOptions::default() };
+            if let Some(deleted) = ignore_gone(api.delete(name, options).await)? {
+                self.events.event(workload, Severity::Normal, "SuccessfulDelete", format!("Deleted pod: {name}"));
+                if let Some(leaving) = deleted {
+                    self.pods.reached(&leaving.metadata).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn report(&self, workload: &W, key: &Key, active: &[Arc<Pod>], error: Option<&Status>) -> Result<(), Status> {
+        let failure = error.map(|status| Failure { reason: "FailedCreate", message: status.message.clone() });
+        let labels = workload.template().map(template_labels).unwrap_or_default();
+        let now = time::timestamp(&self.world.clock);
+        let counts = replicas::count(active, &labels, workload.min_ready_seconds(), now);
+        let reported = workload.with_status(counts, failure.as_ref(), time::now(&self.world.clock));
+        if reported == *workload {
+            return Ok(());
+        }
+        let written = self.client.api::<W>().namespaced(&key.namespace).update_status(&reported).await;
+        if let Some(written) = ignore_gone(written)? {
+            self.workloads.reached(written.metadata()).await;
+        }
+        Ok(())
+    }
+}
+
+/// What was written, or `None` where the object is gone: then there is nothing left to do.
+pub fn ignore_gone<T>(result: Result<T, Status>) -> Result<Option<T>, Status> {
+    match result {
+        Err(status) if status.is_not_found() => Ok(None),
+        other => other.map(Some),
+    }
+}

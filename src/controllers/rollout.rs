@@ -1,0 +1,176 @@
+//! A deployment's next step from one replica set to another. Pure.
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+/// How many pods there may be above and below the number wanted during a rolling update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slack {
+    pub surge: i32,
+    pub unavailable: i32,
+}
+
+impl Slack {
+    /// From the deployment's strategy: surge rounds up, unavailable rounds down, and not both are zero.
+    pub fn of(spec: &DeploymentSpec) -> Slack {
+        let wanted = spec.replicas.unwrap_or(1);
+        let rolling = spec.strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref());
+        let surge = rolling.and_then(|rolling| rolling.max_surge.as_ref());
+        let unavailable = rolling.and_then(|rolling| rolling.max_unavailable.as_ref());
+        let surge = scaled(surge, wanted, true);
+        let unavailable = scaled(unavailable, wanted, false);
+        if surge == 0 && unavailable == 0 { Slack { surge, unavailable: 1 } } else { Slack { surge, unavailable } }
+    }
+}
+
+fn scaled(value: Option<&IntOrString>, of: i32, up: bool) -> i32 {
+    match value {
+        Some(IntOrString::Int(number)) => (*number).max(0),
+        Some(IntOrString::String(text)) => percent(text).map_or(0, |percent| portion(percent, of, up)),
+        None => portion(25, of, up),
+    }
+}
+
+fn percent(text: &str) -> Option<i64> {
+    text.strip_suffix('%')?.parse().ok()
+}
+
+fn portion(percent: i64, of: i32, up: bool) -> i32 {
+    let hundredfold = percent.max(0) * i64::from(of);
+    let number = if up { (hundredfold + 99) / 100 } else { hundredfold / 100 };
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// The replica counts that the replica sets of a deployment should be given now: the new one, and each old one in the
+/// order given.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Step {
+    pub new: i32,
+    pub old: Vec<i32>,
+}
+
+/// What a step looks at in a replica set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Set {
+    /// `spec.replicas`
+    pub wanted: i32,
+    /// `status.replicas`
+    pub replicas: i32,
+    /// `status.availableReplicas`
+    pub available: i32,
+}
+
+impl Set {
+    pub fn of(set: &ReplicaSet) -> Set {
+        let status = set.status.as_ref();
+        Set {
+            wanted: set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1),
+            replicas: status.map_or(0, |status| status.replicas),
+            available: status.and_then(|status| status.available_replicas).unwrap_or(0),
+        }
+    }
+}
+
+/// Rolling update: the new set grows as far as the surge allows; the old ones shrink as far as availability allows,
+/// pods that are not available first.
+pub fn rolling(wanted: i32, slack: Slack, new: Set, old: &[Set]) -> Step {
+    let total: i32 = new.wanted + old.iter().map(|set| set.wanted).sum::<i32>();
+    let room = (wanted + slack.surge - total).max(0);
+    let grown = if new.wanted < wanted { (new.wanted + room).min(wanted) } else { wanted };
+
+    let available_min = (wanted - slack.unavailable).max(0);
+    let new_unavailable = (new.wanted - new.available).max(0);
+    let mut spare = (total - available_min - new_unavailable).max(0);
+    let mut shrunk: Vec<i32> = old.iter().map(|set| set.wanted).collect();
+    for (set, size) in old.iter().zip(&mut shrunk) {
+        let unhealthy = (set.wanted - set.available).clamp(0, spare);
+        *size -= unhealthy;
+        spare -= unhealthy;
+    }
+    let available: i32 = new.available + old.iter().map(|set| set.available).sum::<i32>();
+    let mut spare = spare.min((available - available_min).max(0));
+    for size in &mut shrunk {
+        let healthy = (*size).min(spare);
+        *size -= healthy;
+        spare -= healthy;
+    }
+    Step { new: grown, old: shrunk }
+}
+
+/// Recreate: every old pod goes before the first new one comes.
+pub fn recreate(wanted: i32, new: Set, old: &[Set]) -> Step {
+    let gone = old.iter().all(|set| set.wanted == 0 && set.replicas == 0);
+    Step { new: if gone { wanted } else { new.wanted }, old: vec![0; old.len()] }
+}
+
+/// Whether the deployment as asked for runs, and nothing else of it.
+pub fn is_complete(wanted: i32, new: Set, old: &[Set]) -> bool {
+    new.wanted == wanted
+        && new.replicas == wanted
+        && new.available == wanted
+        && old.iter().all(|set| set.wanted == 0 && set.replicas == 0)
+}
+
+/// Whether a rollout that has not moved since `last_progress` has run out of time.
+pub fn is_overdue(deployment: &Deployment, last_progress: Timestamp, now: Timestamp) -> bool {
+    let seconds = deployment.spec.as_ref().and_then(|spec| spec.progress_deadline_seconds).unwrap_or(600);
+    now.duration_since(last_progress).as_secs() >= i64::from(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLACK: Slack = Slack { surge: 1, unavailable: 0 };
+
+    fn all(count: i32) -> Set {
+        Set { wanted: count, replicas: count, available: count }
+    }
+
+    #[test]
+    fn slack_rounds_surge_up_and_unavailable_down() {
+        let mut spec = DeploymentSpec { replicas: Some(3), ..Default::default() };
+        assert_eq!(Slack::of(&spec), Slack { surge: 1, unavailable: 0 });
+        spec.replicas = Some(10);
+        assert_eq!(Slack::of(&spec), Slack { surge: 3, unavailable: 2 });
+        spec.replicas = Some(0);
+        assert_eq!(Slack::of(&spec), Slack { surge: 0, unavailable: 1 });
+    }
+
+    #[test]
+    fn a_rolling_update_never_goes_above_its_surge_nor_below_its_availability() {
+        let (mut new, mut old) = (Set::default(), [all(3)]);
+        let mut steps = 0;
+        while !is_complete(3, new, &old) {
+            let step = rolling(3, SLACK, new, &old);
+            assert!(step.new + step.old[0] <= 4, "{step:?}");
+            (new, old) = (all(step.new), [all(step.old[0])]);
+            assert!(new.available + old[0].available >= 3);
+            steps += 1;
+            assert!(steps < 20);
+        }
+    }
+
+    #[test]
+    fn a_broken_update_keeps_the_old_pods() {
+        let broken = Set { wanted: 1, replicas: 1, available: 0 };
+        assert_eq!(rolling(3, SLACK, broken, &[all(3)]), Step { new: 1, old: vec![3] });
+    }
+
+    #[test]
+    fn broken_old_pods_go_first() {
+        let broken = Set { wanted: 3, replicas: 3, available: 0 };
+        let step =
+            rolling(3, Slack { surge: 1, unavailable: 1 }, Set { wanted: 1, replicas: 1, available: 1 }, &[broken]);
+        assert_eq!(step.old, [1]);
+    }
+
+    #[test]
+    fn recreate_waits_until_the_old_pods_are_gone() {
+        assert_eq!(recreate(3, Set::default(), &[all(2)]), Step { new: 0, old: vec![0] });
+        let leaving = Set { wanted: 0, replicas: 1, available: 0 };
+        assert_eq!(recreate(3, Set::default(), &[leaving]).new, 0);
+        assert_eq!(recreate(3, Set::default(), &[all(0)]).new, 3);
+    }
+}

@@ -1,0 +1,305 @@
+//! The client's way to frontends over the network: HTTP/1.1 or HTTP/2, with TLS and client certificates, or a token.
+//!
+//! Servers are tried in turn, the one that answered last first. A request moves on to the next server only if it
+//! surely did not reach the former one.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use http::{Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::TlsConnector;
+
+use super::wire::{self, Call};
+use super::{Request, Response, Target, Transport, WatchOptions};
+use crate::kube::object::WatchEvent;
+use crate::kube::status::Status;
+use crate::world::World;
+
+/// Of a call that is not a watch.
+const DEADLINE: Duration = Duration::from_secs(60);
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// Bytes of one answer, and of one event of a watch.
+const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// How frontends are reached.
+#[derive(Clone)]
+pub struct RemoteConfig {
+    /// `https://host:port` (or `http://`) of each frontend; at least one.
+    pub servers: Vec<String>,
+    /// Whom servers' certificates must be signed by, PEM.
+    pub ca_pem: Option<String>,
+    pub identity: Identity,
+}
+
+/// Who the client is to the server. Its debug form shows no secret.
+#[derive(Clone)]
+pub enum Identity {
+    Anonymous,
+    Certificate { certificate_pem: String, key_pem: String },
+    Token(String),
+}
+
+/// The client cannot be set up as asked. Surface it.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    #[error("{0:?} is not the URL of an API server")]
+    Url(String),
+    #[error("the certificates for the API server cannot be used: {0}")]
+    Certificates(String),
+}
+
+/// A path to frontends over the network. Cheap to clone.
+#[derive(Clone)]
+pub struct Remote(Arc<Shared>);
+
+struct Shared {
+    world: World,
+    servers: Vec<String>,
+    token: Option<String>,
+    http: legacy::Client<Connector, Full<Bytes>>,
+    /// The server that answered last.
+    preferred: AtomicUsize,
+}
+
+impl Remote {
+    /// Connects on first use.
+    pub fn new(world: &World, config: RemoteConfig) -> Result<Remote, RemoteError> {
+        for server in &config.servers {
+            let uri: Uri = server.parse().map_err(|_| RemoteError::Url(server.clone()))?;
+            if uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https")) {
+                return Err(RemoteError::Url(server.clone()));
+            }
+        }
+        if config.servers.is_empty() {
+            return Err(RemoteError::Url(String::new()));
+        }
+        let connector = Connector { world: world.clone(), tls: Arc::new(tls(&config)?) };
+        let http = legacy::Client::builder(TokioExecutor::new()).timer(TokioTimer::new()).build(connector);
+        let token = match config.identity {
+            Identity::Token(token) => Some(token),
+            Identity::Anonymous | Identity::Certificate { .. } => None,
+        };
+        let servers = config.servers.iter().map(|server| server.trim_end_matches('/').to_owned()).collect();
+        Ok(Remote(Arc::new(Shared { world: world.clone(), servers, token, http, preferred: AtomicUsize::new(0) })))
+    }
+
+    /// Sends a call to one server after the other until one is reached.
+    async fn send(&self, call: &Call) -> Result<http::Response<Incoming>, Status> {
+        let first = self.0.preferred.load(Ordering::Relaxed);
+        let mut last = None;
+        for turn in 0..self.0.servers.len() {
+            let number = (first + turn) % self.0.servers.len();
+            match self.0.http.request(self.request(&self.0.servers[number], call)?).await {
+                Ok(response) => {
+                    self.0.preferred.store(number, Ordering::Relaxed);
+                    return Ok(response);
+                }
+                Err(error) if error.is_connect() => last = Some(error),
+                Err(error) => {
+                    let message = format!("the connection to the API server was lost: {}", causes(&error));
+                    return Err(Status::new(503, "ServiceUnavailable", message));
+                }
+            }
+        }
+        let cause = last.map(|error| causes(&error)).unwrap_or_default();
+        Err(Status::new(503, "ServiceUnavailable", format!("no API server can be reached: {cause}")))
+    }
+
+    fn request(&self, server: &str, call: &Call) -> Result<http::Request<Full<Bytes>>, Status> {
+        let mut request = http::Request::builder()
+            .method(call.method.clone())
+            .uri(format!("{server}{}", call.path_and_query))
+            .header(header::ACCEPT, "application/json")
+            .header(header::USER_AGENT, concat!("chorus/", env!("CARGO_PKG_VERSION")));
+        if let Some(token) = &self.0.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if let Some(content_type) = call.content_type {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
+        request
+            .body(Full::new(call.body.clone()))
+            .map_err(|error| Status::new(400, "BadRequest", format!("not a request: {error}")))
+    }
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[async_trait::async_trait]
+impl Transport for Remote {
+    async fn call(&self, request: Request) -> Result<Response, Status> {
+        let call = Call::of(&request)?;
+        let exchange = async {
+            let response = self.send(&call).await?;
+            let code = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| Status::new(503, "ServiceUnavailable", format!("answer lost: {error}")))?;
+            wire::answer(code, body.to_bytes())
+        };
+        let answered = self.0.world.clock.timeout(DEADLINE, exchange).await;
+        answered.unwrap_or_else(|_| Err(Status::new(504, "Timeout", "the API server did not answer in time")))
+    }
+
+    async fn watch(
+        &self,
+        target: Target,
+        options: WatchOptions,
+    ) -> Result<BoxStream<'static, Result<WatchEvent, Status>>, Status> {
+        let call = Call::watch(&target, &options);
+        let opened = self.0.world.clock.timeout(DEADLINE, self.send(&call)).await;
+        let response =
+            opened.unwrap_or_else(|_| Err(Status::new(504, "Timeout", "the watch was not opened in time")))?;
+        let code = response.status();
+        if !code.is_success() {
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+            let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+            return Err(wire::refusal(code, &body));
+        }
+        Ok(events(response.into_body().into_data_stream().boxed()))
+    }
+}
+
+/// The events of a watch: JSON values, one a line.
+fn events(body: BoxStream<'static, Result<Bytes, hyper::Error>>) -> BoxStream<'static, Result<WatchEvent, Status>> {
+    let start = (body, BytesMut::new(), false);
+    futures::stream::unfold(start, |(mut body, mut buffer, ended)| async move {
+        if ended {
+            return None;
+        }
+        loop {
+            if let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+                let line = buffer.split_to(end + 1).freeze();
+                if line.iter().all(u8::is_ascii_whitespace) {
+                    continue;
+                }
+                let event = wire::event(&line);
+                let ended = event.is_err();
+                return Some((event, (body, buffer, ended)));
+            }
+            if buffer.len() > ANSWER_BYTES_MAX {
+                let status = Status::new(500, "InternalError", "an event of the watch is too large");
+                return Some((Err(status), (body, buffer, true)));
+            }
+            match body.next().await {
+                None => return None,
+                Some(Ok(data)) => buffer.extend_from_slice(&data),
+                Some(Err(error)) => {
+                    let status = Status::new(503, "ServiceUnavailable", format!("the watch was lost: {error}"));
+                    return Some((Err(status), (body, buffer, true)));
+                }
+            }
+        }
+    })
+    .boxed()
+}
+
+fn tls(config: &RemoteConfig) -> Result<rustls::ClientConfig, RemoteError> {
+    let unusable = |error: &dyn std::fmt::Display| RemoteError::Certificates(error.to_string());
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(config.ca_pem.as_deref().unwrap_or_default().as_bytes()) {
+        roots.add(certificate.map_err(|error| unusable(&error))?).map_err(|error| unusable(&error))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable(&error))?
+        .with_root_certificates(roots);
+    let Identity::Certificate { certificate_pem, key_pem } = &config.identity else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate_pem.as_bytes()).collect();
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|error| unusable(&error))?;
+    builder.with_client_auth_cert(chain.map_err(|error| unusable(&error))?, key).map_err(|error| unusable(&error))
+}
+
+/// Opens connections through the world's network.
+#[derive(Clone)]
+struct Connector {
+    world: World,
+    tls: Arc<rustls::ClientConfig>,
+}
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = TokioIo<Connection>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = std::io::Result<TokioIo<Connection>>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), std::io::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let Connector { world, tls } = self.clone();
+        Box::pin(async move {
+            let connecting = connect(&world, tls, &uri);
+            let connected = world.clock.timeout(CONNECT_DEADLINE, connecting).await;
+            connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map(TokioIo::new)
+        })
+    }
+}
+
+async fn connect(world: &World, tls: Arc<rustls::ClientConfig>, uri: &Uri) -> std::io::Result<Connection> {
+    let host = uri.host().unwrap_or_default();
+    let secure = uri.scheme_str() == Some("https");
+    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    let stream = world.net.connect(&format!("{host}:{port}")).await?;
+    if !secure {
+        return Ok(Connection(Box::pin(stream)));
+    }
+    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(std::io::Error::other)?;
+    Ok(Connection(Box::pin(TlsConnector::from(tls).connect(name, stream).await?)))
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Send> Duplex for T {}
+
+/// A connection, plain or secure.
+struct Connection(Pin<Box<dyn Duplex>>);
+
+impl legacy::connect::Connection for Connection {
+    fn connected(&self) -> legacy::connect::Connected {
+        legacy::connect::Connected::new()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        self.0.as_mut().poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.0.as_mut().poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.0.as_mut().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.0.as_mut().poll_shutdown(cx)
+    }
+}
