@@ -1,19 +1,39 @@
-//! The write-ahead log.
+//! The write-ahead log: one queue of entries, votes, truncations and purges, made durable in order and together.
+//!
+//! ```text
+//!   LogHandle ──▶ window: readable at once ◀── read(range)
+//!       │
+//!       └──▶ queue ──▶ Log: drain, one write, one sync ──▶ done callbacks, in order
+//!                       │
+//!                       └──▶ chores: the next segment, purged ones
+//! ```
+//!
+//! - [`frame`]: the layout on disk
+//! - [`files`]: segment files, written and recycled
+//! - [`recovery`]: reading the log back
+//! - [`window`]: which entries there are, and the recent ones in memory
+//! - [`writer`]: the actor
 
+mod files;
+mod frame;
+mod recovery;
 mod window;
+mod writer;
 
 use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use actix::Addr;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::disk::{Error, Position};
 use crate::world::{Lane, World};
+use files::Place;
 use window::{Found, Window};
+use writer::{Log, Op};
 
 /// Sizes of a log.
 #[derive(Clone, Copy, Debug)]
@@ -51,21 +71,22 @@ pub struct Recovered {
 /// Called on the log's thread once an append is durable. `Err`: the disk refused, and the log takes nothing more.
 pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
 
-/// A way to the log; clones share it. Every call is put into one queue, in order.
+/// A way to the log; clones share it. Every call is put into one queue, in order. After [`close`](LogHandle::close)
+/// nothing is answered any more.
 #[derive(Clone)]
 pub struct LogHandle {
     log: Addr<Log>,
-    window: Arc<Mutex<Window>>,
+    window: Arc<Mutex<Window<Place>>>,
 }
 
 impl LogHandle {
     /// Opens the log in `directory`, which is created where needed, and starts its actor on [`Lane::Log`].
     pub fn open(world: &World, directory: &Path, options: Options) -> Result<(LogHandle, Recovered), Error> {
-        let _ = directory;
-        let window = Arc::new(Mutex::new(Window::new(options.cache_bytes_max)));
-        let log = Log { pending: Vec::new() };
+        let (files, window, recovered) = recovery::open(world, directory, options)?;
+        let window = Arc::new(Mutex::new(window));
+        let log = Log::new(world.spawner.clone(), files, window.clone());
         let log = world.spawner.start(Lane::Log, move |_| log);
-        Ok((LogHandle { log, window }, Recovered::default()))
+        Ok((LogHandle { log, window }, recovered))
     }
 
     /// Appends entries that follow the last one. They are readable when this returns; `done` is called once they are
@@ -81,13 +102,15 @@ impl LogHandle {
     /// Keeps the vote; durable when this returns.
     pub async fn save_vote(&self, vote: Bytes) -> io::Result<()> {
         let (done, saved) = oneshot::channel();
-        self.log.do_send(Op::Vote(vote, done));
+        // The one who saves may have gone.
+        let done = Box::new(move |result| drop(done.send(result)));
+        self.log.do_send(Op::Vote { vote, done });
         saved.await.map_err(|_| closed())?
     }
 
     /// Keeps the committed position with the next write; not durable by itself.
     pub fn save_committed(&self, committed: Bytes) {
-        self.log.do_send(Op::Committed(committed));
+        self.log.do_send(Op::Committed { committed });
     }
 
     /// Drops the entries after `index`; durable with the next append.
@@ -109,13 +132,21 @@ impl LogHandle {
     /// this may block.
     pub fn read(&self, range: Range<u64>) -> io::Result<Vec<Entry>> {
         let found = self.window().find(range);
-        found
-            .into_iter()
-            .map(|found| match found {
-                Found::InMemory(entry) => Ok(entry),
-                Found::OnDisk(..) => Err(io::ErrorKind::Unsupported.into()),
-            })
-            .collect()
+        let entries = found.into_iter().map(|found| match found {
+            Found::InMemory(entry) => Ok(entry),
+            Found::OnDisk(at, place) => place.read(at).map_err(|error| self.unless_purged(at, error)),
+        });
+        entries.collect()
+    }
+
+    /// The file of an entry that was purged while it was read may hold anything by then.
+    fn unless_purged(&self, at: Position, error: Error) -> io::Error {
+        match self.purged() {
+            Some(purged) if purged.index >= at.index => {
+                io::Error::new(io::ErrorKind::NotFound, format!("entry {at} was purged up to {purged}"))
+            }
+            _ => error.into(),
+        }
     }
 
     /// Position of the first entry held.
@@ -136,11 +167,11 @@ impl LogHandle {
     /// Makes all that was queued durable and ends the log; the directory may be opened again afterwards.
     pub async fn close(&self) -> io::Result<()> {
         let (done, ended) = oneshot::channel();
-        self.log.do_send(Op::Close(done));
+        self.log.do_send(Op::Close { done });
         ended.await.map_err(|_| closed())?
     }
 
-    fn window(&self) -> MutexGuard<'_, Window> {
+    fn window(&self) -> MutexGuard<'_, Window<Place>> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -149,55 +180,5 @@ fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the write-ahead log is closed")
 }
 
-enum Op {
-    Append { entries: Vec<Entry>, done: Done },
-    Vote(Bytes, oneshot::Sender<io::Result<()>>),
-    Committed(Bytes),
-    Truncate { after: u64 },
-    Purge { up_to: Position },
-    Close(oneshot::Sender<io::Result<()>>),
-}
-
-impl Message for Op {
-    type Result = ();
-}
-
-struct Flush;
-
-impl Message for Flush {
-    type Result = ();
-}
-
-/// Owns the log's files.
-struct Log {
-    pending: Vec<Op>,
-}
-
-impl Actor for Log {
-    type Context = Context<Log>;
-}
-
-impl Handler<Op> for Log {
-    type Result = ();
-
-    fn handle(&mut self, op: Op, ctx: &mut Context<Log>) {
-        if self.pending.is_empty() {
-            ctx.notify(Flush);
-        }
-        self.pending.push(op);
-    }
-}
-
-impl Handler<Flush> for Log {
-    type Result = ();
-
-    fn handle(&mut self, _: Flush, _: &mut Context<Log>) {
-        for op in std::mem::take(&mut self.pending) {
-            match op {
-                Op::Append { done, .. } => done(Ok(())),
-                Op::Vote(_, done) | Op::Close(done) => drop(done.send(Ok(()))),
-                _ => (),
-            }
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

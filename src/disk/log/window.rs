@@ -8,45 +8,38 @@ use bytes::Bytes;
 use super::Entry;
 use crate::disk::Position;
 
-/// Where a frame lies on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    pub segment: u64,
-    pub offset: u64,
-    /// Of the payload.
-    pub length: u32,
-}
-
 #[derive(Debug)]
-struct Slot {
+struct Slot<P> {
     at: Position,
     /// `None` until the entry is durable: until then it must stay in memory.
-    place: Option<Place>,
+    place: Option<P>,
     payload: Option<Bytes>,
 }
 
 /// One entry as a reader finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum Found<P> {
     InMemory(Entry),
-    OnDisk(Position, Place),
+    OnDisk(Position, P),
 }
 
-/// The live entries: a gapless run of indexes.
+/// The live entries: a gapless run of indexes. `P` says where an entry lies on disk.
 #[derive(Debug)]
-pub struct Window {
-    slots: VecDeque<Slot>,
+pub struct Window<P> {
+    slots: VecDeque<Slot<P>>,
     purged: Option<Position>,
+    /// The index that the first entry has, or must have; `None` before there was any.
+    next_first: Option<u64>,
     /// Slots before this one have no payload in memory.
     evicted: usize,
     bytes: usize,
     bytes_max: usize,
 }
 
-impl Window {
+impl<P: Clone> Window<P> {
     /// An empty log that keeps up to `bytes_max` of durable payloads in memory.
-    pub fn new(bytes_max: usize) -> Window {
-        Window { slots: VecDeque::new(), purged: None, evicted: 0, bytes: 0, bytes_max }
+    pub fn new(bytes_max: usize) -> Window<P> {
+        Window { slots: VecDeque::new(), purged: None, next_first: None, evicted: 0, bytes: 0, bytes_max }
     }
 
     pub fn purged(&self) -> Option<Position> {
@@ -61,26 +54,24 @@ impl Window {
         self.slots.back().map(|slot| slot.at)
     }
 
-    /// The index that the next entry must have; `None` when any will do.
-    pub fn next_index(&self) -> Option<u64> {
-        self.last().or(self.purged).map(|at| at.index + 1)
-    }
-
-    /// Whether an entry of `index` may be pushed.
+    /// Whether an entry of `index` may be pushed: it follows the last one, or begins an empty log.
     pub fn accepts(&self, index: u64) -> bool {
-        self.next_index().is_none_or(|next| next == index)
+        self.last().map(|last| last.index + 1).or(self.next_first).is_none_or(|next| next == index)
     }
 
     /// Adds the next entry.
-    pub fn push(&mut self, entry: Entry, place: Option<Place>) {
+    pub fn push(&mut self, entry: Entry, place: Option<P>) {
         assert!(self.accepts(entry.at.index), "entry {} does not follow {:?}", entry.at, self.last().or(self.purged));
         self.bytes += entry.payload.len();
+        self.next_first.get_or_insert(entry.at.index);
         self.slots.push_back(Slot { at: entry.at, place, payload: Some(entry.payload) });
     }
 
     /// Tells where an entry became durable; one that was truncated or purged meanwhile is passed over.
-    pub fn placed(&mut self, at: Position, place: Place) {
-        if let Some(slot) = self.offset_of(at.index).and_then(|i| self.slots.get_mut(i)).filter(|slot| slot.at == at) {
+    pub fn placed(&mut self, at: Position, place: P) {
+        let offset = self.first().and_then(|first| at.index.checked_sub(first.index));
+        let slot = offset.and_then(|offset| self.slots.get_mut(offset as usize));
+        if let Some(slot) = slot.filter(|slot| slot.at == at) {
             slot.place = Some(place);
         }
     }
@@ -94,11 +85,14 @@ impl Window {
         }
     }
 
-    /// Forgets the entries after `index`.
+    /// Forgets the entries after `index`, which is not before the purged ones.
     pub fn truncate_after(&mut self, index: u64) {
         while self.last().is_some_and(|last| last.index > index) {
-            self.forget_back();
+            let slot = self.slots.pop_back().expect("it has a last slot");
+            self.bytes -= slot.payload.map_or(0, |payload| payload.len());
         }
+        self.evicted = self.evicted.min(self.slots.len());
+        self.next_first = self.next_first.map(|first| first.min(index + 1));
     }
 
     /// Forgets the entries up to `up_to`, which may lie beyond the last one; going backwards changes nothing.
@@ -107,6 +101,7 @@ impl Window {
             return;
         }
         self.purged = Some(up_to);
+        self.next_first = self.next_first.max(Some(up_to.index + 1));
         while self.first().is_some_and(|first| first.index <= up_to.index) {
             let slot = self.slots.pop_front().expect("it has a first slot");
             self.bytes -= slot.payload.map_or(0, |payload| payload.len());
@@ -114,13 +109,8 @@ impl Window {
         }
     }
 
-    /// The segment of the oldest durable entry that is still held; `None` when there is none.
-    pub fn oldest_segment(&self) -> Option<u64> {
-        self.slots.front().and_then(|slot| slot.place).map(|place| place.segment)
-    }
-
     /// The entries of `range` that the log holds.
-    pub fn find(&self, range: Range<u64>) -> Vec<Found> {
+    pub fn find(&self, range: Range<u64>) -> Vec<Found<P>> {
         let Some(first) = self.first().map(|at| at.index) else { return Vec::new() };
         let start = range.start.max(first) - first;
         let end = range.end.saturating_sub(first).min(self.slots.len() as u64);
@@ -129,24 +119,86 @@ impl Window {
         }
         self.slots.range(start as usize..end as usize).map(Slot::found).collect()
     }
+}
 
-    fn offset_of(&self, index: u64) -> Option<usize> {
-        index.checked_sub(self.first()?.index).map(|offset| offset as usize)
-    }
-
-    fn forget_back(&mut self) {
-        let slot = self.slots.pop_back().expect("it has a last slot");
-        self.bytes -= slot.payload.map_or(0, |payload| payload.len());
-        self.evicted = self.evicted.min(self.slots.len());
+impl<P: Clone> Slot<P> {
+    fn found(&self) -> Found<P> {
+        match (&self.payload, &self.place) {
+            (Some(payload), _) => Found::InMemory(Entry { at: self.at, payload: payload.clone() }),
+            (None, Some(place)) => Found::OnDisk(self.at, place.clone()),
+            (None, None) => unreachable!("a payload leaves memory only after it has a place"),
+        }
     }
 }
 
-impl Slot {
-    fn found(&self) -> Found {
-        match (&self.payload, self.place) {
-            (Some(payload), _) => Found::InMemory(Entry { at: self.at, payload: payload.clone() }),
-            (None, Some(place)) => Found::OnDisk(self.at, place),
-            (None, None) => unreachable!("a payload leaves memory only after it has a place"),
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(index: u64) -> Position {
+        Position { term: 1, index }
+    }
+
+    fn entry(index: u64) -> Entry {
+        Entry { at: at(index), payload: Bytes::from_static(b"12345678") }
+    }
+
+    fn window(indexes: Range<u64>) -> Window<u64> {
+        let mut window = Window::new(16);
+        indexes.for_each(|index| window.push(entry(index), None));
+        window
+    }
+
+    fn held(window: &Window<u64>) -> Vec<u64> {
+        let indexes = window.find(0..u64::MAX).into_iter().map(|found| match found {
+            Found::InMemory(entry) => entry.at.index,
+            Found::OnDisk(at, place) => {
+                assert_eq!(at.index, place);
+                at.index
+            }
+        });
+        indexes.collect()
+    }
+
+    #[test]
+    fn only_durable_payloads_leave_memory_oldest_first() {
+        let mut window = window(1..6);
+        window.evict();
+        assert_eq!(window.bytes, 40);
+        window.placed(at(2), 2);
+        window.evict();
+        assert_eq!(window.bytes, 40, "the oldest is not durable yet");
+        (1..6).for_each(|index| window.placed(at(index), index));
+        window.evict();
+        assert_eq!(window.bytes, 16);
+        assert!(matches!(window.find(3..5)[..], [Found::OnDisk(_, 3), Found::InMemory(_)]));
+    }
+
+    #[test]
+    fn truncation_and_purge_keep_a_gapless_run_and_its_size() {
+        let mut window = window(1..9);
+        (1..9).for_each(|index| window.placed(at(index), index));
+        window.evict();
+        window.purge(at(2));
+        window.truncate_after(5);
+        assert_eq!((held(&window), window.bytes), (vec![3, 4, 5], 0));
+        window.push(entry(6), None);
+        assert_eq!((held(&window), window.bytes), (vec![3, 4, 5, 6], 8));
+        window.purge(at(1));
+        assert_eq!(window.purged(), Some(at(2)), "a purge never goes back");
+        window.purge(at(20));
+        assert_eq!((held(&window), window.bytes), (vec![], 0));
+        assert!(window.accepts(21) && !window.accepts(7));
+    }
+
+    #[test]
+    fn a_place_of_an_entry_that_was_replaced_is_passed_over() {
+        let mut window = window(1..3);
+        window.truncate_after(1);
+        let newer = Position { term: 2, index: 2 };
+        window.push(Entry { at: newer, payload: Bytes::new() }, None);
+        window.placed(at(2), 2);
+        window.placed(at(7), 7);
+        assert!(window.slots[1].place.is_none());
     }
 }

@@ -1,8 +1,8 @@
 //! A file system in memory that knows what would survive a power failure.
 //!
-//! Each file keeps its durable bytes and the writes since its last sync; each directory entry is durable or not. A
-//! crash keeps, per file, a prefix of the unsynced writes drawn from the seed, the last of them cut anywhere: a torn
-//! tail.
+//! Each file keeps its durable bytes and the writes since its last sync; each directory entry is durable or not. What a
+//! crash keeps of a file's unsynced writes is drawn from the seed: either a prefix, the last write cut anywhere, or any
+//! set of sectors, as a disk that reorders its cache leaves them.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -21,7 +21,11 @@ struct State {
     names: BTreeMap<PathBuf, Inode>,
     durable_names: BTreeMap<PathBuf, Inode>,
     bytes_max: Option<usize>,
+    syncs_fail: bool,
 }
+
+/// What a disk writes whole or not at all.
+const SECTOR_BYTES: usize = 512;
 
 type Inode = Arc<Mutex<Content>>;
 
@@ -51,6 +55,49 @@ impl Change {
             Change::SetLen(length) => content.resize(*length, 0),
         }
     }
+
+    /// The parts of this change that reach the disk by themselves.
+    fn sectors(&self) -> Vec<Change> {
+        let Change::Write { offset, bytes } = self else { return vec![self.clone()] };
+        let (mut at, mut rest, mut sectors) = (*offset, &bytes[..], Vec::new());
+        while !rest.is_empty() {
+            let (sector, more) = rest.split_at(rest.len().min(SECTOR_BYTES - at % SECTOR_BYTES));
+            sectors.push(Change::Write { offset: at, bytes: sector.to_vec() });
+            (at, rest) = (at + sector.len(), more);
+        }
+        sectors
+    }
+}
+
+impl Content {
+    fn crash(&mut self, random: &Random) {
+        let unsynced = std::mem::take(&mut self.unsynced);
+        if random.within(0..2) == 0 {
+            keep_prefix(&unsynced, &mut self.durable, random);
+        } else {
+            keep_sectors(&unsynced, &mut self.durable, random);
+        }
+        self.written.clone_from(&self.durable);
+    }
+}
+
+fn keep_prefix(unsynced: &[Change], kept: &mut Vec<u8>, random: &Random) {
+    let whole = random.within(0..unsynced.len() as u64 + 1) as usize;
+    for change in &unsynced[..whole] {
+        change.apply(kept);
+    }
+    if let Some(Change::Write { offset, bytes }) = unsynced.get(whole) {
+        let torn = random.within(0..bytes.len() as u64 + 1) as usize;
+        Change::Write { offset: *offset, bytes: bytes[..torn].to_vec() }.apply(kept);
+    }
+}
+
+fn keep_sectors(unsynced: &[Change], kept: &mut Vec<u8>, random: &Random) {
+    for sector in unsynced.iter().flat_map(Change::sectors) {
+        if matches!(sector, Change::SetLen(_)) || random.within(0..2) == 0 {
+            sector.apply(kept);
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -72,25 +119,18 @@ impl MemoryDisk {
         MemoryDisk::default()
     }
 
-    /// Power fails: what was not synced is lost, but for a prefix of the writes drawn from `random`.
+    /// Power fails: what was not synced is lost, but for what `random` keeps of it.
     pub fn crash(&self, random: &Random) {
         let mut state = lock(&self.0);
         state.names = state.durable_names.clone();
         for inode in state.names.values() {
-            let mut content = lock(inode);
-            let mut kept = std::mem::take(&mut content.durable);
-            let unsynced = std::mem::take(&mut content.unsynced);
-            let whole = random.within(0..unsynced.len() as u64 + 1) as usize;
-            for change in &unsynced[..whole] {
-                change.apply(&mut kept);
-            }
-            if let Some(Change::Write { offset, bytes }) = unsynced.get(whole) {
-                let torn = random.within(0..bytes.len() as u64 + 1) as usize;
-                Change::Write { offset: *offset, bytes: bytes[..torn].to_vec() }.apply(&mut kept);
-            }
-            content.written.clone_from(&kept);
-            content.durable = kept;
+            lock(inode).crash(random);
         }
+    }
+
+    /// Makes every sync from now on fail, as a dying medium does, or lets them succeed again.
+    pub fn fail_syncs(&self, fail: bool) {
+        lock(&self.0).syncs_fail = fail;
     }
 
     /// Limits the disk to `bytes_max`; writes that grow files beyond it fail as on a full disk. `None` lifts it.
@@ -227,6 +267,9 @@ impl MemoryFile {
     }
 
     pub fn sync_data(&self) -> io::Result<()> {
+        if lock(&self.disk.0).syncs_fail {
+            return Err(io::Error::other("the medium failed"));
+        }
         let mut content = lock(&self.inode);
         for change in std::mem::take(&mut content.unsynced) {
             change.apply(&mut content.durable);
@@ -240,7 +283,8 @@ impl MemoryFile {
 
     pub fn set_len(&self, length: u64) -> io::Result<()> {
         let length = usize::try_from(length).map_err(io::Error::other)?;
-        self.disk.room_for(length.saturating_sub(lock(&self.inode).written.len()))?;
+        let before = lock(&self.inode).written.len();
+        self.disk.room_for(length.saturating_sub(before))?;
         self.change(Change::SetLen(length));
         Ok(())
     }

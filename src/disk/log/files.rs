@@ -1,0 +1,403 @@
+//! The log's files: one active segment that frames are appended to, sealed ones behind it, and a spare ahead.
+//!
+//! A segment is written over zeroes, or over what a purged one left, so that an append changes neither the file's length
+//! nor its blocks and a sync need not touch the file system's journal.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::frame::{self, FRAME_HEAD_BYTES, Frame, Kind, SEGMENT_HEAD_BYTES, Seed, SegmentHead};
+use super::{Entry, Options};
+use crate::disk::{Error, Position};
+use crate::world::disk::{DirLock, Open};
+use crate::world::{Disk, File, Random, World};
+
+const SPARE: &str = "spare";
+/// A write that has gathered this much goes to the file before more is added.
+const WRITE_BYTES_MAX: usize = 4 << 20;
+/// Zeroes are written and synced in pieces, so that they never keep a sync of the log waiting for long.
+const ZEROES_BYTES: usize = 1 << 20;
+
+/// A segment file.
+#[derive(Debug)]
+pub struct Segment {
+    pub id: u64,
+    pub path: PathBuf,
+    pub seed: Seed,
+    pub file: File,
+}
+
+/// Where an entry lies on disk.
+#[derive(Clone, Debug)]
+pub struct Place {
+    segment: Arc<Segment>,
+    offset: u64,
+    payload_bytes: usize,
+}
+
+/// What each segment restates at its beginning, because the ones before it may be gone.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    pub vote: Option<Bytes>,
+    pub committed: Option<Bytes>,
+    pub purged: Option<Position>,
+}
+
+/// A sealed segment, or the active one, and the highest index of any entry in it.
+#[derive(Debug)]
+pub struct Held {
+    pub segment: Arc<Segment>,
+    pub highest: Option<u64>,
+}
+
+/// The writer of the log's files.
+#[derive(Debug)]
+pub struct Files {
+    disk: Disk,
+    random: Random,
+    directory: PathBuf,
+    segment_bytes: u64,
+    held: BTreeMap<u64, Held>,
+    active: Arc<Segment>,
+    /// Where `buffer` begins in the active segment.
+    offset: u64,
+    /// Frames that are not yet in the file.
+    buffer: Vec<u8>,
+    chain: u32,
+    /// All before `offset` is durable.
+    settled: bool,
+    /// The active segment was not written over zeroes: leave it as soon as there is a spare.
+    sparse: bool,
+    /// A spare is there, or could not be made for now.
+    spare_tried: bool,
+    standing: Standing,
+    _lock: DirLock,
+}
+
+/// Where the frames of the last segment end.
+pub struct End {
+    pub offset: u64,
+    pub chain: u32,
+}
+
+impl Files {
+    /// Goes on with the segments `held`, or begins the first one.
+    pub fn resume(
+        world: &World,
+        directory: &Path,
+        options: Options,
+        lock: DirLock,
+        held: BTreeMap<u64, Held>,
+        end: End,
+        standing: Standing,
+    ) -> Result<Files, Error> {
+        let (active, sparse) = match held.last_key_value() {
+            Some((_, last)) => (last.segment.clone(), false),
+            None => {
+                let head = SegmentHead { id: 1, salt: world.random.u64(), chain: end.chain };
+                let created = create(&world.disk, directory, head, options.segment_bytes)?;
+                (Arc::new(created.segment), created.sparse)
+            }
+        };
+        let mut files = Files {
+            disk: world.disk.clone(),
+            random: world.random.clone(),
+            directory: directory.to_owned(),
+            segment_bytes: options.segment_bytes,
+            held,
+            active: active.clone(),
+            offset: end.offset,
+            buffer: Vec::new(),
+            chain: end.chain,
+            settled: true,
+            sparse,
+            spare_tried: world.disk.exists(&directory.join(SPARE)),
+            standing,
+            _lock: lock,
+        };
+        files.held.entry(active.id).or_insert(Held { segment: active, highest: None });
+        // What the segment restated at its beginning may have been the torn write.
+        files.restate();
+        Ok(files)
+    }
+
+    pub fn add_entry(&mut self, entry: &Entry) -> Result<Place, Error> {
+        let offset = self.add(Frame { kind: Kind::Entry, at: entry.at, payload: &entry.payload })?;
+        let held = self.held.get_mut(&self.active.id).expect("the active segment is held");
+        held.highest = held.highest.max(Some(entry.at.index));
+        Ok(Place { segment: self.active.clone(), offset, payload_bytes: entry.payload.len() })
+    }
+
+    pub fn add_vote(&mut self, vote: &Bytes) -> Result<(), Error> {
+        self.add(Frame { kind: Kind::Vote, at: Position::default(), payload: vote })?;
+        self.standing.vote = Some(vote.clone());
+        Ok(())
+    }
+
+    pub fn add_committed(&mut self, committed: &Bytes) -> Result<(), Error> {
+        self.add(Frame { kind: Kind::Committed, at: Position::default(), payload: committed })?;
+        self.standing.committed = Some(committed.clone());
+        Ok(())
+    }
+
+    pub fn add_truncate(&mut self, after: u64) -> Result<(), Error> {
+        let at = Position { index: after, ..Position::default() };
+        self.add(Frame { kind: Kind::Truncate, at, payload: &[] }).map(drop)
+    }
+
+    pub fn add_purge(&mut self, up_to: Position) -> Result<(), Error> {
+        self.add(Frame { kind: Kind::Purge, at: up_to, payload: &[] })?;
+        self.standing.purged = Some(up_to);
+        Ok(())
+    }
+
+    /// Marks all before as durable, so that any damage to it is known as such.
+    pub fn close(&mut self) -> Result<(), Error> {
+        self.write()?;
+        self.sync();
+        self.add(Frame { kind: Kind::Closed, at: Position::default(), payload: &[] })?;
+        self.write()?;
+        self.sync();
+        Ok(())
+    }
+
+    /// Puts what was added into the file. After an error the end of the file is unknown: add nothing more.
+    pub fn write(&mut self) -> Result<(), Error> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        self.settled = false;
+        let written = self.active.file.write_all_at(&self.buffer, self.offset);
+        written.map_err(|error| Error::io(&self.active.path, error))?;
+        self.offset += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Makes what was written durable.
+    ///
+    /// # Panics
+    /// When the disk fails to: what it then holds is unknown, and only a restart finds out.
+    pub fn sync(&mut self) {
+        let synced = self.active.file.sync_data();
+        assert!(synced.is_ok(), "{}: sync failed: {synced:?}", self.active.path.display());
+        self.settled = true;
+    }
+
+    /// Gives up the oldest segments that hold no entry after the purged position. The purge must be durable.
+    pub fn release(&mut self) -> Vec<PathBuf> {
+        let mut released = Vec::new();
+        let Some(purged) = self.standing.purged.map(|at| at.index) else { return released };
+        while let Some(oldest) = self.held.first_entry() {
+            if *oldest.key() == self.active.id || oldest.get().highest > Some(purged) {
+                break;
+            }
+            released.push(oldest.remove().segment.path.clone());
+        }
+        released
+    }
+
+    /// What is to be done in the background: `released` segments to recycle or remove, and a spare to make.
+    pub fn chores(&self, released: Vec<PathBuf>) -> Option<Chores> {
+        if released.is_empty() && self.spare_tried {
+            return None;
+        }
+        let (disk, directory) = (self.disk.clone(), self.directory.clone());
+        Some(Chores { disk, directory, released, segment_bytes: self.segment_bytes })
+    }
+
+    /// Takes note that chores were done, or failed: the next segment is then made without a spare.
+    pub fn chores_done(&mut self) {
+        self.spare_tried = true;
+    }
+
+    fn add(&mut self, frame: Frame<'_>) -> Result<u64, Error> {
+        if frame.payload.len() > frame::PAYLOAD_BYTES_MAX {
+            let reason = format!("an entry of {} bytes is too large for the log", frame.payload.len());
+            return Err(Error::io(&self.directory, std::io::Error::new(std::io::ErrorKind::InvalidInput, reason)));
+        }
+        let bytes = frame::frame_bytes(frame.payload.len()) as u64;
+        let full = self.end() + bytes > self.segment_bytes || (self.sparse && self.spare_tried);
+        if full && self.end() > SEGMENT_HEAD_BYTES {
+            self.roll_over()?;
+        }
+        if self.buffer.len() >= WRITE_BYTES_MAX {
+            self.write()?;
+        }
+        Ok(self.put(frame))
+    }
+
+    fn put(&mut self, frame: Frame<'_>) -> u64 {
+        let (offset, settled) = (self.end(), self.settled && self.buffer.is_empty());
+        self.chain = frame::encode(&mut self.buffer, self.active.seed, self.chain, offset, frame, settled);
+        offset
+    }
+
+    fn end(&self) -> u64 {
+        self.offset + self.buffer.len() as u64
+    }
+
+    /// Goes on in the next segment. The full one is durable before the next one exists: only the last may be torn.
+    fn roll_over(&mut self) -> Result<(), Error> {
+        self.write()?;
+        self.sync();
+        let head = SegmentHead { id: self.active.id + 1, salt: self.random.u64(), chain: self.chain };
+        let created = create(&self.disk, &self.directory, head, self.segment_bytes)?;
+        self.active = Arc::new(created.segment);
+        self.sparse = created.sparse && !self.spare_tried;
+        self.spare_tried = false;
+        self.held.insert(head.id, Held { segment: self.active.clone(), highest: None });
+        self.offset = SEGMENT_HEAD_BYTES;
+        self.restate();
+        Ok(())
+    }
+
+    fn restate(&mut self) {
+        let Standing { vote, committed, purged } = self.standing.clone();
+        if let Some(vote) = &vote {
+            self.put(Frame { kind: Kind::Vote, at: Position::default(), payload: vote });
+        }
+        if let Some(committed) = &committed {
+            self.put(Frame { kind: Kind::Committed, at: Position::default(), payload: committed });
+        }
+        if let Some(at) = purged {
+            self.put(Frame { kind: Kind::Purge, at, payload: &[] });
+        }
+    }
+}
+
+impl Place {
+    /// Reads the entry back and verifies it.
+    pub fn read(&self, at: Position) -> Result<Entry, Error> {
+        let Segment { path, seed, file, .. } = &*self.segment;
+        let mut bytes = vec![0; FRAME_HEAD_BYTES + self.payload_bytes];
+        file.read_exact_at(&mut bytes, self.offset).map_err(|error| Error::io(path, error))?;
+        let (_, parsed) =
+            frame::parse_one(&bytes, *seed, self.offset).map_err(|reason| Error::corrupt(path, self.offset, reason))?;
+        if parsed.frame.kind != Kind::Entry || parsed.frame.at != at {
+            return Err(Error::corrupt(path, self.offset, format!("another frame than that of entry {at}")));
+        }
+        Ok(Entry { at, payload: Bytes::from(bytes).slice(FRAME_HEAD_BYTES..) })
+    }
+
+    /// The entry of this payload length that was read from `offset` of `segment`.
+    pub fn of(segment: &Arc<Segment>, offset: u64, payload_bytes: usize) -> Place {
+        Place { segment: segment.clone(), offset, payload_bytes }
+    }
+}
+
+impl Segment {
+    /// Opens a segment; also gives the chain that it continues.
+    pub fn open(disk: &Disk, directory: &Path, id: u64) -> Result<(Segment, u32), Error> {
+        let path = path_of(directory, id);
+        let file = disk.open(&path, Open::Write)?;
+        let mut bytes = [0; SEGMENT_HEAD_BYTES as usize];
+        file.read_exact_at(&mut bytes, 0).map_err(|_| Error::corrupt(&path, 0, "the file is shorter than its head"))?;
+        let head = SegmentHead::decode(&bytes).map_err(|reason| Error::corrupt(&path, 0, reason))?;
+        if head.id != id {
+            return Err(Error::corrupt(&path, 16, format!("the head says segment {:016x}", head.id)));
+        }
+        Ok((Segment { id, path, seed: head.seed(), file }, head.chain))
+    }
+}
+
+struct Created {
+    segment: Segment,
+    /// Made without a spare.
+    sparse: bool,
+}
+
+/// Makes the spare, or else a new file, a segment.
+fn create(disk: &Disk, directory: &Path, head: SegmentHead, segment_bytes: u64) -> Result<Created, Error> {
+    let (path, spare, scratch) = (path_of(directory, head.id), directory.join(SPARE), directory.join("next.tmp"));
+    let sparse = !disk.exists(&spare);
+    if !sparse {
+        disk.rename(&spare, &scratch)?;
+    } else {
+        make_sparse(disk, &scratch, segment_bytes)?;
+    }
+    let file = disk.open(&scratch, Open::Write)?;
+    file.write_all_at(&head.encode(), 0).and_then(|()| file.sync_data()).map_err(|error| Error::io(&scratch, error))?;
+    disk.rename(&scratch, &path)?;
+    disk.sync_dir(directory)?;
+    Ok(Created { segment: Segment { id: head.id, path, seed: head.seed(), file }, sparse })
+}
+
+fn make_sparse(disk: &Disk, path: &Path, bytes: u64) -> Result<(), Error> {
+    if disk.exists(path) {
+        disk.remove(path)?;
+    }
+    let file = disk.open(path, Open::CreateNew)?;
+    file.set_len(bytes).map_err(|error| Error::io(path, error))
+}
+
+/// Writes zeroes over `range` of a file, durably.
+pub fn zero(file: &File, range: std::ops::Range<u64>) -> std::io::Result<()> {
+    let zeroes = vec![0; ZEROES_BYTES.min((range.end - range.start) as usize)];
+    for at in range.clone().step_by(ZEROES_BYTES) {
+        let length = (range.end - at).min(ZEROES_BYTES as u64);
+        file.write_all_at(&zeroes[..length as usize], at)?;
+        file.sync_data()?;
+    }
+    Ok(())
+}
+
+/// Work on files that nobody waits for.
+#[derive(Debug)]
+pub struct Chores {
+    disk: Disk,
+    directory: PathBuf,
+    released: Vec<PathBuf>,
+    segment_bytes: u64,
+}
+
+impl Chores {
+    /// Recycles or removes the released segments and makes a spare where there is none. Blocks.
+    ///
+    /// Segments go one by one, oldest first: after a crash a gapless run of them is left. None is written over before
+    /// its old name is durably gone.
+    pub fn run(self) -> Result<(), Error> {
+        let (spare, scratch) = (self.directory.join(SPARE), self.directory.join("recycled.tmp"));
+        for path in &self.released {
+            let recycle = !self.disk.exists(&spare) && self.length(path)? == self.segment_bytes;
+            if recycle {
+                self.disk.rename(path, &scratch)?;
+            } else {
+                self.disk.remove(path)?;
+            }
+            self.disk.sync_dir(&self.directory)?;
+            if recycle {
+                self.disk.rename(&scratch, &spare)?;
+            }
+        }
+        if self.disk.exists(&spare) { Ok(()) } else { self.make_spare(&spare) }
+    }
+
+    fn length(&self, path: &Path) -> Result<u64, Error> {
+        self.disk.open(path, Open::Read)?.len().map_err(|error| Error::io(path, error))
+    }
+
+    fn make_spare(&self, spare: &Path) -> Result<(), Error> {
+        let scratch = self.directory.join("spare.tmp");
+        make_sparse(&self.disk, &scratch, self.segment_bytes)?;
+        let file = self.disk.open(&scratch, Open::Write)?;
+        zero(&file, 0..self.segment_bytes).map_err(|error| Error::io(&scratch, error))?;
+        Ok(self.disk.rename(&scratch, spare)?)
+    }
+}
+
+fn path_of(directory: &Path, id: u64) -> PathBuf {
+    directory.join(format!("{id:016x}.wal"))
+}
+
+/// The segments in `directory`, oldest first.
+pub fn list(disk: &Disk, directory: &Path) -> Result<Vec<u64>, Error> {
+    let id_of = |name: &String| {
+        let digits = name.strip_suffix(".wal").filter(|digits| digits.len() == 16)?;
+        u64::from_str_radix(digits, 16).ok()
+    };
+    Ok(disk.list(directory)?.iter().filter_map(id_of).collect())
+}
