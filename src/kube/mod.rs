@@ -10,6 +10,7 @@ pub mod leader_election;
 pub mod names;
 pub mod object;
 pub mod openapi;
+pub mod patch;
 pub mod printing;
 pub mod quantity;
 pub mod resources;
