@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod controller;
+pub mod defaults;
 pub mod discovery;
 pub mod events;
 pub mod field_selector;
@@ -18,5 +19,6 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod time;
+pub mod tree;
 pub mod validation;
 pub mod work_queue;

@@ -3,6 +3,7 @@
 use k8s_openapi::api::apps::v1;
 
 use super::resource::Resource;
+use crate::kube::defaults::workloads;
 
 fn workload(resource: Resource) -> Resource {
     resource.category("all").with_generation().part("status")
@@ -10,7 +11,12 @@ fn workload(resource: Resource) -> Resource {
 
 pub(super) fn resources() -> Vec<Resource> {
     vec![
-        workload(Resource::of::<v1::Deployment>()).short(&["deploy"]).scaled(),
-        workload(Resource::of::<v1::ReplicaSet>()).short(&["rs"]).scaled().selectable("status.replicas"),
+        workload(Resource::of::<v1::Deployment>()).short(&["deploy"]).scaled().defaulted_by(workloads::deployment),
+        workload(Resource::of::<v1::ReplicaSet>())
+            .short(&["rs"])
+            .scaled()
+            .selectable_by("status.replicas", super::core::replicas)
+            .defaulted_by(workloads::replica_set)
+            .on_create(workloads::no_replicas),
     ]
 }

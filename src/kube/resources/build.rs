@@ -62,6 +62,7 @@ impl Resource {
             has_generation: false,
             allows_unconditional_update: true,
             allows_create_on_update: false,
+            takes_status_on_create: false,
             printer: Printer::name_and_age(),
             name_rule: names::dns_subdomain,
             selectable: Vec::new(),
@@ -112,6 +113,11 @@ impl Resource {
 
     pub fn create_on_update(mut self) -> Resource {
         self.allows_create_on_update = true;
+        self
+    }
+
+    pub fn status_on_create(mut self) -> Resource {
+        self.takes_status_on_create = true;
         self
     }
 

@@ -1,8 +1,10 @@
 //! The core group, `v1`.
 
 use k8s_openapi::api::core::v1;
+use serde_json::Value;
 
 use super::resource::Resource;
+use crate::kube::defaults::{other, pod as pod_defaults, service as service_defaults, workloads};
 use crate::kube::names;
 
 const CONNECT: [&str; 2] = ["create", "get"];
@@ -16,10 +18,10 @@ pub(super) fn resources() -> Vec<Resource> {
         endpoints(),
         replication_controller(),
         Resource::of::<v1::ConfigMap>().short(&["cm"]),
-        Resource::of::<v1::Secret>().selectable("type"),
+        Resource::of::<v1::Secret>().selectable("type").defaulted_by(other::secret),
         service_account(),
-        Resource::of::<v1::LimitRange>().short(&["limits"]),
-        Resource::of::<v1::ResourceQuota>().short(&["quota"]).part("status"),
+        Resource::of::<v1::LimitRange>().short(&["limits"]).defaulted_by(other::limit_range),
+        Resource::of::<v1::ResourceQuota>().short(&["quota"]).part("status").defaulted_by(other::resource_quota),
         event(),
     ]
 }
@@ -32,6 +34,9 @@ fn namespace() -> Resource {
         .sub("finalize", &["update"])
         .named_by(names::dns_label)
         .selectable("status.phase")
+        .defaulted_by(other::namespace)
+        .on_create(other::new_namespace)
+        .on_update(other::keep_namespace_finalizers)
 }
 
 fn node() -> Resource {
@@ -39,7 +44,9 @@ fn node() -> Resource {
         .short(&["no"])
         .part("status")
         .stored_at("/registry/minions")
-        .selectable("spec.unschedulable")
+        .selectable_by("spec.unschedulable", |node| (node["spec"]["unschedulable"] == true).to_string())
+        .status_on_create()
+        .defaulted_by(other::node)
 }
 
 fn pod() -> Resource {
@@ -60,10 +67,16 @@ fn pod() -> Resource {
         .selectable("spec.restartPolicy")
         .selectable("spec.schedulerName")
         .selectable("spec.serviceAccountName")
-        .selectable("spec.hostNetwork")
+        .selectable_by("spec.hostNetwork", |pod| (pod["spec"]["hostNetwork"] == true).to_string())
         .selectable("status.phase")
         .selectable("status.podIP")
+        .selectable_by("status.podIPs", |pod| {
+            let ips = pod["status"]["podIPs"].as_array().into_iter().flatten();
+            ips.filter_map(|entry| entry["ip"].as_str()).collect::<Vec<_>>().join(",")
+        })
         .selectable("status.nominatedNodeName")
+        .defaulted_by(pod_defaults::pod)
+        .on_create(pod_defaults::new_pod_status)
 }
 
 fn service() -> Resource {
@@ -75,12 +88,16 @@ fn service() -> Resource {
         .named_by(names::dns_1035_label)
         .selectable("spec.clusterIP")
         .selectable("spec.type")
+        .defaulted_by(service_defaults::service)
+        .on_create(service_defaults::new_service)
+        .on_update(service_defaults::keep_allocated)
 }
 
 fn endpoints() -> Resource {
     Resource { singular: "endpoints".into(), ..Resource::of::<v1::Endpoints>() }
         .short(&["ep"])
         .stored_at("/registry/services/endpoints")
+        .defaulted_by(service_defaults::endpoints)
 }
 
 fn replication_controller() -> Resource {
@@ -91,7 +108,9 @@ fn replication_controller() -> Resource {
         .part("status")
         .scaled()
         .stored_at("/registry/controllers")
-        .selectable("status.replicas")
+        .selectable_by("status.replicas", replicas)
+        .defaulted_by(workloads::replication_controller)
+        .on_create(workloads::no_replicas)
 }
 
 fn service_account() -> Resource {
@@ -120,4 +139,9 @@ fn event() -> Resource {
             component.and_then(|text| text.as_str()).unwrap_or_default().to_owned()
         })
         .selectable("type")
+}
+
+/// The count of replicas as selectors see it: 0 when nothing was counted yet.
+pub(super) fn replicas(object: &Value) -> String {
+    object["status"]["replicas"].as_i64().unwrap_or(0).to_string()
 }

@@ -3,7 +3,8 @@
 use k8s_openapi::api::discovery::v1;
 
 use super::resource::Resource;
+use crate::kube::defaults::service;
 
 pub(super) fn resources() -> Vec<Resource> {
-    vec![Resource::of::<v1::EndpointSlice>().with_generation()]
+    vec![Resource::of::<v1::EndpointSlice>().with_generation().defaulted_by(service::endpoint_slice)]
 }

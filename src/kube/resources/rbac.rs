@@ -3,14 +3,15 @@
 use k8s_openapi::api::rbac::v1;
 
 use super::resource::Resource;
+use crate::kube::defaults::other;
 use crate::kube::names;
 
 pub(super) fn resources() -> Vec<Resource> {
     let all = [
         Resource::of::<v1::Role>(),
-        Resource::of::<v1::RoleBinding>(),
+        Resource::of::<v1::RoleBinding>().defaulted_by(other::role_binding),
         Resource::of::<v1::ClusterRole>(),
-        Resource::of::<v1::ClusterRoleBinding>(),
+        Resource::of::<v1::ClusterRoleBinding>().defaulted_by(other::role_binding),
     ];
     all.into_iter().map(|resource| resource.named_by(names::path_segment).create_on_update()).collect()
 }

@@ -105,6 +105,8 @@ pub struct Resource {
     pub allows_unconditional_update: bool,
     /// A PUT or an apply patch of a name that does not exist creates it.
     pub allows_create_on_update: bool,
+    /// A create may bring a status: nodes register with theirs.
+    pub takes_status_on_create: bool,
     pub printer: Printer,
     pub(super) name_rule: NameRule,
     pub(super) selectable: Vec<(String, FieldValue)>,
