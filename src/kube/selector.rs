@@ -126,10 +126,15 @@ impl Requirement {
     }
 
     pub fn matches(&self, labels: &Labels) -> bool {
-        let label = labels.get(&self.key);
+        self.matches_value(labels.get(&self.key).map(String::as_str))
+    }
+
+    /// Whether `label`, the value under this key, is as required.
+    pub fn matches_value(&self, label: Option<&str>) -> bool {
+        let listed = |value| self.values.iter().any(|listed| listed == value);
         match self.operator {
-            Operator::Equals | Operator::In => label.is_some_and(|value| self.values.contains(value)),
-            Operator::NotEquals | Operator::NotIn => label.is_none_or(|value| !self.values.contains(value)),
+            Operator::Equals | Operator::In => label.is_some_and(listed),
+            Operator::NotEquals | Operator::NotIn => !label.is_some_and(listed),
             Operator::Exists => label.is_some(),
             Operator::DoesNotExist => label.is_none(),
             Operator::GreaterThan => self.compare(label).is_some_and(|(label, bound)| label > bound),
@@ -137,7 +142,7 @@ impl Requirement {
         }
     }
 
-    fn compare(&self, label: Option<&String>) -> Option<(i64, i64)> {
+    fn compare(&self, label: Option<&str>) -> Option<(i64, i64)> {
         Some((label?.parse().ok()?, self.values.first()?.parse().ok()?))
     }
 }

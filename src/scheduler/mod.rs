@@ -1,1 +1,64 @@
-//! scheduler
+//! scheduler: gives every pod a node.
+//!
+//! ```text
+//!   nodes, pods, namespaces (informers) ──Change──▶ Scheduler (actor)
+//!                                                     │ Core: Queue ─pop─▶ filters ─▶ scores ─▶ assume
+//!                                                     ├─▶ bind in a task ──Bound / failed──▶ Scheduler
+//!                                                     └─▶ condition PodScheduled, Events
+//!   Leadership (a Lease) ─▶ only one of several schedulers decides; the others follow along
+//! ```
+//!
+//! - [`actor`]: the `Scheduler` actor
+//! - [`core`]: changes in, decisions out; pure, as is all below it
+//! - [`queue`]: pods without a node, and when each is tried again
+//! - [`cluster`]: nodes and the pods on them, assumed ones included
+//! - [`pod`], [`node`], [`resources`], [`terms`]: what the scheduler reads out of objects
+//! - [`filters`], [`topology`]: which nodes can take a pod, and why the others can't
+//! - [`scores`]: which node is best
+//! - [`preemption`]: who has to go, so that a more important pod fits
+//! - [`diagnosis`]: refusals in upstream's words
+
+mod actor;
+mod cluster;
+mod core;
+mod diagnosis;
+mod filters;
+mod node;
+mod pod;
+mod preemption;
+mod queue;
+mod resources;
+mod scores;
+mod terms;
+mod topology;
+
+use crate::actor::Shutdown;
+use crate::kube::client::Client;
+use crate::kube::leader_election::{self, Leadership};
+use crate::world::World;
+
+/// What a scheduler is told at start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The `schedulerName` of the pods it cares for.
+    pub scheduler_name: String,
+    /// The Lease by which one of several equal schedulers leads.
+    pub election: leader_election::Config,
+}
+
+impl Config {
+    /// The default scheduler; `identity` is unique among its equals.
+    pub fn new(identity: &str) -> Config {
+        Config {
+            scheduler_name: "default-scheduler".to_owned(),
+            election: leader_election::Config::new("kube-scheduler", identity),
+        }
+    }
+}
+
+/// Starts a scheduler, until `shutdown`. It follows along at once and decides while the answer says that it leads.
+pub fn start(world: &World, client: Client, config: Config, shutdown: Shutdown) -> Leadership {
+    let leadership = Leadership::campaign(world, &client, config.election.clone(), &shutdown);
+    actor::start(world, client, config, leadership.clone(), shutdown);
+    leadership
+}

@@ -1,0 +1,364 @@
+//! The `Scheduler` actor: the cluster as it knows it, and the pods that wait.
+//!
+//! Informers and [`Leadership`] speak to it; it speaks to the API: bindings, the condition `PodScheduled`, events, the
+//! deletion of victims. At most [`WRITES_MAX`] of these are under way, and then it decides no further. When it dies,
+//! nothing is lost: another one reads the same objects.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, StreamHandler,
+    WrapFuture,
+};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, PodCondition};
+use serde_json::{Value, json};
+
+use super::Config;
+use super::core::{Core, Decision};
+use super::pod::PodInfo;
+use super::preemption::Victims;
+use crate::actor::Shutdown;
+use crate::kube::client::{Api, Client, DeleteOptions, PatchType};
+use crate::kube::events::{Recorder, Severity};
+use crate::kube::informer::{Change, Informer};
+use crate::kube::leader_election::Leadership;
+use crate::kube::object::Key;
+use crate::kube::status::Status;
+use crate::kube::time;
+use crate::world::{Clock, Instant, Lane, World};
+
+/// Bindings and reports under way.
+const WRITES_MAX: usize = 128;
+/// Decisions in one go, before others on the same thread get their turn.
+const DECISIONS_MAX: usize = 64;
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Starts the actor with its informers.
+pub fn start(world: &World, client: Client, config: Config, leadership: Leadership, shutdown: Shutdown) {
+    let recorder = Recorder::start(world, &client, &config.scheduler_name, &config.election.identity, &shutdown);
+    let scheduler = Scheduler {
+        world: world.clone(),
+        core: Core::new(&config.scheduler_name),
+        nodes: Informer::of(&client.api::<Node>()).start(world, &shutdown),
+        pods: Informer::of(&client.api::<Pod>()).start(world, &shutdown),
+        namespaces: Informer::of(&client.api::<Namespace>()).start(world, &shutdown),
+        writer: Writer { clock: world.clock.clone(), client, scheduler_name: config.scheduler_name },
+        recorder,
+        leadership,
+        synced: false,
+        leads: false,
+        writes: 0,
+        goes_on: false,
+        alarm: None,
+        shutdown,
+    };
+    world.spawner.start(Lane::Control, move |_| scheduler);
+}
+
+struct Scheduler {
+    world: World,
+    core: Core,
+    nodes: Informer<Node>,
+    pods: Informer<Pod>,
+    namespaces: Informer<Namespace>,
+    writer: Writer,
+    recorder: Recorder,
+    leadership: Leadership,
+    synced: bool,
+    leads: bool,
+    /// Bindings and reports under way.
+    writes: usize,
+    /// A [`GoOn`] is in the mailbox.
+    goes_on: bool,
+    /// The timer that is set, and for when.
+    alarm: Option<(Instant, SpawnHandle)>,
+    shutdown: Shutdown,
+}
+
+/// Decide on more pods, after others had their turn.
+struct GoOn;
+
+impl Message for GoOn {
+    type Result = ();
+}
+
+/// A write has ended.
+enum Written {
+    Bound { pod: Arc<PodInfo>, node: String, result: Result<(), Status> },
+    Reported,
+}
+
+impl Message for Written {
+    type Result = ();
+}
+
+struct Leads(bool);
+
+impl Actor for Scheduler {
+    type Context = Context<Scheduler>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.add_stream(self.namespaces.changes());
+        ctx.add_stream(self.nodes.changes());
+        ctx.add_stream(self.pods.changes());
+        let (nodes, pods, namespaces) = (self.nodes.clone(), self.pods.clone(), self.namespaces.clone());
+        let synced = async move { tokio::join!(nodes.synced(), pods.synced(), namespaces.synced()) };
+        ctx.spawn(synced.into_actor(self).map(|_, scheduler, ctx| {
+            scheduler.synced = true;
+            scheduler.go_on_soon(ctx);
+        }));
+        ctx.add_stream(futures::StreamExt::map(self.leadership.changes(), Leads));
+        ctx.spawn(self.shutdown.wait().into_actor(self).map(|(), _, ctx| ctx.stop()));
+    }
+}
+
+impl StreamHandler<Change<Namespace>> for Scheduler {
+    fn handle(&mut self, change: Change<Namespace>, ctx: &mut Context<Self>) {
+        self.core.namespace_changed(&change, self.world.clock.now());
+        self.go_on_soon(ctx);
+    }
+
+    /// The informer ends with the node, and so does this actor by itself.
+    fn finished(&mut self, _: &mut Context<Self>) {}
+}
+
+impl StreamHandler<Change<Node>> for Scheduler {
+    fn handle(&mut self, change: Change<Node>, ctx: &mut Context<Self>) {
+        self.core.node_changed(&change, self.world.clock.now());
+        self.go_on_soon(ctx);
+    }
+
+    fn finished(&mut self, _: &mut Context<Self>) {}
+}
+
+impl StreamHandler<Change<Pod>> for Scheduler {
+    fn handle(&mut self, change: Change<Pod>, ctx: &mut Context<Self>) {
+        self.core.pod_changed(&change, self.world.clock.now());
+        self.go_on_soon(ctx);
+    }
+
+    fn finished(&mut self, _: &mut Context<Self>) {}
+}
+
+impl StreamHandler<Leads> for Scheduler {
+    fn handle(&mut self, Leads(leads): Leads, ctx: &mut Context<Self>) {
+        self.leads = leads;
+        self.go_on_soon(ctx);
+    }
+
+    /// Whoever told of leadership is gone: the last word holds.
+    fn finished(&mut self, _: &mut Context<Self>) {}
+}
+
+impl Handler<GoOn> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, GoOn: GoOn, ctx: &mut Context<Self>) {
+        self.goes_on = false;
+        if !self.synced || !self.leads {
+            return;
+        }
+        for _ in 0..DECISIONS_MAX {
+            if self.writes >= WRITES_MAX {
+                return; // The end of a write goes on.
+            }
+            let random = &self.world.random;
+            let pick = |below: usize| random.within(0..below as u64) as usize;
+            match self.core.decide(self.world.clock.now(), pick) {
+                Some(decision) => self.carry_out(decision, ctx),
+                None => return self.set_alarm(ctx),
+            }
+        }
+        self.go_on_soon(ctx);
+    }
+}
+
+impl Handler<Written> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, written: Written, ctx: &mut Context<Self>) {
+        self.writes -= 1;
+        if let Written::Bound { pod, node, result } = written {
+            self.bound(&pod, &node, result);
+        }
+        self.go_on_soon(ctx);
+    }
+}
+
+impl Scheduler {
+    fn go_on_soon(&mut self, ctx: &mut Context<Self>) {
+        if !self.goes_on {
+            self.goes_on = true;
+            ctx.notify(GoOn);
+        }
+    }
+
+    fn carry_out(&mut self, decision: Decision, ctx: &Context<Self>) {
+        let (writer, address) = (self.writer.clone(), ctx.address());
+        self.writes += 1;
+        match decision {
+            Decision::Bind { pod, node } => {
+                self.world.spawner.task(async move {
+                    let result = writer.bind(&pod, &node).await;
+                    // Bounded by the writes under way, as every message of this kind.
+                    address.do_send(Written::Bound { pod, node, result });
+                });
+            }
+            Decision::Reject { pod, diagnosis, victims } => {
+                let message = diagnosis.to_string();
+                self.tell(&pod.key, Severity::Warning, "FailedScheduling", message.clone());
+                victims.iter().flat_map(|victims| &victims.pods).for_each(|victim| self.tell_victim(victim, &pod));
+                let known = self.pods.get(&pod.key);
+                self.world.spawner.task(async move {
+                    writer.report(&pod, known.as_deref(), "Unschedulable", message, victims.as_ref()).await;
+                    address.do_send(Written::Reported);
+                });
+            }
+        }
+    }
+
+    fn bound(&mut self, pod: &PodInfo, node: &str, result: Result<(), Status>) {
+        let Key { namespace, name } = &pod.key;
+        match result {
+            Ok(()) => {
+                self.core.bound(pod);
+                let message = format!("Successfully assigned {namespace}/{name} to {node}");
+                self.tell(&pod.key, Severity::Normal, "Scheduled", message);
+            }
+            Err(status) => {
+                tracing::debug!(pod = %pod.key, node, %status, "not bound");
+                self.core.bind_failed(pod, self.world.clock.now());
+                // It is bound or gone already, which its watch will tell.
+                if !status.is_conflict() && !status.is_not_found() {
+                    self.tell(&pod.key, Severity::Warning, "FailedScheduling", format!("binding rejected: {status}"));
+                }
+            }
+        }
+    }
+
+    fn tell_victim(&self, victim: &PodInfo, pod: &PodInfo) {
+        let node = victim_node(&self.pods, &victim.key);
+        let message = format!("Preempted by pod {} on node {node}", pod.uid);
+        self.tell(&victim.key, Severity::Normal, "Preempted", message);
+    }
+
+    fn tell(&self, about: &Key, severity: Severity, reason: &str, message: String) {
+        if let Some(pod) = self.pods.get(about) {
+            self.recorder.event(&*pod, severity, reason, message);
+        }
+    }
+
+    fn set_alarm(&mut self, ctx: &mut Context<Self>) {
+        let due = self.core.next_due();
+        if self.alarm.as_ref().map(|(at, _)| *at) == due {
+            return;
+        }
+        if let Some((_, handle)) = self.alarm.take() {
+            ctx.cancel_future(handle);
+        }
+        if let Some(at) = due {
+            let pause = at.saturating_duration_since(self.world.clock.now());
+            let handle = ctx.run_later(pause, |scheduler, ctx| {
+                scheduler.alarm = None;
+                scheduler.go_on_soon(ctx);
+            });
+            self.alarm = Some((at, handle));
+        }
+    }
+}
+
+fn victim_node(pods: &Informer<Pod>, victim: &Key) -> String {
+    let pod = pods.get(victim);
+    pod.and_then(|pod| pod.spec.as_ref()?.node_name.clone()).unwrap_or_default()
+}
+
+/// What writes decisions to the API, each within a deadline.
+#[derive(Clone)]
+struct Writer {
+    clock: Clock,
+    client: Client,
+    scheduler_name: String,
+}
+
+impl Writer {
+    fn pods(&self, namespace: &str) -> Api<Pod> {
+        self.client.api::<Pod>().namespaced(namespace).field_manager(&self.scheduler_name)
+    }
+
+    async fn bind(&self, pod: &PodInfo, node: &str) -> Result<(), Status> {
+        let pods = self.pods(&pod.key.namespace);
+        match self.clock.timeout(WRITE_DEADLINE, pods.bind(&pod.key.name, &pod.uid, node)).await {
+            Ok(result) => result,
+            Err(_) => Err(Status::new(504, "Timeout", "the API did not answer the binding in time")),
+        }
+    }
+
+    /// Tells in the pod's status why it has no node, and begins to make room where that was decided.
+    async fn report(
+        &self,
+        pod: &PodInfo,
+        known: Option<&Pod>,
+        reason: &str,
+        message: String,
+        victims: Option<&Victims>,
+    ) {
+        let report = async {
+            if let Some(status) = self.status(known, reason, message, victims) {
+                let pods = self.pods(&pod.key.namespace);
+                pods.patch_status(&pod.key.name, PatchType::Strategic, &json!({ "status": status })).await?;
+            }
+            for victim in victims.iter().flat_map(|victims| &victims.pods).filter(|victim| !victim.terminating) {
+                self.evict(victim).await?;
+            }
+            Ok::<(), Status>(())
+        };
+        match self.clock.timeout(WRITE_DEADLINE, report).await {
+            Ok(Err(status)) if !status.is_not_found() => tracing::debug!(pod = %pod.key, %status, "not reported"),
+            Err(_) => tracing::debug!(pod = %pod.key, "not reported in time"),
+            Ok(_) => {}
+        }
+    }
+
+    /// What has to change in a pod's status; `None` where it says so already.
+    fn status(&self, known: Option<&Pod>, reason: &str, message: String, victims: Option<&Victims>) -> Option<Value> {
+        let conditions = known.and_then(|pod| pod.status.as_ref()).and_then(|status| status.conditions.as_ref());
+        let before = conditions.into_iter().flatten().find(|condition| condition.type_ == "PodScheduled");
+        let unscheduled = before.filter(|condition| condition.status == "False");
+        let says_so = |c: &PodCondition| c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(&message);
+        let mut status = json!({});
+        if !unscheduled.is_some_and(says_so) {
+            let since = unscheduled.and_then(|condition| condition.last_transition_time.clone());
+            status["conditions"] = json!([{
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": reason,
+                "message": message,
+                "lastTransitionTime": since.unwrap_or_else(|| time::now(&self.clock)),
+            }]);
+        }
+        if let Some(victims) = victims {
+            status["nominatedNodeName"] = json!(victims.node);
+        }
+        status.as_object().is_some_and(|fields| !fields.is_empty()).then_some(status)
+    }
+
+    /// Ends a pod, and says in its status why.
+    async fn evict(&self, victim: &PodInfo) -> Result<(), Status> {
+        let pods = self.pods(&victim.key.namespace);
+        let condition = json!({
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "PreemptionByScheduler",
+            "message": format!("{}: preempting to accommodate a higher priority pod", self.scheduler_name),
+            "lastTransitionTime": time::now(&self.clock),
+        });
+        let patch = json!({ "status": { "conditions": [condition] } });
+        pods.patch_status(&victim.key.name, PatchType::Strategic, &patch).await?;
+        let options = DeleteOptions { precondition_uid: Some(victim.uid.to_string()), ..DeleteOptions::default() };
+        match pods.delete(&victim.key.name, options).await {
+            Err(status) if !status.is_not_found() && !status.is_conflict() => Err(status),
+            _ => Ok(()),
+        }
+    }
+}

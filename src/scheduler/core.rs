@@ -1,0 +1,221 @@
+//! The scheduler without its surroundings: changes of the cluster go in, decisions come out. No I/O, no clock.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1 as api;
+
+use super::cluster::Cluster;
+use super::diagnosis::Diagnosis;
+use super::filters::{self, Filter, Filters};
+use super::node::{NodeInfo, Offer};
+use super::pod::PodInfo;
+use super::preemption::{self, Victims};
+use super::queue::Queue;
+use super::scores;
+use super::topology::Topology;
+use crate::kube::informer::Change;
+use crate::kube::selector::Labels;
+use crate::world::Instant;
+
+/// Clusters up to this size are searched whole; of larger ones a share, and at least this many nodes.
+const SEARCH_MIN: usize = 100;
+
+/// What to do with a pod.
+#[derive(Debug)]
+pub enum Decision {
+    /// Bind it; it counts as on the node already.
+    Bind { pod: Arc<PodInfo>, node: String },
+    /// No node can take it: say why, and make room where that is possible.
+    Reject { pod: Arc<PodInfo>, diagnosis: Diagnosis, victims: Option<Victims> },
+}
+
+/// The scheduler's mind.
+pub struct Core {
+    name: String,
+    cluster: Cluster,
+    queue: Queue,
+    /// Where the search of a large cluster begins next time.
+    search_from: usize,
+}
+
+impl Core {
+    /// A scheduler for pods whose `schedulerName` is `name`.
+    pub fn new(name: &str) -> Core {
+        Core { name: name.to_owned(), cluster: Cluster::default(), queue: Queue::default(), search_from: 0 }
+    }
+
+    pub fn next_due(&self) -> Option<Instant> {
+        self.queue.next_due()
+    }
+
+    pub fn namespace_changed(&mut self, change: &Change<api::Namespace>, now: Instant) {
+        let name = change.object().metadata.name.clone().unwrap_or_default();
+        let labels = change.new().map(|namespace| namespace.metadata.labels.clone().unwrap_or_default());
+        self.cluster.set_namespace(&name, labels);
+        self.queue.wake(now, |_, rejected_by| rejected_by.contains(Filter::PodAffinity));
+    }
+
+    pub fn node_changed(&mut self, change: &Change<api::Node>, now: Instant) {
+        let name = change.object().metadata.name.clone().unwrap_or_default();
+        let offer = change.new().map(|node| Offer::new(node));
+        let labels = |offer: &Option<Offer>| offer.as_ref().map(|offer: &Offer| -> Labels { offer.labels.clone() });
+        let labels_after = labels(&offer);
+        let unchanged = self.cluster.node(&name).is_some_and(|node| node.offer == offer);
+        if unchanged {
+            return;
+        }
+        let before = self.cluster.set_node(&name, offer);
+        let moved = labels(&before) != labels_after;
+        let node = self.cluster.node(&name);
+        self.queue.wake(now, |pod, rejected_by| {
+            moved && rejected_by.look_elsewhere() || node.is_some_and(|node| filters::check_node(pod, node).is_ok())
+        });
+    }
+
+    pub fn pod_changed(&mut self, change: &Change<api::Pod>, now: Instant) {
+        let uid = change.object().metadata.uid.clone().unwrap_or_default();
+        let Some(pod) = change.new().filter(|pod| !is_finished(pod)) else { return self.pod_gone(&uid, now) };
+        let info = Arc::new(PodInfo::new(pod));
+        match pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).filter(|node| !node.is_empty()) {
+            Some(node) => self.pod_is_on(info, node, now),
+            None if pod.metadata.deletion_timestamp.is_some() => self.pod_gone(&uid, now),
+            None if self.is_ours(pod) && !self.cluster.is_assumed(&uid) => {
+                // A version from before room was made for it must not undo that.
+                if let Some(node) = nominated_node(pod) {
+                    self.cluster.nominate(&info, Some(node));
+                }
+                self.queue.put(info, now);
+            }
+            None => {}
+        }
+    }
+
+    fn is_ours(&self, pod: &api::Pod) -> bool {
+        let name = pod.spec.as_ref().and_then(|spec| spec.scheduler_name.as_deref());
+        name.unwrap_or("default-scheduler") == self.name
+    }
+
+    fn pod_is_on(&mut self, pod: Arc<PodInfo>, node: &str, now: Instant) {
+        self.queue.remove(&pod.uid);
+        self.cluster.nominate(&pod, None);
+        let was_here = match self.cluster.placed(&pod.uid) {
+            Some((before, place)) if place == node => Some(before.clone()),
+            _ => None,
+        };
+        self.cluster.put(pod.clone(), node, false);
+        match was_here {
+            None => self.queue.wake(now, |_, rejected_by| rejected_by.look_elsewhere()),
+            Some(before) if *before != *pod => self.room_at(node, now),
+            Some(_) => {}
+        }
+    }
+
+    fn pod_gone(&mut self, uid: &str, now: Instant) {
+        if let Some(pod) = self.queue.remove(uid) {
+            let freed = self.cluster.nomination(uid).map(str::to_owned);
+            self.cluster.nominate(&pod, None);
+            if let Some(node) = freed {
+                self.room_at(&node, now);
+            }
+        }
+        if let Some(node) = self.cluster.take(uid) {
+            self.room_at(&node, now);
+        }
+    }
+
+    /// There may be more room on a node than before.
+    fn room_at(&mut self, node: &str, now: Instant) {
+        let node = self.cluster.node(node);
+        self.queue.wake(now, |pod, rejected_by: Filters| {
+            rejected_by.look_elsewhere() || node.is_some_and(|node| filters::check_node(pod, node).is_ok())
+        });
+    }
+
+    /// Decides on the next pod. `pick` draws a number below its argument, to choose between equally good nodes.
+    pub fn decide(&mut self, now: Instant, pick: impl FnMut(usize) -> usize) -> Option<Decision> {
+        let pod = self.queue.pop(now)?;
+        Some(match self.find_node(&pod, pick) {
+            Ok(place) => {
+                let node = self.cluster.nodes()[place].name.clone();
+                self.cluster.nominate(&pod, None);
+                self.cluster.put(pod.clone(), &node, true);
+                Decision::Bind { pod, node }
+            }
+            Err(mut diagnosis) => {
+                let filters = diagnosis.filters();
+                let victims = preemption::make_room(&self.cluster, &pod, &mut diagnosis);
+                if let Some(victims) = &victims {
+                    self.cluster.nominate(&pod, Some(&victims.node));
+                }
+                self.queue.reject(&pod.uid, filters, now);
+                Decision::Reject { pod, diagnosis, victims }
+            }
+        })
+    }
+
+    /// A binding was refused or not answered: the pod has no node, as far as is known.
+    pub fn bind_failed(&mut self, pod: &PodInfo, now: Instant) {
+        if self.cluster.is_assumed(&pod.uid) {
+            let node = self.cluster.take(&pod.uid).expect("an assumed pod is on a node");
+            self.queue.fail(&pod.uid, now);
+            self.room_at(&node, now);
+        }
+    }
+
+    /// A binding was made. The pod stays assumed until it is seen so.
+    pub fn bound(&mut self, pod: &PodInfo) {
+        self.queue.remove(&pod.uid);
+    }
+
+    fn find_node(&mut self, pod: &PodInfo, mut pick: impl FnMut(usize) -> usize) -> Result<usize, Diagnosis> {
+        let topology = Topology::new(&self.cluster, pod);
+        let nodes = self.cluster.nodes();
+        let mut diagnosis = Diagnosis::default();
+        let enough = search_size(nodes.len());
+        let mut feasible: Vec<usize> = Vec::new();
+        let mut looked_at = 0;
+        for place in (0..nodes.len()).map(|step| (self.search_from + step) % nodes.len()) {
+            looked_at += 1;
+            if nodes[place].offer.is_none() {
+                continue;
+            }
+            diagnosis.nodes_total += 1;
+            match filters::check(pod, &nodes[place], &topology) {
+                Ok(()) => feasible.push(place),
+                Err(rejection) => diagnosis.reject(place, rejection),
+            }
+            if feasible.len() >= enough {
+                break;
+            }
+        }
+        self.search_from = if nodes.is_empty() { 0 } else { (self.search_from + looked_at) % nodes.len() };
+        if feasible.is_empty() {
+            return Err(diagnosis);
+        }
+        let candidates: Vec<&NodeInfo> = feasible.iter().map(|place| &nodes[*place]).collect();
+        Ok(feasible[best(&scores::score(&self.cluster, pod, &candidates), &mut pick)])
+    }
+}
+
+/// One of the highest.
+fn best(scores: &[i64], pick: &mut impl FnMut(usize) -> usize) -> usize {
+    let highest = scores.iter().max().expect("there is a feasible node");
+    let ties: Vec<usize> = (0..scores.len()).filter(|place| scores[*place] == *highest).collect();
+    if ties.len() == 1 { ties[0] } else { ties[pick(ties.len())] }
+}
+
+/// How many nodes that can take a pod are enough to choose from.
+fn search_size(nodes: usize) -> usize {
+    let percent = 50_usize.saturating_sub(nodes / 125).max(5);
+    if nodes < SEARCH_MIN { nodes } else { (nodes * percent / 100).max(SEARCH_MIN) }
+}
+
+/// A pod that will run no more takes no room.
+fn is_finished(pod: &api::Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn nominated_node(pod: &api::Pod) -> Option<&str> {
+    pod.status.as_ref()?.nominated_node_name.as_deref().filter(|node| !node.is_empty())
+}

@@ -1,0 +1,99 @@
+//! A node as the scheduler sees it: what it offers, and the sums over the pods on it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1 as core;
+
+use super::pod::{HostPort, PodInfo, Uid};
+use super::resources::{Resources, Scored};
+use crate::kube::quantity::Quantity;
+use crate::kube::selector::Labels;
+
+/// The taint that stands for `spec.unschedulable`.
+pub const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
+
+/// What a node offers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Offer {
+    pub labels: Labels,
+    pub taints: Vec<core::Taint>,
+    pub unschedulable: bool,
+    pub allocatable: Resources,
+    pub pods_max: i64,
+}
+
+/// A node with the pods on it, those assumed to be there included.
+#[derive(Clone, Debug, Default)]
+pub struct NodeInfo {
+    pub name: String,
+    /// `None` while only its pods are known.
+    pub offer: Option<Offer>,
+    pub pods: BTreeMap<Uid, Arc<PodInfo>>,
+    pub requested: Resources,
+    pub scored: Scored,
+    /// Ports in use, by how many pods.
+    pub ports: BTreeMap<HostPort, u32>,
+    /// Pods for which room is being made here.
+    pub nominated: Vec<Arc<PodInfo>>,
+}
+
+impl Offer {
+    pub fn new(node: &core::Node) -> Offer {
+        let spec = node.spec.clone().unwrap_or_default();
+        let status = node.status.clone().unwrap_or_default();
+        let allocatable = status.allocatable.or(status.capacity).unwrap_or_default();
+        Offer {
+            labels: node.metadata.labels.clone().unwrap_or_default(),
+            taints: spec.taints.unwrap_or_default(),
+            unschedulable: spec.unschedulable.unwrap_or(false),
+            pods_max: allocatable.get("pods").and_then(|pods| Quantity::try_from(pods).ok()).map_or(0, |q| q.units()),
+            allocatable: Resources::of(Some(&allocatable)),
+        }
+    }
+}
+
+impl NodeInfo {
+    pub fn new(name: &str) -> NodeInfo {
+        NodeInfo { name: name.to_owned(), ..NodeInfo::default() }
+    }
+
+    /// Counts a pod in.
+    pub fn add(&mut self, pod: Arc<PodInfo>) {
+        self.requested.add(&pod.requests.fit);
+        self.scored.add(pod.requests.scored);
+        for port in &pod.ports {
+            *self.ports.entry(port.clone()).or_default() += 1;
+        }
+        let before = self.pods.insert(pod.uid.clone(), pod);
+        assert!(before.is_none(), "a pod is counted on a node once");
+    }
+
+    /// Counts a pod out.
+    pub fn remove(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        let pod = self.pods.remove(uid)?;
+        self.requested.subtract(&pod.requests.fit);
+        self.scored.subtract(pod.requests.scored);
+        for port in &pod.ports {
+            if let Some(users) = self.ports.get_mut(port) {
+                *users -= 1;
+                if *users == 0 {
+                    self.ports.remove(port);
+                }
+            }
+        }
+        Some(pod)
+    }
+
+    pub fn labels(&self) -> Option<&Labels> {
+        self.offer.as_ref().map(|offer| &offer.labels)
+    }
+
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels()?.get(key).map(String::as_str)
+    }
+
+    pub fn is_unused(&self) -> bool {
+        self.offer.is_none() && self.pods.is_empty() && self.nominated.is_empty()
+    }
+}

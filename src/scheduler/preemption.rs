@@ -1,0 +1,102 @@
+//! Making room: which less important pods have to go, from which node, so that a pod fits.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use super::cluster::Cluster;
+use super::diagnosis::{Diagnosis, Preemption};
+use super::filters::{self, Filter, Reason};
+use super::node::NodeInfo;
+use super::pod::PodInfo;
+
+/// Nodes tried at most: a tenth of those in question, and at least this many.
+const CANDIDATES_MIN: usize = 100;
+
+/// The pods that have to go, and from where.
+#[derive(Clone, Debug)]
+pub struct Victims {
+    pub node: String,
+    /// The most important first.
+    pub pods: Vec<Arc<PodInfo>>,
+}
+
+/// Finds victims for a pod that no node can take, or writes into `diagnosis` why there are none.
+pub fn make_room(cluster: &Cluster, pod: &PodInfo, diagnosis: &mut Diagnosis) -> Option<Victims> {
+    if diagnosis.nodes_total == 0 {
+        return None;
+    }
+    if !pod.may_preempt {
+        diagnosis.preemption = Some(Preemption::NotEligible("not eligible due to preemptionPolicy=Never."));
+        return None;
+    }
+    if awaits_its_victims(cluster, pod) {
+        let why = "not eligible due to a terminating pod on the nominated node.";
+        diagnosis.preemption = Some(Preemption::NotEligible(why));
+        return None;
+    }
+    let in_question = diagnosis.rejections.iter().filter(|(_, rejection)| rejection.resolvable).count();
+    let enough = (in_question / 10).max(CANDIDATES_MIN);
+    let (mut candidates, mut unhelpful) = (Vec::new(), Vec::new());
+    for (place, rejection) in &diagnosis.rejections {
+        if !rejection.resolvable {
+            unhelpful.push(vec![Reason::PreemptionUnhelpful]);
+            continue;
+        }
+        match victims_on(&cluster.nodes()[*place], pod, rejection.filter) {
+            Ok(victims) => candidates.push(victims),
+            Err(reasons) => unhelpful.push(reasons),
+        }
+        if candidates.len() >= enough {
+            break;
+        }
+    }
+    let chosen = candidates.into_iter().min_by_key(|victims| harm(&victims.pods));
+    if chosen.is_none() {
+        diagnosis.preemption = Some(Preemption::Unhelpful(unhelpful));
+    }
+    chosen
+}
+
+/// Room was made already; what is left of it is still ending.
+fn awaits_its_victims(cluster: &Cluster, pod: &PodInfo) -> bool {
+    let node = cluster.nomination(&pod.uid).and_then(|node| cluster.node(node));
+    node.is_some_and(|node| node.pods.values().any(|other| other.priority < pod.priority && other.terminating))
+}
+
+/// The fewest and least important pods whose end lets `pod` fit on `node`.
+fn victims_on(node: &NodeInfo, pod: &PodInfo, rejected_by: Filter) -> Result<Victims, Vec<Reason>> {
+    let mut less_important: Vec<Arc<PodInfo>> =
+        node.pods.values().filter(|other| other.priority < pod.priority).cloned().collect();
+    if less_important.is_empty() {
+        return Err(vec![Reason::NoVictims]);
+    }
+    // Whether other pods' places allow it without some of them is not worked out: only this node's own room is made.
+    if matches!(rejected_by, Filter::Spread | Filter::PodAffinity) {
+        return Err(vec![Reason::PreemptionUnhelpful]);
+    }
+    let mut trial = node.clone();
+    for other in &less_important {
+        trial.remove(&other.uid);
+    }
+    filters::check_node(pod, &trial).map_err(|rejection| rejection.reasons)?;
+    less_important.sort_by_key(|other| (Reverse(other.priority), other.started));
+    let mut pods = Vec::new();
+    for other in less_important {
+        trial.add(other.clone());
+        if filters::check_node(pod, &trial).is_err() {
+            trial.remove(&other.uid);
+            pods.push(other);
+        }
+    }
+    Ok(Victims { node: node.name.clone(), pods })
+}
+
+/// How bad it is to lose these: the most important one, then all importance together, then how many; younger ones are
+/// lost more easily.
+fn harm(victims: &[Arc<PodInfo>]) -> (i32, i64, usize, Reverse<i64>) {
+    let highest = victims.first().map_or(i32::MIN, |pod| pod.priority);
+    // Shifted, so that more victims always weigh more, whatever the sign of their priorities.
+    let sum = victims.iter().map(|pod| i64::from(pod.priority) + i64::from(i32::MAX) + 1).sum();
+    let earliest = victims.iter().filter(|pod| pod.priority == highest).map(|pod| pod.started).min();
+    (highest, sum, victims.len(), Reverse(earliest.unwrap_or(i64::MAX)))
+}
