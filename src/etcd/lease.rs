@@ -16,11 +16,11 @@ use super::stream as streams;
 
 pub(super) async fn keep_alive(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
     streams::bidi(shared, Rpc::LeaseKeepAlive, request, async |messages: Streaming<pb::LeaseKeepAliveRequest>| {
-        let store = shared.store.clone();
-        let answers = stream::try_unfold((messages, store), async |(mut messages, store)| {
+        let answers = stream::try_unfold((messages, shared.clone()), async |(mut messages, shared)| {
             let Some(request) = messages.message().await? else { return Ok(None) };
-            let answer = store.lease_keep_alive(request).await.map_err(|error| status::of(&error))?;
-            Ok(Some((answer, (messages, store))))
+            shared.metrics.received(Rpc::LeaseKeepAlive);
+            let answer = shared.store.lease_keep_alive(request).await.map_err(|error| status::of(&error))?;
+            Ok(Some((answer, (messages, shared))))
         });
         Ok(answers.boxed())
     })

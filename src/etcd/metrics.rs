@@ -78,6 +78,10 @@ impl Metrics {
         Counted { counters: self.0.clone(), rpc, ended: false }
     }
 
+    pub fn received(&self, rpc: Rpc) {
+        add(&self.0.calls[rpc as usize].received);
+    }
+
     pub fn client_request(&self, rpc: Rpc, client_api_version: &str) {
         let kind = if rpc.kind() == Kind::Unary { "unary" } else { "stream" };
         let mut requests = self.0.client_requests.lock().unwrap_or_else(PoisonError::into_inner);
@@ -151,10 +155,6 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    pub fn received(&self) {
-        add(&self.counters.calls[self.rpc as usize].received);
-    }
-
     pub fn sent(&self) {
         add(&self.counters.calls[self.rpc as usize].sent);
     }

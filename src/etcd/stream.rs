@@ -38,8 +38,9 @@ where
     R: Message + 'static,
 {
     bidi(shared, rpc, request, async |mut messages: Streaming<Q>| {
-        let message = messages.message().await?;
-        open(message.ok_or_else(|| Status::internal("the call ended before its message"))?).await
+        let message = messages.message().await?.ok_or_else(|| Status::internal("the call ended before its message"))?;
+        shared.metrics.received(rpc);
+        open(message).await
     })
     .await
 }

@@ -13,7 +13,6 @@ use tonic::{Code, Status};
 use super::body::Body;
 use super::frontend::Shared;
 use super::metadata::Metadata;
-use super::metrics::Counted;
 use super::rpc::Rpc;
 use super::status;
 
@@ -29,7 +28,7 @@ pub(super) async fn answer<Q: Message + Default, R: Message>(
     call: impl AsyncFnOnce(Q) -> Result<R, Status>,
 ) -> Response<Body> {
     let mut counted = shared.metrics.start(rpc);
-    match run(shared, rpc, &counted, request, call).await {
+    match run(shared, rpc, request, call).await {
         Ok(message) => {
             counted.sent();
             counted.end(Code::Ok);
@@ -47,7 +46,6 @@ pub(super) async fn answer<Q: Message + Default, R: Message>(
 async fn run<Q: Message + Default, R>(
     shared: &Shared,
     rpc: Rpc,
-    counted: &Counted,
     request: Request<Incoming>,
     call: impl AsyncFnOnce(Q) -> Result<R, Status>,
 ) -> Result<R, Status> {
@@ -58,7 +56,7 @@ async fn run<Q: Message + Default, R>(
         require_leader(shared).await?;
     }
     let framed = collect(body, shared.config.limits.receive_bytes_max).await?;
-    counted.received();
+    shared.metrics.received(rpc);
     let message = Q::decode(framed).map_err(|error| Status::internal(format!("malformed message: {error}")))?;
     match metadata.timeout {
         None => call(message).await,

@@ -16,6 +16,7 @@ use tonic::codec::Streaming;
 use super::body::Body;
 use super::fragment::Fragments;
 use super::frontend::Shared;
+use super::metrics::Metrics;
 use super::rpc::Rpc;
 use super::status;
 use super::stream::{self as streams, Answers};
@@ -26,6 +27,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> 
 
 /// What the two directions of one stream share.
 struct Bridge {
+    metrics: Metrics,
     fragments: Mutex<Fragments>,
     /// The client said that it has no more requests, or is gone.
     client_done: AtomicBool,
@@ -39,6 +41,7 @@ impl Bridge {
 
 async fn open(shared: &Shared, messages: Streaming<pb::WatchRequest>) -> Result<Answers<pb::WatchResponse>, Status> {
     let bridge = Arc::new(Bridge {
+        metrics: shared.metrics.clone(),
         fragments: Mutex::new(Fragments::new(shared.config.limits.request_bytes_max)),
         client_done: AtomicBool::new(false),
     });
@@ -66,6 +69,7 @@ fn requests(
         async move {
             match messages.message().await {
                 Ok(Some(request)) => {
+                    bridge.metrics.received(Rpc::Watch);
                     bridge.fragments().requested(&request);
                     Some((request, messages))
                 }
