@@ -4,6 +4,7 @@
 mod checks;
 mod health;
 mod metrics;
+mod process;
 
 use std::sync::Arc;
 

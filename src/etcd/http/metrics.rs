@@ -2,7 +2,7 @@
 
 use chorus_proto::etcdserverpb as pb;
 
-use super::checks;
+use super::{checks, process};
 use crate::etcd::frontend::Shared;
 use crate::etcd::metrics::Exposition;
 
@@ -16,6 +16,7 @@ pub(super) async fn text(shared: &Shared) -> String {
         expose_status(&mut text, &status);
     }
     shared.metrics.expose(&mut text);
+    process::expose(&mut text, &shared.world.disk);
     text.into_text()
 }
 

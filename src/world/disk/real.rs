@@ -14,6 +14,10 @@ pub fn open(path: &Path, how: Open) -> io::Result<fs::File> {
     options.open(path).map_err(|error| named(error, path))
 }
 
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    fs::read(path).map_err(|error| named(error, path))
+}
+
 pub fn let_everyone_read(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).map_err(|error| named(error, path))
 }
