@@ -8,23 +8,47 @@
 //!    └──────────── node status, lease ── Heartbeat
 //! ```
 //!
+//! - [`agent`]: the actor of the node's pods as a whole
 //! - [`config`]: what an agent is told at start
 //! - [`error`]: what can go wrong, and what to do about it
+//! - [`context`]: what all pods of one agent share
 //! - [`image`]: image names
+//! - [`logs`]: container logs over HTTP, for frontends
+//! - [`node`]: the node as the API sees it
 //! - [`pod`]: one pod, from specification to actions and status
 //! - [`runtime`]: the engines that turn pods into processes
 
-pub mod config;
-pub mod error;
+mod agent;
+mod config;
+mod context;
+mod error;
 mod image;
+mod logs;
+mod node;
 pub mod pod;
 pub mod runtime;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::{Pod, Service};
+use tokio::sync::Semaphore;
+
+use self::agent::Agent;
+use self::context::Context;
+use self::logs::LogServer;
+use self::node::capacity;
+use self::node::heartbeat::{Heartbeat, Round};
+use self::node::object::Facts;
+use self::runtime::ContainerRuntime;
+use self::runtime::docker::Docker;
+use self::runtime::hollow::Hollow;
 use crate::actor::Shutdown;
 use crate::kube::client::Client;
-use crate::world::World;
+use crate::kube::events::Recorder;
+use crate::kube::informer::Informer;
+use crate::world::disk::Access;
+use crate::world::{Lane, World};
 
 pub use config::{Capacity, CapacitySource, Config, RuntimeChoice};
 pub use error::Error;
@@ -34,7 +58,7 @@ pub use error::Error;
 #[derive(Clone, Debug)]
 pub struct Handle {
     runtime: &'static str,
-    logs_address: Option<SocketAddr>,
+    logs_address: SocketAddr,
 }
 
 impl Handle {
@@ -44,14 +68,98 @@ impl Handle {
     }
 
     /// Where container logs are served.
-    pub fn logs_address(&self) -> Option<SocketAddr> {
+    pub fn logs_address(&self) -> SocketAddr {
         self.logs_address
     }
 }
 
 /// Starts the agent of one node. It returns as soon as the engine has answered: the API may come up later.
 pub async fn start(world: World, client: Client, config: Config, shutdown: Shutdown) -> Result<Handle, Error> {
-    let _ = (client, shutdown);
-    let runtime = runtime::hollow::Hollow::new(&config.node_name, world.clock.clone());
-    Ok(Handle { runtime: runtime::ContainerRuntime::name(&runtime), logs_address: None })
+    world.disk.create_dir_all(&config.data_dir, Access::Owner)?;
+    let runtime = choose_runtime(&world, &config).await?;
+    start_with(world, client, config, runtime, shutdown).await
+}
+
+/// As [`start`], on a runtime that is at hand.
+pub async fn start_with(
+    world: World,
+    client: Client,
+    config: Config,
+    runtime: Arc<dyn ContainerRuntime>,
+    shutdown: Shutdown,
+) -> Result<Handle, Error> {
+    let listen_error = |source| Error::Listen { address: config.listen.clone(), source };
+    let listener = world.net.listen(&config.listen).await.map_err(listen_error)?;
+    let logs_address = listener.local_addr().map_err(listen_error)?;
+    let capacity = capacity::capacity(config.capacity, &config.data_dir)?;
+    let machine = match config.capacity {
+        CapacitySource::Machine { .. } => capacity::machine(&world.disk),
+        CapacitySource::Fixed(_) => {
+            capacity::Machine { architecture: capacity::architecture(), ..capacity::Machine::default() }
+        }
+    };
+    let facts = Facts {
+        name: config.node_name.clone(),
+        labels: config.labels.clone(),
+        address: config.address,
+        port: logs_address.port(),
+        capacity,
+        machine,
+        engine: runtime.version().await?,
+    };
+    LogServer::new(world.clone(), runtime.clone(), &config.token).start(listener, shutdown.clone());
+    let round = Round {
+        world: world.clone(),
+        client: client.clone(),
+        facts,
+        data_dir: config.data_dir.clone(),
+        watches_pressure: matches!(config.capacity, CapacitySource::Machine { .. }),
+    };
+    let until = shutdown.clone();
+    world.spawner.start(Lane::Agent, move |_| Heartbeat::new(round, until));
+    let pods = Informer::of(&client.api::<Pod>())
+        .fields(&format!("spec.nodeName={}", config.node_name))
+        .start(&world, &shutdown);
+    let context = Context {
+        events: Recorder::start(&world, &client, "kubelet", &config.node_name, &shutdown),
+        services: Informer::of(&client.api::<Service>()).start(&world, &shutdown),
+        pulls: Arc::new(Semaphore::new(context::PULLS_MAX)),
+        data_dir: config.data_dir,
+        address: config.address,
+        capacity,
+        runtime: runtime.clone(),
+        client,
+        world: world.clone(),
+    };
+    world.spawner.start(Lane::Agent, move |_| Agent::new(Arc::new(context), pods, shutdown));
+    Ok(Handle { runtime: runtime.name(), logs_address })
+}
+
+async fn choose_runtime(world: &World, config: &Config) -> Result<Arc<dyn ContainerRuntime>, Error> {
+    let hollow = || Arc::new(Hollow::new(&config.node_name, world.clock.clone()));
+    if config.runtime == RuntimeChoice::Hollow {
+        return Ok(hollow());
+    }
+    match Docker::connect(&config.node_name, &config.cluster, world.clock.clone()).await {
+        Ok(docker) => Ok(Arc::new(docker)),
+        Err(error) if config.runtime == RuntimeChoice::Docker => Err(error),
+        Err(error) => {
+            tracing::warn!("pods will only appear to run (runtime `hollow`): {error}");
+            Ok(hollow())
+        }
+    }
+}
+
+/// Removes every container that the node's agent ever started and did not remove; how many pods they were. For the end
+/// of a cluster: no agent of the node may run.
+pub async fn remove_all_pods(world: &World, config: &Config) -> Result<usize, Error> {
+    let docker = Docker::connect(&config.node_name, &config.cluster, world.clock.clone()).await?;
+    let pods = docker.pods().await?;
+    for pod in &pods {
+        let view = docker.view(&pod.uid).await?;
+        for id in view.containers.iter().map(|c| &c.id).chain(view.sandboxes.iter().map(|s| &s.id)) {
+            docker.remove(id).await?;
+        }
+    }
+    Ok(pods.len())
 }

@@ -7,6 +7,7 @@
 //! - [`spec`]: what the engine is asked for; [`limits`]: resources; [`env`]: variables; [`facts`]: field references
 //! - [`sources`]: the ConfigMaps and Secrets a pod names; [`content`]: what is in volumes; [`volumes`]: their files
 
+pub mod actor;
 pub mod backoff;
 pub mod content;
 pub mod env;
@@ -14,7 +15,9 @@ pub mod facts;
 pub mod lifecycle;
 pub mod limits;
 pub mod memory;
+pub mod pass;
 pub mod plan;
+pub mod probe;
 pub mod sources;
 pub mod spec;
 pub mod status;

@@ -76,6 +76,22 @@ impl Plan {
 /// How long a container that is killed may take when nothing says otherwise.
 const GRACE_DEFAULT: SignedDuration = SignedDuration::from_secs(30);
 
+/// What the pod is to become now. `delete_by` is set once it is being deleted.
+pub fn goal(known: Known<'_>, delete_by: Option<Timestamp>) -> Goal {
+    match (delete_by, known.outcome()) {
+        (Some(by), _) => Goal::Delete { by },
+        (None, Some(_)) => Goal::End { grace: grace(known) },
+        (None, None) => Goal::Run,
+    }
+}
+
+/// How long the pod's processes may take to end.
+fn grace(known: Known<'_>) -> SignedDuration {
+    let seconds = lifecycle::spec(known.pod).termination_grace_period_seconds;
+    seconds.map_or(GRACE_DEFAULT, SignedDuration::from_secs)
+}
+
+/// The next actions towards `goal`. `told` says whether the API has heard of the present status.
 pub fn plan(known: Known<'_>, goal: Goal, told: bool) -> Plan {
     let mut plan = Plan::default();
     match goal {
@@ -225,8 +241,7 @@ fn tend(known: Known<'_>, spec: &Spec, is_init: bool, sandbox: &str, plan: &mut 
         ContainerState::Created => {}
         ContainerState::Running { .. } if latest.sandbox != sandbox => {}
         ContainerState::Running { .. } => {
-            let grace = lifecycle::spec(known.pod).termination_grace_period_seconds;
-            let deadline = known.now + grace.map_or(GRACE_DEFAULT, SignedDuration::from_secs);
+            let deadline = known.now + grace(known);
             if let Some(kill) = known.memory.kills.get(&latest.id) {
                 stop(known, latest, kill.reason, kill.deadline, plan);
             } else if latest.hash != super::spec::hash(spec) {
@@ -261,7 +276,10 @@ fn start(known: Known<'_>, spec: &Spec, is_init: bool, sandbox: &str, plan: &mut
     let container = spec.name.clone();
     match &memory.image {
         ImageState::Pulling => {}
-        ImageState::Failed(failure) if failure.retry_at > known.now => plan.wake_at(failure.retry_at),
+        ImageState::Failed(failure) if failure.retry_at > known.now => {
+            let shown_until = failure.at + super::status::FAILURE_SHOWN;
+            plan.wake_at(if known.now < shown_until { shown_until } else { failure.retry_at });
+        }
         ImageState::Unknown | ImageState::Failed(_) => plan.act(Action::FindImage { container, is_init }),
         ImageState::Ready(image_id) => plan.act(Action::StartContainer {
             attempt: known.next_attempt(&spec.name),

@@ -31,11 +31,10 @@ impl Names {
     }
 }
 
-/// The ConfigMaps and Secrets that `pod` names anywhere.
-pub fn names(pod: &Pod) -> Names {
-    let spec = lifecycle::spec(pod);
+/// What the environments of the pod's containers name.
+pub fn env_names(pod: &Pod) -> Names {
     let mut names = Names::default();
-    for container in lifecycle::init_containers(pod).iter().chain(&spec.containers) {
+    for container in lifecycle::init_containers(pod).iter().chain(&lifecycle::spec(pod).containers) {
         for from in container.env_from.iter().flatten() {
             names.config_maps.extend(from.config_map_ref.iter().map(|reference| reference.name.clone()));
             names.secrets.extend(from.secret_ref.iter().map(|reference| reference.name.clone()));
@@ -45,7 +44,13 @@ pub fn names(pod: &Pod) -> Names {
             names.secrets.extend(from.secret_key_ref.iter().map(|reference| reference.name.clone()));
         }
     }
-    for volume in spec.volumes.iter().flatten() {
+    names
+}
+
+/// What the pod's volumes name.
+pub fn volume_names(pod: &Pod) -> Names {
+    let mut names = Names::default();
+    for volume in lifecycle::spec(pod).volumes.iter().flatten() {
         names.config_maps.extend(volume.config_map.iter().map(|source| source.name.clone()));
         names.secrets.extend(volume.secret.iter().filter_map(|source| source.secret_name.clone()));
         let projected = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
@@ -54,11 +59,16 @@ pub fn names(pod: &Pod) -> Names {
             names.secrets.extend(source.secret.iter().map(|source| source.name.clone()));
         }
     }
-    names.secrets.extend(spec.image_pull_secrets.iter().flatten().map(|reference| reference.name.clone()));
     names
 }
 
-/// Fetches all that `pod` names. An error is the API's: what was fetched before is the best there is.
+/// The Secrets that may let the pod's images be pulled.
+pub fn pull_secrets(pod: &Pod) -> BTreeSet<String> {
+    let references = lifecycle::spec(pod).image_pull_secrets.iter().flatten();
+    references.map(|reference| reference.name.clone()).collect()
+}
+
+/// Fetches objects by name. An error is the API's: what was fetched before is the best there is.
 pub async fn fetch(client: &Client, namespace: &str, names: &Names) -> Result<Sources, Error> {
     let mut sources = Sources::default();
     let config_maps = client.api::<ConfigMap>().namespaced(namespace);
@@ -77,6 +87,14 @@ pub async fn fetch(client: &Client, namespace: &str, names: &Names) -> Result<So
 }
 
 impl Sources {
+    /// Takes in what was `fetched` of `names`; what was not found is forgotten.
+    pub fn update(&mut self, names: &Names, fetched: Sources) {
+        self.config_maps.retain(|name, _| !names.config_maps.contains(name));
+        self.secrets.retain(|name, _| !names.secrets.contains(name));
+        self.config_maps.extend(fetched.config_maps);
+        self.secrets.extend(fetched.secrets);
+    }
+
     /// A ConfigMap; `None` where it is missing and may be.
     pub fn config_map(&self, name: &str, optional: bool) -> Result<Option<&ConfigMap>, Error> {
         let found = self.config_maps.get(name);
@@ -146,9 +164,11 @@ mod tests {
             "imagePullSecrets": [{"name": "i"}],
         }}))
         .unwrap();
-        let names = names(&pod);
-        assert_eq!(names.config_maps.into_iter().collect::<String>(), "aceg");
-        assert_eq!(names.secrets.into_iter().collect::<String>(), "bdfhi");
+        let joined = |names: BTreeSet<String>| names.into_iter().collect::<String>();
+        let (env, volumes) = (env_names(&pod), volume_names(&pod));
+        assert_eq!((joined(env.config_maps), joined(env.secrets)), ("ac".into(), "bd".into()));
+        assert_eq!((joined(volumes.config_maps), joined(volumes.secrets)), ("eg".into(), "fh".into()));
+        assert_eq!(joined(pull_secrets(&pod)), "i");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::memory::{ContainerMemory, Failure, ImageState};
 use crate::agent::runtime::{Container, ContainerState, Exit};
 
 /// A failed pull shows as such for so long, and as a backoff from then on.
-const FAILURE_SHOWN: jiff::SignedDuration = jiff::SignedDuration::from_secs(3);
+pub const FAILURE_SHOWN: jiff::SignedDuration = jiff::SignedDuration::from_secs(3);
 
 /// What the status tells of the node.
 #[derive(Clone, Copy, Debug)]

@@ -18,7 +18,7 @@ use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 
 use super::{
-    Container, ContainerRuntime, ContainerSpec, ContainerState, Credentials, EngineVersion, ExecOutcome, Exit,
+    Container, ContainerRuntime, ContainerSpec, ContainerState, Credentials, EngineVersion, ExecOutcome, Exit, Image,
     LogOptions, PodChanged, PodId, PodView, Sandbox, SandboxSpec, Signal,
 };
 use crate::agent::error::Error;
@@ -152,8 +152,8 @@ impl ContainerRuntime for Hollow {
         Ok(id)
     }
 
-    async fn find_image(&self, image: &str) -> Result<Option<String>, Error> {
-        Ok(Some(format!("sha256:{}", digest(&[image]))))
+    async fn find_image(&self, image: &str) -> Result<Option<Image>, Error> {
+        Ok(Some(Image { id: format!("sha256:{}", digest(&[image])), is_local: true }))
     }
 
     async fn pull_image(&self, image: &str, _: Option<&Credentials>) -> Result<String, Error> {

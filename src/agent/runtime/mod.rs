@@ -197,6 +197,14 @@ impl PodView {
     }
 }
 
+/// An image that the engine has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    pub id: String,
+    /// Built or imported here: no registry is known to have it.
+    pub is_local: bool,
+}
+
 /// How a process is told to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
@@ -268,8 +276,8 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     /// Creates and starts a sandbox; returns its ID.
     async fn start_sandbox(&self, pod: &PodId, spec: &SandboxSpec) -> Result<String, Error>;
 
-    /// The image's ID, where the engine has it.
-    async fn find_image(&self, image: &str) -> Result<Option<String>, Error>;
+    /// The image, where the engine has it.
+    async fn find_image(&self, image: &str) -> Result<Option<Image>, Error>;
 
     /// Pulls an image; returns its ID.
     async fn pull_image(&self, image: &str, credentials: Option<&Credentials>) -> Result<String, Error>;

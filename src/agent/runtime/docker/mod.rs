@@ -27,8 +27,8 @@ use futures::{StreamExt, TryStreamExt};
 
 use self::shape::Owner;
 use super::{
-    ContainerRuntime, ContainerSpec, Credentials, EngineVersion, ExecOutcome, LogOptions, PodChanged, PodId, PodView,
-    SandboxSpec, Signal,
+    ContainerRuntime, ContainerSpec, Credentials, EngineVersion, ExecOutcome, Image, LogOptions, PodChanged, PodId,
+    PodView, SandboxSpec, Signal,
 };
 use crate::agent::error::Error;
 use crate::agent::image;
@@ -168,9 +168,12 @@ impl ContainerRuntime for Docker {
         }
     }
 
-    async fn find_image(&self, image: &str) -> Result<Option<String>, Error> {
+    async fn find_image(&self, image: &str) -> Result<Option<Image>, Error> {
         match self.engine.inspect_image(&image::with_tag(image)).await.map_err(failed) {
-            Ok(found) => Ok(found.id),
+            Ok(found) => Ok(Some(Image {
+                id: found.id.unwrap_or_default(),
+                is_local: found.repo_digests.is_none_or(|digests| digests.is_empty()),
+            })),
             Err(Error::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -193,7 +196,8 @@ impl ContainerRuntime for Docker {
         });
         let in_time = self.clock.timeout(PULL_MAX, pulled).await;
         in_time.map_err(|_| Error::Refused(format!("the pull took longer than {PULL_MAX:?}")))?.map_err(failed)?;
-        self.find_image(image).await?.ok_or_else(|| Error::NotFound(format!("image {image:?} after its pull")))
+        let found = self.find_image(image).await?.map(|image| image.id);
+        found.ok_or_else(|| Error::NotFound(format!("image {image:?} after its pull")))
     }
 
     async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<String, Error> {

@@ -1,0 +1,30 @@
+//! What all pods of one agent share.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Service;
+use tokio::sync::Semaphore;
+
+use super::config::Capacity;
+use super::runtime::ContainerRuntime;
+use crate::kube::client::Client;
+use crate::kube::events::Recorder;
+use crate::kube::informer::Informer;
+use crate::world::World;
+
+/// Pulls under way at once: more would only share the same line.
+pub const PULLS_MAX: usize = 2;
+
+pub struct Context {
+    pub world: World,
+    pub client: Client,
+    pub runtime: Arc<dyn ContainerRuntime>,
+    pub events: Recorder,
+    pub services: Informer<Service>,
+    pub pulls: Arc<Semaphore>,
+    pub data_dir: PathBuf,
+    pub address: IpAddr,
+    pub capacity: Capacity,
+}

@@ -1,0 +1,263 @@
+//! The agent's own endpoint: container logs over HTTP, for frontends that serve `pods/log`.
+//!
+//! `GET /containerLogs/{namespace}/{pod}/{container}?follow&previous&timestamps&tailLines&sinceSeconds&sinceTime&limitBytes`
+//! with the agent's bearer token; `GET /healthz` without.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use sha2::{Digest, Sha256};
+
+use super::error::Error;
+use super::runtime::{ContainerRuntime, LogOptions};
+use crate::actor::{Gate, Shutdown};
+use crate::kube::time;
+use crate::world::{Listener, Stream, World};
+
+/// Connections at once; each may follow a log for hours.
+const CONNECTIONS_MAX: usize = 512;
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+const HEAD_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+
+type Body = UnsyncBoxBody<Bytes, Error>;
+
+/// Serves the logs of one node's containers.
+#[derive(Clone)]
+pub struct LogServer {
+    world: World,
+    runtime: Arc<dyn ContainerRuntime>,
+    /// A digest, so that comparing tells nothing of the token by its time.
+    token: [u8; 32],
+}
+
+/// A request for a log.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Asked {
+    namespace: String,
+    pod: String,
+    container: String,
+    follow: bool,
+    previous: bool,
+    timestamps: bool,
+    tail_lines: Option<u64>,
+    since_seconds: Option<i64>,
+    since_time: Option<jiff::Timestamp>,
+    limit_bytes: Option<u64>,
+}
+
+impl LogServer {
+    pub fn new(world: World, runtime: Arc<dyn ContainerRuntime>, token: &str) -> LogServer {
+        LogServer { world, runtime, token: Sha256::digest(token.as_bytes()).into() }
+    }
+
+    /// Accepts connections until `shutdown`.
+    pub fn start(self, listener: Listener, shutdown: Shutdown) {
+        let gate = Gate::new(CONNECTIONS_MAX);
+        let spawner = self.world.spawner.clone();
+        spawner.task(async move {
+            let end = shutdown.wait();
+            tokio::pin!(end);
+            loop {
+                let stream = tokio::select! {
+                    biased;
+                    () = &mut end => return,
+                    accepted = listener.accept() => accepted.map(|(stream, _)| stream),
+                };
+                // A connection above the bound is closed at once.
+                if let (Ok(stream), Ok(permit)) = (stream, gate.enter()) {
+                    let (server, shutdown) = (self.clone(), shutdown.clone());
+                    self.world.spawner.task(async move {
+                        let _permit = permit;
+                        tokio::select! {
+                            () = shutdown.wait() => {}
+                            () = server.serve(stream) => {}
+                        }
+                    });
+                }
+            }
+        });
+    }
+
+    async fn serve(self, stream: Stream) {
+        let service = service_fn(|request: Request<Incoming>| {
+            let server = self.clone();
+            async move { Ok::<_, Infallible>(server.answer(request).await) }
+        });
+        let mut connection = hyper::server::conn::http1::Builder::new();
+        connection.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME_MAX).max_buf_size(HEAD_BYTES_MAX);
+        // A client that goes away in the middle of a log is nothing to report.
+        let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        if request.method() != Method::GET {
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here");
+        }
+        if request.uri().path() == "/healthz" {
+            return plain(StatusCode::OK, "ok");
+        }
+        let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let shown = shown.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        if <[u8; 32]>::from(Sha256::digest(shown.as_bytes())) != self.token {
+            return plain(StatusCode::UNAUTHORIZED, "Unauthorized");
+        }
+        match parse(request.uri().path(), request.uri().query().unwrap_or_default()) {
+            None => plain(StatusCode::NOT_FOUND, "404 page not found"),
+            Some(Err(why)) => plain(StatusCode::BAD_REQUEST, &why),
+            Some(Ok(asked)) => match self.open(&asked).await {
+                Ok(stream) => streamed(stream, asked.limit_bytes),
+                Err(error @ Error::NotFound(_)) => plain(StatusCode::NOT_FOUND, &error.to_string()),
+                Err(error @ Error::Config(_)) => plain(StatusCode::BAD_REQUEST, &error.to_string()),
+                Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+            },
+        }
+    }
+
+    async fn open(&self, asked: &Asked) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
+        let Asked { namespace, pod, container, .. } = asked;
+        let pods = self.runtime.pods().await?;
+        let mut found = None;
+        for id in pods.iter().filter(|id| id.namespace == *namespace && id.name == *pod) {
+            let view = self.runtime.view(&id.uid).await?;
+            let wanted = if asked.previous { view.previous(container) } else { view.latest(container) };
+            // Of several pods that had the name, the newest is meant.
+            found = found.max(wanted.map(|container| (container.created, container.id.clone())));
+        }
+        let Some((_, id)) = found else {
+            return Err(if asked.previous {
+                Error::Config(format!("previous terminated container {container:?} in pod {pod:?} not found"))
+            } else {
+                Error::NotFound(format!("container {container:?} in pod {pod:?}"))
+            });
+        };
+        let now = time::timestamp(&self.world.clock).as_second();
+        let since = asked.since_time.map(|time| time.as_second()).or(asked.since_seconds.map(|ago| now - ago));
+        let options =
+            LogOptions { follow: asked.follow, timestamps: asked.timestamps, tail_lines: asked.tail_lines, since };
+        self.runtime.logs(&id, options).await
+    }
+}
+
+fn plain(status: StatusCode, text: &str) -> Response<Body> {
+    let body = Full::new(Bytes::from(text.to_owned())).map_err(|never: Infallible| match never {});
+    respond(status, body.boxed_unsync())
+}
+
+fn streamed(stream: BoxStream<'static, Result<Bytes, Error>>, limit_bytes: Option<u64>) -> Response<Body> {
+    let limited = stream.scan(limit_bytes, |left, part| {
+        let part = part.map(|mut bytes| {
+            if let Some(left) = left {
+                bytes.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= bytes.len() as u64;
+            }
+            bytes
+        });
+        let over = *left == Some(0) && part.as_ref().is_ok_and(|bytes| bytes.is_empty());
+        std::future::ready((!over).then_some(part))
+    });
+    respond(StatusCode::OK, StreamBody::new(limited.map_ok(Frame::data)).boxed_unsync())
+}
+
+fn respond(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let text = header::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, text);
+    response
+}
+
+/// What a path and query ask for: `None` where the path is another, an error where a value is wrong.
+fn parse(path: &str, query: &str) -> Option<Result<Asked, String>> {
+    let mut parts = path.strip_prefix("/containerLogs/")?.split('/').map(decode);
+    let (namespace, pod, container) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() || [&namespace, &pod, &container].iter().any(|part| part.is_empty()) {
+        return None;
+    }
+    Some(parse_query(Asked { namespace, pod, container, ..Asked::default() }, query))
+}
+
+fn parse_query(mut asked: Asked, query: &str) -> Result<Asked, String> {
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = decode(value);
+        let wrong = || format!("invalid {key}: {value:?}");
+        let yes = || !matches!(value.as_str(), "false" | "0");
+        match key {
+            "follow" => asked.follow = yes(),
+            "previous" => asked.previous = yes(),
+            "timestamps" => asked.timestamps = yes(),
+            "tailLines" => asked.tail_lines = Some(value.parse().map_err(|_| wrong())?),
+            "limitBytes" => asked.limit_bytes = Some(value.parse().map_err(|_| wrong())?),
+            "sinceSeconds" => {
+                asked.since_seconds = Some(value.parse().ok().filter(|seconds| *seconds > 0).ok_or_else(wrong)?);
+            }
+            "sinceTime" => asked.since_time = Some(value.parse().map_err(|_| wrong())?),
+            // Frontends pass on what they were asked; the rest is theirs.
+            _ => {}
+        }
+    }
+    Ok(asked)
+}
+
+/// Decodes `%41` and `+`; what is no escape stays as it is.
+fn decode(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = match (first, after) {
+            (b'%', [high, low, ..]) => {
+                std::str::from_utf8(&[*high, *low]).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok())
+            }
+            _ => None,
+        };
+        out.push(escaped.unwrap_or(if *first == b'+' { b' ' } else { *first }));
+        rest = if escaped.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_queries_are_parsed() {
+        let asked = parse(
+            "/containerLogs/default/www/nginx",
+            "follow=true&tailLines=10&sinceTime=2026-01-02T03%3A04%3A05Z&limitBytes=5&timestamps=false&pretty=1",
+        );
+        let expected = Asked {
+            namespace: "default".into(),
+            pod: "www".into(),
+            container: "nginx".into(),
+            follow: true,
+            tail_lines: Some(10),
+            since_time: Some("2026-01-02T03:04:05Z".parse().unwrap()),
+            limit_bytes: Some(5),
+            ..Asked::default()
+        };
+        assert_eq!(asked, Some(Ok(expected)));
+        for path in ["/", "/containerLogs/a/b", "/containerLogs/a/b/c/d", "/containerLogs/a//c"] {
+            assert_eq!(parse(path, ""), None, "{path}");
+        }
+        for query in ["tailLines=x", "sinceSeconds=0", "sinceTime=yesterday", "limitBytes=-1"] {
+            assert!(parse("/containerLogs/a/b/c", query).unwrap().is_err(), "{query}");
+        }
+    }
+
+    #[test]
+    fn escapes_are_decoded() {
+        for (text, expected) in [("a%3Ab+c", "a:b c"), ("%", "%"), ("%4", "%4"), ("%zz", "%zz"), ("%e4", "\u{fffd}")] {
+            assert_eq!(decode(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,536 @@
+//! The actor of one pod.
+//!
+//! It owns the pod's memory and hears from the agent (the pod changed, is gone, look again), from its errands (a pull,
+//! a hook) and from its probers. It runs one pass at a time, tells the API the status that a pass found, and confirms
+//! the pod's deletion. What arrives during a pass is noted and heeded by the next one. When it dies with its process,
+//! the next agent starts over from what the engine shows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context as Ctx, Handler, Message, Recipient, SpawnHandle,
+    WrapFuture,
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Container as Spec, Pod, PodStatus};
+use tokio::task::AbortHandle;
+
+use super::lifecycle::{self, Known};
+use super::memory::{Failure, Hook, ImageState, Memory};
+use super::pass::{Errand, Outlook, Pass, Passed, State, container_reference};
+use super::probe::{self, ProbeKind, Prober};
+use super::status;
+use crate::agent::context::Context;
+use crate::agent::error::Error;
+use crate::agent::runtime::{Container, PodView};
+use crate::kube::client::{DeleteOptions, PatchType};
+use crate::kube::events::Severity;
+use crate::kube::status::Status;
+use crate::kube::time;
+
+/// A write to the API that failed is tried again after this, doubled each time up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+/// How long a write to the API may take.
+const WRITE_MAX: Duration = Duration::from_secs(15);
+/// A pod removed without a grace period still gets this long.
+const GRACE_MIN: SignedDuration = SignedDuration::from_secs(1);
+/// A pod is looked at this often even when nothing is known to have happened.
+const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
+
+/// The pod as the API has it now.
+pub struct Update(pub Arc<Pod>);
+
+/// The API has no such pod any more.
+pub struct Gone;
+
+/// Something may have happened to the pod's containers.
+pub struct Look;
+
+/// The agent ends; the containers run on.
+pub struct Leave;
+
+/// Nothing is left of a pod; its actor has ended.
+pub struct Finished {
+    pub uid: String,
+}
+
+/// What errands and probers report.
+enum Report {
+    Pulled {
+        container: String,
+        result: Result<String, Error>,
+    },
+    Hooked {
+        container_id: String,
+    },
+    /// A postStart hook failed: the container must go.
+    Unfit {
+        container_id: String,
+    },
+    Verdict {
+        container_id: String,
+        kind: ProbeKind,
+        success: bool,
+    },
+}
+
+macro_rules! message {
+    ($($name:ty),*) => {
+        $(impl Message for $name {
+            type Result = ();
+        })*
+    };
+}
+message!(Update, Gone, Look, Leave, Finished, Report);
+
+pub struct PodActor {
+    context: Arc<Context>,
+    agent: Recipient<Finished>,
+    pod: Arc<Pod>,
+    gone: bool,
+    delete_by: Option<Timestamp>,
+    /// `None` while a pass has it.
+    state: Option<State>,
+    look_again: bool,
+    reports: Vec<Report>,
+    wake: Option<SpawnHandle>,
+    /// What the API was told last, and what it is to be told.
+    told: Option<PodStatus>,
+    telling: bool,
+    status: Option<PodStatus>,
+    retry: Duration,
+    probers: BTreeMap<(String, ProbeKind), AbortHandle>,
+}
+
+impl PodActor {
+    pub fn new(context: Arc<Context>, agent: Recipient<Finished>, pod: Arc<Pod>, state: State) -> PodActor {
+        PodActor {
+            context,
+            agent,
+            pod,
+            gone: false,
+            delete_by: None,
+            state: Some(state),
+            look_again: false,
+            reports: Vec::new(),
+            wake: None,
+            told: None,
+            telling: false,
+            status: None,
+            retry: RETRY_MIN,
+            probers: BTreeMap::new(),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        time::timestamp(&self.context.world.clock)
+    }
+
+    /// By when the pod's processes must have ended: never later than was said before.
+    fn hear_of_deletion(&mut self) {
+        let meta = &self.pod.metadata;
+        let grace = match (self.gone, &meta.deletion_timestamp) {
+            (true, _) => GRACE_MIN,
+            (false, None) => return,
+            (false, Some(_)) => {
+                SignedDuration::from_secs(meta.deletion_grace_period_seconds.unwrap_or(30)).max(GRACE_MIN)
+            }
+        };
+        let by = self.now() + grace;
+        self.delete_by = Some(self.delete_by.map_or(by, |before| before.min(by)));
+    }
+
+    fn look(&mut self, ctx: &mut Ctx<PodActor>) {
+        let Some(mut state) = self.state.take() else {
+            self.look_again = true;
+            return;
+        };
+        if let Some(wake) = self.wake.take() {
+            ctx.cancel_future(wake);
+        }
+        let now = self.now();
+        for report in self.reports.drain(..) {
+            note(&mut state.memory, report, now);
+        }
+        let pass = Pass {
+            context: self.context.clone(),
+            pod: self.pod.clone(),
+            state,
+            delete_by: self.delete_by,
+            gone: self.gone,
+            told: self.told.clone(),
+            errands: Vec::new(),
+        };
+        let pass = self.context.world.spawner.task(pass.run());
+        ctx.spawn(pass.into_actor(self).map(|passed, actor, ctx| {
+            // A pass that panicked ended the process; one that was cancelled did so with the runtime.
+            if let Ok(passed) = passed {
+                actor.after(passed, ctx);
+            }
+        }));
+    }
+
+    fn after(&mut self, passed: Passed, ctx: &mut Ctx<PodActor>) {
+        for errand in passed.errands {
+            self.run_errand(errand, ctx);
+        }
+        let wake = match passed.outlook {
+            Outlook::Removed => return self.removed(ctx),
+            Outlook::Blind { wake } => Some(wake),
+            Outlook::Settled { view, status, wake } => {
+                self.adjust_probers(&view, &passed.state.memory, ctx);
+                self.status = Some(*status);
+                wake
+            }
+        };
+        self.state = Some(passed.state);
+        self.tell(ctx);
+        if std::mem::take(&mut self.look_again) || !self.reports.is_empty() {
+            return self.look(ctx);
+        }
+        let wait = wake.map(|wake| Duration::try_from(wake.duration_since(self.now())).unwrap_or_default());
+        let wait = wait.map_or(LOOK_AT_LEAST, |wait| wait.min(LOOK_AT_LEAST)).max(Duration::from_millis(10));
+        self.wake = Some(ctx.run_later(wait, |actor, ctx| {
+            actor.wake = None;
+            actor.look(ctx);
+        }));
+    }
+
+    /// Tells the API the present status, unless it knows it or is being told another.
+    fn tell(&mut self, ctx: &mut Ctx<PodActor>) {
+        let Some(status) = self.status.clone().filter(|status| self.told.as_ref() != Some(status)) else { return };
+        if self.telling || self.gone {
+            return;
+        }
+        self.telling = true;
+        let meta = &self.pod.metadata;
+        let patch = status::patch(meta.uid.as_deref().unwrap_or_default(), &status);
+        let pods = self.context.client.api::<Pod>().namespaced(meta.namespace.as_deref().unwrap_or_default());
+        let (name, clock) = (meta.name.clone().unwrap_or_default(), self.context.world.clock.clone());
+        let write = self.context.world.spawner.task(async move {
+            let patched = pods.patch_status(&name, PatchType::Merge, &patch);
+            clock.timeout(WRITE_MAX, patched).await.unwrap_or_else(|_| Err(no_answer())).map(|_| ())
+        });
+        ctx.spawn(write.into_actor(self).map(move |result, actor, ctx| {
+            actor.telling = false;
+            match result {
+                Ok(Ok(())) => {
+                    actor.told = Some(status);
+                    actor.retry = RETRY_MIN;
+                    // A deletion waits for its last status to be told.
+                    if actor.delete_by.is_some() { actor.look(ctx) } else { actor.tell(ctx) }
+                }
+                // Another pod has the name now, or none.
+                Ok(Err(error)) if error.is_not_found() => actor.vanish(ctx),
+                Ok(Err(error)) => {
+                    tracing::debug!(pod = actor.pod.metadata.name, %error, "a pod's status is not told yet");
+                    actor.later(ctx, PodActor::tell);
+                }
+                Err(_) => {}
+            }
+        }));
+    }
+
+    fn later(&mut self, ctx: &mut Ctx<PodActor>, then: fn(&mut PodActor, &mut Ctx<PodActor>)) {
+        ctx.run_later(self.retry, then);
+        self.retry = (self.retry * 2).min(RETRY_MAX);
+    }
+
+    fn vanish(&mut self, ctx: &mut Ctx<PodActor>) {
+        self.gone = true;
+        self.hear_of_deletion();
+        self.look(ctx);
+    }
+
+    /// Nothing is left on the node: the API may forget the pod.
+    fn removed(&mut self, ctx: &mut Ctx<PodActor>) {
+        self.stop_probers();
+        if self.gone {
+            return self.finish(ctx);
+        }
+        let meta = &self.pod.metadata;
+        let pods = self.context.client.api::<Pod>().namespaced(meta.namespace.as_deref().unwrap_or_default());
+        let options = DeleteOptions {
+            grace_period_seconds: Some(0),
+            precondition_uid: meta.uid.clone(),
+            ..DeleteOptions::default()
+        };
+        let (name, clock) = (meta.name.clone().unwrap_or_default(), self.context.world.clock.clone());
+        let deleted = self.context.world.spawner.task(async move {
+            let deleted = pods.delete(&name, options);
+            clock.timeout(WRITE_MAX, deleted).await.unwrap_or_else(|_| Err(no_answer())).map(|_| ())
+        });
+        ctx.spawn(deleted.into_actor(self).map(|result, actor, ctx| match result {
+            Ok(Ok(())) => actor.finish(ctx),
+            Ok(Err(error)) if error.is_not_found() || error.is_conflict() => actor.finish(ctx),
+            Ok(Err(_)) => actor.later(ctx, PodActor::removed),
+            Err(_) => {}
+        }));
+    }
+
+    fn finish(&mut self, ctx: &mut Ctx<PodActor>) {
+        self.agent.do_send(Finished { uid: self.pod.metadata.uid.clone().unwrap_or_default() });
+        ctx.stop();
+    }
+
+    fn run_errand(&self, errand: Errand, ctx: &Ctx<PodActor>) {
+        let (context, pod, address) = (self.context.clone(), self.pod.clone(), ctx.address());
+        match errand {
+            Errand::Pull { container, image, credentials } => {
+                self.context.world.spawner.task(async move {
+                    let _turn = context.pulls.acquire().await;
+                    let result = context.runtime.pull_image(&image, credentials.as_ref()).await;
+                    address.do_send(Report::Pulled { container, result });
+                });
+            }
+            Errand::PreStop { container_id, container, limit } => {
+                self.context.world.spawner.task(async move {
+                    let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
+                    let run = run_hook(&context, &container_id, &container, hook, limit, &pod);
+                    let result = context.world.clock.timeout(limit, run).await;
+                    if let Ok(Err(why)) = result {
+                        let about = container_reference(&pod, &container.name, false);
+                        context.events.event_about(&about, Severity::Warning, "FailedPreStopHook", why);
+                    }
+                    address.do_send(Report::Hooked { container_id });
+                });
+            }
+            Errand::PostStart { container_id, container } => {
+                self.context.world.spawner.task(async move {
+                    let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
+                    if let Err(why) = run_hook(&context, &container_id, &container, hook, RETRY_MAX, &pod).await {
+                        let about = container_reference(&pod, &container.name, false);
+                        context.events.event_about(&about, Severity::Warning, "FailedPostStartHook", why);
+                        address.do_send(Report::Unfit { container_id });
+                    }
+                });
+            }
+        }
+    }
+
+    /// Starts and ends probers so that each running container has those it should have now.
+    fn adjust_probers(&mut self, view: &PodView, memory: &Memory, ctx: &Ctx<PodActor>) {
+        if !self.context.runtime.has_processes() {
+            return;
+        }
+        let known = Known { pod: &self.pod, view, memory, now: self.now(), probed: true };
+        let mut wanted: BTreeMap<(String, ProbeKind), (Container, Spec)> = BTreeMap::new();
+        let sidecars = lifecycle::init_containers(&self.pod).iter().filter(|init| lifecycle::is_sidecar(init));
+        for spec in lifecycle::spec(&self.pod).containers.iter().chain(sidecars) {
+            let Some(running) = known.running(&spec.name) else { continue };
+            if memory.kills.contains_key(&running.id) {
+                continue;
+            }
+            let kinds: &[ProbeKind] = if known.is_started(spec) {
+                &[ProbeKind::Readiness, ProbeKind::Liveness]
+            } else {
+                &[ProbeKind::Startup]
+            };
+            for kind in kinds {
+                if kind.of(spec).is_some() {
+                    wanted.insert((running.id.clone(), *kind), (running.clone(), spec.clone()));
+                }
+            }
+        }
+        self.probers.retain(|key, prober| {
+            let keep = wanted.contains_key(key);
+            if !keep {
+                prober.abort();
+            }
+            keep
+        });
+        let on_host = lifecycle::spec(&self.pod).host_network == Some(true);
+        let own = view.active_sandbox().and_then(|sandbox| sandbox.ip);
+        let Some(address) = (if on_host { Some(self.context.address) } else { own }) else { return };
+        for (key, (container, spec)) in wanted {
+            if !self.probers.contains_key(&key) {
+                let prober = self.start_prober(key.1, container, spec, address, ctx);
+                self.probers.insert(key, prober);
+            }
+        }
+    }
+
+    fn start_prober(
+        &self,
+        kind: ProbeKind,
+        container: Container,
+        spec: Spec,
+        address: std::net::IpAddr,
+        ctx: &Ctx<PodActor>,
+    ) -> AbortHandle {
+        let prober = Prober {
+            world: self.context.world.clone(),
+            runtime: self.context.runtime.clone(),
+            container_id: container.id.clone(),
+            kind,
+            probe: kind.of(&spec).cloned().unwrap_or_default(),
+            address,
+            spec,
+        };
+        let (actor, container_id) = (ctx.address(), container.id);
+        let verdict = move |success| {
+            actor.do_send(Report::Verdict { container_id: container_id.clone(), kind, success });
+        };
+        let about = container_reference(&self.pod, &container.name, false);
+        let events = self.context.events.clone();
+        let failure = move |why: &str| {
+            let message = format!("{} probe failed: {why}", kind.title());
+            events.event_about(&about, Severity::Warning, "Unhealthy", message);
+        };
+        self.context.world.spawner.task(prober.run(verdict, failure)).abort_handle()
+    }
+
+    fn stop_probers(&mut self) {
+        for prober in std::mem::take(&mut self.probers).into_values() {
+            prober.abort();
+        }
+    }
+}
+
+/// Writes a report into the pod's memory.
+fn note(memory: &mut Memory, report: Report, now: Timestamp) {
+    match report {
+        Report::Pulled { container, result } => {
+            let memory = memory.container(&container);
+            memory.image = match result {
+                Ok(id) => ImageState::Ready(id),
+                Err(error) => {
+                    ImageState::Failed(Failure::after("ErrImagePull", error.to_string(), &mut memory.pulls, now))
+                }
+            };
+        }
+        Report::Hooked { container_id } => {
+            if let Some(kill) = memory.kills.get_mut(&container_id) {
+                kill.hook = Hook::Done;
+            }
+        }
+        Report::Unfit { container_id } => {
+            memory.health.entry(container_id).or_default().alive = Some(false);
+        }
+        Report::Verdict { container_id, kind, success } => {
+            let health = memory.health.entry(container_id).or_default();
+            match kind {
+                ProbeKind::Startup => health.started = Some(success),
+                ProbeKind::Readiness => health.ready = Some(success),
+                ProbeKind::Liveness => health.alive = Some(success),
+            }
+        }
+    }
+}
+
+/// Runs a hook; an error says how it failed.
+async fn run_hook(
+    context: &Context,
+    container_id: &str,
+    spec: &Spec,
+    hook: Option<&k8s_openapi::api::core::v1::LifecycleHandler>,
+    limit: Duration,
+    pod: &Pod,
+) -> Result<(), String> {
+    let Some(hook) = hook else { return Ok(()) };
+    if let Some(exec) = &hook.exec {
+        let command = exec.command.clone().unwrap_or_default();
+        let outcome = context.runtime.exec(container_id, &command, limit).await.map_err(|error| error.to_string())?;
+        return if outcome.exit_code == 0 {
+            Ok(())
+        } else {
+            Err(format!("the command ended with {}: {}", outcome.exit_code, outcome.output))
+        };
+    }
+    if let Some(sleep) = &hook.sleep {
+        context.world.clock.sleep(Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or_default())).await;
+    }
+    if let Some(http) = &hook.http_get {
+        let view = context.runtime.view(pod.metadata.uid.as_deref().unwrap_or_default()).await;
+        let own = view.ok().and_then(|view| view.active_sandbox().and_then(|sandbox| sandbox.ip));
+        return probe::http_get(&context.world, http, own.unwrap_or(context.address), spec).await;
+    }
+    Ok(())
+}
+
+fn no_answer() -> Status {
+    Status::new(504, "Timeout", format!("no answer within {WRITE_MAX:?}"))
+}
+
+impl Actor for PodActor {
+    type Context = Ctx<PodActor>;
+
+    fn started(&mut self, ctx: &mut Ctx<PodActor>) {
+        self.hear_of_deletion();
+        self.look(ctx);
+    }
+
+    fn stopped(&mut self, _: &mut Ctx<PodActor>) {
+        self.stop_probers();
+    }
+}
+
+impl Handler<Update> for PodActor {
+    type Result = ();
+
+    fn handle(&mut self, Update(pod): Update, ctx: &mut Ctx<PodActor>) {
+        // The agent's own status writes come back as updates that need nothing done.
+        let same = self.pod.spec == pod.spec
+            && self.pod.metadata.deletion_grace_period_seconds == pod.metadata.deletion_grace_period_seconds
+            && self.pod.metadata.deletion_timestamp == pod.metadata.deletion_timestamp
+            && self.pod.metadata.labels == pod.metadata.labels
+            && self.pod.metadata.annotations == pod.metadata.annotations
+            && foreign_conditions(&self.pod) == foreign_conditions(&pod);
+        self.pod = pod;
+        if !same {
+            self.hear_of_deletion();
+            self.look(ctx);
+        }
+    }
+}
+
+/// The conditions that readiness gates may wait for.
+fn foreign_conditions(pod: &Pod) -> Vec<(&str, &str)> {
+    let gates = lifecycle::spec(pod).readiness_gates.iter().flatten().map(|gate| &gate.condition_type);
+    let gates: Vec<_> = gates.collect();
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions
+        .filter(|condition| gates.contains(&&condition.type_))
+        .map(|condition| (condition.type_.as_str(), condition.status.as_str()))
+        .collect()
+}
+
+impl Handler<Gone> for PodActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Gone, ctx: &mut Ctx<PodActor>) {
+        self.vanish(ctx);
+    }
+}
+
+impl Handler<Look> for PodActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Look, ctx: &mut Ctx<PodActor>) {
+        self.look(ctx);
+    }
+}
+
+impl Handler<Leave> for PodActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Leave, ctx: &mut Ctx<PodActor>) {
+        ctx.stop();
+    }
+}
+
+impl Handler<Report> for PodActor {
+    type Result = ();
+
+    fn handle(&mut self, report: Report, ctx: &mut Ctx<PodActor>) {
+        // A stale liveness failure must not outlive the kill it led to: it is about one container ID.
+        if let Report::Verdict { kind: ProbeKind::Liveness, success: false, container_id } = &report {
+            tracing::info!(container_id, "a container failed its liveness probe");
+        }
+        self.reports.push(report);
+        self.look(ctx);
+    }
+}

@@ -1,0 +1,512 @@
+//! One pass over a pod: look, plan, act, look again, until there is nothing to do but wait.
+//!
+//! A pass runs as a task of its own, with the pod's memory in hand; the pod actor starts the next one after it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Container as Spec, ObjectReference, Pod, PodStatus, ServiceAccount, Volume};
+
+use super::content::{self, Content, TokenNeed, Tokens};
+use super::facts::Facts;
+use super::lifecycle::{self, Known};
+use super::memory::{Failure, Hook, ImageState, Kill, KillReason, Memory};
+use super::plan::{self, Action, Goal};
+use super::sources::{self, Names, Sources};
+use super::status::{self, NodeFacts};
+use super::volumes::PodDir;
+use super::{env, spec};
+use crate::agent::context::Context;
+use crate::agent::error::Error;
+use crate::agent::image;
+use crate::agent::runtime::{ContainerState, Credentials, PodView, Signal};
+use crate::kube::events::{Severity, reference};
+use crate::kube::status::Status;
+use crate::kube::time;
+
+/// Looks of one pass. A pod that still has something to do then gets another pass at once.
+const ROUNDS_MAX: usize = 12;
+/// How long a pass waits for the API; it goes on with what was fetched before.
+const API_MAX: Duration = Duration::from_secs(5);
+/// How long a first start waits to hear of the services.
+const SERVICES_MAX: Duration = Duration::from_secs(2);
+/// Volumes are brought up to date after a time from this range.
+const REFRESH: std::ops::Range<Duration> = Duration::from_secs(60)..Duration::from_secs(90);
+/// An engine that does not answer is asked again after this.
+const ENGINE_RETRY: SignedDuration = SignedDuration::from_secs(5);
+
+/// What a pod keeps between passes.
+#[derive(Default)]
+pub struct State {
+    pub memory: Memory,
+    pub sources: Sources,
+    pub tokens: BTreeMap<TokenNeed, IssuedToken>,
+    pub refresh_at: Option<Timestamp>,
+}
+
+pub struct IssuedToken {
+    token: String,
+    renew_at: Timestamp,
+}
+
+/// Work that goes on beside the passes; the pod actor starts it.
+pub enum Errand {
+    Pull { container: String, image: String, credentials: Option<Credentials> },
+    PreStop { container_id: String, container: Box<Spec>, limit: Duration },
+    PostStart { container_id: String, container: Box<Spec> },
+}
+
+pub struct Pass {
+    pub context: Arc<Context>,
+    pub pod: Arc<Pod>,
+    pub state: State,
+    /// By when no process of the pod may be left, once it is being deleted.
+    pub delete_by: Option<Timestamp>,
+    /// The API has no such pod any more: there is nobody to tell.
+    pub gone: bool,
+    /// What the API was told last.
+    pub told: Option<PodStatus>,
+    pub errands: Vec<Errand>,
+}
+
+pub struct Passed {
+    pub state: State,
+    pub errands: Vec<Errand>,
+    pub outlook: Outlook,
+}
+
+/// What a pass ended with.
+pub enum Outlook {
+    /// What there is now, and when to look again, if nothing happens before.
+    Settled { view: PodView, status: Box<PodStatus>, wake: Option<Timestamp> },
+    /// Nothing is left of the pod.
+    Removed,
+    /// The engine does not answer.
+    Blind { wake: Timestamp },
+}
+
+impl Pass {
+    pub async fn run(mut self) -> Passed {
+        let outlook = match self.rounds().await {
+            Ok(outlook) => outlook,
+            Err(error) => {
+                tracing::warn!(pod = self.pod.metadata.name, %error, "cannot look after a pod");
+                Outlook::Blind { wake: self.now() + ENGINE_RETRY }
+            }
+        };
+        Passed { state: self.state, errands: self.errands, outlook }
+    }
+
+    /// An error is one of looking; failures of acting are remembered and planned around.
+    async fn rounds(&mut self) -> Result<Outlook, Error> {
+        let uid = self.pod.metadata.uid.clone().unwrap_or_default();
+        // To the second, as the API keeps it: a status must not differ from itself.
+        let now = self.now();
+        self.state.memory.started.get_or_insert(Timestamp::from_second(now.as_second()).unwrap_or(now));
+        for _ in 0..ROUNDS_MAX {
+            let view = self.context.runtime.view(&uid).await?;
+            self.recall(&view);
+            self.refresh_volumes(&view).await;
+            let pod = self.pod.clone();
+            let known = Known {
+                pod: &pod,
+                view: &view,
+                memory: &self.state.memory,
+                now: self.now(),
+                probed: self.context.runtime.has_processes(),
+            };
+            let node = NodeFacts { address: self.context.address, runtime: self.context.runtime.name() };
+            let status = status::compute(known, node);
+            let told = self.gone || self.told.as_ref() == Some(&status);
+            let goal = plan::goal(known, self.delete_by);
+            let plan = plan::plan(known, goal, told);
+            if plan.actions == [Action::ConfirmDeletion] {
+                self.dir().remove()?;
+                return Ok(Outlook::Removed);
+            }
+            if plan.actions.is_empty() {
+                let wake = plan.wake.into_iter().chain(self.state.refresh_at).min();
+                return Ok(Outlook::Settled { view, status: Box::new(status), wake });
+            }
+            for action in plan.actions {
+                self.act(action, &view, goal).await?;
+            }
+        }
+        Ok(Outlook::Blind { wake: self.now() })
+    }
+
+    /// Brings the memory up to what the engine shows.
+    fn recall(&mut self, view: &PodView) {
+        let dir = self.dir();
+        let memory = &mut self.state.memory;
+        memory.keep_only(|id| view.containers.iter().any(|container| container.id == id));
+        for container in &view.containers {
+            let ended = matches!(container.state, ContainerState::Exited(_));
+            if let (true, Some(path), false) =
+                (ended, &container.termination_message, memory.last_words.contains_key(&container.id))
+            {
+                memory.last_words.insert(container.id.clone(), dir.read_message(path).unwrap_or_default());
+            }
+        }
+    }
+
+    async fn act(&mut self, action: Action, view: &PodView, goal: Goal) -> Result<(), Error> {
+        match action {
+            Action::StartSandbox { attempt } => self.start_sandbox(attempt).await,
+            Action::FindImage { container, is_init } => self.find_image(&container, is_init).await,
+            Action::StartContainer { container, is_init, attempt, image_id, sandbox } => {
+                if let ContainerState::Exited(exit) =
+                    view.latest(&container).map_or(&ContainerState::Created, |latest| &latest.state)
+                {
+                    let now = self.now();
+                    self.state.memory.container(&container).restarts.note(exit.finished, now);
+                }
+                self.start_container(&container, is_init, attempt, image_id, sandbox, view).await
+            }
+            Action::Stop { id, reason, deadline } => self.stop(id, reason, deadline, view),
+            Action::Signal { id, signal } => {
+                if let (Signal::Stop, Some(kill)) = (signal, self.state.memory.kills.get_mut(&id)) {
+                    kill.told_to_stop = true;
+                }
+                settle(self.context.runtime.signal(&id, signal).await)?;
+            }
+            Action::Remove { id } => settle(self.context.runtime.remove(&id).await)?,
+            Action::ConfirmDeletion => unreachable!("deletion is confirmed when nothing else is to be done: {goal:?}"),
+        }
+        Ok(())
+    }
+
+    async fn start_sandbox(&mut self, attempt: u32) {
+        let made = match self.prepare_volumes().await {
+            Ok(()) => {
+                let spec = spec::sandbox(&self.pod, attempt);
+                let started = self.context.runtime.start_sandbox(&spec::pod_id(&self.pod), &spec).await;
+                started.map_err(|error| ("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {error}")))
+            }
+            Err(error) => Err(("FailedMount", format!("MountVolume.SetUp failed: {error}"))),
+        };
+        let now = self.now();
+        let memory = &mut self.state.memory;
+        match made {
+            Ok(_) => memory.sandbox_failure = None,
+            Err((reason, message)) => {
+                self.context.events.event(&*self.pod, Severity::Warning, reason, message.clone());
+                let failure = Failure::after(reason, message, &mut memory.sandbox_failures, now);
+                memory.sandbox_failure = Some(failure);
+            }
+        }
+    }
+
+    /// Sees whether the image is there, or sends for it.
+    async fn find_image(&mut self, container: &str, is_init: bool) {
+        let Some(spec) = self.container_spec(container, is_init) else { return };
+        let name = spec.image.clone().unwrap_or_default();
+        let policy = spec::pull_policy(&spec).to_owned();
+        let state = if !image::is_valid(&name) {
+            let message = format!("Failed to apply default image tag {name:?}: couldn't parse image name");
+            self.image_failure(container, "InvalidImageName", message)
+        } else {
+            match self.context.runtime.find_image(&name).await {
+                Err(error) => self.image_failure(container, "ErrImagePull", error.to_string()),
+                // An image that was made on this node has no registry that could hold a newer one.
+                Ok(Some(found)) if policy != "Always" || found.is_local => {
+                    self.tell(
+                        container,
+                        is_init,
+                        "Pulled",
+                        format!("Container image {name:?} already present on machine"),
+                    );
+                    ImageState::Ready(found.id)
+                }
+                Ok(None) if policy == "Never" => {
+                    let message = format!("Container image {name:?} is not present with pull policy of Never");
+                    self.image_failure(container, "ErrImageNeverPull", message)
+                }
+                Ok(_) => {
+                    self.tell(container, is_init, "Pulling", format!("Pulling image {name:?}"));
+                    self.fetch(&Names { secrets: sources::pull_secrets(&self.pod), ..Names::default() }).await;
+                    let credentials = self.state.sources.credentials(&self.pod, &name);
+                    self.errands.push(Errand::Pull { container: container.to_owned(), image: name, credentials });
+                    ImageState::Pulling
+                }
+            }
+        };
+        self.state.memory.container(container).image = state;
+    }
+
+    fn image_failure(&mut self, container: &str, reason: &'static str, message: String) -> ImageState {
+        let now = self.now();
+        self.context.events.event(&*self.pod, Severity::Warning, "Failed", format!("Error: {reason}: {message}"));
+        let memory = self.state.memory.container(container);
+        ImageState::Failed(Failure::after(reason, message, &mut memory.pulls, now))
+    }
+
+    async fn start_container(
+        &mut self,
+        name: &str,
+        is_init: bool,
+        attempt: u32,
+        image_id: String,
+        sandbox: String,
+        view: &PodView,
+    ) {
+        let Some(container) = self.container_spec(name, is_init) else { return };
+        let made = match self.describe(&container, attempt, image_id, sandbox, view).await {
+            Ok(wanted) => {
+                let started = self.context.runtime.start_container(&spec::pod_id(&self.pod), &wanted).await;
+                started.map_err(|error| ("CreateContainerError", error.to_string()))
+            }
+            Err(error) => Err(("CreateContainerConfigError", error.to_string())),
+        };
+        let now = self.now();
+        let memory = self.state.memory.container(name);
+        memory.image = ImageState::Unknown;
+        match made {
+            Ok(id) => {
+                memory.failure = None;
+                self.tell(name, is_init, "Created", format!("Created container: {name}"));
+                self.tell(name, is_init, "Started", format!("Started container {name}"));
+                if container.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some()) {
+                    self.errands.push(Errand::PostStart { container_id: id, container: Box::new(container) });
+                }
+            }
+            Err((reason, message)) => {
+                memory.failure = Some(Failure::after(reason, message.clone(), &mut memory.failures, now));
+                self.warn(name, is_init, "Failed", format!("Error: {message}"));
+            }
+        }
+    }
+
+    /// All that the engine is asked for when a container starts.
+    async fn describe(
+        &mut self,
+        container: &Spec,
+        attempt: u32,
+        image_id: String,
+        sandbox: String,
+        view: &PodView,
+    ) -> Result<crate::agent::runtime::ContainerSpec, Error> {
+        self.fetch(&sources::env_names(&self.pod)).await;
+        let clock = &self.context.world.clock;
+        // Services that are not known by then are not waited for: the API may be away.
+        let _ = clock.timeout(SERVICES_MAX, self.context.services.synced()).await;
+        let services = self.context.services.all();
+        let own = self.pod.metadata.namespace.as_deref().unwrap_or_default();
+        let links = lifecycle::spec(&self.pod).enable_service_links != Some(false);
+        let services = env::of_services(services.iter().map(|service| &**service), own, links);
+        let facts = self.facts(view);
+        let environment = env::environment(container, facts, &self.state.sources, &services)?;
+        let has_files = self.context.runtime.has_processes();
+        let dir = self.dir();
+        let mounts = if has_files {
+            spec::mounts(container, &environment, |mount, sub_path| {
+                let volume = self.volume(&mount.name)?;
+                let content = match content::content(volume, facts, &self.state.sources, &self.tokens()) {
+                    Ok(content) => content,
+                    // Its files are there from before: the sandbox would not run otherwise.
+                    Err(_) if content::is_refreshed(volume) => Content::Files(BTreeMap::new()),
+                    Err(error) => return Err(error),
+                };
+                dir.mount_path(&dir.volume_path(&volume.name, &content), mount, sub_path)
+            })?
+        } else {
+            Vec::new()
+        };
+        let termination_message =
+            if has_files { Some(dir.termination_message(&container.name, attempt)?) } else { None };
+        let node_memory_bytes = self.context.capacity.memory_bytes;
+        let around = spec::Surroundings {
+            attempt,
+            sandbox,
+            image_id,
+            environment,
+            mounts,
+            termination_message,
+            node_memory_bytes,
+        };
+        spec::container(&self.pod, container, around)
+    }
+
+    fn stop(&mut self, id: String, reason: KillReason, deadline: Timestamp, view: &PodView) {
+        let now = self.now();
+        let Some(running) = view.containers.iter().find(|container| container.id == id) else { return };
+        let is_init = lifecycle::init_containers(&self.pod).iter().any(|init| init.name == running.name);
+        let spec = self.container_spec(&running.name, is_init);
+        let message = match reason {
+            KillReason::PodEnds => format!("Stopping container {}", running.name),
+            KillReason::Unhealthy => format!("Container {} failed a probe, will be restarted", running.name),
+            KillReason::Changed => format!("Container {} definition changed, will be restarted", running.name),
+            KillReason::SandboxGone => format!("Container {} lost its sandbox, will be restarted", running.name),
+        };
+        self.tell(&running.name, is_init, "Killing", message);
+        let left = Duration::try_from(deadline.duration_since(now)).unwrap_or_default();
+        let hooked = spec.filter(|spec| {
+            let hook = spec.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
+            hook.is_some() && !left.is_zero() && self.context.runtime.has_processes()
+        });
+        let hook = if hooked.is_some() { Hook::Running } else { Hook::Done };
+        if let Some(container) = hooked {
+            let container = Box::new(container);
+            self.errands.push(Errand::PreStop { container_id: id.clone(), container, limit: left });
+        }
+        self.state.memory.kills.insert(id, Kill { reason, deadline, hook, told_to_stop: false });
+    }
+
+    /// Fetches sources, for as long as the API answers in time; otherwise what was fetched before must do.
+    async fn fetch(&mut self, names: &Names) {
+        if names.is_empty() {
+            return;
+        }
+        let namespace = self.pod.metadata.namespace.clone().unwrap_or_default();
+        let fetched = sources::fetch(&self.context.client, &namespace, names);
+        match self.context.world.clock.timeout(API_MAX, fetched).await {
+            Ok(Ok(fetched)) => self.state.sources.update(names, fetched),
+            Ok(Err(error)) => tracing::debug!(%error, "sources of a pod cannot be fetched"),
+            Err(_) => tracing::debug!("the API does not answer in time; former sources are used"),
+        }
+    }
+
+    async fn issue_tokens(&mut self) {
+        let now = self.now();
+        for need in content::tokens_needed(&self.pod) {
+            if self.state.tokens.get(&need).is_some_and(|issued| issued.renew_at > now) {
+                continue;
+            }
+            match self.context.world.clock.timeout(API_MAX, self.issue(&need)).await {
+                Ok(Ok(issued)) => {
+                    self.state.tokens.insert(need, issued);
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "a service account token cannot be issued"),
+                Err(_) => tracing::debug!("the API does not answer in time; no new service account token"),
+            }
+        }
+    }
+
+    async fn issue(&self, need: &TokenNeed) -> Result<IssuedToken, Status> {
+        let meta = &self.pod.metadata;
+        let account = lifecycle::spec(&self.pod).service_account_name.as_deref().unwrap_or("default");
+        let request = TokenRequest {
+            spec: TokenRequestSpec {
+                audiences: if need.audience.is_empty() { Vec::new() } else { vec![need.audience.clone()] },
+                expiration_seconds: Some(need.expiration_seconds),
+                bound_object_ref: Some(BoundObjectReference {
+                    api_version: Some("v1".to_owned()),
+                    kind: Some("Pod".to_owned()),
+                    name: meta.name.clone(),
+                    uid: meta.uid.clone(),
+                }),
+            },
+            ..TokenRequest::default()
+        };
+        let accounts = self.context.client.api::<ServiceAccount>();
+        let accounts = accounts.namespaced(meta.namespace.as_deref().unwrap_or_default());
+        let answer = accounts.create_token(account, &request).await?.status;
+        let status =
+            answer.ok_or_else(|| Status::new(500, "InternalError", "a TokenRequest came back without a token"))?;
+        let now = self.now();
+        let life = status.expiration_timestamp.0.duration_since(now);
+        // Renewed at four fifths of its life, and daily at least.
+        let renew_at = now + (life * 4 / 5).min(SignedDuration::from_hours(24));
+        Ok(IssuedToken { token: status.token, renew_at })
+    }
+
+    /// Makes every volume what it should be.
+    async fn prepare_volumes(&mut self) -> Result<(), Error> {
+        self.fetch(&sources::volume_names(&self.pod)).await;
+        if !self.context.runtime.has_processes() {
+            return Ok(());
+        }
+        self.issue_tokens().await;
+        let (dir, tokens) = (self.dir(), self.tokens());
+        let facts = self.facts(&PodView::default());
+        let mut refreshed = false;
+        for volume in lifecycle::spec(&self.pod).volumes.iter().flatten() {
+            refreshed |= content::is_refreshed(volume);
+            let content = content::content(volume, facts, &self.state.sources, &tokens)?;
+            dir.prepare(&volume.name, &content)?;
+        }
+        let (now, wait) = (self.now(), self.context.world.random.duration(REFRESH));
+        let wait = SignedDuration::try_from(wait).expect("a minute fits");
+        self.state.refresh_at = refreshed.then(|| now + wait);
+        Ok(())
+    }
+
+    /// Brings files up to date with the objects they come from, from time to time. An agent that started again does
+    /// not know when that was: it begins a new period.
+    async fn refresh_volumes(&mut self, view: &PodView) {
+        let now = self.now();
+        if self.delete_by.is_some() || view.active_sandbox().is_none() || !self.context.runtime.has_processes() {
+            return;
+        }
+        match self.state.refresh_at {
+            Some(at) if at > now => return,
+            None if !lifecycle::spec(&self.pod).volumes.iter().flatten().any(content::is_refreshed) => return,
+            Some(_) | None => {}
+        }
+        if let Err(error) = self.prepare_volumes().await {
+            tracing::debug!(%error, "volumes cannot be brought up to date");
+            self.state.refresh_at = Some(now + SignedDuration::try_from(REFRESH.end).expect("a minute fits"));
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        time::timestamp(&self.context.world.clock)
+    }
+
+    fn dir(&self) -> PodDir {
+        let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
+        PodDir::new(self.context.world.disk.clone(), &self.context.data_dir, uid)
+    }
+
+    fn tokens(&self) -> Tokens {
+        self.state.tokens.iter().map(|(need, issued)| (need.clone(), issued.token.clone())).collect()
+    }
+
+    fn facts(&self, view: &PodView) -> Facts<'_> {
+        let on_host = lifecycle::spec(&self.pod).host_network == Some(true);
+        let own = view.active_sandbox().and_then(|sandbox| sandbox.ip);
+        Facts {
+            pod: &self.pod,
+            host_ip: self.context.address,
+            pod_ip: if on_host { Some(self.context.address) } else { own },
+            node: self.context.capacity,
+        }
+    }
+
+    fn volume(&self, name: &str) -> Result<&Volume, Error> {
+        let found = lifecycle::spec(&self.pod).volumes.iter().flatten().find(|volume| volume.name == name);
+        found.ok_or_else(|| Error::Config(format!("volumeMount {name:?} names no volume of the pod")))
+    }
+
+    fn container_spec(&self, name: &str, is_init: bool) -> Option<Spec> {
+        let all = if is_init { lifecycle::init_containers(&self.pod) } else { &lifecycle::spec(&self.pod).containers };
+        all.iter().find(|spec| spec.name == name).cloned()
+    }
+
+    fn tell(&self, container: &str, is_init: bool, reason: &str, message: String) {
+        let about = container_reference(&self.pod, container, is_init);
+        self.context.events.event_about(&about, Severity::Normal, reason, message);
+    }
+
+    fn warn(&self, container: &str, is_init: bool, reason: &str, message: String) {
+        let about = container_reference(&self.pod, container, is_init);
+        self.context.events.event_about(&about, Severity::Warning, reason, message);
+    }
+}
+
+/// A container, as events name it.
+pub fn container_reference(pod: &Pod, container: &str, is_init: bool) -> ObjectReference {
+    let list = if is_init { "initContainers" } else { "containers" };
+    ObjectReference { field_path: Some(format!("spec.{list}{{{container}}}")), ..reference(pod) }
+}
+
+/// What is gone already needs nothing done; the next look shows it.
+fn settle(result: Result<(), Error>) -> Result<(), Error> {
+    match result {
+        Err(Error::NotFound(_)) => Ok(()),
+        other => other,
+    }
+}
