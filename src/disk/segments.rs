@@ -81,8 +81,8 @@ pub struct Record {
 pub struct Options {
     /// A segment that has reached this size takes no more. Below 2 GiB.
     pub segment_bytes: u32,
-    /// A point known to be durable, from the store's checkpoint: opening verifies from here on. Damage before it is
-    /// found when it is read.
+    /// A point known to be durable, from the store's checkpoint: opening verifies from here on, so its
+    /// segment must not be removed before there is a later checkpoint. Damage before it is found when it is read.
     pub durable: Point,
 }
 
@@ -433,3 +433,6 @@ fn id_of(name: &str) -> Option<SegmentId> {
     let digits = name.strip_suffix(".seg").filter(|digits| digits.len() == 8)?;
     u32::from_str_radix(digits, 16).ok().map(SegmentId)
 }
+
+#[cfg(test)]
+mod tests;

@@ -184,8 +184,6 @@ fn found(found: Found<Place>) -> Result<Entry, Error> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
     #[test]
     fn no_crash_loses_what_was_synced_or_brings_back_what_was_cut(steps in steps()) {
         let mut run = Run::new();
@@ -312,7 +310,7 @@ async fn exercise(world: &World, directory: &Path) {
     let (order, done) = mpsc::channel();
     for index in 1..=20 {
         let order = order.clone();
-        log.append(vec![entry(1, index, 300)], move |outcome| drop(order.send((index, outcome.is_ok()))));
+        log.append(vec![entry(1, index, 300)], move |outcome| order.send((index, outcome.is_ok())).unwrap());
         assert_eq!(log.last(), Some(at(1, index)), "readable before it is durable");
     }
     log.save_vote(Bytes::from_static(b"mine")).await.unwrap();

@@ -25,13 +25,11 @@ pub fn list(disk: &Disk, directory: &Path) -> Result<Table, Error> {
 /// The point after the last frame that verifies, where the next one goes; what follows is cut off, durably. `None`
 /// when there is no segment at all. An error when frames before that end, or before `durable`, are lost.
 pub fn find_end(disk: &Disk, directory: &Path, table: &mut Table, durable: Point) -> Result<Option<Point>, Error> {
-    let Some(stop) = first_stop(disk, table, durable)? else {
-        if durable > Point::START {
-            let path = super::path_of(directory, durable.segment);
-            return Err(Error::corrupt(&path, u64::from(durable.offset), "the segment is missing"));
-        }
-        return Ok(None);
-    };
+    if durable > Point::START && !table.contains_key(&durable.segment) {
+        let path = super::path_of(directory, durable.segment);
+        return Err(Error::corrupt(&path, u64::from(durable.offset), "the segment is missing"));
+    }
+    let Some(stop) = first_stop(disk, table, durable)? else { return Ok(None) };
     let witness = stop.witness.max(synced_beyond(disk, table, stop.at)?);
     if witness.max(durable) > stop.at {
         let path = &table[&stop.at.segment].path;
