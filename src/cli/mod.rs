@@ -7,6 +7,8 @@
 //! - [`bench`]: a load generator for any etcd v3
 //! - [`terminal`]: tables, progress, colour on a terminal only
 
+pub mod bench;
+pub mod kv;
 mod local;
 mod node;
 mod terminal;

@@ -160,6 +160,7 @@ async fn start_store(
         bootstrap: raft::Bootstrap::New(members),
         timings,
         limits: raft::Limits::default(),
+        log: Default::default(),
     };
     let replica = raft::Replica::start(world.clone(), config, Box::new(machine)).await?;
     let local = store::Store::start(world, opened, replica.clone(), shutdown.clone());

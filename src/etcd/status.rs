@@ -1,4 +1,5 @@
-//! Store errors as gRPC statuses: the one table of etcd's codes and texts.
+//! Store errors as gRPC statuses. The table of codes and texts is the store's, because its remote transport reads it
+//! backwards; this file adds what only a server says.
 //!
 //! Clients tell errors apart by the text alone; the code decides whether they try again. A write whose fate is unknown
 //! is therefore always `Unavailable` with a text on which clients do not repeat writes.
@@ -9,47 +10,8 @@ use crate::store::error::Error;
 
 /// What a client of etcd expects to read for `error`.
 pub fn of(error: &Error) -> Status {
-    let (code, text) = match error {
-        Error::Other { code, message } => return Status::new(Code::from_i32(*code), message),
-        known => row(known),
-    };
-    Status::new(code, text)
-}
-
-fn row(error: &Error) -> (Code, &'static str) {
-    match error {
-        Error::EmptyKey => (Code::InvalidArgument, "etcdserver: key is not provided"),
-        Error::KeyNotFound => (Code::InvalidArgument, "etcdserver: key not found"),
-        Error::ValueProvided => (Code::InvalidArgument, "etcdserver: value is provided"),
-        Error::LeaseProvided => (Code::InvalidArgument, "etcdserver: lease is provided"),
-        Error::TooManyOps => (Code::InvalidArgument, "etcdserver: too many operations in txn request"),
-        Error::DuplicateKey => (Code::InvalidArgument, "etcdserver: duplicate key given in txn request"),
-        Error::InvalidSortOption => (Code::InvalidArgument, "etcdserver: invalid sort option"),
-        Error::Compacted => (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted"),
-        Error::FutureRevision => (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision"),
-        Error::NoSpace => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
-        Error::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
-        Error::LeaseExists => (Code::FailedPrecondition, "etcdserver: lease already exists"),
-        Error::LeaseTtlTooLarge => (Code::OutOfRange, "etcdserver: too large lease TTL"),
-        Error::RequestTooLarge => (Code::InvalidArgument, "etcdserver: request is too large"),
-        // etcd's server maps this one to its client's error value, which gRPC does not know as a status.
-        Error::TooManyRequests => (Code::Unknown, "etcdserver: too many requests"),
-        Error::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
-        Error::LeaderChanged => (Code::Unavailable, "etcdserver: leader changed"),
-        Error::Timeout => (Code::Unavailable, "etcdserver: request timed out"),
-        Error::TimeoutLeaderFailure => {
-            (Code::Unavailable, "etcdserver: request timed out, possibly due to previous leader failure")
-        }
-        Error::TimeoutConnectionLost => {
-            (Code::Unavailable, "etcdserver: request timed out, possibly due to connection lost")
-        }
-        Error::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
-        Error::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
-        Error::MemberNotFound => (Code::NotFound, "etcdserver: member not found"),
-        Error::NotLeader => (Code::FailedPrecondition, "etcdserver: not leader"),
-        Error::BadLeaderTransferee => (Code::FailedPrecondition, "etcdserver: bad leader transferee"),
-        Error::Other { .. } => (Code::Unknown, "etcdserver: unknown error"),
-    }
+    let (code, text) = error.to_wire();
+    Status::new(Code::from_i32(code), text)
 }
 
 pub(super) fn no_leader() -> Status {

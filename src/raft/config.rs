@@ -25,6 +25,8 @@ pub struct Config {
     pub bootstrap: Bootstrap,
     pub timings: Timings,
     pub limits: Limits,
+    /// Sizes of the write-ahead log.
+    pub log: crate::disk::log::Options,
 }
 
 /// etcd's cluster ID, printed in hexadecimal.

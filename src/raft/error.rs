@@ -25,6 +25,9 @@ pub enum Error {
     /// Nothing was read or changed. Try again, or another member.
     #[error("no leader")]
     NoLeader,
+    /// Surface it: only the leader does that.
+    #[error("not leader")]
+    NotLeader,
     /// Leadership moved while the request was under way. A read may be tried again; a membership change may have
     /// happened: look before trying again.
     #[error("leader changed")]
@@ -62,6 +65,10 @@ pub enum Error {
     /// Removing the last voting member would end the cluster. Surface it.
     #[error("the last voting member cannot be removed")]
     LastVoter,
+    /// This member has no log, but the cluster says that it had one. Carrying on could lose what it promised: remove
+    /// the member and add it again, or give it its data directory back.
+    #[error("member {0} has already been bootstrapped, and its log is gone")]
+    AlreadyBootstrapped(NodeId),
     /// The configuration cannot work. Surface it.
     #[error("{0}")]
     Config(String),

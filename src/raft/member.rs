@@ -12,6 +12,6 @@ pub struct Member {
     pub peer_urls: Vec<String>,
     /// `http://host:port`, where clients reach it. Empty until the member has started for the first time.
     pub client_urls: Vec<String>,
-    /// Receives the log but does not vote.
+    /// Receives the log but does not vote. A member that was added to vote and has yet to catch up is none.
     pub learner: bool,
 }

@@ -1,12 +1,52 @@
 //! raft: consensus on one log of command batches.
+//!
+//! ```text
+//!   store ──propose──▶ Proposer ──one entry a batch──▶ openraft ◀──▶ log_store ──▶ disk's write-ahead log
+//!     ▲                  │ on a follower                 │  ▲
+//!     │                  └──Forward──▶ leader            │  └──network / peer_server──▶ other members
+//!     │                                                  ▼
+//!     └───────────────── apply ◀──────────────── state_machine (the store's Machine)
+//!   store ──read_index──▶ ReadGate ──one quorum round for all that wait──▶ index, then the local apply
+//! ```
+//!
+//! Only this room names openraft. A batch of commands is packed once by the proposer, and its bytes are the payload
+//! of the log entry, of the replication message, and of what the state machine unpacks.
+//!
+//! - [`handle`]: the public face; [`replica`]: how it starts; [`config`], [`member`], [`error`]: its words
+//! - [`machine`]: what the store implements
+//! - [`proposer`], [`read_gate`]: the two actors at the front
+//! - [`log_store`], [`state_machine`]: openraft's storage, over `disk` and the machine
+//! - [`network`], [`peers`]: calling other members; [`peer_server`]: being called; [`wire`]: the messages
+//! - [`snapshot_transfer`]: state for a member that lags too far behind
+//! - [`membership`]: changes of the membership; [`housekeeping`]: the tasks that follow leadership and membership
+//! - [`types`], [`runtime`], [`encoding`]: how openraft is instantiated, and how its records look as bytes
 
 mod config;
+mod encoding;
 mod error;
 mod handle;
+mod housekeeping;
+mod log_store;
 pub mod machine;
 mod member;
+mod membership;
+mod network;
+mod peer_server;
+mod peers;
+mod proposer;
+mod read_gate;
+mod replica;
+mod runtime;
+mod snapshot_transfer;
+mod state_machine;
+mod types;
+mod wire;
+
+#[cfg(test)]
+mod tests;
 
 pub use config::{Bootstrap, ClusterId, Config, Limits, Timings};
 pub use error::{Error, Refused};
-pub use handle::{Handle, Leadership, Replica, Status};
+pub use handle::{Handle, Leadership, Status};
 pub use member::Member;
+pub use replica::Replica;

@@ -157,3 +157,28 @@ pub fn has_put(request: &pb::TxnRequest) -> bool {
         _ => false,
     })
 }
+
+/// What a lease counts against the quota, in bytes.
+pub const LEASE_COST: u64 = 64;
+
+/// What a put counts against the quota besides its key and value.
+const PUT_COST: u64 = 256;
+
+/// What a put counts against the quota, in bytes.
+pub fn put_cost(request: &pb::PutRequest) -> u64 {
+    PUT_COST + (request.key.len() + request.value.len()) as u64
+}
+
+/// What a transaction counts against the quota: that of its dearer branch.
+pub fn txn_cost(request: &pb::TxnRequest) -> u64 {
+    let branch = |ops: &[pb::RequestOp]| -> u64 {
+        ops.iter()
+            .map(|op| match &op.request {
+                Some(Request::RequestPut(request)) => put_cost(request),
+                Some(Request::RequestTxn(request)) => txn_cost(request),
+                _ => 0,
+            })
+            .sum()
+    };
+    branch(&request.success).max(branch(&request.failure))
+}

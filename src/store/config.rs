@@ -84,6 +84,13 @@ impl Config {
         Duration::from_secs(5) + 2 * self.election_timeout
     }
 
+    /// Major and minor of the version, with which etcd names the format of its files.
+    pub fn storage_version(&self) -> String {
+        let mut parts = self.version.splitn(3, '.');
+        let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        format!("{major}.{minor}.0")
+    }
+
     /// The shortest lifetime of a lease, in seconds.
     pub fn lease_ttl_min(&self) -> i64 {
         let millis = self.election_timeout.as_millis() * 3 / 2;

@@ -1,59 +1,198 @@
 //! The transport to the store of this very member.
+//!
+//! ```text
+//!   write ──checks──▶ proposal ──▶ raft ──▶ state machine of this member ──Waiting──▶ answer
+//!   read  ──checks──▶ read barrier (unless serializable) ──▶ newest view ──▶ answer
+//! ```
+
+use std::sync::Arc;
 
 use chorus_proto::etcdserverpb as pb;
 use futures::stream::BoxStream;
 
 use super::client::Transport;
-use super::{Config, Error};
+use super::command::{self, Answer};
+use super::leadership::Leader;
+use super::mvcc::Fault;
+use super::proposals::Proposals;
+use super::state_machine::Shared;
+use super::view::{View, has_moved};
+use super::{Config, Error, checks};
 use crate::actor::Shutdown;
 use crate::raft;
-use crate::world::World;
+use crate::world::{Instant, World};
+
+/// How often a read looks for a record that moves while it reads.
+const READ_ATTEMPTS: usize = 5;
 
 /// The store of this member, as a transport. Cheap to clone.
 #[derive(Clone)]
-pub struct Local(std::sync::Arc<Shared>);
+pub struct Local(Arc<Inner>);
 
-struct Shared {
-    _world: World,
-    _config: Config,
-    _raft: raft::Handle,
-    _shutdown: Shutdown,
+struct Inner {
+    world: World,
+    config: Config,
+    raft: raft::Handle,
+    shared: Arc<Shared>,
+    proposals: Proposals,
 }
 
 impl Local {
-    pub(super) fn new(world: World, config: Config, raft: raft::Handle, shutdown: Shutdown) -> Local {
-        Local(std::sync::Arc::new(Shared { _world: world, _config: config, _raft: raft, _shutdown: shutdown }))
+    pub(super) fn new(
+        world: World,
+        config: Config,
+        raft: raft::Handle,
+        shared: Arc<Shared>,
+        shutdown: Shutdown,
+    ) -> Local {
+        let leader = Leader::follow(&world, &raft, &shutdown);
+        let proposals = Proposals::new(&world, &config, raft.clone(), shared.clone(), leader, shutdown);
+        Local(Arc::new(Inner { world, config, raft, shared, proposals }))
     }
+
+    fn deadline(&self) -> Instant {
+        self.0.world.clock.now() + self.0.config.request_timeout()
+    }
+
+    /// Waits until this member has applied all that was committed before this call.
+    async fn barrier(&self) -> Result<(), Error> {
+        self.0.raft.read_index(self.deadline()).await.map_err(Error::from)
+    }
+
+    /// Reads from the newest view. A large read runs where it keeps no other task waiting.
+    async fn read<T, F>(&self, large: bool, read: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Fn(&View) -> Result<T, Fault> + Send + 'static,
+    {
+        let shared = self.0.shared.clone();
+        let attempt = move || {
+            let mut outcome = read(&shared.view());
+            for _ in 1..READ_ATTEMPTS {
+                match &outcome {
+                    Err(fault) if has_moved(fault) => outcome = read(&shared.view()),
+                    _ => break,
+                }
+            }
+            outcome
+        };
+        let outcome = if large { self.0.world.spawner.blocking(attempt).await } else { attempt() };
+        outcome.map_err(Error::from)
+    }
+
+    /// The header of an answer that shows the newest revision.
+    fn header(&self) -> pb::ResponseHeader {
+        let mut header = Some(pb::ResponseHeader { revision: self.0.shared.view().revision(), ..Default::default() });
+        self.sign(&mut header);
+        header.unwrap_or_default()
+    }
+
+    /// Fills in who answers.
+    fn sign(&self, header: &mut Option<pb::ResponseHeader>) {
+        let header = header.get_or_insert_default();
+        header.cluster_id = self.0.config.cluster.0;
+        header.member_id = self.0.config.node.0;
+        header.raft_term = self.0.raft.leadership().borrow().term.0;
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Error {
+        match fault {
+            Fault::Refused(error) => error,
+            fault => {
+                tracing::error!(%fault, "a read failed");
+                Error::Other { code: tonic::Code::Internal as i32, message: format!("etcdserver: {fault}") }
+            }
+        }
+    }
+}
+
+impl From<raft::Error> for Error {
+    fn from(error: raft::Error) -> Error {
+        match error {
+            raft::Error::NoLeader => Error::NoLeader,
+            raft::Error::LeaderChanged => Error::LeaderChanged,
+            raft::Error::Timeout => Error::Timeout,
+            raft::Error::Busy => Error::TooManyRequests,
+            raft::Error::Stopped => Error::Stopped,
+            raft::Error::MemberNotFound(_) => Error::MemberNotFound,
+            raft::Error::BadTransferee(_) => Error::BadLeaderTransferee,
+            other => Error::Other { code: tonic::Code::Unknown as i32, message: format!("etcdserver: {other}") },
+        }
+    }
+}
+
+/// Proposes `$request` as the command's field `$field` and takes the answer of the same kind, signed.
+macro_rules! propose {
+    ($self:ident, $field:ident: $request:expr, $kind:ident) => {{
+        let command = pb::InternalRaftRequest { $field: Some($request), ..Default::default() };
+        match $self.0.proposals.propose(command).await? {
+            Answer::$kind(mut answer) => {
+                $self.sign(&mut answer.header);
+                Ok(answer)
+            }
+            other => unreachable!("a command is answered in kind, not by {other:?}"),
+        }
+    }};
 }
 
 #[async_trait::async_trait]
 impl Transport for Local {
-    async fn range(&self, _request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
-        Err(Error::Stopped)
+    async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
+        checks::range(&request)?;
+        if !request.serializable {
+            self.barrier().await?;
+        }
+        let large = self.0.shared.view().is_large(&request);
+        let mut answer = self.read(large, move |view| view.range(&request)).await?;
+        self.sign(&mut answer.header);
+        Ok(answer)
     }
 
-    async fn put(&self, _request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
-        Err(Error::Stopped)
+    async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
+        checks::put(&request)?;
+        self.0.proposals.reserve(checks::put_cost(&request)).await?;
+        propose!(self, put: request, Put)
     }
 
-    async fn delete_range(&self, _request: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Error> {
-        Err(Error::Stopped)
+    async fn delete_range(&self, request: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Error> {
+        checks::delete_range(&request)?;
+        propose!(self, delete_range: request, DeleteRange)
     }
 
-    async fn txn(&self, _request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
-        Err(Error::Stopped)
+    async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
+        checks::txn(&request, self.0.config.limits.txn_ops_max)?;
+        if !checks::is_read_only(&request) {
+            self.0.proposals.reserve(checks::txn_cost(&request)).await?;
+            return propose!(self, txn: request, Txn);
+        }
+        if !checks::is_serializable(&request) {
+            self.barrier().await?;
+        }
+        let large = self.0.shared.view().is_large_txn(&request);
+        let mut answer = self.read(large, move |view| view.txn(request.clone())).await?;
+        self.sign(&mut answer.header);
+        Ok(answer)
     }
 
-    async fn compact(&self, _request: pb::CompactionRequest) -> Result<pb::CompactionResponse, Error> {
-        Err(Error::Stopped)
+    async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, Error> {
+        propose!(self, compaction: request, Compact)
     }
 
-    async fn lease_grant(&self, _request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Error> {
-        Err(Error::Stopped)
+    async fn lease_grant(&self, mut request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Error> {
+        checks::lease_grant(&request)?;
+        self.0.proposals.reserve(checks::LEASE_COST).await?;
+        // Drawn and raised here, so that applying it is the same on every member.
+        while request.id == 0 {
+            request.id = (self.0.world.random.u64() & i64::MAX as u64) as i64;
+        }
+        request.ttl = request.ttl.max(self.0.config.lease_ttl_min());
+        propose!(self, lease_grant: request, LeaseGrant)
     }
 
-    async fn lease_revoke(&self, _request: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse, Error> {
-        Err(Error::Stopped)
+    async fn lease_revoke(&self, request: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse, Error> {
+        propose!(self, lease_revoke: request, LeaseRevoke)
     }
 
     async fn lease_keep_alive(&self, _request: pb::LeaseKeepAliveRequest) -> Result<pb::LeaseKeepAliveResponse, Error> {
@@ -71,12 +210,40 @@ impl Transport for Local {
         Err(Error::Stopped)
     }
 
-    async fn member_list(&self, _request: pb::MemberListRequest) -> Result<pb::MemberListResponse, Error> {
-        Err(Error::Stopped)
+    async fn member_list(&self, request: pb::MemberListRequest) -> Result<pb::MemberListResponse, Error> {
+        if request.linearizable {
+            self.barrier().await?;
+        }
+        let mut header = None;
+        self.sign(&mut header);
+        Ok(pb::MemberListResponse { header, members: self.0.raft.members().into_iter().map(member).collect() })
     }
 
     async fn status(&self, _request: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
-        Err(Error::Stopped)
+        let raft = self.0.raft.status();
+        let (db_size, in_use) = self.0.shared.sizes();
+        let mut errors = Vec::new();
+        if raft.leader.is_none() {
+            errors.push(Error::NoLeader.to_wire().1.to_owned());
+        }
+        for alarm in command::alarms(&self.0.shared.view().state, 0, 0) {
+            errors.push(format!("memberID:{} alarm:{} ", alarm.member_id, alarm.alarm().as_str_name()));
+        }
+        Ok(pb::StatusResponse {
+            header: Some(self.header()),
+            version: self.0.config.version.clone(),
+            db_size: db_size as i64,
+            db_size_in_use: in_use as i64,
+            db_size_quota: self.0.config.limits.quota_bytes.unwrap_or_default() as i64,
+            leader: raft.leader.map_or(0, |leader| leader.0),
+            raft_index: raft.committed,
+            raft_term: raft.term.0,
+            raft_applied_index: raft.applied,
+            errors,
+            is_learner: raft.is_learner,
+            storage_version: self.0.config.storage_version(),
+            ..Default::default()
+        })
     }
 
     async fn watch(
@@ -84,5 +251,15 @@ impl Transport for Local {
         _requests: BoxStream<'static, pb::WatchRequest>,
     ) -> Result<BoxStream<'static, Result<pb::WatchResponse, Error>>, Error> {
         Err(Error::Stopped)
+    }
+}
+
+fn member(member: raft::Member) -> pb::Member {
+    pb::Member {
+        id: member.id.0,
+        name: member.name,
+        peer_ur_ls: member.peer_urls,
+        client_ur_ls: member.client_urls,
+        is_learner: member.learner,
     }
 }

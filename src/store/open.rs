@@ -1,9 +1,15 @@
 //! Opening and starting the store of one member.
 
+use std::path::Path;
+use std::sync::Arc;
+
+use super::ledger::Ledger;
+use super::state_machine::Shared;
+use super::waiting::Waiting;
 use super::{Config, Local, StateMachine};
 use crate::actor::Shutdown;
-use crate::raft;
 use crate::world::World;
+use crate::{disk, raft};
 
 /// The store of one member.
 #[derive(Debug)]
@@ -12,6 +18,7 @@ pub struct Store;
 /// A store that was opened, not yet started.
 pub struct Opened {
     config: Config,
+    shared: Arc<Shared>,
 }
 
 /// Why the store cannot be opened. Nothing was changed on disk.
@@ -28,15 +35,29 @@ pub enum OpenError {
     NewerFormat { directory: String, found: u32, newest: u32 },
 }
 
+impl OpenError {
+    pub(super) fn from_disk(data_dir: &Path, error: disk::Error) -> OpenError {
+        let directory = data_dir.display().to_string();
+        match error {
+            disk::Error::Io(source) => OpenError::Io { directory, source },
+            disk::Error::Newer { found, known, .. } => OpenError::NewerFormat { directory, found, newest: known },
+            damaged => OpenError::Damaged { directory, message: damaged.to_string() },
+        }
+    }
+}
+
 impl Store {
     /// Opens or creates the state in `config.data_dir` and recovers it. The machine goes to
-    /// [`raft::Replica::start`], the rest to [`Store::start`].
-    pub fn open(_world: &World, config: Config) -> Result<(StateMachine, Opened), OpenError> {
-        Ok((StateMachine {}, Opened { config }))
+    /// [`raft::Replica::start`], the rest to [`Store::start`]. Blocks.
+    pub fn open(world: &World, config: Config) -> Result<(StateMachine, Opened), OpenError> {
+        let ledger = Ledger::open(world, &config.data_dir)?;
+        let waiting = Waiting::new(&world.random, config.limits.proposals_max);
+        let shared = Arc::new(Shared::new(ledger, waiting));
+        Ok((StateMachine(shared.clone()), Opened { config, shared }))
     }
 
     /// Starts the actors of the store: watch hub, lessor, compactor.
     pub fn start(world: &World, opened: Opened, raft: raft::Handle, shutdown: Shutdown) -> Local {
-        Local::new(world.clone(), opened.config, raft, shutdown)
+        Local::new(world.clone(), opened.config, raft, opened.shared, shutdown)
     }
 }

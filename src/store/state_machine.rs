@@ -1,35 +1,166 @@
-//! The applied state of one member.
+//! The applied state of one member, as the replica drives it.
+//!
+//! One call applies many entries: everything is written first, then readers see it, then watchers hear of it, then
+//! the clients of this member get their answers.
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::raft::machine::{Applied, Committed, Machine, Position, Snapshot};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use chorus_proto::etcdserverpb as pb;
+use prost::Message;
+
+use super::command::{self, Batch};
+use super::feed::Feed;
+use super::ledger::{Happened, Ledger};
+use super::mvcc::Fault;
+use super::view::View;
+use super::waiting::{Outcome, Waiting};
+use crate::raft::machine::{Applied, Committed, Machine, Payload, Position, Snapshot};
+
+/// What the state machine shares with readers, waiting clients, watchers and the compactor.
+pub struct Shared {
+    ledger: Mutex<Ledger>,
+    view: ArcSwap<View>,
+    pub waiting: Waiting,
+    pub feed: Feed,
+    /// Bytes of the data files, and of the live records in them.
+    files_bytes: AtomicU64,
+    live_bytes: AtomicU64,
+}
+
+impl Shared {
+    pub fn new(ledger: Ledger, waiting: Waiting) -> Shared {
+        let shared = Shared {
+            view: ArcSwap::from_pointee(ledger.view()),
+            ledger: Mutex::new(ledger),
+            waiting,
+            feed: Feed::default(),
+            files_bytes: AtomicU64::new(0),
+            live_bytes: AtomicU64::new(0),
+        };
+        shared.measure(&shared.ledger());
+        shared
+    }
+
+    /// The newest view.
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// The state and its files. Applying waits for this lock: hold it for a moment only.
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of the data files, and of the live records in them, as last measured.
+    pub fn sizes(&self) -> (u64, u64) {
+        (self.files_bytes.load(Ordering::Relaxed), self.live_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Measures the data files.
+    pub fn measure(&self, ledger: &Ledger) {
+        match ledger.segments.list() {
+            Ok(segments) => {
+                self.files_bytes.store(segments.iter().map(|segment| segment.bytes).sum(), Ordering::Relaxed);
+            }
+            Err(error) => tracing::warn!(%error, "the data files were not measured"),
+        }
+        self.live_bytes.store(ledger.usage.total(), Ordering::Relaxed);
+    }
+
+    /// Lets readers see what the ledger holds.
+    pub fn publish(&self, ledger: &Ledger) {
+        self.view.store(Arc::new(ledger.view()));
+    }
+}
 
 /// The applied state, driven by the replica.
-pub struct StateMachine {}
+pub struct StateMachine(pub(super) Arc<Shared>);
+
+impl StateMachine {
+    /// Applies the commands of one entry; the outcomes that someone waits for are added to `outcomes`.
+    fn apply_batch(
+        &self,
+        ledger: &mut Ledger,
+        commands: Vec<Bytes>,
+        outcomes: &mut Vec<(u64, Outcome)>,
+    ) -> io::Result<Batch> {
+        let mut batch = Batch::default();
+        for command in commands {
+            let command = pb::InternalRaftRequest::decode(command).map_err(io::Error::other)?;
+            let id = command.header.as_ref().map_or(command.id, |header| header.id);
+            let answer = self.0.waiting.waits(id);
+            let outcome = match command::apply(&mut ledger.state, &ledger.segments, &mut batch, command, answer) {
+                Ok(answer) => Ok(answer),
+                Err(Fault::Refused(error)) => Err(error),
+                Err(fault) => return Err(io::Error::other(fault)),
+            };
+            if answer {
+                outcomes.push((id, outcome));
+            }
+        }
+        Ok(batch)
+    }
+
+    fn apply_entry(
+        &self,
+        ledger: &mut Ledger,
+        entry: Committed,
+        outcomes: &mut Vec<(u64, Outcome)>,
+    ) -> io::Result<Vec<Happened>> {
+        let (membership, batch) = match entry.payload {
+            Payload::Blank => (None, Batch::default()),
+            Payload::Membership(membership) => (Some(membership), Batch::default()),
+            Payload::Batch(commands) => (None, self.apply_batch(ledger, commands, outcomes)?),
+        };
+        Ok(ledger.commit(entry.at, membership, batch)?)
+    }
+}
 
 impl Machine for StateMachine {
     fn applied(&self) -> Applied {
-        Applied::default()
+        self.0.ledger().applied()
     }
 
-    fn apply(&mut self, _entries: Vec<Committed>) -> io::Result<()> {
+    fn apply(&mut self, entries: Vec<Committed>) -> io::Result<()> {
+        let mut ledger = self.0.ledger();
+        let (mut happened, mut outcomes) = (Vec::new(), Vec::new());
+        for entry in entries {
+            // After a restart the log may offer entries that the state already holds.
+            if ledger.state.applied.is_some_and(|applied| entry.at.index <= applied.index) {
+                continue;
+            }
+            happened.extend(self.apply_entry(&mut ledger, entry, &mut outcomes)?);
+        }
+        self.0.publish(&ledger);
+        drop(ledger);
+        self.0.feed.push(happened);
+        self.0.waiting.answer_all(outcomes);
         Ok(())
     }
 
     fn durable(&self) -> Option<Position> {
-        None
+        self.0.ledger().durable()
     }
 
     fn snapshot(&mut self) -> io::Result<Snapshot> {
-        Err(io::ErrorKind::Unsupported.into())
+        self.0.ledger().snapshot()
     }
 
     fn incoming(&mut self) -> io::Result<PathBuf> {
-        Err(io::ErrorKind::Unsupported.into())
+        self.0.ledger().incoming()
     }
 
-    fn install(&mut self, _directory: PathBuf) -> io::Result<Applied> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn install(&mut self, directory: PathBuf) -> io::Result<Applied> {
+        let mut ledger = self.0.ledger();
+        let applied = ledger.install(&directory)?;
+        self.0.publish(&ledger);
+        drop(ledger);
+        self.0.feed.lose();
+        Ok(applied)
     }
 }

@@ -59,7 +59,8 @@ impl Spawner {
         Spawner(Kind::Local)
     }
 
-    /// Starts the actor that `make` builds on `lane`.
+    /// Starts the actor that `make` builds on `lane`. Not inside a [`task`](Spawner::task): in a simulation only a node's
+    /// own future and its actors can start actors.
     pub fn start<A, F>(&self, lane: Lane, make: F) -> Addr<A>
     where
         A: Actor<Context = Context<A>>,

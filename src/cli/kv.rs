@@ -1,0 +1,161 @@
+//! `chorus kv`: a small client for those without etcdctl, with etcdctl's words and flags.
+//!
+//! - `args`: keys and their options as requests, shared by the commands and by transactions
+//! - `txn`: the grammar of transactions
+//! - `watch`, `lease`: the commands that go on
+//! - `print`: what is shown, plain or as JSON
+
+mod args;
+mod lease;
+mod print;
+mod txn;
+mod watch;
+
+use std::io::Read;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use chorus_proto::etcdserverpb as pb;
+use clap::Subcommand;
+
+use self::args::{Del, Get, Put};
+use self::print::{Format, Printer};
+use crate::store::client::Client;
+use crate::store::error::Error;
+use crate::store::{Remote, RemoteConfig};
+use crate::world::World;
+
+/// Read, write and watch keys of any etcd v3 store.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Where the store's members listen; the next one is tried when one does not answer.
+    #[arg(long, global = true, value_delimiter = ',', default_value = "127.0.0.1:2379", env = "CHORUS_ENDPOINTS")]
+    endpoints: Vec<String>,
+    /// How answers are written.
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Simple)]
+    write_out: Format,
+    /// How long a command may take, in seconds.
+    #[arg(long, global = true, default_value_t = 5)]
+    command_timeout: u64,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Shows a key, or the keys of a range or prefix.
+    Get(Get),
+    /// Writes a key; the value is read from standard input if it is not given.
+    Put(Put),
+    /// Deletes a key, or the keys of a range or prefix.
+    Del(Del),
+    /// Runs a transaction read from standard input: compares, a blank line, what to do if all hold, a blank line, what
+    /// to do if not.
+    Txn(txn::Args),
+    /// Shows the changes of a key, range or prefix until it is interrupted.
+    Watch(watch::Args),
+    /// Grants, renews and revokes leases.
+    #[command(subcommand)]
+    Lease(lease::Command),
+    /// Forgets all history before a revision.
+    #[command(visible_alias = "compaction")]
+    Compact {
+        revision: i64,
+        /// Waits until the space is reclaimed.
+        #[arg(long)]
+        physical: bool,
+    },
+}
+
+/// What every command works with.
+struct Session {
+    world: World,
+    store: Client,
+    printer: Printer,
+}
+
+/// Runs one command.
+pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
+    let store = connect(&world, &args)?;
+    let endpoints = args.endpoints.join(", ");
+    let session = Session { world, store, printer: Printer::new(args.write_out) };
+    session.run(args.command).await.map_err(|error| advise(error, &endpoints))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn connect(world: &World, args: &Args) -> anyhow::Result<Client> {
+    let urls = args.endpoints.iter().map(|endpoint| url(endpoint)).collect::<anyhow::Result<_>>()?;
+    let config = RemoteConfig { request_timeout: Duration::from_secs(args.command_timeout), ..RemoteConfig::new(urls) };
+    let remote = Remote::new(world, config).context("check --endpoints: each must be HOST:PORT or http://HOST:PORT")?;
+    Ok(Client::new(remote))
+}
+
+/// An endpoint as a user writes it, as a URL.
+pub(super) fn url(endpoint: &str) -> anyhow::Result<String> {
+    match endpoint.trim().split_once("://") {
+        None => Ok(format!("http://{}", endpoint.trim())),
+        Some(("http", _)) => Ok(endpoint.trim().to_owned()),
+        Some((scheme, _)) => bail!("{endpoint}: {scheme} is not supported yet, only plain http is"),
+    }
+}
+
+/// Adds what to do next to errors that a user can do something about.
+fn advise(error: anyhow::Error, endpoints: &str) -> anyhow::Error {
+    let advice = match error.downcast_ref::<Error>() {
+        Some(Error::Other { code, .. }) if *code == tonic::Code::Unavailable as i32 => format!(
+            "no store answers at {endpoints}; start one with `chorus up`, or name the right address with --endpoints"
+        ),
+        Some(Error::NoLeader) => {
+            "the store has no leader: check that most of its members run (`chorus status`), then try again".into()
+        }
+        Some(error) if error.is_unknown_outcome() => {
+            "no answer came in time. A write may have happened: read the key before you write again".into()
+        }
+        Some(Error::Compacted) => "that revision is forgotten: ask for a newer one, or leave --rev out".into(),
+        Some(Error::LeaseNotFound) => "that lease has expired or was revoked: grant a new one".into(),
+        _ => return error,
+    };
+    error.context(advice)
+}
+
+impl Session {
+    async fn run(&self, command: Command) -> anyhow::Result<()> {
+        match command {
+            Command::Get(get) => {
+                let answer = self.store.range(get.request()?).await?;
+                self.printer.range(&answer, &get)
+            }
+            Command::Put(put) => {
+                let request = put.request(read_value)?;
+                self.printer.put(&self.store.put(request).await?)
+            }
+            Command::Del(del) => self.printer.del(&self.store.delete_range(del.request()?).await?),
+            Command::Txn(args) => txn::run(self, &args).await,
+            Command::Watch(args) => watch::run(self, args).await,
+            Command::Lease(command) => lease::run(self, command).await,
+            Command::Compact { revision, physical } => {
+                let answer = self.store.compact(pb::CompactionRequest { revision, physical }).await?;
+                self.printer.compacted(revision, &answer)
+            }
+        }
+    }
+}
+
+fn read_value() -> anyhow::Result<Vec<u8>> {
+    let mut value = vec![];
+    std::io::stdin().read_to_end(&mut value).context("reading the value from standard input")?;
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_taken_with_and_without_a_scheme() {
+        assert_eq!(url("127.0.0.1:2379").unwrap(), "http://127.0.0.1:2379");
+        assert_eq!(url(" http://a:1 ").unwrap(), "http://a:1");
+        assert!(url("https://a:1").is_err());
+    }
+}

@@ -1,0 +1,240 @@
+//! What a replica does beside the log: it follows openraft's metrics and keeps leadership, addresses and membership
+//! in step with them. Each function is one task; all end with the replica.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::metrics::RaftServerMetrics;
+use openraft::type_config::alias::WatchReceiverOf;
+use tokio::sync::watch;
+
+use super::membership::{self, Change, Unchanged, ready_to_vote};
+use super::peers::{Peers, Purpose, head};
+use super::types::{LogId, Membership, Raft, Types};
+use super::wire::{CHANGE, HELLO, Hello};
+use super::{Leadership, Timings};
+use crate::actor::Shutdown;
+use crate::world::{NodeId, Term, World};
+
+type ServerMetrics = WatchReceiverOf<Types, RaftServerMetrics<Types>>;
+
+/// Pause between two looks at learners, and between two tries to publish.
+const PACE: Duration = Duration::from_millis(200);
+/// For an answer while starting.
+const HELLO_LIMIT: Duration = Duration::from_millis(250);
+/// Pause between two looks for a quorum while there has been no leader yet.
+const CAMPAIGN_PACE: Duration = Duration::from_millis(50);
+
+/// What every task here needs.
+#[derive(Clone)]
+pub(super) struct Housekeeping {
+    pub world: World,
+    pub raft: Raft,
+    pub peers: Arc<Peers>,
+    pub node: NodeId,
+    pub timings: Timings,
+    pub shutdown: Shutdown,
+}
+
+/// Leadership as metrics tell it.
+pub(super) fn leadership(metrics: &RaftServerMetrics<Types>) -> Leadership {
+    Leadership {
+        leader: metrics.current_leader.map(NodeId),
+        term: Term(metrics.vote.leader_id.term),
+        is_leader: metrics.state == ServerState::Leader,
+    }
+}
+
+impl Housekeeping {
+    fn metrics(&self) -> ServerMetrics {
+        self.raft.server_metrics()
+    }
+
+    fn membership(&self) -> Membership {
+        self.metrics().borrow_watched().membership_config.membership().clone()
+    }
+
+    /// Waits for a change of the metrics; false when the replica has ended.
+    async fn changed(&self, metrics: &mut ServerMetrics) -> bool {
+        tokio::select! {
+            biased;
+            () = self.shutdown.wait() => false,
+            changed = metrics.changed() => changed.is_ok(),
+        }
+    }
+
+    /// Sleeps; false when the replica has ended.
+    async fn rest(&self, duration: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.shutdown.wait() => false,
+            () = self.world.clock.sleep(duration) => true,
+        }
+    }
+
+    /// Tells who leads and where members are.
+    pub async fn follow(self, told: watch::Sender<Leadership>) {
+        let mut metrics = self.metrics();
+        loop {
+            let (now, membership) = {
+                let metrics = metrics.borrow_and_update();
+                (leadership(&metrics), metrics.membership_config.clone())
+            };
+            told.send_if_modified(|before| std::mem::replace(before, now) != now);
+            membership.nodes().for_each(|(id, peer)| self.peers.know(*id, peer));
+            self.peers.keep(|id| membership.get_node(&id).is_some());
+            if !self.changed(&mut metrics).await {
+                return;
+            }
+        }
+    }
+
+    /// Ends the process when consensus has broken: a node that is half alive helps nobody.
+    pub async fn watch_health(self) {
+        let mut metrics = self.raft.metrics();
+        loop {
+            let state = metrics.borrow_and_update().running_state.clone();
+            if let Err(fatal) = state
+                && !self.shutdown.begun()
+            {
+                panic!("consensus has stopped: {fatal}");
+            }
+            tokio::select! {
+                biased;
+                () = self.shutdown.wait() => return,
+                changed = metrics.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// On the leader: lets members vote that were added to vote and have caught up.
+    pub async fn promote_joining(self) {
+        while self.rest(PACE).await {
+            if !leadership(&self.metrics().borrow_watched()).is_leader {
+                continue;
+            }
+            for id in self.caught_up() {
+                match membership::execute(&self.raft, Change::Promote { id }).await {
+                    Ok(()) => tracing::info!(member = %NodeId(id), "a new member votes from now on"),
+                    Err(reason) => tracing::debug!(member = %NodeId(id), ?reason, "a new member cannot vote yet"),
+                }
+            }
+        }
+    }
+
+    fn caught_up(&self) -> Vec<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let matched = |id| Some(metrics.replication.as_ref()?.get(&id).copied()??.index);
+        ready_to_vote(metrics.membership_config.membership(), metrics.last_log_index.unwrap_or(0), matched)
+    }
+
+    /// Records in the membership that this member has started, its name, and where clients reach it.
+    pub async fn publish(self, name: String, client_urls: Vec<String>) {
+        let change = Change::Publish { id: self.node.0, name: name.clone(), client_urls: client_urls.clone() };
+        loop {
+            let recorded = self.membership().get_node(&self.node.0).cloned();
+            if recorded.is_some_and(|peer| peer.started && peer.name == name && peer.client_urls == client_urls) {
+                return;
+            }
+            if let Err(reason) = self.submit(change.clone()).await {
+                tracing::debug!(?reason, "this member is not published yet");
+            }
+            let jitter = self.world.random.duration(PACE / 4..PACE);
+            if !self.rest(jitter).await {
+                return;
+            }
+        }
+    }
+
+    /// Makes a change here when this member leads, else through the leader.
+    pub async fn submit(&self, change: Change) -> membership::Changed {
+        let known = leadership(&self.metrics().borrow_watched());
+        match known.leader {
+            _ if known.is_leader => membership::execute(&self.raft, change).await,
+            Some(leader) => {
+                let limit = self.timings.election.end * 3;
+                let answer = self.peers.call(leader.0, Purpose::Control, CHANGE, head(&change), limit).await;
+                answer.unwrap_or_else(|error| {
+                    tracing::debug!(%error, "the leader did not answer to a membership change");
+                    Err(Unchanged::Unknown)
+                })
+            }
+            None => Err(Unchanged::NotLeader),
+        }
+    }
+
+    /// What the other members of `membership` say, of those that answer.
+    pub async fn ask_around(&self, membership: &Membership) -> Vec<(u64, Hello)> {
+        let others: Vec<u64> = membership.nodes().map(|(id, _)| *id).filter(|id| *id != self.node.0).collect();
+        let ask = async |id: u64| {
+            let hello = self.peers.call(id, Purpose::Control, HELLO, head(&self.node.0), HELLO_LIMIT).await;
+            hello.ok().map(|hello| (id, hello))
+        };
+        join_all(others.into_iter().map(ask)).await.into_iter().flatten().collect()
+    }
+
+    /// Until a leader is known: the member that is best placed asks for an election as soon as it sees a quorum,
+    /// rather than after a timeout. The election itself is Raft's, pre-vote included, so that two members that both
+    /// think they are best placed do no harm.
+    pub async fn campaign(self) {
+        while self.rest(CAMPAIGN_PACE).await {
+            let (leader, membership) = {
+                let metrics = self.metrics();
+                let metrics = metrics.borrow_watched();
+                (metrics.current_leader, metrics.membership_config.membership().clone())
+            };
+            if leader.is_some() {
+                return;
+            }
+            if !membership.voter_ids().any(|id| id == self.node.0) {
+                continue;
+            }
+            let heard = self.ask_around(&membership).await;
+            let last = self.raft.data_metrics().borrow_watched().last_log;
+            if best_placed(&membership, self.node.0, last, &heard) {
+                tracing::info!("a quorum is up: asking for an election");
+                if self.raft.trigger().elect(true).await.is_err() || !self.rest(self.timings.election.start / 2).await {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// This member sees a quorum without a leader, and nobody in it has more log, or as much and a smaller ID.
+fn best_placed(membership: &Membership, me: u64, last: Option<LogId>, heard: &[(u64, Hello)]) -> bool {
+    let up = |id: &u64| *id == me || heard.iter().any(|(other, _)| other == id);
+    let quorum =
+        |voters: &std::collections::BTreeSet<u64>| voters.iter().filter(|id| up(id)).count() > voters.len() / 2;
+    let behind = |(id, hello): &(u64, Hello)| (hello.last, me) < (last, *id);
+    membership.get_joint_config().iter().all(quorum)
+        && heard.iter().filter(|(id, _)| membership.voter_ids().any(|voter| voter == *id)).all(behind)
+        && heard.iter().all(|(_, hello)| hello.leader.is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::raft::machine::Position;
+    use crate::raft::types::{Peer, log_id};
+
+    #[test]
+    fn one_member_of_a_quorum_is_best_placed() {
+        let nodes = BTreeMap::from([1, 2, 3].map(|id| (id, Peer::default())));
+        let membership = Membership::new(vec![BTreeSet::from([1, 2, 3])], nodes).unwrap();
+        let at = |index| Some(log_id(Position { term: 1, index }));
+        let says = |id, last, leader| (id, Hello { leader, last, you_started: false });
+        let best = |me, last, heard: &[(u64, Hello)]| best_placed(&membership, me, last, heard);
+        assert!(!best(1, at(1), &[]), "no quorum");
+        assert!(best(1, at(1), &[says(2, at(1), None)]), "as much log, smaller ID");
+        assert!(!best(2, at(1), &[says(1, at(1), None)]), "as much log, greater ID");
+        assert!(best(3, at(9), &[says(1, at(1), None), says(2, at(8), None)]), "most log");
+        assert!(!best(1, at(9), &[says(2, at(1), Some(3))]), "there is a leader");
+    }
+}

@@ -1,0 +1,282 @@
+//! The peer port: what other members ask of this one.
+//!
+//! Every call names the cluster and the member it is meant for, and is refused when either is wrong: an address may
+//! belong to another cluster by mistake, or to another member by now.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, stream};
+use http::{HeaderMap, Request};
+use openraft::async_runtime::watch::WatchReceiver;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+use tonic::body::Body;
+use tonic::server::{Grpc, NamedService};
+use tonic::transport::Server;
+use tonic::{Response, Status, Streaming};
+use tower::service_fn;
+
+use super::encoding::unpack;
+use super::membership::{self, Change, Changed};
+use super::proposer::surely_not;
+use super::snapshot_transfer::Receiver;
+use super::types::{Callback, CommandBatch, Raft, Types};
+use super::wire::{
+    APPEND, CHANGE, CLUSTER_HEADER, FORWARD, Forwarded, Frame, HEARTBEAT, HELLO, Hello, MESSAGE_BYTES_MAX, PRE_VOTE,
+    PROTOCOL, PROTOCOL_HEADER, READ_INDEX, ReadIndex, SNAPSHOT, TARGET_HEADER, TRANSFER_LEADER, Untouched, VOTE, open,
+    open_append,
+};
+use super::{ClusterId, Timings, read_gate, runtime};
+use crate::actor::{Gate, Shutdown};
+use crate::world::{Listener, NodeId, World};
+
+/// Forwarded batches under way.
+const FORWARDS_MAX: usize = 1_024;
+
+/// Serves the peer port. Clones share everything.
+#[derive(Clone)]
+pub(super) struct PeerService(Arc<Served>);
+
+struct Served {
+    world: World,
+    raft: Raft,
+    cluster: ClusterId,
+    node: NodeId,
+    receiver: Receiver,
+    forwards: Gate,
+    /// For work on behalf of a caller that may have gone.
+    limit: Duration,
+}
+
+impl PeerService {
+    pub fn new(world: World, raft: Raft, cluster: ClusterId, node: NodeId, timings: &Timings) -> PeerService {
+        let receiver = Receiver::new(world.clone(), raft.clone());
+        let (forwards, limit) = (Gate::new(FORWARDS_MAX), timings.election.end * 2);
+        PeerService(Arc::new(Served { world, raft, cluster, node, receiver, forwards, limit }))
+    }
+
+    /// Serves `listener` until the end is asked for and open calls have ended.
+    pub async fn serve(self, listener: Listener, timings: Timings, shutdown: Shutdown) {
+        let connections = stream::unfold(listener, |listener| async {
+            let accepted = listener.accept().await.map(|(stream, _)| stream);
+            Some((accepted, listener))
+        });
+        let served = Server::builder()
+            .http2_keepalive_interval(Some(timings.election.start / 4))
+            .http2_keepalive_timeout(Some(timings.election.start / 2))
+            .initial_stream_window_size(8 << 20)
+            .initial_connection_window_size(16 << 20)
+            .add_service(self)
+            .serve_with_incoming_shutdown(connections, shutdown.wait())
+            .await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the peer port is served no longer");
+        }
+    }
+}
+
+impl NamedService for PeerService {
+    const NAME: &'static str = "chorus.raft.Peer";
+}
+
+impl tower_service::Service<Request<Body>> for PeerService {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let served = self.0.clone();
+        // openraft may start tasks on behalf of a call: they draw from this node's randomness, too.
+        let random = served.world.random.clone();
+        runtime::scope(random, async move { Ok(served.answer(request).await) }).boxed()
+    }
+}
+
+impl Served {
+    async fn answer(self: Arc<Self>, request: Request<Body>) -> http::Response<Body> {
+        if let Err(status) = admit(request.headers(), self.cluster, self.node) {
+            return status.into_http();
+        }
+        let mut grpc = Grpc::new(Untouched)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        match request.uri().path() {
+            APPEND => grpc.streaming(service_fn(|requests| self.clone().append(requests)), request).await,
+            SNAPSHOT => grpc.client_streaming(service_fn(|chunks| self.clone().snapshot(chunks)), request).await,
+            path => {
+                let path = path.to_owned();
+                grpc.unary(service_fn(|message| self.clone().single(path.clone(), message)), request).await
+            }
+        }
+    }
+
+    async fn append(
+        self: Arc<Self>,
+        requests: tonic::Request<Streaming<Bytes>>,
+    ) -> Result<Response<BoxStream<'static, Result<Frame, Status>>>, Status> {
+        let requests = requests.into_inner().map(|message| {
+            let request = message.map_err(|status| status.to_string());
+            request.and_then(|message| open_append(message).map_err(|error| error.to_string()))
+        });
+        // A stream that cannot be read ends here; the leader opens another one.
+        let readable = requests.scan((), |(), request| {
+            std::future::ready(request.inspect_err(|error| tracing::debug!(%error, "a log stream ended")).ok())
+        });
+        let replies = self.raft.stream_append(readable);
+        let replies = replies.map(|reply| match reply {
+            Ok(result) => Ok(Frame::new(&result)),
+            Err(fatal) => Err(internal(fatal)),
+        });
+        Ok(Response::new(replies.boxed()))
+    }
+
+    async fn snapshot(self: Arc<Self>, chunks: tonic::Request<Streaming<Bytes>>) -> Result<Response<Frame>, Status> {
+        match self.receiver.receive(chunks.into_inner()).await {
+            Ok(response) => Ok(Response::new(Frame::new(&response))),
+            Err(error) => {
+                tracing::warn!(%error, "a snapshot was not received");
+                Err(Status::aborted(error.to_string()))
+            }
+        }
+    }
+
+    async fn single(
+        self: Arc<Self>,
+        method: String,
+        message: tonic::Request<Bytes>,
+    ) -> Result<Response<Frame>, Status> {
+        let message = message.into_inner();
+        let reply = match method.as_str() {
+            HEARTBEAT => {
+                let request = open_append(message).map_err(|error| unreadable(&error))?;
+                Frame::new(&self.raft.append_entries(request).await.map_err(internal)?)
+            }
+            VOTE => Frame::new(&self.raft.vote(head(message)?).await.map_err(internal)?),
+            PRE_VOTE => Frame::new(&self.raft.pre_vote(head(message)?).await.map_err(internal)?),
+            TRANSFER_LEADER => Frame::new(&self.raft.handle_transfer_leader(head(message)?).await.map_err(internal)?),
+            FORWARD => Frame::new(&self.forward(message).await?),
+            READ_INDEX => Frame::new(&self.read_index().await?),
+            CHANGE => Frame::new(&self.change(head(message)?).await?),
+            HELLO => Frame::new(&self.hello(head(message)?)),
+            _ => return Err(Status::unimplemented(format!("peers do not serve {method}"))),
+        };
+        Ok(Response::new(reply))
+    }
+
+    /// Proposes a follower's batch, and answers once its fate is known.
+    async fn forward(&self, message: Bytes) -> Result<Forwarded, Status> {
+        let ((), batch) = open::<()>(message).map_err(|error| unreadable(&error))?;
+        let batch = CommandBatch(batch);
+        // Once in the log, a batch that cannot be read would stop every member.
+        if unpack(&batch).is_err() {
+            return Ok(Forwarded::Malformed);
+        }
+        let Ok(_permit) = self.forwards.enter() else { return Ok(Forwarded::Busy) };
+        let (told, fate) = oneshot::channel();
+        let hear = Callback::new(move |result| _ = told.send(fate_of(&result)));
+        self.raft.client_write_ff(batch, Some(hear)).await.map_err(internal)?;
+        let fate = self.world.clock.timeout(self.limit, fate).await;
+        Ok(fate.map_or(Forwarded::Unknown, |fate| fate.unwrap_or(Forwarded::Unknown)))
+    }
+
+    async fn read_index(&self) -> Result<ReadIndex, Status> {
+        Ok(read_gate::confirmed_index(&self.raft).await.map_or(ReadIndex::NotLeader, ReadIndex::At))
+    }
+
+    /// Changes the membership in a task of its own: a caller that goes away must not leave it half done.
+    async fn change(&self, change: Change) -> Result<Changed, Status> {
+        let raft = self.raft.clone();
+        let random = self.world.random.clone();
+        let work = async move { membership::execute(&raft, change).await };
+        let done = self.world.spawner.task(runtime::scope(random, work));
+        Ok(match self.world.clock.timeout(self.limit, done).await {
+            Ok(Ok(changed)) => changed,
+            Ok(Err(_)) | Err(_) => Err(membership::Unchanged::Unknown),
+        })
+    }
+
+    fn hello(&self, caller: u64) -> Hello {
+        let last = self.raft.data_metrics().borrow_watched().last_log;
+        let server = self.raft.server_metrics();
+        let server = server.borrow_watched();
+        let known = server.membership_config.get_node(&caller);
+        Hello { leader: server.current_leader, last, you_started: known.is_some_and(|peer| peer.started) }
+    }
+}
+
+fn fate_of(result: &openraft::raft::ClientWriteResult<Types>) -> Forwarded {
+    match result {
+        Ok(_) => Forwarded::Committed,
+        Err(error) if surely_not(error) => Forwarded::NotLeader,
+        Err(_) => Forwarded::Unknown,
+    }
+}
+
+/// Checks that a call is meant for this member.
+fn admit(headers: &HeaderMap, cluster: ClusterId, node: NodeId) -> Result<(), Status> {
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("none");
+    let (protocol, theirs, target) = (header(PROTOCOL_HEADER), header(CLUSTER_HEADER), header(TARGET_HEADER));
+    if protocol != PROTOCOL {
+        return Err(Status::failed_precondition(format!(
+            "this member speaks peer protocol {PROTOCOL}, the caller speaks {protocol}"
+        )));
+    }
+    if theirs != cluster.to_string() {
+        return Err(Status::failed_precondition(format!(
+            "cluster ID mismatch: this member is of cluster {cluster}, the caller of {theirs}"
+        )));
+    }
+    if target != node.to_string() {
+        return Err(Status::failed_precondition(format!("this is member {node}, not {target}")));
+    }
+    Ok(())
+}
+
+fn head<T: DeserializeOwned>(message: Bytes) -> Result<T, Status> {
+    open::<T>(message).map(|(head, _)| head).map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &io::Error) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn internal(error: impl std::fmt::Display) -> Status {
+    Status::internal(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_for_another_cluster_or_member_are_refused() {
+        let headers = |protocol: &str, cluster: &str, target: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(PROTOCOL_HEADER, protocol.parse().unwrap());
+            headers.insert(CLUSTER_HEADER, cluster.parse().unwrap());
+            headers.insert(TARGET_HEADER, target.parse().unwrap());
+            headers
+        };
+        let admit =
+            |headers: HeaderMap| admit(&headers, ClusterId(0xc1), NodeId(0xa)).map_err(|s| s.message().to_owned());
+        assert_eq!(admit(headers(PROTOCOL, "c1", "a")), Ok(()));
+        assert_eq!(
+            admit(headers(PROTOCOL, "c2", "a")),
+            Err("cluster ID mismatch: this member is of cluster c1, the caller of c2".into())
+        );
+        assert_eq!(admit(headers(PROTOCOL, "c1", "b")), Err("this is member a, not b".into()));
+        assert!(admit(headers("9", "c1", "a")).is_err());
+        assert!(admit(HeaderMap::new()).is_err());
+    }
+}

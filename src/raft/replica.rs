@@ -1,0 +1,205 @@
+//! Starting a replica: the log is opened, openraft recovers over it, and the actors and tasks around it begin.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use openraft::SnapshotPolicy;
+use tokio::sync::watch;
+
+use super::handle::Parts;
+use super::housekeeping::Housekeeping;
+use super::log_store::LogStore;
+use super::machine::Machine;
+use super::membership::first;
+use super::network::Network;
+use super::peer_server::PeerService;
+use super::peers::Peers;
+use super::proposer::{Proposer, Queue};
+use super::read_gate::{ReadGate, Rounds};
+use super::state_machine::StateMachine;
+use super::types::{Membership, Raft};
+use super::{Bootstrap, Config, Error, Handle, Leadership, Limits, Timings, runtime};
+use crate::actor::{Gate, Shutdown};
+use crate::disk::{self, LogHandle};
+use crate::world::{Lane, Listener, World};
+
+/// For installing a snapshot after its last chunk.
+const INSTALL_LIMIT: Duration = Duration::from_secs(300);
+
+/// Starts replicas.
+#[derive(Debug)]
+pub struct Replica;
+
+impl Replica {
+    /// Opens the log, recovers, and serves peers. `machine` is driven from here on. Call it where actors can be
+    /// started.
+    pub async fn start(world: World, config: Config, machine: Box<dyn Machine>) -> Result<Handle, Error> {
+        let settings = settings(&config.timings, &config.limits)?;
+        let listener = listen(&world, &config.listen).await?;
+        let (log, store) = open_log(&world, &config)?;
+        let (told, applied) = watch::channel(0);
+        let state = StateMachine::new(world.clone(), machine, told)
+            .map_err(|error| Error::io("reading the membership of the state", &error))?;
+        // openraft's tasks and the connections to peers belong to the shared runtime, whichever thread asks for them.
+        let recovery = recover(world.clone(), config.clone(), settings, store, state);
+        let recovery = world.spawner.task(runtime::scope(world.random.clone(), recovery));
+        let keeping = recovery.await.unwrap_or(Err(Error::Stopped))?;
+        Ok(begin(keeping, &config, listener, log, applied))
+    }
+}
+
+async fn recover(
+    world: World,
+    config: Config,
+    settings: openraft::Config,
+    store: LogStore,
+    state: StateMachine,
+) -> Result<Housekeeping, Error> {
+    let peers = Arc::new(Peers::new(world.clone(), config.cluster, config.timings.clone()));
+    let open_limit = config.timings.election.start / 2;
+    let network = Network { world: world.clone(), peers: peers.clone(), open_limit };
+    let raft = Raft::new(config.node.0, Arc::new(settings), network, store, state).await;
+    let raft = raft.map_err(|error| damaged(&config.data_dir, &error))?;
+    raft.with_state_machine(|state| Box::pin(async move { state.serve() })).await.map_err(|_| Error::Stopped)?;
+    let (node, timings, shutdown) = (config.node, config.timings.clone(), Shutdown::new());
+    let keeping = Housekeeping { world, raft, peers, node, timings, shutdown };
+    bootstrap(&keeping, &config.bootstrap).await?;
+    Ok(keeping)
+}
+
+/// Starts what runs beside the log.
+fn begin(
+    keeping: Housekeeping,
+    config: &Config,
+    listener: Listener,
+    log: LogHandle,
+    applied: watch::Receiver<u64>,
+) -> Handle {
+    let server = serve(&keeping, config, listener);
+    let leadership = keep_house(&keeping, config);
+    Handle(Arc::new(Parts {
+        proposer: start_proposer(&keeping, leadership.clone()),
+        proposals: Gate::new(config.limits.proposals_max),
+        command_bytes_max: config.limits.command_bytes_max,
+        read_gate: start_read_gate(&keeping, leadership.clone()),
+        reads: Gate::new(config.limits.reads_max),
+        leadership,
+        applied,
+        log,
+        server: Mutex::new(Some(server)),
+        keeping,
+    }))
+}
+
+/// openraft's settings.
+fn settings(timings: &Timings, limits: &Limits) -> Result<openraft::Config, Error> {
+    let millis = |duration: Duration| duration.as_millis() as u64;
+    // openraft adds the leader's lease, which is the upper bound here, to the timeout that it draws: together they
+    // make a follower wait once to about 1.2 times the configured minimum, as etcd's shortest waits are.
+    let (lower, upper) = (timings.election.start * 2 / 5, timings.election.start * 3 / 5);
+    openraft::Config {
+        cluster_name: "chorus".into(),
+        heartbeat_interval: millis(timings.heartbeat),
+        election_timeout_min: millis(lower),
+        election_timeout_max: millis(upper),
+        enable_pre_vote: Some(true),
+        // A leader that restarts may have lost entries that it sent but had not yet written. Were it to lead on in
+        // the same term, it would write others in their place.
+        enable_leader_restore: Some(false),
+        max_payload_entries: 4096,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(limits.purge_every_entries),
+        max_in_snapshot_log_to_keep: limits.catch_up_entries,
+        purge_batch_size: limits.purge_every_entries.clamp(1, 256),
+        install_snapshot_timeout: millis(INSTALL_LIMIT),
+        backoff: "50ms 100ms 200ms ...400ms".into(),
+        ..openraft::Config::default()
+    }
+    .validate()
+    .map_err(|error| Error::Config(format!("heartbeat and election timeout do not fit: {error}")))
+}
+
+async fn listen(world: &World, address: &str) -> Result<Listener, Error> {
+    let listener = world.net.listen(address).await;
+    listener.map_err(|error| Error::io(format!("listening for peers on {address}"), &error))
+}
+
+fn open_log(world: &World, config: &Config) -> Result<(LogHandle, LogStore), Error> {
+    let directory = config.data_dir.join("wal");
+    let (log, recovered) = LogHandle::open(world, &directory, config.log).map_err(|error| match error {
+        disk::Error::Io(source) => Error::io(format!("opening the log in {}", directory.display()), &source),
+        other => damaged(&directory, &other),
+    })?;
+    let store = LogStore::new(log.clone(), &recovered).map_err(|error| damaged(&directory, &error))?;
+    Ok((log, store))
+}
+
+fn damaged(directory: &Path, error: &impl std::fmt::Display) -> Error {
+    Error::Damaged { directory: directory.display().to_string(), message: error.to_string() }
+}
+
+/// Gives a member whose log is empty its first membership.
+async fn bootstrap(keeping: &Housekeeping, bootstrap: &Bootstrap) -> Result<(), Error> {
+    let Bootstrap::New(members) = bootstrap else { return Ok(()) };
+    if keeping.raft.is_initialized().await.map_err(|_| Error::Stopped)? {
+        return Ok(());
+    }
+    let nodes = first(members);
+    if !nodes.contains_key(&keeping.node.0) {
+        return Err(Error::Config(format!("member {} is not among the initial members", keeping.node)));
+    }
+    nodes.iter().for_each(|(id, peer)| keeping.peers.know(*id, peer));
+    let heard = keeping.ask_around(&Membership::from(nodes.clone())).await;
+    if heard.iter().any(|(_, hello)| hello.you_started) {
+        return Err(Error::AlreadyBootstrapped(keeping.node));
+    }
+    // All members write the same first entry, so it does not matter which of them does.
+    match keeping.raft.initialize(nodes).await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(Error::Config(format!("the initial membership was not accepted: {error}"))),
+    }
+}
+
+fn serve(keeping: &Housekeeping, config: &Config, listener: Listener) -> tokio::task::JoinHandle<()> {
+    let (world, raft) = (keeping.world.clone(), keeping.raft.clone());
+    let service = PeerService::new(world, raft, config.cluster, config.node, &config.timings);
+    keeping.world.spawner.task(service.serve(listener, config.timings.clone(), keeping.shutdown.clone()))
+}
+
+/// Starts the tasks beside the log.
+fn keep_house(keeping: &Housekeeping, config: &Config) -> watch::Receiver<Leadership> {
+    let (told, leadership) = watch::channel(Leadership::default());
+    let spawner = &keeping.world.spawner;
+    spawner.task(keeping.clone().follow(told));
+    spawner.task(keeping.clone().watch_health());
+    spawner.task(keeping.clone().promote_joining());
+    spawner.task(keeping.clone().publish(config.name.clone(), config.client_urls.clone()));
+    spawner.task(keeping.clone().campaign());
+    leadership
+}
+
+fn start_proposer(keeping: &Housekeeping, leadership: watch::Receiver<Leadership>) -> actix::Addr<Proposer> {
+    let proposer = Proposer {
+        world: keeping.world.clone(),
+        raft: keeping.raft.clone(),
+        peers: keeping.peers.clone(),
+        leadership,
+        patience: keeping.timings.election.end,
+        forward_limit: keeping.timings.election.end * 3,
+        queue: Queue::default(),
+    };
+    keeping.world.spawner.start(Lane::Consensus, move |_| proposer)
+}
+
+fn start_read_gate(keeping: &Housekeeping, leadership: watch::Receiver<Leadership>) -> actix::Addr<ReadGate> {
+    let rounds = Rounds {
+        world: keeping.world.clone(),
+        raft: keeping.raft.clone(),
+        peers: keeping.peers.clone(),
+        leadership,
+        patience: keeping.timings.election.end,
+        call_limit: keeping.timings.election.start,
+    };
+    let gate = ReadGate { rounds, waiting: Vec::new(), under_way: false };
+    keeping.world.spawner.start(Lane::Consensus, move |_| gate)
+}

@@ -1,0 +1,120 @@
+//! The types that openraft is instantiated with.
+
+use std::fmt;
+
+use bytes::Bytes;
+use openraft::impls::{InlineBatch, leader_id_std};
+use openraft::raft::responder::Responder;
+use openraft::type_config::alias;
+use openraft::vote::RaftLeaderId;
+use openraft::{AnyError, EntryPayload, RaftTypeConfig};
+use serde::{Deserialize, Serialize};
+
+use super::machine::Position;
+use super::runtime::Runtime;
+use super::state_machine::StateMachine;
+
+/// A leader a term, as etcd's `raft_term` needs it.
+type LeaderId = leader_id_std::LeaderId<u64, u64>;
+
+/// openraft's view of this program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Types;
+
+impl RaftTypeConfig for Types {
+    type D = CommandBatch;
+    type R = ();
+    type NodeId = u64;
+    type Node = Peer;
+    type Term = u64;
+    type LeaderId = LeaderId;
+    type Vote = openraft::Vote<LeaderId>;
+    type Payload = EntryPayload<CommandBatch, u64, Peer>;
+    type Entry = openraft::Entry<<LeaderId as RaftLeaderId>::Committed, Self::Payload>;
+    type AsyncRuntime = Runtime;
+    type Responder<T>
+        = Callback<T>
+    where
+        T: Send + 'static;
+    type Batch<T>
+        = InlineBatch<T>
+    where
+        T: Send + 'static;
+    type ErrorSource = AnyError;
+}
+
+pub(super) type Raft = openraft::Raft<Types, StateMachine>;
+pub(super) type Entry = alias::EntryOf<Types>;
+pub(super) type LogId = alias::LogIdOf<Types>;
+pub(super) type Vote = alias::VoteOf<Types>;
+pub(super) type Payload = alias::PayloadOf<Types>;
+pub(super) type Membership = openraft::Membership<u64, Peer>;
+pub(super) type StoredMembership = alias::StoredMembershipOf<Types>;
+
+/// Commands that were proposed together, encoded as `batch` does: opaque to openraft, untouched on the way from the
+/// proposer to every state machine.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandBatch(pub(super) Bytes);
+
+impl fmt::Debug for CommandBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CommandBatch({} bytes)", self.0.len())
+    }
+}
+
+impl fmt::Display for CommandBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What the membership records of a member.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    pub name: String,
+    pub peer_urls: Vec<String>,
+    pub client_urls: Vec<String>,
+    /// Was added to vote: the leader makes it a voter as soon as it has caught up. Until then it does not count
+    /// towards a quorum, so adding a member that is not yet up cannot stop the cluster.
+    pub joining: bool,
+    /// Has run before, and so must still have its log.
+    pub started: bool,
+}
+
+/// Hears how a write ended.
+pub struct Callback<T>(Box<dyn FnOnce(T) + Send>);
+
+impl<T> Callback<T> {
+    pub(super) fn new(hear: impl FnOnce(T) + Send + 'static) -> Callback<T> {
+        Callback(Box::new(hear))
+    }
+}
+
+impl<T: Send + 'static> Responder<Types, T> for Callback<T> {
+    fn on_complete(self, result: T) {
+        (self.0)(result);
+    }
+}
+
+/// openraft numbers entries from 0, the log and the state machine from 1.
+pub(super) fn position(id: &LogId) -> Position {
+    Position { term: id.committed_leader_id().term, index: id.index + 1 }
+}
+
+/// The inverse of [`position`].
+pub(super) fn log_id(at: Position) -> LogId {
+    let index = at.index.checked_sub(1).expect("positions count from 1");
+    LogId::new(leader_id_std::LeaderId::<u64, u64>::new(at.term, 0).to_committed(), index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_and_log_ids_name_the_same_entry() {
+        let at = Position { term: 3, index: 1 };
+        assert_eq!(log_id(at).index, 0);
+        assert_eq!(position(&log_id(at)), at);
+    }
+}

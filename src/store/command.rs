@@ -1,0 +1,208 @@
+//! Applying one command: a pure function of the state and the command, which may also read records.
+
+use chorus_proto::etcdserverpb as pb;
+use chorus_proto::etcdserverpb::alarm_request::AlarmAction;
+use chorus_proto::mvccpb::KeyValue;
+
+use super::journal::Step;
+use super::mvcc::read::header;
+use super::mvcc::txn::{self, Path};
+use super::mvcc::{Fault, Transaction, Values};
+use super::range::KeyRange;
+use super::state::State;
+use super::{Error, checks};
+
+/// What the commands of one log entry changed, not yet written.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub steps: Vec<Step>,
+    /// In the order of the steps.
+    pub records: Vec<KeyValue>,
+}
+
+/// The answer to a command. Its header carries the revision alone.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    Put(pb::PutResponse),
+    DeleteRange(pb::DeleteRangeResponse),
+    Txn(pb::TxnResponse),
+    Compact(pb::CompactionResponse),
+    LeaseGrant(pb::LeaseGrantResponse),
+    LeaseRevoke(pb::LeaseRevokeResponse),
+    Alarm(pb::AlarmResponse),
+    /// To a command that no client waits for.
+    Done,
+}
+
+/// Applies `command`. [`Fault::Refused`] changed nothing and is the answer; any other fault is fatal. With `answer`
+/// false, what only an answer needs is left out.
+pub fn apply<V: Values>(
+    state: &mut State,
+    stored: &V,
+    batch: &mut Batch,
+    command: pb::InternalRaftRequest,
+    answer: bool,
+) -> Result<Answer, Fault> {
+    if let Some(request) = command.put {
+        put(state, stored, batch, request, answer).map(Answer::Put)
+    } else if let Some(request) = command.txn {
+        transact(state, stored, batch, request, answer).map(Answer::Txn)
+    } else if let Some(request) = command.delete_range {
+        delete_range(state, stored, batch, request, answer).map(Answer::DeleteRange)
+    } else if let Some(request) = command.lease_grant {
+        lease_grant(state, batch, request).map(Answer::LeaseGrant)
+    } else if let Some(request) = command.lease_revoke {
+        lease_revoke(state, stored, batch, request).map(Answer::LeaseRevoke)
+    } else if let Some(request) = command.lease_checkpoint {
+        lease_checkpoint(state, batch, &request);
+        Ok(Answer::Done)
+    } else if let Some(request) = command.compaction {
+        compact(state, batch, request).map(Answer::Compact)
+    } else if let Some(request) = command.alarm {
+        Ok(Answer::Alarm(alarm(state, batch, request)))
+    } else {
+        Ok(Answer::Done)
+    }
+}
+
+/// Runs `change` as one transaction and notes what it changed.
+fn write<V: Values, T>(
+    state: &mut State,
+    stored: &V,
+    batch: &mut Batch,
+    change: impl FnOnce(&mut Transaction<V>) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let mut txn = Transaction::begin(&mut state.index, &mut state.leases, stored, &mut batch.records);
+    let answer = change(&mut txn)?;
+    let changes = txn.changes();
+    let revision = txn.end();
+    if changes > 0 {
+        batch.steps.push(Step::Write { revision, changes });
+    }
+    Ok(answer)
+}
+
+/// Writes are refused while the cluster is known to be corrupt, and those that grow it while it is full.
+fn check_alarms(state: &State, grows: bool) -> Result<(), Error> {
+    if state.has_alarm(pb::AlarmType::Corrupt) {
+        return Err(Error::Corrupt);
+    }
+    if grows && state.has_alarm(pb::AlarmType::Nospace) {
+        return Err(Error::NoSpace);
+    }
+    Ok(())
+}
+
+fn put<V: Values>(
+    state: &mut State,
+    stored: &V,
+    batch: &mut Batch,
+    request: pb::PutRequest,
+    answer: bool,
+) -> Result<pb::PutResponse, Fault> {
+    check_alarms(state, true)?;
+    txn::check_put(&state.index, &state.leases, &request)?;
+    write(state, stored, batch, |txn| txn::put(txn, request, answer))
+}
+
+fn delete_range<V: Values>(
+    state: &mut State,
+    stored: &V,
+    batch: &mut Batch,
+    request: pb::DeleteRangeRequest,
+    answer: bool,
+) -> Result<pb::DeleteRangeResponse, Fault> {
+    check_alarms(state, false)?;
+    write(state, stored, batch, |txn| txn::delete_range(txn, request, answer))
+}
+
+fn transact<V: Values>(
+    state: &mut State,
+    stored: &V,
+    batch: &mut Batch,
+    request: pb::TxnRequest,
+    answer: bool,
+) -> Result<pb::TxnResponse, Fault> {
+    check_alarms(state, checks::has_put(&request))?;
+    let path = {
+        let txn = Transaction::begin(&mut state.index, &mut state.leases, stored, &mut batch.records);
+        Path::choose(txn.index, &txn.values(), &request)?
+    };
+    txn::check(&state.index, &state.leases, &request, &path)?;
+    write(state, stored, batch, |txn| txn::run(txn, request, &path, answer))
+}
+
+fn lease_grant(
+    state: &mut State,
+    batch: &mut Batch,
+    request: pb::LeaseGrantRequest,
+) -> Result<pb::LeaseGrantResponse, Fault> {
+    check_alarms(state, true)?;
+    checks::lease_grant(&request)?;
+    let pb::LeaseGrantRequest { id, ttl } = request;
+    state.leases.grant(id, ttl, 0)?;
+    batch.steps.push(Step::Grant { lease: id, ttl, remaining_ttl: 0 });
+    Ok(pb::LeaseGrantResponse { header: Some(header(state.index.revision)), id, ttl, ..Default::default() })
+}
+
+/// Deletes the attached keys, in order and under one revision, and the lease.
+fn lease_revoke<V: Values>(
+    state: &mut State,
+    stored: &V,
+    batch: &mut Batch,
+    request: pb::LeaseRevokeRequest,
+) -> Result<pb::LeaseRevokeResponse, Fault> {
+    check_alarms(state, false)?;
+    let keys = state.leases.get(request.id).ok_or(Error::LeaseNotFound)?.keys.clone();
+    write(state, stored, batch, |txn| {
+        for key in &keys {
+            txn.delete_range(&KeyRange::single(key.to_bytes()));
+        }
+        Ok(())
+    })?;
+    state.leases.remove(request.id);
+    batch.steps.push(Step::Revoke { lease: request.id });
+    Ok(pb::LeaseRevokeResponse { header: Some(header(state.index.revision)) })
+}
+
+fn lease_checkpoint(state: &mut State, batch: &mut Batch, request: &pb::LeaseCheckpointRequest) {
+    for &pb::LeaseCheckpoint { id, remaining_ttl } in &request.checkpoints {
+        state.leases.set_remaining(id, remaining_ttl);
+        batch.steps.push(Step::Remaining { lease: id, ttl: remaining_ttl });
+    }
+}
+
+fn compact(
+    state: &mut State,
+    batch: &mut Batch,
+    request: pb::CompactionRequest,
+) -> Result<pb::CompactionResponse, Fault> {
+    check_alarms(state, false)?;
+    state.index.compact(request.revision)?;
+    batch.steps.push(Step::Compact { revision: request.revision });
+    Ok(pb::CompactionResponse { header: Some(header(state.index.revision)) })
+}
+
+fn alarm(state: &mut State, batch: &mut Batch, request: pb::AlarmRequest) -> pb::AlarmResponse {
+    let (member, alarm) = (request.member_id, request.alarm);
+    let changed = match request.action() {
+        AlarmAction::Get => return pb::AlarmResponse { header: None, alarms: alarms(state, member, alarm) },
+        AlarmAction::Activate => {
+            batch.steps.push(Step::Raise { member, alarm });
+            state.alarms.insert((member, alarm)).is_none()
+        }
+        AlarmAction::Deactivate => {
+            batch.steps.push(Step::Disarm { member, alarm });
+            state.alarms.remove(&(member, alarm)).is_some()
+        }
+    };
+    let alarms = if changed { vec![pb::AlarmMember { member_id: member, alarm }] } else { Vec::new() };
+    pb::AlarmResponse { header: Some(header(state.index.revision)), alarms }
+}
+
+/// The alarms raised by `member`, or by any when it is 0, of one kind, or of any when that is `NONE`.
+pub fn alarms(state: &State, member: u64, kind: i32) -> Vec<pb::AlarmMember> {
+    let matches = |(of, alarm): &&(u64, i32)| (member == 0 || member == *of) && (kind == 0 || kind == *alarm);
+    let row = |(member_id, alarm): &(u64, i32)| pb::AlarmMember { member_id: *member_id, alarm: *alarm };
+    state.alarms.iter().filter(matches).map(row).collect()
+}

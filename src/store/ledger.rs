@@ -1,0 +1,287 @@
+//! The state and its files, together: what is applied is written before anyone sees it.
+//!
+//! ```text
+//!   entry ──▶ command::apply ──▶ Batch ──one frame──▶ data segments ──▶ places ──▶ index
+//!   install ──▶ a directory becomes the next generation ──▶ state
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use chorus_proto::mvccpb::{Event, KeyValue};
+use prost::Message;
+
+use super::checkpoint;
+use super::command::Batch;
+use super::files::Files;
+use super::journal::{self, Head, Step};
+use super::mvcc::{Index, Rev, Slot, write::event};
+use super::open::OpenError;
+use super::state::State;
+use super::view::View;
+use crate::disk::segments::Options;
+use crate::disk::{self, Place, Point, Position, SegmentId, Segments, codec};
+use crate::raft::machine::{Applied, Snapshot};
+use crate::world::disk::Open;
+use crate::world::{Disk, World};
+
+/// Entries that change nothing need no frame; but the log is purged only up to a frame, so that now and then one is
+/// written for the position alone.
+const ENTRIES_WITHOUT_FRAME_MAX: u64 = 1_000;
+
+/// The events of one revision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Happened {
+    pub revision: i64,
+    pub events: Vec<Event>,
+}
+
+/// The applied state with its files.
+pub struct Ledger {
+    world: World,
+    files: Files,
+    pub segments: Segments,
+    pub state: State,
+    /// Bytes of records in each segment that the index still points to.
+    pub usage: Usage,
+    /// The last position that a frame tells.
+    framed: Option<Position>,
+    /// Where frames end, until they are durable.
+    frames: VecDeque<(Point, Position)>,
+    durable: Option<Position>,
+    /// The bytes of a frame's records; kept to be used again.
+    buffer: Vec<u8>,
+}
+
+impl Ledger {
+    /// Opens what is in `data_dir`, or an empty state.
+    pub fn open(world: &World, data_dir: &Path) -> Result<Ledger, OpenError> {
+        let wrap = |error: io::Error| OpenError::from_disk(data_dir, error.into());
+        let files = Files::open(world, data_dir).map_err(wrap)?;
+        Ledger::load(world, files).map_err(|error| OpenError::from_disk(data_dir, error))
+    }
+
+    fn load(world: &World, files: Files) -> Result<Ledger, disk::Error> {
+        let checkpoint = checkpoint::read(world, &files.index())?;
+        let (mut state, point) = checkpoint.unwrap_or_else(|| (State::default(), Point::START));
+        let durable = state.applied;
+        let directory = files.directory();
+        let segments = Segments::open(world, &directory, Options { durable: point, ..Options::default() })?;
+        let end = segments.scan(point, |frame| {
+            journal::replay(&mut state, &frame).map_err(|error| disk::Error::Corrupt {
+                path: directory.clone(),
+                offset: u64::from(frame.at.offset),
+                reason: format!("segment {:08x}: {error}", frame.at.segment.0),
+            })
+        })?;
+        let usage = Usage::of(&state.index);
+        let frames = state.applied.map(|applied| (end, applied)).into_iter().collect();
+        let framed = state.applied;
+        let buffer = Vec::new();
+        Ok(Ledger { world: world.clone(), files, segments, state, usage, framed, frames, durable, buffer })
+    }
+
+    pub fn view(&self) -> View {
+        View { state: self.state.clone(), segments: self.segments.clone() }
+    }
+
+    pub fn applied(&self) -> Applied {
+        Applied { at: self.state.applied, membership: self.state.membership.clone() }
+    }
+
+    /// The last position whose frame is durable, with all before it.
+    pub fn durable(&mut self) -> Option<Position> {
+        let synced = self.segments.synced();
+        while let Some((_, at)) = self.frames.pop_front_if(|(end, _)| *end <= synced) {
+            self.durable = Some(at);
+        }
+        self.durable
+    }
+
+    /// Ends an entry: writes what `batch` changed, and gives the events of it.
+    pub fn commit(
+        &mut self,
+        at: Position,
+        membership: Option<Bytes>,
+        batch: Batch,
+    ) -> Result<Vec<Happened>, disk::Error> {
+        self.state.applied = Some(at);
+        let silent = membership.is_none() && batch.steps.is_empty();
+        let behind = at.index - self.framed.map_or(0, |framed| framed.index);
+        if silent && behind < ENTRIES_WITHOUT_FRAME_MAX {
+            return Ok(Vec::new());
+        }
+        if let Some(membership) = &membership {
+            self.state.membership = Some((at, membership.clone()));
+        }
+        let Batch { steps, records } = batch;
+        let head = Head::Applied { at, membership, steps };
+        let places = self.append(&head, &records)?;
+        self.framed = Some(at);
+        self.frames.push_back((self.segments.end(), at));
+        let Head::Applied { steps, .. } = head else { unreachable!("made above") };
+        Ok(self.settle(&steps, records, &places))
+    }
+
+    fn append(&mut self, head: &Head, records: &[KeyValue]) -> Result<Vec<Place>, disk::Error> {
+        let head = codec::encode(head).map_err(|error| disk::Error::Io(error.into()))?;
+        self.buffer.clear();
+        let mut ends = Vec::with_capacity(records.len());
+        for record in records {
+            record.encode(&mut self.buffer).expect("a vector grows as needed");
+            ends.push(self.buffer.len());
+        }
+        let mut start = 0;
+        let slices: Vec<&[u8]> =
+            ends.into_iter().map(|end| &self.buffer[std::mem::replace(&mut start, end)..end]).collect();
+        self.segments.append(&head, &slices)
+    }
+
+    /// Points the index to where the records were written.
+    fn settle(&mut self, steps: &[Step], records: Vec<KeyValue>, places: &[Place]) -> Vec<Happened> {
+        let mut written = records.into_iter().zip(places);
+        let mut happened = Vec::new();
+        for step in steps {
+            let Step::Write { revision, changes } = *step else { continue };
+            let mut events = Vec::with_capacity(changes as usize);
+            for (sub, (record, place)) in (0..changes).zip(written.by_ref()) {
+                self.usage.add(*place);
+                self.state.index.relocate(Rev { main: revision, sub }, Slot::Stored(*place));
+                events.push(event(record, revision));
+            }
+            happened.push(Happened { revision, events });
+        }
+        happened
+    }
+
+    /// Frees up to `changes_max` changes below the compaction floor; `false` when there was nothing to do.
+    pub fn sweep(&mut self, changes_max: usize) -> bool {
+        if self.state.index.is_swept() {
+            return false;
+        }
+        for change in self.state.index.sweep(changes_max) {
+            self.usage.release(change.slot);
+        }
+        true
+    }
+
+    /// Copies records to the end of the segments, those that the index still has at these places.
+    pub fn relocate(&mut self, moving: &[(Rev, Place, Bytes)]) -> Result<(), disk::Error> {
+        let stays = |(at, place, _): &&(Rev, Place, Bytes)| {
+            self.state.index.change(*at).is_some_and(|change| change.slot == Slot::Stored(*place))
+        };
+        let live: Vec<_> = moving.iter().filter(stays).collect();
+        if live.is_empty() {
+            return Ok(());
+        }
+        let head = Head::Moved { changes: live.iter().map(|(at, ..)| *at).collect() };
+        let head = codec::encode(&head).map_err(|error| disk::Error::Io(error.into()))?;
+        let records: Vec<&[u8]> = live.iter().map(|(.., record)| &record[..]).collect();
+        for ((at, before, _), place) in live.iter().zip(self.segments.append(&head, &records)?) {
+            self.state.index.relocate(*at, Slot::Stored(place));
+            self.usage.release(Slot::Stored(*before));
+            self.usage.add(place);
+        }
+        Ok(())
+    }
+
+    /// What a checkpoint of this moment holds: the view, the point up to which frames are in it, and where it goes.
+    pub fn checkpoint(&self) -> (View, Point, PathBuf) {
+        (self.view(), self.segments.end(), self.files.index())
+    }
+
+    pub fn snapshot(&mut self) -> io::Result<Snapshot> {
+        let directory = self.files.snapshot()?;
+        let keep = Keep { disk: self.world.disk.clone(), directory: directory.clone() };
+        let point = self.segments.seal()?;
+        let linked = self.segments.link_into(&directory)?;
+        let (active, sealed) = linked.split_last().expect("there is always an active segment");
+        copy_start(&self.world.disk, &active.path, active.bytes)?;
+        let index = Files::index_in(&directory);
+        checkpoint::write(&self.world, &index, &self.state, point)?;
+        let mut files: Vec<PathBuf> = sealed.iter().map(|linked| linked.path.clone()).collect();
+        files.extend([active.path.clone(), index]);
+        Ok(Snapshot { applied: self.applied(), files, keep: Box::new(keep) })
+    }
+
+    pub fn incoming(&mut self) -> io::Result<PathBuf> {
+        self.files.incoming()
+    }
+
+    /// Replaces the state by the files in `directory`. They are read before they are put in force.
+    pub fn install(&mut self, directory: &Path) -> io::Result<Applied> {
+        if checkpoint::read(&self.world, &Files::index_in(directory))?.is_none() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the snapshot has no index"));
+        }
+        let mut files = self.files.clone();
+        files.replace(directory)?;
+        *self = Ledger::load(&self.world.clone(), files)?;
+        self.segments.sync()?;
+        Ok(self.applied())
+    }
+}
+
+/// Replaces a second name of a file that still grows by a copy of its first `bytes`.
+fn copy_start(disk: &Disk, path: &Path, bytes: u64) -> io::Result<()> {
+    let mut start = vec![0; usize::try_from(bytes).map_err(io::Error::other)?];
+    disk.open(path, Open::Read)?.read_exact_at(&mut start, 0)?;
+    disk.remove(path)?;
+    let copy = disk.open(path, Open::CreateNew)?;
+    copy.write_all_at(&start, 0)?;
+    copy.sync_data()
+}
+
+/// Removes the files of a snapshot once nobody sends them any more.
+struct Keep {
+    disk: Disk,
+    directory: PathBuf,
+}
+
+impl Drop for Keep {
+    fn drop(&mut self) {
+        if let Err(error) = self.disk.remove_dir_all(&self.directory) {
+            tracing::warn!(%error, directory = %self.directory.display(), "a sent snapshot was not removed");
+        }
+    }
+}
+
+/// Bytes of live records by segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage(BTreeMap<SegmentId, u64>);
+
+impl Usage {
+    fn of(index: &Index) -> Usage {
+        let mut usage = Usage::default();
+        for (_, change) in index.changes_from(Rev::NONE) {
+            if let Slot::Stored(place) = change.slot {
+                usage.add(place);
+            }
+        }
+        usage
+    }
+
+    fn add(&mut self, place: Place) {
+        *self.0.entry(place.segment).or_default() += u64::from(place.length);
+    }
+
+    fn release(&mut self, slot: Slot) {
+        if let Slot::Stored(place) = slot {
+            let live = self.0.get_mut(&place.segment).expect("a record's segment is in use");
+            *live -= u64::from(place.length);
+        }
+    }
+
+    pub fn live(&self, segment: SegmentId) -> u64 {
+        self.0.get(&segment).copied().unwrap_or_default()
+    }
+
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    pub fn forget(&mut self, segment: SegmentId) {
+        self.0.remove(&segment);
+    }
+}

@@ -1,0 +1,124 @@
+//! Writes on their way: marshalled, proposed, and waited for until this member applies them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chorus_proto::etcdserverpb as pb;
+use prost::Message;
+
+use super::command::Answer;
+use super::leadership::Leader;
+use super::state_machine::Shared;
+use super::{Config, Error};
+use crate::actor::Shutdown;
+use crate::raft::{self, Refused};
+use crate::world::{Clock, Instant, NodeId, World};
+
+/// Proposes commands and waits for their outcome. Cheap to clone.
+#[derive(Clone)]
+pub struct Proposals(Arc<Inner>);
+
+struct Inner {
+    clock: Clock,
+    node: NodeId,
+    timeout: Duration,
+    election_timeout: Duration,
+    request_bytes_max: usize,
+    quota_bytes: Option<u64>,
+    raft: raft::Handle,
+    shared: Arc<Shared>,
+    leader: Leader,
+    shutdown: Shutdown,
+}
+
+/// Nobody waits for a proposal any more once this is dropped.
+struct Registered<'a>(&'a Shared, u64);
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.forget(self.1);
+    }
+}
+
+impl Proposals {
+    pub fn new(
+        world: &World,
+        config: &Config,
+        raft: raft::Handle,
+        shared: Arc<Shared>,
+        leader: Leader,
+        shutdown: Shutdown,
+    ) -> Proposals {
+        Proposals(Arc::new(Inner {
+            clock: world.clock.clone(),
+            node: config.node,
+            timeout: config.request_timeout(),
+            election_timeout: config.election_timeout,
+            request_bytes_max: config.limits.request_bytes_max,
+            quota_bytes: config.limits.quota_bytes,
+            raft,
+            shared,
+            leader,
+            shutdown,
+        }))
+    }
+
+    /// Proposes `command` under a fresh request ID. An error of the state machine, or that the command was refused,
+    /// means that it did not happen; after a timeout it may have.
+    pub async fn propose(&self, mut command: pb::InternalRaftRequest) -> Result<Answer, Error> {
+        let inner = &*self.0;
+        let started = inner.clock.now();
+        let (id, outcome) = inner.shared.waiting.register()?;
+        let _registered = Registered(&inner.shared, id);
+        command.header = Some(pb::RequestHeader { id, ..Default::default() });
+        if command.encoded_len() > inner.request_bytes_max {
+            return Err(Error::RequestTooLarge);
+        }
+        let shared = inner.shared.clone();
+        let refused = move |refused: Refused| shared.waiting.answer(id, Err(refused.into()));
+        inner.raft.propose(command.encode_to_vec().into(), Box::new(refused));
+        tokio::select! {
+            outcome = outcome => outcome.unwrap_or(Err(Error::Stopped)),
+            () = inner.clock.sleep_until(started + inner.timeout) => Err(self.timed_out(started)),
+            () = inner.shutdown.wait() => Err(Error::Stopped),
+        }
+    }
+
+    /// A request that began shortly before the present leader was elected most likely fell victim to the one before.
+    fn timed_out(&self, started: Instant) -> Error {
+        match self.0.leader.elected() {
+            Some(elected) if started < elected && elected < started + 2 * self.0.election_timeout => {
+                Error::TimeoutLeaderFailure
+            }
+            _ => Error::Timeout,
+        }
+    }
+
+    /// Refuses what would take the data files over the quota, and lets the whole cluster know.
+    pub async fn reserve(&self, cost: u64) -> Result<(), Error> {
+        let Some(quota) = self.0.quota_bytes.filter(|_| cost > 0) else { return Ok(()) };
+        if self.0.shared.sizes().0 + cost < quota {
+            return Ok(());
+        }
+        let alarm = pb::AlarmRequest {
+            action: pb::alarm_request::AlarmAction::Activate as i32,
+            member_id: self.0.node.0,
+            alarm: pb::AlarmType::Nospace as i32,
+        };
+        if !self.0.shared.view().state.has_alarm(pb::AlarmType::Nospace) {
+            self.propose(pb::InternalRaftRequest { alarm: Some(alarm), ..Default::default() }).await?;
+        }
+        Err(Error::NoSpace)
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Error {
+        match refused {
+            Refused::Busy => Error::TooManyRequests,
+            Refused::NoLeader => Error::NoLeader,
+            Refused::TooLarge => Error::RequestTooLarge,
+            Refused::Stopped => Error::Stopped,
+        }
+    }
+}

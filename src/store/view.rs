@@ -1,0 +1,67 @@
+//! What readers hold: the state as of one moment, and the segments with its records. It never changes, so that a large
+//! read neither waits for writes nor delays them.
+
+use std::io;
+
+use chorus_proto::etcdserverpb as pb;
+use chorus_proto::etcdserverpb::request_op::Request;
+
+use super::mvcc::hash::{self, Hash};
+use super::mvcc::txn::{self, Path};
+use super::mvcc::{Fault, Transaction, read};
+use super::state::State;
+use crate::disk::{self, Segments};
+
+/// An immutable view of the applied state. A copy costs nothing.
+#[derive(Clone)]
+pub struct View {
+    pub state: State,
+    pub segments: Segments,
+}
+
+impl View {
+    pub fn revision(&self) -> i64 {
+        self.state.index.revision
+    }
+
+    pub fn range(&self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, Fault> {
+        read::range(&self.state.index, &self.segments, self.revision(), request)
+    }
+
+    /// Runs a read-only transaction.
+    pub fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Fault> {
+        let State { mut index, mut leases, .. } = self.state.clone();
+        let path = Path::choose(&index, &self.segments, &request)?;
+        txn::check(&index, &leases, &request, &path)?;
+        let mut records = Vec::new();
+        let mut txn = Transaction::begin(&mut index, &mut leases, &self.segments, &mut records);
+        let answer = txn::run(&mut txn, request, &path, true)?;
+        assert_eq!(txn.changes(), 0, "only transactions without changes are run on a view");
+        Ok(answer)
+    }
+
+    pub fn hash_kv(&self, revision: i64) -> Result<Hash, Fault> {
+        hash::hash(&self.state.index, &self.segments, revision)
+    }
+
+    /// Whether answering may take so long that other tasks should not wait for it.
+    pub fn is_large(&self, request: &pb::RangeRequest) -> bool {
+        const SMALL_KEYS: i64 = 256;
+        let bounded = request.limit > 0 && request.limit <= SMALL_KEYS;
+        !request.range_end.is_empty() && !(bounded || self.state.index.keys_count() as i64 <= SMALL_KEYS)
+    }
+
+    /// The same for a read-only transaction.
+    pub fn is_large_txn(&self, request: &pb::TxnRequest) -> bool {
+        request
+            .success
+            .iter()
+            .chain(&request.failure)
+            .any(|op| matches!(&op.request, Some(Request::RequestRange(range)) if self.is_large(range)))
+    }
+}
+
+/// A record has moved to another segment since the view was taken: a newer view finds it.
+pub fn has_moved(fault: &Fault) -> bool {
+    matches!(fault, Fault::Disk(disk::Error::Io(error)) if error.kind() == io::ErrorKind::NotFound)
+}
