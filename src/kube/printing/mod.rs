@@ -7,8 +7,20 @@
 //!
 //! - [`table`]: the two projections
 //! - [`age`]: durations as people read them
+//! - [`words`]: cells that several kinds share
+//! - [`pods`], [`workloads`], [`services`], [`nodes`], [`config`], [`events`]: columns and rows of the kinds
 
 pub mod age;
+pub mod config;
+pub mod events;
+pub mod nodes;
+pub mod pods;
+pub mod services;
 pub mod table;
+pub mod words;
+pub mod workloads;
 
 pub use table::{Column, Include, Printer, Table, TableOptions, partial_metadata, partial_metadata_list};
+
+#[cfg(test)]
+mod tests;

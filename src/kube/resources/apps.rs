@@ -4,6 +4,7 @@ use k8s_openapi::api::apps::v1;
 
 use super::resource::Resource;
 use crate::kube::defaults::workloads;
+use crate::kube::printing::workloads as rows;
 
 fn workload(resource: Resource) -> Resource {
     resource.category("all").with_generation().part("status")
@@ -11,12 +12,17 @@ fn workload(resource: Resource) -> Resource {
 
 pub(super) fn resources() -> Vec<Resource> {
     vec![
-        workload(Resource::of::<v1::Deployment>()).short(&["deploy"]).scaled().defaulted_by(workloads::deployment),
+        workload(Resource::of::<v1::Deployment>())
+            .short(&["deploy"])
+            .scaled()
+            .defaulted_by(workloads::deployment)
+            .printed_by(rows::deployment()),
         workload(Resource::of::<v1::ReplicaSet>())
             .short(&["rs"])
             .scaled()
             .selectable_by("status.replicas", super::core::replicas)
             .defaulted_by(workloads::replica_set)
-            .on_create(workloads::no_replicas),
+            .on_create(workloads::no_replicas)
+            .printed_by(rows::replica_set()),
     ]
 }

@@ -3,7 +3,8 @@
 use k8s_openapi::api::coordination::v1;
 
 use super::resource::Resource;
+use crate::kube::printing::nodes;
 
 pub(super) fn resources() -> Vec<Resource> {
-    vec![Resource::of::<v1::Lease>().conditional_update().create_on_update()]
+    vec![Resource::of::<v1::Lease>().conditional_update().create_on_update().printed_by(nodes::lease())]
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::resource::Resource;
 use crate::kube::defaults::{other, pod as pod_defaults, service as service_defaults, workloads};
 use crate::kube::names;
+use crate::kube::printing::{config, events, nodes, pods, services, workloads as workload_rows};
 
 const CONNECT: [&str; 2] = ["create", "get"];
 
@@ -17,11 +18,18 @@ pub(super) fn resources() -> Vec<Resource> {
         service(),
         endpoints(),
         replication_controller(),
-        Resource::of::<v1::ConfigMap>().short(&["cm"]),
-        Resource::of::<v1::Secret>().selectable("type").defaulted_by(other::secret),
+        Resource::of::<v1::ConfigMap>().short(&["cm"]).printed_by(config::config_map()),
+        Resource::of::<v1::Secret>().selectable("type").defaulted_by(other::secret).printed_by(config::secret()),
         service_account(),
-        Resource::of::<v1::LimitRange>().short(&["limits"]).defaulted_by(other::limit_range),
-        Resource::of::<v1::ResourceQuota>().short(&["quota"]).part("status").defaulted_by(other::resource_quota),
+        Resource::of::<v1::LimitRange>()
+            .short(&["limits"])
+            .defaulted_by(other::limit_range)
+            .printed_by(config::name_and_creation()),
+        Resource::of::<v1::ResourceQuota>()
+            .short(&["quota"])
+            .part("status")
+            .defaulted_by(other::resource_quota)
+            .printed_by(config::resource_quota()),
         event(),
     ]
 }
@@ -37,6 +45,7 @@ fn namespace() -> Resource {
         .defaulted_by(other::namespace)
         .on_create(other::new_namespace)
         .on_update(other::keep_namespace_finalizers)
+        .printed_by(nodes::namespace())
 }
 
 fn node() -> Resource {
@@ -47,6 +56,7 @@ fn node() -> Resource {
         .selectable_by("spec.unschedulable", |node| (node["spec"]["unschedulable"] == true).to_string())
         .status_on_create()
         .defaulted_by(other::node)
+        .printed_by(nodes::node())
 }
 
 fn pod() -> Resource {
@@ -77,6 +87,7 @@ fn pod() -> Resource {
         .selectable("status.nominatedNodeName")
         .defaulted_by(pod_defaults::pod)
         .on_create(pod_defaults::new_pod_status)
+        .printed_by(pods::printer())
 }
 
 fn service() -> Resource {
@@ -91,6 +102,7 @@ fn service() -> Resource {
         .defaulted_by(service_defaults::service)
         .on_create(service_defaults::new_service)
         .on_update(service_defaults::keep_allocated)
+        .printed_by(services::service())
 }
 
 fn endpoints() -> Resource {
@@ -98,6 +110,7 @@ fn endpoints() -> Resource {
         .short(&["ep"])
         .stored_at("/registry/services/endpoints")
         .defaulted_by(service_defaults::endpoints)
+        .printed_by(services::endpoints())
 }
 
 fn replication_controller() -> Resource {
@@ -111,10 +124,11 @@ fn replication_controller() -> Resource {
         .selectable_by("status.replicas", replicas)
         .defaulted_by(workloads::replication_controller)
         .on_create(workloads::no_replicas)
+        .printed_by(workload_rows::replication_controller())
 }
 
 fn service_account() -> Resource {
-    Resource::of::<v1::ServiceAccount>().short(&["sa"]).foreign(
+    Resource::of::<v1::ServiceAccount>().short(&["sa"]).printed_by(config::service_account()).foreign(
         "token",
         &["create"],
         "authentication.k8s.io/v1",
@@ -125,6 +139,7 @@ fn service_account() -> Resource {
 fn event() -> Resource {
     Resource::of::<v1::Event>()
         .short(&["ev"])
+        .printed_by(events::event())
         .selectable("involvedObject.kind")
         .selectable("involvedObject.namespace")
         .selectable("involvedObject.name")

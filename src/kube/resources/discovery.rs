@@ -4,7 +4,13 @@ use k8s_openapi::api::discovery::v1;
 
 use super::resource::Resource;
 use crate::kube::defaults::service;
+use crate::kube::printing::services;
 
 pub(super) fn resources() -> Vec<Resource> {
-    vec![Resource::of::<v1::EndpointSlice>().with_generation().defaulted_by(service::endpoint_slice)]
+    vec![
+        Resource::of::<v1::EndpointSlice>()
+            .with_generation()
+            .defaulted_by(service::endpoint_slice)
+            .printed_by(services::endpoint_slice()),
+    ]
 }

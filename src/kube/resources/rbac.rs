@@ -5,13 +5,14 @@ use k8s_openapi::api::rbac::v1;
 use super::resource::Resource;
 use crate::kube::defaults::other;
 use crate::kube::names;
+use crate::kube::printing::config;
 
 pub(super) fn resources() -> Vec<Resource> {
     let all = [
-        Resource::of::<v1::Role>(),
-        Resource::of::<v1::RoleBinding>().defaulted_by(other::role_binding),
-        Resource::of::<v1::ClusterRole>(),
-        Resource::of::<v1::ClusterRoleBinding>().defaulted_by(other::role_binding),
+        Resource::of::<v1::Role>().printed_by(config::name_and_creation()),
+        Resource::of::<v1::RoleBinding>().defaulted_by(other::role_binding).printed_by(config::role_binding()),
+        Resource::of::<v1::ClusterRole>().printed_by(config::name_and_creation()),
+        Resource::of::<v1::ClusterRoleBinding>().defaulted_by(other::role_binding).printed_by(config::role_binding()),
     ];
     all.into_iter().map(|resource| resource.named_by(names::path_segment).create_on_update()).collect()
 }
