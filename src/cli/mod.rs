@@ -53,6 +53,10 @@ enum Command {
     Logs(local::Logs),
     /// Run one node in the foreground
     Node(node::Args),
+    /// Read, write and watch keys of any etcd v3 store
+    Kv(kv::Args),
+    /// Measure throughput and latency of a store, or of two side by side
+    Bench(bench::Args),
     /// Print a completion script for a shell
     Completion {
         /// The shell
@@ -97,6 +101,8 @@ async fn run(world: World, command: Command) -> anyhow::Result<ExitCode> {
         Command::Start(args) => local::start(world, args).await,
         Command::Logs(args) => local::logs(world, args).await,
         Command::Node(args) => node::run(world, args).await,
+        Command::Kv(args) => kv::run(world, args).await,
+        Command::Bench(args) => bench::run(world, args).await,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "chorus", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
