@@ -14,6 +14,7 @@
 //! - [`checkpoint`]: a file that is there whole or not at all
 //! - [`codec`]: bincode with limits
 //! - [`format`]: what a directory holds, and in which format
+//! - [`notebook`]: what a node knows of its own pods
 //! - [`position`]: where an entry stands in the replicated log
 //! - [`error`]: why bytes could not be read or written
 
@@ -22,10 +23,12 @@ pub mod codec;
 pub mod error;
 pub mod format;
 pub mod log;
+pub mod notebook;
 pub mod position;
 pub mod segments;
 
 pub use error::Error;
 pub use log::{Entry, LogHandle, Recovered};
+pub use notebook::Notebook;
 pub use position::Position;
 pub use segments::{Place, Point, SegmentId, Segments};

@@ -62,6 +62,11 @@ impl Disk {
         Disk(Kind::Memory(disk))
     }
 
+    /// Whether files live in memory: for what brings its own files and needs a twin in a simulation.
+    pub fn is_simulated(&self) -> bool {
+        matches!(self.0, Kind::Memory(_))
+    }
+
     /// Opens a file. A file that [`Open::CreateNew`] makes is readable by its owner only, and its name durable only
     /// after [`sync_dir`](Disk::sync_dir).
     pub fn open(&self, path: &Path, how: Open) -> io::Result<File> {
