@@ -14,15 +14,13 @@ use super::membership::{Change, Unchanged, members};
 use super::proposer::{self, Propose, Proposer};
 use super::read_gate::{self, Read, ReadGate};
 use super::types::Peer;
-use super::{Error, Member, Refused};
+use super::{Error, Member, Refused, replica};
 use crate::actor::Gate;
 use crate::disk::LogHandle;
 use crate::world::{Instant, NodeId, Term};
 
 /// Pause before a membership change that met another one is tried again.
 const CHANGE_RETRY: Duration = Duration::from_millis(50);
-/// For open calls to end on their own when the replica stops.
-const LINGER: Duration = Duration::from_millis(500);
 
 /// Who leads, as far as this member knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -195,21 +193,12 @@ impl Handle {
 
     /// Ends the replica: the log is flushed, peers are no longer served. Proposals under way stay unanswered.
     pub async fn shutdown(&self) {
-        let keeping = &self.0.keeping;
-        keeping.shutdown.begin();
+        self.0.keeping.shutdown.begin();
         self.0.proposer.do_send(proposer::Stop);
         self.0.read_gate.do_send(read_gate::Stop);
-        if let Err(error) = keeping.raft.shutdown().await {
-            tracing::error!(%error, "consensus did not end well");
-        }
         let server = self.0.server.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(mut server) = server {
-            if keeping.world.clock.timeout(LINGER, &mut server).await.is_err() {
-                server.abort();
-            }
-            if let Err(error) = self.0.log.close().await {
-                tracing::error!(%error, "the log was not closed");
-            }
+        if let Some(server) = server {
+            replica::end(&self.0.keeping, server, &self.0.log).await;
         }
     }
 }

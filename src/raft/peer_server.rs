@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use tonic::{Response, Status, Streaming};
 use tower::service_fn;
 
 use super::encoding::unpack;
+use super::housekeeping::Housekeeping;
 use super::membership::{self, Change, Changed};
 use super::proposer::surely_not;
 use super::snapshot_transfer::Receiver;
@@ -34,7 +36,7 @@ use super::wire::{
     open_append,
 };
 use super::{ClusterId, Timings, read_gate, runtime};
-use crate::actor::{Gate, Shutdown};
+use crate::actor::Gate;
 use crate::world::{Listener, NodeId, World};
 
 /// Forwarded batches under way.
@@ -49,6 +51,8 @@ struct Served {
     raft: Raft,
     cluster: ClusterId,
     node: NodeId,
+    /// Until this member knows that it may take part, it only says hello.
+    taking_part: AtomicBool,
     receiver: Receiver,
     forwards: Gate,
     /// For work on behalf of a caller that may have gone.
@@ -59,11 +63,18 @@ impl PeerService {
     pub fn new(world: World, raft: Raft, cluster: ClusterId, node: NodeId, timings: &Timings) -> PeerService {
         let receiver = Receiver::new(world.clone(), raft.clone());
         let (forwards, limit) = (Gate::new(FORWARDS_MAX), timings.election.end * 2);
-        PeerService(Arc::new(Served { world, raft, cluster, node, receiver, forwards, limit }))
+        let taking_part = AtomicBool::new(false);
+        PeerService(Arc::new(Served { world, raft, cluster, node, taking_part, receiver, forwards, limit }))
+    }
+
+    /// From here on everything is served, not only hello.
+    pub fn take_part(&self) {
+        self.0.taking_part.store(true, Ordering::Relaxed);
     }
 
     /// Serves `listener` until the end is asked for and open calls have ended.
-    pub async fn serve(self, listener: Listener, timings: Timings, shutdown: Shutdown) {
+    pub async fn serve(self, listener: Listener, keeping: Housekeeping) {
+        let Housekeeping { timings, shutdown, .. } = keeping;
         let connections = stream::unfold(listener, |listener| async {
             let accepted = listener.accept().await.map(|(stream, _)| stream);
             Some((accepted, listener))
@@ -107,6 +118,9 @@ impl Served {
     async fn answer(self: Arc<Self>, request: Request<Body>) -> http::Response<Body> {
         if let Err(status) = admit(request.headers(), self.cluster, self.node) {
             return status.into_http();
+        }
+        if !self.taking_part.load(Ordering::Relaxed) && request.uri().path() != HELLO {
+            return Status::unavailable(format!("member {} is starting", self.node)).into_http();
         }
         let mut grpc = Grpc::new(Untouched)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use openraft::SnapshotPolicy;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::handle::Parts;
 use super::housekeeping::Housekeeping;
@@ -26,6 +27,8 @@ use crate::world::{Lane, Listener, World};
 
 /// For installing a snapshot after its last chunk.
 const INSTALL_LIMIT: Duration = Duration::from_secs(300);
+/// For open calls to end on their own when the replica stops.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// Starts replicas.
 #[derive(Debug)]
@@ -45,10 +48,19 @@ impl Replica {
         let recovery = recover(world.clone(), config.clone(), settings, store, state);
         let recovery = world.spawner.task(runtime::scope(world.random.clone(), recovery));
         let keeping = recovery.await.unwrap_or(Err(Error::Stopped))?;
-        Ok(begin(keeping, &config, listener, log, applied))
+        let service = service(&keeping, &config);
+        let server = keeping.world.spawner.task(service.clone().serve(listener, keeping.clone()));
+        let joined = world.spawner.task(bootstrap(keeping.clone(), config.bootstrap.clone())).await;
+        if let Err(error) = joined.unwrap_or(Err(Error::Stopped)) {
+            end(&keeping, server, &log).await;
+            return Err(error);
+        }
+        service.take_part();
+        Ok(begin(keeping, &config, server, log, applied))
     }
 }
 
+/// Brings openraft up over what the log and the state hold.
 async fn recover(
     world: World,
     config: Config,
@@ -63,20 +75,17 @@ async fn recover(
     let raft = raft.map_err(|error| damaged(&config.data_dir, &error))?;
     raft.with_state_machine(|state| Box::pin(async move { state.serve() })).await.map_err(|_| Error::Stopped)?;
     let (node, timings, shutdown) = (config.node, config.timings.clone(), Shutdown::new());
-    let keeping = Housekeeping { world, raft, peers, node, timings, shutdown };
-    bootstrap(&keeping, &config.bootstrap).await?;
-    Ok(keeping)
+    Ok(Housekeeping { world, raft, peers, node, timings, shutdown })
 }
 
 /// Starts what runs beside the log.
 fn begin(
     keeping: Housekeeping,
     config: &Config,
-    listener: Listener,
+    server: JoinHandle<()>,
     log: LogHandle,
     applied: watch::Receiver<u64>,
 ) -> Handle {
-    let server = serve(&keeping, config, listener);
     let leadership = keep_house(&keeping, config);
     Handle(Arc::new(Parts {
         proposer: start_proposer(&keeping, leadership.clone()),
@@ -90,6 +99,20 @@ fn begin(
         server: Mutex::new(Some(server)),
         keeping,
     }))
+}
+
+/// Ends consensus, the peer port and the log, in this order.
+pub(super) async fn end(keeping: &Housekeeping, mut server: JoinHandle<()>, log: &LogHandle) {
+    keeping.shutdown.begin();
+    if let Err(error) = keeping.raft.shutdown().await {
+        tracing::error!(%error, "consensus did not end well");
+    }
+    if keeping.world.clock.timeout(LINGER, &mut server).await.is_err() {
+        server.abort();
+    }
+    if let Err(error) = log.close().await {
+        tracing::error!(%error, "the log was not closed");
+    }
 }
 
 /// openraft's settings.
@@ -139,12 +162,12 @@ fn damaged(directory: &Path, error: &impl std::fmt::Display) -> Error {
 }
 
 /// Gives a member whose log is empty its first membership.
-async fn bootstrap(keeping: &Housekeeping, bootstrap: &Bootstrap) -> Result<(), Error> {
+async fn bootstrap(keeping: Housekeeping, bootstrap: Bootstrap) -> Result<(), Error> {
     let Bootstrap::New(members) = bootstrap else { return Ok(()) };
     if keeping.raft.is_initialized().await.map_err(|_| Error::Stopped)? {
         return Ok(());
     }
-    let nodes = first(members);
+    let nodes = first(&members);
     if !nodes.contains_key(&keeping.node.0) {
         return Err(Error::Config(format!("member {} is not among the initial members", keeping.node)));
     }
@@ -160,10 +183,9 @@ async fn bootstrap(keeping: &Housekeeping, bootstrap: &Bootstrap) -> Result<(), 
     }
 }
 
-fn serve(keeping: &Housekeeping, config: &Config, listener: Listener) -> tokio::task::JoinHandle<()> {
+fn service(keeping: &Housekeeping, config: &Config) -> PeerService {
     let (world, raft) = (keeping.world.clone(), keeping.raft.clone());
-    let service = PeerService::new(world, raft, config.cluster, config.node, &config.timings);
-    keeping.world.spawner.task(service.serve(listener, config.timings.clone(), keeping.shutdown.clone()))
+    PeerService::new(world, raft, config.cluster, config.node, &config.timings)
 }
 
 /// Starts the tasks beside the log.

@@ -1,6 +1,7 @@
 //! The room under simulation: three members and what becomes of them.
 
 mod simulation;
+mod sockets;
 mod toy;
 
 use std::time::Duration;
@@ -15,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn three_members_elect_a_leader_in_well_under_a_second_and_commit() {
     let mut sim = Simulation::start(3, 1);
     let leader = sim.await_leader(PATIENCE);
-    assert!(sim.elapsed() < Duration::from_millis(800), "a leader only after {:?}", sim.elapsed());
+    assert!(sim.elapsed() < Duration::from_millis(500), "a leader only after {:?}", sim.elapsed());
     sim.propose(leader, "a");
     sim.await_applied_everywhere(1);
 }
@@ -198,4 +199,23 @@ fn a_seed_reproduces_its_run() {
     let trace = run(13);
     assert_eq!(trace, run(13));
     assert_ne!(trace, run(14));
+}
+
+/// The old leader's lease, one election timeout, and a round of votes.
+#[test]
+fn a_new_leader_takes_over_soon_after_the_old_one_crashed() {
+    let mut took: Vec<Duration> = (20..30)
+        .map(|seed| {
+            let mut sim = Simulation::start(3, seed);
+            let old = sim.await_leader(PATIENCE);
+            sim.run_for(Duration::from_secs(1));
+            let crashed = sim.elapsed();
+            sim.crash(old);
+            sim.await_other_leader(old, PATIENCE);
+            sim.elapsed() - crashed
+        })
+        .collect();
+    took.sort();
+    assert!(took[5] < Duration::from_millis(1_500), "median of {took:?}");
+    assert!(took[9] < Duration::from_millis(3_000), "worst of {took:?}");
 }
