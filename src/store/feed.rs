@@ -53,6 +53,11 @@ impl Feed {
         self.ready.notify_one();
     }
 
+    /// From here on the queue is kept for its reader.
+    pub fn open(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).read = true;
+    }
+
     /// Tells the hub that the state changed in a way that no events describe.
     pub fn lose(&self) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).forget();
@@ -69,9 +74,9 @@ impl Feed {
         }
     }
 
-    fn take_now(&self) -> Option<Batch> {
+    /// Takes all there is.
+    pub fn take_now(&self) -> Option<Batch> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.read = true;
         queue.events = 0;
         let batch = Batch { happened: queue.happened.drain(..).collect(), lost: std::mem::take(&mut queue.lost) };
         (batch != Batch::default()).then_some(batch)

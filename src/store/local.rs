@@ -8,17 +8,17 @@
 use std::sync::Arc;
 
 use chorus_proto::etcdserverpb as pb;
+use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use super::client::Transport;
 use super::command::{self, Answer};
-use super::leadership::Leader;
 use super::mvcc::Fault;
 use super::proposals::Proposals;
 use super::state_machine::Shared;
 use super::view::{View, has_moved};
+use super::watch::Streams;
 use super::{Config, Error, checks};
-use crate::actor::Shutdown;
 use crate::raft;
 use crate::world::{Instant, World};
 
@@ -35,6 +35,7 @@ struct Inner {
     raft: raft::Handle,
     shared: Arc<Shared>,
     proposals: Proposals,
+    watches: Streams,
 }
 
 impl Local {
@@ -43,11 +44,10 @@ impl Local {
         config: Config,
         raft: raft::Handle,
         shared: Arc<Shared>,
-        shutdown: Shutdown,
+        proposals: Proposals,
+        watches: Streams,
     ) -> Local {
-        let leader = Leader::follow(&world, &raft, &shutdown);
-        let proposals = Proposals::new(&world, &config, raft.clone(), shared.clone(), leader, shutdown);
-        Local(Arc::new(Inner { world, config, raft, shared, proposals }))
+        Local(Arc::new(Inner { world, config, raft, shared, proposals, watches }))
     }
 
     fn deadline(&self) -> Instant {
@@ -248,9 +248,17 @@ impl Transport for Local {
 
     async fn watch(
         &self,
-        _requests: BoxStream<'static, pb::WatchRequest>,
+        requests: BoxStream<'static, pb::WatchRequest>,
     ) -> Result<BoxStream<'static, Result<pb::WatchResponse, Error>>, Error> {
-        Err(Error::Stopped)
+        let responses = self.0.watches.open(requests).await?;
+        let local = self.clone();
+        let signed = responses.map(move |response| {
+            response.map(|mut response| {
+                local.sign(&mut response.header);
+                response
+            })
+        });
+        Ok(signed.boxed())
     }
 }
 

@@ -22,6 +22,7 @@ mod state;
 mod state_machine;
 mod view;
 mod waiting;
+mod watch;
 
 pub use config::{AutoCompaction, Config, Limits};
 pub use error::Error;

@@ -3,9 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
+use super::leadership::Leader;
 use super::ledger::Ledger;
+use super::proposals::Proposals;
 use super::state_machine::Shared;
 use super::waiting::Waiting;
+use super::watch::{self, Streams, WatchHub};
 use super::{Config, Local, StateMachine};
 use crate::actor::Shutdown;
 use crate::world::World;
@@ -46,6 +51,16 @@ impl OpenError {
     }
 }
 
+impl Config {
+    fn watches(&self) -> watch::Config {
+        watch::Config {
+            progress_interval: self.watch_progress_interval,
+            response_bytes_max: self.limits.request_bytes_max,
+            watches_per_stream_max: self.limits.watches_per_stream_max,
+        }
+    }
+}
+
 impl Store {
     /// Opens or creates the state in `config.data_dir` and recovers it. The machine goes to
     /// [`raft::Replica::start`], the rest to [`Store::start`]. Blocks.
@@ -58,6 +73,12 @@ impl Store {
 
     /// Starts the actors of the store: watch hub, lessor, compactor.
     pub fn start(world: &World, opened: Opened, raft: raft::Handle, shutdown: Shutdown) -> Local {
-        Local::new(world.clone(), opened.config, raft, opened.shared, shutdown)
+        let Opened { config, shared } = opened;
+        let leader = Leader::follow(world, &raft, &shutdown);
+        let proposals = Proposals::new(world, &config, raft.clone(), shared.clone(), leader, shutdown.clone());
+        let room = Arc::new(Notify::new());
+        let hub = WatchHub::start(world, config.watches(), shared.clone(), room.clone(), shutdown.clone());
+        let watches = Streams::new(world, hub, room, config.limits.watch_streams_max, shutdown);
+        Local::new(world.clone(), config, raft, shared, proposals, watches)
     }
 }

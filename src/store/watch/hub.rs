@@ -1,0 +1,228 @@
+//! The watch hub.
+//!
+//! Owns every watcher of this member. Hears of changes through the [`Feed`](crate::store::feed::Feed), of requests
+//! from the pumps of [`Streams`](super::Streams), each of which waits for its last request before it sends another.
+//! Writes to outboxes, never waits for a client. Its end closes all streams.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, StreamHandler};
+use chorus_proto::etcdserverpb as pb;
+use futures::stream;
+use tokio::sync::Notify;
+
+use super::catch_up::{Caught, catch_up};
+use super::outbox::Outbox;
+use super::watchers::{StreamKey, Watchers};
+use crate::actor::Shutdown;
+use crate::store::feed::Batch;
+use crate::store::mvcc::Fault;
+use crate::store::state_machine::Shared;
+use crate::world::{Lane, World};
+
+/// How soon reading the history is tried again after it failed.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// A client opens a stream.
+pub struct OpenStream(pub StreamKey, pub Arc<Outbox>);
+
+/// A client asks something of its stream.
+pub struct Request(pub StreamKey, pub pb::WatchRequest);
+
+/// A stream has ended.
+pub struct CloseStream(pub StreamKey);
+
+/// A scan of the history has ended.
+struct Scanned(Result<Caught, Fault>);
+
+impl Message for OpenStream {
+    type Result = ();
+}
+
+impl Message for Request {
+    type Result = ();
+}
+
+impl Message for CloseStream {
+    type Result = ();
+}
+
+impl Message for Scanned {
+    type Result = ();
+}
+
+/// How the hub runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub progress_interval: Duration,
+    pub response_bytes_max: usize,
+    pub watches_per_stream_max: usize,
+}
+
+/// Keeps the watchers.
+pub struct WatchHub {
+    world: World,
+    config: Config,
+    shared: Arc<Shared>,
+    watchers: Watchers,
+    /// Told when a stream that had no room has some again.
+    room: Arc<Notify>,
+    scanning: bool,
+    shutdown: Shutdown,
+}
+
+impl WatchHub {
+    pub fn start(
+        world: &World,
+        config: Config,
+        shared: Arc<Shared>,
+        room: Arc<Notify>,
+        shutdown: Shutdown,
+    ) -> actix::Addr<WatchHub> {
+        // From here on the feed keeps what the hub has yet to see.
+        shared.feed.open();
+        let watchers = Watchers::new(shared.view().revision(), config.response_bytes_max);
+        let world_of_hub = world.clone();
+        world.spawner.start(Lane::Store, move |_| WatchHub {
+            world: world_of_hub,
+            config,
+            shared,
+            watchers,
+            room,
+            scanning: false,
+            shutdown,
+        })
+    }
+
+    /// Takes in what happened up to now, so that answers to requests come after it.
+    fn drain(&mut self) {
+        if let Some(batch) = self.shared.feed.take_now() {
+            self.watchers.happened(batch, &self.shared.view());
+        }
+    }
+
+    /// Starts a scan of the history when there is none and some watcher needs it.
+    fn scan(&mut self, context: &mut Context<Self>) {
+        if self.scanning {
+            return;
+        }
+        let wanted = self.watchers.behind();
+        if wanted.is_empty() {
+            return;
+        }
+        self.scanning = true;
+        let (hub, spawner, shared) = (context.address(), self.world.spawner.clone(), self.shared.clone());
+        self.world.spawner.task(async move {
+            let scanned = spawner.blocking(move || catch_up(&shared.view(), wanted)).await;
+            hub.do_send(Scanned(scanned));
+        });
+    }
+
+    fn tick_progress(&mut self, context: &mut Context<Self>) {
+        self.drain();
+        self.watchers.tick_progress();
+        self.schedule_progress(context);
+    }
+
+    /// The ticks of the members drift apart, so that clients are not all told at once.
+    fn schedule_progress(&self, context: &mut Context<Self>) {
+        let interval = self.config.progress_interval.max(Duration::from_millis(100));
+        let jitter = self.world.random.duration(Duration::ZERO..interval / 10 + Duration::from_millis(1));
+        context.run_later(interval + jitter, Self::tick_progress);
+    }
+}
+
+impl Actor for WatchHub {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        let feed = self.shared.clone();
+        context.add_stream(stream::unfold(feed, async |shared| Some((shared.feed.take().await, shared))));
+        let room = self.room.clone();
+        context.add_stream(stream::unfold(room, async |room| {
+            room.notified().await;
+            Some((Room, room))
+        }));
+        let end = self.shutdown.wait();
+        context.add_stream(stream::once(async move {
+            end.await;
+            End
+        }));
+        self.schedule_progress(context);
+    }
+}
+
+impl StreamHandler<Batch> for WatchHub {
+    fn handle(&mut self, batch: Batch, context: &mut Context<Self>) {
+        self.watchers.happened(batch, &self.shared.view());
+        self.scan(context);
+    }
+}
+
+/// Some stream has room again.
+struct Room;
+
+impl StreamHandler<Room> for WatchHub {
+    fn handle(&mut self, _: Room, context: &mut Context<Self>) {
+        self.scan(context);
+    }
+}
+
+/// The node ends.
+struct End;
+
+impl StreamHandler<End> for WatchHub {
+    fn handle(&mut self, _: End, context: &mut Context<Self>) {
+        self.watchers.close_all();
+        context.stop();
+    }
+
+    fn finished(&mut self, _: &mut Context<Self>) {}
+}
+
+impl Handler<OpenStream> for WatchHub {
+    type Result = ();
+
+    fn handle(&mut self, OpenStream(stream, outbox): OpenStream, _: &mut Context<Self>) {
+        self.watchers.open(stream, outbox);
+    }
+}
+
+impl Handler<Request> for WatchHub {
+    type Result = ();
+
+    fn handle(&mut self, Request(stream, request): Request, context: &mut Context<Self>) {
+        self.drain();
+        let current = self.shared.view().revision();
+        self.watchers.request(stream, request, current, self.config.watches_per_stream_max);
+        self.scan(context);
+    }
+}
+
+impl Handler<CloseStream> for WatchHub {
+    type Result = ();
+
+    fn handle(&mut self, CloseStream(stream): CloseStream, _: &mut Context<Self>) {
+        self.watchers.close(stream);
+    }
+}
+
+impl Handler<Scanned> for WatchHub {
+    type Result = ();
+
+    fn handle(&mut self, Scanned(scanned): Scanned, context: &mut Context<Self>) {
+        self.scanning = false;
+        match scanned {
+            Ok(caught) => {
+                self.watchers.caught_up(caught);
+                self.scan(context);
+            }
+            // A record may have moved while it was read; watchers stay where they are.
+            Err(fault) => {
+                tracing::warn!(%fault, "reading the history for watchers failed");
+                context.run_later(RETRY, |hub, context| hub.scan(context));
+            }
+        }
+    }
+}

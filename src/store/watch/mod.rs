@@ -1,0 +1,32 @@
+//! Watches: who sees which events, in which order, within bounds.
+//!
+//! ```text
+//!   client requests ──▶ pump ──▶ WatchHub ──▶ Watchers (pure) ──▶ Outbox, one a stream ──▶ client
+//!   state machine ──Feed──────────▶ │                                 │
+//!                                   ◀───────── room again ────────────┘
+//!                 history ◀── CatchUp, away from the hub ── watchers that are behind
+//! ```
+//!
+//! A watcher is synced, and fed as things happen, or it is behind, and reads the history until it is synced. One whose
+//! stream has no room falls behind: nothing is lost, and nothing piles up.
+//!
+//! - [`hub`]: the actor
+//! - [`watchers`]: streams and watchers; pure
+//! - [`requests`]: what a client asks of its stream; pure
+//! - [`catch_up`]: reading the history; pure
+//! - [`groups`]: which watchers a key concerns
+//! - [`response`]: building and splitting responses
+//! - [`outbox`]: the bounded queue of one stream
+//! - [`stream`]: from a client's requests to the hub and back
+
+mod catch_up;
+mod groups;
+mod hub;
+mod outbox;
+mod requests;
+mod response;
+mod stream;
+mod watchers;
+
+pub use hub::{Config, WatchHub};
+pub use stream::Streams;

@@ -1,0 +1,97 @@
+//! What a client asks of its stream: create, cancel, progress.
+
+use chorus_proto::etcdserverpb as pb;
+use chorus_proto::etcdserverpb::watch_create_request::FilterType;
+use chorus_proto::etcdserverpb::watch_request::RequestUnion;
+
+use super::response;
+use super::watchers::{Interest, StreamKey, Watcher, Watchers};
+use crate::store::range::KeyRange;
+
+impl Watchers {
+    /// Handles one request of `stream`; `current` is the newest revision of the store, up to which no event is sent
+    /// to a watch without a start revision.
+    pub fn request(&mut self, stream: StreamKey, request: pb::WatchRequest, current: i64, watches_max: usize) {
+        if !self.streams.contains_key(&stream) {
+            return;
+        }
+        match request.request_union {
+            Some(RequestUnion::CreateRequest(request)) => self.create(stream, request, current, watches_max),
+            Some(RequestUnion::CancelRequest(request)) => self.cancel(stream, request.watch_id, current),
+            Some(RequestUnion::ProgressRequest(_)) => {
+                let stream = self.streams.get_mut(&stream).expect("looked up above");
+                stream.progress_wanted = !stream.watches.is_empty();
+                self.answer_progress();
+            }
+            None => {}
+        }
+    }
+
+    fn create(&mut self, stream_key: StreamKey, request: pb::WatchCreateRequest, current: i64, watches_max: usize) {
+        let stream = self.streams.get_mut(&stream_key).expect("the stream of a request exists");
+        let range = range_of(&request);
+        let refusal = if range.is_empty() {
+            Some("mvcc: watcher range is empty")
+        } else if request.start_revision < 0 {
+            Some("etcdserver: mvcc: required revision has been compacted")
+        } else if request.watch_id != 0 && stream.watches.contains_key(&request.watch_id) {
+            Some("mvcc: duplicate watch ID provided on the WatchStream")
+        } else if stream.watches.len() >= watches_max {
+            Some("etcdserver: too many requests")
+        } else {
+            None
+        };
+        if let Some(reason) = refusal {
+            stream.send(response::refused(current, reason));
+            return;
+        }
+        let id = match request.watch_id {
+            0 => {
+                while stream.watches.contains_key(&stream.next_id) {
+                    stream.next_id += 1;
+                }
+                stream.next_id += 1;
+                stream.next_id - 1
+            }
+            id => id,
+        };
+        stream.send(response::created(current, id));
+        let next = if request.start_revision == 0 { current + 1 } else { request.start_revision };
+        let key = self.insert(Watcher {
+            stream: stream_key,
+            id,
+            interest: interest(&request, range),
+            fragment: request.fragment,
+            progress_notify: request.progress_notify,
+            next,
+            synced: next > current,
+            active: false,
+        });
+        self.streams.get_mut(&stream_key).expect("the stream of a request exists").watches.insert(id, key);
+    }
+
+    /// Cancelling what is not there is no error.
+    fn cancel(&mut self, stream: StreamKey, id: i64, current: i64) {
+        let stream = self.streams.get_mut(&stream).expect("the stream of a request exists");
+        if let Some(key) = stream.watches.remove(&id) {
+            stream.send(response::canceled(current, id));
+            self.remove(key);
+        }
+    }
+}
+
+/// An empty key stands for the first possible one; with an open end, that is everything.
+fn range_of(request: &pb::WatchCreateRequest) -> KeyRange {
+    let key = if request.key.is_empty() { bytes::Bytes::from_static(b"\0") } else { request.key.clone() };
+    KeyRange::new(key, request.range_end.clone())
+}
+
+fn interest(request: &pb::WatchCreateRequest, range: KeyRange) -> Interest {
+    let without = |filter: FilterType| request.filters.contains(&(filter as i32));
+    Interest {
+        range,
+        puts: !without(FilterType::Noput),
+        deletions: !without(FilterType::Nodelete),
+        prev_kv: request.prev_kv,
+    }
+}

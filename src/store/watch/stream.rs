@@ -1,0 +1,96 @@
+//! From a client's requests to the hub, and from its outbox back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use actix::Addr;
+use chorus_proto::etcdserverpb as pb;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use tokio::sync::Notify;
+
+use super::hub::{CloseStream, OpenStream, Request, WatchHub};
+use super::outbox::Outbox;
+use crate::actor::{Gate, Permit, Shutdown};
+use crate::store::Error;
+use crate::world::World;
+
+/// Opens streams. Cheap to clone.
+#[derive(Clone)]
+pub struct Streams(Arc<Inner>);
+
+struct Inner {
+    world: World,
+    hub: Addr<WatchHub>,
+    /// The hub's own, for outboxes.
+    room: Arc<Notify>,
+    gate: Gate,
+    next: AtomicU64,
+    shutdown: Shutdown,
+}
+
+/// Ends the pump when the client drops its responses.
+struct Open {
+    outbox: Arc<Outbox>,
+    ended: Shutdown,
+    node: Shutdown,
+    _permit: Permit,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.ended.begin();
+    }
+}
+
+impl Streams {
+    pub fn new(world: &World, hub: Addr<WatchHub>, room: Arc<Notify>, max: usize, shutdown: Shutdown) -> Streams {
+        let (world, gate) = (world.clone(), Gate::new(max));
+        Streams(Arc::new(Inner { world, hub, room, gate, next: AtomicU64::new(1), shutdown }))
+    }
+
+    /// Serves one stream: requests in, responses out, until either side ends or the node does.
+    pub async fn open(
+        &self,
+        requests: BoxStream<'static, pb::WatchRequest>,
+    ) -> Result<BoxStream<'static, Result<pb::WatchResponse, Error>>, Error> {
+        let inner = &*self.0;
+        let permit = inner.gate.enter().map_err(|_| Error::TooManyRequests)?;
+        let key = inner.next.fetch_add(1, Ordering::Relaxed);
+        let outbox = Arc::new(Outbox::new(inner.room.clone()));
+        inner.hub.send(OpenStream(key, outbox.clone())).await.map_err(|_| Error::Stopped)?;
+        let ended = inner.shutdown.below();
+        let open = Open { outbox: outbox.clone(), ended: ended.clone(), node: inner.shutdown.clone(), _permit: permit };
+        let hub = inner.hub.clone();
+        inner.world.spawner.task(async move {
+            tokio::select! {
+                () = pump(&hub, key, &outbox, requests) => {}
+                () = ended.wait() => {}
+            }
+            // Without a hub there is no stream left to close.
+            let _ = hub.send(CloseStream(key)).await;
+            outbox.close();
+        });
+        Ok(stream::unfold(Some(open), respond).boxed())
+    }
+}
+
+/// Hands requests to the hub, one after the other, no faster than the client reads.
+async fn pump(hub: &Addr<WatchHub>, key: u64, outbox: &Outbox, mut requests: BoxStream<'static, pb::WatchRequest>) {
+    while let Some(request) = requests.next().await {
+        outbox.drained().await;
+        if hub.send(Request(key, request)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The next response. When the node ends, that is the last thing the client hears.
+async fn respond(open: Option<Open>) -> Option<(Result<pb::WatchResponse, Error>, Option<Open>)> {
+    let open = open?;
+    match open.outbox.next().await {
+        Some(response) => Some((Ok(response), Some(open))),
+        None if open.node.begun() => Some((Err(Error::Stopped), None)),
+        None => None,
+    }
+}

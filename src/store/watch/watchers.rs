@@ -1,0 +1,327 @@
+//! All streams and watchers of this member. Pure: it is told what happened and writes to outboxes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use chorus_proto::mvccpb::{Event, KeyValue, event::EventType};
+
+use super::catch_up::{Caught, Found, Wanted};
+use super::groups::{Groups, WatcherKey};
+use super::outbox::Outbox;
+use super::response;
+use crate::store::feed::Batch;
+use crate::store::ledger::Happened;
+use crate::store::mvcc::{Rev, Slot, Values};
+use crate::store::range::KeyRange;
+use crate::store::view::View;
+
+/// Watchers that catch up together.
+const CATCH_UP_WATCHERS_MAX: usize = 512;
+
+/// Names a stream among all of this member.
+pub type StreamKey = u64;
+
+/// One stream of one client.
+#[derive(Debug)]
+pub struct Stream {
+    pub outbox: Arc<Outbox>,
+    pub watches: BTreeMap<i64, WatcherKey>,
+    pub next_id: i64,
+    /// The client asked how far its watches are; it hears once all are synced.
+    pub progress_wanted: bool,
+    /// The highest revision that a header on this stream told.
+    told: i64,
+}
+
+impl Stream {
+    pub fn new(outbox: Arc<Outbox>) -> Stream {
+        Stream { outbox, watches: BTreeMap::new(), next_id: 0, progress_wanted: false, told: 0 }
+    }
+
+    pub fn send(&mut self, response: chorus_proto::etcdserverpb::WatchResponse) {
+        self.told = self.told.max(response.header.as_ref().map_or(0, |header| header.revision));
+        self.outbox.push(response);
+    }
+}
+
+/// What a client wants to see.
+#[derive(Clone, Debug)]
+pub struct Interest {
+    pub range: KeyRange,
+    pub puts: bool,
+    pub deletions: bool,
+    pub prev_kv: bool,
+}
+
+impl Interest {
+    /// The event as this watcher sees it, if it does. `prev` looks up what was there before.
+    pub fn see(&self, event: &Event, prev: impl FnOnce() -> Option<KeyValue>) -> Option<Event> {
+        let wanted = if event.r#type == EventType::Put as i32 { self.puts } else { self.deletions };
+        let prev_kv = if wanted && self.prev_kv { prev() } else { None };
+        wanted.then(|| Event { prev_kv, ..event.clone() })
+    }
+}
+
+/// One watch.
+#[derive(Debug)]
+pub struct Watcher {
+    pub stream: StreamKey,
+    pub id: i64,
+    pub interest: Interest,
+    pub fragment: bool,
+    pub progress_notify: bool,
+    /// Events below this revision were sent, or are not wanted.
+    pub next: i64,
+    /// Is fed as things happen.
+    pub synced: bool,
+    /// Something was sent since the last progress tick.
+    pub active: bool,
+}
+
+/// All streams and watchers.
+#[derive(Debug)]
+pub struct Watchers {
+    /// Synced watchers saw everything up to here.
+    pub revision: i64,
+    pub streams: BTreeMap<StreamKey, Stream>,
+    watchers: BTreeMap<WatcherKey, Watcher>,
+    next_key: WatcherKey,
+    synced: Groups,
+    behind: BTreeSet<WatcherKey>,
+    /// Where the last round of catching up ended, so that all get their turn.
+    turn: WatcherKey,
+    response_bytes_max: usize,
+}
+
+impl Watchers {
+    pub fn new(revision: i64, response_bytes_max: usize) -> Watchers {
+        Watchers {
+            revision,
+            streams: BTreeMap::new(),
+            watchers: BTreeMap::new(),
+            next_key: 1,
+            synced: Groups::default(),
+            behind: BTreeSet::new(),
+            turn: 0,
+            response_bytes_max,
+        }
+    }
+
+    pub fn open(&mut self, stream: StreamKey, outbox: Arc<Outbox>) {
+        self.streams.insert(stream, Stream::new(outbox));
+    }
+
+    pub fn close(&mut self, stream: StreamKey) {
+        if let Some(stream) = self.streams.remove(&stream) {
+            stream.watches.into_values().for_each(|key| drop(self.remove(key)));
+            stream.outbox.close();
+        }
+    }
+
+    pub fn close_all(&mut self) {
+        let streams: Vec<_> = self.streams.keys().copied().collect();
+        streams.into_iter().for_each(|stream| self.close(stream));
+    }
+
+    /// Adds a watcher, which its stream already knows by the key that this gives next.
+    pub fn insert(&mut self, watcher: Watcher) -> WatcherKey {
+        let key = self.next_key;
+        self.next_key += 1;
+        if watcher.synced {
+            self.synced.insert(&watcher.interest.range, key);
+        } else {
+            self.behind.insert(key);
+        }
+        self.watchers.insert(key, watcher);
+        key
+    }
+
+    pub fn remove(&mut self, key: WatcherKey) -> Option<Watcher> {
+        let watcher = self.watchers.remove(&key)?;
+        self.behind.remove(&key);
+        self.synced.remove(&watcher.interest.range, key);
+        Some(watcher)
+    }
+
+    /// Feeds what happened to the synced watchers. `view` holds at least that much.
+    pub fn happened(&mut self, batch: Batch, view: &View) {
+        if batch.lost {
+            self.fall_behind();
+        }
+        let mut seen: BTreeMap<WatcherKey, Vec<Event>> = BTreeMap::new();
+        for happened in &batch.happened {
+            // What was there before something was lost is read from the history.
+            if happened.revision > self.revision {
+                self.see(happened, view, &mut seen);
+                self.revision = happened.revision;
+            }
+        }
+        for (key, events) in seen {
+            self.feed(key, events);
+        }
+        self.revision = if batch.lost { view.revision() } else { self.revision };
+        self.answer_progress();
+    }
+
+    fn see(&self, happened: &Happened, view: &View, seen: &mut BTreeMap<WatcherKey, Vec<Event>>) {
+        for (event, sub) in happened.events.iter().zip(0..) {
+            let kv = event.kv.as_ref().expect("every event has a key");
+            let mut prev = None;
+            self.synced.matching(&kv.key, |key| {
+                let watcher = &self.watchers[&key];
+                if happened.revision < watcher.next {
+                    return;
+                }
+                let at = Rev { main: happened.revision, sub };
+                let prev = || prev.get_or_insert_with(|| previous(view, at)).clone();
+                if let Some(event) = watcher.interest.see(event, prev) {
+                    seen.entry(key).or_default().push(event);
+                }
+            });
+        }
+    }
+
+    /// Sends live events to a synced watcher, or lets it fall behind when its stream has no room.
+    fn feed(&mut self, key: WatcherKey, events: Vec<Event>) {
+        let watcher = self.watchers.get_mut(&key).expect("a group names watchers that exist");
+        let stream = self.streams.get_mut(&watcher.stream).expect("a watcher's stream exists");
+        for events in response::split(events) {
+            if !stream.outbox.has_room() {
+                watcher.next = events.first().map_or(watcher.next, response::revision);
+                watcher.synced = false;
+                self.synced.remove(&watcher.interest.range, key);
+                self.behind.insert(key);
+                return;
+            }
+            let revision = events.last().map_or(0, response::revision);
+            send(stream, watcher, revision, events, self.response_bytes_max);
+        }
+    }
+
+    /// Lets every synced watcher read the history from what it saw last.
+    fn fall_behind(&mut self) {
+        for (key, watcher) in self.watchers.iter_mut().filter(|(_, watcher)| watcher.synced) {
+            watcher.synced = false;
+            watcher.next = watcher.next.max(self.revision + 1);
+            self.synced.remove(&watcher.interest.range, *key);
+            self.behind.insert(*key);
+        }
+    }
+
+    /// The next watchers that should catch up, and whose streams have room.
+    pub fn behind(&mut self) -> Vec<Wanted> {
+        let order: Vec<WatcherKey> =
+            self.behind.range(self.turn + 1..).chain(self.behind.range(..=self.turn)).copied().collect();
+        let mut wanted = Vec::new();
+        for key in order {
+            let watcher = &self.watchers[&key];
+            if self.streams[&watcher.stream].outbox.has_room() {
+                wanted.push(Wanted { key, next: watcher.next, interest: watcher.interest.clone() });
+                self.turn = key;
+            }
+            if wanted.len() == CATCH_UP_WATCHERS_MAX {
+                break;
+            }
+        }
+        wanted
+    }
+
+    /// Sends what was found in the history. Watchers that have seen everything are synced from here on.
+    pub fn caught_up(&mut self, caught: Caught) {
+        for (key, found) in caught.found {
+            match found {
+                Found::Compacted(revision) => self.cancel_compacted(key, revision),
+                Found::Events(events) => self.catch_up(key, events, caught.upto, caught.revision),
+            }
+        }
+        self.answer_progress();
+    }
+
+    fn catch_up(&mut self, key: WatcherKey, events: Vec<Event>, upto: i64, revision: i64) {
+        let Some(watcher) = self.watchers.get_mut(&key).filter(|watcher| !watcher.synced) else { return };
+        let stream = self.streams.get_mut(&watcher.stream).expect("a watcher's stream exists");
+        for events in response::split(events) {
+            if !stream.outbox.has_room() {
+                watcher.next = events.first().map_or(watcher.next, response::revision);
+                return;
+            }
+            send(stream, watcher, revision, events, self.response_bytes_max);
+        }
+        watcher.next = watcher.next.max(upto + 1);
+        if watcher.next > self.revision {
+            watcher.synced = true;
+            self.behind.remove(&key);
+            self.synced.insert(&watcher.interest.range, key);
+        }
+    }
+
+    fn cancel_compacted(&mut self, key: WatcherKey, compact_revision: i64) {
+        let Some(watcher) = self.remove(key) else { return };
+        let stream = self.streams.get_mut(&watcher.stream).expect("a watcher's stream exists");
+        stream.watches.remove(&watcher.id);
+        stream.send(response::compacted(compact_revision, watcher.id));
+    }
+
+    /// Tells idle synced watchers that asked for it how far they are.
+    pub fn tick_progress(&mut self) {
+        for watcher in self.watchers.values_mut().filter(|watcher| watcher.progress_notify) {
+            let stream = self.streams.get_mut(&watcher.stream).expect("a watcher's stream exists");
+            let idle = !std::mem::take(&mut watcher.active);
+            let caught_up = watcher.synced && watcher.next <= self.revision + 1 && stream.told <= self.revision;
+            if idle && caught_up && stream.outbox.has_room() {
+                stream.send(response::empty(self.revision, watcher.id));
+            }
+        }
+    }
+
+    /// Answers those streams that asked for progress and whose watchers are all synced.
+    pub fn answer_progress(&mut self) {
+        let (watchers, revision) = (&self.watchers, self.revision);
+        for stream in self.streams.values_mut().filter(|stream| stream.progress_wanted) {
+            let caught_up = |key| {
+                let watcher: &Watcher = &watchers[key];
+                watcher.synced && watcher.next <= revision + 1
+            };
+            if stream.told <= revision && stream.watches.values().all(caught_up) {
+                stream.progress_wanted = false;
+                stream.send(response::empty(revision, -1));
+            }
+        }
+    }
+}
+
+fn send(stream: &mut Stream, watcher: &mut Watcher, revision: i64, events: Vec<Event>, bytes_max: usize) {
+    watcher.next = events.last().map_or(watcher.next, |event| response::revision(event) + 1);
+    watcher.active = true;
+    let whole = chorus_proto::etcdserverpb::WatchResponse { events, ..response::empty(revision, watcher.id) };
+    if watcher.fragment {
+        response::fragment(whole, bytes_max).into_iter().for_each(|piece| stream.send(piece));
+    } else {
+        stream.send(whole);
+    }
+}
+
+/// What the key of the change at `at` was just before that revision; nothing when compaction has passed it.
+pub fn previous(view: &View, at: Rev) -> Option<KeyValue> {
+    let index = &view.state.index;
+    if at.main - 1 < index.compacted {
+        return None;
+    }
+    let mut change = index.change(index.change(at)?.prev)?;
+    let mut prev = index.change(at)?.prev;
+    while prev.main == at.main {
+        prev = change.prev;
+        change = index.change(prev)?;
+    }
+    let Slot::Stored(_) = change.slot else { return None };
+    if change.is_deletion() {
+        return None;
+    }
+    match view.segments.key_value(change.slot) {
+        Ok(kv) => Some(kv),
+        Err(fault) => {
+            tracing::warn!(%fault, "a watcher gets an event without its previous value");
+            None
+        }
+    }
+}
