@@ -345,3 +345,118 @@ impl<R: Reconcile> Controller<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::json;
+    use tokio::sync::watch;
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::kube::client::fake::Fake;
+    use crate::world::MemoryDisk;
+
+    /// Notes what it is called with; fails the first times it is told to.
+    #[derive(Clone, Default)]
+    struct Notes {
+        seen: Arc<watch::Sender<Vec<String>>>,
+        failures: Arc<Mutex<u32>>,
+    }
+
+    #[async_trait::async_trait]
+    impl Reconcile for Notes {
+        async fn reconcile(&self, key: &Key) -> Result<Requeue, Status> {
+            self.seen.send_modify(|seen| seen.push(key.to_string()));
+            let mut failures = self.failures.lock().unwrap();
+            if *failures > 0 {
+                *failures -= 1;
+                return Err(Status::service_unavailable("away"));
+            }
+            Ok(if key.name == "again" { Requeue::After(Duration::from_secs(60)) } else { Requeue::No })
+        }
+    }
+
+    impl Notes {
+        async fn count(&self, count: usize) -> Vec<String> {
+            let mut seen = self.seen.subscribe();
+            let enough = seen.wait_for(|seen| seen.len() >= count);
+            let limit = Duration::from_secs(600);
+            tokio::time::timeout(limit, enough).await.expect("it was to be reconciled").unwrap().clone()
+        }
+    }
+
+    fn map(name: &str, data: &str) -> serde_json::Value {
+        let owner = json!({"apiVersion": "v1", "kind": "Thing", "name": "owner", "uid": "u", "controller": true});
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"v": data},
+               "metadata": {"namespace": "default", "name": name, "ownerReferences": [owner]}})
+    }
+
+    fn start(world: &World, fake: &Fake, leadership: &Leadership, shutdown: &Shutdown) -> Notes {
+        let notes = Notes::default();
+        let maps = Informer::of(&fake.client().api::<ConfigMap>()).start(world, shutdown);
+        Builder::new("notes", notes.clone()).of(&maps).leadership(leadership).start(world, shutdown);
+        notes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_change_is_reconciled_and_failures_again() {
+        LocalSet::new()
+            .run_until(async {
+                let (world, fake, shutdown) =
+                    (World::simulated(1, MemoryDisk::default()), Fake::default(), Shutdown::new());
+                fake.put("configmaps", map("a", "1"));
+                let notes = start(&world, &fake, &Leadership::always(), &shutdown);
+                *notes.failures.lock().unwrap() = 3;
+                assert_eq!(notes.count(4).await, ["default/a"; 4]);
+                fake.put("configmaps", map("again", "1"));
+                let begun = world.clock.now();
+                notes.count(6).await;
+                assert!(world.clock.now() - begun >= Duration::from_secs(60), "it asked to be called again then");
+                shutdown.begin();
+                world.clock.sleep(Duration::from_secs(300)).await;
+                let seen = notes.seen.borrow().len();
+                assert!(seen <= 7, "it ended: {seen}");
+            })
+            .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn owners_are_reconciled_for_what_they_own() {
+        LocalSet::new()
+            .run_until(async {
+                let (world, fake, shutdown) =
+                    (World::simulated(1, MemoryDisk::default()), Fake::default(), Shutdown::new());
+                let notes = Notes::default();
+                let maps = Informer::of(&fake.client().api::<ConfigMap>()).start(&world, &shutdown);
+                let controller = Builder::new("notes", notes.clone()).owns(&maps, "Thing");
+                controller.owns(&maps, "Other").start(&world, &shutdown);
+                fake.put("configmaps", map("a", "1"));
+                assert_eq!(notes.count(1).await, ["default/owner"]);
+            })
+            .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_standby_waits_and_then_goes_through_everything() {
+        LocalSet::new()
+            .run_until(async {
+                let (world, fake, shutdown) =
+                    (World::simulated(1, MemoryDisk::default()), Fake::default(), Shutdown::new());
+                let (told, leadership) = Leadership::told();
+                let notes = start(&world, &fake, &leadership, &shutdown);
+                fake.put("configmaps", map("a", "1"));
+                world.clock.sleep(Duration::from_secs(60)).await;
+                assert!(notes.seen.borrow().is_empty());
+                told.send_replace(true);
+                notes.count(1).await;
+                told.send_replace(false);
+                world.clock.sleep(Duration::from_secs(1)).await;
+                told.send_replace(true);
+                assert_eq!(notes.count(2).await, ["default/a", "default/a"]);
+            })
+            .await;
+    }
+}

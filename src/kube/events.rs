@@ -233,7 +233,35 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use tokio::task::LocalSet;
+
     use super::*;
+    use crate::kube::client::fake::Fake;
+    use crate::world::MemoryDisk;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_repeats_is_counted_up_and_said_anew_once_it_expired() {
+        LocalSet::new()
+            .run_until(async {
+                let (world, fake) = (World::simulated(1, MemoryDisk::default()), Fake::default());
+                let recorder = Recorder::start(&world, &fake.client(), "tester", "n1", &Shutdown::new());
+                let pod: Pod =
+                    serde_json::from_value(json!({"metadata": {"namespace": "default", "name": "www"}})).unwrap();
+                let say = || recorder.event(&pod, Severity::Warning, "BackOff", "no luck");
+                (0..3).for_each(|_| say());
+                fake.until(|fake| fake.all("events").iter().any(|event| event["count"] == 3)).await;
+                let event = fake.all("events").remove(0);
+                assert_eq!(event["involvedObject"]["kind"], "Pod");
+                assert_eq!((&event["type"], &event["reportingComponent"]), (&json!("Warning"), &json!("tester")));
+                let name = event["metadata"]["name"].as_str().unwrap();
+                fake.remove("events", &crate::kube::object::Key::new("default", name));
+                say();
+                fake.until(|fake| fake.all("events").iter().any(|event| event["count"] == 1)).await;
+                assert_eq!(fake.all("events").len(), 1);
+            })
+            .await;
+    }
 
     fn said(message: &str) -> Said {
         let about = About { name: "www".to_owned(), ..About::default() };

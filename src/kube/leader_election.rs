@@ -60,6 +60,13 @@ impl Leadership {
         Leadership(watch::channel(true).1)
     }
 
+    /// For tests: leadership that is told from outside, at first not held.
+    #[cfg(test)]
+    pub fn told() -> (watch::Sender<bool>, Leadership) {
+        let (told, leadership) = watch::channel(false);
+        (told, Leadership(leadership))
+    }
+
     /// Joins the candidates, until `shutdown`, when a lease that is held is given back.
     pub fn campaign(world: &World, client: &Client, config: Config, shutdown: &Shutdown) -> Leadership {
         let (told, leadership) = watch::channel(false);
@@ -239,7 +246,12 @@ impl Candidate {
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::LocalSet;
+
     use super::*;
+    use crate::kube::client::fake::Fake;
+    use crate::kube::object::Key;
+    use crate::world::MemoryDisk;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -274,5 +286,61 @@ mod tests {
         assert_eq!(written(Some(held_by("n2", 4)), SECOND * 14), None, "another leads");
         assert_eq!(written(Some(held_by("n2", 4)), SECOND * 15), Some(5), "the other is gone");
         assert_eq!(written(Some(held_by("", 4)), SECOND), Some(5), "released");
+    }
+
+    async fn leads(leadership: &Leadership) {
+        leadership.0.clone().wait_for(|leads| *leads).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_standby_takes_over_at_once_when_the_leader_leaves_and_soon_when_it_is_gone() {
+        LocalSet::new()
+            .run_until(async {
+                let (world, fake) = (World::simulated(1, MemoryDisk::default()), Fake::default());
+                let campaign = |identity: &str, shutdown: &Shutdown| {
+                    Leadership::campaign(&world, &fake.client(), Config::new("scheduler", identity), shutdown)
+                };
+                let (one, two) = (Shutdown::new(), Shutdown::new());
+                let first = campaign("n1", &one);
+                leads(&first).await;
+                let second = campaign("n2", &two);
+                world.clock.sleep(SECOND * 60).await;
+                assert!(first.leads() && !second.leads());
+                let begun = world.clock.now();
+                one.begin();
+                leads(&second).await;
+                assert!(world.clock.now() - begun <= SECOND * 3, "it was told that the lease is free");
+                assert!(!first.leads());
+                // A leader that vanished: its name stands in the lease, and nobody renews it.
+                two.begin();
+                let key = Key::new("kube-system", "scheduler");
+                fake.until(|fake| fake.get("leases", &key).unwrap()["spec"]["holderIdentity"] == "").await;
+                fake.edit("leases", &key, |lease| {
+                    lease["spec"]["holderIdentity"] = "gone".into();
+                    lease["spec"]["leaseDurationSeconds"] = 15.into();
+                });
+                let begun = world.clock.now();
+                leads(&campaign("n3", &Shutdown::new())).await;
+                let waited = world.clock.now() - begun;
+                assert!(waited >= SECOND * 15 && waited <= SECOND * 16, "{waited:?}");
+            })
+            .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_cut_off_from_the_api_stops_before_another_may_begin() {
+        LocalSet::new()
+            .run_until(async {
+                let (world, fake) = (World::simulated(1, MemoryDisk::default()), Fake::default());
+                let config = Config::new("scheduler", "n1");
+                let leadership = Leadership::campaign(&world, &fake.client(), config, &Shutdown::new());
+                leads(&leadership).await;
+                let cut_off = world.clock.now();
+                fake.fail((0..1000).map(|_| Status::service_unavailable("away")));
+                leadership.0.clone().wait_for(|leads| !*leads).await.unwrap();
+                let led_on = world.clock.now() - cut_off;
+                assert!(led_on <= SECOND * 10, "{led_on:?}");
+            })
+            .await;
     }
 }

@@ -29,6 +29,8 @@ mod preemption;
 mod queue;
 mod resources;
 mod scores;
+#[cfg(test)]
+mod scripts;
 mod terms;
 mod topology;
 

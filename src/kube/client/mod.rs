@@ -7,7 +7,10 @@
 //! ```
 //!
 //! - [`typed`]: `client.api::<Pod>().namespaced("default").get("www")` over `k8s-openapi`'s types
+//! - [`remote`]: HTTPS to any of several frontends; [`wire`]: how requests and answers look there
 
+#[cfg(test)]
+pub mod fake;
 pub mod remote;
 pub mod typed;
 mod wire;

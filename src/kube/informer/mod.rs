@@ -354,3 +354,6 @@ impl<K: Cached> Reflector<K> {
 fn complain(object: &Object, status: Status) {
     tracing::warn!(kind = object.meta.kind, key = %object.meta.key(), %status, "an object does not decode; left out");
 }
+
+#[cfg(test)]
+mod tests;
