@@ -81,8 +81,8 @@ impl Cluster {
         self.pods.insert(pod.uid.clone(), Placed { pod, node: node.to_owned(), assumed });
     }
 
-    /// Takes a pod from its node, whose name it returns.
-    pub fn take(&mut self, uid: &str) -> Option<String> {
+    /// Takes a pod from its node; returns both.
+    pub fn take(&mut self, uid: &str) -> Option<(Arc<PodInfo>, String)> {
         let Placed { pod, node, .. } = self.pods.remove(uid)?;
         let place = self.place_of(&node);
         self.nodes[place].remove(uid);
@@ -96,7 +96,7 @@ impl Cluster {
         self.preferring.remove(uid);
         self.count_out(&pod, &node);
         self.drop_unused(place);
-        Some(node)
+        Some((pod, node))
     }
 
     fn count_out(&mut self, pod: &PodInfo, node: &str) {

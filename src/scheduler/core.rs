@@ -6,13 +6,13 @@ use k8s_openapi::api::core::v1 as api;
 
 use super::cluster::Cluster;
 use super::diagnosis::Diagnosis;
-use super::filters::{self, Filter, Filters};
+use super::filters::{self, Filter};
 use super::node::{NodeInfo, Offer};
 use super::pod::PodInfo;
 use super::preemption::{self, Victims};
 use super::queue::Queue;
 use super::scores;
-use super::topology::Topology;
+use super::topology::{self, Topology};
 use crate::kube::informer::Change;
 use crate::kube::selector::Labels;
 use crate::world::Instant;
@@ -52,7 +52,7 @@ impl Core {
         let name = change.object().metadata.name.clone().unwrap_or_default();
         let labels = change.new().map(|namespace| namespace.metadata.labels.clone().unwrap_or_default());
         self.cluster.set_namespace(&name, labels);
-        self.queue.wake(now, |_, rejected_by| rejected_by.contains(Filter::PodAffinity));
+        self.queue.wake(now, |_, rejected_by| rejected_by.look_elsewhere());
     }
 
     pub fn node_changed(&mut self, change: &Change<api::Node>, now: Instant) {
@@ -98,14 +98,18 @@ impl Core {
     fn pod_is_on(&mut self, pod: Arc<PodInfo>, node: &str, now: Instant) {
         self.queue.remove(&pod.uid);
         self.cluster.nominate(&pod, None);
+        // A pod that was only assumed to be here is news to those that look at where others are.
         let was_here = match self.cluster.placed(&pod.uid) {
-            Some((before, place)) if place == node => Some(before.clone()),
+            Some((before, place)) if place == node && !self.cluster.is_assumed(&pod.uid) => Some(before.clone()),
             _ => None,
         };
         self.cluster.put(pod.clone(), node, false);
         match was_here {
-            None => self.queue.wake(now, |_, rejected_by| rejected_by.look_elsewhere()),
-            Some(before) if *before != *pod => self.room_at(node, now),
+            None => self.is_placed(&pod, now),
+            Some(before) if *before != *pod => {
+                self.has_left(&before, node, now);
+                self.is_placed(&pod, now);
+            }
             Some(_) => {}
         }
     }
@@ -115,19 +119,27 @@ impl Core {
             let freed = self.cluster.nomination(uid).map(str::to_owned);
             self.cluster.nominate(&pod, None);
             if let Some(node) = freed {
-                self.room_at(&node, now);
+                self.has_left(&pod, &node, now);
             }
         }
-        if let Some(node) = self.cluster.take(uid) {
-            self.room_at(&node, now);
+        if let Some((pod, node)) = self.cluster.take(uid) {
+            self.has_left(&pod, &node, now);
         }
     }
 
-    /// There may be more room on a node than before.
-    fn room_at(&mut self, node: &str, now: Instant) {
-        let node = self.cluster.node(node);
-        self.queue.wake(now, |pod, rejected_by: Filters| {
-            rejected_by.look_elsewhere() || node.is_some_and(|node| filters::check_node(pod, node).is_ok())
+    /// Wakes those that want to be where `pod` is.
+    fn is_placed(&mut self, pod: &PodInfo, now: Instant) {
+        let cluster = &self.cluster;
+        self.queue.wake(now, |waiting, rejected_by| topology::attracts(cluster, waiting, rejected_by, pod));
+    }
+
+    /// Wakes those that find room where `pod` was, and those that it kept away.
+    fn has_left(&mut self, pod: &PodInfo, node: &str, now: Instant) {
+        let (cluster, node) = (&self.cluster, self.cluster.node(node));
+        self.queue.wake(now, |waiting, rejected_by| {
+            let wants_room = rejected_by.contains(Filter::Fit) || rejected_by.contains(Filter::Ports);
+            wants_room && node.is_some_and(|node| filters::check_node(waiting, node).is_ok())
+                || topology::repelled(cluster, waiting, rejected_by, pod)
         });
     }
 
@@ -156,9 +168,9 @@ impl Core {
     /// A binding was refused or not answered: the pod has no node, as far as is known.
     pub fn bind_failed(&mut self, pod: &PodInfo, now: Instant) {
         if self.cluster.is_assumed(&pod.uid) {
-            let node = self.cluster.take(&pod.uid).expect("an assumed pod is on a node");
+            let (_, node) = self.cluster.take(&pod.uid).expect("an assumed pod is on a node");
             self.queue.fail(&pod.uid, now);
-            self.room_at(&node, now);
+            self.has_left(pod, &node, now);
         }
     }
 
@@ -218,4 +230,51 @@ fn is_finished(pod: &api::Pod) -> bool {
 
 fn nominated_node(pod: &api::Pod) -> Option<&str> {
     pod.status.as_ref()?.nominated_node_name.as_deref().filter(|node| !node.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn large_clusters_are_searched_in_part() {
+        for (nodes, enough) in [(0, 0), (1, 1), (99, 99), (100, 100), (500, 230), (5000, 500), (20_000, 1000)] {
+            assert_eq!(search_size(nodes), enough, "{nodes} nodes");
+        }
+    }
+
+    #[test]
+    fn many_pods_are_spread_over_many_nodes_and_none_is_overfull() {
+        let (mut core, now) = (Core::new("default-scheduler"), Instant::now());
+        for number in 0..150 {
+            let node = json!({
+                "metadata": {"name": format!("n{number}"), "labels": {"kubernetes.io/hostname": format!("n{number}")}},
+                "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "10"}},
+            });
+            core.node_changed(&Change::Added(Arc::new(serde_json::from_value(node).unwrap())), now);
+        }
+        for number in 0..1600 {
+            let pod = json!({
+                "metadata": {"namespace": "default", "name": format!("p{number}"), "uid": format!("p{number}")},
+                "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}}}]},
+            });
+            core.pod_changed(&Change::Added(Arc::new(serde_json::from_value(pod).unwrap())), now);
+        }
+        let (mut placed, mut rejected): (BTreeMap<String, usize>, usize) = (BTreeMap::new(), 0);
+        while let Some(decision) = core.decide(now, |_| 0) {
+            match decision {
+                Decision::Bind { node, .. } => *placed.entry(node).or_default() += 1,
+                Decision::Reject { diagnosis, .. } => {
+                    assert!(diagnosis.to_string().starts_with("0/150 nodes are available: 150 Too many pods."));
+                    rejected += 1;
+                }
+            }
+        }
+        assert_eq!((placed.len(), rejected), (150, 100));
+        assert!(placed.values().all(|pods| *pods == 10));
+    }
 }

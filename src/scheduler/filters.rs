@@ -59,6 +59,7 @@ pub enum Filter {
     Fit,
     Spread,
     PodAffinity,
+    AntiAffinity,
 }
 
 /// A set of filters.
@@ -76,7 +77,7 @@ impl Filters {
 
     /// Whether the pod depends on where other pods are, and not on one node alone.
     pub fn look_elsewhere(self) -> bool {
-        self.contains(Filter::Spread) || self.contains(Filter::PodAffinity)
+        [Filter::Spread, Filter::PodAffinity, Filter::AntiAffinity].into_iter().any(|filter| self.contains(filter))
     }
 }
 

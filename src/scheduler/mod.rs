@@ -64,3 +64,6 @@ pub fn start(world: &World, client: Client, config: Config, shutdown: Shutdown) 
     actor::start(world, client, config, leadership.clone(), shutdown);
     leadership
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,11 +61,14 @@ fn allocation(pod: &PodInfo, node: &NodeInfo) -> i64 {
 
 /// The share that stays free.
 fn least_allocated(pod: &PodInfo, node: &NodeInfo, offer: &Offer) -> i64 {
-    let free = |has: i64, used: i64| if used > has { 0 } else { (has - used) * SCORE_MAX / has };
     let (has, used, more) = (&offer.allocatable, node.scored, pod.requests.scored);
     let pairs = [(has.milli_cpu, used.milli_cpu + more.milli_cpu), (has.memory, used.memory + more.memory)];
-    let scores: Vec<i64> = pairs.into_iter().filter(|(has, _)| *has > 0).map(|(has, used)| free(has, used)).collect();
-    if scores.is_empty() { 0 } else { scores.iter().sum::<i64>() / scores.len() as i64 }
+    let (mut sum, mut count) = (0, 0);
+    for (has, used) in pairs.into_iter().filter(|(has, _)| *has > 0) {
+        sum += (has - used).max(0) * SCORE_MAX / has;
+        count += 1;
+    }
+    if count == 0 { 0 } else { sum / count }
 }
 
 /// How alike the used shares of cpu and memory are.

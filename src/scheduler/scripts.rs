@@ -51,7 +51,9 @@ fn play(script: &str) {
         let _ = writeln!(played, "{line}");
         let line = line.trim();
         if !line.is_empty() && !line.starts_with('#') {
-            stage.run(line).into_iter().for_each(|said| drop(writeln!(played, "> {said}")));
+            for said in stage.run(line) {
+                let _ = writeln!(played, "> {said}");
+            }
         }
     }
     assert!(played == script, "the story went otherwise:\n{played}");

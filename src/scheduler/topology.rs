@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cluster::Cluster;
-use super::filters::{Filter, Reason, Rejection, tolerates_all};
+use super::filters::{Filter, Filters, Reason, Rejection, tolerates_all};
 use super::node::NodeInfo;
 use super::pod::PodInfo;
-use super::terms::Spread;
+use super::terms::{PodTerm, Spread};
 
 /// Counts by the value of a node label.
 type ByPlace = BTreeMap<String, i64>;
@@ -102,10 +102,10 @@ impl Topology {
         }
         let repelled = pod.anti_affinity.iter().zip(&self.anti_affinity);
         if repelled.into_iter().any(|(t, taken)| node.label(&t.topology_key).is_some_and(|p| taken.contains(p))) {
-            return reject(Filter::PodAffinity, Reason::AntiAffinity, true);
+            return reject(Filter::AntiAffinity, Reason::AntiAffinity, true);
         }
         if self.forbidden.iter().any(|(key, place)| node.label(key) == Some(place)) {
-            return reject(Filter::PodAffinity, Reason::ExistingAntiAffinity, true);
+            return reject(Filter::AntiAffinity, Reason::ExistingAntiAffinity, true);
         }
         Ok(())
     }
@@ -141,6 +141,27 @@ impl Domains {
         let place = node.label(&self.constraint.topology_key)?;
         Some(self.counts.get(place).copied().unwrap_or(0) + self.own - self.least)
     }
+}
+
+/// Whether `other` on a node may let `pod`, which `rejected_by` kept from all, onto some node.
+pub fn attracts(cluster: &Cluster, pod: &PodInfo, rejected_by: Filters, other: &PodInfo) -> bool {
+    let wanted = || pod.affinity.iter().any(|term| is_meant(cluster, term, other));
+    rejected_by.contains(Filter::PodAffinity) && wanted() || evens_out(pod, rejected_by, other)
+}
+
+/// Whether `other` going from a node may let `pod`, which `rejected_by` kept from all, onto some node.
+pub fn repelled(cluster: &Cluster, pod: &PodInfo, rejected_by: Filters, other: &PodInfo) -> bool {
+    let shunned = || pod.anti_affinity.iter().any(|term| is_meant(cluster, term, other));
+    let shuns = || other.anti_affinity.iter().any(|term| is_meant(cluster, term, pod));
+    rejected_by.contains(Filter::AntiAffinity) && (shunned() || shuns()) || evens_out(pod, rejected_by, other)
+}
+
+fn is_meant(cluster: &Cluster, term: &PodTerm, pod: &PodInfo) -> bool {
+    term.matches(&pod.key.namespace, &pod.labels, cluster.namespaces())
+}
+
+fn evens_out(pod: &PodInfo, rejected_by: Filters, other: &PodInfo) -> bool {
+    rejected_by.contains(Filter::Spread) && pod.spread.iter().any(|constraint| is_counted(pod, constraint, other))
 }
 
 /// Whether a node's pods count for a constraint.
