@@ -5,6 +5,7 @@ use k8s_openapi::api::apps::v1;
 use super::resource::Resource;
 use crate::kube::defaults::workloads;
 use crate::kube::printing::workloads as rows;
+use crate::kube::validation::workloads as rules;
 
 fn workload(resource: Resource) -> Resource {
     resource.category("all").with_generation().part("status")
@@ -16,13 +17,17 @@ pub(super) fn resources() -> Vec<Resource> {
             .short(&["deploy"])
             .scaled()
             .defaulted_by(workloads::deployment)
-            .printed_by(rows::deployment()),
+            .printed_by(rows::deployment())
+            .checked_by(rules::deployment)
+            .update_checked_by(rules::selector_update),
         workload(Resource::of::<v1::ReplicaSet>())
             .short(&["rs"])
             .scaled()
             .selectable_by("status.replicas", super::core::replicas)
             .defaulted_by(workloads::replica_set)
             .on_create(workloads::no_replicas)
-            .printed_by(rows::replica_set()),
+            .printed_by(rows::replica_set())
+            .checked_by(rules::replica_set)
+            .update_checked_by(rules::selector_update),
     ]
 }

@@ -6,7 +6,11 @@ use serde_json::Value;
 use super::resource::Resource;
 use crate::kube::defaults::{other, pod as pod_defaults, service as service_defaults, workloads};
 use crate::kube::names;
-use crate::kube::printing::{config, events, nodes, pods, services, workloads as workload_rows};
+use crate::kube::printing::{config, events, nodes, pods, services, workloads as rows};
+use crate::kube::validation::{
+    config as config_rules, other as other_rules, pod as pod_rules, quota, services as service_rules,
+    workloads as workload_rules,
+};
 
 const CONNECT: [&str; 2] = ["create", "get"];
 
@@ -18,18 +22,30 @@ pub(super) fn resources() -> Vec<Resource> {
         service(),
         endpoints(),
         replication_controller(),
-        Resource::of::<v1::ConfigMap>().short(&["cm"]).printed_by(config::config_map()),
-        Resource::of::<v1::Secret>().selectable("type").defaulted_by(other::secret).printed_by(config::secret()),
+        Resource::of::<v1::ConfigMap>()
+            .short(&["cm"])
+            .printed_by(config::config_map())
+            .checked_by(config_rules::config_map)
+            .update_checked_by(config_rules::config_map_update),
+        Resource::of::<v1::Secret>()
+            .selectable("type")
+            .defaulted_by(other::secret)
+            .printed_by(config::secret())
+            .checked_by(config_rules::secret)
+            .update_checked_by(config_rules::secret_update),
         service_account(),
         Resource::of::<v1::LimitRange>()
             .short(&["limits"])
             .defaulted_by(other::limit_range)
-            .printed_by(config::name_and_creation()),
+            .printed_by(config::name_and_creation())
+            .checked_by(quota::limit_range),
         Resource::of::<v1::ResourceQuota>()
             .short(&["quota"])
             .part("status")
             .defaulted_by(other::resource_quota)
-            .printed_by(config::resource_quota()),
+            .printed_by(config::resource_quota())
+            .checked_by(quota::resource_quota)
+            .update_checked_by(quota::resource_quota_update),
         event(),
     ]
 }
@@ -57,6 +73,8 @@ fn node() -> Resource {
         .status_on_create()
         .defaulted_by(other::node)
         .printed_by(nodes::node())
+        .checked_by(other_rules::node)
+        .update_checked_by(other_rules::node_update)
 }
 
 fn pod() -> Resource {
@@ -88,6 +106,8 @@ fn pod() -> Resource {
         .defaulted_by(pod_defaults::pod)
         .on_create(pod_defaults::new_pod_status)
         .printed_by(pods::printer())
+        .checked_by(pod_rules::pod)
+        .update_checked_by(pod_rules::pod_update)
 }
 
 fn service() -> Resource {
@@ -103,6 +123,8 @@ fn service() -> Resource {
         .on_create(service_defaults::new_service)
         .on_update(service_defaults::keep_allocated)
         .printed_by(services::service())
+        .checked_by(service_rules::service)
+        .update_checked_by(service_rules::service_update)
 }
 
 fn endpoints() -> Resource {
@@ -111,6 +133,7 @@ fn endpoints() -> Resource {
         .stored_at("/registry/services/endpoints")
         .defaulted_by(service_defaults::endpoints)
         .printed_by(services::endpoints())
+        .checked_by(service_rules::endpoints)
 }
 
 fn replication_controller() -> Resource {
@@ -124,7 +147,8 @@ fn replication_controller() -> Resource {
         .selectable_by("status.replicas", replicas)
         .defaulted_by(workloads::replication_controller)
         .on_create(workloads::no_replicas)
-        .printed_by(workload_rows::replication_controller())
+        .printed_by(rows::replication_controller())
+        .checked_by(workload_rules::replication_controller)
 }
 
 fn service_account() -> Resource {
@@ -140,6 +164,7 @@ fn event() -> Resource {
     Resource::of::<v1::Event>()
         .short(&["ev"])
         .printed_by(events::event())
+        .checked_by(other_rules::event)
         .selectable("involvedObject.kind")
         .selectable("involvedObject.namespace")
         .selectable("involvedObject.name")

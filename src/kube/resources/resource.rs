@@ -224,7 +224,7 @@ impl Resource {
     pub fn prepare_update(&self, part: Part<'_>, new: &mut Value, old: &Value) {
         super::update::keep_foreign_parts(self, part, new, old);
         if let Some(on_update) = &self.on_update
-            && part != Part::Status
+            && part == Part::Main
         {
             on_update(new, old);
         }

@@ -4,41 +4,71 @@
 use serde_json::{Map, Value, json};
 
 use super::resource::{Part, Resource};
+use crate::kube::tree::{get_mut, items, items_mut, map_mut};
 
 /// Metadata the server owns: an update can leave it out, and gets the stored value.
 const FILLED_IN: [&str; 3] = ["uid", "creationTimestamp", "generation"];
 /// Metadata that an update can neither set nor clear.
 const KEPT: [&str; 3] = ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"];
 
-/// A write to the object keeps the stored status; a write to the status keeps everything else but the metadata that
-/// status writers own (upstream lets them change labels, annotations and finalizers of no kind but through managed
-/// fields, so the stored metadata stays, except `managedFields` and `resourceVersion`).
+/// A write to the object keeps the stored status; a write to another part keeps everything that is not of that part.
 pub(super) fn keep_foreign_parts(resource: &Resource, part: Part<'_>, new: &mut Value, old: &Value) {
     match part {
         Part::Main if resource.has_status() => put_back(new, old, "status"),
-        Part::Main | Part::Other(_) => {}
+        Part::Main => {}
         Part::Status => keep_all_but_status(new, old),
+        Part::Other("ephemeralcontainers") => keep_all_but(new, old, &["ephemeralContainers"]),
+        Part::Other("finalize") => keep_all_but(new, old, &["finalizers"]),
+        Part::Other("resize") => keep_all_but_resources(new, old),
+        Part::Other(_) => put_back(new, old, "status"),
+    }
+}
+
+/// Of the new state only these fields of the spec count.
+fn keep_all_but(new: &mut Value, old: &Value, fields: &[&str]) {
+    let mut kept = old.clone();
+    for field in fields {
+        if let Some(spec) = map_mut(&mut kept, "spec") {
+            set_or_remove(spec, field, new["spec"].get(field));
+        }
+    }
+    keep_writers_metadata(&mut kept, new);
+    *new = kept;
+}
+
+/// Of the new state only the resources of its containers count.
+fn keep_all_but_resources(new: &mut Value, old: &Value) {
+    let mut kept = old.clone();
+    for list in ["containers", "initContainers"] {
+        if let Some(spec) = get_mut(&mut kept, "spec") {
+            for container in items_mut(spec, list) {
+                let wanted = items(&new["spec"], list).iter().find(|one| one["name"] == container["name"]);
+                if let (Some(wanted), Some(container)) = (wanted, container.as_object_mut()) {
+                    set_or_remove(container, "resources", wanted.get("resources"));
+                }
+            }
+        }
+    }
+    keep_writers_metadata(&mut kept, new);
+    *new = kept;
+}
+
+/// What even a write to a part says about the whole: which object, at which version, and who manages it.
+fn keep_writers_metadata(kept: &mut Value, new: &Value) {
+    if let Some(own) = kept.get_mut("metadata").and_then(Value::as_object_mut) {
+        for field in ["managedFields", "resourceVersion", "name", "namespace", "uid"] {
+            set_or_remove(own, field, new["metadata"].get(field));
+        }
     }
 }
 
 fn keep_all_but_status(new: &mut Value, old: &Value) {
-    let Some(map) = new.as_object_mut() else { return };
-    let status = map.shift_remove("status");
-    let metadata = map.shift_remove("metadata").unwrap_or_default();
-    let mut kept = old.as_object().cloned().unwrap_or_default();
-    match status {
-        Some(status) => kept.insert("status".into(), status),
-        None => kept.shift_remove("status"),
-    };
-    if let Some(own) = kept.get_mut("metadata").and_then(Value::as_object_mut) {
-        for field in ["managedFields", "resourceVersion", "name", "namespace", "uid"] {
-            match metadata.get(field) {
-                Some(value) => own.insert(field.into(), value.clone()),
-                None => own.shift_remove(field),
-            };
-        }
+    let mut kept = old.clone();
+    if let Some(map) = kept.as_object_mut() {
+        set_or_remove(map, "status", new.get("status"));
     }
-    *map = kept;
+    keep_writers_metadata(&mut kept, new);
+    *new = kept;
 }
 
 pub(super) fn keep_server_metadata(new: &mut Value, old: &Value) {
@@ -51,7 +81,6 @@ pub(super) fn keep_server_metadata(new: &mut Value, old: &Value) {
     for field in KEPT {
         set_or_remove(new, field, old.get(field));
     }
-    // Finalizers may only shrink while an object is going; that is checked in validation, where it has a text.
 }
 
 /// The generation grows by one when the wishes change: the spec, or everything but status and metadata of kinds that
