@@ -1,33 +1,76 @@
-//! A Kubernetes endpoint: owns its listener, its watch caches and its share of the request path.
+//! `ApiFrontend`: a Kubernetes endpoint. It owns the background duties of one frontend: it puts the built-in objects
+//! in the store, tells its address in the endpoints of the Service `kubernetes`, and counts quotas anew after
+//! deletions. Requests do not pass through it: they run as tasks that share the request path.
+//!
+//! When it dies its node does; it holds nothing that is not in the store.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::actor::Shutdown;
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use tokio::sync::watch;
+
+use crate::actor::{Gate, Shutdown};
 use crate::kube::client::Transport;
+use crate::kube::resources::Table;
+use crate::kube::schema::Schemas;
 use crate::store;
 use crate::world::World;
+use crate::world::spawn::Lane;
 
+use super::admission::Admission;
+use super::authentication::Authenticator;
+use super::authorization::Authorizer;
 use super::config::Config;
 use super::error::Error;
 use super::in_process::InProcess;
+use super::metrics::Metrics;
+use super::recounts::Recounts;
+use super::request::{Api, READS_MAX, WRITES_MAX};
+use super::server::{self, Server};
+use super::services::{Addresses, Network};
+use super::storage::Storage;
+use super::tokens::Tokens;
 use super::user::User;
+
+/// Pause between attempts to put the built-in objects in the store.
+const RETRY: Duration = Duration::from_millis(200);
+/// How long one attempt may take.
+const ATTEMPT_MAX: Duration = Duration::from_secs(20);
+/// How often the address is told; what is told fades after three times as long.
+const ADVERTISE_PERIOD: Duration = Duration::from_secs(5);
+/// Core kinds that admission and authentication ask for: their caches are filled from the start.
+const WARM: [&str; 6] = ["namespaces", "serviceaccounts", "limitranges", "resourcequotas", "pods", "nodes"];
 
 /// A running frontend. Clones share it.
 #[derive(Clone)]
 pub struct Frontend {
+    api: Arc<Api>,
     address: Option<SocketAddr>,
 }
 
 impl Frontend {
     /// Starts a frontend. It answers once the store does; until then requests wait, within their deadline.
     pub async fn start(
-        _world: World,
-        _config: Config,
-        _store: store::client::Client,
-        _shutdown: Shutdown,
+        world: World,
+        config: Config,
+        store: store::client::Client,
+        shutdown: Shutdown,
     ) -> Result<Frontend, Error> {
-        Ok(Frontend { address: None })
+        let tls = config.tls.as_ref().map(|tls| server::acceptor(tls, world.clock.clone())).transpose()?;
+        let (ready, is_ready) = watch::channel(false);
+        let api = Arc::new(build(&world, &config, store, is_ready, shutdown)?);
+        let mut address = None;
+        if let Some(listen) = &config.listen {
+            let refuse = |source| Error::Listen { address: listen.clone(), source };
+            let listener = world.net.listen(listen).await.map_err(refuse)?;
+            address = Some(listener.local_addr().map_err(refuse)?);
+            world.spawner.task(Server { api: api.clone(), listener, tls }.run());
+        }
+        let owned = api.clone();
+        world.spawner.start(Lane::Control, move |_| ApiFrontend { api: owned, ready: Arc::new(ready) });
+        Ok(Frontend { api, address })
     }
 
     /// The address on which it listens.
@@ -35,11 +78,119 @@ impl Frontend {
         self.address
     }
 
-    /// Resolves once the store answers and the built-in objects are in it.
-    pub async fn ready(&self) {}
+    /// Resolves once the store answers and the built-in objects are in it, or the node shuts down.
+    pub async fn ready(&self) {
+        let mut ready = self.api.ready.clone();
+        // The sender goes only with the node.
+        let _ = ready.wait_for(|ready| *ready).await;
+    }
 
     /// The request path without HTTP, as `user`.
     pub fn transport(&self, user: User) -> Arc<dyn Transport> {
-        Arc::new(InProcess::new(user))
+        Arc::new(InProcess { api: self.api.clone(), user })
+    }
+}
+
+fn build(
+    world: &World,
+    config: &Config,
+    store: store::client::Client,
+    ready: watch::Receiver<bool>,
+    shutdown: Shutdown,
+) -> Result<Api, Error> {
+    let table = Table::builtin();
+    let network = Network::parse(&config.service_cidr)?;
+    let tokens = Arc::new(Tokens::new(&config.token_key_pem, &config.token_public_pem, &config.token_issuer)?);
+    let storage = Storage::new(world.clone(), store, shutdown.clone());
+    for plural in WARM {
+        let resource = table.get("", "v1", plural).expect("the table of resources has the core kinds");
+        storage.cache(resource).expect("core kinds are stored");
+    }
+    Ok(Api {
+        authenticator: Authenticator {
+            clock: world.clock.clone(),
+            tokens: tokens.clone(),
+            storage: storage.clone(),
+            table: table.clone(),
+        },
+        authorizer: Authorizer::new(storage.clone(), &table),
+        admission: Admission { world: world.clone(), storage: storage.clone(), table: table.clone() },
+        addresses: Addresses {
+            storage: storage.clone(),
+            random: world.random.clone(),
+            network,
+            node_ports: config.node_ports.clone(),
+        },
+        world: world.clone(),
+        config: config.clone(),
+        table,
+        schemas: Schemas::builtin(),
+        storage,
+        tokens,
+        metrics: Metrics::default(),
+        recounts: Recounts::default(),
+        reads: Gate::new(READS_MAX),
+        writes: Gate::new(WRITES_MAX),
+        ready,
+        shutdown,
+    })
+}
+
+struct ApiFrontend {
+    api: Arc<Api>,
+    ready: Arc<watch::Sender<bool>>,
+}
+
+impl Actor for ApiFrontend {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.spawn(begin(self.api.clone(), self.ready.clone()).into_actor(self));
+        ctx.spawn(recount(self.api.clone()).into_actor(self));
+        ctx.spawn(advertise(self.api.clone()).into_actor(self));
+        ctx.spawn(self.api.shutdown.wait().into_actor(self).map(|(), _, ctx| ctx.stop()));
+    }
+}
+
+/// Puts the built-in objects in the store, however long that takes to answer.
+async fn begin(api: Arc<Api>, ready: Arc<watch::Sender<bool>>) {
+    loop {
+        let deadline = api.world.clock.now() + ATTEMPT_MAX;
+        match api.until(deadline, api.ensure_built_in(deadline)).await {
+            Ok(()) => break,
+            Err(status) => tracing::debug!(%status, "the built-in objects are not in the store yet"),
+        }
+        api.world.clock.sleep(RETRY).await;
+    }
+    ready.send_replace(true);
+}
+
+/// Counts the quotas of namespaces anew in which something went away.
+async fn recount(api: Arc<Api>) {
+    loop {
+        let namespaces = api.recounts.next().await;
+        for namespace in namespaces {
+            let deadline = api.world.clock.now() + ATTEMPT_MAX;
+            let counted = api.until(deadline, api.admission.recount_quotas(&namespace, deadline)).await;
+            if let Err(status) = counted {
+                tracing::debug!(namespace, %status, "quotas could not be counted anew");
+                api.recounts.add(namespace);
+                api.world.clock.sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// Tells this frontend's address in the endpoints of the Service `kubernetes`, again and again.
+async fn advertise(api: Arc<Api>) {
+    let Some((ip, port)) = api.config.advertise else { return };
+    let mut ready = api.ready.clone();
+    let _ = ready.wait_for(|ready| *ready).await;
+    loop {
+        let deadline = api.world.clock.now() + ATTEMPT_MAX;
+        if let Err(status) = api.until(deadline, api.tell_endpoint(ip, port)).await {
+            tracing::debug!(%status, "the endpoints of the Service kubernetes could not be brought up to date");
+        }
+        api.world.clock.sleep(ADVERTISE_PERIOD).await;
     }
 }

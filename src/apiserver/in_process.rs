@@ -1,38 +1,53 @@
 //! The path from a component of the same process: the same steps, no HTTP, no serialization.
 
+use std::sync::Arc;
+
+use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use crate::kube::client::{Request, Response, Target, Transport, WatchOptions};
 use crate::kube::object::WatchEvent;
 use crate::kube::status::Status;
 
+use super::request::Api;
 use super::user::User;
+use super::watch_cache::stream::Event;
+use super::watch_cache::view::Kind;
 
 pub(super) struct InProcess {
-    user: User,
-}
-
-impl InProcess {
-    pub fn new(user: User) -> InProcess {
-        InProcess { user }
-    }
-
-    fn unavailable(&self) -> Status {
-        Status::new(503, "ServiceUnavailable", format!("no store answers {}", self.user.name))
-    }
+    pub api: Arc<Api>,
+    pub user: User,
 }
 
 #[async_trait::async_trait]
 impl Transport for InProcess {
-    async fn call(&self, _request: Request) -> Result<Response, Status> {
-        Err(self.unavailable())
+    async fn call(&self, request: Request) -> Result<Response, Status> {
+        self.api.call(&self.user, request).await.map(|outcome| outcome.response)
     }
 
     async fn watch(
         &self,
-        _target: Target,
-        _options: WatchOptions,
+        target: Target,
+        options: WatchOptions,
     ) -> Result<BoxStream<'static, Result<WatchEvent, Status>>, Status> {
-        Err(self.unavailable())
+        let watched = self.api.watch(&self.user, target, options).await?;
+        Ok(watched.events.map(|event| event.map(told)).boxed())
+    }
+}
+
+fn told(event: Event) -> WatchEvent {
+    match event {
+        Event::Initial(object) => WatchEvent::Added(object),
+        Event::Change(kind, change) => {
+            let object = change.item.object.clone();
+            match kind {
+                Kind::Added => WatchEvent::Added(object),
+                Kind::Modified => WatchEvent::Modified(object),
+                Kind::Deleted => WatchEvent::Deleted(object),
+            }
+        }
+        Event::Bookmark { revision, initial_events_end } => {
+            WatchEvent::Bookmark { resource_version: revision.to_string(), initial_events_end }
+        }
     }
 }

@@ -1,12 +1,56 @@
-//! Kubernetes API frontends, stateless over the store.
+//! Kubernetes API frontends: stateless but for caches, as many as one likes over one store.
+//!
+//! ```text
+//!   client ──TLS, HTTP──▶ Server ─▶ authentication ─┐
+//!   component ──in-process transport────────────────┴▶ authorization ─▶ mutating admission ─▶ defaults, validation
+//!                                                                             ─▶ reviewing admission ─▶ Storage
+//!   store ──one watch a resource──▶ WatchCache ─▶ lists, watches                                          │
+//!     ▲                                                                                                   │
+//!     └─────────────────────────── one transaction with all that has to hold ─────────────────────────────┘
+//! ```
+//!
+//! - [`frontend`]: the actor; starting a frontend
+//! - [`config`], [`error`], [`user`]: its public types
+//! - [`server`]: the listener; [`http`]: requests and responses; [`negotiation`]: forms of bodies
+//! - [`in_process`]: the transport for components of the same process
+//! - [`request`]: the request path
+//! - [`authentication`], [`tokens`], [`authorization`], [`admission`]: its steps
+//! - [`subresources`]: paths that do more than show an object
+//! - [`storage`], [`codec`], [`watch_cache`], [`selection`]: objects in the store
+//! - [`services`]: cluster IPs and node ports; [`endpoints`]: those of the Service `kubernetes`
+//! - [`bootstrap`]: what every cluster has; [`recounts`]: quotas to be counted anew; [`metrics`], [`names`]
 
+mod admission;
+mod authentication;
+mod authorization;
+mod bootstrap;
+mod codec;
 mod config;
+mod endpoints;
 mod error;
 mod frontend;
+mod http;
 mod in_process;
+mod metrics;
+mod names;
+mod negotiation;
+mod recounts;
+mod request;
+mod selection;
+mod server;
+mod services;
+mod storage;
+mod subresources;
+mod tokens;
 mod user;
+mod watch_cache;
 
 pub use config::{Config, Tls};
 pub use error::Error;
 pub use frontend::Frontend;
 pub use user::User;
+
+/// Bytes as lower-case hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

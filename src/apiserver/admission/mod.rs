@@ -1,0 +1,125 @@
+//! Admission: what the cluster adds to an object before it is validated, and what it refuses although it is valid.
+//!
+//! ```text
+//!   object ──mutate──▶ defaults, validation ──review──▶ Write: what must hold, and what is written with it
+//!            │ limits: defaults of LimitRanges            │ namespaces: the namespace is there and not ending
+//!            │ service_account, tolerations, priority     │ limits: minima and maxima
+//!            ▼                                            │ node_restriction: agents keep to their own
+//!                                                         │ quota: usage is counted in the same transaction
+//! ```
+//!
+//! - [`namespaces`], [`limits`], [`service_account`], [`tolerations`], [`priority`], [`node_restriction`], [`quota`]:
+//!   a plugin each
+
+pub mod limits;
+pub mod namespaces;
+mod node_restriction;
+mod priority;
+pub mod quota;
+mod service_account;
+mod tolerations;
+mod usage;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::kube::resources::{Resource, Table};
+use crate::kube::status::Status;
+use crate::world::{Instant, World};
+
+use super::storage::{Storage, Write};
+use super::user::User;
+use super::watch_cache::view::View;
+
+pub use usage::is_over;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Create,
+    Update,
+    Delete,
+}
+
+/// A write on its way.
+#[derive(Clone, Copy)]
+pub struct Attempt<'a> {
+    pub user: &'a User,
+    pub operation: Operation,
+    pub resource: &'a Arc<Resource>,
+    pub subresource: Option<&'a str>,
+    pub namespace: Option<&'a str>,
+    /// Empty while a generated name is not decided.
+    pub name: &'a str,
+    /// The state before; of a deletion, what is deleted.
+    pub old: Option<&'a Value>,
+    /// The caches turned out to be behind: read them at the store's revision.
+    pub again: bool,
+    pub deadline: Instant,
+}
+
+impl Attempt<'_> {
+    pub fn is(&self, group: &str, plural: &str) -> bool {
+        self.resource.group == group && self.resource.plural == plural
+    }
+
+    /// A pod is created.
+    fn creates_pod(&self) -> bool {
+        self.operation == Operation::Create && self.subresource.is_none() && self.is("", "pods")
+    }
+
+    pub fn forbidden(&self, why: impl std::fmt::Display) -> Status {
+        Status::forbidden(&self.resource.group, &self.resource.plural, self.name, why)
+    }
+}
+
+/// The admission plugins and the caches that they ask.
+pub struct Admission {
+    pub world: World,
+    pub storage: Storage,
+    pub table: Arc<Table>,
+}
+
+impl Admission {
+    /// Adds what the cluster adds.
+    pub async fn mutate(&self, attempt: &Attempt<'_>, object: &mut Value) -> Result<(), Status> {
+        if attempt.creates_pod() {
+            self.apply_limit_defaults(attempt, object).await?;
+            self.give_service_account(attempt, object).await?;
+            priority::resolve(attempt, object)?;
+            tolerations::add_default(object);
+        }
+        Ok(())
+    }
+
+    /// Refuses, or says what has to hold and to be written together with the object.
+    pub async fn review(&self, attempt: &Attempt<'_>, object: &Value) -> Result<Write, Status> {
+        let mut write = self.review_namespace(attempt).await?;
+        node_restriction::review(attempt, object)?;
+        if attempt.creates_pod() {
+            self.review_limits(attempt, object).await?;
+        }
+        if attempt.operation == Operation::Create && attempt.subresource.is_none() {
+            write = write.and(self.charge_quota(attempt, object).await?);
+        }
+        Ok(write)
+    }
+
+    fn core(&self, plural: &str) -> &Arc<Resource> {
+        self.table.get("", "v1", plural).expect("the table of resources has the core kinds")
+    }
+
+    /// What the cache knows of a core kind; after a conflict, all that the store knows.
+    async fn view(&self, plural: &str, attempt: &Attempt<'_>) -> Result<Arc<View>, Status> {
+        let cache = self.storage.cache(self.core(plural))?;
+        if attempt.again {
+            return self.storage.newest(&cache, attempt.deadline).await;
+        }
+        Ok(cache.any(attempt.deadline).await?)
+    }
+}
+
+/// The elements of an array, or none.
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}

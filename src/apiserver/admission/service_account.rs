@@ -1,0 +1,137 @@
+//! ServiceAccount: every pod runs as one, and finds its token where client libraries look for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::apiserver::names;
+use crate::kube::object::Object;
+use crate::kube::status::Status;
+
+use super::{Admission, Attempt, items};
+
+const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// Agents ask for tokens of this age; upstream's figure, by which it knows them.
+const TOKEN_SECONDS: i64 = 3607;
+/// How long a pod waits for the account that its new namespace is about to get.
+const DEFAULT_ACCOUNT_WAIT: Duration = Duration::from_secs(2);
+
+impl Admission {
+    pub(super) async fn give_service_account(&self, attempt: &Attempt<'_>, pod: &mut Value) -> Result<(), Status> {
+        if !pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_null() {
+            return Ok(());
+        }
+        let spec = &mut pod["spec"];
+        let name = spec["serviceAccountName"].as_str().filter(|name| !name.is_empty()).unwrap_or("default").to_owned();
+        spec["serviceAccountName"] = json!(name);
+        spec["serviceAccount"] = json!(name);
+        let account = self.account(attempt, &name).await?.value();
+        if items(&spec["imagePullSecrets"]).next().is_none() && account["imagePullSecrets"].is_array() {
+            spec["imagePullSecrets"] = account["imagePullSecrets"].clone();
+        }
+        if automounts(spec, &account) {
+            let suffix = names::suffix(&self.world.random);
+            mount_token(spec, &format!("kube-api-access-{suffix}"));
+        }
+        Ok(())
+    }
+
+    /// The account, from the cache or the store. The default one of a new namespace is waited for.
+    async fn account(&self, attempt: &Attempt<'_>, name: &str) -> Result<Arc<Object>, Status> {
+        let namespace = attempt.namespace.unwrap_or_default();
+        let resource = self.core("serviceaccounts");
+        let cache = self.storage.cache(resource)?;
+        let key = format!("{namespace}/{name}");
+        if let Some(item) = cache.any(attempt.deadline).await?.objects.get(&key) {
+            return Ok(item.object.clone());
+        }
+        if let Some(stored) = self.storage.read(resource, Some(namespace), name).await? {
+            return Ok(stored.object);
+        }
+        let mut views = cache.views();
+        let until = attempt.deadline.min(self.world.clock.now() + DEFAULT_ACCOUNT_WAIT);
+        while name == "default" {
+            let view = views.borrow_and_update().clone();
+            if let Some(item) = view.and_then(|view| view.objects.get(&key).cloned()) {
+                return Ok(item.object.clone());
+            }
+            if !matches!(self.world.clock.timeout_at(until, views.changed()).await, Ok(Ok(()))) {
+                break;
+            }
+        }
+        let why = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
+        Err(attempt.forbidden(why))
+    }
+}
+
+/// The pod's own word counts more than its account's.
+fn automounts(spec: &Value, account: &Value) -> bool {
+    let said = [spec, account].map(|object| object["automountServiceAccountToken"].as_bool());
+    said[0].or(said[1]).unwrap_or(true)
+}
+
+fn mount_token(spec: &mut Value, volume: &str) {
+    let mut needed = false;
+    for list in ["initContainers", "containers"] {
+        for container in spec[list].as_array_mut().into_iter().flatten() {
+            if items(&container["volumeMounts"]).any(|mount| mount["mountPath"] == MOUNT_PATH) {
+                continue;
+            }
+            push(&mut container["volumeMounts"], json!({"name": volume, "readOnly": true, "mountPath": MOUNT_PATH}));
+            needed = true;
+        }
+    }
+    if needed {
+        push(&mut spec["volumes"], token_volume(volume));
+    }
+}
+
+fn token_volume(name: &str) -> Value {
+    json!({"name": name, "projected": {"defaultMode": 420, "sources": [
+        {"serviceAccountToken": {"expirationSeconds": TOKEN_SECONDS, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [
+            {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}
+        ]}},
+    ]}})
+}
+
+fn push(list: &mut Value, item: Value) {
+    match list.as_array_mut() {
+        Some(items) => items.push(item),
+        None => *list = json!([item]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containers_that_bring_their_own_token_are_left_alone() {
+        let mut spec = json!({"containers": [
+            {"name": "a"},
+            {"name": "b", "volumeMounts": [{"name": "own", "mountPath": MOUNT_PATH}]},
+        ]});
+        mount_token(&mut spec, "kube-api-access-x");
+        assert_eq!(spec["containers"][0]["volumeMounts"][0]["name"], "kube-api-access-x");
+        assert_eq!(spec["containers"][1]["volumeMounts"].as_array().map(Vec::len), Some(1));
+        assert_eq!(spec["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"]["path"], "token");
+
+        let mut own =
+            json!({"containers": [{"name": "b", "volumeMounts": [{"name": "own", "mountPath": MOUNT_PATH}]}]});
+        mount_token(&mut own, "kube-api-access-x");
+        assert!(own["volumes"].is_null());
+    }
+
+    #[test]
+    fn the_pod_decides_before_its_account() {
+        let (yes, no, nothing) =
+            (json!({"automountServiceAccountToken": true}), json!({"automountServiceAccountToken": false}), json!({}));
+        assert!(automounts(&nothing, &nothing));
+        assert!(!automounts(&nothing, &no));
+        assert!(automounts(&yes, &no));
+        assert!(!automounts(&no, &yes));
+    }
+}

@@ -1,0 +1,328 @@
+//! The built-in roles and who is bound to them.
+
+use serde_json::{Value, json};
+
+const GROUP: &str = "rbac.authorization.k8s.io";
+const READ: &[&str] = &["get", "list", "watch"];
+const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "update"];
+const ALL: &[&str] = &["*"];
+
+/// Kinds of a namespace that its users work with; `view` reads them, `edit` writes them.
+const CORE: &[&str] = &[
+    "configmaps",
+    "endpoints",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
+    "replicationcontrollers/scale",
+    "serviceaccounts",
+    "services",
+];
+const APPS: &[&str] = &[
+    "daemonsets",
+    "deployments",
+    "deployments/rollback",
+    "deployments/scale",
+    "replicasets",
+    "replicasets/scale",
+    "statefulsets",
+    "statefulsets/scale",
+];
+
+fn rule(verbs: &[&str], groups: &[&str], resources: &[&str]) -> Value {
+    json!({"apiGroups": groups, "resources": resources, "verbs": verbs})
+}
+
+fn paths(paths: &[&str]) -> Value {
+    json!({"nonResourceURLs": paths, "verbs": ["get"]})
+}
+
+fn metadata(name: &str, label: Option<&str>) -> Value {
+    let mut labels = json!({"kubernetes.io/bootstrapping": "rbac-defaults"});
+    if let Some(label) = label {
+        labels[format!("{GROUP}/aggregate-to-{label}")] = json!("true");
+    }
+    json!({"name": name, "labels": labels, "annotations": {format!("{GROUP}/autoupdate"): "true"}})
+}
+
+fn role(name: &str, rules: Vec<Value>) -> Value {
+    json!({"apiVersion": format!("{GROUP}/v1"), "kind": "ClusterRole", "metadata": metadata(name, None), "rules": rules})
+}
+
+/// A part of one of the roles that users are given.
+fn part(of: &str, rules: Vec<Value>) -> Value {
+    let mut role = role(&format!("system:aggregate-to-{of}"), rules);
+    role["metadata"] = metadata(&format!("system:aggregate-to-{of}"), Some(of));
+    role
+}
+
+/// A role that gathers its rules by label, and is itself gathered into `into`.
+fn gathered(name: &str, into: Option<&str>) -> Value {
+    let label = format!("{GROUP}/aggregate-to-{name}");
+    let mut role = role(name, Vec::new());
+    role["metadata"] = metadata(name, into);
+    role["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": {label: "true"}}]});
+    role
+}
+
+fn binding(role: &str, subjects: &[(&str, &str)]) -> Value {
+    let subject = |(kind, name): &(&str, &str)| json!({"apiGroup": GROUP, "kind": kind, "name": name});
+    json!({
+        "apiVersion": format!("{GROUP}/v1"),
+        "kind": "ClusterRoleBinding",
+        "metadata": metadata(role, None),
+        "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": role},
+        "subjects": subjects.iter().map(subject).collect::<Vec<_>>(),
+    })
+}
+
+/// All built-in cluster roles.
+pub fn cluster_roles() -> Vec<Value> {
+    let mut roles =
+        vec![role("cluster-admin", vec![rule(ALL, ALL, ALL), json!({"nonResourceURLs": ["*"], "verbs": ["*"]})])];
+    roles.extend(for_users());
+    roles.extend(for_everybody());
+    roles.extend(for_components());
+    roles
+}
+
+/// Roles that administrators give to users. Rules that gather are two deep at most, so a role that is gathered holds
+/// its parts' labels as well.
+fn for_users() -> Vec<Value> {
+    let rest: &[(&[&str], &[&str])] = &[
+        (&["apps"], APPS),
+        (&["autoscaling"], &["horizontalpodautoscalers"]),
+        (&["batch"], &["cronjobs", "jobs"]),
+        (&["networking.k8s.io"], &["ingresses", "networkpolicies"]),
+        (&["policy"], &["poddisruptionbudgets"]),
+    ];
+    let mut view = vec![
+        rule(READ, &[""], CORE),
+        rule(
+            READ,
+            &[""],
+            &[
+                "bindings",
+                "events",
+                "limitranges",
+                "namespaces",
+                "namespaces/status",
+                "pods/log",
+                "pods/status",
+                "resourcequotas",
+                "resourcequotas/status",
+            ],
+        ),
+        rule(READ, &["discovery.k8s.io"], &["endpointslices"]),
+    ];
+    let mut edit = vec![
+        rule(READ, &[""], &["pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "secrets", "services/proxy"]),
+        rule(WRITE, &[""], CORE),
+        rule(
+            WRITE,
+            &[""],
+            &["pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "secrets", "services/proxy", "events"],
+        ),
+        rule(&["create"], &[""], &["pods/eviction", "serviceaccounts/token"]),
+        rule(&["impersonate"], &[""], &["serviceaccounts"]),
+        rule(
+            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+            &["coordination.k8s.io"],
+            &["leases"],
+        ),
+    ];
+    for (groups, resources) in rest {
+        view.push(rule(READ, groups, resources));
+        edit.push(rule(WRITE, groups, resources));
+    }
+    let admin = vec![
+        rule(&["create"], &["authorization.k8s.io"], &["localsubjectaccessreviews"]),
+        rule(
+            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+            &[GROUP],
+            &["rolebindings", "roles"],
+        ),
+    ];
+    // Each part carries the labels of every role that it flows into.
+    let flows = |mut role: Value, into: &[&str]| {
+        for name in into {
+            role["metadata"]["labels"][format!("{GROUP}/aggregate-to-{name}")] = json!("true");
+        }
+        role
+    };
+    vec![
+        gathered("admin", None),
+        gathered("edit", None),
+        gathered("view", None),
+        part("admin", admin),
+        flows(part("edit", edit), &["admin"]),
+        flows(part("view", view), &["edit", "admin"]),
+    ]
+}
+
+fn for_everybody() -> Vec<Value> {
+    let health = ["/healthz", "/livez", "/readyz", "/version", "/version/"];
+    let discovery = [
+        "/api",
+        "/api/*",
+        "/apis",
+        "/apis/*",
+        "/healthz",
+        "/livez",
+        "/openapi",
+        "/openapi/*",
+        "/readyz",
+        "/version",
+        "/version/",
+    ];
+    vec![
+        role("system:public-info-viewer", vec![paths(&health)]),
+        role("system:discovery", vec![paths(&discovery)]),
+        role(
+            "system:basic-user",
+            vec![
+                rule(&["create"], &["authorization.k8s.io"], &["selfsubjectaccessreviews", "selfsubjectrulesreviews"]),
+                rule(&["create"], &["authentication.k8s.io"], &["selfsubjectreviews"]),
+            ],
+        ),
+        role(
+            "system:service-account-issuer-discovery",
+            vec![paths(&[
+                "/.well-known/openid-configuration",
+                "/.well-known/openid-configuration/",
+                "/openid/v1/jwks",
+                "/openid/v1/jwks/",
+            ])],
+        ),
+        role(
+            "system:monitoring",
+            vec![paths(&[
+                "/healthz",
+                "/healthz/*",
+                "/livez",
+                "/livez/*",
+                "/metrics",
+                "/metrics/slis",
+                "/readyz",
+                "/readyz/*",
+            ])],
+        ),
+    ]
+}
+
+fn for_components() -> Vec<Value> {
+    let leases = || rule(&["create", "get", "list", "patch", "update", "watch"], &["coordination.k8s.io"], &["leases"]);
+    let events = || rule(&["create", "patch", "update"], &["", "events.k8s.io"], &["events"]);
+    let reviews = || {
+        rule(&["create"], &["authentication.k8s.io", "authorization.k8s.io"], &["tokenreviews", "subjectaccessreviews"])
+    };
+    vec![
+        role(
+            "system:kube-scheduler",
+            vec![
+                leases(),
+                events(),
+                reviews(),
+                rule(READ, &["", "apps", "policy", "storage.k8s.io", "scheduling.k8s.io", "resource.k8s.io"], ALL),
+                rule(&["create"], &[""], &["bindings", "pods/binding"]),
+                rule(&["patch", "update"], &[""], &["pods/status"]),
+                rule(&["delete"], &[""], &["pods"]),
+            ],
+        ),
+        // All controllers share one identity here, which therefore may do what each of them needs.
+        role(
+            "system:kube-controller-manager",
+            vec![rule(ALL, ALL, ALL), json!({"nonResourceURLs": ["*"], "verbs": ["*"]})],
+        ),
+        role(
+            "system:cloud-controller-manager",
+            vec![
+                leases(),
+                events(),
+                rule(ALL, &[""], &["nodes", "nodes/status", "services", "services/status"]),
+                rule(READ, &[""], &["pods", "endpoints", "serviceaccounts", "secrets", "configmaps"]),
+                rule(&["create"], &[""], &["serviceaccounts", "serviceaccounts/token"]),
+            ],
+        ),
+        role(
+            "system:node-proxier",
+            vec![
+                events(),
+                rule(READ, &[""], &["endpoints", "nodes", "services"]),
+                rule(READ, &["discovery.k8s.io"], &["endpointslices"]),
+            ],
+        ),
+        // Agents are authorized by what runs on their node; nobody is bound to this role.
+        role("system:node", vec![rule(READ, &[""], &["services", "nodes", "pods"]), events(), reviews()]),
+        role("system:auth-delegator", vec![reviews()]),
+    ]
+}
+
+/// All built-in cluster role bindings, each named as its role.
+pub fn cluster_role_bindings() -> Vec<Value> {
+    vec![
+        binding("cluster-admin", &[("Group", "system:masters")]),
+        binding("system:public-info-viewer", &[("Group", "system:authenticated"), ("Group", "system:unauthenticated")]),
+        binding("system:discovery", &[("Group", "system:authenticated")]),
+        binding("system:basic-user", &[("Group", "system:authenticated")]),
+        binding("system:service-account-issuer-discovery", &[("Group", "system:serviceaccounts")]),
+        binding("system:monitoring", &[("Group", "system:monitoring")]),
+        binding("system:kube-scheduler", &[("User", "system:kube-scheduler")]),
+        binding("system:kube-controller-manager", &[("User", "system:kube-controller-manager")]),
+        binding("system:cloud-controller-manager", &[("User", "system:cloud-controller-manager")]),
+        binding("system:node-proxier", &[("User", "system:kube-proxy")]),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Attributes;
+    use super::super::rbac::Rules;
+    use super::*;
+    use crate::apiserver::user::User;
+
+    fn rules() -> Rules {
+        let parse = |values: Vec<Value>| values.into_iter().map(|v| serde_json::from_value(v).unwrap()).collect();
+        let bindings = cluster_role_bindings().into_iter().map(|v| serde_json::from_value(v).unwrap()).collect();
+        let granted = ["view", "edit", "admin"].map(|role| {
+            json!({"metadata": {"name": role, "namespace": "a"}, "subjects": [{"kind": "User", "name": role}],
+                "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": role}})
+        });
+        let granted = granted.into_iter().map(|v| serde_json::from_value(v).unwrap()).collect();
+        Rules::new(parse(cluster_roles()), Vec::new(), bindings, granted)
+    }
+
+    #[test]
+    fn what_the_built_in_roles_grant() {
+        let rules = rules();
+        let asks = |verb, resource| Attributes::Resource {
+            verb,
+            group: if matches!(resource, "roles") { GROUP } else { "" },
+            resource,
+            subresource: None,
+            namespace: Some("a"),
+            name: Some("x"),
+        };
+        for (user, verb, resource, allowed) in [
+            ("view", "get", "pods", true),
+            ("view", "get", "secrets", false),
+            ("view", "delete", "pods", false),
+            ("edit", "get", "secrets", true),
+            ("edit", "delete", "pods", true),
+            ("edit", "create", "roles", false),
+            ("admin", "create", "roles", true),
+            ("admin", "get", "pods", true),
+            ("admin", "update", "resourcequotas", false),
+            ("system:kube-scheduler", "list", "nodes", true),
+            ("system:kube-scheduler", "create", "pods", false),
+            ("system:kube-controller-manager", "delete", "pods", true),
+            ("nobody", "get", "pods", false),
+        ] {
+            let user = User::new(user, Vec::<String>::new());
+            assert_eq!(rules.allow(&user, &asks(verb, resource)), allowed, "{} {verb} {resource}", user.name);
+        }
+        let anonymous = User::anonymous();
+        assert!(rules.allow(&anonymous, &Attributes::Path { verb: "get", path: "/version" }));
+        assert!(!rules.allow(&anonymous, &Attributes::Path { verb: "get", path: "/api" }));
+    }
+}

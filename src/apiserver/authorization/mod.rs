@@ -1,0 +1,174 @@
+//! May they? `system:masters` may everything; an agent what its node needs; everybody else what RBAC grants.
+//!
+//! - [`rbac`]: roles and bindings, indexed; pure
+//! - [`node`]: what an agent may do; pure
+//! - [`bootstrap`]: the built-in roles
+
+pub mod bootstrap;
+pub mod node;
+pub mod rbac;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
+use serde::de::DeserializeOwned;
+
+use crate::kube::resources::{Resource, Table};
+use crate::kube::status::{Attempt, Status};
+use crate::world::Instant;
+
+use super::storage::Storage;
+use super::user::User;
+use super::watch_cache::view::View;
+
+use self::node::Verdict;
+use self::rbac::Rules;
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// What somebody wants to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attributes<'a> {
+    Resource {
+        verb: &'a str,
+        group: &'a str,
+        resource: &'a str,
+        subresource: Option<&'a str>,
+        namespace: Option<&'a str>,
+        name: Option<&'a str>,
+    },
+    /// A path that is not a resource.
+    Path { verb: &'a str, path: &'a str },
+}
+
+impl<'a> Attributes<'a> {
+    pub fn namespace(&self) -> Option<&'a str> {
+        match self {
+            Attributes::Resource { namespace, .. } => *namespace,
+            Attributes::Path { .. } => None,
+        }
+    }
+}
+
+/// Answers whether a user may do something.
+pub struct Authorizer {
+    storage: Storage,
+    pods: Arc<Resource>,
+    sources: [Arc<Resource>; 4],
+    compiled: Mutex<Option<Compiled>>,
+}
+
+/// The rules, and the views they were made from.
+struct Compiled {
+    views: [Arc<View>; 4],
+    rules: Arc<Rules>,
+}
+
+impl Authorizer {
+    pub fn new(storage: Storage, table: &Table) -> Authorizer {
+        let source = |plural| table.get(RBAC, "v1", plural).expect("the table of resources has the RBAC kinds").clone();
+        Authorizer {
+            storage,
+            pods: table.get("", "v1", "pods").expect("the table of resources has pods").clone(),
+            sources: ["clusterroles", "roles", "clusterrolebindings", "rolebindings"].map(source),
+            compiled: Mutex::new(None),
+        }
+    }
+
+    /// The refusal to tell `user`, if it may not.
+    pub async fn check(&self, user: &User, attributes: &Attributes<'_>, deadline: Instant) -> Result<(), Status> {
+        if self.allows(user, attributes, deadline).await? {
+            return Ok(());
+        }
+        Err(match *attributes {
+            Attributes::Path { verb, path } => Status::forbidden_path(&user.name, verb, path),
+            Attributes::Resource { verb, group, resource, subresource, namespace, name } => {
+                let attempt =
+                    Attempt { user: &user.name, verb, group, resource, subresource, namespace, name, reason: "" };
+                Status::unauthorized_attempt(attempt)
+            }
+        })
+    }
+
+    pub async fn allows(&self, user: &User, attributes: &Attributes<'_>, deadline: Instant) -> Result<bool, Status> {
+        if user.in_group("system:masters") {
+            return Ok(true);
+        }
+        if let Some(node) = node::node_of(user) {
+            match node::decide(node, attributes) {
+                Verdict::Allow => return Ok(true),
+                Verdict::IfReferred if self.is_referred(node, attributes, deadline).await? => return Ok(true),
+                Verdict::IfReferred | Verdict::NoOpinion => {}
+            }
+        }
+        Ok(self.rules(deadline).await?.allow(user, attributes))
+    }
+
+    /// The rules that hold for a user in a namespace.
+    pub async fn rules_for(&self, user: &User, namespace: &str, deadline: Instant) -> Result<Vec<PolicyRule>, Status> {
+        Ok(self.rules(deadline).await?.for_user(user, Some(namespace)).cloned().collect())
+    }
+
+    /// Does a pod on the node refer to the object?
+    async fn is_referred(&self, node: &str, attributes: &Attributes<'_>, deadline: Instant) -> Result<bool, Status> {
+        let Attributes::Resource { resource, namespace: Some(namespace), name: Some(name), .. } = *attributes else {
+            return Ok(false);
+        };
+        let cache = self.storage.cache(&self.pods)?;
+        let referred = |view: &View| {
+            view.select(Some(namespace)).any(|(_, item)| {
+                let pod = item.object.value();
+                pod["spec"]["nodeName"].as_str() == Some(node) && node::refers(&pod, resource, name)
+            })
+        };
+        // A pod that was bound a moment ago may not be in the cache yet.
+        Ok(referred(&*cache.any(deadline).await?) || referred(&*self.storage.newest(&cache, deadline).await?))
+    }
+
+    async fn rules(&self, deadline: Instant) -> Result<Arc<Rules>, Status> {
+        let [a, b, c, d] = &self.sources;
+        let views = [
+            self.view(a, deadline).await?,
+            self.view(b, deadline).await?,
+            self.view(c, deadline).await?,
+            self.view(d, deadline).await?,
+        ];
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = compiled.as_mut()
+            && known.views.iter().zip(&views).all(|(old, new)| same(old, new))
+        {
+            return Ok(known.rules.clone());
+        }
+        let [cluster_roles, roles, cluster_bindings, bindings] = &views;
+        let rules = Arc::new(Rules::new(
+            decoded::<ClusterRole>(cluster_roles),
+            decoded::<Role>(roles),
+            decoded::<ClusterRoleBinding>(cluster_bindings),
+            decoded::<RoleBinding>(bindings),
+        ));
+        *compiled = Some(Compiled { views, rules: rules.clone() });
+        Ok(rules)
+    }
+
+    async fn view(&self, resource: &Arc<Resource>, deadline: Instant) -> Result<Arc<View>, Status> {
+        Ok(self.storage.cache(resource)?.any(deadline).await?)
+    }
+}
+
+/// Do both views hold the same objects?
+fn same(old: &Arc<View>, new: &Arc<View>) -> bool {
+    Arc::ptr_eq(old, new) || old.objects.ptr_eq(&new.objects)
+}
+
+fn decoded<T: DeserializeOwned>(view: &View) -> Vec<T> {
+    view.objects
+        .iter()
+        .filter_map(|(key, item)| match item.object.decode() {
+            Ok(object) => Some(object),
+            Err(error) => {
+                tracing::error!(key, %error, "a stored RBAC object does not decode and grants nothing");
+                None
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,66 @@
+//! What `/metrics` tells.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// One frontend's metrics.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Labels, Counter>,
+    durations: Family<VerbLabel, Histogram>,
+    /// Watches that are open.
+    pub watches: Gauge<i64, std::sync::atomic::AtomicI64>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Labels {
+    verb: &'static str,
+    group: String,
+    resource: String,
+    code: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct VerbLabel {
+    verb: &'static str,
+}
+
+const BUCKETS: [f64; 12] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let mut registry = Registry::default();
+        let requests = Family::<Labels, Counter<u64, AtomicU64>>::default();
+        let durations = Family::<VerbLabel, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
+        let watches = Gauge::default();
+        // The counter's suffix `_total` is added when it is written.
+        registry.register("apiserver_request", "Requests by verb, resource and code", requests.clone());
+        registry.register("apiserver_request_duration_seconds", "Time to the answer", durations.clone());
+        registry.register("apiserver_longrunning_requests", "Watches and streams that are open", watches.clone());
+        Metrics { registry, requests, durations, watches }
+    }
+}
+
+impl Metrics {
+    /// A request was answered. Only known resources are told apart, so that clients cannot grow the set of labels.
+    pub fn answered(&self, verb: &'static str, group: &str, resource: &str, code: u16, seconds: f64) {
+        let labels = Labels { verb, group: group.to_owned(), resource: resource.to_owned(), code };
+        self.requests.get_or_create(&labels).inc();
+        self.durations.get_or_create(&VerbLabel { verb }).observe(seconds);
+    }
+
+    /// All of them, as scrapers read them.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(_) => String::new(),
+        }
+    }
+}

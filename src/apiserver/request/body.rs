@@ -1,0 +1,135 @@
+//! Bodies as objects, and what has to fit between them and the path.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::kube::client::PatchType;
+use crate::kube::resources::Resource;
+use crate::kube::schema::{Decoded, FieldValidation, Format, Schemas};
+use crate::kube::status::{Cause, Status};
+
+use super::Call;
+
+/// The object in a body, in the namespace of the path; and what its sender should be told.
+pub fn decode(schemas: &Schemas, call: &Call<'_>, bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
+    let validation = FieldValidation::parse(call.write.field_validation.as_deref())?;
+    let Decoded { mut object, warnings } = schemas.decode(call.resource, bytes, Format::Json, validation)?;
+    place(call, &mut object)?;
+    Ok((object, warnings))
+}
+
+/// Puts an object in the namespace of its path.
+pub fn place(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
+    if object["metadata"].is_null() {
+        object["metadata"] = json!({});
+    }
+    let Some(metadata) = object["metadata"].as_object_mut() else {
+        return Err(Status::bad_request("metadata is not an object"));
+    };
+    let said = metadata.get("namespace").and_then(Value::as_str).filter(|namespace| !namespace.is_empty());
+    if !call.resource.is_namespaced() {
+        metadata.shift_remove("namespace");
+        return Ok(());
+    }
+    let Some(namespace) = call.target.namespace.as_deref().filter(|namespace| !namespace.is_empty()) else {
+        return Err(Status::bad_request("an empty namespace may not be set during creation"));
+    };
+    if said.is_some_and(|said| said != namespace) {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    metadata.insert("namespace".to_owned(), json!(namespace));
+    Ok(())
+}
+
+/// What a client may not say of an object that is to be created.
+pub fn check_new(object: &Value) -> Result<(), Status> {
+    match object["metadata"]["resourceVersion"].as_str() {
+        None | Some("" | "0") => Ok(()),
+        Some(_) => Err(Status::bad_request("resourceVersion should not be set on objects to be created")),
+    }
+}
+
+/// The name of the object is that of the path.
+pub fn check_name(call: &Call<'_>, object: &Value) -> Result<(), Status> {
+    let (path, said) = (call.name()?, object["metadata"]["name"].as_str().unwrap_or_default());
+    match said {
+        "" => Err(Status::bad_request("the name of the object (none) does not match the name on the URL")),
+        said if said != path => Err(Status::bad_request(format!(
+            "the name of the object ({said}) does not match the name on the URL ({path})"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The base from which a name is to be generated.
+pub fn generate_name(object: &Value) -> Option<String> {
+    let text = |field: &str| object["metadata"][field].as_str().filter(|text| !text.is_empty());
+    text("generateName").filter(|_| text("name").is_none()).map(str::to_owned)
+}
+
+/// The stored object after a patch.
+pub fn patched(
+    schemas: &Schemas,
+    call: &Call<'_>,
+    kind: PatchType,
+    old: &Value,
+    bytes: &[u8],
+) -> Result<(Value, Vec<String>), Status> {
+    let refuse = |why: String| Status::bad_request(why);
+    let patch: Value =
+        serde_json::from_slice(bytes).map_err(|error| refuse(format!("error decoding patch: {error}")))?;
+    let mut new = old.clone();
+    match kind {
+        PatchType::Json => {
+            let patch: json_patch::Patch =
+                serde_json::from_value(patch).map_err(|error| refuse(format!("error decoding patch: {error}")))?;
+            json_patch::patch(&mut new, &patch).map_err(|error| {
+                Status::new(
+                    422,
+                    "Invalid",
+                    format!("the server rejected our request due to an error in our request: {error}"),
+                )
+            })?;
+        }
+        PatchType::Merge | PatchType::Strategic => json_patch::merge(&mut new, &patch),
+        PatchType::Apply => return Err(Status::unsupported_media_type(&["application/json-patch+json"])),
+    }
+    let validation = FieldValidation::parse(call.write.field_validation.as_deref())?;
+    let Decoded { object: mut new, warnings } = schemas.decode_patched(call.resource, new, validation)?;
+    place(call, &mut new)?;
+    check_name(call, &new)?;
+    Ok((new, warnings))
+}
+
+/// The refusal of an update that has to say which state it was made from.
+pub fn must_have_version(resource: &Resource, name: &str) -> Status {
+    let (field, message) = ("metadata.resourceVersion", "Invalid value: 0: must be specified for an update");
+    let cause = Cause { reason: "FieldValueInvalid".to_owned(), message: message.to_owned(), field: field.to_owned() };
+    Status::invalid_with(&resource.group, &resource.kind, name, &format!("{field}: {message}"), vec![cause])
+}
+
+/// A moment as objects carry it: whole seconds.
+pub fn timestamp(since_epoch: Duration) -> String {
+    let seconds = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).map(|at| at.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_generated_only_where_none_is_given() {
+        assert_eq!(generate_name(&json!({"metadata": {"generateName": "a-"}})).as_deref(), Some("a-"));
+        assert_eq!(generate_name(&json!({"metadata": {"generateName": "a-", "name": "b"}})), None);
+        assert_eq!(generate_name(&json!({"metadata": {}})), None);
+    }
+
+    #[test]
+    fn times_are_whole_seconds() {
+        assert_eq!(timestamp(Duration::from_millis(1_767_225_600_900)), "2026-01-01T00:00:00Z");
+    }
+}

@@ -1,0 +1,126 @@
+//! Create.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::apiserver::admission::{Attempt, Operation};
+use crate::apiserver::storage::{Committed, Write};
+use crate::apiserver::{codec, names};
+use crate::kube::client::Response;
+use crate::kube::object::Object;
+use crate::kube::status::Status;
+use crate::world::Revision;
+
+use super::body::{self, timestamp};
+use super::{Api, Call, Outcome};
+
+/// How often a create is tried again when what it depends on changed meanwhile.
+const ATTEMPTS: usize = 16;
+/// How many generated names are tried.
+const NAMES: usize = 8;
+
+impl Api {
+    pub(super) async fn create(&self, call: &Call<'_>, bytes: &[u8]) -> Result<Outcome, Status> {
+        if call.target.name.is_some() {
+            return Err(Status::method_not_allowed(&call.resource.group, &call.resource.plural, "create"));
+        }
+        let (object, warnings) = body::decode(&self.schemas, call, bytes)?;
+        if call.resource.storage_prefix.is_none() {
+            return self.review(call, object).await;
+        }
+        self.create_object(call, object, warnings).await
+    }
+
+    /// Creates a decoded object.
+    pub async fn create_object(
+        &self,
+        call: &Call<'_>,
+        mut object: Value,
+        warnings: Vec<String>,
+    ) -> Result<Outcome, Status> {
+        body::check_new(&object)?;
+        call.resource.default(&mut object);
+        self.begin_metadata(&mut object);
+        call.resource.prepare_create(&mut object);
+        let base = body::generate_name(&object);
+        for _ in 0..NAMES {
+            let mut named = object.clone();
+            if let Some(base) = &base {
+                named["metadata"]["name"] = json!(names::generate(&self.world.random, base));
+            }
+            match self.create_named(call, named).await {
+                Err(status) if base.is_some() && status.is_already_exists() => {}
+                other => return other.map(|object| Outcome::created(object, warnings)),
+            }
+        }
+        let resource = call.resource;
+        Err(Status::generated_name_exists(&resource.group, &resource.plural, base.as_deref().unwrap_or_default()))
+    }
+
+    async fn create_named(&self, call: &Call<'_>, object: Value) -> Result<Arc<Object>, Status> {
+        let resource = call.resource;
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let mut attempt = Attempt {
+            user: call.user,
+            operation: Operation::Create,
+            resource,
+            subresource: None,
+            namespace: call.namespace(),
+            name: &name,
+            old: None,
+            again: false,
+            deadline: call.deadline,
+        };
+        for _ in 0..ATTEMPTS {
+            let mut object = object.clone();
+            self.admission.mutate(&attempt, &mut object).await?;
+            resource.default(&mut object);
+            let claims = self.addresses.claim(resource, &mut object, None).await?;
+            resource.validate_create(&object)?;
+            let also = self.admission.review(&attempt, &object).await?;
+            if call.write.dry_run {
+                if self.storage.read(resource, call.namespace(), &name).await?.is_some() {
+                    return Err(Status::already_exists(&resource.group, &resource.plural, &name));
+                }
+                return Ok(shown(&object, Revision(0)));
+            }
+            let key = self.storage.key(resource, call.namespace(), &name)?;
+            let lease = if resource.plural == "events" { Some(self.storage.event_lease().await?) } else { None };
+            let write = Write::create(&key, codec::encode(&object), lease).and(also).and(claims);
+            if let Committed::At(revision) = self.storage.commit(write).await? {
+                return Ok(shown(&object, revision));
+            }
+            if self.storage.read_key(&key).await?.is_some() {
+                return Err(Status::already_exists(&resource.group, &resource.plural, &name));
+            }
+            attempt.again = true;
+        }
+        Err(Status::server_timeout(&resource.group, &resource.plural, "create", 1))
+    }
+
+    /// What the server alone decides of a new object's metadata.
+    fn begin_metadata(&self, object: &mut Value) {
+        let Some(metadata) = object["metadata"].as_object_mut() else { return };
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
+            metadata.shift_remove(field);
+        }
+        metadata.insert("uid".to_owned(), json!(self.world.random.uuid().to_string()));
+        metadata.insert("creationTimestamp".to_owned(), json!(timestamp(self.world.clock.unix())));
+    }
+}
+
+/// The object as a client sees it after a write.
+pub fn shown(object: &Value, revision: Revision) -> Arc<Object> {
+    let stored = codec::encode(object);
+    let shown = match revision {
+        Revision(0) => Object::from_json(stored),
+        revision => codec::decode(&stored, revision),
+    };
+    Arc::new(shown.expect("an object that was just encoded decodes"))
+}
+
+/// The response that shows `object`.
+pub fn showing(object: Arc<Object>, warnings: Vec<String>) -> Outcome {
+    Outcome { warnings, ..Outcome::of(Response::Object(object)) }
+}

@@ -1,0 +1,288 @@
+//! The request path behind authentication: the same for requests that came by HTTP and for those of components in the
+//! same process.
+//!
+//! ```text
+//!   Call ─▶ room? ─▶ resource ─▶ authorization ─▶ read ────────────────────────────▶ Storage, watch cache
+//!                                      └────────▶ decode ─▶ default ─▶ admission ─▶ validate ─▶ review ─▶ commit
+//! ```
+//!
+//! - [`body`]: bodies as objects, and what has to fit between them and the path
+//! - [`read`]: get, list, watch
+//! - [`create`], [`update`], [`delete`]: the writes
+
+mod body;
+mod create;
+mod delete;
+mod read;
+mod update;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::actor::{Gate, Shutdown};
+use crate::kube::client::{Request, Response, Target, Verb, WatchOptions, WriteOptions};
+use crate::kube::resources::{Resource, Table};
+use crate::kube::schema::Schemas;
+use crate::kube::status::Status;
+use crate::world::{Instant, World};
+
+use super::admission::{Admission, is_over};
+use super::authentication::Authenticator;
+use super::authorization::{Attributes, Authorizer};
+use super::config::Config;
+use super::metrics::Metrics;
+use super::recounts::Recounts;
+use super::selection::Selection;
+use super::services::Addresses;
+use super::storage::Storage;
+use super::tokens::Tokens;
+use super::user::User;
+
+pub use body::timestamp;
+pub use create::{showing, shown};
+pub use read::Watched;
+pub use update::{Change, ends};
+
+/// A request other than a watch is answered within this time.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+/// Requests under way at once; more are told to come back.
+pub const READS_MAX: usize = 400;
+pub const WRITES_MAX: usize = 200;
+
+/// One frontend's request path.
+pub struct Api {
+    pub world: World,
+    pub config: Config,
+    pub table: Arc<Table>,
+    pub storage: Storage,
+    pub tokens: Arc<Tokens>,
+    pub authenticator: Authenticator,
+    pub authorizer: Authorizer,
+    pub admission: Admission,
+    pub addresses: Addresses,
+    pub schemas: Arc<Schemas>,
+    pub metrics: Metrics,
+    pub recounts: Recounts,
+    pub reads: Gate,
+    pub writes: Gate,
+    /// The built-in objects are in the store.
+    pub ready: watch::Receiver<bool>,
+    pub shutdown: Shutdown,
+}
+
+/// What a request led to.
+#[derive(Debug)]
+pub struct Outcome {
+    pub response: Response,
+    /// 201 instead of 200.
+    pub created: bool,
+    /// Headers for the client's eyes.
+    pub warnings: Vec<String>,
+    /// What a deletion that left nothing is told as.
+    pub status: Option<Status>,
+}
+
+impl Outcome {
+    pub fn of(response: Response) -> Outcome {
+        Outcome { response, created: false, warnings: Vec::new(), status: None }
+    }
+
+    fn created(object: Arc<crate::kube::object::Object>, warnings: Vec<String>) -> Outcome {
+        Outcome { created: true, warnings, ..Outcome::of(Response::Object(object)) }
+    }
+
+    pub fn done(status: Status) -> Outcome {
+        Outcome { status: Some(status), ..Outcome::of(Response::Done) }
+    }
+}
+
+/// A request with what is known of it.
+pub struct Call<'a> {
+    pub user: &'a User,
+    pub target: &'a Target,
+    pub resource: &'a Arc<Resource>,
+    pub write: &'a WriteOptions,
+    pub deadline: Instant,
+}
+
+impl Call<'_> {
+    pub fn namespace(&self) -> Option<&str> {
+        self.target.namespace.as_deref().filter(|_| self.resource.is_namespaced())
+    }
+
+    /// The name in the path.
+    pub fn name(&self) -> Result<&str, Status> {
+        let named = self.target.name.as_deref().filter(|name| !name.is_empty());
+        named.ok_or_else(|| Status::bad_request("the name of the object is missing in the path"))
+    }
+}
+
+impl Api {
+    /// Answers a request of `user`.
+    pub async fn call(&self, user: &User, request: Request) -> Result<Outcome, Status> {
+        let gate = if mutates(&request.verb) { &self.writes } else { &self.reads };
+        let _permit = gate.enter().map_err(|_| Status::too_many_requests(1))?;
+        let deadline = self.world.clock.now() + DEADLINE;
+        self.until(deadline, self.answer(user, request, deadline)).await
+    }
+
+    /// Opens a watch for `user`.
+    pub async fn watch(&self, user: &User, target: Target, options: WatchOptions) -> Result<Watched, Status> {
+        let deadline = self.world.clock.now() + DEADLINE;
+        let opened = async {
+            self.begin(deadline).await?;
+            let resource = self.resource(&target)?;
+            let selection =
+                Selection::parse(resource, options.label_selector.as_deref(), options.field_selector.as_deref())?;
+            let name = target.name.as_deref().or(selection.name());
+            self.authorize(user, "watch", &target, name, deadline).await?;
+            let write = WriteOptions::default();
+            let call = Call { user, target: &target, resource, write: &write, deadline };
+            self.open_watch(&call, selection, &options).await
+        };
+        self.until(deadline, opened).await
+    }
+
+    /// The outcome within the deadline.
+    pub async fn until<T>(
+        &self,
+        deadline: Instant,
+        work: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        match self.world.clock.timeout_at(deadline, work).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Status::timeout("request did not complete within the allotted timeout")),
+        }
+    }
+
+    async fn answer(&self, user: &User, request: Request, deadline: Instant) -> Result<Outcome, Status> {
+        self.begin(deadline).await?;
+        let Request { target, verb, write } = request;
+        let resource = self.resource(&target)?;
+        let selection = match &verb {
+            Verb::List(options) | Verb::DeleteCollection(options, _) => {
+                Selection::parse(resource, options.label_selector.as_deref(), options.field_selector.as_deref())?
+            }
+            _ => Selection::default(),
+        };
+        let name = target.name.as_deref().or(selection.name());
+        self.authorize(user, word(&verb), &target, name, deadline).await?;
+        let call = Call { user, target: &target, resource, write: &write, deadline };
+        self.check_verb(&call, &verb)?;
+        if let Some(subresource) = target.subresource.as_deref().filter(|sub| !is_part(resource, sub)) {
+            return self.subresource(&call, subresource, verb).await;
+        }
+        match verb {
+            Verb::Get => self.get(&call).await,
+            Verb::List(options) => self.list(&call, &selection, &options).await,
+            Verb::Create { body } => {
+                let outcome = self.create(&call, &body).await?;
+                self.after_create(&call);
+                Ok(outcome)
+            }
+            Verb::Update { body } => self.replace(&call, &body).await,
+            Verb::Patch { kind, body, .. } => self.patch(&call, kind, &body).await,
+            Verb::Delete(options) => self.delete(&call, &options).await,
+            Verb::DeleteCollection(list, options) => self.delete_collection(&call, &selection, &list, &options).await,
+        }
+    }
+
+    /// Waits until the built-in objects are there: before that nobody has any rights.
+    pub async fn begin(&self, deadline: Instant) -> Result<(), Status> {
+        let mut ready = self.ready.clone();
+        let waited = self.world.clock.timeout_at(deadline, ready.wait_for(|ready| *ready)).await;
+        match waited {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Status::service_unavailable("the store does not answer yet").retry_after(1)),
+        }
+    }
+
+    pub fn resource(&self, target: &Target) -> Result<&Arc<Resource>, Status> {
+        let found = self.table.get(&target.group, &target.version, &target.resource);
+        let resource = found.ok_or_else(Status::no_such_resource)?;
+        match target.subresource.as_deref() {
+            Some(subresource) if resource.subresource(subresource).is_none() => Err(Status::no_such_resource()),
+            _ => Ok(resource),
+        }
+    }
+
+    pub async fn authorize(
+        &self,
+        user: &User,
+        verb: &str,
+        target: &Target,
+        name: Option<&str>,
+        deadline: Instant,
+    ) -> Result<(), Status> {
+        let attributes = Attributes::Resource {
+            verb,
+            group: &target.group,
+            resource: &target.resource,
+            subresource: target.subresource.as_deref(),
+            // A namespace is named by its own path: its rights are asked inside it.
+            namespace: target
+                .namespace
+                .as_deref()
+                .or(name.filter(|_| target.group.is_empty() && target.resource == "namespaces")),
+            name,
+        };
+        self.authorizer.check(user, &attributes, deadline).await
+    }
+
+    /// What follows from a change that was written: quotas are counted anew where something went away.
+    fn after_change(&self, call: &Call<'_>, old: &Value, new: &Value) {
+        let Some(namespace) = call.namespace() else { return };
+        let quota = call.resource.plural == "resourcequotas" && call.target.subresource.is_none() && !new.is_null();
+        if new.is_null() || quota || (call.resource.plural == "pods" && is_over(old) != is_over(new)) {
+            self.recounts.add(namespace.to_owned());
+        }
+    }
+
+    /// A new quota counts what is there already.
+    fn after_create(&self, call: &Call<'_>) {
+        if call.resource.plural == "resourcequotas"
+            && let Some(namespace) = call.namespace()
+        {
+            self.recounts.add(namespace.to_owned());
+        }
+    }
+
+    fn check_verb(&self, call: &Call<'_>, verb: &Verb) -> Result<(), Status> {
+        let word = word(verb);
+        let allowed = match call.target.subresource.as_deref() {
+            None => call.resource.allows(word),
+            Some(name) => call.resource.subresource(name).is_some_and(|sub| sub.verbs.iter().any(|v| v == word)),
+        };
+        if allowed {
+            return Ok(());
+        }
+        Err(Status::method_not_allowed(&call.resource.group, &call.resource.plural, word))
+    }
+}
+
+/// A subresource that shows the object itself.
+fn is_part(resource: &Resource, name: &str) -> bool {
+    resource.subresource(name).is_some_and(|sub| sub.foreign.is_none())
+        && !matches!((resource.plural.as_str(), name), ("pods", "log") | ("namespaces", "finalize"))
+}
+
+fn mutates(verb: &Verb) -> bool {
+    !matches!(verb, Verb::Get | Verb::List(_))
+}
+
+/// The verb as authorization and discovery name it.
+pub fn word(verb: &Verb) -> &'static str {
+    match verb {
+        Verb::Get => "get",
+        Verb::List(_) => "list",
+        Verb::Create { .. } => "create",
+        Verb::Update { .. } => "update",
+        Verb::Patch { .. } => "patch",
+        Verb::Delete(_) => "delete",
+        Verb::DeleteCollection(..) => "deletecollection",
+    }
+}

@@ -1,0 +1,200 @@
+//! Update and patch: a new state made from the stored one, tried again when somebody else was faster.
+
+use serde_json::Value;
+
+use crate::apiserver::admission::{Attempt, Operation};
+use crate::apiserver::codec;
+use crate::apiserver::storage::{Committed, Stored, Write};
+use crate::kube::client::PatchType;
+use crate::kube::resources::Part;
+use crate::kube::status::Status;
+use crate::world::LeaseId;
+
+use super::create::{showing, shown};
+use super::{Api, Call, Outcome, body};
+
+/// How often a write without a resource version is tried again.
+const ATTEMPTS: usize = 32;
+
+/// How the new state comes about.
+#[derive(Clone, Copy)]
+pub enum Change<'a> {
+    Replace(&'a Value),
+    Patch(PatchType, &'a [u8]),
+}
+
+/// What became of one attempt.
+enum Tried {
+    Done(Outcome),
+    /// Somebody else wrote first.
+    Conflict,
+}
+
+impl Api {
+    pub(super) async fn replace(&self, call: &Call<'_>, bytes: &[u8]) -> Result<Outcome, Status> {
+        let (object, warnings) = body::decode(&self.schemas, call, bytes)?;
+        body::check_name(call, &object)?;
+        let mut outcome = self.change(call, Change::Replace(&object)).await?;
+        outcome.warnings.extend(warnings);
+        Ok(outcome)
+    }
+
+    pub(super) async fn patch(&self, call: &Call<'_>, kind: PatchType, bytes: &[u8]) -> Result<Outcome, Status> {
+        self.change(call, Change::Patch(kind, bytes)).await
+    }
+
+    /// Brings about a new state of the object in the path.
+    pub async fn change(&self, call: &Call<'_>, change: Change<'_>) -> Result<Outcome, Status> {
+        let name = call.name()?;
+        let resource = call.resource;
+        let mut again = false;
+        for _ in 0..ATTEMPTS {
+            let Some(stored) = self.storage.read(resource, call.namespace(), name).await? else {
+                return self.create_by_update(call, name, change).await;
+            };
+            match self.try_change(call, name, &stored, change, again).await? {
+                Tried::Done(outcome) => return Ok(outcome),
+                Tried::Conflict => again = true,
+            }
+        }
+        Err(Status::modified(&resource.group, &resource.plural, name))
+    }
+
+    /// Some kinds let a PUT create what is missing.
+    async fn create_by_update(&self, call: &Call<'_>, name: &str, change: Change<'_>) -> Result<Outcome, Status> {
+        match change {
+            Change::Replace(object) if call.resource.allows_create_on_update && call.target.subresource.is_none() => {
+                self.create_object(call, object.clone(), Vec::new()).await
+            }
+            _ => Err(call.resource.not_found(name)),
+        }
+    }
+
+    async fn try_change(
+        &self,
+        call: &Call<'_>,
+        name: &str,
+        stored: &Stored,
+        change: Change<'_>,
+        again: bool,
+    ) -> Result<Tried, Status> {
+        let resource = call.resource;
+        let old = stored.object.value();
+        let (mut new, warnings) = match change {
+            Change::Replace(object) => (object.clone(), Vec::new()),
+            Change::Patch(kind, bytes) => body::patched(&self.schemas, call, kind, &old, bytes)?,
+        };
+        let pinned = self.check_preconditions(call, name, stored, &new, &old, change)?;
+        let part = Part::of(call.target.subresource.as_deref());
+        resource.default(&mut new);
+        resource.prepare_update(part, &mut new, &old);
+        let attempt = Attempt {
+            user: call.user,
+            operation: Operation::Update,
+            resource,
+            subresource: call.target.subresource.as_deref(),
+            namespace: call.namespace(),
+            name,
+            old: Some(&old),
+            again,
+            deadline: call.deadline,
+        };
+        self.admission.mutate(&attempt, &mut new).await?;
+        let claims = match part {
+            Part::Main => self.addresses.claim(resource, &mut new, Some(&old)).await?,
+            _ => Write::default(),
+        };
+        resource.validate_update(part, &new, &old)?;
+        let also = self.admission.review(&attempt, &new).await?;
+        codec::set_resource_version(&mut new, stored.revision);
+        if new == old {
+            return Ok(Tried::Done(showing(stored.object.clone(), warnings)));
+        }
+        if call.write.dry_run {
+            return Ok(Tried::Done(showing(shown(&new, stored.revision), warnings)));
+        }
+        let key = self.storage.key(resource, call.namespace(), name)?;
+        let write = if ends(&new) {
+            self.removal(&key, stored.revision, resource, &new)
+        } else {
+            Write::replace(&key, stored.revision, codec::encode(&new), self.lease(call).await?)
+        };
+        match self.storage.commit(write.and(also).and(claims)).await? {
+            Committed::At(revision) => {
+                self.after_change(call, &old, &new);
+                Ok(Tried::Done(showing(shown(&new, revision), warnings)))
+            }
+            Committed::Conflict if pinned => Err(Status::modified(&resource.group, &resource.plural, name)),
+            Committed::Conflict => Ok(Tried::Conflict),
+        }
+    }
+
+    /// Events keep fading when they are written again.
+    async fn lease(&self, call: &Call<'_>) -> Result<Option<LeaseId>, Status> {
+        if call.resource.plural == "events" { self.storage.event_lease().await.map(Some) } else { Ok(None) }
+    }
+
+    /// Is the new state made from the stored one? True if the client said so by a resource version.
+    fn check_preconditions(
+        &self,
+        call: &Call<'_>,
+        name: &str,
+        stored: &Stored,
+        new: &Value,
+        old: &Value,
+        change: Change<'_>,
+    ) -> Result<bool, Status> {
+        let resource = call.resource;
+        let uid = new["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty());
+        let found = old["metadata"]["uid"].as_str().unwrap_or_default();
+        if let Some(wanted) = uid.filter(|uid| *uid != found) {
+            return Err(Status::uid_mismatch(&resource.group, &resource.plural, name, wanted, found));
+        }
+        let version = new["metadata"]["resourceVersion"].as_str().filter(|version| !version.is_empty());
+        let current = stored.revision.to_string();
+        match (version, change) {
+            (Some(version), _) if version != current => Err(Status::modified(&resource.group, &resource.plural, name)),
+            (Some(_), Change::Replace(_)) => Ok(true),
+            // A patched object carries the version it was patched from.
+            (_, Change::Patch(..)) => Ok(false),
+            (None, Change::Replace(_)) if resource.allows_unconditional_update => Ok(false),
+            (None, Change::Replace(_)) => Err(body::must_have_version(resource, name)),
+        }
+    }
+}
+
+/// The last thing that kept an object in deletion is gone.
+pub fn ends(object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    let held = metadata["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty())
+        || object["kind"] == "Namespace"
+            && object["spec"]["finalizers"].as_array().is_some_and(|held| !held.is_empty());
+    !metadata["deletionTimestamp"].is_null()
+        && !held
+        && metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_object_ends_when_nothing_holds_it() {
+        let object = |metadata: Value| json!({"kind": "Pod", "metadata": metadata});
+        let at = "2026-01-01T00:00:00Z";
+        for (metadata, expected) in [
+            (json!({}), false),
+            (json!({"deletionTimestamp": at}), true),
+            (json!({"deletionTimestamp": at, "deletionGracePeriodSeconds": 0, "finalizers": []}), true),
+            (json!({"deletionTimestamp": at, "deletionGracePeriodSeconds": 30}), false),
+            (json!({"deletionTimestamp": at, "finalizers": ["x"]}), false),
+        ] {
+            assert_eq!(ends(&object(metadata.clone())), expected, "{metadata}");
+        }
+        let namespace =
+            json!({"kind": "Namespace", "metadata": {"deletionTimestamp": at}, "spec": {"finalizers": ["kubernetes"]}});
+        assert!(!ends(&namespace));
+    }
+}

@@ -1,0 +1,90 @@
+//! Which objects a list or watch shows: label and field selectors against one resource.
+
+use std::sync::Arc;
+
+use crate::kube::field_selector::FieldSelector;
+use crate::kube::object::Object;
+use crate::kube::resources::Resource;
+use crate::kube::selector::Selector;
+use crate::kube::status::Status;
+
+use super::watch_cache::history::Fields;
+use super::watch_cache::view::Item;
+
+/// Requirements on labels and fields that must all hold.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    labels: Selector,
+    fields: Vec<Requirement>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Requirement {
+    place: Place,
+    equal: bool,
+    value: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Name,
+    Namespace,
+    /// In the resource's table of selectable fields.
+    Field(usize),
+}
+
+/// Reads the selectable fields of `resource`, in the order of its table.
+pub fn fields_of(resource: &Arc<Resource>) -> Fields {
+    let resource = resource.clone();
+    let names: Vec<String> = resource.selectable_fields().map(str::to_owned).collect();
+    Arc::new(move |object: &Object| {
+        if names.is_empty() {
+            return Vec::new();
+        }
+        let value = object.value();
+        names.iter().map(|name| resource.field_value(&value, name).unwrap_or_default()).collect()
+    })
+}
+
+impl Selection {
+    /// Parses the two selectors; an unknown field or a malformed text is a bad request.
+    pub fn parse(resource: &Resource, labels: Option<&str>, fields: Option<&str>) -> Result<Selection, Status> {
+        let labels = labels.unwrap_or_default().parse::<Selector>();
+        let labels = labels.map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+        let fields = FieldSelector::parse(fields.unwrap_or_default(), resource)?;
+        let place = |field: &str| match field {
+            "metadata.name" => Place::Name,
+            "metadata.namespace" => Place::Namespace,
+            _ => Place::Field(resource.selectable_fields().position(|name| name == field).unwrap_or(usize::MAX)),
+        };
+        let fields = fields.requirements().iter();
+        let fields = fields.map(|r| Requirement { place: place(&r.field), equal: r.equal, value: r.value.clone() });
+        Ok(Selection { labels, fields: fields.collect() })
+    }
+
+    pub fn is_everything(&self) -> bool {
+        self.labels.is_everything() && self.fields.is_empty()
+    }
+
+    /// The one name that can match, if the selection asks for one.
+    pub fn name(&self) -> Option<&str> {
+        let named = self.fields.iter().find(|field| field.place == Place::Name && field.equal);
+        named.map(|field| field.value.as_str())
+    }
+
+    pub fn matches(&self, item: &Item) -> bool {
+        self.labels.matches(&item.object.meta.labels) && self.fields.iter().all(|field| field.holds(item))
+    }
+}
+
+impl Requirement {
+    fn holds(&self, item: &Item) -> bool {
+        let meta = &item.object.meta;
+        let value = match self.place {
+            Place::Name => meta.name.as_str(),
+            Place::Namespace => meta.namespace.as_deref().unwrap_or_default(),
+            Place::Field(at) => item.fields.get(at).map_or("", String::as_str),
+        };
+        (value == self.value) == self.equal
+    }
+}

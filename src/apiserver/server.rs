@@ -1,0 +1,173 @@
+//! The listener of a frontend: TLS, HTTP/1.1 and HTTP/2 on one port.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::time_provider::TimeProvider;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+
+use crate::world::{Clock, Listener, Spawner, Stream};
+
+use super::authentication::certificate_user;
+use super::config::Tls;
+use super::error::Error;
+use super::http;
+use super::request::Api;
+use super::user::User;
+
+/// A client that does not finish its handshake, or the head of a request, in this time is let go.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// HTTP/2 pings find connections whose other end is gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(20);
+/// Requests and watches on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 1000;
+/// Requests under way have this long to end when the node shuts down.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// Pause after an `accept` that failed: there are no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts connections.
+pub struct Server {
+    pub api: Arc<Api>,
+    pub listener: Listener,
+    pub tls: Option<TlsAcceptor>,
+}
+
+impl Server {
+    /// Serves until the node shuts down.
+    pub async fn run(self) {
+        let shutdown = self.api.shutdown.clone();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = shutdown.wait() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let connection = connection(self.api.clone(), self.tls.clone(), stream, peer);
+                    self.api.world.spawner.task(connection);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection failed");
+                    self.api.world.clock.sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+async fn connection(api: Arc<Api>, tls: Option<TlsAcceptor>, stream: Stream, peer: SocketAddr) {
+    let Some(tls) = tls else {
+        return serve(api, None, stream).await;
+    };
+    match api.world.clock.timeout(HANDSHAKE_MAX, tls.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let certificates = stream.get_ref().1.peer_certificates();
+            let user = certificates.and_then(|chain| chain.first()).and_then(|leaf| certificate_user(leaf));
+            serve(api, user, stream).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+    }
+}
+
+async fn serve<S>(api: Arc<Api>, certificate: Option<User>, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let shutdown = api.shutdown.clone();
+    let clock = api.world.clock.clone();
+    let mut builder = auto::Builder::new(TaskSpawner(api.world.spawner.clone()));
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_ANSWER)
+        .max_concurrent_streams(STREAMS_MAX);
+    let service = service_fn(move |request| {
+        let answer = http::answer(api.clone(), certificate.clone(), request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let mut serving = std::pin::pin!(serving);
+    let ended = tokio::select! {
+        biased;
+        ended = serving.as_mut() => Some(ended),
+        () = shutdown.wait() => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            serving.as_mut().graceful_shutdown();
+            clock.timeout(DRAIN_MAX, serving).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// hyper's tasks run where the world's do.
+#[derive(Clone)]
+struct TaskSpawner(Spawner);
+
+impl<F> hyper::rt::Executor<F> for TaskSpawner
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.task(task);
+    }
+}
+
+/// The world's clock, for the validity of client certificates.
+#[derive(Debug)]
+struct CertificateClock(Clock);
+
+impl TimeProvider for CertificateClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(self.0.unix()))
+    }
+}
+
+/// TLS with client certificates that a client may show.
+pub fn acceptor(tls: &Tls, clock: Clock) -> Result<TlsAcceptor, Error> {
+    let refuse = |what: &'static str| move |error: &dyn std::fmt::Display| Error::Tls(format!("{what}: {error}"));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(tls.client_ca_pem.as_bytes()) {
+        let certificate = certificate.map_err(|error| refuse("client authority")(&error))?;
+        roots.add(certificate).map_err(|error| refuse("client authority")(&error))?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| refuse("client authority")(&error))?;
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(tls.certificate_pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|error| refuse("certificate")(&error))?;
+    let key = PrivateKeyDer::from_pem_slice(tls.key_pem.as_bytes()).map_err(|error| refuse("key")(&error))?;
+    let mut config = ServerConfig::builder_with_details(provider, Arc::new(CertificateClock(clock)))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| refuse("protocol versions")(&error))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(|error| refuse("certificate")(&error))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}

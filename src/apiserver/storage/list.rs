@@ -1,0 +1,315 @@
+//! Lists: at which revision, from the cache or the store, and a page at a time.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::apiserver::selection::Selection;
+use crate::apiserver::watch_cache::WatchCache;
+use crate::apiserver::watch_cache::view::{Item, View};
+use crate::kube::client::{List, ListOptions};
+use crate::kube::resources::Resource;
+use crate::kube::status::{Cause, Status};
+use crate::store::error::Error;
+use crate::world::{Instant, Revision};
+
+use super::page::Continue;
+use super::{Storage, refusal};
+
+/// Keys read from the store at once for a page at an old revision.
+const SNAPSHOT_PAGE_KEYS: i64 = 500;
+
+/// At which revision a list is to be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Whatever the cache has.
+    Any,
+    /// All that was written before the request.
+    Newest,
+    /// This revision or a newer one.
+    NotOlderThan(Revision),
+    Exact(Revision),
+    /// A later page of a list.
+    Page(Continue),
+}
+
+impl Moment {
+    /// What a list's parameters ask for.
+    pub fn of(options: &ListOptions) -> Result<Moment, Status> {
+        let version = options.resource_version.as_deref().filter(|version| !version.is_empty());
+        let rule = options.resource_version_match.as_deref().filter(|rule| !rule.is_empty());
+        let limited = options.limit.is_some_and(|limit| limit > 0);
+        if let Some(token) = options.continue_token.as_deref().filter(|token| !token.is_empty()) {
+            if rule.is_some() {
+                return Err(forbidden(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden when continue is provided",
+                ));
+            }
+            if version.is_some_and(|version| version != "0") {
+                return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+            }
+            return Ok(Moment::Page(Continue::parse(token)?));
+        }
+        let Some(version) = version else {
+            return match rule {
+                None => Ok(Moment::Newest),
+                Some(_) => Err(forbidden(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
+                )),
+            };
+        };
+        let revision = parse_version(version)?;
+        match (rule, revision.0) {
+            (None | Some("NotOlderThan"), 0) => Ok(Moment::Any),
+            (Some("Exact"), 0) => Err(forbidden(
+                "resourceVersionMatch",
+                "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+            )),
+            (Some("Exact"), _) => Ok(Moment::Exact(revision)),
+            (None, _) if limited => Ok(Moment::Exact(revision)),
+            (None | Some("NotOlderThan"), _) => Ok(Moment::NotOlderThan(revision)),
+            (Some(other), _) => Err(not_supported(other)),
+        }
+    }
+}
+
+/// A resource version that a client sent.
+pub fn parse_version(version: &str) -> Result<Revision, Status> {
+    version.parse::<i64>().ok().filter(|revision| *revision >= 0).map(Revision).ok_or_else(|| {
+        invalid_options(
+            "FieldValueInvalid",
+            "resourceVersion",
+            format!("Invalid value: {version:?}: it is not a number"),
+        )
+    })
+}
+
+fn forbidden(field: &str, why: &str) -> Status {
+    invalid_options("FieldValueForbidden", field, format!("Forbidden: {why}"))
+}
+
+fn not_supported(rule: &str) -> Status {
+    let text = format!("Unsupported value: {rule:?}: supported values: \"Exact\", \"NotOlderThan\"");
+    invalid_options("FieldValueNotSupported", "resourceVersionMatch", text)
+}
+
+/// The parameters of a list or watch break a rule.
+pub fn invalid_options(reason: &str, field: &str, message: String) -> Status {
+    let text = format!("{field}: {message}");
+    let cause = Cause { reason: reason.to_owned(), message, field: field.to_owned() };
+    Status::invalid_with("meta.k8s.io", "ListOptions", "", &text, vec![cause])
+}
+
+/// A page under construction.
+struct Pages<'a> {
+    selection: &'a Selection,
+    limit: usize,
+    items: Vec<Arc<Item>>,
+    /// The key after which the next page begins, once the page is full.
+    full_at: Option<String>,
+}
+
+impl Pages<'_> {
+    /// Takes an object that matches; false once the page is full.
+    fn take(&mut self, key: &str, item: &Arc<Item>) -> bool {
+        if self.full_at.is_some() {
+            return false;
+        }
+        if self.selection.matches(item) {
+            self.items.push(item.clone());
+            if self.items.len() == self.limit {
+                self.full_at = Some(key.to_owned());
+            }
+        }
+        true
+    }
+}
+
+impl Storage {
+    /// The objects of `namespace`, or of all, that `selection` shows.
+    pub async fn list(
+        &self,
+        resource: &Arc<Resource>,
+        namespace: Option<&str>,
+        selection: &Selection,
+        options: &ListOptions,
+        deadline: Instant,
+    ) -> Result<List, Status> {
+        let cache = self.cache(resource)?;
+        let moment = Moment::of(options)?;
+        let limit = options.limit.filter(|limit| *limit > 0).map_or(usize::MAX, |limit| limit as usize);
+        let pages = Pages { selection, limit, items: Vec::new(), full_at: None };
+        match moment {
+            Moment::Any => {
+                // As upstream's cache does: a list that takes any revision is never cut into pages.
+                let whole = Pages { limit: usize::MAX, ..pages };
+                let view = cache.any(deadline).await?;
+                Ok(from_view(&view, namespace, "", whole))
+            }
+            Moment::Newest => {
+                let view = self.newest(&cache, deadline).await?;
+                Ok(from_view(&view, namespace, "", pages))
+            }
+            Moment::NotOlderThan(revision) => {
+                let view = self.reach(&cache, revision, deadline).await?;
+                Ok(from_view(&view, namespace, "", pages))
+            }
+            Moment::Exact(revision) => self.at(&cache, revision, None, namespace, pages).await,
+            Moment::Page(place) => match place.revision() {
+                Some(revision) => self.at(&cache, revision, Some(&place), namespace, pages).await,
+                None => {
+                    let view = self.newest(&cache, deadline).await?;
+                    Ok(from_view(&view, namespace, place.start(), pages))
+                }
+            },
+        }
+    }
+
+    /// A view that holds all that was written before this call.
+    pub async fn newest(&self, cache: &WatchCache, deadline: Instant) -> Result<Arc<View>, Status> {
+        let revision = self.revision().await?;
+        Ok(cache.at_least(revision, deadline.min(self.soon())).await?)
+    }
+
+    /// A view at `revision` or later, a revision that a client names.
+    pub async fn reach(&self, cache: &WatchCache, revision: Revision, deadline: Instant) -> Result<Arc<View>, Status> {
+        let reached = cache.at_least(revision, deadline.min(self.soon())).await;
+        reached.map_err(|behind| Status::resource_version_too_large(revision.0 as u64, behind.revision.0 as u64))
+    }
+
+    /// A page at a revision of the past.
+    async fn at(
+        &self,
+        cache: &WatchCache,
+        revision: Revision,
+        place: Option<&Continue>,
+        namespace: Option<&str>,
+        pages: Pages<'_>,
+    ) -> Result<List, Status> {
+        let start = place.map_or("", Continue::start);
+        if let Some(view) = cache.now().filter(|view| unchanged_since(view, revision)) {
+            let list = from_view(&view, namespace, start, pages);
+            return Ok(List { resource_version: revision.to_string(), ..list });
+        }
+        match self.snapshot(cache, revision, namespace, start, pages).await {
+            Err(Error::Compacted) => Err(match place {
+                Some(place) => Status::continue_expired(Some(place.inconsistent().to_token())),
+                None => Status::expired(format!("The resourceVersion for the provided list is too old: {revision}")),
+            }),
+            Err(Error::FutureRevision) => {
+                let seen = cache.now().map_or(0, |view| view.revision.0);
+                Err(Status::resource_version_too_large(revision.0 as u64, seen as u64))
+            }
+            other => other.map_err(|error| refusal(&error)),
+        }
+    }
+
+    /// A page from the store's history.
+    async fn snapshot(
+        &self,
+        cache: &WatchCache,
+        revision: Revision,
+        namespace: Option<&str>,
+        start: &str,
+        mut pages: Pages<'_>,
+    ) -> Result<List, Error> {
+        let mut source = cache.source().clone();
+        let prefix = source.prefix.clone();
+        let scope = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
+        let first = if start.is_empty() { format!("{prefix}{scope}") } else { format!("{prefix}{start}") };
+        source.end = Some(format!("{prefix}{scope}"));
+        let mut next = Some(Bytes::from(first));
+        let mut beyond = 0;
+        while let Some(from) = next {
+            let page = source.page(from, revision, SNAPSHOT_PAGE_KEYS).await?;
+            let taken = page.items.iter().take_while(|(key, item)| pages.take(key, item)).count();
+            beyond = page.items.len() as u64 - taken as u64 + page.remaining as u64;
+            next = page.next.filter(|_| pages.full_at.is_none());
+        }
+        Ok(finish(pages, revision, beyond))
+    }
+}
+
+fn unchanged_since(view: &View, revision: Revision) -> bool {
+    revision <= view.revision && view.since(revision).is_some_and(|mut changes| changes.next().is_none())
+}
+
+fn from_view(view: &View, namespace: Option<&str>, start: &str, mut pages: Pages<'_>) -> List {
+    if let (Some(namespace), Some(name), "") = (namespace, pages.selection.name(), start) {
+        let key = format!("{namespace}/{name}");
+        if let Some(item) = view.objects.get(&key) {
+            pages.take(&key, item);
+        }
+        pages.full_at = None;
+        return finish(pages, view.revision, 0);
+    }
+    let mut beyond = 0;
+    for (key, item) in view.select(namespace) {
+        if key.as_str() >= start && !pages.take(key, item) {
+            beyond += 1;
+        }
+    }
+    finish(pages, view.revision, beyond)
+}
+
+fn finish(pages: Pages<'_>, revision: Revision, beyond: u64) -> List {
+    let more = pages.full_at.filter(|_| beyond > 0);
+    List {
+        items: pages.items.iter().map(|item| item.object.clone()).collect(),
+        resource_version: revision.to_string(),
+        remaining_item_count: more.as_ref().filter(|_| pages.selection.is_everything()).map(|_| beyond),
+        continue_token: more.map(|key| Continue::at(revision, format!("{key}\0")).to_token()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(version: &str, rule: &str, limit: u64) -> ListOptions {
+        ListOptions {
+            resource_version: Some(version.to_owned()),
+            resource_version_match: Some(rule.to_owned()),
+            limit: Some(limit),
+            ..ListOptions::default()
+        }
+    }
+
+    #[test]
+    fn the_moment_of_a_list() {
+        let table = [
+            ("", "", 0, Ok(Moment::Newest)),
+            ("", "", 5, Ok(Moment::Newest)),
+            ("0", "", 5, Ok(Moment::Any)),
+            ("0", "NotOlderThan", 0, Ok(Moment::Any)),
+            ("7", "", 0, Ok(Moment::NotOlderThan(Revision(7)))),
+            ("7", "", 5, Ok(Moment::Exact(Revision(7)))),
+            ("7", "NotOlderThan", 5, Ok(Moment::NotOlderThan(Revision(7)))),
+            ("7", "Exact", 0, Ok(Moment::Exact(Revision(7)))),
+            ("0", "Exact", 0, Err(422)),
+            ("", "Exact", 0, Err(422)),
+            ("7", "Newest", 0, Err(422)),
+            ("x", "", 0, Err(422)),
+            ("-1", "", 0, Err(422)),
+        ];
+        for (version, rule, limit, expected) in table {
+            let found = Moment::of(&options(version, rule, limit)).map_err(|status| status.code);
+            assert_eq!(found, expected, "{version:?} {rule:?} {limit}");
+        }
+    }
+
+    #[test]
+    fn a_continue_token_decides_alone() {
+        let token = Continue::at(Revision(3), "a\0".to_owned()).to_token();
+        let with = |version: &str, rule: &str| ListOptions {
+            continue_token: Some(token.clone()),
+            ..options(version, rule, 1)
+        };
+        assert!(matches!(Moment::of(&with("", "")), Ok(Moment::Page(_))));
+        assert!(matches!(Moment::of(&with("0", "")), Ok(Moment::Page(_))));
+        assert_eq!(Moment::of(&with("3", "")).unwrap_err().code, 400);
+        assert_eq!(Moment::of(&with("", "Exact")).unwrap_err().code, 422);
+    }
+}

@@ -1,0 +1,36 @@
+//! `namespaces/finalize`: the namespace controller says that nothing is left in a namespace.
+
+use serde_json::Value;
+
+use crate::apiserver::codec;
+use crate::apiserver::request::{Api, Call, Outcome, ends, showing, shown};
+use crate::apiserver::storage::{Committed, Write};
+use crate::kube::status::Status;
+
+impl Api {
+    /// Takes over `spec.finalizers`; a namespace in deletion that nothing holds any more goes.
+    pub(super) async fn finalize(&self, call: &Call<'_>, wanted: &Value) -> Result<Outcome, Status> {
+        let name = call.name()?;
+        loop {
+            let stored = self.storage.get(call.resource, None, name).await?;
+            let version = wanted["metadata"]["resourceVersion"].as_str().filter(|version| !version.is_empty());
+            if version.is_some_and(|version| version != stored.object.meta.resource_version) {
+                return Err(Status::modified("", "namespaces", name));
+            }
+            let mut namespace = stored.object.value();
+            namespace["spec"]["finalizers"] = wanted["spec"]["finalizers"].clone();
+            if namespace["spec"]["finalizers"].is_null() {
+                namespace["spec"].as_object_mut().map(|spec| spec.shift_remove("finalizers"));
+            }
+            let key = self.storage.key(call.resource, None, name)?;
+            let write = if ends(&namespace) {
+                Write::remove(&key, stored.revision)
+            } else {
+                Write::replace(&key, stored.revision, codec::encode(&namespace), None)
+            };
+            if let Committed::At(revision) = self.storage.commit(write).await? {
+                return Ok(showing(shown(&namespace, revision), Vec::new()));
+            }
+        }
+    }
+}

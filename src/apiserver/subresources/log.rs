@@ -1,0 +1,148 @@
+//! `pods/log`: the output of a container, streamed from the agent of its node.
+//!
+//! The agent answers `GET /containerLogs/{namespace}/{pod}/{container}` on the address and port that its Node's status
+//! tells, and knows frontends by a bearer token that the cluster gives to both.
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+
+use crate::apiserver::request::{Api, Call};
+use crate::kube::status::Status;
+
+/// How much of an agent's refusal is read.
+const REFUSAL_BYTES_MAX: usize = 16 << 10;
+
+/// The query parameters that are handed on to the agent.
+const PARAMETERS: [&str; 7] =
+    ["follow", "limitBytes", "previous", "sinceSeconds", "sinceTime", "tailLines", "timestamps"];
+
+impl Api {
+    /// Opens the log of the pod in the path. `query` holds the request's parameters.
+    pub async fn open_log(&self, call: &Call<'_>, query: &[(String, String)]) -> Result<Incoming, Status> {
+        let name = call.name()?;
+        let pod = self.storage.get(call.resource, call.namespace(), name).await?.object.value();
+        let asked = query.iter().find(|(key, _)| key == "container").map(|(_, value)| value.as_str());
+        let container = container(&pod, name, asked.filter(|asked| !asked.is_empty()))?;
+        let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+        if node.is_empty() {
+            return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
+        }
+        let address = self.agent_address(node).await?;
+        let namespace = call.namespace().unwrap_or_default();
+        let mut path = format!("/containerLogs/{namespace}/{name}/{container}");
+        let handed_on: Vec<String> = query
+            .iter()
+            .filter(|(key, _)| PARAMETERS.contains(&key.as_str()))
+            .map(|(key, value)| format!("{key}={}", escape(value)))
+            .collect();
+        if !handed_on.is_empty() {
+            path = format!("{path}?{}", handed_on.join("&"));
+        }
+        self.ask_agent(node, &address, &path).await
+    }
+
+    /// Where the agent of a node listens.
+    async fn agent_address(&self, node: &str) -> Result<String, Status> {
+        let nodes = self.table.get("", "v1", "nodes").ok_or_else(Status::no_such_resource)?;
+        let stored = self.storage.get(nodes, None, node).await?.object.value();
+        let address = stored["status"]["addresses"]
+            .as_array()
+            .and_then(|all| {
+                let of = |kind: &str| all.iter().find(|address| address["type"] == kind);
+                of("InternalIP").or_else(|| of("Hostname"))?["address"].as_str()
+            })
+            .ok_or_else(|| Status::internal_error(format!("node {node:?} has told no address")))?;
+        let port = stored["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64().unwrap_or(10250);
+        Ok(if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") })
+    }
+
+    async fn ask_agent(&self, node: &str, address: &str, path: &str) -> Result<Incoming, Status> {
+        let away = |error: &dyn std::fmt::Display| {
+            Status::internal_error(format!(
+                "Get \"http://{address}{path}\": the agent of node {node:?} does not answer: {error}"
+            ))
+        };
+        let stream = self.world.net.connect(address).await.map_err(|error| away(&error))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| away(&error))?;
+        self.world.spawner.task(connection);
+        let request = Request::get(path)
+            .header(HOST, address)
+            .header(AUTHORIZATION, format!("Bearer {}", self.config.agent_token))
+            .body(Empty::<Bytes>::new())
+            .map_err(Status::internal_error)?;
+        let response = sender.send_request(request).await.map_err(|error| away(&error))?;
+        let code = response.status();
+        if code == StatusCode::OK {
+            return Ok(response.into_body());
+        }
+        let told = Limited::new(response.into_body(), REFUSAL_BYTES_MAX).collect().await.map(|body| body.to_bytes());
+        let told = String::from_utf8_lossy(&told.unwrap_or_default()).trim().to_owned();
+        Err(match code {
+            StatusCode::BAD_REQUEST => Status::bad_request(told),
+            StatusCode::NOT_FOUND => Status::new(404, "NotFound", told),
+            code => Status::internal_error(format!("the agent of node {node:?} answered {code}: {told}")),
+        })
+    }
+}
+
+/// The container that is meant.
+fn container<'a>(pod: &'a Value, name: &str, asked: Option<&'a str>) -> Result<&'a str, Status> {
+    let of = |list: &str| -> Vec<&'a str> {
+        let containers = pod["spec"][list].as_array().map_or(&[][..], Vec::as_slice);
+        containers.iter().filter_map(|container| container["name"].as_str()).collect()
+    };
+    let (all, init, ephemeral) = (of("containers"), of("initContainers"), of("ephemeralContainers"));
+    match asked {
+        Some(asked) if [&all, &init, &ephemeral].iter().any(|list| list.contains(&asked)) => Ok(asked),
+        Some(asked) => Err(Status::bad_request(format!("container {asked} is not valid for pod {name}"))),
+        None => match all.as_slice() {
+            [only] => Ok(only),
+            _ => {
+                let mut why =
+                    format!("a container name must be specified for pod {name}, choose one of: [{}]", all.join(" "));
+                if !init.is_empty() {
+                    why = format!("{why} or one of the init containers: [{}]", init.join(" "));
+                }
+                Err(Status::bad_request(why))
+            }
+        },
+    }
+}
+
+/// A parameter's value as it stands in a URL.
+fn escape(value: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    value.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn which_container_is_meant() {
+        let one = json!({"spec": {"containers": [{"name": "a"}]}});
+        let two = json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}], "initContainers": [{"name": "i"}]}});
+        assert_eq!(container(&one, "p", None), Ok("a"));
+        assert_eq!(container(&two, "p", Some("i")), Ok("i"));
+        let unsure = container(&two, "p", None).unwrap_err();
+        assert_eq!(
+            unsure.message,
+            "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]"
+        );
+        assert_eq!(container(&one, "p", Some("x")).unwrap_err().message, "container x is not valid for pod p");
+    }
+
+    #[test]
+    fn values_are_escaped() {
+        assert_eq!(escape("2026-01-01T00:00:00Z"), "2026-01-01T00%3A00%3A00Z");
+    }
+}
