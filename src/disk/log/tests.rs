@@ -344,6 +344,7 @@ async fn the_actor_answers_in_order_and_everything_is_there_again() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "the test is the program: it makes the world")]
 fn the_same_on_real_files_and_threads() {
     let directory = tempfile::tempdir().unwrap();
     actix::System::new().block_on(async {
