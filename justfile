@@ -6,6 +6,10 @@ verify:
     cargo clippy --workspace --all-targets -- -D warnings
     cargo test --workspace
 
+# Licences, advisories and sources of what is built in; needs cargo-deny and the network.
+deny:
+    cargo deny check
+
 # Rewrites what can be mended by machine.
 fix:
     cargo fmt --all
