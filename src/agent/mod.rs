@@ -19,14 +19,16 @@
 //! - [`runtime`]: the engines that turn pods into processes
 
 mod agent;
-mod config;
+pub mod config;
 mod context;
-mod error;
+pub mod error;
 mod image;
 mod logs;
 mod node;
 pub mod pod;
 pub mod runtime;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -75,6 +77,8 @@ impl Handle {
 
 /// Starts the agent of one node. It returns as soon as the engine has answered: the API may come up later.
 pub async fn start(world: World, client: Client, config: Config, shutdown: Shutdown) -> Result<Handle, Error> {
+    // The engine mounts from it, and knows nothing of this process's working directory.
+    let config = Config { data_dir: std::path::absolute(&config.data_dir)?, ..config };
     world.disk.create_dir_all(&config.data_dir, Access::Owner)?;
     let runtime = choose_runtime(&world, &config).await?;
     start_with(world, client, config, runtime, shutdown).await

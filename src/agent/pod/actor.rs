@@ -157,7 +157,11 @@ impl PodActor {
         }
         let pass = Pass {
             context: self.context.clone(),
-            pod: self.pod.clone(),
+            pod: match &self.status {
+                // What was found last counts, whether or not the API has heard of it and told it back.
+                Some(found) => Arc::new(status::with_found(&self.pod, found)),
+                None => self.pod.clone(),
+            },
             state,
             delete_by: self.delete_by,
             gone: self.gone,

@@ -90,6 +90,8 @@ pub struct Memory {
     pub sandbox_failures: Backoff,
     /// What containers wrote as their last words, by container ID.
     pub last_words: BTreeMap<String, String>,
+    /// The last status of a pod being deleted is told: what follows is nobody's to know.
+    pub farewell: bool,
     /// When the agent first took the pod up.
     pub started: Option<Timestamp>,
 }

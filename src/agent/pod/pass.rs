@@ -119,10 +119,15 @@ impl Pass {
                 probed: self.context.runtime.has_processes(),
             };
             let node = NodeFacts { address: self.context.address, runtime: self.context.runtime.name() };
-            let status = status::compute(known, node);
-            let told = self.gone || self.told.as_ref() == Some(&status);
             let goal = plan::goal(known, self.delete_by);
+            let computed = status::compute(known, node);
+            let (told, status) = match (&self.told, self.state.memory.farewell) {
+                (Some(last), true) => (true, last.clone()),
+                (last, _) => (self.gone || last.as_ref() == Some(&computed), computed),
+            };
             let plan = plan::plan(known, goal, told);
+            let runs = view.containers.iter().any(|container| container.is_running());
+            self.state.memory.farewell |= told && !runs && matches!(goal, Goal::Delete { .. });
             if plan.actions == [Action::ConfirmDeletion] {
                 self.dir().remove()?;
                 return Ok(Outlook::Removed);

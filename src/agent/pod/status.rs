@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container as Spec, ContainerState as State, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, HostIP, PodCondition, PodIP, PodStatus,
+    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value, json};
@@ -17,6 +17,10 @@ use crate::agent::runtime::{Container, ContainerState, Exit};
 
 /// A failed pull shows as such for so long, and as a backoff from then on.
 pub const FAILURE_SHOWN: jiff::SignedDuration = jiff::SignedDuration::from_secs(3);
+
+/// The conditions that the agent writes.
+const OWN_CONDITIONS: [&str; 5] =
+    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
 /// What the status tells of the node.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +68,16 @@ pub fn compute(known: Known<'_>, node: NodeFacts<'_>) -> PodStatus {
         observed_generation: known.pod.metadata.generation,
         ..PodStatus::default()
     }
+}
+
+/// The pod with the status that was computed last in place of the API's, but for conditions that others write.
+pub fn with_found(pod: &Pod, found: &PodStatus) -> Pod {
+    let own = |condition: &PodCondition| OWN_CONDITIONS.contains(&condition.type_.as_str());
+    let told = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let conditions = told.filter(|condition| !own(condition)).cloned();
+    let conditions = conditions.chain(found.conditions.iter().flatten().filter(|condition| own(condition)).cloned());
+    let status = PodStatus { conditions: Some(conditions.collect()), ..found.clone() };
+    Pod { status: Some(status), ..pod.clone() }
 }
 
 /// A merge patch that makes the status in the API the computed one, and leaves what is not the agent's alone.

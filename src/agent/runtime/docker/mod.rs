@@ -13,6 +13,8 @@
 mod pause;
 mod shape;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -50,6 +52,9 @@ pub struct Docker {
     owner: Owner,
     clock: Clock,
     pause_image: String,
+    /// An engine without the privilege refuses to protect processes from the kernel's out-of-memory killer. Known
+    /// once it did.
+    cannot_protect: Arc<AtomicBool>,
 }
 
 impl Docker {
@@ -63,7 +68,7 @@ impl Docker {
             .map_err(no_engine)?;
         let pause_image = pause::ensure(&engine).await?;
         let owner = Owner { node: node.to_owned(), cluster: cluster.to_owned() };
-        Ok(Docker { engine, owner, clock, pause_image })
+        Ok(Docker { engine, owner, clock, pause_image, cannot_protect: Arc::default() })
     }
 
     async fn list(&self, labels: Vec<String>) -> Result<Vec<ContainerSummary>, Error> {
@@ -72,18 +77,46 @@ impl Docker {
         self.engine.list_containers(Some(options)).await.map_err(failed)
     }
 
+    /// Creates and starts a container. Where the engine may not lower its out-of-memory score, it goes without.
+    async fn run(&self, name: String, mut body: ContainerCreateBody) -> Result<String, Error> {
+        if self.cannot_protect.load(Ordering::Relaxed) {
+            shape::do_not_protect(&mut body);
+        }
+        let outcome = self.run_as_it_is(&name, body.clone()).await;
+        let refused = match &outcome {
+            Ok(id) => self.start_error(id).await?.is_some(),
+            Err(error) => matches!(error, Error::Refused(_)),
+        };
+        if !refused || !shape::do_not_protect(&mut body) {
+            return outcome;
+        }
+        if let Ok(id) = &outcome {
+            self.remove(id).await?;
+        }
+        let id = self.run_as_it_is(&name, body).await?;
+        if self.start_error(&id).await?.is_none() {
+            tracing::info!("the engine cannot protect containers from the out-of-memory killer");
+            self.cannot_protect.store(true, Ordering::Relaxed);
+        }
+        Ok(id)
+    }
+
     /// Creates and starts a container. One whose process does not start stays, if the engine keeps the reason with it.
-    async fn run(&self, name: String, body: ContainerCreateBody) -> Result<String, Error> {
-        let options = query::CreateContainerOptions { name: Some(name), ..Default::default() };
+    async fn run_as_it_is(&self, name: &str, body: ContainerCreateBody) -> Result<String, Error> {
+        let options = query::CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
         let id = self.engine.create_container(Some(options), body).await.map_err(failed)?.id;
         let started = self.engine.start_container(&id, None::<query::StartContainerOptions>).await.map_err(failed);
-        let Err(refused @ Error::Refused(_)) = started else { return started.map(|()| id) };
-        let state = self.engine.inspect_container(&id, None::<query::InspectContainerOptions>).await.map_err(failed)?;
-        if shape::start_error(&state).is_some() {
+        let Err(refused) = started else { return Ok(id) };
+        if !matches!(refused, Error::Unreachable(_)) && self.start_error(&id).await?.is_some() {
             return Ok(id);
         }
         self.remove(&id).await?;
         Err(refused)
+    }
+
+    async fn start_error(&self, id: &str) -> Result<Option<String>, Error> {
+        let state = self.engine.inspect_container(id, None::<query::InspectContainerOptions>).await.map_err(failed)?;
+        Ok(shape::start_error(&state))
     }
 }
 
@@ -158,8 +191,7 @@ impl ContainerRuntime for Docker {
     async fn start_sandbox(&self, pod: &PodId, spec: &SandboxSpec) -> Result<String, Error> {
         let body = shape::sandbox(&self.owner, pod, spec, &self.pause_image);
         let id = self.run(shape::name("POD", pod, spec.attempt), body).await?;
-        let state = self.engine.inspect_container(&id, None::<query::InspectContainerOptions>).await.map_err(failed)?;
-        match shape::start_error(&state) {
+        match self.start_error(&id).await? {
             None => Ok(id),
             Some(reason) => {
                 self.remove(&id).await?;

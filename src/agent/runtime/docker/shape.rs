@@ -165,6 +165,12 @@ pub(super) fn container(owner: &Owner, pod: &PodId, spec: &ContainerSpec) -> Con
     }
 }
 
+/// Takes a lowered out-of-memory score out of `body`; whether there was one.
+pub(super) fn do_not_protect(body: &mut ContainerCreateBody) -> bool {
+    let score = body.host_config.as_mut().and_then(|host| host.oom_score_adj.as_mut()).filter(|score| **score < 0);
+    score.map(|score| *score = 0).is_some()
+}
+
 fn mount(mount: &Mount) -> EngineMount {
     EngineMount {
         typ: Some(MountType::BIND),
