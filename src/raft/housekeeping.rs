@@ -140,10 +140,12 @@ impl Housekeeping {
             if recorded.is_some_and(|peer| peer.started && peer.name == name && peer.client_urls == client_urls) {
                 return;
             }
-            if let Err(reason) = self.submit(change.clone()).await {
-                tracing::debug!(?reason, "this member is not published yet");
-            }
-            let jitter = self.world.random.duration(PACE / 4..PACE);
+            let pace = match self.submit(change.clone()).await {
+                // Removed, or yet to be added.
+                Err(Unchanged::NotFound(_)) => PACE * 10,
+                _ => PACE,
+            };
+            let jitter = self.world.random.duration(pace / 4..pace);
             if !self.rest(jitter).await {
                 return;
             }

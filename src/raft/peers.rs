@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
-use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use super::wire::{
 };
 use super::{ClusterId, Timings};
 use crate::world::World;
+use crate::world::net::NotConnected;
 
 /// Flow-control window of one stream and of one connection.
 const STREAM_WINDOW: u32 = 8 << 20;
@@ -97,7 +97,7 @@ impl Peers {
         }
         let url = link.urls.get(link.current).ok_or_else(|| unreached("it has no peer URL".into()))?;
         let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| unreached(format!("{url}: {error}")))?;
-        let channel = self.world.net.channel(self.tuned(endpoint));
+        let channel = self.world.net.channel_within(self.tuned(endpoint), self.timings.election.start / 2);
         link.channels.insert(purpose, channel.clone());
         Ok(channel)
     }
@@ -105,7 +105,6 @@ impl Peers {
     /// Finds a dead connection in less than the shortest election timeout.
     fn tuned(&self, endpoint: Endpoint) -> Endpoint {
         endpoint
-            .connect_timeout(self.timings.election.start / 2)
             .http2_keep_alive_interval(self.timings.election.start / 4)
             .keep_alive_timeout(self.timings.election.start / 2)
             .keep_alive_while_idle(true)
@@ -232,14 +231,8 @@ pub(super) fn head<T: Serialize>(value: &T) -> Frame {
     Frame::new(value)
 }
 
-/// The connection was refused, so nothing was sent. Other failures leave that open.
+/// No connection could be made, so nothing was sent. Other failures leave that open.
 fn never_connected(status: &Status) -> bool {
-    let mut cause = status.source();
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            return io.kind() == io::ErrorKind::ConnectionRefused;
-        }
-        cause = error.source();
-    }
-    false
+    let causes = std::iter::successors(status.source(), |cause| cause.source());
+    causes.into_iter().any(|cause| cause.is::<NotConnected>())
 }

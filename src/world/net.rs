@@ -3,10 +3,11 @@
 //! Simulated TCP does not retransmit: a lost segment wedges a connection for ever. Every connection therefore has
 //! keep-alive and every call a deadline, in production as well.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -59,13 +60,33 @@ impl Network {
 
     /// A gRPC channel to `endpoint` that connects on first use and again after a failure.
     pub fn channel(&self, endpoint: Endpoint) -> Channel {
+        self.channel_within(endpoint, CONNECT_LIMIT)
+    }
+
+    /// The same, with `limit` for each attempt to connect. A call that fails because of it has [`NotConnected`] among
+    /// its causes.
+    pub fn channel_within(&self, endpoint: Endpoint, limit: Duration) -> Channel {
         let network = *self;
         endpoint.connect_with_connector_lazy(tower::service_fn(move |uri: Uri| async move {
-            let host = uri.host().ok_or_else(|| io::Error::other(format!("{uri} names no host")))?;
-            let address = format!("{host}:{}", uri.port_u16().unwrap_or(80));
-            network.connect(&address).await.map(TokioIo::new)
+            let connecting = async {
+                let host = uri.host().ok_or_else(|| io::Error::other(format!("{uri} names no host")))?;
+                network.connect(&format!("{host}:{}", uri.port_u16().unwrap_or(80))).await
+            };
+            let connected = tokio::time::timeout(limit, connecting).await.unwrap_or(Err(ErrorKind::TimedOut.into()));
+            connected.map(TokioIo::new).map_err(|source| NotConnected { uri: uri.to_string(), source })
         }))
     }
+}
+
+/// For connecting, unless told otherwise.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// No connection was made, so nothing was sent.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot connect to {uri}: {source}")]
+pub struct NotConnected {
+    uri: String,
+    source: io::Error,
 }
 
 fn port(address: &str) -> io::Result<u16> {

@@ -1,5 +1,6 @@
 //! The room under simulation: three members and what becomes of them.
 
+mod chaos;
 mod simulation;
 mod sockets;
 mod toy;
@@ -176,6 +177,19 @@ fn a_member_without_the_log_it_once_had_is_refused() {
     sim.until("a refusal to start", PATIENCE, |sim| {
         sim.start_error(NodeId(2)).is_some_and(|error| error.contains("already been bootstrapped"))
     });
+}
+
+#[test]
+fn a_follower_keeps_what_it_is_given_until_there_is_a_new_leader() {
+    let mut sim = Simulation::start(3, 15);
+    let old = sim.await_leader(PATIENCE);
+    sim.run_for(Duration::from_millis(500));
+    sim.crash(old);
+    sim.run_for(Duration::from_millis(100));
+    let follower = sim.nodes().into_iter().find(|node| *node != old).unwrap();
+    (0..50).for_each(|n| sim.propose(follower, &format!("command {n}")));
+    sim.until("all applied", PATIENCE, |sim| sim.applied(follower).len() == 50);
+    assert!(sim.refusals().is_empty());
 }
 
 /// The same seed gives the same trace, another seed another one.

@@ -245,6 +245,18 @@ impl Simulation {
         id
     }
 
+    /// Proposes unless the member is down.
+    pub fn try_propose(&mut self, node: NodeId, command: &str) {
+        let order = Order::Propose(Bytes::from(command.to_owned()));
+        self.with(node, |running| drop(running.orders.send(order)));
+    }
+
+    /// Reads unless the member is down.
+    pub fn try_read(&mut self, node: NodeId) -> Option<ReadId> {
+        self.with(node, |_| ())?;
+        Some(self.read(node))
+    }
+
     pub fn has_read(&self, id: ReadId) -> bool {
         self.seen.lock().unwrap().reads.contains_key(&id)
     }
