@@ -233,6 +233,6 @@ pub(super) fn head<T: Serialize>(value: &T) -> Frame {
 
 /// No connection could be made, so nothing was sent. Other failures leave that open.
 fn never_connected(status: &Status) -> bool {
-    let causes = std::iter::successors(status.source(), |cause| cause.source());
-    causes.into_iter().any(|cause| cause.is::<NotConnected>())
+    let mut causes = std::iter::successors(status.source(), |&cause| cause.source());
+    causes.any(|cause| cause.is::<NotConnected>())
 }
