@@ -1,7 +1,8 @@
 //! The client's way to frontends over the network: HTTP/1.1 or HTTP/2, with TLS and client certificates, or a token.
 //!
 //! Servers are tried in turn, the one that answered last first. A request moves on to the next server only if it
-//! surely did not reach the former one.
+//! surely did not reach the former one, or only reads. One that stays silent is noticed by HTTP/2 pings, and by the
+//! deadline of calls: the next ones go elsewhere.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use http::{Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -26,11 +27,17 @@ use super::wire::{self, Call};
 use super::{Request, Response, Target, Transport, WatchOptions};
 use crate::kube::object::WatchEvent;
 use crate::kube::status::Status;
-use crate::world::World;
+use crate::world::{Spawner, World};
 
 /// Of a call that is not a watch.
 const DEADLINE: Duration = Duration::from_secs(60);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// Between two pings of a connection, and how long an answer to one may take.
+const PING_PERIOD: Duration = Duration::from_secs(5);
+const PING_DEADLINE: Duration = Duration::from_secs(5);
+/// Of what a server may send before it is read: one slow watch must not hold up the others.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Bytes of one answer, and of one event of a watch.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -87,7 +94,14 @@ impl Remote {
             return Err(RemoteError::Url(String::new()));
         }
         let connector = Connector { world: world.clone(), tls: Arc::new(tls(&config)?) };
-        let http = legacy::Client::builder(TokioExecutor::new()).timer(TokioTimer::new()).build(connector);
+        let http = legacy::Client::builder(Tasks(world.spawner.clone()))
+            .timer(TokioTimer::new())
+            .http2_keep_alive_interval(PING_PERIOD)
+            .http2_keep_alive_timeout(PING_DEADLINE)
+            .http2_keep_alive_while_idle(true)
+            .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .build(connector);
         let token = match config.identity {
             Identity::Token(token) => Some(token),
             Identity::Anonymous | Identity::Certificate { .. } => None,
@@ -107,7 +121,7 @@ impl Remote {
                     self.0.preferred.store(number, Ordering::Relaxed);
                     return Ok(response);
                 }
-                Err(error) if error.is_connect() => last = Some(error),
+                Err(error) if error.is_connect() || call.method == http::Method::GET => last = Some(error),
                 Err(error) => {
                     let message = format!("the connection to the API server was lost: {}", causes(&error));
                     return Err(Status::new(503, "ServiceUnavailable", message));
@@ -116,6 +130,14 @@ impl Remote {
         }
         let cause = last.map(|error| causes(&error)).unwrap_or_default();
         Err(Status::new(503, "ServiceUnavailable", format!("no API server can be reached: {cause}")))
+    }
+
+    /// Has the next call begin with another server than the one that did not answer.
+    fn avoid_preferred(&self) {
+        let servers = self.0.servers.len();
+        let next = |preferred: usize| Some((preferred + 1) % servers);
+        // Always succeeds: it always gives a value.
+        let _ = self.0.preferred.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
     fn request(&self, server: &str, call: &Call) -> Result<http::Request<Full<Bytes>>, Status> {
@@ -158,7 +180,10 @@ impl Transport for Remote {
             wire::answer(code, body.to_bytes())
         };
         let answered = self.0.world.clock.timeout(DEADLINE, exchange).await;
-        answered.unwrap_or_else(|_| Err(Status::new(504, "Timeout", "the API server did not answer in time")))
+        answered.unwrap_or_else(|_| {
+            self.avoid_preferred();
+            Err(Status::new(504, "Timeout", "the API server did not answer in time"))
+        })
     }
 
     async fn watch(
@@ -168,8 +193,10 @@ impl Transport for Remote {
     ) -> Result<BoxStream<'static, Result<WatchEvent, Status>>, Status> {
         let call = Call::watch(&target, &options);
         let opened = self.0.world.clock.timeout(DEADLINE, self.send(&call)).await;
-        let response =
-            opened.unwrap_or_else(|_| Err(Status::new(504, "Timeout", "the watch was not opened in time")))?;
+        let response = opened.unwrap_or_else(|_| {
+            self.avoid_preferred();
+            Err(Status::new(504, "Timeout", "the watch was not opened in time"))
+        })?;
         let code = response.status();
         if !code.is_success() {
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
@@ -225,12 +252,27 @@ fn tls(config: &RemoteConfig) -> Result<rustls::ClientConfig, RemoteError> {
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(&error))?
         .with_root_certificates(roots);
-    let Identity::Certificate { certificate_pem, key_pem } = &config.identity else {
-        return Ok(builder.with_no_client_auth());
+    let mut tls = match &config.identity {
+        Identity::Anonymous | Identity::Token(_) => builder.with_no_client_auth(),
+        Identity::Certificate { certificate_pem, key_pem } => {
+            let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate_pem.as_bytes()).collect();
+            let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|error| unusable(&error))?;
+            let chain = chain.map_err(|error| unusable(&error))?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| unusable(&error))?
+        }
     };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate_pem.as_bytes()).collect();
-    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|error| unusable(&error))?;
-    builder.with_client_auth_cert(chain.map_err(|error| unusable(&error))?, key).map_err(|error| unusable(&error))
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(tls)
+}
+
+/// Runs connections as tasks of the world.
+#[derive(Clone)]
+struct Tasks(Spawner);
+
+impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        self.0.task(task);
+    }
 }
 
 /// Opens connections through the world's network.
@@ -265,10 +307,12 @@ async fn connect(world: &World, tls: Arc<rustls::ClientConfig>, uri: &Uri) -> st
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
     let stream = world.net.connect(&format!("{host}:{port}")).await?;
     if !secure {
-        return Ok(Connection(Box::pin(stream)));
+        return Ok(Connection { stream: Box::pin(stream), is_http2: false });
     }
     let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(std::io::Error::other)?;
-    Ok(Connection(Box::pin(TlsConnector::from(tls).connect(name, stream).await?)))
+    let stream = TlsConnector::from(tls).connect(name, stream).await?;
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    Ok(Connection { stream: Box::pin(stream), is_http2 })
 }
 
 trait Duplex: AsyncRead + AsyncWrite + Send {}
@@ -276,30 +320,37 @@ trait Duplex: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Duplex for T {}
 
 /// A connection, plain or secure.
-struct Connection(Pin<Box<dyn Duplex>>);
+struct Connection {
+    stream: Pin<Box<dyn Duplex>>,
+    is_http2: bool,
+}
 
 impl legacy::connect::Connection for Connection {
     fn connected(&self) -> legacy::connect::Connected {
-        legacy::connect::Connected::new()
+        let connected = legacy::connect::Connected::new();
+        if self.is_http2 { connected.negotiated_h2() } else { connected }
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        self.0.as_mut().poll_read(cx, buf)
+        self.stream.as_mut().poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        self.0.as_mut().poll_write(cx, buf)
+        self.stream.as_mut().poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        self.0.as_mut().poll_flush(cx)
+        self.stream.as_mut().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        self.0.as_mut().poll_shutdown(cx)
+        self.stream.as_mut().poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;
