@@ -20,7 +20,7 @@ use crate::apiserver::{self, User};
 use crate::kube;
 use crate::world::World;
 use crate::world::disk::DirLock;
-use crate::{controllers, etcd, raft, store};
+use crate::{controllers, etcd, raft, scheduler, store};
 
 /// How long a node that ends hands its leadership over and lets requests finish.
 const GRACE: Duration = Duration::from_secs(5);
@@ -229,6 +229,10 @@ fn start_control_plane(
     shutdown: &Shutdown,
 ) -> Result<(), NodeError> {
     let settings = &plan.cluster.kubernetes;
+    if node.has(Role::Scheduler) {
+        let client = api.client(User::master("system:kube-scheduler"))?;
+        scheduler::start(world, client, scheduler::Config::new(&node.name), shutdown.clone());
+    }
     if node.has(Role::Controllers) {
         let client = api.client(User::master("system:kube-controller-manager"))?;
         let config = controllers::Config {
