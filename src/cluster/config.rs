@@ -108,11 +108,13 @@ pub struct Kubernetes {
     pub node_grace_s: u64,
     /// How long pods stay on a node that is not ready before they are replaced.
     pub eviction_s: u64,
+    /// How long after its last sign of life a scheduler or controller that led is still taken for alive.
+    pub leader_lease_s: u64,
 }
 
 impl Default for Kubernetes {
     fn default() -> Kubernetes {
-        Kubernetes { service_cidr: "10.96.0.0/16".to_owned(), node_grace_s: 40, eviction_s: 300 }
+        Kubernetes { service_cidr: "10.96.0.0/16".to_owned(), node_grace_s: 40, eviction_s: 300, leader_lease_s: 15 }
     }
 }
 

@@ -229,14 +229,18 @@ fn start_control_plane(
     shutdown: &Shutdown,
 ) -> Result<(), NodeError> {
     let settings = &plan.cluster.kubernetes;
+    let lease = Duration::from_secs(settings.leader_lease_s);
     if node.has(Role::Scheduler) {
         let client = api.client(User::master("system:kube-scheduler"))?;
-        scheduler::start(world, client, scheduler::Config::new(&node.name), shutdown.clone());
+        let mut config = scheduler::Config::new(&node.name);
+        config.election = config.election.lasting(lease);
+        scheduler::start(world, client, config, shutdown.clone());
     }
     if node.has(Role::Controllers) {
         let client = api.client(User::master("system:kube-controller-manager"))?;
         let config = controllers::Config {
             identity: node.name.clone(),
+            leader_lease: lease,
             node_grace: Duration::from_secs(settings.node_grace_s),
             root_ca: plan.pki.ca_certificate.clone(),
         };

@@ -55,6 +55,8 @@ use crate::world::World;
 pub struct Config {
     /// Who this is among the nodes that run controllers.
     pub identity: String,
+    /// How long a silent node that led is still taken for alive.
+    pub leader_lease: Duration,
     /// How long a node may be silent before it counts as unreachable.
     pub node_grace: Duration,
     /// The certificate authority that pods are given, PEM.
@@ -80,7 +82,7 @@ impl Kit {
 /// Starts every controller. They work while this node holds the lease `kube-controller-manager`, and stand by, with
 /// their caches filled, while another does.
 pub fn start(world: World, client: Client, config: Config, shutdown: Shutdown) {
-    let campaign = leader_election::Config::new("kube-controller-manager", &config.identity);
+    let campaign = leader_election::Config::new("kube-controller-manager", &config.identity).lasting(config.leader_lease);
     let leadership = Leadership::campaign(&world, &client, campaign, &shutdown);
     let kit = Kit {
         pods: Informer::of(&client.api::<Pod>())

@@ -48,6 +48,16 @@ impl Config {
             retry_period: Duration::from_secs(2),
         }
     }
+
+    /// The same with another lease, its other times in the proportions of the default ones.
+    pub fn lasting(self, lease_duration: Duration) -> Config {
+        Config {
+            lease_duration,
+            renew_deadline: lease_duration * 2 / 3,
+            retry_period: lease_duration * 2 / 15,
+            ..self
+        }
+    }
 }
 
 /// Whether this component leads. Cheap to clone.
