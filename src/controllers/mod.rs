@@ -82,7 +82,8 @@ impl Kit {
 /// Starts every controller. They work while this node holds the lease `kube-controller-manager`, and stand by, with
 /// their caches filled, while another does.
 pub fn start(world: World, client: Client, config: Config, shutdown: Shutdown) {
-    let campaign = leader_election::Config::new("kube-controller-manager", &config.identity).lasting(config.leader_lease);
+    let campaign =
+        leader_election::Config::new("kube-controller-manager", &config.identity).lasting(config.leader_lease);
     let leadership = Leadership::campaign(&world, &client, campaign, &shutdown);
     let kit = Kit {
         pods: Informer::of(&client.api::<Pod>())

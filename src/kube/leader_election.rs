@@ -51,12 +51,7 @@ impl Config {
 
     /// The same with another lease, its other times in the proportions of the default ones.
     pub fn lasting(self, lease_duration: Duration) -> Config {
-        Config {
-            lease_duration,
-            renew_deadline: lease_duration * 2 / 3,
-            retry_period: lease_duration * 2 / 15,
-            ..self
-        }
+        Config { lease_duration, renew_deadline: lease_duration * 2 / 3, retry_period: lease_duration * 2 / 15, ..self }
     }
 }
 

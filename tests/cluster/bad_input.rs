@@ -17,7 +17,8 @@ pub fn manifests() -> Result<(), Failed> {
         assert!(!said.ok && said.err.contains(expected), "{expected:?} is not in {said:?}");
     }
     let big = "x".repeat(10 << 20);
-    let said = cluster.apply(&format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: big}}\ndata: {{k: \"{big}\"}}\n"));
+    let said =
+        cluster.apply(&format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: big}}\ndata: {{k: \"{big}\"}}\n"));
     assert!(!said.ok && said.err.contains("too large"), "{}", &said.err[..said.err.len().min(500)]);
     assert!(cluster.kubectl(&["get", "nodes"]).ok);
     Ok(())

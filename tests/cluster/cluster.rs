@@ -81,11 +81,16 @@ impl TestCluster {
     pub fn prepare() -> TestCluster {
         let dir = tempfile::Builder::new().prefix("chorus-test-").tempdir().unwrap();
         let ports = free_ports(12);
-        let mut text = String::from("name = \"test\"\n[kubernetes]\nnode-grace-s = 6\neviction-s = 3\nleader-lease-s = 4\n");
+        let mut text =
+            String::from("name = \"test\"\n[kubernetes]\nnode-grace-s = 6\neviction-s = 3\nleader-lease-s = 4\n");
         for (number, ports) in ports.chunks(4).enumerate() {
             text += &format!(
                 "[[node]]\nname = \"n{}\"\nclient = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{}\"\napi = \"127.0.0.1:{}\"\nkubelet = \"127.0.0.1:{}\"\n",
-                number + 1, ports[0], ports[1], ports[2], ports[3]
+                number + 1,
+                ports[0],
+                ports[1],
+                ports[2],
+                ports[3]
             );
         }
         let config = dir.path().join("test.toml");
@@ -102,9 +107,14 @@ impl TestCluster {
     pub fn up(&self, runtime: &str) {
         let data_dir = self.data_dir();
         let said = chorus(&[
-            "up", "--detach", "--runtime", runtime,
-            "--config", self.config.to_str().unwrap(),
-            "--data-dir", data_dir.to_str().unwrap(),
+            "up",
+            "--detach",
+            "--runtime",
+            runtime,
+            "--config",
+            self.config.to_str().unwrap(),
+            "--data-dir",
+            data_dir.to_str().unwrap(),
         ]);
         assert!(said.ok, "{said:?}\n{}", self.logs());
     }
@@ -201,11 +211,8 @@ pub async fn kv(endpoint: &str) -> Result<KvClient<Channel>, tonic::transport::E
 pub async fn put(endpoints: &[String], key: &str, value: &str) -> bool {
     for endpoint in endpoints {
         let Ok(mut client) = kv(endpoint).await else { continue };
-        let request = pb::PutRequest {
-            key: key.to_owned().into(),
-            value: value.to_owned().into(),
-            ..Default::default()
-        };
+        let request =
+            pb::PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), ..Default::default() };
         return client.put(request).await.is_ok();
     }
     false
@@ -217,8 +224,11 @@ pub async fn range(endpoints: &[String], prefix: &str) -> Vec<(String, String)> 
     *range_end.last_mut().expect("a prefix") += 1;
     for endpoint in endpoints {
         let Ok(mut client) = kv(endpoint).await else { continue };
-        let request =
-            pb::RangeRequest { key: prefix.to_owned().into(), range_end: range_end.clone().into(), ..Default::default() };
+        let request = pb::RangeRequest {
+            key: prefix.to_owned().into(),
+            range_end: range_end.clone().into(),
+            ..Default::default()
+        };
         let Ok(response) = client.range(request).await else { continue };
         let text = |bytes: bytes::Bytes| String::from_utf8_lossy(&bytes).into_owned();
         return response.into_inner().kvs.into_iter().map(|kv| (text(kv.key), text(kv.value))).collect();

@@ -10,7 +10,9 @@ pub fn writes_go_on() -> Result<(), Failed> {
     let leader = cluster.leader();
     assert!(runtime.block_on(put(&cluster.clients, "before", "1")));
     assert!(cluster.chorus(&["kill", &leader]).ok);
-    eventually("a write is acknowledged by the others", || runtime.block_on(put(&cluster.clients, "after", "2")).then_some(()));
+    eventually("a write is acknowledged by the others", || {
+        runtime.block_on(put(&cluster.clients, "after", "2")).then_some(())
+    });
     assert_ne!(cluster.leader(), leader);
     assert!(cluster.chorus(&["start", &leader]).ok);
     eventually("the killed node is ready again", || cluster.chorus(&["status"]).ok.then_some(()));
@@ -19,8 +21,16 @@ pub fn writes_go_on() -> Result<(), Failed> {
     // A node that is frozen, not dead, must not serve stale reads after it wakes.
     let leader = cluster.leader();
     assert!(cluster.chorus(&["pause", &leader]).ok);
-    let others: Vec<String> = cluster.clients.iter().enumerate().filter(|(number, _)| format!("n{}", number + 1) != leader).map(|(_, client)| client.clone()).collect();
-    eventually("a write goes on without the frozen leader", || runtime.block_on(put(&others, "frozen", "3")).then_some(()));
+    let others: Vec<String> = cluster
+        .clients
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| format!("n{}", number + 1) != leader)
+        .map(|(_, client)| client.clone())
+        .collect();
+    eventually("a write goes on without the frozen leader", || {
+        runtime.block_on(put(&others, "frozen", "3")).then_some(())
+    });
     assert!(cluster.chorus(&["resume", &leader]).ok);
     let number: usize = leader[1..].parse()?;
     let woken = std::slice::from_ref(&cluster.clients[number - 1]);

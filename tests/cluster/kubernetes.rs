@@ -78,10 +78,13 @@ pub fn a_deployment_rolls_out() -> Result<(), Failed> {
         let rolled = cluster.kubectl_ok(&["rollout", "status", "deployment/web", "--timeout=80s"]);
         assert!(rolled.contains("successfully rolled out"), "{rolled}");
     }
-    let images = cluster.kubectl_ok(&["get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].spec.containers[0].image}"]);
+    let images =
+        cluster.kubectl_ok(&["get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].spec.containers[0].image}"]);
     assert!(images.split_whitespace().filter(|image| *image == "web:2").count() >= 3, "{images}");
     cluster.kubectl_ok(&["delete", "deployment", "web"]);
-    eventually("its pods are collected", || cluster.kubectl_ok(&["get", "rs,pods", "-o", "name"]).is_empty().then_some(()));
+    eventually("its pods are collected", || {
+        cluster.kubectl_ok(&["get", "rs,pods", "-o", "name"]).is_empty().then_some(())
+    });
     Ok(())
 }
 
@@ -114,7 +117,8 @@ pub fn a_lost_node_is_replaced() -> Result<(), Failed> {
     });
     eventually("its pods run elsewhere, and the endpoints follow", || {
         let pods = cluster.kubectl(&["get", "pods", "-o", "jsonpath={range .items[*]}{.spec.nodeName} {.status.phase} {.metadata.deletionTimestamp}{\"\\n\"}{end}"]).out;
-        let running = pods.lines().filter(|line| line.trim_end().ends_with("Running") && !line.starts_with(node)).count();
+        let running =
+            pods.lines().filter(|line| line.trim_end().ends_with("Running") && !line.starts_with(node)).count();
         (running == 3 && endpoints(&cluster).len() == 3).then_some(())
     });
     assert!(cluster.chorus(&["start", node]).ok);

@@ -59,12 +59,15 @@ pub fn pods_run_in_docker() -> Result<(), Failed> {
     assert!(container_of(&pod, "POD").is_some(), "a pause container stands behind the pod");
     assert!(run("docker", &["kill", &container]).ok);
     eventually("the container is restarted", || {
-        let count = cluster.kubectl(&["get", "pod", &pod, "-o", "jsonpath={.status.containerStatuses[0].restartCount}"]).out;
+        let count =
+            cluster.kubectl(&["get", "pod", &pod, "-o", "jsonpath={.status.containerStatuses[0].restartCount}"]).out;
         (count == "1").then_some(())
     });
     // Deleted: replaced, and its containers are gone.
     cluster.kubectl_ok(&["delete", "pod", &pod]);
-    eventually("its containers are gone", || (container_of(&pod, "nginx").is_none() && container_of(&pod, "POD").is_none()).then_some(()));
+    eventually("its containers are gone", || {
+        (container_of(&pod, "nginx").is_none() && container_of(&pod, "POD").is_none()).then_some(())
+    });
     eventually("three pods run", || {
         let out = cluster.kubectl(&["get", "rc", "www", "-o", "jsonpath={.status.readyReplicas}"]).out;
         (out == "3").then_some(())
