@@ -1,4 +1,26 @@
-//! kube: the object model.
+//! kube: the object model that the API frontends, the controllers, the cloud, the scheduler and the agents share. The model
+//! is pure; only the client and what stands on it speak to anybody.
+//!
+//! ```text
+//!                       ┌───────────── resources: the one table ─────────────┐
+//!   body ─▶ schema ─▶ patch, managed ─▶ defaults ─▶ validation ─▶ object    discovery, openapi, printing
+//!                                                                    │
+//!   components ◀── controller, informer, work_queue, events ◀── client (in process, or HTTPS)
+//! ```
+//!
+//! What an object is:
+//! - [`object`]: JSON with its identity parsed; [`tree`]: reading and filling JSON by field; [`time`]: its times
+//! - [`resources`]: the table of kinds; [`names`], [`quantity`], [`selector`], [`field_selector`]: its small languages
+//! - [`status`]: every refusal
+//!
+//! What is done with it:
+//! - [`schema`]: strict decoding; [`patch`], [`managed`]: patches and server-side apply
+//! - [`defaults`], [`validation`]: what is filled in, and the rules
+//! - [`printing`], [`discovery`], [`openapi`]: what clients are shown
+//!
+//! How components reach it:
+//! - [`client`]: requests; [`informer`], [`work_queue`], [`controller`]: watching and reconciling
+//! - [`events`]: telling what happened; [`leader_election`]: one of several
 
 pub mod client;
 pub mod controller;
@@ -8,6 +30,7 @@ pub mod events;
 pub mod field_selector;
 pub mod informer;
 pub mod leader_election;
+pub mod managed;
 pub mod names;
 pub mod object;
 pub mod openapi;
