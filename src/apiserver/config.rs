@@ -23,6 +23,8 @@ pub struct Config {
     /// Where cluster IPs come from, IPv4 `address/bits`. The same on every frontend.
     pub service_cidr: String,
     pub node_ports: Range<u16>,
+    /// How long pods stay on a node that is not ready or unreachable, unless they say so themselves.
+    pub toleration_seconds: u64,
     /// The bearer token by which agents know a frontend that asks for logs.
     pub agent_token: String,
 }
@@ -47,6 +49,7 @@ impl Config {
             token_issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             service_cidr: "10.96.0.0/16".to_owned(),
             node_ports: 30000..32768,
+            toleration_seconds: 300,
             agent_token: String::new(),
         }
     }

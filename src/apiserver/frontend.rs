@@ -114,7 +114,12 @@ fn build(
             table: table.clone(),
         },
         authorizer: Authorizer::new(storage.clone(), &table),
-        admission: Admission { world: world.clone(), storage: storage.clone(), table: table.clone() },
+        admission: Admission {
+            world: world.clone(),
+            storage: storage.clone(),
+            table: table.clone(),
+            toleration_seconds: config.toleration_seconds,
+        },
         addresses: Addresses {
             storage: storage.clone(),
             random: world.random.clone(),

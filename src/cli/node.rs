@@ -12,6 +12,9 @@ use crate::world::World;
 use super::DataDir;
 use super::up::{Runtime, interrupted};
 
+/// What is logged unless `CHORUS_LOG` says otherwise. openraft tells of every peer that is away, again and again.
+const LOG: &str = "info,openraft=error";
+
 #[derive(clap::Args)]
 pub struct Args {
     /// Cluster configuration
@@ -31,7 +34,7 @@ pub struct Args {
 }
 
 pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("CHORUS_LOG").unwrap_or_else(|_| "info".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CHORUS_LOG").unwrap_or_else(|_| LOG.into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 
     let cluster = ClusterConfig::read(&world.disk, &args.config)?;

@@ -195,6 +195,7 @@ fn api_config(plan: &Plan, node: &NodeConfig) -> apiserver::Config {
     config.advertise =
         node.api.as_ref().and_then(|api| api.parse().ok()).map(|a: std::net::SocketAddr| (a.ip(), a.port()));
     config.service_cidr = plan.cluster.kubernetes.service_cidr.clone();
+    config.toleration_seconds = plan.cluster.kubernetes.eviction_s;
     config.agent_token = pki.kubelet_token.clone();
     config.tls = plan.tls.then(|| apiserver::Tls {
         certificate_pem: pki.server.certificate.clone(),

@@ -78,6 +78,8 @@ pub struct Admission {
     pub world: World,
     pub storage: Storage,
     pub table: Arc<Table>,
+    /// How long pods stay on a node that is not ready, unless they say so themselves.
+    pub toleration_seconds: u64,
 }
 
 impl Admission {
@@ -87,7 +89,7 @@ impl Admission {
             self.apply_limit_defaults(attempt, object).await?;
             self.give_service_account(attempt, object).await?;
             priority::resolve(attempt, object)?;
-            tolerations::add_default(object);
+            tolerations::add_default(object, self.toleration_seconds);
         }
         Ok(())
     }

@@ -1,16 +1,15 @@
-//! DefaultTolerationSeconds: pods stay five minutes on a node that is not ready or unreachable.
+//! DefaultTolerationSeconds: how long pods stay on a node that is not ready or unreachable.
 
 use serde_json::{Value, json};
 
-const DEFAULT_SECONDS: i64 = 300;
 const TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
-/// Adds the tolerations that the pod does not bring itself.
-pub fn add_default(pod: &mut Value) {
+/// Adds the tolerations, of so many `seconds`, that the pod does not bring itself.
+pub fn add_default(pod: &mut Value, seconds: u64) {
     for taint in TAINTS {
         let tolerations = pod["spec"]["tolerations"].as_array().map_or(&[][..], Vec::as_slice);
         if !tolerations.iter().any(|toleration| tolerates(toleration, taint)) {
-            let toleration = json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": DEFAULT_SECONDS});
+            let toleration = json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
             match pod["spec"]["tolerations"].as_array_mut() {
                 Some(tolerations) => tolerations.push(toleration),
                 None => pod["spec"]["tolerations"] = json!([toleration]),
@@ -34,15 +33,15 @@ mod tests {
         let mut pod = json!({"spec": {"tolerations": [
             {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}
         ]}});
-        add_default(&mut pod);
+        add_default(&mut pod, 300);
         let once = pod.clone();
-        add_default(&mut pod);
+        add_default(&mut pod, 300);
         assert_eq!(pod, once);
         assert_eq!(pod["spec"]["tolerations"].as_array().map(Vec::len), Some(2));
         assert_eq!(pod["spec"]["tolerations"][0]["tolerationSeconds"], 5);
 
         let mut tolerant = json!({"spec": {"tolerations": [{"operator": "Exists"}]}});
-        add_default(&mut tolerant);
+        add_default(&mut tolerant, 300);
         assert_eq!(tolerant["spec"]["tolerations"].as_array().map(Vec::len), Some(1));
     }
 }
