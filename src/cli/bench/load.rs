@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::anyhow;
 use bytes::{Bytes, BytesMut};
 use chorus_proto::etcdserverpb as pb;
 use chorus_proto::etcdserverpb::kv_client::KvClient;
@@ -90,7 +90,8 @@ impl Target {
         for (url, channel) in urls.iter().zip(&channels) {
             let probe = pb::RangeRequest { key: "bench".into(), ..Default::default() };
             let mut client = KvClient::new(channel.clone());
-            client.range(probe).await.with_context(|| format!("{url} does not answer; check the address"))?;
+            let answered = client.range(probe).await;
+            answered.map_err(|status| anyhow!("{url} does not answer ({}); check the address", status.message()))?;
         }
         Ok(Target { name: urls.join(","), connections: channels })
     }
