@@ -9,11 +9,13 @@
 //! ```
 //!
 //! - [`frame`]: the layout on disk
-//! - [`files`]: segment files, written and recycled
+//! - [`files`]: segment files, written in order
+//! - [`chores`]: the next segment and purged ones, in the background
 //! - [`recovery`]: reading the log back
 //! - [`window`]: which entries there are, and the recent ones in memory
 //! - [`writer`]: the actor
 
+mod chores;
 mod files;
 mod frame;
 mod recovery;

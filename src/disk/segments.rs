@@ -11,10 +11,12 @@
 //! the segments are opened. Anything else that does not verify is [`Error::Corrupt`].
 //!
 //! - [`frame`]: the layout
+//! - [`segment`]: one file
 //! - [`recovery`]: finding the end after a crash
 
 mod frame;
 mod recovery;
+mod segment;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,9 +28,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Error, format};
-use crate::world::disk::{DirLock, Open};
-use crate::world::{Disk, File, Random, World};
-use frame::{Parsed, RECORD_HEAD_BYTES, SEGMENT_HEAD_BYTES, Seed};
+use crate::world::disk::DirLock;
+use crate::world::{Disk, Random, World};
+use frame::SEGMENT_HEAD_BYTES;
+use segment::Segment;
 
 const FORMAT: u32 = 1;
 
@@ -128,13 +131,6 @@ struct Shared {
     _lock: DirLock,
 }
 
-struct Segment {
-    id: SegmentId,
-    path: PathBuf,
-    seed: Seed,
-    file: File,
-}
-
 struct Active {
     segment: Arc<Segment>,
     offset: u32,
@@ -158,7 +154,7 @@ impl Segments {
         let (active, offset) = match end {
             Some(end) => (table[&end.segment].clone(), end.offset),
             None => {
-                let first = Arc::new(create(disk, &world.random, directory, SegmentId(1))?);
+                let first = Arc::new(segment::create(disk, &world.random, directory, SegmentId(1))?);
                 table.insert(first.id, first.clone());
                 (first, SEGMENT_HEAD_BYTES)
             }
@@ -340,7 +336,7 @@ impl Shared {
 
     fn create_next(&self) -> Result<Arc<Segment>, Error> {
         let last = self.table.load().keys().next_back().copied().expect("there is always an active segment");
-        create(&self.disk, &self.random, &self.directory, SegmentId(last.0 + 1)).map(Arc::new)
+        segment::create(&self.disk, &self.random, &self.directory, SegmentId(last.0 + 1)).map(Arc::new)
     }
 }
 
@@ -348,81 +344,6 @@ impl Active {
     fn end(&self) -> Point {
         Point { segment: self.segment.id, offset: self.offset }
     }
-}
-
-impl Segment {
-    fn open(disk: &Disk, directory: &Path, id: SegmentId) -> Result<Segment, Error> {
-        let path = path_of(directory, id);
-        let file = disk.open(&path, Open::Write)?;
-        let mut head = [0; SEGMENT_HEAD_BYTES as usize];
-        file.read_exact_at(&mut head, 0).map_err(|error| short(&path, 0, error))?;
-        let seed = frame::read_segment_head(&head, id).map_err(|reason| Error::corrupt(&path, 0, reason))?;
-        Ok(Segment { id, path, seed, file })
-    }
-
-    fn length(&self) -> Result<u64, Error> {
-        self.file.len().map_err(|error| Error::io(&self.path, error))
-    }
-
-    fn write(&self, bytes: &[u8], offset: u32) -> Result<(), Error> {
-        self.file.write_all_at(bytes, u64::from(offset)).map_err(|error| Error::io(&self.path, error))
-    }
-
-    fn read(&self, place: Place) -> Result<Bytes, Error> {
-        let mut bytes = vec![0; RECORD_HEAD_BYTES + place.length as usize];
-        let offset = u64::from(place.offset);
-        self.file.read_exact_at(&mut bytes, offset).map_err(|error| short(&self.path, offset, error))?;
-        let (head, content) = bytes.split_at(RECORD_HEAD_BYTES);
-        frame::check_record(self.seed, place.offset, head, content)
-            .map_err(|reason| Error::corrupt(&self.path, offset, reason))?;
-        Ok(Bytes::from(bytes).slice(RECORD_HEAD_BYTES..))
-    }
-
-    /// Visits the frames from `offset` to `stop`, or to the seal.
-    fn scan<F>(&self, disk: &Disk, mut offset: u32, stop: Option<u32>, visit: &mut F) -> Result<(), Error>
-    where
-        F: FnMut(Frame) -> Result<(), Error>,
-    {
-        let bytes = Bytes::from(disk.read(&self.path)?);
-        while Some(offset) != stop {
-            match frame::parse(&bytes, self.id, self.seed, offset) {
-                Ok(Parsed::Frame(frame, _)) => {
-                    offset = frame.end.offset;
-                    visit(frame)?;
-                }
-                Ok(Parsed::Seal(_)) if stop.is_none() => return Ok(()),
-                Ok(Parsed::Seal(_) | Parsed::End) => return Err(self.corrupt(offset, "frames are missing at the end")),
-                Err(reason) => return Err(self.corrupt(offset, reason)),
-            }
-        }
-        Ok(())
-    }
-
-    fn corrupt(&self, offset: u32, reason: &str) -> Error {
-        Error::corrupt(&self.path, u64::from(offset), reason)
-    }
-}
-
-/// A file that ends too early has lost bytes; any other error is the operating system's.
-fn short(path: &Path, offset: u64, error: io::Error) -> Error {
-    if error.kind() == io::ErrorKind::UnexpectedEof {
-        return Error::corrupt(path, offset, "the file ends before it should");
-    }
-    Error::io(path, error)
-}
-
-/// Creates an empty segment under its name, durably.
-fn create(disk: &Disk, random: &Random, directory: &Path, id: SegmentId) -> Result<Segment, Error> {
-    let (path, scratch) = (path_of(directory, id), directory.join("new.tmp"));
-    if disk.exists(&scratch) {
-        disk.remove(&scratch)?;
-    }
-    let file = disk.open(&scratch, Open::CreateNew)?;
-    let head = frame::segment_head(id, random.u64());
-    file.write_all_at(&head, 0).and_then(|()| file.sync_data()).map_err(|error| Error::io(&scratch, error))?;
-    disk.rename(&scratch, &path)?;
-    disk.sync_dir(directory)?;
-    Ok(Segment { id, path, seed: Seed::of(&head), file })
 }
 
 fn path_of(directory: &Path, id: SegmentId) -> PathBuf {

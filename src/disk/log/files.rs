@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::chores::Chores;
 use super::frame::{self, FRAME_HEAD_BYTES, Frame, Kind, SEGMENT_HEAD_BYTES, Seed, SegmentHead};
 use super::{Entry, Options};
 use crate::disk::{Error, Position};
 use crate::world::disk::{DirLock, Open};
 use crate::world::{Disk, File, Random, World};
 
-const SPARE: &str = "spare";
+pub const SPARE: &str = "spare";
 /// A write that has gathered this much goes to the file before more is added.
 const WRITE_BYTES_MAX: usize = 4 << 20;
 /// Zeroes are written and synced in pieces, so that they never keep a sync of the log waiting for long.
@@ -205,8 +206,7 @@ impl Files {
         if released.is_empty() && self.spare_tried {
             return None;
         }
-        let (disk, directory) = (self.disk.clone(), self.directory.clone());
-        Some(Chores { disk, directory, released, segment_bytes: self.segment_bytes })
+        Some(Chores::new(&self.disk, &self.directory, released, self.segment_bytes))
     }
 
     /// Takes note that chores were done, or failed: the next segment is then made without a spare.
@@ -326,7 +326,8 @@ fn create(disk: &Disk, directory: &Path, head: SegmentHead, segment_bytes: u64) 
     Ok(Created { segment: Segment { id: head.id, path, seed: head.seed(), file }, sparse })
 }
 
-fn make_sparse(disk: &Disk, path: &Path, bytes: u64) -> Result<(), Error> {
+/// A new file of zeroes that take no room yet.
+pub fn make_sparse(disk: &Disk, path: &Path, bytes: u64) -> Result<(), Error> {
     if disk.exists(path) {
         disk.remove(path)?;
     }
@@ -343,50 +344,6 @@ pub fn zero(file: &File, range: std::ops::Range<u64>) -> std::io::Result<()> {
         file.sync_data()?;
     }
     Ok(())
-}
-
-/// Work on files that nobody waits for.
-#[derive(Debug)]
-pub struct Chores {
-    disk: Disk,
-    directory: PathBuf,
-    released: Vec<PathBuf>,
-    segment_bytes: u64,
-}
-
-impl Chores {
-    /// Recycles or removes the released segments and makes a spare where there is none. Blocks.
-    ///
-    /// Segments go one by one, oldest first: after a crash a gapless run of them is left. None is written over before
-    /// its old name is durably gone.
-    pub fn run(self) -> Result<(), Error> {
-        let (spare, scratch) = (self.directory.join(SPARE), self.directory.join("recycled.tmp"));
-        for path in &self.released {
-            let recycle = !self.disk.exists(&spare) && self.length(path)? == self.segment_bytes;
-            if recycle {
-                self.disk.rename(path, &scratch)?;
-            } else {
-                self.disk.remove(path)?;
-            }
-            self.disk.sync_dir(&self.directory)?;
-            if recycle {
-                self.disk.rename(&scratch, &spare)?;
-            }
-        }
-        if self.disk.exists(&spare) { Ok(()) } else { self.make_spare(&spare) }
-    }
-
-    fn length(&self, path: &Path) -> Result<u64, Error> {
-        self.disk.open(path, Open::Read)?.len().map_err(|error| Error::io(path, error))
-    }
-
-    fn make_spare(&self, spare: &Path) -> Result<(), Error> {
-        let scratch = self.directory.join("spare.tmp");
-        make_sparse(&self.disk, &scratch, self.segment_bytes)?;
-        let file = self.disk.open(&scratch, Open::Write)?;
-        zero(&file, 0..self.segment_bytes).map_err(|error| Error::io(&scratch, error))?;
-        Ok(self.disk.rename(&scratch, spare)?)
-    }
 }
 
 fn path_of(directory: &Path, id: u64) -> PathBuf {

@@ -13,7 +13,8 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::files::{Chores, Files, Place};
+use super::chores::Chores;
+use super::files::{Files, Place};
 use super::window::Window;
 use super::{Done, Entry};
 use crate::disk::{Error, Position};

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::frame::{self, Parsed, SEGMENT_HEAD_BYTES};
-use super::{Point, Segment, SegmentId, id_of};
+use super::segment::Segment;
+use super::{Point, SegmentId, id_of};
 use crate::disk::Error;
 use crate::world::Disk;
 

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::world::MemoryDisk;
+use crate::world::disk::Open;
 
 const DIRECTORY: &str = "/data/state";
 const SMALL: Options = Options { segment_bytes: 1500, durable: Point::START };

@@ -1,0 +1,96 @@
+//! One segment file: reading, writing and creating it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::frame::{self, Parsed, RECORD_HEAD_BYTES, SEGMENT_HEAD_BYTES, Seed};
+use super::{Frame, Place, SegmentId, path_of};
+use crate::disk::Error;
+use crate::world::disk::Open;
+use crate::world::{Disk, File, Random};
+
+/// A segment file; clones of its handle read it from any thread.
+#[derive(Debug)]
+pub struct Segment {
+    pub id: SegmentId,
+    pub path: PathBuf,
+    pub seed: Seed,
+    pub file: File,
+}
+
+impl Segment {
+    pub fn open(disk: &Disk, directory: &Path, id: SegmentId) -> Result<Segment, Error> {
+        let path = path_of(directory, id);
+        let file = disk.open(&path, Open::Write)?;
+        let mut head = [0; SEGMENT_HEAD_BYTES as usize];
+        file.read_exact_at(&mut head, 0).map_err(|error| short(&path, 0, error))?;
+        let seed = frame::read_segment_head(&head, id).map_err(|reason| Error::corrupt(&path, 0, reason))?;
+        Ok(Segment { id, path, seed, file })
+    }
+
+    pub fn length(&self) -> Result<u64, Error> {
+        self.file.len().map_err(|error| Error::io(&self.path, error))
+    }
+
+    pub fn write(&self, bytes: &[u8], offset: u32) -> Result<(), Error> {
+        self.file.write_all_at(bytes, u64::from(offset)).map_err(|error| Error::io(&self.path, error))
+    }
+
+    pub fn read(&self, place: Place) -> Result<Bytes, Error> {
+        let mut bytes = vec![0; RECORD_HEAD_BYTES + place.length as usize];
+        let offset = u64::from(place.offset);
+        self.file.read_exact_at(&mut bytes, offset).map_err(|error| short(&self.path, offset, error))?;
+        let (head, content) = bytes.split_at(RECORD_HEAD_BYTES);
+        frame::check_record(self.seed, place.offset, head, content)
+            .map_err(|reason| Error::corrupt(&self.path, offset, reason))?;
+        Ok(Bytes::from(bytes).slice(RECORD_HEAD_BYTES..))
+    }
+
+    /// Visits the frames from `offset` to `stop`, or to the seal.
+    pub fn scan<F>(&self, disk: &Disk, mut offset: u32, stop: Option<u32>, visit: &mut F) -> Result<(), Error>
+    where
+        F: FnMut(Frame) -> Result<(), Error>,
+    {
+        let bytes = Bytes::from(disk.read(&self.path)?);
+        while Some(offset) != stop {
+            match frame::parse(&bytes, self.id, self.seed, offset) {
+                Ok(Parsed::Frame(frame, _)) => {
+                    offset = frame.end.offset;
+                    visit(frame)?;
+                }
+                Ok(Parsed::Seal(_)) if stop.is_none() => return Ok(()),
+                Ok(Parsed::Seal(_) | Parsed::End) => return Err(self.corrupt(offset, "frames are missing at the end")),
+                Err(reason) => return Err(self.corrupt(offset, reason)),
+            }
+        }
+        Ok(())
+    }
+
+    fn corrupt(&self, offset: u32, reason: &str) -> Error {
+        Error::corrupt(&self.path, u64::from(offset), reason)
+    }
+}
+
+/// A file that ends too early has lost bytes; any other error is the operating system's.
+fn short(path: &Path, offset: u64, error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return Error::corrupt(path, offset, "the file ends before it should");
+    }
+    Error::io(path, error)
+}
+
+/// Creates an empty segment under its name, durably.
+pub fn create(disk: &Disk, random: &Random, directory: &Path, id: SegmentId) -> Result<Segment, Error> {
+    let (path, scratch) = (path_of(directory, id), directory.join("new.tmp"));
+    if disk.exists(&scratch) {
+        disk.remove(&scratch)?;
+    }
+    let file = disk.open(&scratch, Open::CreateNew)?;
+    let head = frame::segment_head(id, random.u64());
+    file.write_all_at(&head, 0).and_then(|()| file.sync_data()).map_err(|error| Error::io(&scratch, error))?;
+    disk.rename(&scratch, &path)?;
+    disk.sync_dir(directory)?;
+    Ok(Segment { id, path, seed: Seed::of(&head), file })
+}
