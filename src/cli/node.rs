@@ -53,6 +53,7 @@ pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
             Runtime::Hollow => RuntimeChoice::Hollow,
         },
         capacity: CapacitySource::Machine { agents },
+        log: Default::default(),
     };
     let end = interrupted();
     let node = Node::start(world, plan).await?;

@@ -17,6 +17,7 @@ use super::remote::{admin_client, store_client};
 use crate::actor::Shutdown;
 use crate::agent::{self, CapacitySource, RuntimeChoice};
 use crate::apiserver::{self, User};
+use crate::disk::log;
 use crate::kube;
 use crate::world::World;
 use crate::world::disk::DirLock;
@@ -36,6 +37,8 @@ pub struct Plan {
     pub tls: bool,
     pub runtime: RuntimeChoice,
     pub capacity: CapacitySource,
+    /// Sizes of the store's log; a simulation keeps it small.
+    pub log: log::Options,
 }
 
 /// Why a node did not start. Surface it: it names the file, the address or the field.
@@ -160,7 +163,7 @@ async fn start_store(
         bootstrap: raft::Bootstrap::New(members),
         timings,
         limits: raft::Limits::default(),
-        log: Default::default(),
+        log: plan.log,
     };
     let replica = raft::Replica::start(world.clone(), config, Box::new(machine)).await?;
     let local = store::Store::start(world, opened, replica.clone(), shutdown.clone());
