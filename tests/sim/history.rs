@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Shared by every client of a simulation.
 #[derive(Clone, Default)]
@@ -16,13 +17,17 @@ struct Inner {
     /// What the watch delivered: revision and key, in order.
     watched: Vec<(i64, String)>,
     facts: Vec<&'static str>,
+    /// The simulated time of the last line, which those from outside of all hosts share.
+    now: Duration,
 }
 
 impl History {
     /// Adds a line to the trace.
     pub fn note(&self, text: impl std::fmt::Display) {
-        let elapsed = turmoil::sim_elapsed().unwrap_or_default();
-        writeln!(self.0.lock().unwrap().trace, "{:>9.3} {text}", elapsed.as_secs_f64()).expect("a string grows");
+        let mut inner = self.0.lock().unwrap();
+        inner.now = turmoil::sim_elapsed().unwrap_or(inner.now);
+        let now = inner.now.as_secs_f64();
+        writeln!(inner.trace, "{now:>9.3} {text}").expect("a string grows");
     }
 
     pub fn acknowledge(&self, key: &str, value: &str, revision: i64) {
@@ -73,6 +78,9 @@ impl History {
         if std::env::var_os("CHORUS_SIM_TRACE").is_some() {
             eprintln!("{}", inner.trace);
         }
-        inner.trace.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+        inner
+            .trace
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
     }
 }

@@ -33,11 +33,17 @@ fn every_seed_keeps_its_promises() {
     let seeds = number("CHORUS_SIM_SEEDS").unwrap_or(SEEDS);
     let workers = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let failed: Vec<u64> = std::thread::scope(|scope| {
-        let worker = |first| move || (first..seeds).step_by(workers as usize).filter(|seed| replay(*seed).is_none()).collect::<Vec<_>>();
+        let worker = |first| {
+            move || (first..seeds).step_by(workers as usize).filter(|seed| replay(*seed).is_none()).collect::<Vec<_>>()
+        };
         let workers: Vec<_> = (0..workers).map(|first| scope.spawn(worker(first))).collect();
         workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
     });
-    assert!(failed.is_empty(), "failed; replay with: {}", failed.iter().map(|seed| line(*seed)).collect::<Vec<_>>().join("  or  "));
+    assert!(
+        failed.is_empty(),
+        "failed; replay with: {}",
+        failed.iter().map(|seed| line(*seed)).collect::<Vec<_>>().join("  or  ")
+    );
 }
 
 /// Two processes, one trace.

@@ -169,7 +169,8 @@ async fn pods(world: &World, admin: &kube::client::Client, history: &History) {
     let controllers = admin.api::<ReplicationController>().namespaced("default");
     let services = admin.api::<Service>().namespaced("default");
     loop {
-        let created = controllers.create(&controller).await.is_ok_or_exists() && services.create(&service).await.is_ok_or_exists();
+        let created = controllers.create(&controller).await.is_ok_or_exists()
+            && services.create(&service).await.is_ok_or_exists();
         if created {
             break;
         }
@@ -179,7 +180,10 @@ async fn pods(world: &World, admin: &kube::client::Client, history: &History) {
         world.clock.sleep(Duration::from_millis(200)).await;
     }
     history.fact("three pods run");
-    while !(history.knows("all is healed") && history.knows("all writes are there") && as_asked(admin).await == Some(true)) {
+    while !(history.knows("all is healed")
+        && history.knows("all writes are there")
+        && as_asked(admin).await == Some(true))
+    {
         world.clock.sleep(Duration::from_millis(500)).await;
     }
     history.fact("all is well");
@@ -205,7 +209,8 @@ async fn as_asked(admin: &kube::client::Client) -> Option<bool> {
     let endpoints = admin.api::<Endpoints>().namespaced("default").get("www").await.ok()?;
     let ready = |pod: &Pod| {
         let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-        conditions.is_some_and(|all| all.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
+        conditions
+            .is_some_and(|all| all.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
     };
     let mut running: Vec<String> =
         pods.iter().filter(|pod| ready(pod)).filter_map(|pod| pod.status.as_ref()?.pod_ip.clone()).collect();
@@ -226,8 +231,7 @@ async fn clients(world: World, history: History) -> turmoil::Result {
     world.spawner.task(watch(world.clone(), store.clone(), history.clone()));
     for number in 0.. {
         let (key, value) = (format!("w/{number:05}"), format!("value-{number}"));
-        let put =
-            pb::PutRequest { key: key.clone().into(), value: value.clone().into(), ..Default::default() };
+        let put = pb::PutRequest { key: key.clone().into(), value: value.clone().into(), ..Default::default() };
         match store.put(put).await {
             Ok(response) => history.acknowledge(&key, &value, response.header.unwrap_or_default().revision),
             Err(error) => history.note(format_args!("put {key}: {error}")),
@@ -246,8 +250,7 @@ async fn clients(world: World, history: History) -> turmoil::Result {
 
 /// Reads everything back once the watch had time to deliver it, and checks it. `false`: no answer.
 async fn settled(world: &World, store: &Client, history: &History) -> bool {
-    let request =
-        pb::RangeRequest { key: "w/".into(), range_end: "w0".into(), ..Default::default() };
+    let request = pb::RangeRequest { key: "w/".into(), range_end: "w0".into(), ..Default::default() };
     let Ok(response) = store.range(request).await else { return false };
     world.clock.sleep(Duration::from_secs(20)).await;
     let text = |bytes: bytes::Bytes| String::from_utf8_lossy(&bytes).into_owned();
@@ -266,9 +269,7 @@ async fn watch(world: World, store: Client, history: History) {
             start_revision: next,
             ..Default::default()
         };
-        let request = pb::WatchRequest {
-            request_union: Some(pb::watch_request::RequestUnion::CreateRequest(created)),
-        };
+        let request = pb::WatchRequest { request_union: Some(pb::watch_request::RequestUnion::CreateRequest(created)) };
         let requests = futures::stream::iter([request]).chain(futures::stream::pending()).boxed();
         let opened: Instant = world.clock.now();
         if let Ok(mut responses) = store.watch(requests).await {

@@ -95,10 +95,14 @@ impl Round {
     async fn tell_status(&self) -> Result<Node, Status> {
         let nodes = self.client.api::<Node>();
         let now = time::timestamp(&self.world.clock);
-        let Some(node) = nodes.get_opt(&self.facts.name).await? else {
-            let created = nodes.create(&object::node(&self.facts, self.pressure(), now)).await;
-            tracing::info!(node = self.facts.name, "node registered");
-            return created;
+        let node = match nodes.get_opt(&self.facts.name).await? {
+            Some(node) => node,
+            None => {
+                // The API takes no status from a creation: it is told right below.
+                let created = nodes.create(&object::node(&self.facts, self.pressure(), now)).await?;
+                tracing::info!(node = self.facts.name, "node registered");
+                created
+            }
         };
         let labels = object::labels(&self.facts);
         let borne = node.metadata.labels.as_ref();
