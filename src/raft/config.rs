@@ -52,7 +52,8 @@ pub enum Bootstrap {
 #[derive(Clone, Debug)]
 pub struct Timings {
     pub heartbeat: Duration,
-    /// Each election timeout is drawn from this range.
+    /// A follower that hears nothing of a leader for the shorter time, and up to a fifth more, asks for an election.
+    /// The longer time bounds how long a request waits for a leader.
     pub election: Range<Duration>,
 }
 
@@ -64,7 +65,7 @@ impl Default for Timings {
 }
 
 impl Timings {
-    /// As etcd's `--heartbeat-interval` and `--election-timeout`: elections begin after once to twice `election`.
+    /// As etcd's `--heartbeat-interval` and `--election-timeout`.
     pub fn new(heartbeat: Duration, election: Duration) -> Timings {
         Timings { heartbeat, election: election..election * 2 }
     }

@@ -128,8 +128,9 @@ impl RaftNetworkV2<Types> for Connection {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         let frame = append_frame(&request);
+        // All of the time there is: on a busy machine an answer may be late, and only answers keep the lease.
         self.peers
-            .call(self.target, Purpose::Control, HEARTBEAT, frame, option.soft_ttl())
+            .call(self.target, Purpose::Control, HEARTBEAT, frame, option.hard_ttl())
             .await
             .map_err(|error| unreachable(&error))
     }

@@ -169,8 +169,6 @@ impl Actor for Proposer {
     type Context = Context<Proposer>;
 
     fn started(&mut self, ctx: &mut Context<Proposer>) {
-        // Commands of a whole drain of the mailbox make one batch; the gate bounds how many there are.
-        ctx.set_mailbox_capacity(BATCH_COMMANDS_MAX);
         ctx.add_stream(WatchStream::new(self.leadership.clone()));
         ctx.run_interval(self.patience / 4, |proposer, _| proposer.expire());
     }

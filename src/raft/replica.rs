@@ -151,7 +151,8 @@ fn open_log(world: &World, config: &Config) -> Result<(LogHandle, LogStore), Err
     let directory = config.data_dir.join("wal");
     let (log, recovered) = LogHandle::open(world, &directory, config.log).map_err(|error| match error {
         disk::Error::Io(source) => Error::io(format!("opening the log in {}", directory.display()), &source),
-        other => damaged(&directory, &other),
+        disk::Error::Newer { .. } | disk::Error::Foreign { .. } => Error::Config(error.to_string()),
+        disk::Error::Corrupt { .. } => damaged(&directory, &error),
     })?;
     let store = LogStore::new(log.clone(), &recovered).map_err(|error| damaged(&directory, &error))?;
     Ok((log, store))
