@@ -86,7 +86,7 @@ impl Message for GoOn {
 /// A write has ended.
 enum Written {
     Bound { pod: Arc<PodInfo>, node: String, result: Result<(), Status> },
-    Reported,
+    Reported { pod: Arc<PodInfo>, makes_room: bool, result: Result<(), Status> },
 }
 
 impl Message for Written {
@@ -179,8 +179,9 @@ impl Handler<Written> for Scheduler {
 
     fn handle(&mut self, written: Written, ctx: &mut Context<Self>) {
         self.writes -= 1;
-        if let Written::Bound { pod, node, result } = written {
-            self.bound(&pod, &node, result);
+        match written {
+            Written::Bound { pod, node, result } => self.bound(&pod, &node, result),
+            Written::Reported { pod, makes_room, result } => self.reported(&pod, makes_room, result),
         }
         self.go_on_soon(ctx);
     }
@@ -211,8 +212,8 @@ impl Scheduler {
                 victims.iter().flat_map(|victims| &victims.pods).for_each(|victim| self.tell_victim(victim, &pod));
                 let known = self.pods.get(&pod.key);
                 self.world.spawner.task(async move {
-                    writer.report(&pod, known.as_deref(), "Unschedulable", message, victims.as_ref()).await;
-                    address.do_send(Written::Reported);
+                    let result = writer.report(&pod, known.as_deref(), message, victims.as_ref()).await;
+                    address.do_send(Written::Reported { pod, makes_room: victims.is_some(), result });
                 });
             }
         }
@@ -233,6 +234,16 @@ impl Scheduler {
                 if !status.is_conflict() && !status.is_not_found() {
                     self.tell(&pod.key, Severity::Warning, "FailedScheduling", format!("binding rejected: {status}"));
                 }
+            }
+        }
+    }
+
+    /// Room that could not be made is asked for again.
+    fn reported(&mut self, pod: &PodInfo, makes_room: bool, result: Result<(), Status>) {
+        if let Err(status) = result.or_else(unless_gone) {
+            tracing::debug!(pod = %pod.key, %status, "not reported");
+            if makes_room {
+                self.core.report_failed(pod, self.world.clock.now());
             }
         }
     }
@@ -299,29 +310,26 @@ impl Writer {
         &self,
         pod: &PodInfo,
         known: Option<&Pod>,
-        reason: &str,
         message: String,
         victims: Option<&Victims>,
-    ) {
+    ) -> Result<(), Status> {
         let report = async {
-            if let Some(status) = self.status(known, reason, message, victims) {
+            if let Some(status) = self.status(known, message, victims) {
                 let pods = self.pods(&pod.key.namespace);
                 pods.patch_status(&pod.key.name, PatchType::Strategic, &json!({ "status": status })).await?;
             }
             for victim in victims.iter().flat_map(|victims| &victims.pods).filter(|victim| !victim.terminating) {
-                self.evict(victim).await?;
+                self.evict(victim).await.or_else(unless_gone)?;
             }
-            Ok::<(), Status>(())
+            Ok(())
         };
-        match self.clock.timeout(WRITE_DEADLINE, report).await {
-            Ok(Err(status)) if !status.is_not_found() => tracing::debug!(pod = %pod.key, %status, "not reported"),
-            Err(_) => tracing::debug!(pod = %pod.key, "not reported in time"),
-            Ok(_) => {}
-        }
+        let reported = self.clock.timeout(WRITE_DEADLINE, report).await;
+        reported.unwrap_or_else(|_| Err(Status::new(504, "Timeout", "the API did not answer in time")))
     }
 
     /// What has to change in a pod's status; `None` where it says so already.
-    fn status(&self, known: Option<&Pod>, reason: &str, message: String, victims: Option<&Victims>) -> Option<Value> {
+    fn status(&self, known: Option<&Pod>, message: String, victims: Option<&Victims>) -> Option<Value> {
+        let reason = "Unschedulable";
         let conditions = known.and_then(|pod| pod.status.as_ref()).and_then(|status| status.conditions.as_ref());
         let before = conditions.into_iter().flatten().find(|condition| condition.type_ == "PodScheduled");
         let unscheduled = before.filter(|condition| condition.status == "False");
@@ -356,9 +364,11 @@ impl Writer {
         let patch = json!({ "status": { "conditions": [condition] } });
         pods.patch_status(&victim.key.name, PatchType::Strategic, &patch).await?;
         let options = DeleteOptions { precondition_uid: Some(victim.uid.to_string()), ..DeleteOptions::default() };
-        match pods.delete(&victim.key.name, options).await {
-            Err(status) if !status.is_not_found() && !status.is_conflict() => Err(status),
-            _ => Ok(()),
-        }
+        pods.delete(&victim.key.name, options).await.map(|_| ())
     }
+}
+
+/// What is gone, or another by now, needs nothing any more.
+fn unless_gone(status: Status) -> Result<(), Status> {
+    if status.is_not_found() || status.is_conflict() { Ok(()) } else { Err(status) }
 }

@@ -174,6 +174,13 @@ impl Core {
         }
     }
 
+    /// What was decided for a pod without a node was not carried out: it is decided on again.
+    pub fn report_failed(&mut self, pod: &PodInfo, now: Instant) {
+        if self.cluster.placed(&pod.uid).is_none() {
+            self.queue.fail(&pod.uid, now);
+        }
+    }
+
     /// A binding was made. The pod stays assumed until it is seen so.
     pub fn bound(&mut self, pod: &PodInfo) {
         self.queue.remove(&pod.uid);

@@ -42,10 +42,9 @@ struct NodeRequirements {
 
 impl NodeTerm {
     pub fn new(term: &core::NodeSelectorTerm) -> NodeTerm {
-        let compile = |requirements: &Option<Vec<core::NodeSelectorRequirement>>| {
-            requirements.iter().flatten().map(node_requirement).collect::<Option<Vec<_>>>()
-        };
-        let requirements = match (compile(&term.match_expressions), compile(&term.match_fields)) {
+        let labels = term.match_expressions.iter().flatten().map(node_requirement).collect::<Option<Vec<_>>>();
+        let names = term.match_fields.iter().flatten().map(name_requirement).collect::<Option<Vec<_>>>();
+        let requirements = match (labels, names) {
             (Some(labels), Some(names)) if labels.len() + names.len() > 0 => Some(NodeRequirements { labels, names }),
             _ => None,
         };
@@ -71,6 +70,17 @@ fn node_requirement(requirement: &core::NodeSelectorRequirement) -> Option<Requi
         _ => return None,
     };
     Requirement::checked(requirement.key.clone(), operator, requirement.values.clone().unwrap_or_default()).ok()
+}
+
+/// A name may be longer than a label, and is compared as it is.
+fn name_requirement(requirement: &core::NodeSelectorRequirement) -> Option<Requirement> {
+    let operator = match requirement.operator.as_str() {
+        "In" => Operator::In,
+        "NotIn" => Operator::NotIn,
+        _ => return None,
+    };
+    let values = requirement.values.clone().unwrap_or_default();
+    (requirement.key == "metadata.name").then(|| Requirement { key: requirement.key.clone(), operator, values })
 }
 
 /// A term of pod affinity: which pods, and what counts as one place.
@@ -195,6 +205,7 @@ mod tests {
             (json!({"matchExpressions": [{"key": "zone", "operator": "Like", "values": ["a"]}]}), false),
             (json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}), true),
             (json!({"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["n1"]}]}), false),
+            (json!({"matchFields": [{"key": "metadata.uid", "operator": "In", "values": ["n1"]}]}), false),
         ] {
             let parsed = NodeTerm::new(&serde_json::from_value(term.clone()).unwrap());
             assert_eq!(parsed.matches("n1", &n1), matches, "{term}");
