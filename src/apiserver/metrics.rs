@@ -14,8 +14,16 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<Labels, Counter>,
     durations: Family<VerbLabel, Histogram>,
-    /// Watches that are open.
-    pub watches: Gauge<i64, std::sync::atomic::AtomicI64>,
+    watches: Gauge,
+}
+
+/// A watch that is open; counted until it is dropped.
+pub struct OpenWatch(Gauge);
+
+impl Drop for OpenWatch {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -53,6 +61,12 @@ impl Metrics {
         let labels = Labels { verb, group: group.to_owned(), resource: resource.to_owned(), code };
         self.requests.get_or_create(&labels).inc();
         self.durations.get_or_create(&VerbLabel { verb }).observe(seconds);
+    }
+
+    /// A watch was opened.
+    pub fn opened(&self) -> OpenWatch {
+        self.watches.inc();
+        OpenWatch(self.watches.clone())
     }
 
     /// All of them, as scrapers read them.

@@ -4,17 +4,11 @@ use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
 
 use crate::kube::client::PatchType;
+use crate::kube::patch;
 use crate::kube::status::Status;
 
 const JSON: &str = "application/json";
 const YAML: &str = "application/yaml";
-const PATCHES: [(&str, PatchType); 4] = [
-    ("application/json-patch+json", PatchType::Json),
-    ("application/merge-patch+json", PatchType::Merge),
-    ("application/strategic-merge-patch+json", PatchType::Strategic),
-    ("application/apply-patch+yaml", PatchType::Apply),
-];
-
 /// How an object or a list is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -100,8 +94,7 @@ pub fn body(headers: &HeaderMap) -> Result<Body, Status> {
 
 /// The kind of a patch; 415 for others.
 pub fn patch(headers: &HeaderMap) -> Result<PatchType, Status> {
-    let found = PATCHES.iter().find(|(name, _)| *name == content_type(headers));
-    found.map(|(_, kind)| *kind).ok_or_else(|| Status::unsupported_media_type(&PATCHES.map(|(name, _)| name)))
+    patch::type_of(content_type(headers))
 }
 
 #[cfg(test)]

@@ -150,7 +150,7 @@ impl Addresses {
         }
         let mut used: BTreeSet<String> = self.storage.keys_under(PORTS).await?.into_iter().collect();
         let whole = service.clone();
-        for port in service["spec"]["ports"].as_array_mut().into_iter().flatten() {
+        for port in ports_mut(service) {
             let protocol = protocol(port).to_owned();
             let own = |number: u16| format!("{number}/{protocol}");
             let wanted = port["nodePort"].as_u64().unwrap_or(0);
@@ -189,6 +189,12 @@ fn invalid(service: &Value, field: &str, message: String) -> Status {
 
 fn is_service(resource: &Resource) -> bool {
     resource.group.is_empty() && resource.plural == "services"
+}
+
+/// The ports, to be changed; none where there are none.
+fn ports_mut(service: &mut Value) -> impl Iterator<Item = &mut Value> {
+    let ports = service.get_mut("spec").and_then(|spec| spec.get_mut("ports"));
+    ports.and_then(Value::as_array_mut).into_iter().flatten()
 }
 
 fn text(value: &Value) -> &str {
@@ -233,14 +239,14 @@ fn keep_allocated(service: &mut Value, old: &Value) {
         }
     }
     if !matches!(text(&service["spec"]["type"]), "NodePort" | "LoadBalancer") {
-        for port in service["spec"]["ports"].as_array_mut().into_iter().flatten() {
+        for port in ports_mut(service) {
             if let Some(port) = port.as_object_mut() {
                 port.shift_remove("nodePort");
             }
         }
         return;
     }
-    for port in service["spec"]["ports"].as_array_mut().into_iter().flatten() {
+    for port in ports_mut(service) {
         if port["nodePort"].as_u64().unwrap_or(0) > 0 {
             continue;
         }

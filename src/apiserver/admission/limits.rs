@@ -6,7 +6,7 @@ use crate::kube::quantity::Quantity;
 use crate::kube::status::Status;
 
 use super::usage::{Usage, amounts, pod_resources};
-use super::{Admission, Attempt, items};
+use super::{Admission, Attempt, items, items_mut};
 
 impl Admission {
     /// Fills in the requests and limits that containers leave out.
@@ -43,7 +43,7 @@ fn limits_of<'a>(range: &'a Value, kind: &'static str) -> impl Iterator<Item = &
 fn apply_defaults(range: &Value, pod: &mut Value) {
     for limit in limits_of(range, "Container") {
         for list in ["containers", "initContainers"] {
-            for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+            for container in items_mut(pod, "spec", list) {
                 let own_limits = container["resources"]["limits"].clone();
                 fill(container, "limits", &limit["default"]);
                 // A container that limits itself, and requests nothing, requests its limit.

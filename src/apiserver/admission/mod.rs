@@ -121,6 +121,13 @@ impl Admission {
     }
 }
 
+/// The elements of `object[part][list]`, to be changed. What is missing stays missing: indexing for change would put
+/// a null there.
+fn items_mut<'a>(object: &'a mut Value, part: &str, list: &str) -> impl Iterator<Item = &'a mut Value> {
+    let list = object.get_mut(part).and_then(|part| part.get_mut(list));
+    list.and_then(Value::as_array_mut).into_iter().flatten()
+}
+
 /// The elements of an array, or none.
 fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()

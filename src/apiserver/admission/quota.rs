@@ -17,7 +17,7 @@ use crate::kube::status::Status;
 use crate::world::{Instant, Revision};
 
 use super::usage::{self, Usage};
-use super::{Admission, Attempt};
+use super::{Admission, Attempt, items};
 
 impl Admission {
     /// Counts the object against the quotas of its namespace, in the transaction that creates it.
@@ -38,7 +38,7 @@ impl Admission {
                 continue;
             };
             let used = self.used(&stored, namespace, attempt.deadline).await?;
-            let charged = charge(attempt, &stored.object.value(), &used, &more)?;
+            let charged = charge(attempt, &stored.object.value(), &used, &more, object)?;
             let key = self.storage.key(self.core("resourcequotas"), Some(namespace), &item.object.meta.name)?;
             write = write.if_revision(&key, stored.revision).put(&key, codec::encode(&charged), None);
         }
@@ -141,24 +141,11 @@ fn in_scope(quota: &Value, object: &Value) -> bool {
 }
 
 /// The quota with the object counted, or the refusal.
-fn charge(attempt: &Attempt<'_>, quota: &Value, used: &Usage, more: &Usage) -> Result<Value, Status> {
+fn charge(attempt: &Attempt<'_>, quota: &Value, used: &Usage, more: &Usage, object: &Value) -> Result<Value, Status> {
     let name = quota["metadata"]["name"].as_str().unwrap_or_default();
     let hard: Usage = usage::amounts(&quota["spec"]["hard"]).collect();
     if attempt.is("", "pods") {
-        let compute = |name: &&String| !name.starts_with("count/") && name.as_str() != "pods";
-        let missing: Vec<&str> = hard
-            .keys()
-            .filter(compute)
-            .filter(|name| !more.contains_key(*name) && is_compute(name))
-            .map(String::as_str)
-            .collect();
-        if !missing.is_empty() {
-            return Err(attempt.forbidden(format!(
-                "failed quota: {name}: must specify {} for: {}",
-                missing.join(","),
-                containers(attempt)
-            )));
-        }
+        require_amounts(attempt, name, &hard, object)?;
     }
     let mut exceeded: [Vec<String>; 3] = Default::default();
     for (resource, limit) in &hard {
@@ -181,13 +168,29 @@ fn charge(attempt: &Attempt<'_>, quota: &Value, used: &Usage, more: &Usage) -> R
     Ok(with_status(quota, used, more))
 }
 
-fn is_compute(name: &str) -> bool {
-    matches!(name, "cpu" | "memory" | "requests.cpu" | "requests.memory" | "limits.cpu" | "limits.memory")
-}
-
-/// Which containers lack an amount is told by the pod itself; the refusal names the pod.
-fn containers(attempt: &Attempt<'_>) -> String {
-    attempt.name.to_owned()
+/// Each container has to say what it needs of a compute resource that is limited.
+fn require_amounts(attempt: &Attempt<'_>, quota: &str, hard: &Usage, pod: &Value) -> Result<(), Status> {
+    let mut missing: Vec<String> = Vec::new();
+    for limited in hard.keys() {
+        let (part, resource) = match limited.as_str() {
+            "cpu" | "memory" => ("requests", limited.as_str()),
+            name => match name.split_once('.') {
+                Some((part @ ("requests" | "limits"), resource @ ("cpu" | "memory"))) => (part, resource),
+                _ => continue,
+            },
+        };
+        let lacking: Vec<&str> = items(&pod["spec"]["containers"])
+            .filter(|container| container["resources"][part][resource].is_null())
+            .filter_map(|container| container["name"].as_str())
+            .collect();
+        if !lacking.is_empty() {
+            missing.push(format!("{limited} for: {}", lacking.join(",")));
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(attempt.forbidden(format!("failed quota: {quota}: must specify {}", missing.join("; "))))
 }
 
 /// The quota with its status counted anew.
@@ -229,7 +232,7 @@ mod tests {
             again: false,
             deadline: Instant::now(),
         };
-        charge(&attempt, quota, used, &usage::of("", "pods", pod)).map_err(|status| status.message)
+        charge(&attempt, quota, used, &usage::of("", "pods", pod), pod).map_err(|status| status.message)
     }
 
     #[test]
@@ -249,7 +252,7 @@ mod tests {
     fn a_pod_says_what_it_needs_where_that_is_limited() {
         let quota = quota(json!({"limits.memory": "1Gi"}));
         let refused = charged(&quota, &Usage::new(), &json!({"spec": {"containers": [{"name": "c"}]}})).unwrap_err();
-        assert!(refused.contains("failed quota: q: must specify limits.memory"), "{refused}");
+        assert!(refused.contains("failed quota: q: must specify limits.memory for: c"), "{refused}");
     }
 
     #[test]

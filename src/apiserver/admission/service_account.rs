@@ -9,7 +9,7 @@ use crate::apiserver::names;
 use crate::kube::object::Object;
 use crate::kube::status::Status;
 
-use super::{Admission, Attempt, items};
+use super::{Admission, Attempt, items, items_mut};
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Agents ask for tokens of this age; upstream's figure, by which it knows them.
@@ -32,7 +32,7 @@ impl Admission {
         }
         if automounts(spec, &account) {
             let suffix = names::suffix(&self.world.random);
-            mount_token(spec, &format!("kube-api-access-{suffix}"));
+            mount_token(pod, &format!("kube-api-access-{suffix}"));
         }
         Ok(())
     }
@@ -71,10 +71,10 @@ fn automounts(spec: &Value, account: &Value) -> bool {
     said[0].or(said[1]).unwrap_or(true)
 }
 
-fn mount_token(spec: &mut Value, volume: &str) {
+fn mount_token(pod: &mut Value, volume: &str) {
     let mut needed = false;
     for list in ["initContainers", "containers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten() {
+        for container in items_mut(pod, "spec", list) {
             if items(&container["volumeMounts"]).any(|mount| mount["mountPath"] == MOUNT_PATH) {
                 continue;
             }
@@ -83,7 +83,7 @@ fn mount_token(spec: &mut Value, volume: &str) {
         }
     }
     if needed {
-        push(&mut spec["volumes"], token_volume(volume));
+        push(&mut pod["spec"]["volumes"], token_volume(volume));
     }
 }
 
@@ -110,11 +110,12 @@ mod tests {
 
     #[test]
     fn containers_that_bring_their_own_token_are_left_alone() {
-        let mut spec = json!({"containers": [
+        let mut pod = json!({"spec": {"containers": [
             {"name": "a"},
             {"name": "b", "volumeMounts": [{"name": "own", "mountPath": MOUNT_PATH}]},
-        ]});
-        mount_token(&mut spec, "kube-api-access-x");
+        ]}});
+        mount_token(&mut pod, "kube-api-access-x");
+        let spec = &pod["spec"];
         assert_eq!(spec["containers"][0]["volumeMounts"][0]["name"], "kube-api-access-x");
         assert_eq!(spec["containers"][1]["volumeMounts"].as_array().map(Vec::len), Some(1));
         assert_eq!(spec["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"]["path"], "token");

@@ -23,11 +23,11 @@ mod watch;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::Value;
 
@@ -47,6 +47,8 @@ use self::route::Route;
 
 /// Longer bodies are refused.
 const BODY_BYTES_MAX: usize = 3 << 20;
+/// Of longer bodies, this much is read and thrown away before the refusal.
+const REFUSED_BYTES_MAX: usize = 32 << 20;
 
 /// A request without its body.
 struct Asked<'a> {
@@ -147,7 +149,7 @@ impl Api {
         }
         if get && asked.query.flag("watch") && target.subresource.is_none() {
             let watched = self.watch(asked.user, target.clone(), asked.query.watch()?).await?;
-            return Ok(watch::response(watched, asked.look, self.world.clock.clone()));
+            return Ok(watch::response(watched, asked.look, self.world.clock.clone(), self.metrics.opened()));
         }
         let (verb, write) = self.until(asked.deadline, verb(&asked, target, body)).await?;
         let request = client::Request { target: target.clone(), verb, write };
@@ -221,15 +223,23 @@ async fn document(asked: &Asked<'_>, body: Incoming) -> Result<Bytes, Status> {
     }
 }
 
-/// All of a body.
-async fn read(body: Incoming) -> Result<Bytes, Status> {
-    let declared = hyper::body::Body::size_hint(&body).lower();
-    if declared > BODY_BYTES_MAX as u64 {
+/// All of a body. One that is too long is read on for a while, so that its client sees the refusal: many do not look
+/// for an answer before they have sent everything.
+async fn read(mut body: Incoming) -> Result<Bytes, Status> {
+    let mut whole = BytesMut::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Status::bad_request(format!("the body could not be read: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        match length {
+            ..=BODY_BYTES_MAX => whole.extend_from_slice(&data),
+            ..=REFUSED_BYTES_MAX => whole.clear(),
+            _ => break,
+        }
+    }
+    if length > BODY_BYTES_MAX {
         return Err(Status::request_entity_too_large(BODY_BYTES_MAX));
     }
-    match Limited::new(body, BODY_BYTES_MAX).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Status::request_entity_too_large(BODY_BYTES_MAX)),
-        Err(error) => Err(Status::bad_request(format!("the body could not be read: {error}"))),
-    }
+    Ok(whole.freeze())
 }

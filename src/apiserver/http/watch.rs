@@ -11,6 +11,7 @@ use hyper::body::Frame;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::apiserver::metrics::OpenWatch;
 use crate::apiserver::negotiation::Form;
 use crate::apiserver::request::Watched;
 use crate::apiserver::watch_cache::stream::Event;
@@ -27,9 +28,9 @@ use super::respond::{self, Body, Look};
 const FRAME_EVENTS_MAX: usize = 64;
 
 /// The stream of lines.
-pub fn response(watched: Watched, look: Look, clock: Clock) -> Response<Body> {
+pub fn response(watched: Watched, look: Look, clock: Clock, open: OpenWatch) -> Response<Body> {
     let Watched { resource, events } = watched;
-    let mut lines = Lines { resource, look, clock, without_headers: false };
+    let mut lines = Lines { resource, look, clock, without_headers: false, _open: open };
     let frames = events.ready_chunks(FRAME_EVENTS_MAX).map(move |events| {
         let mut frame = BytesMut::new();
         for event in events {
@@ -48,6 +49,7 @@ struct Lines {
     clock: Clock,
     /// The columns of a table are told once.
     without_headers: bool,
+    _open: OpenWatch,
 }
 
 impl Lines {

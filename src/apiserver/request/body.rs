@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::kube::client::PatchType;
+use crate::kube::patch;
 use crate::kube::resources::Resource;
 use crate::kube::schema::{Decoded, FieldValidation, Format, Schemas};
 use crate::kube::status::{Cause, Status};
@@ -78,30 +79,23 @@ pub fn patched(
     old: &Value,
     bytes: &[u8],
 ) -> Result<(Value, Vec<String>), Status> {
-    let refuse = |why: String| Status::bad_request(why);
-    let patch: Value =
-        serde_json::from_slice(bytes).map_err(|error| refuse(format!("error decoding patch: {error}")))?;
-    let mut new = old.clone();
-    match kind {
-        PatchType::Json => {
-            let patch: json_patch::Patch =
-                serde_json::from_value(patch).map_err(|error| refuse(format!("error decoding patch: {error}")))?;
-            json_patch::patch(&mut new, &patch).map_err(|error| {
-                Status::new(
-                    422,
-                    "Invalid",
-                    format!("the server rejected our request due to an error in our request: {error}"),
-                )
-            })?;
-        }
-        PatchType::Merge | PatchType::Strategic => json_patch::merge(&mut new, &patch),
-        PatchType::Apply => return Err(Status::unsupported_media_type(&["application/json-patch+json"])),
+    let resource = call.resource;
+    if kind == PatchType::Apply {
+        return Err(no_apply());
     }
     let validation = FieldValidation::parse(call.write.field_validation.as_deref())?;
-    let Decoded { object: mut new, warnings } = schemas.decode_patched(call.resource, new, validation)?;
+    let new = patch::patch(schemas, &resource.definition, kind, bytes, old)?;
+    let Decoded { object: mut new, warnings } = schemas.decode_patched(resource, new, validation)?;
     place(call, &mut new)?;
     check_name(call, &new)?;
     Ok((new, warnings))
+}
+
+/// Server-side apply is not served: clients fall back to their own.
+pub fn no_apply() -> Status {
+    let served: Vec<&str> =
+        patch::CONTENT_TYPES.iter().filter(|(_, kind)| *kind != PatchType::Apply).map(|(name, _)| *name).collect();
+    Status::unsupported_media_type(&served)
 }
 
 /// The refusal of an update that has to say which state it was made from.

@@ -42,7 +42,7 @@ use super::storage::Storage;
 use super::tokens::Tokens;
 use super::user::User;
 
-pub use body::timestamp;
+pub use body::{no_apply, timestamp};
 pub use create::{showing, shown};
 pub use read::Watched;
 pub use update::{Change, ends};

@@ -16,7 +16,7 @@ mod token;
 
 use serde_json::Value;
 
-use crate::kube::client::{PatchType, Verb};
+use crate::kube::client::Verb;
 use crate::kube::status::Status;
 
 use super::request::{Api, Call, Outcome};
@@ -47,20 +47,4 @@ impl Api {
 fn parse(body: &[u8]) -> Result<Value, Status> {
     serde_json::from_slice(body)
         .map_err(|error| Status::bad_request(format!("the object provided is unrecognized: {error}")))
-}
-
-/// The patched form of a value that is not stored as it is shown.
-fn patch(kind: PatchType, old: &Value, body: &[u8]) -> Result<Value, Status> {
-    let refuse = |error: &dyn std::fmt::Display| Status::bad_request(format!("error decoding patch: {error}"));
-    let mut new = old.clone();
-    match kind {
-        PatchType::Json => {
-            let patch: json_patch::Patch = serde_json::from_slice(body).map_err(|error| refuse(&error))?;
-            json_patch::patch(&mut new, &patch).map_err(|error| Status::new(422, "Invalid", error.to_string()))?;
-        }
-        // Nothing in a scale has a merge key: both kinds of merge patch mean the same.
-        PatchType::Merge | PatchType::Strategic => json_patch::merge(&mut new, &parse(body)?),
-        PatchType::Apply => return Err(Status::unsupported_media_type(&["application/merge-patch+json"])),
-    }
-    Ok(new)
 }

@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::apiserver::request::{Api, Call, Change, Outcome};
+use crate::apiserver::request::{Api, Call, Change, Outcome, no_apply};
 use crate::kube::client::{PatchType, Response, Target};
 use crate::kube::object::Object;
+use crate::kube::patch;
 use crate::kube::status::Status;
+
+/// The name of its schema.
+const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
 
 impl Api {
     pub(super) async fn scale(&self, call: &Call<'_>) -> Result<Outcome, Status> {
@@ -35,7 +39,13 @@ impl Api {
     pub(super) async fn patch_scale(&self, call: &Call<'_>, kind: PatchType, body: &[u8]) -> Result<Outcome, Status> {
         let stored = self.storage.get(call.resource, call.namespace(), call.name()?).await?;
         let old = scale_of(&stored.object.value());
-        let mut new = super::patch(kind, &old, body)?;
+        // Nothing in a scale has a merge key, so that both kinds of merge patch mean the same.
+        let kind = match kind {
+            PatchType::Json => PatchType::Json,
+            PatchType::Merge | PatchType::Strategic => PatchType::Merge,
+            PatchType::Apply => return Err(no_apply()),
+        };
+        let mut new = patch::patch(&self.schemas, SCALE, kind, body, &old)?;
         // The version of the scale that was patched is no wish of the client's.
         if new["metadata"]["resourceVersion"] == old["metadata"]["resourceVersion"] {
             new["metadata"]["resourceVersion"] = Value::Null;

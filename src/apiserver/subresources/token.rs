@@ -67,10 +67,9 @@ impl Api {
         private: &mut Private,
         account: &str,
     ) -> Result<(), Status> {
-        let bound = &mut request["spec"]["boundObjectRef"];
-        if bound.is_null() {
+        let Some(bound) = request.pointer_mut("/spec/boundObjectRef").filter(|bound| !bound.is_null()) else {
             return Ok(());
-        }
+        };
         let name = bound["name"].as_str().unwrap_or_default().to_owned();
         let plural = match bound["kind"].as_str() {
             Some("Pod") => "pods",
