@@ -21,6 +21,7 @@ use super::context::Context;
 use super::error::Error;
 use super::pod::actor::{Finished, Gone, Leave, Look, PodActor, Update};
 use super::pod::pass::State;
+use super::pod::sources::Sources;
 use super::pod::volumes;
 use super::runtime::{PodChanged, PodId, Signal};
 use crate::actor::Shutdown;
@@ -38,6 +39,8 @@ const ORPHAN_LOOK: Duration = Duration::from_millis(250);
 pub struct Agent {
     context: Arc<Context>,
     pods: Informer<Pod>,
+    /// What the notebook told at start.
+    remembered: Vec<(Pod, Sources)>,
     shutdown: Shutdown,
     actors: BTreeMap<String, Addr<PodActor>>,
     sweeping: bool,
@@ -58,11 +61,17 @@ impl Message for Synced {
 }
 
 impl Agent {
-    pub fn new(context: Arc<Context>, pods: Informer<Pod>, shutdown: Shutdown) -> Agent {
-        Agent { context, pods, shutdown, actors: BTreeMap::new(), sweeping: false }
+    pub fn new(
+        context: Arc<Context>,
+        pods: Informer<Pod>,
+        remembered: Vec<(Pod, Sources)>,
+        shutdown: Shutdown,
+    ) -> Agent {
+        Agent { context, pods, remembered, shutdown, actors: BTreeMap::new(), sweeping: false }
     }
 
-    fn take(&mut self, pod: Arc<Pod>, ctx: &Ctx<Agent>) {
+    /// Sees that the pod has an actor, which begins with what is known of its `sources`.
+    fn take(&mut self, pod: Arc<Pod>, sources: Sources, ctx: &Ctx<Agent>) {
         let Some(uid) = pod.metadata.uid.clone().filter(|_| pod.spec.is_some()) else { return };
         if let Some(actor) = self.actors.get(&uid) {
             return actor.do_send(Update(pod));
@@ -72,7 +81,7 @@ impl Agent {
             .context
             .world
             .spawner
-            .start(Lane::Agent, move |_| PodActor::new(context, agent, pod, State::default()));
+            .start(Lane::Agent, move |_| PodActor::new(context, agent, pod, State { sources, ..State::default() }));
         self.actors.insert(uid, actor);
     }
 
@@ -183,6 +192,9 @@ impl Actor for Agent {
     type Context = Ctx<Agent>;
 
     fn started(&mut self, ctx: &mut Ctx<Agent>) {
+        for (pod, sources) in std::mem::take(&mut self.remembered) {
+            self.take(Arc::new(pod), sources, ctx);
+        }
         ctx.add_stream(self.pods.changes());
         self.watch_engine(ctx);
         ctx.run_interval(SWEEP, Agent::sweep);
@@ -202,7 +214,7 @@ impl Actor for Agent {
 impl StreamHandler<Change<Pod>> for Agent {
     fn handle(&mut self, change: Change<Pod>, ctx: &mut Ctx<Agent>) {
         match change.new() {
-            Some(pod) => self.take(pod.clone(), ctx),
+            Some(pod) => self.take(pod.clone(), Sources::default(), ctx),
             None => {
                 let uid = change.object().metadata.uid.as_deref().unwrap_or_default();
                 if let Some(actor) = self.actors.get(uid) {
@@ -249,7 +261,7 @@ impl Handler<Synced> for Agent {
                 actor.do_send(Gone);
             }
         }
-        self.pods.all().into_iter().for_each(|pod| self.take(pod, ctx));
+        self.pods.all().into_iter().for_each(|pod| self.take(pod, Sources::default(), ctx));
         self.sweep(ctx);
     }
 }

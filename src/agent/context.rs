@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::config::Capacity;
 use super::runtime::ContainerRuntime;
+use crate::disk::notebook::Notebook;
 use crate::kube::client::Client;
 use crate::kube::events::Recorder;
 use crate::kube::informer::Informer;
@@ -24,6 +25,8 @@ pub struct Context {
     pub events: Recorder,
     pub services: Informer<Service>,
     pub pulls: Arc<Semaphore>,
+    /// `None` where nothing is to be remembered.
+    pub notebook: Option<Notebook>,
     pub data_dir: PathBuf,
     pub address: IpAddr,
     pub capacity: Capacity,

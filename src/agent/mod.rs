@@ -42,10 +42,13 @@ use self::logs::LogServer;
 use self::node::capacity;
 use self::node::heartbeat::{Heartbeat, Round};
 use self::node::object::Facts;
+use self::pod::page::Page;
+use self::pod::sources::Sources;
 use self::runtime::ContainerRuntime;
 use self::runtime::docker::Docker;
 use self::runtime::hollow::Hollow;
 use crate::actor::Shutdown;
+use crate::disk::notebook::Notebook;
 use crate::kube::client::Client;
 use crate::kube::events::Recorder;
 use crate::kube::informer::Informer;
@@ -124,7 +127,9 @@ pub async fn start_with(
     let pods = Informer::of(&client.api::<Pod>())
         .fields(&format!("spec.nodeName={}", config.node_name))
         .start(&world, &shutdown);
+    let (notebook, remembered) = open_notebook(&world, &config).await?;
     let context = Context {
+        notebook,
         events: Recorder::start(&world, &client, "kubelet", &config.node_name, &shutdown),
         services: Informer::of(&client.api::<Service>()).start(&world, &shutdown),
         pulls: Arc::new(Semaphore::new(context::PULLS_MAX)),
@@ -135,8 +140,23 @@ pub async fn start_with(
         client,
         world: world.clone(),
     };
-    world.spawner.start(Lane::Agent, move |_| Agent::new(Arc::new(context), pods, shutdown));
+    world.spawner.start(Lane::Agent, move |_| Agent::new(Arc::new(context), pods, remembered, shutdown));
     Ok(Handle { runtime: runtime.name(), logs_address })
+}
+
+/// The notebook, and the pods in it.
+async fn open_notebook(world: &World, config: &Config) -> Result<(Option<Notebook>, Vec<(Pod, Sources)>), Error> {
+    if !config.notebook {
+        return Ok((None, Vec::new()));
+    }
+    let (world_there, path) = (world.clone(), config.data_dir.join("notebook"));
+    let opened = world.spawner.blocking(move || {
+        let notebook = Notebook::open(&world_there, &path)?;
+        let pages = notebook.all::<Page>()?;
+        Ok::<_, crate::disk::Error>((notebook, pages))
+    });
+    let (notebook, pages) = opened.await.map_err(|error| Error::Notebook(error.to_string()))?;
+    Ok((Some(notebook), pages.into_iter().filter_map(|(_, page)| page.open()).collect()))
 }
 
 async fn choose_runtime(world: &World, config: &Config) -> Result<Arc<dyn ContainerRuntime>, Error> {

@@ -19,6 +19,7 @@ use tokio::task::AbortHandle;
 
 use super::lifecycle::{self, Known};
 use super::memory::{Failure, Hook, ImageState, Memory};
+use super::page::Page;
 use super::pass::{Errand, Outlook, Pass, Passed, State, container_reference};
 use super::probe::{self, ProbeKind, Prober};
 use super::status;
@@ -103,6 +104,11 @@ pub struct PodActor {
     status: Option<PodStatus>,
     retry: Duration,
     probers: BTreeMap<(String, ProbeKind), AbortHandle>,
+    /// What the notebook has of the pod, and whether it is being written to.
+    noted: Option<Page>,
+    noting: bool,
+    /// Nothing is left to do but to be struck out of the notebook.
+    done: bool,
 }
 
 impl PodActor {
@@ -122,6 +128,9 @@ impl PodActor {
             status: None,
             retry: RETRY_MIN,
             probers: BTreeMap::new(),
+            noted: None,
+            noting: false,
+            done: false,
         }
     }
 
@@ -190,6 +199,7 @@ impl PodActor {
                 wake
             }
         };
+        self.note_down(&passed.state, ctx);
         self.state = Some(passed.state);
         self.tell(ctx);
         if std::mem::take(&mut self.look_again) || !self.reports.is_empty() {
@@ -275,7 +285,55 @@ impl PodActor {
         }));
     }
 
+    /// Keeps the notebook's page of the pod up to date. One write at a time; the next pass makes up for a skipped one.
+    fn note_down(&mut self, state: &State, ctx: &mut Ctx<PodActor>) {
+        let Some(notebook) = self.context.notebook.clone() else { return };
+        let page = Page::of(&self.pod, &state.sources);
+        if self.noting || self.noted.as_ref() == Some(&page) {
+            return;
+        }
+        self.noting = true;
+        let (uid, written) = (self.pod.metadata.uid.clone().unwrap_or_default(), page.clone());
+        let world = self.context.world.clone();
+        let write = self
+            .context
+            .world
+            .spawner
+            .task(async move { world.spawner.blocking(move || notebook.put(&uid, &written)).await });
+        ctx.spawn(write.into_actor(self).map(move |result, actor, ctx| {
+            actor.noting = false;
+            match result {
+                Ok(Ok(())) => actor.noted = Some(page),
+                Ok(Err(error)) => tracing::warn!(%error, "a pod cannot be noted down"),
+                Err(_) => {}
+            }
+            if actor.done {
+                actor.finish(ctx);
+            }
+        }));
+    }
+
+    /// Ends the actor, once the notebook has forgotten the pod.
     fn finish(&mut self, ctx: &mut Ctx<PodActor>) {
+        self.done = true;
+        if self.noting {
+            return;
+        }
+        let Some(notebook) = self.context.notebook.clone() else {
+            return self.leave(ctx);
+        };
+        let (uid, world) = (self.pod.metadata.uid.clone().unwrap_or_default(), self.context.world.clone());
+        let strike =
+            self.context.world.spawner.task(async move { world.spawner.blocking(move || notebook.remove(&uid)).await });
+        ctx.spawn(strike.into_actor(self).map(|result, actor, ctx| {
+            if let Ok(Err(error)) = result {
+                tracing::warn!(%error, "a pod cannot be struck out of the notebook");
+            }
+            actor.leave(ctx);
+        }));
+    }
+
+    fn leave(&mut self, ctx: &mut Ctx<PodActor>) {
         self.agent.do_send(Finished { uid: self.pod.metadata.uid.clone().unwrap_or_default() });
         ctx.stop();
     }

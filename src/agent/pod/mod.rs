@@ -4,7 +4,9 @@
 //! - [`plan`]: what to do next; pure
 //! - [`status`]: what the API is told; pure
 //! - [`memory`]: what is known beyond specification and engine; [`backoff`]: how long to wait before trying again
+//! - [`actor`]: the actor of one pod; [`pass`]: one look, plan, act of it; [`probe`]: how containers are asked
 //! - [`spec`]: what the engine is asked for; [`limits`]: resources; [`env`]: variables; [`facts`]: field references
+//! - [`page`]: a pod as the notebook keeps it
 //! - [`sources`]: the ConfigMaps and Secrets a pod names; [`content`]: what is in volumes; [`volumes`]: their files
 
 pub mod actor;
@@ -15,6 +17,7 @@ pub mod facts;
 pub mod lifecycle;
 pub mod limits;
 pub mod memory;
+pub mod page;
 pub mod pass;
 pub mod plan;
 pub mod probe;

@@ -290,3 +290,222 @@ fn start(known: Known<'_>, spec: &Spec, is_init: bool, sandbox: &str, plan: &mut
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::agent::pod::memory::{Failure, Health, Kill, Memory};
+    use crate::agent::runtime::{Exit, PodView, Sandbox};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    const NOW: i64 = 1_000;
+
+    fn pod(spec: Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "www"}, "spec": spec})).unwrap()
+    }
+
+    fn www(policy: &str) -> Pod {
+        pod(json!({"restartPolicy": policy, "containers": [{"name": "c", "image": "i:1"}]}))
+    }
+
+    fn sandbox(attempt: u32, running: bool) -> Sandbox {
+        Sandbox { id: format!("s{attempt}"), attempt, running, ip: None, created: at(0) }
+    }
+
+    /// A container of the sandbox `s0`; its ID is its name and attempt.
+    fn container(name: &str, attempt: u32, state: ContainerState) -> Container {
+        let spec = Spec { name: name.into(), image: Some("i:1".into()), ..Spec::default() };
+        Container {
+            id: format!("{name}{attempt}"),
+            name: name.into(),
+            attempt,
+            sandbox: "s0".into(),
+            image: "i:1".into(),
+            image_id: "sha256:1".into(),
+            hash: crate::agent::pod::spec::hash(&spec),
+            created: at(0),
+            state,
+            termination_message: None,
+        }
+    }
+
+    fn running() -> ContainerState {
+        ContainerState::Running { started: at(1) }
+    }
+
+    fn exited(code: i32, finished: i64) -> ContainerState {
+        let (error, finished) = (String::new(), at(finished));
+        ContainerState::Exited(Exit { code, out_of_memory: false, error, started: Some(at(1)), finished })
+    }
+
+    fn view(containers: Vec<Container>) -> PodView {
+        PodView { sandboxes: vec![sandbox(0, true)], containers }
+    }
+
+    fn planned(pod: &Pod, view: &PodView, memory: &Memory, delete_by: Option<i64>) -> Plan {
+        let known = Known { pod, view, memory, now: at(NOW), probed: true };
+        plan(known, goal(known, delete_by.map(at)), true)
+    }
+
+    fn with_image(name: &str) -> Memory {
+        let mut memory = Memory::default();
+        memory.container(name).image = ImageState::Ready("sha256:1".into());
+        memory
+    }
+
+    fn start(name: &str, is_init: bool, attempt: u32) -> Action {
+        let (image_id, sandbox) = ("sha256:1".into(), "s0".into());
+        Action::StartContainer { container: name.into(), is_init, attempt, image_id, sandbox }
+    }
+
+    fn find(name: &str) -> Action {
+        Action::FindImage { container: name.into(), is_init: false }
+    }
+
+    #[test]
+    fn a_pod_comes_up_step_by_step() {
+        let pod = www("Always");
+        let none = Memory::default();
+        assert_eq!(planned(&pod, &PodView::default(), &none, None).actions, [Action::StartSandbox { attempt: 0 }]);
+        assert_eq!(planned(&pod, &view(vec![]), &none, None).actions, [find("c")]);
+        assert_eq!(planned(&pod, &view(vec![]), &with_image("c"), None).actions, [start("c", false, 0)]);
+        assert_eq!(planned(&pod, &view(vec![container("c", 0, running())]), &none, None), Plan::default());
+    }
+
+    #[test]
+    fn what_ended_is_started_again_as_the_policy_says() {
+        let table = [
+            ("Always", 0, true),
+            ("Always", 1, true),
+            ("OnFailure", 0, false),
+            ("OnFailure", 1, true),
+            ("Never", 0, false),
+            ("Never", 1, false),
+        ];
+        for (policy, code, again) in table {
+            let view = view(vec![container("c", 4, exited(code, NOW))]);
+            let actions = planned(&www(policy), &view, &with_image("c"), None).actions;
+            let stop = Action::Signal { id: "s0".into(), signal: Signal::Stop };
+            let expected = if again { start("c", false, 5) } else { stop };
+            assert_eq!(actions, [expected], "{policy} {code}");
+        }
+    }
+
+    #[test]
+    fn a_crashing_container_waits_for_its_backoff() {
+        let mut memory = with_image("c");
+        memory.container("c").restarts.note(at(NOW - 5), at(NOW - 5));
+        let view = view(vec![container("c", 1, exited(1, NOW - 1))]);
+        let plan = planned(&www("Always"), &view, &memory, None);
+        assert_eq!(plan, Plan { actions: vec![], wake: Some(at(NOW + 9)) });
+    }
+
+    #[test]
+    fn init_containers_come_one_after_the_other_and_sidecars_stay() {
+        let pod = pod(json!({"initContainers": [
+            {"name": "one", "image": "i:1"}, {"name": "side", "image": "i:1", "restartPolicy": "Always"}],
+            "containers": [{"name": "c", "image": "i:1"}]}));
+        let mut memory = Memory::default();
+        for name in ["one", "side", "c"] {
+            memory.container(name).image = ImageState::Ready("sha256:1".into());
+        }
+        let one = || container("one", 0, exited(0, 1));
+        let side = || container("side", 0, running());
+        let table = [
+            (vec![], vec![start("one", true, 0)]),
+            (vec![container("one", 0, running())], vec![]),
+            (vec![container("one", 0, exited(1, 1))], vec![start("one", true, 1)]),
+            (vec![one()], vec![start("side", true, 0)]),
+            (vec![one(), side()], vec![start("c", false, 0)]),
+            (vec![one(), side(), container("c", 0, running())], vec![]),
+            (
+                vec![one(), container("side", 0, exited(1, 1)), container("c", 0, running())],
+                vec![start("side", true, 1)],
+            ),
+            (vec![side(), container("c", 0, running())], vec![]),
+        ];
+        for (containers, expected) in table {
+            let view = view(containers);
+            assert_eq!(planned(&pod, &view, &memory, None).actions, expected, "{:?}", view.containers);
+        }
+    }
+
+    #[test]
+    fn without_its_sandbox_a_pod_is_rebuilt_from_the_ground() {
+        let lost = |containers| PodView { sandboxes: vec![sandbox(0, false)], containers };
+        let pod = www("Always");
+        let none = Memory::default();
+        let kill = Action::Stop { id: "c0".into(), reason: KillReason::SandboxGone, deadline: at(NOW) };
+        assert_eq!(planned(&pod, &lost(vec![container("c", 0, running())]), &none, None).actions, [kill]);
+        let ended = lost(vec![container("c", 0, exited(137, NOW))]);
+        let rebuild = [Action::Remove { id: "s0".into() }, Action::StartSandbox { attempt: 1 }];
+        assert_eq!(planned(&pod, &ended, &none, None).actions, rebuild);
+        let failure = Failure { reason: "x", message: String::new(), at: at(NOW), retry_at: at(NOW + 10) };
+        let memory = Memory { sandbox_failure: Some(failure), ..Memory::default() };
+        assert_eq!(planned(&pod, &ended, &memory, None), Plan { actions: vec![], wake: Some(at(NOW + 10)) });
+        assert_eq!(planned(&www("Never"), &ended, &none, None), Plan::default(), "it has failed");
+    }
+
+    #[test]
+    fn a_deleted_pod_is_stopped_told_and_removed_in_this_order() {
+        let pod = www("Always");
+        let up = view(vec![container("c", 0, running())]);
+        let mut memory = Memory::default();
+        let by = NOW + 30;
+        let stop = Action::Stop { id: "c0".into(), reason: KillReason::PodEnds, deadline: at(by) };
+        assert_eq!(planned(&pod, &up, &memory, Some(by)).actions, [stop]);
+        let kill = |hook, told_to_stop| Kill { reason: KillReason::PodEnds, deadline: at(by), hook, told_to_stop };
+        memory.kills.insert("c0".into(), kill(Hook::Running, false));
+        assert_eq!(planned(&pod, &up, &memory, Some(by)), Plan { actions: vec![], wake: Some(at(by)) });
+        memory.kills.insert("c0".into(), kill(Hook::Done, false));
+        let signal = |signal| Action::Signal { id: "c0".into(), signal };
+        assert_eq!(planned(&pod, &up, &memory, Some(by)).actions, [signal(Signal::Stop)]);
+        memory.kills.insert("c0".into(), kill(Hook::Done, true));
+        assert_eq!(planned(&pod, &up, &memory, Some(by)).actions, []);
+        assert_eq!(planned(&pod, &up, &memory, Some(NOW)).actions, [signal(Signal::Kill)], "patience was cut short");
+        let down = view(vec![container("c", 0, exited(0, NOW))]);
+        let known = Known { pod: &pod, view: &down, memory: &memory, now: at(NOW), probed: true };
+        assert_eq!(plan(known, Goal::Delete { by: at(by) }, false), Plan::default(), "the last status comes first");
+        let remove = ["c0", "s0"].map(|id| Action::Remove { id: id.into() });
+        assert_eq!(planned(&pod, &down, &memory, Some(by)).actions, remove);
+        assert_eq!(planned(&pod, &PodView::default(), &memory, Some(by)).actions, [Action::ConfirmDeletion]);
+    }
+
+    #[test]
+    fn sick_and_outdated_containers_are_replaced() {
+        let pod = pod(json!({"terminationGracePeriodSeconds": 7, "containers": [{"name": "c", "image": "i:1",
+            "livenessProbe": {"tcpSocket": {"port": 1}}}]}));
+        let up = || container("c", 0, running());
+        let mut memory = Memory::default();
+        let stop = |reason| Action::Stop { id: "c0".into(), reason, deadline: at(NOW + 7) };
+        memory.health.insert("c0".into(), Health { alive: Some(false), ..Health::default() });
+        assert_eq!(planned(&pod, &view(vec![up()]), &memory, None).actions, [stop(KillReason::Unhealthy)]);
+        let old = Container { hash: "other".into(), ..up() };
+        assert_eq!(planned(&pod, &view(vec![old]), &Memory::default(), None).actions, [stop(KillReason::Changed)]);
+    }
+
+    #[test]
+    fn old_containers_are_cleaned_away_but_the_one_before_the_latest() {
+        let containers =
+            vec![container("c", 0, exited(1, 1)), container("c", 1, exited(1, 2)), container("c", 2, running())];
+        let plan = planned(&www("Always"), &view(containers), &Memory::default(), None);
+        assert_eq!(plan.actions, [Action::Remove { id: "c0".into() }]);
+    }
+
+    #[test]
+    fn a_pod_past_its_deadline_ends() {
+        let mut pod = pod(json!({"activeDeadlineSeconds": 60, "containers": [{"name": "c", "image": "i:1"}]}));
+        let memory = Memory { started: Some(at(NOW - 10)), ..Memory::default() };
+        let up = view(vec![container("c", 0, running())]);
+        assert_eq!(planned(&pod, &up, &memory, None).wake, Some(at(NOW + 50)));
+        pod.spec.as_mut().unwrap().active_deadline_seconds = Some(5);
+        let stop = Action::Stop { id: "c0".into(), reason: KillReason::PodEnds, deadline: at(NOW + 30) };
+        assert_eq!(planned(&pod, &up, &memory, None).actions, [stop]);
+    }
+}

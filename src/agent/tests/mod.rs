@@ -245,6 +245,34 @@ fn what_no_pod_accounts_for_is_removed_and_what_runs_survives_an_absent_api() {
 }
 
 #[test]
+fn a_node_that_comes_up_while_the_api_is_away_runs_its_pods_from_the_notebook() {
+    run(|| async {
+        let node = Node::new();
+        node.start().await;
+        node.api.put(POD, www());
+        node.until_pod("running", |pod| condition(pod, "Ready")).await;
+        // Written down, at the latest with the next look.
+        node.world.clock.sleep(Duration::from_secs(61)).await;
+        node.api.set_away(true);
+        node.shutdown.begin();
+        // The machine was off: nothing runs on it.
+        let hollow = Hollow::new("n1", node.world.clock.clone());
+        let next = Node { shutdown: Shutdown::new(), api: node.api.clone(), hollow, world: node.world.clone() };
+        next.start().await;
+        next.until("the pod", || async { next.hollow.view("u-www").await.unwrap().latest("nginx").map(|_| ()) }).await;
+        next.api.delete_pod(POD, 1);
+        next.api.set_away(false);
+        next.until("deletion", || async { next.api.get(POD).is_none().then_some(()) }).await;
+        next.shutdown.begin();
+        let last = Node { shutdown: Shutdown::new(), ..Node::new() };
+        let last = Node { world: next.world.clone(), ..last };
+        last.start().await;
+        last.world.clock.sleep(Duration::from_secs(5)).await;
+        assert!(last.hollow.pods().await.unwrap().is_empty(), "a finished pod is struck out");
+    });
+}
+
+#[test]
 fn a_missing_config_map_is_named_and_waited_for() {
     run(|| async {
         let node = Node::new();
