@@ -264,6 +264,17 @@ impl Segments {
         Ok(end)
     }
 
+    /// Visits the frames of one sealed segment, in order, verifying each.
+    pub fn scan_segment<F>(&self, id: SegmentId, mut visit: F) -> Result<(), Error>
+    where
+        F: FnMut(Frame) -> Result<(), Error>,
+    {
+        let segment = self.0.table.load().get(&id).cloned().ok_or_else(|| {
+            Error::io(&path_of(&self.0.directory, id), io::ErrorKind::NotFound.into())
+        })?;
+        segment.scan(&self.0.disk, SEGMENT_HEAD_BYTES, None, &mut visit)
+    }
+
     /// The segments, oldest first; the last one is active.
     pub fn list(&self) -> Result<Vec<Listed>, Error> {
         let end = self.end();

@@ -64,7 +64,7 @@ impl Files {
         self.fresh("incoming")
     }
 
-    /// Puts `directory` in force, durably: after a crash there is the old generation or the new. The old one's files
+    /// Puts the files of `directory` in force, durably: after a crash there is the old generation or the new. The old one's files
     /// go; those who hold them open can still read them.
     pub fn replace(&mut self, directory: &Path) -> io::Result<()> {
         let next = self.generation + 1;
@@ -72,8 +72,12 @@ impl Files {
         if self.disk.exists(&target) {
             self.disk.remove_dir_all(&target)?;
         }
-        self.disk.sync_dir(directory)?;
-        self.disk.rename(directory, &target)?;
+        self.disk.create_dir_all(&target, Access::Owner)?;
+        for name in self.disk.list(directory)? {
+            self.disk.rename(&directory.join(&name), &target.join(&name))?;
+        }
+        self.disk.sync_dir(&target)?;
+        self.disk.remove_dir_all(directory)?;
         self.disk.sync_dir(&self.root)?;
         self.disk.replace(&self.root.join(CURRENT), format!("{next}\n").as_bytes(), Access::Everyone)?;
         let old = self.directory();

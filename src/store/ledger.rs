@@ -46,6 +46,8 @@ pub struct Ledger {
     pub state: State,
     /// Bytes of records in each segment that the index still points to.
     pub usage: Usage,
+    /// What the checkpoint on disk holds.
+    pub checkpointed: Point,
     /// The last position that a frame tells.
     framed: Option<Position>,
     /// Where frames end, until they are durable.
@@ -80,7 +82,8 @@ impl Ledger {
         let frames = state.applied.map(|applied| (end, applied)).into_iter().collect();
         let framed = state.applied;
         let buffer = Vec::new();
-        Ok(Ledger { world: world.clone(), files, segments, state, usage, framed, frames, durable, buffer })
+        let (world, checkpointed) = (world.clone(), point);
+        Ok(Ledger { world, files, segments, state, usage, checkpointed, framed, frames, durable, buffer })
     }
 
     pub fn view(&self) -> View {

@@ -13,6 +13,7 @@ use futures::stream::BoxStream;
 
 use super::client::Transport;
 use super::command::{self, Answer};
+use super::leader_leases::LeaderLeases;
 use super::mvcc::Fault;
 use super::proposals::Proposals;
 use super::state_machine::Shared;
@@ -36,6 +37,7 @@ struct Inner {
     shared: Arc<Shared>,
     proposals: Proposals,
     watches: Streams,
+    leases: LeaderLeases,
 }
 
 impl Local {
@@ -46,8 +48,9 @@ impl Local {
         shared: Arc<Shared>,
         proposals: Proposals,
         watches: Streams,
+        leases: LeaderLeases,
     ) -> Local {
-        Local(Arc::new(Inner { world, config, raft, shared, proposals, watches }))
+        Local(Arc::new(Inner { world, config, raft, shared, proposals, watches, leases }))
     }
 
     fn deadline(&self) -> Instant {
@@ -130,7 +133,7 @@ macro_rules! propose {
         match $self.0.proposals.propose(command).await? {
             Answer::$kind(mut answer) => {
                 $self.sign(&mut answer.header);
-                Ok(answer)
+                Ok::<_, Error>(answer)
             }
             other => unreachable!("a command is answered in kind, not by {other:?}"),
         }
@@ -177,7 +180,13 @@ impl Transport for Local {
     }
 
     async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, Error> {
-        propose!(self, compaction: request, Compact)
+        let pb::CompactionRequest { revision, physical } = request;
+        let answer = propose!(self, compaction: request, Compact)?;
+        if physical {
+            let swept = self.0.shared.wait_swept(revision);
+            self.0.world.clock.timeout_at(self.deadline(), swept).await.map_err(|_| Error::Timeout)?;
+        }
+        Ok(answer)
     }
 
     async fn lease_grant(&self, mut request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Error> {
@@ -195,19 +204,24 @@ impl Transport for Local {
         propose!(self, lease_revoke: request, LeaseRevoke)
     }
 
-    async fn lease_keep_alive(&self, _request: pb::LeaseKeepAliveRequest) -> Result<pb::LeaseKeepAliveResponse, Error> {
-        Err(Error::Stopped)
+    async fn lease_keep_alive(&self, request: pb::LeaseKeepAliveRequest) -> Result<pb::LeaseKeepAliveResponse, Error> {
+        // Taken first: the revision of the answer is not above that of the lease's revocation.
+        let header = self.header();
+        let answer = self.0.leases.keep_alive(request).await?;
+        Ok(pb::LeaseKeepAliveResponse { header: Some(header), ..answer })
     }
 
     async fn lease_time_to_live(
         &self,
-        _request: pb::LeaseTimeToLiveRequest,
+        request: pb::LeaseTimeToLiveRequest,
     ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
-        Err(Error::Stopped)
+        let answer = self.0.leases.time_to_live(request).await?;
+        Ok(pb::LeaseTimeToLiveResponse { header: Some(self.header()), ..answer })
     }
 
     async fn lease_leases(&self, _request: pb::LeaseLeasesRequest) -> Result<pb::LeaseLeasesResponse, Error> {
-        Err(Error::Stopped)
+        let leases = self.0.leases.list().await?;
+        Ok(pb::LeaseLeasesResponse { header: Some(self.header()), leases })
     }
 
     async fn member_list(&self, request: pb::MemberListRequest) -> Result<pb::MemberListResponse, Error> {

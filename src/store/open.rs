@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use super::compactor::Compactor;
+use super::leader_leases::LeaderLeases;
 use super::leadership::Leader;
+use super::lease::Lessor;
 use super::ledger::Ledger;
 use super::proposals::Proposals;
 use super::state_machine::Shared;
@@ -76,9 +79,14 @@ impl Store {
         let Opened { config, shared } = opened;
         let leader = Leader::follow(world, &raft, &shutdown);
         let proposals = Proposals::new(world, &config, raft.clone(), shared.clone(), leader, shutdown.clone());
+        let grace = config.election_timeout;
+        let lessor = Lessor::start(world, raft.clone(), shared.clone(), proposals.clone(), grace, shutdown.clone());
+        let timeout = config.request_timeout();
+        let leases = LeaderLeases::new(world, raft.clone(), shared.clone(), lessor, config.node, timeout);
+        Compactor::start(world, raft.clone(), shared.clone(), proposals.clone(), config.compaction, shutdown.clone());
         let room = Arc::new(Notify::new());
         let hub = WatchHub::start(world, config.watches(), shared.clone(), room.clone(), shutdown.clone());
         let watches = Streams::new(world, hub, room, config.limits.watch_streams_max, shutdown);
-        Local::new(world.clone(), config, raft, shared, proposals, watches)
+        Local::new(world.clone(), config, raft, shared, proposals, watches, leases)
     }
 }

@@ -68,8 +68,8 @@ impl Remote {
         let mut channels = Vec::with_capacity(config.endpoints.len());
         for url in &config.endpoints {
             let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| bad(url, &error.to_string()))?;
-            if endpoint.uri().host().is_none() {
-                return Err(bad(url, "it names no host"));
+            if endpoint.uri().scheme().is_none() || endpoint.uri().host().is_none() {
+                return Err(bad(url, "it is not of the form http://host:port"));
             }
             let endpoint = endpoint
                 .connect_timeout(CONNECT_TIMEOUT)
@@ -272,8 +272,8 @@ impl Transport for Remote {
 mod tests {
     use super::*;
 
-    #[test]
-    fn endpoints_are_checked_at_once() {
+    #[tokio::test]
+    async fn endpoints_are_checked_at_once() {
         let world = World::simulated(1, crate::world::MemoryDisk::default());
         let open = |endpoints: &[&str]| {
             let endpoints = endpoints.iter().map(|endpoint| endpoint.to_string()).collect();

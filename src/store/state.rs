@@ -5,7 +5,7 @@ use bytes::Bytes;
 use chorus_proto::etcdserverpb::AlarmType;
 use imbl::OrdSet;
 
-use super::leases::Leases;
+use super::lease::Leases;
 use super::mvcc::Index;
 use crate::disk::Position;
 

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use chorus_proto::etcdserverpb as pb;
 use prost::Message;
+use tokio::sync::watch;
 
 use super::command::{self, Batch};
 use super::feed::Feed;
@@ -30,6 +31,8 @@ pub struct Shared {
     /// Bytes of the data files, and of the live records in them.
     files_bytes: AtomicU64,
     live_bytes: AtomicU64,
+    /// The compaction up to which the history was swept, durably.
+    swept: watch::Sender<i64>,
 }
 
 impl Shared {
@@ -41,6 +44,7 @@ impl Shared {
             feed: Feed::default(),
             files_bytes: AtomicU64::new(0),
             live_bytes: AtomicU64::new(0),
+            swept: watch::Sender::new(-1),
         };
         shared.measure(&shared.ledger());
         shared
@@ -59,6 +63,17 @@ impl Shared {
     /// Bytes of the data files, and of the live records in them, as last measured.
     pub fn sizes(&self) -> (u64, u64) {
         (self.files_bytes.load(Ordering::Relaxed), self.live_bytes.load(Ordering::Relaxed))
+    }
+
+    /// The history below the compaction at `revision` is gone for good.
+    pub fn swept(&self, revision: i64) {
+        self.swept.send_if_modified(|swept| std::mem::replace(swept, revision) != revision);
+    }
+
+    /// Resolves once the history below `revision` is gone for good.
+    pub async fn wait_swept(&self, revision: i64) {
+        // The sender lives as long as this.
+        let _ = self.swept.subscribe().wait_for(|swept| *swept >= revision).await;
     }
 
     /// Measures the data files.

@@ -13,7 +13,7 @@ use super::read::{self, header};
 use super::values::{Fault, Values};
 use super::write::Transaction;
 use crate::store::Error;
-use crate::store::leases::Leases;
+use crate::store::lease::Leases;
 use crate::store::range::{End, KeyRange};
 
 /// The branch that a transaction takes, and those of the transactions nested in it, in order. All compares look at the

@@ -4,7 +4,7 @@ use chorus_proto::mvccpb::{Event, KeyValue, event::EventType};
 
 use super::index::{Change, Index, Key, Rev, Slot};
 use super::values::{Fault, Overlay, Values};
-use crate::store::leases::Leases;
+use crate::store::lease::Leases;
 use crate::store::range::KeyRange;
 
 /// A transaction under way. Its changes take effect at once, so that later operations of it see them; it never fails

@@ -69,7 +69,9 @@ mod tests {
         watched.iter().zip(0..).for_each(|(range, watcher)| groups.insert(range, watcher));
         let matching = |groups: &Groups, key: &'static str| {
             let mut found = BTreeSet::new();
-            groups.matching(&Bytes::from(key), |watcher| drop(found.insert(watcher)));
+            groups.matching(&Bytes::from(key), |watcher| {
+                found.insert(watcher);
+            });
             found.into_iter().collect::<Vec<_>>()
         };
         assert_eq!(matching(&groups, "b"), [0, 1, 2, 4]);

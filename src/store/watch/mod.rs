@@ -30,3 +30,11 @@ mod watchers;
 
 pub use hub::{Config, WatchHub};
 pub use stream::Streams;
+
+/// The pure parts, for tests of the room.
+#[cfg(test)]
+pub mod testing {
+    pub use super::catch_up::catch_up;
+    pub use super::outbox::Outbox;
+    pub use super::watchers::Watchers;
+}

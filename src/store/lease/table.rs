@@ -1,9 +1,10 @@
 //! The replicated table of leases: who holds what. Time is no part of it; see [`expiry`](super::expiry).
 
+use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 
-use super::Error;
-use super::mvcc::Key;
+use crate::store::Error;
+use crate::store::mvcc::Key;
 
 /// A lease and the keys attached to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,8 +33,9 @@ impl Leases {
         self.0.iter().map(|(id, lease)| (*id, lease))
     }
 
-    pub fn len(&self) -> usize {
-        self.0.len()
+    /// What differs in a later table.
+    pub fn diff<'a>(&'a self, later: &'a Leases) -> impl Iterator<Item = DiffItem<'a, 'a, i64, Lease>> {
+        self.0.diff(&later.0)
     }
 
     /// Adds a lease without keys.

@@ -1,0 +1,201 @@
+//! The compactor: everything that the disk needs in the background.
+//!
+//! Owns nothing but its schedule. Makes data segments durable, sweeps behind the compaction floor, writes checkpoints,
+//! reclaims segments that are mostly dead, and lets the leader compact on its own where that was asked for. Each step
+//! is bounded, and applying waits only for short slices of it. When the node ends, it writes a last checkpoint.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, AsyncContext, Context, StreamHandler};
+use chorus_proto::etcdserverpb as pb;
+use futures::stream;
+
+use super::compaction::Schedule;
+use super::config::AutoCompaction;
+use super::proposals::Proposals;
+use super::state_machine::Shared;
+use super::{checkpoint, reclaim};
+use crate::actor::Shutdown;
+use crate::disk::{self, Point, SegmentId};
+use crate::raft;
+use crate::world::{Instant, Lane, World};
+
+/// How often data segments are made durable.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Changes swept while applying waits, and in one tick.
+const SWEEP_SLICE: usize = 1_000;
+const SWEEP_SLICES: usize = 50;
+
+/// A restart reads at most about this much besides the index.
+const TAIL_BYTES_MAX: u64 = 64 << 20;
+
+/// A smaller tail is not worth a checkpoint at the end of the node.
+const LAST_TAIL_BYTES: u64 = 1 << 20;
+
+/// Emptied segments wait this long for a checkpoint, so that each one serves many of them.
+const RECLAIM_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Does what the disk needs in the background.
+pub struct Compactor {
+    world: World,
+    raft: raft::Handle,
+    shared: Arc<Shared>,
+    proposals: Proposals,
+    schedule: Schedule,
+    checkpointed: Point,
+    checkpointed_at: Instant,
+    /// Nothing lives in them once the next checkpoint is written.
+    emptied: Vec<SegmentId>,
+    shutdown: Shutdown,
+}
+
+impl Compactor {
+    pub fn start(
+        world: &World,
+        raft: raft::Handle,
+        shared: Arc<Shared>,
+        proposals: Proposals,
+        mode: AutoCompaction,
+        shutdown: Shutdown,
+    ) {
+        let checkpointed = shared.ledger().checkpointed;
+        let compactor = Compactor {
+            world: world.clone(),
+            raft,
+            checkpointed,
+            checkpointed_at: world.clock.now(),
+            shared,
+            proposals,
+            schedule: Schedule::new(mode),
+            emptied: Vec::new(),
+            shutdown,
+        };
+        world.spawner.start(Lane::Background, move |_| compactor);
+    }
+
+    fn tick(&mut self, context: &mut Context<Self>) {
+        if self.shutdown.begun() {
+            return;
+        }
+        self.compact_on_schedule(context);
+        if let Err(error) = self.upkeep() {
+            tracing::error!(%error, "the data files could not be looked after");
+        }
+    }
+
+    fn upkeep(&mut self) -> Result<(), disk::Error> {
+        self.sync()?;
+        self.sweep();
+        self.notice_installed();
+        let now = self.world.clock.now();
+        let rested = now >= self.checkpointed_at + RECLAIM_INTERVAL;
+        let swept = self.shared.view().state.index.is_swept();
+        if swept && let Some(segment) = reclaim::candidate(&self.shared, self.checkpointed.segment, &self.emptied)? {
+            reclaim::empty(&self.shared, segment)?;
+            self.emptied.push(segment);
+        }
+        if self.tail_bytes() >= TAIL_BYTES_MAX || (rested && !self.emptied.is_empty()) {
+            self.checkpoint()?;
+        }
+        self.shared.measure(&self.shared.ledger());
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), disk::Error> {
+        let segments = &self.shared.view().segments;
+        if segments.synced() < segments.end() {
+            segments.sync()?;
+        }
+        Ok(())
+    }
+
+    fn sweep(&self) {
+        for _ in 0..SWEEP_SLICES {
+            let mut ledger = self.shared.ledger();
+            if !ledger.sweep(SWEEP_SLICE) {
+                self.shared.swept(ledger.state.index.compacted);
+                return;
+            }
+            self.shared.publish(&ledger);
+        }
+    }
+
+    /// After a snapshot was installed, the files are others.
+    fn notice_installed(&mut self) {
+        let checkpointed = self.shared.ledger().checkpointed;
+        if checkpointed != self.checkpointed {
+            self.checkpointed = checkpointed;
+            self.emptied.clear();
+        }
+    }
+
+    /// Bytes of frames that a restart would have to read; about, where they span segments.
+    fn tail_bytes(&self) -> u64 {
+        let end = self.shared.view().segments.end();
+        let segments = u64::from(end.segment.0.saturating_sub(self.checkpointed.segment.0));
+        (segments * TAIL_BYTES_MAX + u64::from(end.offset)).saturating_sub(u64::from(self.checkpointed.offset))
+    }
+
+    fn checkpoint(&mut self) -> Result<(), disk::Error> {
+        let (view, point, path) = self.shared.ledger().checkpoint();
+        view.segments.sync()?;
+        checkpoint::write(&self.world, &path, &view.state, point)?;
+        let mut ledger = self.shared.ledger();
+        self.checkpointed_at = self.world.clock.now();
+        if ledger.checkpoint().2 != path {
+            return Ok(());
+        }
+        ledger.checkpointed = point;
+        self.checkpointed = point;
+        let emptied = std::mem::take(&mut self.emptied);
+        emptied.iter().for_each(|segment| ledger.usage.forget(*segment));
+        drop(ledger);
+        view.segments.remove(&emptied)
+    }
+
+    fn compact_on_schedule(&mut self, _: &mut Context<Self>) {
+        let leads = self.raft.leadership().borrow().is_leader;
+        let now = self.world.clock.now();
+        let Some(revision) = self.schedule.due(now, self.shared.view().revision(), leads) else { return };
+        let request = pb::CompactionRequest { revision, physical: false };
+        let command = pb::InternalRaftRequest { compaction: Some(request), ..Default::default() };
+        let proposals = self.proposals.clone();
+        self.world.spawner.task(async move {
+            match proposals.propose(command).await {
+                Ok(_) => tracing::info!(revision, "compacted on schedule"),
+                Err(error) => tracing::warn!(revision, %error, "the scheduled compaction did not come through"),
+            }
+        });
+    }
+}
+
+impl Actor for Compactor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        let end = self.shutdown.wait();
+        context.add_stream(stream::once(async move {
+            end.await;
+            End
+        }));
+        context.run_interval(TICK, Self::tick);
+    }
+}
+
+/// The node ends.
+struct End;
+
+impl StreamHandler<End> for Compactor {
+    fn handle(&mut self, _: End, context: &mut Context<Self>) {
+        if self.tail_bytes() >= LAST_TAIL_BYTES
+            && let Err(error) = self.checkpoint()
+        {
+            tracing::warn!(%error, "no checkpoint was written; the next start reads more");
+        }
+        context.stop();
+    }
+
+    fn finished(&mut self, _: &mut Context<Self>) {}
+}

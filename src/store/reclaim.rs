@@ -1,0 +1,65 @@
+//! Giving back the space of dead records: what still lives in a mostly dead segment is copied to the end, and the
+//! segment goes once a checkpoint holds the copies' places.
+
+use bytes::Bytes;
+
+use super::journal::{Head, Step};
+use super::mvcc::Rev;
+use super::state_machine::Shared;
+use crate::disk::segments::{Frame, Listed};
+use crate::disk::{self, Place, SegmentId, codec};
+
+/// Bytes that are copied while applying waits.
+const COPY_BYTES: usize = 1 << 20;
+
+/// The sealed segment before `end` whose removal frees most, if less than half of it lives.
+pub fn candidate(shared: &Shared, end: SegmentId, emptied: &[SegmentId]) -> Result<Option<SegmentId>, disk::Error> {
+    let ledger = shared.ledger();
+    let half_dead = |listed: &Listed| listed.bytes > 2 * ledger.usage.live(listed.id);
+    let listed = ledger.segments.list()?.into_iter();
+    let candidates = listed.filter(|listed| listed.sealed && listed.id < end && !emptied.contains(&listed.id));
+    let dead = |listed: &Listed| listed.bytes.saturating_sub(ledger.usage.live(listed.id));
+    Ok(candidates.filter(half_dead).max_by_key(dead).map(|listed| listed.id))
+}
+
+/// Copies what lives in `segment` to the end of the segments.
+pub fn empty(shared: &Shared, segment: SegmentId) -> Result<(), disk::Error> {
+    let view = shared.view();
+    let mut moving: Vec<(Rev, Place, Bytes)> = Vec::new();
+    let mut bytes = 0;
+    view.segments.scan_segment(segment, |frame| {
+        for (at, place, record) in records(&frame)? {
+            bytes += record.len();
+            moving.push((at, place, Bytes::copy_from_slice(&record)));
+        }
+        if bytes >= COPY_BYTES {
+            copy(shared, &mut moving)?;
+            bytes = 0;
+        }
+        Ok(())
+    })?;
+    copy(shared, &mut moving)
+}
+
+fn copy(shared: &Shared, moving: &mut Vec<(Rev, Place, Bytes)>) -> Result<(), disk::Error> {
+    let mut ledger = shared.ledger();
+    ledger.relocate(moving)?;
+    shared.publish(&ledger);
+    moving.clear();
+    Ok(())
+}
+
+/// The changes whose records a frame holds.
+fn records(frame: &Frame) -> Result<Vec<(Rev, Place, Bytes)>, disk::Error> {
+    let changes: Vec<Rev> = match codec::decode(&frame.head).map_err(|error| disk::Error::Io(error.into()))? {
+        Head::Moved { changes } => changes,
+        Head::Applied { steps, .. } => {
+            let writes = steps.into_iter().filter_map(|step| match step {
+                Step::Write { revision, changes } => Some((revision, changes)),
+                _ => None,
+            });
+            writes.flat_map(|(main, changes)| (0..changes).map(move |sub| Rev { main, sub })).collect()
+        }
+    };
+    Ok(changes.into_iter().zip(&frame.records).map(|(at, record)| (at, record.place, record.bytes.clone())).collect())
+}
