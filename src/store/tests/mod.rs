@@ -4,6 +4,7 @@ mod golden;
 mod history;
 mod model;
 mod recovery;
+mod single;
 
 use std::path::Path;
 
