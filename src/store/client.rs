@@ -28,6 +28,16 @@ pub trait Transport: Send + Sync + 'static {
     async fn member_list(&self, request: pb::MemberListRequest) -> Result<pb::MemberListResponse, Error>;
     async fn status(&self, request: pb::StatusRequest) -> Result<pb::StatusResponse, Error>;
 
+    /// Raises, disarms or lists alarms.
+    async fn alarm(&self, _request: pb::AlarmRequest) -> Result<pb::AlarmResponse, Error> {
+        Err(Error::unimplemented("Alarm"))
+    }
+
+    /// A checksum of the history that this one member holds, equal to etcd's.
+    async fn hash_kv(&self, _request: pb::HashKvRequest) -> Result<pb::HashKvResponse, Error> {
+        Err(Error::unimplemented("HashKV"))
+    }
+
     /// One watch stream, as the gRPC one: many watches by id, requests in, responses out. The stream ends when
     /// `requests` ends or the store goes away; a caller resumes from the last revision it saw.
     async fn watch(

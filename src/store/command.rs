@@ -185,8 +185,9 @@ fn compact(
 
 fn alarm(state: &mut State, batch: &mut Batch, request: pb::AlarmRequest) -> pb::AlarmResponse {
     let (member, alarm) = (request.member_id, request.alarm);
+    let header = Some(header(state.index.revision));
     let changed = match request.action() {
-        AlarmAction::Get => return pb::AlarmResponse { header: None, alarms: alarms(state, member, alarm) },
+        AlarmAction::Get => return pb::AlarmResponse { header, alarms: alarms(state, member, alarm) },
         AlarmAction::Activate => {
             batch.steps.push(Step::Raise { member, alarm });
             state.alarms.insert((member, alarm)).is_none()
@@ -197,7 +198,7 @@ fn alarm(state: &mut State, batch: &mut Batch, request: pb::AlarmRequest) -> pb:
         }
     };
     let alarms = if changed { vec![pb::AlarmMember { member_id: member, alarm }] } else { Vec::new() };
-    pb::AlarmResponse { header: Some(header(state.index.revision)), alarms }
+    pb::AlarmResponse { header, alarms }
 }
 
 /// The alarms raised by `member`, or by any when it is 0, of one kind, or of any when that is `NONE`.

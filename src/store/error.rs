@@ -106,6 +106,7 @@ const NOT_FOUND: i32 = 5;
 const RESOURCE_EXHAUSTED: i32 = 8;
 const FAILED_PRECONDITION: i32 = 9;
 const OUT_OF_RANGE: i32 = 11;
+const UNIMPLEMENTED: i32 = 12;
 const UNAVAILABLE: i32 = 14;
 const DATA_LOSS: i32 = 15;
 
@@ -125,6 +126,11 @@ impl Error {
             Some((error, ..)) => error.clone(),
             None => Error::Other { code, message: message.to_owned() },
         }
+    }
+
+    /// What gRPC servers say of a method that they do not have.
+    pub fn unimplemented(method: &str) -> Error {
+        Error::Other { code: UNIMPLEMENTED, message: format!("unknown method {method}") }
     }
 
     /// The change may have happened, or may still happen.

@@ -15,6 +15,7 @@ use super::client::Transport;
 use super::command::{self, Answer};
 use super::leader_leases::LeaderLeases;
 use super::mvcc::Fault;
+use super::mvcc::hash::Hash;
 use super::proposals::Proposals;
 use super::state_machine::Shared;
 use super::view::{View, has_moved};
@@ -258,6 +259,16 @@ impl Transport for Local {
             storage_version: self.0.config.storage_version(),
             ..Default::default()
         })
+    }
+
+    async fn alarm(&self, request: pb::AlarmRequest) -> Result<pb::AlarmResponse, Error> {
+        propose!(self, alarm: request, Alarm)
+    }
+
+    async fn hash_kv(&self, request: pb::HashKvRequest) -> Result<pb::HashKvResponse, Error> {
+        let hash = self.read(true, move |view| view.hash_kv(request.revision)).await?;
+        let Hash { hash, compacted: compact_revision, revision: hash_revision } = hash;
+        Ok(pb::HashKvResponse { header: Some(self.header()), hash, compact_revision, hash_revision })
     }
 
     async fn watch(

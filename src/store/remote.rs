@@ -259,6 +259,14 @@ impl Transport for Remote {
         unary!(self, Retry::Always, Maintenance, status, request)
     }
 
+    async fn alarm(&self, request: pb::AlarmRequest) -> Result<pb::AlarmResponse, Error> {
+        unary!(self, Retry::Unsent, Maintenance, alarm, request)
+    }
+
+    async fn hash_kv(&self, request: pb::HashKvRequest) -> Result<pb::HashKvResponse, Error> {
+        unary!(self, Retry::Always, Maintenance, hash_kv, request)
+    }
+
     /// Goes to one endpoint; after an error the next call goes to the next one.
     async fn watch(
         &self,

@@ -178,12 +178,6 @@ impl Index {
         }
     }
 
-    /// What `key` was at `revision`.
-    pub fn at(&self, key: &[u8], revision: i64) -> Option<(Rev, &Change)> {
-        let latest = self.keys.get(key)?;
-        self.back_to(latest.rev(), revision).filter(|(_, change)| !change.is_deletion())
-    }
-
     /// The keys in `range` that lived at `revision`, in order.
     pub fn range<'a>(
         &'a self,

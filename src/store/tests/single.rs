@@ -107,6 +107,14 @@ fn a_client_writes_reads_and_watches() {
         let status = local.status(pb::StatusRequest {}).await.unwrap();
         assert_eq!((status.leader, status.errors), (1, vec![]));
         assert_eq!(local.member_list(pb::MemberListRequest::default()).await.unwrap().members.len(), 1);
+        let alarm = |action| pb::AlarmRequest { action, member_id: 1, alarm: pb::AlarmType::Nospace as i32 };
+        assert_eq!(local.alarm(alarm(1)).await.unwrap().alarms.len(), 1);
+        assert_eq!(local.put(put("k", "")).await, Err(Error::NoSpace));
+        assert_eq!(local.delete_range(delete("k0")).await.unwrap().deleted, 1);
+        assert_eq!(local.alarm(alarm(2)).await.unwrap().alarms.len(), 1);
+        local.put(put("k", "")).await.unwrap();
+        let hash = local.hash_kv(pb::HashKvRequest { revision: 0 }).await.unwrap();
+        assert_eq!((hash.compact_revision, hash.hash_revision), (51, 53));
         let too_large = pb::PutRequest { value: vec![0; 1_572_864].into(), ..put("big", "") };
         assert_eq!(local.put(too_large).await, Err(Error::RequestTooLarge));
     });
