@@ -99,7 +99,7 @@ impl Compactor {
         if self.tail_bytes() >= TAIL_BYTES_MAX || (rested && !self.emptied.is_empty()) {
             self.checkpoint()?;
         }
-        self.shared.measure(&self.shared.ledger());
+        self.shared.measure();
         Ok(())
     }
 

@@ -69,7 +69,7 @@ impl Store {
     /// [`raft::Replica::start`], the rest to [`Store::start`]. Blocks.
     pub fn open(world: &World, config: Config) -> Result<(StateMachine, Opened), OpenError> {
         let ledger = Ledger::open(world, &config.data_dir)?;
-        let waiting = Waiting::new(&world.random, config.limits.proposals_max);
+        let waiting = Waiting::new(&world.random, config.node, config.limits.proposals_max);
         let shared = Arc::new(Shared::new(ledger, waiting));
         Ok((StateMachine(shared.clone()), Opened { config, shared }))
     }

@@ -14,9 +14,9 @@ const COPY_BYTES: usize = 1 << 20;
 
 /// The sealed segment before `end` whose removal frees most, if less than half of it lives.
 pub fn candidate(shared: &Shared, end: SegmentId, emptied: &[SegmentId]) -> Result<Option<SegmentId>, disk::Error> {
+    let listed = shared.view().segments.list()?.into_iter();
     let ledger = shared.ledger();
     let half_dead = |listed: &Listed| listed.bytes > 2 * ledger.usage.live(listed.id);
-    let listed = ledger.segments.list()?.into_iter();
     let candidates = listed.filter(|listed| listed.sealed && listed.id < end && !emptied.contains(&listed.id));
     let dead = |listed: &Listed| listed.bytes.saturating_sub(ledger.usage.live(listed.id));
     Ok(candidates.filter(half_dead).max_by_key(dead).map(|listed| listed.id))

@@ -46,7 +46,7 @@ impl Shared {
             live_bytes: AtomicU64::new(0),
             swept: watch::Sender::new(-1),
         };
-        shared.measure(&shared.ledger());
+        shared.measure();
         shared
     }
 
@@ -77,14 +77,14 @@ impl Shared {
     }
 
     /// Measures the data files.
-    pub fn measure(&self, ledger: &Ledger) {
-        match ledger.segments.list() {
+    pub fn measure(&self) {
+        match self.view().segments.list() {
             Ok(segments) => {
                 self.files_bytes.store(segments.iter().map(|segment| segment.bytes).sum(), Ordering::Relaxed);
             }
             Err(error) => tracing::warn!(%error, "the data files were not measured"),
         }
-        self.live_bytes.store(ledger.usage.total(), Ordering::Relaxed);
+        self.live_bytes.store(self.ledger().usage.total(), Ordering::Relaxed);
     }
 
     /// Lets readers see what the ledger holds.

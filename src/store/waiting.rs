@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::Error;
 use super::command::Answer;
-use crate::world::Random;
+use crate::world::{NodeId, Random};
 
 /// What a proposal came to. An error of the state machine did not happen.
 pub type Outcome = Result<Answer, Error>;
@@ -26,9 +26,13 @@ pub struct Waiting {
 /// IDs of one run of one member share the bits above these.
 const COUNTER_BITS: u32 = 40;
 
+/// Carries the low bits of a number to the high ones: 2^64 divided by the golden ratio.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
 impl Waiting {
-    pub fn new(random: &Random, max: usize) -> Waiting {
-        let prefix = random.u64() >> COUNTER_BITS;
+    pub fn new(random: &Random, node: NodeId, max: usize) -> Waiting {
+        // Members of a simulation may draw the same numbers; their own IDs set them apart.
+        let prefix = (random.u64() ^ node.0.wrapping_mul(SPREAD)) >> COUNTER_BITS;
         Waiting { next: AtomicU64::new(1), prefix, max, waiters: Mutex::default() }
     }
 
@@ -77,7 +81,7 @@ mod tests {
 
     #[test]
     fn an_outcome_reaches_the_one_who_waits_for_it() {
-        let waiting = Waiting::new(&Random::from_seed(1), 2);
+        let waiting = Waiting::new(&Random::from_seed(1), NodeId(1), 2);
         let (one, mut first) = waiting.register().unwrap();
         let (two, mut second) = waiting.register().unwrap();
         assert_eq!(waiting.register().unwrap_err(), Error::TooManyRequests);
@@ -87,5 +91,8 @@ mod tests {
         assert_eq!(second.try_recv().unwrap(), Ok(Answer::Done));
         waiting.forget(one);
         assert!(!waiting.waits(one));
+        let other = Waiting::new(&Random::from_seed(1), NodeId(2), 2);
+        assert!(!other.waits(one), "members tell their requests apart even when they draw the same numbers");
+        assert_ne!(other.register().unwrap().0, one);
     }
 }

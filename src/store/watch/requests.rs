@@ -19,9 +19,11 @@ impl Watchers {
             Some(RequestUnion::CreateRequest(request)) => self.create(stream, request, current, watches_max),
             Some(RequestUnion::CancelRequest(request)) => self.cancel(stream, request.watch_id, current),
             Some(RequestUnion::ProgressRequest(_)) => {
-                let stream = self.streams.get_mut(&stream).expect("looked up above");
-                stream.progress_wanted = !stream.watches.is_empty();
-                self.answer_progress();
+                // Without watches there is nothing to tell.
+                if !self.streams[&stream].watches.is_empty() {
+                    self.progress_wanted.insert(stream);
+                    self.answer_progress();
+                }
             }
             None => {}
         }

@@ -27,15 +27,13 @@ pub struct Stream {
     pub outbox: Arc<Outbox>,
     pub watches: BTreeMap<i64, WatcherKey>,
     pub next_id: i64,
-    /// The client asked how far its watches are; it hears once all are synced.
-    pub progress_wanted: bool,
     /// The highest revision that a header on this stream told.
     told: i64,
 }
 
 impl Stream {
     pub fn new(outbox: Arc<Outbox>) -> Stream {
-        Stream { outbox, watches: BTreeMap::new(), next_id: 0, progress_wanted: false, told: 0 }
+        Stream { outbox, watches: BTreeMap::new(), next_id: 0, told: 0 }
     }
 
     pub fn send(&mut self, response: chorus_proto::etcdserverpb::WatchResponse) {
@@ -84,6 +82,8 @@ pub struct Watchers {
     /// Synced watchers saw everything up to here.
     pub revision: i64,
     pub streams: BTreeMap<StreamKey, Stream>,
+    /// Streams whose clients asked how far their watches are; each hears once all of its watches are synced.
+    pub progress_wanted: BTreeSet<StreamKey>,
     watchers: BTreeMap<WatcherKey, Watcher>,
     next_key: WatcherKey,
     synced: Groups,
@@ -98,6 +98,7 @@ impl Watchers {
         Watchers {
             revision,
             streams: BTreeMap::new(),
+            progress_wanted: BTreeSet::new(),
             watchers: BTreeMap::new(),
             next_key: 1,
             synced: Groups::default(),
@@ -276,17 +277,19 @@ impl Watchers {
 
     /// Answers those streams that asked for progress and whose watchers are all synced.
     pub fn answer_progress(&mut self) {
-        let (watchers, revision) = (&self.watchers, self.revision);
-        for stream in self.streams.values_mut().filter(|stream| stream.progress_wanted) {
+        let Watchers { revision, streams, watchers, progress_wanted, .. } = self;
+        progress_wanted.retain(|stream| {
+            let Some(stream) = streams.get_mut(stream) else { return false };
             let caught_up = |key| {
                 let watcher: &Watcher = &watchers[key];
-                watcher.synced && watcher.next <= revision + 1
+                watcher.synced && watcher.next <= *revision + 1
             };
-            if stream.told <= revision && stream.watches.values().all(caught_up) {
-                stream.progress_wanted = false;
-                stream.send(response::empty(revision, -1));
+            let answered = stream.told <= *revision && stream.watches.values().all(caught_up);
+            if answered {
+                stream.send(response::empty(*revision, -1));
             }
-        }
+            !answered
+        });
     }
 }
 
