@@ -1,4 +1,36 @@
-//! store: the etcd data model.
+//! store: the etcd data model, replicated: keys with their history, transactions, watches, leases, alarms.
+//!
+//! ```text
+//!   frontend ──Client──▶ Local ──checks──▶ Proposals ──▶ raft ──▶ StateMachine ──▶ Ledger ──▶ data segments
+//!                          │                                        │  │  │
+//!                          │ ◀──────────── answers ── Waiting ◀─────┘  │  └─Feed──▶ WatchHub ──▶ watch streams
+//!                          └──read barrier──▶ View ◀──published────────┘
+//!   Lessor (expired leases) and Compactor (schedule) propose as clients do
+//! ```
+//!
+//! Applying is a pure function of the state and the entry; what it changed is on its way to the disk before anyone sees
+//! it. Readers hold an immutable view and wait for nobody.
+//!
+//! The way in:
+//! - [`client`]: one interface, two transports
+//! - `local`, `remote`: this member's store; client URLs of any etcd
+//! - [`error`]: what can go wrong, with etcd's texts and codes
+//! - `config`, `open`: how a store is opened and started
+//!
+//! The pure core:
+//! - `checks`: what can be told of a request alone; `range`: ranges of keys
+//! - `mvcc`: keys and their history; `state`: everything replicated; `command`: applying one command
+//! - `compaction`: when to compact without being asked
+//!
+//! The state on disk:
+//! - `state_machine`: what the replica drives; `ledger`: the state and its files; `view`: what readers hold
+//! - `journal`: frames; `checkpoint`: the index as a file; `files`: where they lie; `reclaim`: giving back space
+//! - `compactor`: the actor that looks after all of it
+//!
+//! Waiting and watching:
+//! - `proposals`, `waiting`: writes on their way; `leadership`: since when there is a leader
+//! - `feed`, `watch`: from the state machine to watchers
+//! - `lease`, `leader_leases`: lifetimes, which the leader alone keeps
 
 mod checkpoint;
 mod checks;
