@@ -45,6 +45,9 @@ mod tokens;
 mod user;
 mod watch_cache;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::{Config, Tls};
 pub use error::Error;
 pub use frontend::Frontend;

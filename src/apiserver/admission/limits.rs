@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::apiserver::storage::Write;
 use crate::kube::quantity::Quantity;
 use crate::kube::status::Status;
 
@@ -9,30 +10,26 @@ use super::usage::{Usage, amounts, pod_resources};
 use super::{Admission, Attempt, items, items_mut};
 
 impl Admission {
-    /// Fills in the requests and limits that containers leave out.
-    pub(super) async fn apply_limit_defaults(&self, attempt: &Attempt<'_>, pod: &mut Value) -> Result<(), Status> {
-        for range in self.limit_ranges(attempt).await? {
-            apply_defaults(&range, pod);
+    /// Fills in the requests and limits that containers leave out, as long as no LimitRange is newer than the cache.
+    pub(super) async fn apply_limit_defaults(&self, attempt: &Attempt<'_>, pod: &mut Value) -> Result<Write, Status> {
+        let view = self.view("limitranges", attempt).await?;
+        for (_, item) in view.select(attempt.namespace) {
+            apply_defaults(&item.object.value(), pod);
         }
-        Ok(())
+        Ok(Write::default().if_none_written(&self.range("limitranges", attempt), view.revision))
     }
 
     /// Refuses a pod that asks for less or more than its namespace allows.
     pub(super) async fn review_limits(&self, attempt: &Attempt<'_>, pod: &Value) -> Result<(), Status> {
         let mut problems = Vec::new();
-        for range in self.limit_ranges(attempt).await? {
-            find_problems(&range, pod, &mut problems);
+        for (_, item) in self.view("limitranges", attempt).await?.select(attempt.namespace) {
+            find_problems(&item.object.value(), pod, &mut problems);
         }
         match problems.as_slice() {
             [] => Ok(()),
             [one] => Err(attempt.forbidden(one)),
             all => Err(attempt.forbidden(format!("[{}]", all.join(", ")))),
         }
-    }
-
-    async fn limit_ranges(&self, attempt: &Attempt<'_>) -> Result<Vec<Value>, Status> {
-        let view = self.view("limitranges", attempt).await?;
-        Ok(view.select(attempt.namespace).map(|(_, item)| item.object.value()).collect())
     }
 }
 

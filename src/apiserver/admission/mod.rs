@@ -83,15 +83,16 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Adds what the cluster adds.
-    pub async fn mutate(&self, attempt: &Attempt<'_>, object: &mut Value) -> Result<(), Status> {
+    /// Adds what the cluster adds, and says what has to hold for that to be all.
+    pub async fn mutate(&self, attempt: &Attempt<'_>, object: &mut Value) -> Result<Write, Status> {
+        let mut write = Write::default();
         if attempt.creates_pod() {
-            self.apply_limit_defaults(attempt, object).await?;
+            write = self.apply_limit_defaults(attempt, object).await?;
             self.give_service_account(attempt, object).await?;
             priority::resolve(attempt, object)?;
             tolerations::add_default(object, self.toleration_seconds);
         }
-        Ok(())
+        Ok(write)
     }
 
     /// Refuses, or says what has to hold and to be written together with the object.
@@ -109,6 +110,11 @@ impl Admission {
 
     fn core(&self, plural: &str) -> &Arc<Resource> {
         self.table.get("", "v1", plural).expect("the table of resources has the core kinds")
+    }
+
+    /// The prefix of a core kind's keys in the namespace.
+    fn range(&self, plural: &str, attempt: &Attempt<'_>) -> String {
+        self.core(plural).storage_range(attempt.namespace).expect("core kinds are stored")
     }
 
     /// What the cache knows of a core kind; after a conflict, all that the store knows.

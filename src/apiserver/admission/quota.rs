@@ -22,10 +22,11 @@ use super::{Admission, Attempt, items};
 impl Admission {
     /// Counts the object against the quotas of its namespace, in the transaction that creates it.
     pub(super) async fn charge_quota(&self, attempt: &Attempt<'_>, object: &Value) -> Result<Write, Status> {
-        let mut write = Write::default();
-        let Some(namespace) = attempt.namespace else { return Ok(write) };
+        let Some(namespace) = attempt.namespace else { return Ok(Write::default()) };
         let more = usage::of(&attempt.resource.group, &attempt.resource.plural, object);
         let view = self.view("resourcequotas", attempt).await?;
+        // A quota that the cache does not know yet counts as well.
+        let mut write = Write::default().if_none_created(&self.range("resourcequotas", attempt), view.revision);
         for (_, item) in view.select(Some(namespace)) {
             let quota = item.object.value();
             if !counts(&quota, attempt.resource, &more, object) {

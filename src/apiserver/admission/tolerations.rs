@@ -9,7 +9,8 @@ pub fn add_default(pod: &mut Value, seconds: u64) {
     for taint in TAINTS {
         let tolerations = pod["spec"]["tolerations"].as_array().map_or(&[][..], Vec::as_slice);
         if !tolerations.iter().any(|toleration| tolerates(toleration, taint)) {
-            let toleration = json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
+            let toleration =
+                json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
             match pod["spec"]["tolerations"].as_array_mut() {
                 Some(tolerations) => tolerations.push(toleration),
                 None => pod["spec"]["tolerations"] = json!([toleration]),

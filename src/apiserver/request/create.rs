@@ -74,7 +74,7 @@ impl Api {
         };
         for _ in 0..ATTEMPTS {
             let mut object = object.clone();
-            self.admission.mutate(&attempt, &mut object).await?;
+            let complete = self.admission.mutate(&attempt, &mut object).await?;
             resource.default(&mut object);
             let claims = self.addresses.claim(resource, &mut object, None).await?;
             resource.validate_create(&object)?;
@@ -87,7 +87,7 @@ impl Api {
             }
             let key = self.storage.key(resource, call.namespace(), &name)?;
             let lease = if resource.plural == "events" { Some(self.storage.event_lease().await?) } else { None };
-            let write = Write::create(&key, codec::encode(&object), lease).and(also).and(claims);
+            let write = Write::create(&key, codec::encode(&object), lease).and(complete).and(also).and(claims);
             if let Committed::At(revision) = self.storage.commit(write).await? {
                 return Ok(shown(&object, revision));
             }

@@ -5,6 +5,7 @@ use chorus_proto::etcdserverpb as pb;
 use pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use pb::request_op::Request as Op;
 
+use crate::apiserver::watch_cache::history::prefix_end;
 use crate::world::{LeaseId, Revision};
 
 /// Conditions and operations that happen together or not at all.
@@ -38,6 +39,29 @@ impl Write {
             key: Bytes::copy_from_slice(key.as_bytes()),
             target_union: Some(TargetUnion::ModRevision(revision.0)),
             ..Default::default()
+        });
+        self
+    }
+
+    /// Only if no key under `prefix` was created after `revision`.
+    pub fn if_none_created(self, prefix: &str, revision: Revision) -> Write {
+        let next = revision.next().0;
+        self.if_all_before(prefix, CompareTarget::Create, TargetUnion::CreateRevision(next))
+    }
+
+    /// Only if no key under `prefix` was written after `revision`.
+    pub fn if_none_written(self, prefix: &str, revision: Revision) -> Write {
+        let next = revision.next().0;
+        self.if_all_before(prefix, CompareTarget::Mod, TargetUnion::ModRevision(next))
+    }
+
+    fn if_all_before(mut self, prefix: &str, target: CompareTarget, bound: TargetUnion) -> Write {
+        self.compare.push(pb::Compare {
+            result: CompareResult::Less.into(),
+            target: target.into(),
+            key: Bytes::copy_from_slice(prefix.as_bytes()),
+            range_end: prefix_end(prefix),
+            target_union: Some(bound),
         });
         self
     }
