@@ -49,19 +49,21 @@ impl Admission {
         if let Some(stored) = self.storage.read(resource, Some(namespace), name).await? {
             return Ok(stored.object);
         }
+        let why = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
+        if name != "default" {
+            return Err(attempt.forbidden(why));
+        }
         let mut views = cache.views();
         let until = attempt.deadline.min(self.world.clock.now() + DEFAULT_ACCOUNT_WAIT);
-        while name == "default" {
+        loop {
             let view = views.borrow_and_update().clone();
             if let Some(item) = view.and_then(|view| view.objects.get(&key).cloned()) {
                 return Ok(item.object.clone());
             }
             if !matches!(self.world.clock.timeout_at(until, views.changed()).await, Ok(Ok(()))) {
-                break;
+                return Err(attempt.forbidden(why));
             }
         }
-        let why = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
-        Err(attempt.forbidden(why))
     }
 }
 

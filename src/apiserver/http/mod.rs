@@ -232,10 +232,10 @@ async fn read(mut body: Incoming) -> Result<Bytes, Status> {
         let frame = frame.map_err(|error| Status::bad_request(format!("the body could not be read: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         length += data.len();
-        match length {
-            ..=BODY_BYTES_MAX => whole.extend_from_slice(&data),
-            ..=REFUSED_BYTES_MAX => whole.clear(),
-            _ => break,
+        if length <= BODY_BYTES_MAX {
+            whole.extend_from_slice(&data);
+        } else if length > REFUSED_BYTES_MAX {
+            break;
         }
     }
     if length > BODY_BYTES_MAX {

@@ -25,7 +25,7 @@ pub enum Change<'a> {
 
 /// What became of one attempt.
 enum Tried {
-    Done(Outcome),
+    Done(Box<Outcome>),
     /// Somebody else wrote first.
     Conflict,
 }
@@ -53,7 +53,7 @@ impl Api {
                 return self.create_by_update(call, name, change).await;
             };
             match self.try_change(call, name, &stored, change, again).await? {
-                Tried::Done(outcome) => return Ok(outcome),
+                Tried::Done(outcome) => return Ok(*outcome),
                 Tried::Conflict => again = true,
             }
         }
@@ -108,10 +108,10 @@ impl Api {
         let also = self.admission.review(&attempt, &new).await?;
         codec::set_resource_version(&mut new, stored.revision);
         if new == old {
-            return Ok(Tried::Done(showing(stored.object.clone(), warnings)));
+            return Ok(Tried::Done(Box::new(showing(stored.object.clone(), warnings))));
         }
         if call.write.dry_run {
-            return Ok(Tried::Done(showing(shown(&new, stored.revision), warnings)));
+            return Ok(Tried::Done(Box::new(showing(shown(&new, stored.revision), warnings))));
         }
         let key = self.storage.key(resource, call.namespace(), name)?;
         let write = if ends(&new) {
@@ -122,7 +122,7 @@ impl Api {
         match self.storage.commit(write.and(also).and(claims)).await? {
             Committed::At(revision) => {
                 self.after_change(call, &old, &new);
-                Ok(Tried::Done(showing(shown(&new, revision), warnings)))
+                Ok(Tried::Done(Box::new(showing(shown(&new, revision), warnings))))
             }
             Committed::Conflict if pinned => Err(Status::modified(&resource.group, &resource.plural, name)),
             Committed::Conflict => Ok(Tried::Conflict),

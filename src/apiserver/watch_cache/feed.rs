@@ -72,7 +72,7 @@ impl Feed {
                 biased;
                 batch = history.next() => {
                     answer_by = None;
-                    if let Err(error) = self.take(&mut view, batch, &mut history) {
+                    if let Err(error) = self.take(view, batch, &mut history) {
                         return error;
                     }
                 }

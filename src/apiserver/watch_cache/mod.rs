@@ -78,9 +78,9 @@ impl WatchCache {
             if now >= deadline {
                 return Err(Behind { revision: reached });
             }
-            match self.clock.timeout_at(deadline.min(now + ASK_AGAIN), views.changed()).await {
-                Ok(Err(_ended)) => return Err(Behind { revision: reached }),
-                Ok(Ok(())) | Err(_) => {}
+            let changed = self.clock.timeout_at(deadline.min(now + ASK_AGAIN), views.changed()).await;
+            if matches!(changed, Ok(Err(_))) {
+                return Err(Behind { revision: reached });
             }
         }
     }
