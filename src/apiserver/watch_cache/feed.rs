@@ -58,7 +58,7 @@ impl Feed {
 
     /// Follows the store until it fails.
     async fn follow(&self, view: &mut Option<View>) -> Error {
-        let mut view = match self.listed(view).await {
+        let view = match self.listed(view).await {
             Ok(view) => view,
             Err(error) => return error,
         };
