@@ -18,6 +18,7 @@
 //! - [`pod`]: one pod, from specification to actions and status
 //! - [`runtime`]: the engines that turn pods into processes
 
+#[allow(clippy::module_inception, reason = "an actor's file is named for what it keeps")]
 mod agent;
 pub mod config;
 mod context;

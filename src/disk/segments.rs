@@ -269,9 +269,13 @@ impl Segments {
     where
         F: FnMut(Frame) -> Result<(), Error>,
     {
-        let segment = self.0.table.load().get(&id).cloned().ok_or_else(|| {
-            Error::io(&path_of(&self.0.directory, id), io::ErrorKind::NotFound.into())
-        })?;
+        let segment = self
+            .0
+            .table
+            .load()
+            .get(&id)
+            .cloned()
+            .ok_or_else(|| Error::io(&path_of(&self.0.directory, id), io::ErrorKind::NotFound.into()))?;
         segment.scan(&self.0.disk, SEGMENT_HEAD_BYTES, None, &mut visit)
     }
 

@@ -48,7 +48,8 @@ impl View {
     pub fn is_large(&self, request: &pb::RangeRequest) -> bool {
         const SMALL_KEYS: i64 = 256;
         let bounded = request.limit > 0 && request.limit <= SMALL_KEYS;
-        !request.range_end.is_empty() && !(bounded || self.state.index.keys_count() as i64 <= SMALL_KEYS)
+        let many = self.state.index.keys_count() as i64 > SMALL_KEYS;
+        !request.range_end.is_empty() && !bounded && many
     }
 
     /// The same for a read-only transaction.

@@ -99,7 +99,7 @@ pub fn run(seed: u64) -> u64 {
     let (seed, told) = (random.u64(), history.clone());
     sim.client("clients", async move { clients(World::simulated(seed, MemoryDisk::new()), told).await });
 
-    let mut step = |sim: &mut turmoil::Sim<'_>, until: &dyn Fn() -> bool, what: &str| {
+    let step = |sim: &mut turmoil::Sim<'_>, until: &dyn Fn() -> bool, what: &str| {
         let began = sim.elapsed();
         while !until() {
             assert!(sim.elapsed() - began < LIMIT, "this never came true: {what}");

@@ -347,7 +347,7 @@ fn verdicts(known: Known<'_>, outcome: Option<Outcome>, told: &[PodCondition]) -
 fn gates(known: Known<'_>, told: &[PodCondition]) -> Verdict {
     let closed = |gate: &&str| !told.iter().any(|condition| condition.type_ == **gate && condition.status == "True");
     let gates = lifecycle::spec(known.pod).readiness_gates.iter().flatten();
-    let closed: Vec<&str> = gates.map(|gate| gate.condition_type.as_str()).filter(|gate| closed(&gate)).collect();
+    let closed: Vec<&str> = gates.map(|gate| gate.condition_type.as_str()).filter(|gate| closed(gate)).collect();
     if closed.is_empty() {
         return Verdict::plain("Ready", true);
     }

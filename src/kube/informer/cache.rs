@@ -43,6 +43,7 @@ impl<K> Change<K> {
     }
 
     /// The object after this step, where it is there.
+    #[allow(clippy::new_ret_no_self, reason = "the counterpart of `old`, not a constructor")]
     pub fn new(&self) -> Option<&Arc<K>> {
         match self {
             Change::Added(new) | Change::Updated { new, .. } => Some(new),

@@ -59,7 +59,7 @@ impl<'a> Shape<'a> {
     }
 
     /// The parts of `value`; `None` when it is one piece, or empty, or not what the schema says.
-    fn parts<'v>(self, value: &'v Value) -> Option<Vec<(Step, &'v Value)>> {
+    fn parts(self, value: &Value) -> Option<Vec<(Step, &Value)>> {
         let parts: Vec<(Step, &Value)> = match (self, value) {
             (Shape::Struct(_) | Shape::Map(_), Value::Object(map)) => {
                 map.iter().map(|(key, value)| (Step::Field(key.clone()), value)).collect()

@@ -45,10 +45,8 @@ fn source(volume: &Value, path: &Path, errors: &mut FieldErrors) {
     };
     let (source, path) = (&volume[*kind], path.child(kind));
     match *kind {
-        "emptyDir" => {
-            if has(source, "sizeLimit") {
-                quantity(&source["sizeLimit"], &path.child("sizeLimit"), errors);
-            }
+        "emptyDir" if has(source, "sizeLimit") => {
+            quantity(&source["sizeLimit"], &path.child("sizeLimit"), errors);
         }
         "hostPath" => host_path(source, &path, errors),
         "configMap" => {

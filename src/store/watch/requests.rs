@@ -18,12 +18,11 @@ impl Watchers {
         match request.request_union {
             Some(RequestUnion::CreateRequest(request)) => self.create(stream, request, current, watches_max),
             Some(RequestUnion::CancelRequest(request)) => self.cancel(stream, request.watch_id, current),
+            // Without watches there is nothing to tell.
+            Some(RequestUnion::ProgressRequest(_)) if self.streams[&stream].watches.is_empty() => {}
             Some(RequestUnion::ProgressRequest(_)) => {
-                // Without watches there is nothing to tell.
-                if !self.streams[&stream].watches.is_empty() {
-                    self.progress_wanted.insert(stream);
-                    self.answer_progress();
-                }
+                self.progress_wanted.insert(stream);
+                self.answer_progress();
             }
             None => {}
         }
