@@ -9,7 +9,6 @@
 //! | [`cluster`] | 8 | cluster configuration, which actors run where, supervision, the local launcher |
 //! | [`agent`] | 7 | one node's pods: runtimes, volumes, probes, node status |
 //! | [`controllers`] | 7 | one actor a controller: node, replication, endpoints, tokens, ... |
-//! | [`cloud`] | 7 | cloud controllers: node, route, service; the provider trait |
 //! | [`scheduler`] | 7 | the scheduler actor: queue, filters, scores, binding |
 //! | [`apiserver`] | 6 | Kubernetes API frontends: request path, watch cache, discovery, OpenAPI |
 //! | [`kube`] | 5 | the object model those rooms share: resources, schema, selectors, patches, the client |
@@ -27,7 +26,6 @@ pub mod actor;
 pub mod agent;
 pub mod apiserver;
 pub mod cli;
-pub mod cloud;
 pub mod cluster;
 pub mod controllers;
 pub mod disk;

@@ -86,9 +86,13 @@ pub async fn status(world: World, args: Cluster) -> anyhow::Result<ExitCode> {
 pub async fn down(world: World, args: Cluster) -> anyhow::Result<ExitCode> {
     let cluster = open(&world, &args.dir.data_dir)?;
     let ended = launcher::stop(&world, &cluster).await?;
+    let pods = launcher::remove_pods(&world, &cluster).await?;
     match ended.is_empty() {
         true => println!("Nothing was running"),
         false => println!("Ended {}", ended.join(", ")),
+    }
+    if pods > 0 {
+        println!("Removed the containers of {pods} pods; `chorus up` starts them again");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -83,6 +83,7 @@ pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
     .await?;
     eprintln!("\nEnding the nodes");
     launcher::stop(&world, &cluster).await?;
+    launcher::remove_pods(&world, &cluster).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::config::Role;
 use super::health::{self, Health};
 use super::local::{LocalCluster, LocalError};
+use crate::agent;
 use crate::world::process::ProcessState;
 use crate::world::{Instant, World};
 
@@ -116,6 +118,18 @@ pub async fn watch(
             tell(Progress::Restarted { name: &name });
         }
     }
+}
+
+/// Removes the containers of all pods: what the cluster starts on this machine it also stops. How many pods they were.
+/// The nodes must have ended; those that come back start their pods again.
+pub async fn remove_pods(world: &World, cluster: &LocalCluster) -> Result<usize, LaunchError> {
+    let uid = cluster.pki(world)?.cluster_uid();
+    let mut pods = 0;
+    for node in cluster.config.with_role(Role::Agent) {
+        // Without an engine there are no containers.
+        pods += agent::remove_all_pods(world, &node.name, &uid).await.unwrap_or(0);
+    }
+    Ok(pods)
 }
 
 /// Ends all nodes: asks them first, and kills those that have not ended after a while. Returns their names.

@@ -258,7 +258,7 @@ fn agent_config(plan: &Plan, node: &NodeConfig) -> agent::Config {
     let host = listen.rsplit_once(':').map_or(listen.as_str(), |(host, _)| host);
     agent::Config {
         node_name: node.name.clone(),
-        cluster: plan.cluster_uid(),
+        cluster: plan.pki.cluster_uid(),
         runtime: plan.runtime,
         capacity: plan.capacity,
         data_dir: plan.data_dir.clone(),
@@ -267,15 +267,5 @@ fn agent_config(plan: &Plan, node: &NodeConfig) -> agent::Config {
         token: plan.pki.kubelet_token.clone(),
         labels: Default::default(),
         notebook: true,
-    }
-}
-
-impl Plan {
-    /// Tells this cluster's containers from those of others on the same engine: derived from its certificate
-    /// authority, which is made once a cluster.
-    fn cluster_uid(&self) -> String {
-        use sha2::Digest;
-        let digest = sha2::Sha256::digest(&self.pki.ca_certificate);
-        digest[..6].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

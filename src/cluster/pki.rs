@@ -14,6 +14,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256,
 };
+use sha2::Digest;
 
 use crate::world::disk::Access;
 use crate::world::{Disk, Random};
@@ -79,6 +80,13 @@ impl Pki {
             service_account_public: text("service-account.pub")?,
             kubelet_token: text("kubelet.token")?,
         })
+    }
+
+    /// Tells this cluster's containers from those of others on the same engine: derived from its certificate
+    /// authority, which is made once a cluster.
+    pub fn cluster_uid(&self) -> String {
+        let digest = sha2::Sha256::digest(&self.ca_certificate);
+        digest[..6].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// New key material, and the authority's key, which no process needs once it has signed.
