@@ -3,7 +3,7 @@
 //! ```text
 //!   store:      Store::open ─▶ Replica ─▶ Store ─▶ EtcdFrontend        (or: the client URLs of a store elsewhere)
 //!   apiserver:  ApiFrontend on that store                             (or: the frontends of other nodes)
-//!   others:     Scheduler, controllers, cloud controllers, Agent on a client of the API
+//!   others:     Scheduler, controllers, Agent on a client of the API
 //! ```
 
 use std::net::IpAddr;

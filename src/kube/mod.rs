@@ -1,4 +1,4 @@
-//! kube: the object model that the API frontends, the controllers, the cloud, the scheduler and the agents share. The model
+//! kube: the object model that the API frontends, the controllers, the scheduler and the agents share. The model
 //! is pure; only the client and what stands on it speak to anybody.
 //!
 //! ```text

@@ -16,7 +16,7 @@ pub enum Lane {
     Consensus,
     /// Watch hub, lessor, compactor.
     Store,
-    /// Controllers, scheduler, cloud controllers.
+    /// Controllers, scheduler.
     Control,
     /// The node agent and its pods.
     Agent,
