@@ -9,6 +9,7 @@ mod cluster;
 mod crashes;
 mod etcd_clients;
 mod failover;
+mod kube_crate;
 mod kubernetes;
 mod pods;
 
@@ -59,6 +60,7 @@ fn main() {
         trial("writes_go_on_after_the_leader_is_killed", &[Need::Nothing], failover::writes_go_on),
         trial("every_acknowledged_write_survives_kill_9", &[Need::Nothing], crashes::writes_survive),
         trial("kubectl_works", &[kubectl], kubernetes::kubectl_works),
+        trial("the_kube_crate_works", &[Need::Nothing], kube_crate::the_kube_crate_works),
         trial("a_deployment_rolls_out", &[kubectl], kubernetes::a_deployment_rolls_out),
         trial("what_does_not_fit_waits_until_it_does", &[kubectl], kubernetes::what_does_not_fit_waits),
         trial("a_lost_node_is_replaced_and_comes_back", &[kubectl], kubernetes::a_lost_node_is_replaced),
