@@ -189,7 +189,9 @@ impl State {
                 self.write(resource, key, object)
             }
             Verb::Delete(options) => return self.delete(resource, key.clone(), found()?, options),
-            Verb::DeleteCollection(..) => unimplemented!("no test deletes collections"),
+            Verb::DeleteCollection(..) => {
+                return Err(Status::new(405, "MethodNotAllowed", "the fake deletes no collections"));
+            }
         };
         Ok(Response::Object(written))
     }
