@@ -5,8 +5,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files =
         ["kv.proto", "auth.proto", "membership.proto", "rpc.proto", "lock.proto", "election.proto", "health.proto"];
     let descriptors = protox::compile(files, ["etcd"])?;
+    write_descriptors(descriptors.clone())?;
     let mut config = prost_build::Config::new();
     config.bytes(["."]);
     tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;
+    Ok(())
+}
+
+/// The descriptors are part of the crate, without what only a reader of the .proto files needs.
+fn write_descriptors(mut descriptors: prost_types::FileDescriptorSet) -> Result<(), Box<dyn std::error::Error>> {
+    for file in &mut descriptors.file {
+        file.source_code_info = None;
+    }
+    let directory = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(directory.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
     Ok(())
 }

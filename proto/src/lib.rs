@@ -1,6 +1,9 @@
 //! The messages and services of etcd's v3 interface. Byte fields are [`bytes::Bytes`]: shared, never copied.
 #![allow(clippy::all, reason = "generated code")]
 
+/// The descriptors of all messages and services below, as a `FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 pub mod mvccpb {
     tonic::include_proto!("mvccpb");
 }

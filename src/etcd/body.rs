@@ -1,4 +1,5 @@
-//! Response bodies: one message with trailers, a stream of messages with trailers, or plain text.
+//! Request bodies: from a connection or from the gateway. Response bodies: one message with trailers, a stream of
+//! messages with trailers, plain text, or lines of text as they come.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,11 +9,51 @@ use futures::Stream;
 use futures::stream::BoxStream;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::Full;
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tonic::Status;
+use tonic::codegen::StdError;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const OK: HeaderValue = HeaderValue::from_static("0");
+
+/// What this room reads requests from.
+pub(super) enum RequestBody {
+    Wire(Incoming),
+    /// gRPC messages that the gateway framed; an error ends the call.
+    Framed(Option<BoxStream<'static, Result<Bytes, Status>>>),
+}
+
+impl RequestBody {
+    pub fn framed(messages: impl Stream<Item = Result<Bytes, Status>> + Send + 'static) -> RequestBody {
+        RequestBody::Framed(Some(Box::pin(messages)))
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = StdError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+        match self.get_mut() {
+            RequestBody::Wire(body) => Pin::new(body).poll_frame(cx).map_err(StdError::from),
+            RequestBody::Framed(messages) => {
+                let Some(open) = messages else { return Poll::Ready(None) };
+                let next = ready!(open.as_mut().poll_next(cx));
+                if next.is_none() {
+                    *messages = None;
+                }
+                Poll::Ready(next.map(|framed| framed.map(Frame::data).map_err(StdError::from)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            RequestBody::Wire(body) => body.is_end_stream(),
+            RequestBody::Framed(messages) => messages.is_none(),
+        }
+    }
+}
 
 /// What this room answers with.
 pub(super) enum Body {
@@ -21,6 +62,8 @@ pub(super) enum Body {
     /// Framed gRPC messages, then the trailers that say how the stream ended; nothing after those.
     Stream(Option<BoxStream<'static, Result<Bytes, Status>>>),
     Text(Full<Bytes>),
+    /// Text as it comes, with nothing after it.
+    Lines(BoxStream<'static, Bytes>),
 }
 
 /// What of a one-message answer is still to be sent.
@@ -51,6 +94,7 @@ impl HttpBody for Body {
             Body::Message(message) => Poll::Ready(message.next().map(Ok)),
             Body::Stream(messages) => poll_stream(messages, cx).map(|frame| frame.map(Ok)),
             Body::Text(text) => Pin::new(text).poll_frame(cx).map_err(|never| match never {}),
+            Body::Lines(lines) => lines.as_mut().poll_next(cx).map(|line| line.map(|line| Ok(Frame::data(line)))),
         }
     }
 
@@ -59,13 +103,14 @@ impl HttpBody for Body {
             Body::Message(message) => matches!(message, Message::Nothing),
             Body::Stream(messages) => messages.is_none(),
             Body::Text(text) => text.is_end_stream(),
+            Body::Lines(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Text(text) => text.size_hint(),
-            Body::Message(_) | Body::Stream(_) => SizeHint::default(),
+            Body::Message(_) | Body::Stream(_) | Body::Lines(_) => SizeHint::default(),
         }
     }
 }

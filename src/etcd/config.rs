@@ -1,5 +1,6 @@
 //! What a frontend is told at start. The defaults are etcd's.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The configuration of one member's frontend.
@@ -11,6 +12,7 @@ pub struct Config {
     pub name: String,
     pub versions: Versions,
     pub limits: Limits,
+    pub http: Http,
     /// Raft's election timeout: a stream that requires a leader is cut after three of them without one, and
     /// `/health` waits for its read as long as any request waits.
     pub election_timeout: Duration,
@@ -23,6 +25,33 @@ pub struct Versions {
     pub server: String,
     pub cluster: String,
     pub storage: String,
+}
+
+/// What is offered over plain HTTP.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// Whether RPCs are served as JSON under `/v3/`.
+    pub gateway: bool,
+    /// The origins whose scripts may read answers; `*` or none means all.
+    pub cors: BTreeSet<String>,
+    /// The hosts under which this server may be asked without TLS; `*` or none means all.
+    pub host_whitelist: BTreeSet<String>,
+    /// Whether `/debug/pprof/` is answered.
+    pub profiling: bool,
+    /// Whether `/metrics` also shows how long calls take.
+    pub extensive_metrics: bool,
+}
+
+impl Default for Http {
+    fn default() -> Http {
+        Http {
+            gateway: true,
+            cors: BTreeSet::new(),
+            host_whitelist: BTreeSet::new(),
+            profiling: false,
+            extensive_metrics: false,
+        }
+    }
 }
 
 /// Bounds on what clients may ask for.
@@ -52,6 +81,7 @@ impl Default for Config {
             name: "default".into(),
             versions: Versions::default(),
             limits: Limits::default(),
+            http: Http::default(),
             election_timeout: Duration::from_secs(1),
         }
     }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 
+use super::body::RequestBody;
 use super::frontend::Shared;
 use super::router;
 use crate::world::{Spawner, Stream};
@@ -36,8 +38,11 @@ where
 pub(super) async fn serve(shared: Arc<Shared>, stream: Stream) {
     let builder = builder(&shared);
     let handler = shared.clone();
-    let service = service_fn(move |request| router::answer(handler.clone(), request));
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        router::answer(handler.clone(), request.map(RequestBody::Wire))
+    });
+    // An upgrade is a WebSocket, which the gateway then serves.
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

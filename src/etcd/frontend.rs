@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::config::Config;
 use super::connection;
+use super::gateway::Turns;
 use super::metrics::Metrics;
 use crate::actor::Shutdown;
 use crate::store::client::Client;
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     pub config: Config,
     pub store: Client,
     pub metrics: Metrics,
+    pub turns: Turns,
     /// Begun when the node ends: no new calls, streams are cut.
     pub shutdown: Shutdown,
     /// How often the cluster was found without a leader for three election timeouts.
@@ -60,11 +62,13 @@ impl Frontend {
         let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let (stopped_sender, stopped) = watch::channel(false);
         let (lost_sender, leaders_lost) = watch::channel(0);
+        let turns = Turns::new(config.limits.concurrent_streams_max);
         let shared = Arc::new(Shared {
             world: world.clone(),
             config,
             store,
             metrics: Metrics::default(),
+            turns,
             shutdown,
             leaders_lost,
         });

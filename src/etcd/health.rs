@@ -8,10 +8,9 @@ use chorus_proto::health::health_check_response::ServingStatus;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tonic::{Code, Status};
 
-use super::body::Body;
+use super::body::{Body, RequestBody};
 use super::frontend::Shared;
 use super::rpc::Rpc;
 use super::stream as streams;
@@ -25,7 +24,7 @@ pub(super) fn check(request: &pb::HealthCheckRequest) -> Result<pb::HealthCheckR
 }
 
 /// The status now, and then silence: it does not change while the frontend lives.
-pub(super) async fn watch(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn watch(shared: &Arc<Shared>, request: Request<RequestBody>) -> Response<Body> {
     streams::server(shared, Rpc::HealthWatch, request, async |asked: pb::HealthCheckRequest| {
         let now = check(&asked).unwrap_or_else(|_| serving(ServingStatus::ServiceUnknown));
         let answers: BoxStream<'static, _> = stream::iter([Ok(now)]).chain(stream::pending()).boxed();

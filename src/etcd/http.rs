@@ -1,7 +1,9 @@
-//! The plain HTTP endpoints: versions, health, probes and metrics. All are small and answered at once or after one
-//! look at the store; request bodies are not read.
+//! The plain HTTP endpoints: versions, health, probes, metrics and what helps to debug. All are small and answered at
+//! once or after one look at the store; request bodies are not read. What is under `/v3/` goes to the gateway.
 
+mod access;
 mod checks;
+mod debug;
 mod health;
 mod metrics;
 mod process;
@@ -9,40 +11,61 @@ mod process;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
 
-use super::body::Body;
+use super::body::{Body, RequestBody};
 use super::frontend::Shared;
+use super::gateway;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
-    let mut response = match *request.method() {
-        Method::OPTIONS => text(StatusCode::OK, String::new()),
-        _ => route(shared, &request).await,
+pub(super) async fn answer(shared: &Arc<Shared>, request: Request<RequestBody>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let path = renamed(parts.uri.path());
+    if let Some(refused) = access::refusal(shared, &parts, &path).await {
+        return refused;
+    }
+    let allowed = access::allowed_origin(&shared.config.http.cors, &parts.headers);
+    let mut response = if parts.method == Method::OPTIONS {
+        Response::new(Body::default())
+    } else if shared.config.http.gateway && gateway::serves(&path) {
+        gateway::answer(shared, &path, Request::from_parts(parts, body)).await
+    } else {
+        route(shared, &path, &parts).await
     };
-    allow_cross_origin(response.headers_mut());
+    if let Some(origin) = allowed {
+        access::allow(response.headers_mut(), origin);
+    }
     response
 }
 
-async fn route(shared: &Arc<Shared>, request: &Request<Incoming>) -> Response<Body> {
-    let path = request.uri().path();
-    if !known(path) {
-        return not_found(path);
+/// The paths of older releases are those of today.
+fn renamed(path: &str) -> String {
+    match path.strip_prefix("/v3beta/") {
+        Some(rest) => format!("/v3/{rest}"),
+        None => path.to_owned(),
     }
-    if request.method() != Method::GET {
+}
+
+async fn route(shared: &Arc<Shared>, path: &str, request: &Parts) -> Response<Body> {
+    let profiling = shared.config.http.profiling && debug::profiles(path);
+    if !known(path) && !profiling {
+        return text(StatusCode::NOT_FOUND, "404 page not found\n".into());
+    }
+    if request.method != Method::GET && path != "/metrics" {
         return method_not_allowed();
     }
-    let query = Query(request.uri().query().unwrap_or_default());
+    let query = Query(request.uri.query().unwrap_or_default());
     match path {
         "/version" => version(shared),
         "/health" => health::answer(shared, &query).await,
         "/metrics" => typed(StatusCode::OK, EXPOSITION, metrics::text(shared).await),
-        "/debug/vars" => typed(StatusCode::OK, JSON, "{}".into()),
+        "/debug/vars" => typed(StatusCode::OK, JSON, debug::vars(shared).await),
+        profile if profiling => debug::profile(shared, profile),
         probe => checks::answer(shared, probe, &query).await,
     }
 }
@@ -59,11 +82,6 @@ fn version(shared: &Shared) -> Response<Body> {
         "storage": versions.storage,
     });
     typed(StatusCode::OK, JSON, answer.to_string())
-}
-
-fn not_found(path: &str) -> Response<Body> {
-    let words = if path.starts_with("/v3/") { "Not Found\n" } else { "404 page not found\n" };
-    text(StatusCode::NOT_FOUND, words.into())
 }
 
 fn method_not_allowed() -> Response<Body> {
@@ -83,13 +101,6 @@ fn typed(status: StatusCode, content_type: HeaderValue, words: String) -> Respon
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response
-}
-
-fn allow_cross_origin(headers: &mut HeaderMap) {
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, GET, OPTIONS, PUT, DELETE"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers
-        .insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("accept, content-type, authorization"));
 }
 
 /// The query of a URL. The values asked for here need no decoding.

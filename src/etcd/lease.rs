@@ -5,16 +5,15 @@ use std::sync::Arc;
 use chorus_proto::etcdserverpb as pb;
 use futures::{StreamExt, stream};
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tonic::codec::Streaming;
 
-use super::body::Body;
+use super::body::{Body, RequestBody};
 use super::frontend::Shared;
 use super::rpc::Rpc;
 use super::status;
 use super::stream as streams;
 
-pub(super) async fn keep_alive(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn keep_alive(shared: &Arc<Shared>, request: Request<RequestBody>) -> Response<Body> {
     streams::bidi(shared, Rpc::LeaseKeepAlive, request, async |messages: Streaming<pb::LeaseKeepAliveRequest>| {
         let answers = stream::try_unfold((messages, shared.clone()), async |(mut messages, shared)| {
             let Some(request) = messages.message().await? else { return Ok(None) };

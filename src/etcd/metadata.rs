@@ -40,7 +40,7 @@ impl Metadata<'_> {
 }
 
 /// At most eight digits and a unit, as the gRPC protocol writes timeouts.
-fn timeout(text: &str) -> Option<Duration> {
+pub(super) fn timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -6,7 +6,8 @@
 //!                  │ one task a listener, one task a connection
 //!   client ──TCP──▶ connection ──▶ router ─┬─ unary ─────────────▶ store client ──▶ answer + trailers
 //!          HTTP/1.1 or h2c, sniffed        ├─ watch, lease, ... ──▶ store client ══▶ stream, cut when it must end
-//!                                          └─ http: /version /health /livez /readyz /metrics
+//!                                          └─ http ─┬─ /version /health /livez /readyz /metrics
+//!                                                   └─ gateway: /v3/… ──▶ router, as a gRPC call
 //!   store::Error ──status──▶ gRPC code and etcd's exact text
 //! ```
 //!
@@ -19,17 +20,21 @@
 //! - `unary`: one message in, one message out: the hot path
 //! - `stream`: what all streams share: cut without a leader, cut at the end, counted
 //! - `watch`, `fragment`, `lease`, `range_stream`, `alarm`, `health`: the RPCs that are more than one call of the store
+//! - `concurrency`: the lock and election services
 //! - `body`: response bodies
+//! - `gateway`: every RPC as JSON over HTTP
 //! - `http`: the plain HTTP endpoints
 //! - `metrics`: counters of the frontend and the text they are shown in
 //! - [`status`]: store errors as gRPC statuses
 
 mod alarm;
 mod body;
+mod concurrency;
 pub mod config;
 mod connection;
 mod fragment;
 pub mod frontend;
+mod gateway;
 mod health;
 mod http;
 mod lease;
@@ -43,5 +48,5 @@ mod stream;
 mod unary;
 mod watch;
 
-pub use config::{Config, Limits, Versions};
+pub use config::{Config, Http, Limits, Versions};
 pub use frontend::{Error, Frontend};

@@ -7,11 +7,10 @@ use chorus_proto::etcdserverpb as pb;
 use chorus_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use futures::{StreamExt, stream};
 use http::{Request, Response};
-use hyper::body::Incoming;
 use prost::Message;
 use tonic::Status;
 
-use super::body::Body;
+use super::body::{Body, RequestBody};
 use super::frontend::Shared;
 use super::rpc::Rpc;
 use super::status;
@@ -22,7 +21,7 @@ use crate::store::error::Error;
 /// Small, so that the first keys arrive soon and the size of the others becomes known.
 const FIRST_CHUNK_KEYS: i64 = 10;
 
-pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer(shared: &Arc<Shared>, request: Request<RequestBody>) -> Response<Body> {
     streams::server(shared, Rpc::RangeStream, request, async |range: pb::RangeRequest| {
         check(&range)?;
         let chunks = Chunks::new(range, shared.config.limits.request_bytes_max);

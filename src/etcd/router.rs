@@ -3,38 +3,45 @@
 use std::sync::Arc;
 
 use ::http::{Request, Response, header};
-use hyper::body::Incoming;
 use tonic::Status;
 
-use super::body::Body;
+use super::body::{Body, RequestBody};
+use super::concurrency::{election, lock, observe};
 use super::frontend::Shared;
 use super::rpc::Rpc;
-use super::{alarm, health, http, lease, range_stream, status, unary, watch};
+use super::{alarm, health, http, lease, range_stream, status, stream, unary, watch};
 use crate::store::error::Error;
 
 pub(super) async fn answer(
     shared: Arc<Shared>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Result<Response<Body>, std::convert::Infallible> {
     if !is_grpc(&request) {
         return Ok(Box::pin(http::answer(&shared, request)).await);
     }
-    let store = &shared.store;
     Ok(match Rpc::find(request.uri().path()) {
-        // The two that decide how fast a store is stay unboxed, and the future of a call small.
-        Some(Rpc::Put) => unary::answer(&shared, Rpc::Put, request, async |m| told(store.put(m).await)).await,
-        Some(Rpc::Range) => unary::answer(&shared, Rpc::Range, request, async |m| told(store.range(m).await)).await,
-        Some(rpc) => Box::pin(answer_rpc(&shared, rpc, request)).await,
+        Some(rpc) => call(&shared, rpc, request).await,
         None => unknown(request.uri().path()).into_http(),
     })
 }
 
-fn is_grpc(request: &Request<Incoming>) -> bool {
+/// Answers one call of an RPC, from a connection or from the gateway.
+pub(super) async fn call(shared: &Arc<Shared>, rpc: Rpc, request: Request<RequestBody>) -> Response<Body> {
+    let store = &shared.store;
+    match rpc {
+        // The two that decide how fast a store is stay unboxed, and the future of a call small.
+        Rpc::Put => unary::answer(shared, rpc, request, async |m| told(store.put(m).await)).await,
+        Rpc::Range => unary::answer(shared, rpc, request, async |m| told(store.range(m).await)).await,
+        _ => Box::pin(answer_rpc(shared, rpc, request)).await,
+    }
+}
+
+fn is_grpc(request: &Request<RequestBody>) -> bool {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-async fn answer_rpc(shared: &Arc<Shared>, rpc: Rpc, request: Request<Incoming>) -> Response<Body> {
+async fn answer_rpc(shared: &Arc<Shared>, rpc: Rpc, request: Request<RequestBody>) -> Response<Body> {
     let store = &shared.store;
     match rpc {
         Rpc::DeleteRange => unary::answer(shared, rpc, request, async |m| told(store.delete_range(m).await)).await,
@@ -54,6 +61,21 @@ async fn answer_rpc(shared: &Arc<Shared>, rpc: Rpc, request: Request<Incoming>) 
         Rpc::Watch => watch::answer(shared, request).await,
         Rpc::LeaseKeepAlive => lease::keep_alive(shared, request).await,
         Rpc::RangeStream => range_stream::answer(shared, request).await,
+        _ => answer_recipe(shared, rpc, request).await,
+    }
+}
+
+/// Locks and elections.
+async fn answer_recipe(shared: &Arc<Shared>, rpc: Rpc, request: Request<RequestBody>) -> Response<Body> {
+    let (world, store) = (&shared.world, &shared.store);
+    match rpc {
+        Rpc::Lock => unary::answer(shared, rpc, request, async |m| lock::lock(world, store, m).await).await,
+        Rpc::Unlock => unary::answer(shared, rpc, request, async |m| lock::unlock(store, m).await).await,
+        Rpc::Campaign => unary::answer(shared, rpc, request, async |m| election::campaign(world, store, m).await).await,
+        Rpc::Proclaim => unary::answer(shared, rpc, request, async |m| election::proclaim(store, m).await).await,
+        Rpc::Leader => unary::answer(shared, rpc, request, async |m| election::leader(store, m).await).await,
+        Rpc::Resign => unary::answer(shared, rpc, request, async |m| election::resign(store, m).await).await,
+        Rpc::Observe => stream::server(shared, rpc, request, async |m| Ok(observe::observe(store.clone(), m))).await,
         _ => not_served(shared, rpc).into_http(),
     }
 }

@@ -10,13 +10,12 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
 use http::{HeaderValue, Request, Response, header};
-use hyper::body::Incoming;
 use prost::Message;
 use tonic::codec::Streaming;
 use tonic::{Code, Status};
 use tonic_prost::ProstDecoder;
 
-use super::body::Body;
+use super::body::{Body, RequestBody};
 use super::frontend::Shared;
 use super::metadata::Metadata;
 use super::metrics::Counted;
@@ -30,7 +29,7 @@ pub(super) type Answers<R> = BoxStream<'static, Result<R, Status>>;
 pub(super) async fn server<Q, R>(
     shared: &Arc<Shared>,
     rpc: Rpc,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     open: impl AsyncFnOnce(Q) -> Result<Answers<R>, Status>,
 ) -> Response<Body>
 where
@@ -49,7 +48,7 @@ where
 pub(super) async fn bidi<Q, R>(
     shared: &Arc<Shared>,
     rpc: Rpc,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     open: impl AsyncFnOnce(Streaming<Q>) -> Result<Answers<R>, Status>,
 ) -> Response<Body>
 where

@@ -6,11 +6,11 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use prost::Message;
 use tonic::{Code, Status};
 
-use super::body::Body;
+use super::body::{Body, RequestBody};
 use super::frontend::Shared;
 use super::metadata::Metadata;
 use super::rpc::Rpc;
@@ -24,7 +24,7 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 pub(super) async fn answer<Q: Message + Default, R: Message>(
     shared: &Shared,
     rpc: Rpc,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     call: impl AsyncFnOnce(Q) -> Result<R, Status>,
 ) -> Response<Body> {
     let mut counted = shared.metrics.start(rpc);
@@ -46,7 +46,7 @@ pub(super) async fn answer<Q: Message + Default, R: Message>(
 async fn run<Q: Message + Default, R>(
     shared: &Shared,
     rpc: Rpc,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     call: impl AsyncFnOnce(Q) -> Result<R, Status>,
 ) -> Result<R, Status> {
     let (parts, body) = request.into_parts();
@@ -74,7 +74,7 @@ pub(super) async fn require_leader(shared: &Shared) -> Result<(), Status> {
 }
 
 /// The one message of a request body, without its prefix.
-async fn collect(mut body: Incoming, bytes_max: usize) -> Result<Bytes, Status> {
+async fn collect(mut body: RequestBody, bytes_max: usize) -> Result<Bytes, Status> {
     let mut held = Bytes::new();
     while !body.is_end_stream() {
         let Some(frame) = body.frame().await else { break };

@@ -9,11 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chorus_proto::etcdserverpb as pb;
 use futures::{StreamExt, stream};
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tonic::Status;
 use tonic::codec::Streaming;
 
-use super::body::Body;
+use super::body::{Body, RequestBody};
 use super::fragment::Fragments;
 use super::frontend::Shared;
 use super::metrics::Metrics;
@@ -21,7 +20,7 @@ use super::rpc::Rpc;
 use super::status;
 use super::stream::{self as streams, Answers};
 
-pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer(shared: &Arc<Shared>, request: Request<RequestBody>) -> Response<Body> {
     streams::bidi(shared, Rpc::Watch, request, async |messages| open(shared, messages).await).await
 }
 
@@ -29,7 +28,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> 
 struct Bridge {
     metrics: Metrics,
     fragments: Mutex<Fragments>,
-    /// The client said that it has no more requests, or is gone.
+    /// The client is gone, or sent something that is no request.
     client_done: AtomicBool,
 }
 
@@ -59,7 +58,8 @@ async fn open(shared: &Shared, messages: Streaming<pb::WatchRequest>) -> Result<
     Ok(answers.chain(end).boxed())
 }
 
-/// The client's requests until it has no more, or sends something that is not one.
+/// The client's requests until it is gone, or sends something that is not one. A client that says that it has no more
+/// requests still wants the answers to those it made.
 fn requests(
     bridge: Arc<Bridge>,
     messages: Streaming<pb::WatchRequest>,
@@ -73,7 +73,8 @@ fn requests(
                     bridge.fragments().requested(&request);
                     Some((request, messages))
                 }
-                Ok(None) | Err(_) => {
+                Ok(None) => std::future::pending().await,
+                Err(_) => {
                     bridge.client_done.store(true, Ordering::Release);
                     None
                 }

@@ -45,7 +45,7 @@ fn a_healthy_member_says_so_everywhere() {
             ("/readyz/linearizable_read", 200, "ok\n"),
             ("/readyz/nothing", 404, "404 page not found\n"),
             ("/v2/keys", 404, "404 page not found\n"),
-            ("/v3/kv/nope", 404, "Not Found\n"),
+            ("/v3/kv/nope", 404, r#"{"code":5,"message":"Not Found"}"#),
         ],
     ));
 }

@@ -10,24 +10,35 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Leaves out what is not to be had, as in a simulation.
 pub(super) fn expose(text: &mut Exposition, disk: &Disk) {
-    let read = |name: &str| {
-        let bytes = disk.read(&Path::new("/proc/self").join(name)).ok()?;
-        String::from_utf8(bytes).ok()
-    };
-    if let Some(bytes) = read("statm").as_deref().and_then(resident_bytes) {
+    if let Some(bytes) = resident(disk) {
         text.gauge("process_resident_memory_bytes", "Resident memory size in bytes.", bytes);
     }
-    if let Some(seconds) = read("stat").as_deref().and_then(cpu_seconds) {
+    if let Some(seconds) = read(disk, "stat").as_deref().and_then(cpu_seconds) {
         text.counter("process_cpu_seconds_total", "User and system CPU time spent in seconds.", seconds);
     }
     if let Ok(open) = disk.list(Path::new("/proc/self/fd")) {
         text.gauge("process_open_fds", "Open file descriptors.", open.len());
         text.gauge("os_fd_used", "File descriptors in use.", open.len());
     }
-    if let Some(limit) = read("limits").as_deref().and_then(fds_max) {
+    if let Some(limit) = fd_limit(disk) {
         text.gauge("process_max_fds", "Most file descriptors that may be open.", limit);
         text.gauge("os_fd_limit", "Limit of file descriptors.", limit);
     }
+}
+
+fn read(disk: &Disk, name: &str) -> Option<String> {
+    let bytes = disk.read(&Path::new("/proc/self").join(name)).ok()?;
+    String::from_utf8(bytes).ok()
+}
+
+/// The memory that the process holds, in bytes.
+pub(super) fn resident(disk: &Disk) -> Option<u64> {
+    read(disk, "statm").as_deref().and_then(resident_bytes)
+}
+
+/// How many file descriptors the process may have open.
+pub(super) fn fd_limit(disk: &Disk) -> Option<u64> {
+    read(disk, "limits").as_deref().and_then(fds_max)
 }
 
 fn resident_bytes(statm: &str) -> Option<u64> {

@@ -1,0 +1,141 @@
+//! JSON from and to the messages of one RPC, as the .proto files describe them: names as they stand there, 64-bit
+//! integers as strings, bytes in base64, enums by name, fields with their default value left out. Unknown fields of a
+//! request are ignored.
+
+use std::sync::LazyLock;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
+use serde_json::de::SliceRead;
+use tonic::Status;
+
+use crate::etcd::rpc::Rpc;
+
+static POOL: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(chorus_proto::DESCRIPTORS).expect("the compiler wrote them"));
+
+const IN: DeserializeOptions = DeserializeOptions::new().deny_unknown_fields(false);
+const OUT: SerializeOptions = SerializeOptions::new()
+    .stringify_64_bit_integers(true)
+    .use_enum_numbers(false)
+    .use_proto_field_name(true)
+    .skip_default_fields(true);
+
+/// The two messages of an RPC.
+#[derive(Clone)]
+pub(super) struct Codec {
+    request: MessageDescriptor,
+    response: MessageDescriptor,
+}
+
+impl Codec {
+    pub fn of(rpc: Rpc) -> Codec {
+        let service = POOL.get_service_by_name(rpc.service()).expect("every RPC is in the .proto files");
+        let method = service.methods().find(|method| method.name() == rpc.method());
+        let method = method.expect("every RPC is in the .proto files");
+        Codec { request: method.input(), response: method.output() }
+    }
+
+    /// The request that the first JSON value of `json` says, framed for gRPC. No value is the request without fields.
+    pub fn request(&self, json: &[u8]) -> Result<Bytes, Status> {
+        let json = json.trim_ascii_start();
+        if json.is_empty() {
+            return Ok(frame(&DynamicMessage::new(self.request.clone())));
+        }
+        // What follows the first value is not looked at.
+        let mut reader = serde_json::Deserializer::new(SliceRead::new(json));
+        let message = DynamicMessage::deserialize_with_options(self.request.clone(), &mut reader, &IN);
+        message.map(|message| frame(&message)).map_err(|error| malformed(&error))
+    }
+
+    /// A framed response as JSON, after `before` and before `after`.
+    pub fn response(&self, framed: &[u8], before: &str, after: &str) -> Result<Bytes, Status> {
+        let message = framed.get(PREFIX_BYTES..).ok_or_else(|| Status::internal("an answer was cut short"))?;
+        let message = DynamicMessage::decode(self.response.clone(), message)
+            .map_err(|error| Status::internal(format!("malformed answer: {error}")))?;
+        let mut json = Vec::with_capacity(framed.len() * 2 + before.len() + after.len());
+        json.extend_from_slice(before.as_bytes());
+        message
+            .serialize_with_options(&mut serde_json::Serializer::new(&mut json), &OUT)
+            .map_err(|error| Status::internal(format!("an answer does not fit JSON: {error}")))?;
+        json.extend_from_slice(after.as_bytes());
+        Ok(json.into())
+    }
+}
+
+const PREFIX_BYTES: usize = 5;
+
+fn frame(message: &DynamicMessage) -> Bytes {
+    let length = message.encoded_len();
+    let mut framed = BytesMut::with_capacity(PREFIX_BYTES + length);
+    framed.put_u8(0);
+    framed.put_u32(u32::try_from(length).expect("the JSON was limited"));
+    message.encode_raw(&mut framed);
+    framed.freeze()
+}
+
+fn malformed(error: &serde_json::Error) -> Status {
+    if error.is_eof() {
+        Status::invalid_argument("unexpected EOF")
+    } else {
+        Status::invalid_argument(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chorus_proto::etcdserverpb as pb;
+
+    use super::*;
+
+    fn range(json: &str) -> Result<pb::RangeRequest, Status> {
+        let framed = Codec::of(Rpc::Range).request(json.as_bytes())?;
+        Ok(pb::RangeRequest::decode(&framed[PREFIX_BYTES..]).unwrap())
+    }
+
+    #[test]
+    fn every_rpc_has_its_messages() {
+        for rpc in Rpc::ALL {
+            Codec::of(*rpc);
+        }
+    }
+
+    #[test]
+    fn requests_are_read_as_protobuf_writes_json() {
+        let read = range(r#"{"key":"YQ==","limit":"5","revision":7,"sort_order":"DESCEND","sortTarget":2,"new":{}}"#);
+        let read = read.unwrap();
+        assert_eq!((&read.key[..], read.limit, read.revision), (&b"a"[..], 5, 7));
+        assert_eq!((read.sort_order, read.sort_target), (2, 2));
+        assert_eq!(range("").unwrap(), pb::RangeRequest::default());
+        assert_eq!(range(" {} trailing").unwrap(), pb::RangeRequest::default());
+    }
+
+    #[test]
+    fn malformed_requests_are_refused() {
+        assert_eq!(range(r#"{"key":"#).unwrap_err().message(), "unexpected EOF");
+        for malformed in [r#"{"key":"!"}"#, "[]", "1", r#"{"limit":"x"}"#, r#"{"sort_order":"UP"}"#, "nope"] {
+            assert_eq!(range(malformed).unwrap_err().code(), tonic::Code::InvalidArgument, "{malformed}");
+        }
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let nested = r#"{"success":[{"request_txn":"#.repeat(10_000);
+        assert_eq!(Codec::of(Rpc::Txn).request(nested.as_bytes()).unwrap_err().code(), tonic::Code::InvalidArgument);
+    }
+
+    #[test]
+    fn responses_are_compact_and_leave_defaults_out() {
+        let response = pb::RangeResponse {
+            header: Some(pb::ResponseHeader { revision: 2, ..Default::default() }),
+            kvs: vec![chorus_proto::mvccpb::KeyValue { key: "a".into(), version: 1, ..Default::default() }],
+            more: false,
+            count: 1,
+        };
+        let framed = crate::etcd::unary::frame(&response);
+        let json = Codec::of(Rpc::Range).response(&framed, "<", ">").unwrap();
+        let expected = r#"<{"header":{"revision":"2"},"kvs":[{"key":"YQ==","version":"1"}],"count":"1"}>"#;
+        assert_eq!(json, expected);
+    }
+}

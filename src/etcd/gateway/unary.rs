@@ -1,0 +1,51 @@
+//! One JSON object in, one out.
+
+use bytes::{Bytes, BytesMut};
+use http::{Response, header};
+use http_body_util::{BodyExt, Full};
+use tonic::Status;
+
+use super::{Call, JSON, METADATA, refusal, too_large};
+use crate::etcd::body::{Body, RequestBody};
+use crate::etcd::status as statuses;
+
+pub(super) async fn answer(call: Call, body: RequestBody) -> Response<Body> {
+    match run(call, body).await {
+        Ok(json) => {
+            let mut response = Response::new(Body::Text(Full::new(json)));
+            response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+            response.headers_mut().insert(METADATA.0, METADATA.1);
+            response
+        }
+        Err(status) => refusal::whole(&status),
+    }
+}
+
+pub(super) async fn run(mut call: Call, body: RequestBody) -> Result<Bytes, Status> {
+    let json = collect(body, call.json_bytes_max()).await?;
+    let framed = call.codec.request(&json)?;
+    let turns = call.shared.clone();
+    let _turn = turns.turns.take().await;
+    let mut response = call.send(RequestBody::framed(futures::stream::iter([Ok(framed)]))).await?;
+    match response.body_mut().frame().await {
+        Some(Ok(frame)) => match frame.into_data() {
+            Ok(framed) => call.codec.response(&framed, "", ""),
+            Err(_) => Err(Status::internal("a call was answered without a message")),
+        },
+        Some(Err(status)) => Err(status),
+        None => Err(Status::internal("a call was answered without a message")),
+    }
+}
+
+/// The whole of a body of at most `bytes_max`.
+pub(super) async fn collect(mut body: RequestBody, bytes_max: usize) -> Result<Bytes, Status> {
+    let mut held = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| statuses::canceled())?.into_data() else { continue };
+        held.extend_from_slice(&data);
+        if held.len() > bytes_max {
+            return Err(too_large(held.len(), bytes_max));
+        }
+    }
+    Ok(held.freeze())
+}
