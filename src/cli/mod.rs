@@ -3,11 +3,13 @@
 //! - [`up`]: launch a local cluster, watch it, end it
 //! - [`local`]: `status`, `down`, `kill`, `pause`, `resume`, `start`, `logs`
 //! - [`node`]: run one node in the foreground
+//! - [`etcd`]: a drop-in etcd process
 //! - [`kv`]: a small etcd client
 //! - [`bench`]: a load generator for any etcd v3
 //! - [`terminal`]: tables, progress, colour on a terminal only
 
 pub mod bench;
+pub mod etcd;
 pub mod kv;
 mod local;
 mod node;
@@ -53,6 +55,13 @@ enum Command {
     Logs(local::Logs),
     /// Run one node in the foreground
     Node(node::Args),
+    /// Run a drop-in etcd process, with etcd's own flags; so does this binary under the name `etcd`
+    #[command(disable_help_flag = true)]
+    Etcd {
+        /// etcd's flags; `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
+        flags: Vec<std::ffi::OsString>,
+    },
     /// Read, write and watch keys of any etcd v3 store
     Kv(kv::Args),
     /// Measure throughput and latency of a store, or of two side by side
@@ -74,13 +83,16 @@ struct DataDir {
 
 /// Runs the command that the arguments name. Errors go to stderr, in one line where one is enough.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let command = match etcd_flags() {
+        Some(flags) => Command::Etcd { flags },
+        None => Args::parse().command,
+    };
     let runtime = || {
         tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the system gives threads and sockets")
     };
     actix::System::with_tokio_rt(runtime).block_on(async {
         let world = World::real();
-        match run(world, args.command).await {
+        match run(world, command).await {
             Ok(code) => code,
             Err(error) => {
                 eprintln!("{}: {error:#}", terminal::red("error"));
@@ -88,6 +100,16 @@ pub fn main() -> ExitCode {
             }
         }
     })
+}
+
+/// The arguments, if the program was started under the name `etcd`, or as `chorus etcd`, whose flags are not clap's.
+fn etcd_flags() -> Option<Vec<std::ffi::OsString>> {
+    let mut words = std::env::args_os();
+    let program = words.next()?;
+    if std::path::Path::new(&program).file_name().is_some_and(|name| name == "etcd") {
+        return Some(words.collect());
+    }
+    (words.next()? == "etcd").then(|| words.collect())
 }
 
 async fn run(world: World, command: Command) -> anyhow::Result<ExitCode> {
@@ -101,6 +123,7 @@ async fn run(world: World, command: Command) -> anyhow::Result<ExitCode> {
         Command::Start(args) => local::start(world, args).await,
         Command::Logs(args) => local::logs(world, args).await,
         Command::Node(args) => node::run(world, args).await,
+        Command::Etcd { flags } => Ok(etcd::run(world, flags).await),
         Command::Kv(args) => kv::run(world, args).await,
         Command::Bench(args) => bench::run(world, args).await,
         Command::Completion { shell } => {

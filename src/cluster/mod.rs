@@ -2,14 +2,16 @@
 //!
 //! ```text
 //!   cli ─▶ launcher ─▶ processes of `chorus node` ─▶ Node ─▶ the actors of its roles
-//!             │ health: asked over sockets             ▲
+//!             │ health: asked over sockets             ▲  └ store: Member ◀─ server: `chorus etcd`
 //!             └ local: DIR with data, certificates     └ config, identity, pki
 //! ```
 //!
 //! - [`config`]: the cluster configuration file
 //! - [`identity`]: etcd's member and cluster IDs
 //! - [`pki`], [`kubeconfig`]: certificates, keys, and the administrator's way in
+//! - [`member`]: one member of the store
 //! - [`node`]: one node, its actors started and ended in order
+//! - [`server`]: one member as a process of its own, with etcd's options
 //! - [`local`]: a local cluster's directory and processes
 //! - [`launcher`]: starts, watches and ends them
 //! - [`health`]: how far each has come
@@ -21,6 +23,8 @@ pub mod identity;
 pub mod kubeconfig;
 pub mod launcher;
 pub mod local;
+pub mod member;
 pub mod node;
 pub mod pki;
 pub mod remote;
+pub mod server;

@@ -1,7 +1,7 @@
 //! One node: starts the actors of its roles in order, from the log upwards, and ends them in the other.
 //!
 //! ```text
-//!   store:      Store::open ─▶ Replica ─▶ Store ─▶ EtcdFrontend        (or: the client URLs of a store elsewhere)
+//!   store:      Member                                                (or: the client URLs of a store elsewhere)
 //!   apiserver:  ApiFrontend on that store                             (or: the frontends of other nodes)
 //!   others:     Scheduler, controllers, Agent on a client of the API
 //! ```
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::config::{ClusterConfig, NodeConfig, Role};
-use super::identity;
+use super::member::{InitialMember, Member, MemberError, MemberPlan, Origin};
 use super::pki::Pki;
 use super::remote::{admin_client, store_client};
 use crate::actor::Shutdown;
@@ -49,11 +49,7 @@ pub enum NodeError {
     #[error("{0}")]
     Io(#[from] std::io::Error),
     #[error(transparent)]
-    Open(#[from] store::OpenError),
-    #[error(transparent)]
-    Replica(#[from] raft::Error),
-    #[error(transparent)]
-    Etcd(#[from] etcd::Error),
+    Member(#[from] MemberError),
     #[error(transparent)]
     Store(#[from] store::BadEndpoint),
     #[error(transparent)]
@@ -68,7 +64,7 @@ pub enum NodeError {
 pub struct Node {
     world: World,
     shutdown: Shutdown,
-    replica: Option<raft::Handle>,
+    member: Option<Member>,
     store: store::client::Client,
     frontend: Option<apiserver::Frontend>,
     agent: Option<agent::Handle>,
@@ -82,9 +78,10 @@ impl Node {
         let lock = world.disk.lock_dir(&plan.data_dir)?;
         let shutdown = Shutdown::new();
 
-        let (replica, store) = if node.has(Role::Store) {
-            let (replica, store) = start_store(&world, &plan, &node, &shutdown).await?;
-            (Some(replica), store)
+        let (member, store) = if node.has(Role::Store) {
+            let member = start_store(&world, &plan, &node, &shutdown).await?;
+            let store = member.store().clone();
+            (Some(member), store)
         } else {
             (None, store_client(&world, plan.cluster.store_urls())?)
         };
@@ -104,7 +101,7 @@ impl Node {
             }
             false => None,
         };
-        Ok(Node { world, shutdown, replica, store, frontend, agent, _lock: lock })
+        Ok(Node { world, shutdown, member, store, frontend, agent, _lock: lock })
     }
 
     /// The store as this node sees it.
@@ -114,7 +111,7 @@ impl Node {
 
     /// The member of the store, where this node is one.
     pub fn replica(&self) -> Option<&raft::Handle> {
-        self.replica.as_ref()
+        self.member.as_ref().map(Member::replica)
     }
 
     /// A client of this node's own frontend, as an administrator.
@@ -131,64 +128,41 @@ impl Node {
     /// Ends the node in order: components first, then the replica, which hands leadership over if it has it.
     pub async fn stop(self) {
         self.shutdown.begin();
-        if let Some(replica) = &self.replica {
-            let _ = self.world.clock.timeout(GRACE, replica.shutdown()).await;
+        if let Some(member) = &self.member {
+            let _ = self.world.clock.timeout(GRACE, member.replica().shutdown()).await;
         }
     }
 }
 
-async fn start_store(
-    world: &World,
-    plan: &Plan,
-    node: &NodeConfig,
-    shutdown: &Shutdown,
-) -> Result<(raft::Handle, store::client::Client), NodeError> {
-    let token = &plan.cluster.name;
-    let members: Vec<raft::Member> =
-        plan.cluster.with_role(Role::Store).map(|member| initial_member(member, token)).collect();
-    let cluster = raft::ClusterId(identity::cluster_id(members.iter().map(|member| member.id)));
-    let this = initial_member(node, token);
-    let timings = raft::Timings::new(plan.cluster.timing.heartbeat(), plan.cluster.timing.election());
-
-    let mut config = store::Config::new(plan.data_dir.clone(), this.id, cluster);
-    config.election_timeout = plan.cluster.timing.election();
-    let (machine, opened) = store::Store::open(world, config)?;
-    let config = raft::Config {
-        node: this.id,
-        cluster,
-        name: this.name,
-        client_urls: this.client_urls,
+async fn start_store(world: &World, plan: &Plan, node: &NodeConfig, shutdown: &Shutdown) -> Result<Member, NodeError> {
+    let timing = &plan.cluster.timing;
+    let url = |address: &Option<String>| address.iter().map(|address| format!("http://{address}")).collect::<Vec<_>>();
+    let members = plan.cluster.with_role(Role::Store).map(|member| InitialMember {
+        name: member.name.clone(),
+        peer_urls: url(&member.peer),
+        client_urls: url(&member.client),
+    });
+    let mut config = store::Config::new(plan.data_dir.clone(), Default::default(), Default::default());
+    config.election_timeout = timing.election();
+    let member = MemberPlan {
+        name: node.name.clone(),
         data_dir: plan.data_dir.clone(),
-        listen: node.peer.clone().expect("a checked configuration gives every store node a peer address"),
-        bootstrap: raft::Bootstrap::New(members),
-        timings,
+        peer_urls: url(&node.peer),
+        client_urls: url(&node.client),
+        listen_peers: node.peer.iter().cloned().collect(),
+        origin: Origin::New { members: members.collect(), token: plan.cluster.name.clone() },
+        timings: raft::Timings::new(timing.heartbeat(), timing.election()),
         limits: raft::Limits::default(),
         log: plan.log,
+        store: config,
+        frontend: etcd::Config {
+            listen: node.client.iter().cloned().collect(),
+            name: node.name.clone(),
+            election_timeout: timing.election(),
+            ..etcd::Config::default()
+        },
     };
-    let replica = raft::Replica::start(world.clone(), config, Box::new(machine)).await?;
-    let local = store::Store::start(world, opened, replica.clone(), shutdown.clone());
-    let store = store::client::Client::new(local);
-    let listen = node.client.clone().expect("a checked configuration gives every store node a client address");
-    let config = etcd::Config {
-        listen: vec![listen],
-        name: node.name.clone(),
-        election_timeout: plan.cluster.timing.election(),
-        ..etcd::Config::default()
-    };
-    etcd::Frontend::start(world.clone(), config, store.clone(), shutdown.clone()).await?;
-    Ok((replica, store))
-}
-
-fn initial_member(node: &NodeConfig, token: &str) -> raft::Member {
-    let url = |address: &Option<String>| address.iter().map(|address| format!("http://{address}")).collect::<Vec<_>>();
-    let peer_urls = url(&node.peer);
-    raft::Member {
-        id: identity::member_id(&peer_urls, token),
-        name: node.name.clone(),
-        peer_urls,
-        client_urls: url(&node.client),
-        learner: false,
-    }
+    Ok(Member::start(world.clone(), member, shutdown.clone()).await?)
 }
 
 fn api_config(plan: &Plan, node: &NodeConfig) -> apiserver::Config {

@@ -1,0 +1,57 @@
+//! What `--help` and `--version` print.
+
+use std::fmt::Write;
+
+use crate::cluster::server::{FLAGS, Options};
+
+/// What stands on stderr after arguments that cannot be read.
+pub const USAGE: &str = "Usage:
+
+  etcd [flags]
+    Start an etcd server.
+
+  etcd --version
+    Show the version of etcd.
+
+  etcd -h | --help
+    Show the help information about etcd.
+
+  etcd --config-file
+    Path to the server configuration file. Note that if a configuration file is provided, other command line flags and \
+     environment variables will be ignored.
+
+  etcd gateway
+    Run the stateless pass-through etcd TCP connection forwarding proxy.
+
+  etcd grpc-proxy
+    Run the stateless etcd v3 gRPC L7 reverse proxy.
+";
+
+/// The usage, and every flag with its default.
+pub fn text() -> String {
+    let mut text = USAGE.to_owned();
+    let defaults = Options::default();
+    let mut section = "";
+    for flag in FLAGS {
+        if flag.section != section {
+            section = flag.section;
+            let _ = write!(text, "\n{section}:\n");
+        }
+        let _ = write!(text, "  --{} '{}'\n    {}\n", flag.name, defaults.show(flag.name), flag.help);
+    }
+    text
+}
+
+/// The lines of `--version`.
+pub fn version() -> String {
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    let arch = match arch {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let server = crate::etcd::Versions::default().server;
+    format!(
+        "etcd Version: {server}\nGit SHA: Not provided (use ./build instead of go build)\nGo Version: go1.26.6\nGo OS/Arch: {os}/{arch}\n"
+    )
+}

@@ -1,0 +1,239 @@
+//! One member of the store: its state, its replica and its etcd frontend, started from the log upwards.
+//!
+//! ```text
+//!   MemberPlan ─▶ Store::open ─▶ Replica ─▶ Store ─▶ EtcdFrontend
+//!        └ identity: kept in the data directory, derived from the first cluster where there is none
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::identity;
+use crate::actor::Shutdown;
+use crate::disk::log;
+use crate::world::disk::Access;
+use crate::world::{Disk, NodeId, World};
+use crate::{etcd, raft, store};
+
+/// How long a member that ends may take to hand its leadership over.
+const HAND_OVER: Duration = Duration::from_secs(5);
+/// The file that keeps a member's identity.
+const IDENTITY: &str = "identity.json";
+
+/// Everything a member is started with.
+#[derive(Clone, Debug)]
+pub struct MemberPlan {
+    pub name: String,
+    /// The member's own directory. It exists, and no other process uses it.
+    pub data_dir: PathBuf,
+    /// Where other members reach this one, as URLs.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach this one, as URLs.
+    pub client_urls: Vec<String>,
+    /// Where peers are served, each a `host:port`.
+    pub listen_peers: Vec<String>,
+    /// What a member whose directory is empty belongs to.
+    pub origin: Origin,
+    pub timings: raft::Timings,
+    pub limits: raft::Limits,
+    /// Sizes of the log.
+    pub log: log::Options,
+    /// The member's and the cluster's ID in here are filled in at start.
+    pub store: store::Config,
+    pub frontend: etcd::Config,
+}
+
+/// How a member comes to its identity and its first membership. A member that has both ignores it.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A new cluster of these members, each of which is given the same list and the same token.
+    New { members: Vec<InitialMember>, token: String },
+    /// A cluster that runs already, to which this member was added.
+    Existing { node: NodeId, cluster: raft::ClusterId },
+}
+
+/// A member of a new cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InitialMember {
+    pub name: String,
+    pub peer_urls: Vec<String>,
+    /// May be left empty: a member tells the others once it has started.
+    pub client_urls: Vec<String>,
+}
+
+/// Why a member did not start. Surface it: it names the file, the address or the field.
+#[derive(Debug, thiserror::Error)]
+pub enum MemberError {
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The identity of the member cannot be read: restore the file, or replace this member by a new one.
+    #[error("{path} does not tell which member this is: {message}")]
+    Identity { path: PathBuf, message: String },
+    #[error("couldn't find local name {name:?} in the initial cluster configuration")]
+    NotInitial { name: String },
+    #[error("no address to listen on for peers is given")]
+    NoPeerAddress,
+    #[error(transparent)]
+    Open(#[from] store::OpenError),
+    #[error(transparent)]
+    Replica(#[from] raft::Error),
+    #[error(transparent)]
+    Etcd(#[from] etcd::Error),
+}
+
+/// Which member of which cluster a data directory belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub node: NodeId,
+    #[serde(rename = "cluster")]
+    cluster_id: u64,
+}
+
+impl Identity {
+    pub fn cluster(&self) -> raft::ClusterId {
+        raft::ClusterId(self.cluster_id)
+    }
+
+    /// The identity that `data_dir` keeps; nothing when no member has started there.
+    pub fn read(disk: &Disk, data_dir: &Path) -> Result<Option<Identity>, MemberError> {
+        let path = data_dir.join(IDENTITY);
+        if !disk.exists(&path) {
+            return Ok(None);
+        }
+        let kept = serde_json::from_slice(&disk.read(&path)?);
+        kept.map(Some).map_err(|error| MemberError::Identity { path, message: error.to_string() })
+    }
+
+    fn keep(&self, disk: &Disk, data_dir: &Path) -> std::io::Result<()> {
+        let text = serde_json::to_vec(self).expect("two numbers are JSON");
+        disk.replace(&data_dir.join(IDENTITY), &text, Access::Owner)
+    }
+}
+
+/// A running member.
+pub struct Member {
+    world: World,
+    identity: Identity,
+    replica: raft::Handle,
+    store: store::client::Client,
+    frontend: etcd::Frontend,
+}
+
+impl Member {
+    /// Starts the member; it serves when this returns, though it may not know a leader yet. It ends with
+    /// [`stop`](Member::stop), after `shutdown` began.
+    pub async fn start(world: World, plan: MemberPlan, shutdown: Shutdown) -> Result<Member, MemberError> {
+        let (identity, bootstrap) = identify(&world, &plan)?;
+        let config = store::Config { node: identity.node, cluster: identity.cluster(), ..plan.store.clone() };
+        let (machine, opened) = store::Store::open(&world, config)?;
+        let config = raft::Config {
+            node: identity.node,
+            cluster: identity.cluster(),
+            name: plan.name,
+            client_urls: plan.client_urls,
+            data_dir: plan.data_dir,
+            listen: plan.listen_peers.into_iter().next().ok_or(MemberError::NoPeerAddress)?,
+            bootstrap,
+            timings: plan.timings,
+            limits: plan.limits,
+            log: plan.log,
+        };
+        let replica = raft::Replica::start(world.clone(), config, Box::new(machine)).await?;
+        let local = store::Store::start(&world, opened, replica.clone(), shutdown.clone());
+        let store = store::client::Client::new(local);
+        let frontend = etcd::Frontend::start(world.clone(), plan.frontend, store.clone(), shutdown).await?;
+        Ok(Member { world, identity, replica, store, frontend })
+    }
+
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    pub fn replica(&self) -> &raft::Handle {
+        &self.replica
+    }
+
+    pub fn store(&self) -> &store::client::Client {
+        &self.store
+    }
+
+    /// The member's client listeners.
+    pub fn frontend(&self) -> &etcd::Frontend {
+        &self.frontend
+    }
+
+    /// Resolves once the member knows a leader and the cluster knows where clients reach this member.
+    pub async fn ready(&self) {
+        let mut leadership = self.replica.leadership();
+        // An error means that the replica is gone; the caller hears of that elsewhere.
+        let _ = leadership.wait_for(|known| known.leader.is_some()).await;
+        let published = |member: &raft::Member| member.id == self.identity.node && !member.client_urls.is_empty();
+        while !self.replica.members().iter().any(published) {
+            self.world.clock.sleep(PUBLISH_POLL).await;
+        }
+    }
+
+    /// Gives leadership to another voting member, if this one leads and there is another.
+    pub async fn hand_over(&self) {
+        if !self.replica.leadership().borrow().is_leader {
+            return;
+        }
+        let deadline = self.world.clock.now() + HAND_OVER;
+        let members = self.replica.members();
+        let others = members.into_iter().filter(|member| member.id != self.identity.node && !member.learner);
+        for other in others {
+            match self.replica.transfer_leader(other.id, deadline).await {
+                Ok(()) => {
+                    tracing::info!("transferee-id" = %other.id, "leadership transfer finished");
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!("transferee-id" = %other.id, %error, "leadership transfer failed");
+                }
+            }
+        }
+    }
+
+    /// Ends the replica, after the member's shutdown began and its frontend had time to drain.
+    pub async fn stop(&self) {
+        let _ = self.world.clock.timeout(HAND_OVER, self.replica.shutdown()).await;
+    }
+}
+
+/// How often a member looks whether it was published.
+const PUBLISH_POLL: Duration = Duration::from_millis(10);
+
+/// Which member this is, and how it comes to its first membership should its log be empty.
+fn identify(world: &World, plan: &MemberPlan) -> Result<(Identity, raft::Bootstrap), MemberError> {
+    let kept = Identity::read(&world.disk, &plan.data_dir)?;
+    let (derived, bootstrap) = match &plan.origin {
+        Origin::Existing { node, cluster } => {
+            (Some(Identity { node: *node, cluster_id: cluster.0 }), raft::Bootstrap::Join)
+        }
+        Origin::New { members, token } => {
+            let this = members.iter().find(|member| member.name == plan.name);
+            let members: Vec<raft::Member> = members.iter().map(|member| first_member(member, token)).collect();
+            let cluster_id = identity::cluster_id(members.iter().map(|member| member.id));
+            let derived = this.map(|this| Identity { node: identity::member_id(&this.peer_urls, token), cluster_id });
+            (derived, raft::Bootstrap::New(members))
+        }
+    };
+    if let Some(kept) = kept {
+        return Ok((kept, bootstrap));
+    }
+    let derived = derived.ok_or_else(|| MemberError::NotInitial { name: plan.name.clone() })?;
+    derived.keep(&world.disk, &plan.data_dir)?;
+    Ok((derived, bootstrap))
+}
+
+fn first_member(member: &InitialMember, token: &str) -> raft::Member {
+    raft::Member {
+        id: identity::member_id(&member.peer_urls, token),
+        name: member.name.clone(),
+        peer_urls: member.peer_urls.clone(),
+        client_urls: member.client_urls.clone(),
+        learner: false,
+    }
+}

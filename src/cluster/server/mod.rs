@@ -1,0 +1,21 @@
+//! One member of the store as a process of its own, configured as etcd is.
+//!
+//! ```text
+//!   flags, variables, file ─(cli)─▶ Options ─check─▶ plan ─▶ Member
+//! ```
+//!
+//! - [`options`]: every option with its default; [`values`], [`urls`], [`features`]: what options can be
+//! - [`check`]: what must hold of them together
+//! - [`plan`]: what they mean for a member
+//! - [`run`]: a running process's server, started and ended in order
+
+pub mod check;
+pub mod features;
+pub mod options;
+pub mod plan;
+pub mod run;
+pub mod urls;
+pub mod values;
+
+pub use options::{FLAGS, Flag, Options};
+pub use run::{Server, ServerError};

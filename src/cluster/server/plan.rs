@@ -1,0 +1,172 @@
+//! What the options mean for a member.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::check::Invalid;
+use super::options::Options;
+use super::urls::{Url, UrlError};
+use super::values::{GoDuration, Urls, Value};
+use crate::cluster::member::{InitialMember, MemberPlan, Origin};
+use crate::{etcd, raft, store};
+
+/// Our files lie here, below the directory that etcd calls its member directory.
+const FILES: &str = "member/chorus";
+const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
+
+impl Options {
+    /// The data directory, which the name decides where none is given.
+    pub fn data_dir(&self) -> PathBuf {
+        match self.data_dir.as_str() {
+            "" => format!("{}.etcd", self.name).into(),
+            given => given.into(),
+        }
+    }
+
+    /// The directory of the member's files.
+    pub fn member_dir(&self) -> PathBuf {
+        self.data_dir().join(FILES)
+    }
+
+    /// The members of the new cluster that `--initial-cluster` names.
+    pub fn initial_members(&self) -> Result<Vec<InitialMember>, UrlError> {
+        initial_members(&self.initial_cluster)
+    }
+
+    /// The member that these options describe.
+    pub fn plan(&self, origin: Origin) -> Result<MemberPlan, Invalid> {
+        let election = Duration::from_millis(self.election_timeout);
+        let heartbeat = Duration::from_millis(self.heartbeat_interval);
+        Ok(MemberPlan {
+            name: self.name.clone(),
+            data_dir: self.member_dir(),
+            peer_urls: self.initial_advertise_peer_urls.texts(),
+            client_urls: self.advertise_client_urls.texts(),
+            listen_peers: addresses(&self.listen_peer_urls),
+            origin,
+            timings: raft::Timings::new(heartbeat, election),
+            limits: raft::Limits {
+                purge_every_entries: self.snapshot_count.max(1),
+                catch_up_entries: self.snapshot_catchup_entries,
+                ..raft::Limits::default()
+            },
+            log: Default::default(),
+            store: self.store_config(election)?,
+            frontend: self.frontend_config(election),
+        })
+    }
+
+    fn store_config(&self, election_timeout: Duration) -> Result<store::Config, Invalid> {
+        let mut config = store::Config::new(self.member_dir(), Default::default(), Default::default());
+        config.election_timeout = election_timeout;
+        config.compaction = self.compaction()?;
+        if let Some(interval) = self.watch_progress_notify_interval.positive() {
+            config.watch_progress_interval = interval;
+        }
+        config.limits.request_bytes_max = usize::try_from(self.max_request_bytes).unwrap_or(usize::MAX);
+        config.limits.txn_ops_max = usize::try_from(self.max_txn_ops).unwrap_or(usize::MAX);
+        config.limits.quota_bytes = match self.quota_backend_bytes {
+            0 => Some(DEFAULT_QUOTA_BYTES),
+            bytes => u64::try_from(bytes).ok(),
+        };
+        Ok(config)
+    }
+
+    fn frontend_config(&self, election_timeout: Duration) -> etcd::Config {
+        let request_bytes_max = usize::try_from(self.max_request_bytes).unwrap_or(usize::MAX);
+        let mut limits = etcd::Limits::for_requests_of(request_bytes_max);
+        limits.concurrent_streams_max = self.max_concurrent_streams;
+        if let Some(interval) = self.grpc_keepalive_interval.positive() {
+            limits.keep_alive_interval = interval;
+        }
+        if let Some(timeout) = self.grpc_keepalive_timeout.positive() {
+            limits.keep_alive_timeout = timeout;
+        }
+        etcd::Config {
+            listen: addresses(&self.listen_client_urls),
+            name: self.name.clone(),
+            limits,
+            election_timeout,
+            ..etcd::Config::default()
+        }
+    }
+
+    fn compaction(&self) -> Result<store::AutoCompaction, Invalid> {
+        compaction(&self.auto_compaction_mode, &self.auto_compaction_retention)
+    }
+}
+
+fn addresses(urls: &Urls) -> Vec<String> {
+    urls.0.iter().map(|url| url.address().to_owned()).collect()
+}
+
+/// Reads `name=url,name=url,...`; a name may come with several URLs.
+pub fn initial_members(text: &str) -> Result<Vec<InitialMember>, UrlError> {
+    let mut named: BTreeMap<&str, Vec<Url>> = BTreeMap::new();
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let (name, url) = part.split_once('=').unwrap_or((part, ""));
+        named.entry(name).or_default().push(Url::read(url)?);
+    }
+    let member = |(name, mut urls): (&str, Vec<Url>)| {
+        urls.sort();
+        InitialMember { name: name.to_owned(), peer_urls: Urls(urls).texts(), client_urls: Vec::new() }
+    };
+    Ok(named.into_iter().map(member).collect())
+}
+
+/// A retention without a unit is hours, or revisions.
+fn compaction(mode: &str, retention: &str) -> Result<store::AutoCompaction, Invalid> {
+    let refused = || Invalid::CompactionRetention(format!("time: invalid duration {retention:?}"));
+    let number = match retention {
+        "" => Some(0),
+        text => i64::read(text).ok(),
+    };
+    match (mode, number) {
+        (_, Some(number)) if number <= 0 => Ok(store::AutoCompaction::Off),
+        ("revision", Some(revisions)) => Ok(store::AutoCompaction::Revisions(revisions)),
+        (_, Some(hours)) => Ok(store::AutoCompaction::Periodic(Duration::from_secs(hours.unsigned_abs() * 3600))),
+        (mode, None) => {
+            let read = GoDuration::read(retention).map_err(|_| refused())?;
+            Ok(match (mode, read.positive()) {
+                (_, None) => store::AutoCompaction::Off,
+                ("revision", Some(_)) => store::AutoCompaction::Revisions(read.0),
+                (_, Some(period)) => store::AutoCompaction::Periodic(period),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::AutoCompaction;
+
+    #[test]
+    fn a_bare_retention_is_hours_or_revisions() {
+        let hours = |hours: u64| AutoCompaction::Periodic(Duration::from_secs(hours * 3600));
+        for (mode, retention, meant) in [
+            ("periodic", "0", AutoCompaction::Off),
+            ("periodic", "", AutoCompaction::Off),
+            ("periodic", "2", hours(2)),
+            ("periodic", "2h", hours(2)),
+            ("periodic", "500ms", AutoCompaction::Periodic(Duration::from_millis(500))),
+            ("revision", "1000", AutoCompaction::Revisions(1000)),
+        ] {
+            assert_eq!(compaction(mode, retention), Ok(meant), "{mode} {retention}");
+        }
+        assert!(compaction("periodic", "soon").is_err());
+    }
+
+    #[test]
+    fn an_initial_cluster_is_read_by_name() {
+        let members = initial_members("b=http://b:2,a=http://a:2,a=http://a:1,").unwrap();
+        let member = |name: &str, urls: &[&str]| InitialMember {
+            name: name.into(),
+            peer_urls: urls.iter().map(|url| (*url).to_owned()).collect(),
+            client_urls: Vec::new(),
+        };
+        assert_eq!(members, [member("a", &["http://a:1", "http://a:2"]), member("b", &["http://b:2"])]);
+        assert!(initial_members("a").is_err());
+    }
+}

@@ -1,0 +1,129 @@
+//! A running process's server: its member, started and ended in order.
+
+use super::check::Invalid;
+use super::options::{FLAGS, Options};
+use super::urls::UrlError;
+use super::values::Value;
+use crate::actor::Shutdown;
+use crate::cluster::member::{Identity, Member, MemberError, Origin};
+use crate::world::World;
+use crate::world::disk::{Access, DirLock};
+
+/// Why a server did not start. Surface it.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    #[error("error setting up initial cluster: {0}")]
+    InitialCluster(UrlError),
+    #[error("{flag} asks for TLS ({url}), which this build does not serve")]
+    Secure { flag: &'static str, url: String },
+    #[error("--initial-cluster has {name}={given} but missing from --initial-advertise-peer-urls={advertised}")]
+    Mismatch { name: String, given: String, advertised: String },
+    #[error("couldn't find local name {name:?} in the initial cluster configuration")]
+    NotInitial { name: String },
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// A running server.
+pub struct Server {
+    member: Member,
+    shutdown: Shutdown,
+    _lock: DirLock,
+}
+
+impl Server {
+    /// Starts the member that `options` describe, which must have passed the check.
+    pub async fn start(world: &World, options: &Options) -> Result<Server, ServerError> {
+        refuse_secure(options)?;
+        let directory = options.member_dir();
+        let initialized = Identity::read(&world.disk, &directory)?.is_some();
+        let origin = origin(options, initialized)?;
+        record(options, initialized);
+        let plan = options.plan(origin)?;
+        world.disk.create_dir_all(&directory, Access::Owner)?;
+        let lock = world.disk.lock_dir(&directory)?;
+        let shutdown = Shutdown::new();
+        let member = Member::start(world.clone(), plan, shutdown.clone()).await?;
+        tracing::info!(
+            "local-member-id" = %member.identity().node,
+            "cluster-id" = %member.identity().cluster(),
+            "listen-peer-urls" = options.listen_peer_urls.show(),
+            "listen-client-urls" = options.listen_client_urls.show(),
+            "advertise-client-urls" = options.advertise_client_urls.show(),
+            "listen-metrics-urls" = options.listen_metrics_urls.show(),
+            "now serving peer/client/metrics"
+        );
+        Ok(Server { member, shutdown, _lock: lock })
+    }
+
+    pub fn member(&self) -> &Member {
+        &self.member
+    }
+
+    /// Hands leadership over, lets requests under way finish, and ends.
+    pub async fn stop(self) {
+        self.member.hand_over().await;
+        self.shutdown.begin();
+        self.member.frontend().stopped().await;
+        self.member.stop().await;
+    }
+}
+
+/// TLS is not for every build; a listener must never be less protected than it was asked to be.
+fn refuse_secure(options: &Options) -> Result<(), ServerError> {
+    let listened = [
+        ("--listen-peer-urls", &options.listen_peer_urls),
+        ("--listen-client-urls", &options.listen_client_urls),
+        ("--listen-metrics-urls", &options.listen_metrics_urls),
+    ];
+    for (flag, urls) in listened {
+        if let Some(url) = urls.0.iter().find(|url| url.is_secure()) {
+            return Err(ServerError::Secure { flag, url: url.to_string() });
+        }
+    }
+    Ok(())
+}
+
+fn origin(options: &Options, initialized: bool) -> Result<Origin, ServerError> {
+    let token = options.initial_cluster_token.clone();
+    let members = match options.initial_members() {
+        Err(_) if initialized => Vec::new(),
+        read => read.map_err(ServerError::InitialCluster)?,
+    };
+    if !initialized {
+        let this = members.iter().find(|member| member.name == options.name);
+        let this = this.ok_or_else(|| ServerError::NotInitial { name: options.name.clone() })?;
+        let advertised = options.initial_advertise_peer_urls.texts();
+        if this.peer_urls != advertised {
+            return Err(ServerError::Mismatch {
+                name: options.name.clone(),
+                given: this.peer_urls.join(","),
+                advertised: advertised.join(","),
+            });
+        }
+    }
+    Ok(Origin::New { members, token })
+}
+
+/// Writes the whole configuration to the log, without what is secret.
+fn record(options: &Options, initialized: bool) {
+    let values = FLAGS.iter().filter(|flag| flag.name != "discovery-password");
+    let values: serde_json::Map<String, serde_json::Value> =
+        values.map(|flag| (flag.name.to_owned(), options.json(flag.name))).collect();
+    let values = serde_json::Value::Object(values);
+    tracing::info!(
+        "etcd-version" = etcd_version(options),
+        "member-initialized" = initialized,
+        "member-dir" = %options.data_dir().join("member").display(),
+        inlined = %values,
+        "starting an etcd server"
+    );
+}
+
+fn etcd_version(_: &Options) -> String {
+    crate::etcd::Versions::default().server
+}
