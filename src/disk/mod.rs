@@ -11,6 +11,7 @@
 //!
 //! - [`log`]: the write-ahead log and its actor
 //! - [`segments`]: append-only data segments
+//! - [`bbolt`]: the file format of etcd's database and snapshots
 //! - [`checkpoint`]: a file that is there whole or not at all
 //! - [`codec`]: bincode with limits
 //! - [`format`]: what a directory holds, and in which format
@@ -18,6 +19,7 @@
 //! - [`position`]: where an entry stands in the replicated log
 //! - [`error`]: why bytes could not be read or written
 
+pub mod bbolt;
 pub mod checkpoint;
 pub mod codec;
 pub mod error;
