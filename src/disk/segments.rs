@@ -116,6 +116,26 @@ pub struct Linked {
 #[derive(Clone)]
 pub struct Segments(Arc<Shared>);
 
+/// The segments of one moment: their records stay readable, those of segments removed since as well. It keeps the space
+/// of those from being given back.
+#[derive(Clone, Debug)]
+pub struct Pinned {
+    table: Arc<BTreeMap<SegmentId, Arc<Segment>>>,
+    directory: PathBuf,
+}
+
+impl Pinned {
+    /// Reads one record and verifies it.
+    pub fn read(&self, place: Place) -> Result<Bytes, Error> {
+        read(&self.table, &self.directory, place)
+    }
+}
+
+fn read(table: &BTreeMap<SegmentId, Arc<Segment>>, directory: &Path, place: Place) -> Result<Bytes, Error> {
+    let missing = || Error::io(&path_of(directory, place.segment), io::ErrorKind::NotFound.into());
+    table.get(&place.segment).ok_or_else(missing)?.read(place)
+}
+
 struct Shared {
     disk: Disk,
     random: Random,
@@ -198,12 +218,12 @@ impl Segments {
     /// Reads one record and verifies it. From any thread, without a lock. A segment that was removed is an
     /// [`Error::Io`] of kind `NotFound`.
     pub fn read(&self, place: Place) -> Result<Bytes, Error> {
-        let table = self.0.table.load();
-        let segment = table.get(&place.segment).ok_or_else(|| {
-            let path = path_of(&self.0.directory, place.segment);
-            Error::io(&path, io::ErrorKind::NotFound.into())
-        })?;
-        segment.read(place)
+        read(&self.0.table.load(), &self.0.directory, place)
+    }
+
+    /// The segments as they are now.
+    pub fn pin(&self) -> Pinned {
+        Pinned { table: self.0.table.load_full(), directory: self.0.directory.clone() }
     }
 
     /// Makes every frame that was appended before this call durable, and says up to where. Appends go on meanwhile.

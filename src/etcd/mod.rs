@@ -19,7 +19,8 @@
 //! - `metadata`: what a call's headers ask for
 //! - `unary`: one message in, one message out: the hot path
 //! - `stream`: what all streams share: cut without a leader, cut at the end, counted
-//! - `watch`, `fragment`, `lease`, `range_stream`, `alarm`, `health`: the RPCs that are more than one call of the store
+//! - `watch`, `fragment`, `lease`, `range_stream`, `snapshot`, `alarm`, `health`: the RPCs that are more than one call of
+//!   the store
 //! - `concurrency`: the lock and election services
 //! - `body`: response bodies
 //! - `gateway`: every RPC as JSON over HTTP
@@ -43,6 +44,7 @@ mod metrics;
 mod range_stream;
 mod router;
 mod rpc;
+mod snapshot;
 pub mod status;
 mod stream;
 mod unary;

@@ -9,7 +9,7 @@ use super::body::{Body, RequestBody};
 use super::concurrency::{election, lock, observe};
 use super::frontend::Shared;
 use super::rpc::Rpc;
-use super::{alarm, health, http, lease, range_stream, status, stream, unary, watch};
+use super::{alarm, health, http, lease, range_stream, snapshot, status, stream, unary, watch};
 use crate::store::error::Error;
 
 pub(super) async fn answer(
@@ -61,6 +61,7 @@ async fn answer_rpc(shared: &Arc<Shared>, rpc: Rpc, request: Request<RequestBody
         Rpc::Watch => watch::answer(shared, request).await,
         Rpc::LeaseKeepAlive => lease::keep_alive(shared, request).await,
         Rpc::RangeStream => range_stream::answer(shared, request).await,
+        Rpc::Snapshot => snapshot::answer(shared, request).await,
         _ => answer_recipe(shared, rpc, request).await,
     }
 }

@@ -19,7 +19,7 @@
 //! - [`network`], [`peers`]: calling other members; [`peer_server`]: being called; [`wire`]: the messages
 //! - [`snapshot_transfer`]: state for a member that lags too far behind
 //! - [`membership`]: changes of the membership; [`housekeeping`]: the tasks that follow leadership and membership
-//! - [`types`], [`runtime`], [`encoding`]: how openraft is instantiated, and how its records look as bytes
+//! - [`types`], [`runtime`], [`encoding`], [`record`]: how openraft is instantiated, and how its records look as bytes
 
 mod config;
 mod encoding;
@@ -35,6 +35,7 @@ mod peer_server;
 mod peers;
 mod proposer;
 mod read_gate;
+mod record;
 mod replica;
 mod runtime;
 mod snapshot_transfer;
@@ -49,4 +50,5 @@ pub use config::{Bootstrap, ClusterId, Config, Limits, Timings};
 pub use error::{Error, Refused};
 pub use handle::{Handle, Leadership, Status};
 pub use member::Member;
+pub use record::{record_members, recorded_members};
 pub use replica::Replica;

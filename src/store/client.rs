@@ -38,6 +38,11 @@ pub trait Transport: Send + Sync + 'static {
         Err(Error::unimplemented("HashKV"))
     }
 
+    /// The database of this one member in etcd's format, in chunks, and the SHA-256 of them all at the end.
+    async fn snapshot(&self) -> Result<BoxStream<'static, Result<pb::SnapshotResponse, Error>>, Error> {
+        Err(Error::unimplemented("Snapshot"))
+    }
+
     /// One watch stream, as the gRPC one: many watches by id, requests in, responses out. The stream ends when
     /// `requests` ends or the store goes away; a caller resumes from the last revision it saw.
     async fn watch(

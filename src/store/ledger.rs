@@ -196,8 +196,8 @@ impl Ledger {
     }
 
     pub fn snapshot(&mut self) -> io::Result<Snapshot> {
-        let directory = self.files.snapshot()?;
-        let keep = Keep { disk: self.world.disk.clone(), directory: directory.clone() };
+        let keep = self.scratch()?;
+        let directory = keep.directory.clone();
         let point = self.segments.seal()?;
         let linked = self.segments.link_into(&directory)?;
         let (active, sealed) = linked.split_last().expect("there is always an active segment");
@@ -207,6 +207,11 @@ impl Ledger {
         let mut files: Vec<PathBuf> = sealed.iter().map(|linked| linked.path.clone()).collect();
         files.extend([active.path.clone(), index]);
         Ok(Snapshot { applied: self.applied(), files, keep: Box::new(keep) })
+    }
+
+    /// A fresh directory for files that go with what is returned, or when the store is opened again.
+    pub fn scratch(&mut self) -> io::Result<Keep> {
+        Ok(Keep { disk: self.world.disk.clone(), directory: self.files.snapshot()? })
     }
 
     pub fn incoming(&mut self) -> io::Result<PathBuf> {
@@ -237,9 +242,9 @@ fn copy_start(disk: &Disk, path: &Path, bytes: u64) -> io::Result<()> {
 }
 
 /// Removes the files of a snapshot once nobody sends them any more.
-struct Keep {
+pub struct Keep {
     disk: Disk,
-    directory: PathBuf,
+    pub directory: PathBuf,
 }
 
 impl Drop for Keep {

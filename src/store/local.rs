@@ -20,7 +20,7 @@ use super::proposals::Proposals;
 use super::state_machine::Shared;
 use super::view::{View, has_moved};
 use super::watch::Streams;
-use super::{Config, Error, checks};
+use super::{Config, Error, checks, database};
 use crate::raft;
 use crate::world::{Instant, World};
 
@@ -269,6 +269,10 @@ impl Transport for Local {
         let hash = self.read(true, move |view| view.hash_kv(request.revision)).await?;
         let Hash { hash, compacted: compact_revision, revision: hash_revision } = hash;
         Ok(pb::HashKvResponse { header: Some(self.header()), hash, compact_revision, hash_revision })
+    }
+
+    async fn snapshot(&self) -> Result<BoxStream<'static, Result<pb::SnapshotResponse, Error>>, Error> {
+        database::stream(&self.0.world, self.0.shared.clone(), self.0.config.storage_version()).await
     }
 
     async fn watch(

@@ -27,6 +27,9 @@
 //! - `journal`: frames; `checkpoint`: the index as a file; `files`: where they lie; `reclaim`: giving back space
 //! - `compactor`: the actor that looks after all of it
 //!
+//! The state in etcd's own format:
+//! - `database`: the file that etcd keeps, written for `Snapshot`
+//!
 //! Waiting and watching:
 //! - `proposals`, `waiting`: writes on their way; `leadership`: since when there is a leader
 //! - `feed`, `watch`: from the state machine to watchers
@@ -39,6 +42,7 @@ mod command;
 mod compaction;
 mod compactor;
 mod config;
+mod database;
 pub mod error;
 mod feed;
 mod files;

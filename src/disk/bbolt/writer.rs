@@ -187,11 +187,12 @@ impl Nodes {
             let position = ((self.count - number) * ELEMENT_BYTES + before) as u32;
             match *element {
                 Element::Leaf { flags, key_bytes, value_bytes } => {
-                    [flags, position, key_bytes, value_bytes].map(|field| out.extend_from_slice(&field.to_le_bytes()));
+                    let fields = [flags, position, key_bytes, value_bytes];
+                    fields.iter().for_each(|field| out.extend_from_slice(&field.to_le_bytes()));
                     before += key_bytes as usize + value_bytes as usize;
                 }
                 Element::Branch { key_bytes, page } => {
-                    [position, key_bytes].map(|field| out.extend_from_slice(&field.to_le_bytes()));
+                    [position, key_bytes].iter().for_each(|field| out.extend_from_slice(&field.to_le_bytes()));
                     out.extend_from_slice(&page.to_le_bytes());
                     before += key_bytes as usize;
                 }

@@ -5,6 +5,7 @@ use chorus_proto::mvccpb::KeyValue;
 use prost::Message;
 
 use super::index::Slot;
+use crate::disk::segments::Pinned;
 use crate::disk::{self, Segments};
 use crate::store::Error;
 
@@ -33,6 +34,15 @@ pub trait Values {
 }
 
 impl Values for Segments {
+    fn record(&self, slot: Slot) -> Result<Bytes, Fault> {
+        match slot {
+            Slot::Stored(place) => Ok(self.read(place)?),
+            Slot::Pending(_) => unreachable!("a published index holds no pending record"),
+        }
+    }
+}
+
+impl Values for Pinned {
     fn record(&self, slot: Slot) -> Result<Bytes, Fault> {
         match slot {
             Slot::Stored(place) => Ok(self.read(place)?),

@@ -1,0 +1,20 @@
+//! Snapshot: the member's database in chunks.
+
+use std::sync::Arc;
+
+use chorus_proto::etcdserverpb as pb;
+use futures::StreamExt;
+use http::{Request, Response};
+
+use super::body::{Body, RequestBody};
+use super::frontend::Shared;
+use super::rpc::Rpc;
+use super::{status, stream};
+
+pub(super) async fn answer(shared: &Arc<Shared>, request: Request<RequestBody>) -> Response<Body> {
+    stream::server(shared, Rpc::Snapshot, request, async |_: pb::SnapshotRequest| {
+        let chunks = shared.store.snapshot().await.map_err(|error| status::of(&error))?;
+        Ok(chunks.map(|chunk| chunk.map_err(|error| status::of(&error))).boxed())
+    })
+    .await
+}

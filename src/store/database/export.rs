@@ -1,0 +1,98 @@
+//! A view as etcd's database.
+//!
+//! Of the history goes into the file what a finished compaction leaves, whether or not this member has swept so far:
+//! all members with the same state write the same file.
+
+use std::collections::BTreeMap;
+
+use super::keys::{self, ConfState, LeaseRow, MemberRow};
+use crate::disk::bbolt::Writer;
+use crate::disk::{self, Position};
+use crate::raft::Member;
+use crate::store::mvcc::{Change, Fault, Index, Rev, Values};
+use crate::store::state::State;
+use crate::world::NodeId;
+use prost::Message;
+
+/// What the file says besides the state.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The entry up to which the log is in it.
+    pub applied: Position,
+    pub members: Vec<Member>,
+    pub removed: Vec<NodeId>,
+    pub cluster_version: Option<String>,
+    /// With which etcd names the format of its files; etcd before 3.6 does not.
+    pub storage_version: Option<String>,
+}
+
+/// Writes all buckets.
+pub fn write(state: &State, values: &impl Values, facts: &Facts, file: &mut Writer) -> Result<(), Fault> {
+    write_keys(&state.index, values, file)?;
+    let leases = state.leases.iter().map(|(id, lease)| {
+        let row = LeaseRow { id, ttl: lease.ttl, remaining_ttl: lease.remaining_ttl };
+        (id.to_be_bytes().to_vec(), row.encode_to_vec())
+    });
+    let alarms = state.alarms.iter().map(|(member, kind)| (keys::alarm(*member, *kind), Vec::new()));
+    let members =
+        facts.members.iter().map(|member| (keys::member_key(member.id), keys::json(&MemberRow::from(member))));
+    let removed = facts.removed.iter().map(|id| (keys::member_key(*id), b"removed".to_vec()));
+    let version = facts.cluster_version.iter().map(|version| (keys::CLUSTER_VERSION.to_vec(), version.clone().into()));
+    for (name, rows) in [
+        (keys::META, meta(&state.index, facts)),
+        (keys::LEASE, leases.collect()),
+        (keys::ALARM, alarms.collect()),
+        (keys::CLUSTER, version.collect()),
+        (keys::MEMBERS, members.collect()),
+        (keys::MEMBERS_REMOVED, removed.collect()),
+        (keys::AUTH, auth()),
+        (keys::AUTH_USERS, BTreeMap::new()),
+        (keys::AUTH_ROLES, BTreeMap::new()),
+    ] {
+        write_bucket(name, &rows, file)?;
+    }
+    Ok(())
+}
+
+type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn write_bucket(name: &[u8], rows: &Rows, file: &mut Writer) -> Result<(), disk::Error> {
+    file.bucket(name)?;
+    rows.iter().try_for_each(|(key, value)| file.put(key, value))
+}
+
+fn write_keys(index: &Index, values: &impl Values, file: &mut Writer) -> Result<(), Fault> {
+    file.bucket(keys::KEY)?;
+    for (at, change) in index.changes_from(Rev::NONE).filter(|(at, change)| survives(index, *at, change)) {
+        file.put(&keys::revision(at, change.is_deletion()), &values.record(change.slot)?)?;
+    }
+    Ok(())
+}
+
+/// Whether a finished compaction leaves a change.
+fn survives(index: &Index, at: Rev, change: &Change) -> bool {
+    at.main > index.compacted
+        || (at.main == index.compacted && change.is_deletion())
+        || index.is_kept(at, change, index.compacted)
+}
+
+fn meta(index: &Index, facts: &Facts) -> Rows {
+    let mut rows = Rows::from([
+        (keys::CONSISTENT_INDEX.to_vec(), facts.applied.index.to_be_bytes().to_vec()),
+        (keys::TERM.to_vec(), facts.applied.term.to_be_bytes().to_vec()),
+        (keys::CONF_STATE.to_vec(), keys::json(&ConfState::of(&facts.members))),
+    ]);
+    if index.compacted >= 0 {
+        let compacted = keys::revision(Rev { main: index.compacted, sub: 0 }, false);
+        rows.insert(keys::SCHEDULED_COMPACT.to_vec(), compacted.clone());
+        rows.insert(keys::FINISHED_COMPACT.to_vec(), compacted);
+    }
+    if let Some(version) = &facts.storage_version {
+        rows.insert(keys::STORAGE_VERSION.to_vec(), version.clone().into());
+    }
+    rows
+}
+
+fn auth() -> Rows {
+    Rows::from([(b"authRevision".to_vec(), 1_u64.to_be_bytes().to_vec())])
+}

@@ -1,0 +1,142 @@
+//! Keys and values of etcd's buckets. Pure.
+
+use chorus_proto::etcdserverpb::AlarmMember;
+use prost::Message;
+use serde::{Deserialize, Serialize};
+
+use crate::raft::Member;
+use crate::store::mvcc::Rev;
+use crate::world::NodeId;
+
+pub const KEY: &[u8] = b"key";
+pub const META: &[u8] = b"meta";
+pub const LEASE: &[u8] = b"lease";
+pub const ALARM: &[u8] = b"alarm";
+pub const CLUSTER: &[u8] = b"cluster";
+pub const MEMBERS: &[u8] = b"members";
+pub const MEMBERS_REMOVED: &[u8] = b"members_removed";
+pub const AUTH: &[u8] = b"auth";
+pub const AUTH_USERS: &[u8] = b"authUsers";
+pub const AUTH_ROLES: &[u8] = b"authRoles";
+
+pub const CONSISTENT_INDEX: &[u8] = b"consistent_index";
+pub const TERM: &[u8] = b"term";
+pub const CONF_STATE: &[u8] = b"confState";
+pub const SCHEDULED_COMPACT: &[u8] = b"scheduledCompactRev";
+pub const FINISHED_COMPACT: &[u8] = b"finishedCompactRev";
+pub const STORAGE_VERSION: &[u8] = b"storageVersion";
+pub const CLUSTER_VERSION: &[u8] = b"clusterVersion";
+
+const REVISION_BYTES: usize = 17;
+const DELETION: u8 = b't';
+
+/// The key of a change.
+pub fn revision(at: Rev, is_deletion: bool) -> Vec<u8> {
+    let mut key = Vec::with_capacity(REVISION_BYTES + 1);
+    key.extend_from_slice(&at.main.to_be_bytes());
+    key.push(b'_');
+    key.extend_from_slice(&i64::from(at.sub).to_be_bytes());
+    if is_deletion {
+        key.push(DELETION);
+    }
+    key
+}
+
+/// `leasepb.Lease`.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct LeaseRow {
+    #[prost(int64, tag = "1")]
+    pub id: i64,
+    #[prost(int64, tag = "2")]
+    pub ttl: i64,
+    #[prost(int64, tag = "3")]
+    pub remaining_ttl: i64,
+}
+
+/// The key of an alarm.
+pub fn alarm(member: u64, kind: i32) -> Vec<u8> {
+    AlarmMember { member_id: member, alarm: kind }.encode_to_vec()
+}
+
+/// The key of a member.
+pub fn member_key(id: NodeId) -> Vec<u8> {
+    format!("{:x}", id.0).into_bytes()
+}
+
+/// A member as etcd writes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRow {
+    pub id: u64,
+    #[serde(rename = "peerURLs", default)]
+    pub peer_urls: Option<Vec<String>>,
+    #[serde(rename = "isLearner", default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_learner: bool,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    #[serde(rename = "clientURLs", default, skip_serializing_if = "Option::is_none")]
+    pub client_urls: Option<Vec<String>>,
+}
+
+impl From<&Member> for MemberRow {
+    fn from(member: &Member) -> MemberRow {
+        MemberRow {
+            id: member.id.0,
+            peer_urls: Some(member.peer_urls.clone()),
+            is_learner: member.learner,
+            name: member.name.clone(),
+            client_urls: Some(member.client_urls.clone()).filter(|urls| !urls.is_empty()),
+        }
+    }
+}
+
+/// Who votes, as etcd writes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfState {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub voters: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learners: Vec<u64>,
+    #[serde(default)]
+    pub auto_leave: bool,
+}
+
+impl ConfState {
+    pub fn of(members: &[Member]) -> ConfState {
+        let ids = |learner| {
+            let mut ids: Vec<u64> =
+                members.iter().filter(|member| member.learner == learner).map(|member| member.id.0).collect();
+            ids.sort_unstable();
+            ids
+        };
+        ConfState { voters: ids(false), learners: ids(true), auto_leave: false }
+    }
+}
+
+/// A value of the buckets that hold JSON.
+pub fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("numbers and text are JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_look_as_etcd_writes_them() {
+        let at = Rev { main: 2, sub: 1 };
+        assert_eq!(revision(at, false), b"\0\0\0\0\0\0\0\x02_\0\0\0\0\0\0\0\x01");
+        assert_eq!(revision(at, true), b"\0\0\0\0\0\0\0\x02_\0\0\0\0\0\0\0\x01t");
+        let member = Member {
+            id: NodeId(0x628),
+            name: "n1".to_owned(),
+            peer_urls: vec!["http://a:1".to_owned()],
+            client_urls: vec![],
+            learner: true,
+        };
+        assert_eq!(member_key(member.id), b"628");
+        let row = String::from_utf8(json(&MemberRow::from(&member))).unwrap();
+        assert_eq!(row, r#"{"id":1576,"peerURLs":["http://a:1"],"isLearner":true,"name":"n1"}"#);
+        let conf = String::from_utf8(json(&ConfState::of(&[member]))).unwrap();
+        assert_eq!(conf, r#"{"learners":[1576],"auto_leave":false}"#);
+    }
+}

@@ -1,0 +1,139 @@
+//! The answers of `Snapshot`: the database goes to a file beside the state first, because its first page is known last,
+//! and is read from there in chunks. Memory is bounded by a chunk.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chorus_proto::etcdserverpb as pb;
+use futures::stream::{self, BoxStream, StreamExt};
+use sha2::{Digest, Sha256};
+
+use super::export::{self, Facts};
+use crate::disk;
+use crate::disk::bbolt;
+use crate::raft::recorded_members;
+use crate::store::Error;
+use crate::store::ledger::Keep;
+use crate::store::mvcc::Fault;
+use crate::store::state_machine::Shared;
+use crate::world::disk::Open;
+use crate::world::{File, World};
+
+const CHUNK_BYTES: u64 = 32 << 10;
+
+/// A database that is being sent.
+struct Sending {
+    world: World,
+    file: File,
+    bytes: u64,
+    sent: u64,
+    sha: Sha256,
+    version: String,
+    _keep: Keep,
+}
+
+/// Writes the database of this moment and sends it: chunks, then the SHA-256 of them all. `version` names the format
+/// of etcd's files.
+pub async fn stream(
+    world: &World,
+    shared: Arc<Shared>,
+    version: String,
+) -> Result<BoxStream<'static, Result<pb::SnapshotResponse, Error>>, Error> {
+    let (work, named) = (world.clone(), version.clone());
+    let spooled = world.spawner.blocking(move || spool(&work, &shared, &named)).await;
+    let (file, bytes, keep) = spooled.map_err(Error::from)?;
+    let size = humanize(bytes);
+    tracing::info!("total-bytes" = bytes, size, "storage-version" = version, "sending database snapshot to client");
+    let sending = Sending { world: world.clone(), file, bytes, sent: 0, sha: Sha256::new(), version, _keep: keep };
+    Ok(stream::try_unfold(Some(sending), async |sending| match sending {
+        Some(sending) => sending.next().await.map(Some),
+        None => Ok(None),
+    })
+    .boxed())
+}
+
+/// The file, its length, and what removes it.
+fn spool(world: &World, shared: &Shared, version: &str) -> Result<(File, u64, Keep), Fault> {
+    let (view, segments, keep) = {
+        let mut ledger = shared.ledger();
+        let view = ledger.view();
+        (view, ledger.segments.pin(), ledger.scratch().map_err(disk::Error::from)?)
+    };
+    let state = view.state;
+    let applied = state.applied.unwrap_or_default();
+    let members = match &state.membership {
+        Some((_, membership)) => recorded_members(membership).map_err(disk::Error::from)?,
+        None => Vec::new(),
+    };
+    let facts = Facts {
+        applied,
+        members,
+        cluster_version: Some(version.to_owned()),
+        storage_version: Some(version.to_owned()),
+        ..Facts::default()
+    };
+    let path = keep.directory.join("db");
+    let mut writer = bbolt::Writer::create(&world.disk, &path, applied.index)?;
+    export::write(&state, &segments, &facts, &mut writer)?;
+    let bytes = writer.finish()?;
+    let file = world.disk.open(&path, Open::Read).map_err(disk::Error::from)?;
+    Ok((file, bytes, keep))
+}
+
+impl Sending {
+    async fn next(mut self) -> Result<(pb::SnapshotResponse, Option<Sending>), Error> {
+        let version = self.version.clone();
+        if self.sent == self.bytes {
+            let sha = Bytes::copy_from_slice(&self.sha.finalize());
+            tracing::info!(
+                "total-bytes" = self.bytes,
+                "checksum-size" = sha.len(),
+                "sending database sha256 checksum to client"
+            );
+            tracing::info!("total-bytes" = self.bytes, "successfully sent database snapshot to client");
+            return Ok((pb::SnapshotResponse { blob: sha, version, ..Default::default() }, None));
+        }
+        let length = (self.bytes - self.sent).min(CHUNK_BYTES);
+        let (file, at) = (self.file.clone(), self.sent);
+        let read = self.world.spawner.blocking(move || {
+            let mut chunk = vec![0; length as usize];
+            file.read_exact_at(&mut chunk, at).map(|()| chunk)
+        });
+        let chunk = read.await.map_err(|error: io::Error| Error::from(Fault::Disk(error.into())))?;
+        self.sha.update(&chunk);
+        self.sent += length;
+        let remaining_bytes = self.bytes - self.sent;
+        let answer = pb::SnapshotResponse { remaining_bytes, blob: chunk.into(), version, ..Default::default() };
+        Ok((answer, Some(self)))
+    }
+}
+
+/// A size for people, in powers of a thousand.
+fn humanize(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let (mut size, mut unit) = (bytes as f64, 0);
+    while size >= 1000.0 && unit + 1 < UNITS.len() {
+        size /= 1000.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{bytes} B"),
+        _ if size < 10.0 => format!("{size:.1} {}", UNITS[unit]),
+        _ => format!("{size:.0} {}", UNITS[unit]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_for_people() {
+        for (bytes, text) in
+            [(0, "0 B"), (999, "999 B"), (20_480, "20 kB"), (1_234_567, "1.2 MB"), (82_854_982, "83 MB")]
+        {
+            assert_eq!(humanize(bytes), text);
+        }
+    }
+}
