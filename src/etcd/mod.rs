@@ -50,5 +50,8 @@ mod stream;
 mod unary;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::{Config, Http, Limits, Versions};
 pub use frontend::{Error, Frontend};

@@ -43,6 +43,9 @@ impl Codec {
         if json.is_empty() {
             return Ok(frame(&DynamicMessage::new(self.request.clone())));
         }
+        if json[0] != b'{' {
+            return Err(Status::invalid_argument("a message is a JSON object: expected '{' at its start"));
+        }
         // What follows the first value is not looked at.
         let mut reader = serde_json::Deserializer::new(SliceRead::new(json));
         let message = DynamicMessage::deserialize_with_options(self.request.clone(), &mut reader, &IN);

@@ -1,8 +1,8 @@
 //! Streams: JSON objects in, a line `{"result":…}` a message out, and a line `{"error":…}` if the stream fails.
 
 use bytes::Bytes;
-use futures::stream::{self, BoxStream};
 use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 use http::{Response, header};
 use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
