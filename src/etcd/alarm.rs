@@ -1,20 +1,6 @@
-//! Alarms: listing the ones that the store's status reports.
+//! Alarms as the status of a member tells them.
 
 use chorus_proto::etcdserverpb as pb;
-use chorus_proto::etcdserverpb::alarm_request::AlarmAction;
-use tonic::Status;
-
-use super::status;
-use crate::store::client::Client;
-
-pub(super) async fn answer(store: &Client, request: pb::AlarmRequest) -> Result<pb::AlarmResponse, Status> {
-    if request.action != AlarmAction::Get as i32 {
-        return Err(Status::unimplemented("alarms can be listed, not yet raised or disarmed by clients"));
-    }
-    let known = store.status(Default::default()).await.map_err(|error| status::of(&error))?;
-    let alarms = known.errors.iter().filter_map(|text| parse(text)).collect();
-    Ok(pb::AlarmResponse { header: known.header, alarms })
-}
 
 /// An alarm as a status lists it: `memberID:1234 alarm:NOSPACE`.
 pub(super) fn parse(text: &str) -> Option<pb::AlarmMember> {

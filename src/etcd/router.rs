@@ -9,7 +9,7 @@ use super::body::{Body, RequestBody};
 use super::concurrency::{election, lock, observe};
 use super::frontend::Shared;
 use super::rpc::Rpc;
-use super::{alarm, health, http, lease, range_stream, snapshot, status, stream, unary, watch};
+use super::{health, http, lease, range_stream, snapshot, status, stream, unary, watch};
 use crate::store::error::Error;
 
 pub(super) async fn answer(
@@ -55,7 +55,10 @@ async fn answer_rpc(shared: &Arc<Shared>, rpc: Rpc, request: Request<RequestBody
         Rpc::LeaseLeases => unary::answer(shared, rpc, request, async |m| told(store.lease_leases(m).await)).await,
         Rpc::MemberList => unary::answer(shared, rpc, request, async |m| told(store.member_list(m).await)).await,
         Rpc::Status => unary::answer(shared, rpc, request, async |m| told(store.status(m).await)).await,
-        Rpc::Alarm => unary::answer(shared, rpc, request, async |m| alarm::answer(store, m).await).await,
+        Rpc::Alarm => unary::answer(shared, rpc, request, async |m| told(store.alarm(m).await)).await,
+        Rpc::HashKv => unary::answer(shared, rpc, request, async |m| told(store.hash_kv(m).await)).await,
+        Rpc::Hash => unary::answer(shared, rpc, request, async |m| told(store.hash(m).await)).await,
+        Rpc::Defragment => unary::answer(shared, rpc, request, async |m| told(store.defragment(m).await)).await,
         Rpc::HealthCheck => unary::answer(shared, rpc, request, async |m| health::check(&m)).await,
         Rpc::HealthWatch => health::watch(shared, request).await,
         Rpc::Watch => watch::answer(shared, request).await,

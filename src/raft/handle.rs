@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use super::housekeeping::{Housekeeping, leadership};
 use super::membership::{Change, Unchanged, members};
 use super::proposer::{self, Propose, Proposer};
+use super::questions::Answerer;
 use super::read_gate::{self, Read, ReadGate};
 use super::types::Peer;
 use super::{Error, Member, Refused, replica};
@@ -168,6 +169,17 @@ impl Handle {
             Ok(self.members())
         };
         clock.timeout_at(deadline, work).await.map_err(|_| Error::Timeout)?
+    }
+
+    /// Asks the store of another member, past the log.
+    pub async fn ask(&self, member: NodeId, question: Bytes, limit: Duration) -> Result<Bytes, Error> {
+        let answer = self.0.keeping.peers.ask(member.0, question, limit).await;
+        answer.map_err(|error| Error::NoAnswer { member, reason: error.to_string() })
+    }
+
+    /// Answers what the stores of other members ask this one.
+    pub fn answer_with(&self, answerer: Answerer) {
+        self.0.keeping.questions.answer_with(answerer);
     }
 
     /// Hands leadership to `to`; resolves when this member sees it lead.

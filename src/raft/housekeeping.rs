@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::membership::{self, Change, Unchanged, ready_to_vote};
 use super::peers::{Peers, Purpose, head};
+use super::questions::Questions;
 use super::types::{LogId, Membership, Raft, Types};
 use super::wire::{CHANGE, HELLO, Hello};
 use super::{Leadership, Timings};
@@ -34,6 +35,7 @@ pub(super) struct Housekeeping {
     pub world: World,
     pub raft: Raft,
     pub peers: Arc<Peers>,
+    pub questions: Questions,
     pub node: NodeId,
     pub timings: Timings,
     pub shutdown: Shutdown,

@@ -17,6 +17,7 @@
 //! - [`proposer`], [`read_gate`]: the two actors at the front
 //! - [`log_store`], [`state_machine`]: openraft's storage, over `disk` and the machine
 //! - [`network`], [`peers`]: calling other members; [`peer_server`]: being called; [`wire`]: the messages
+//! - [`questions`]: what the stores of two members ask each other, past the log
 //! - [`snapshot_transfer`]: state for a member that lags too far behind
 //! - [`membership`]: changes of the membership; [`housekeeping`]: the tasks that follow leadership and membership
 //! - [`types`], [`runtime`], [`encoding`], [`record`]: how openraft is instantiated, and how its records look as bytes
@@ -34,6 +35,7 @@ mod network;
 mod peer_server;
 mod peers;
 mod proposer;
+mod questions;
 mod read_gate;
 mod record;
 mod replica;
@@ -50,5 +52,6 @@ pub use config::{Bootstrap, ClusterId, Config, Limits, Timings};
 pub use error::{Error, Refused};
 pub use handle::{Handle, Leadership, Status};
 pub use member::Member;
+pub use questions::Answerer;
 pub use record::{record_members, recorded_members};
 pub use replica::Replica;

@@ -28,12 +28,13 @@ use super::encoding::unpack;
 use super::housekeeping::Housekeeping;
 use super::membership::{self, Change, Changed};
 use super::proposer::surely_not;
+use super::questions::Questions;
 use super::snapshot_transfer::Receiver;
 use super::types::{Callback, CommandBatch, Raft, Types};
 use super::wire::{
-    APPEND, CHANGE, CLUSTER_HEADER, FORWARD, Forwarded, Frame, HEARTBEAT, HELLO, Hello, MESSAGE_BYTES_MAX, PRE_VOTE,
-    PROTOCOL, PROTOCOL_HEADER, READ_INDEX, ReadIndex, SNAPSHOT, TARGET_HEADER, TRANSFER_LEADER, Untouched, VOTE, open,
-    open_append,
+    APPEND, ASK, CHANGE, CLUSTER_HEADER, FORWARD, Forwarded, Frame, HEARTBEAT, HELLO, Hello, MESSAGE_BYTES_MAX,
+    PRE_VOTE, PROTOCOL, PROTOCOL_HEADER, READ_INDEX, ReadIndex, SNAPSHOT, TARGET_HEADER, TRANSFER_LEADER, Untouched,
+    VOTE, open, open_append,
 };
 use super::{ClusterId, Timings, read_gate, runtime};
 use crate::actor::Gate;
@@ -54,17 +55,25 @@ struct Served {
     /// Until this member knows that it may take part, it only says hello.
     taking_part: AtomicBool,
     receiver: Receiver,
+    questions: Questions,
     forwards: Gate,
     /// For work on behalf of a caller that may have gone.
     limit: Duration,
 }
 
 impl PeerService {
-    pub fn new(world: World, raft: Raft, cluster: ClusterId, node: NodeId, timings: &Timings) -> PeerService {
+    pub fn new(
+        world: World,
+        raft: Raft,
+        questions: Questions,
+        cluster: ClusterId,
+        node: NodeId,
+        timings: &Timings,
+    ) -> PeerService {
         let receiver = Receiver::new(world.clone(), raft.clone());
         let (forwards, limit) = (Gate::new(FORWARDS_MAX), timings.election.end * 2);
         let taking_part = AtomicBool::new(false);
-        PeerService(Arc::new(Served { world, raft, cluster, node, taking_part, receiver, forwards, limit }))
+        PeerService(Arc::new(Served { world, raft, cluster, node, taking_part, receiver, questions, forwards, limit }))
     }
 
     /// From here on everything is served, not only hello.
@@ -182,6 +191,7 @@ impl Served {
             FORWARD => Frame::new(&self.forward(message).await?),
             READ_INDEX => Frame::new(&self.read_index().await?),
             CHANGE => Frame::new(&self.change(head(message)?).await?),
+            ASK => self.answer_question(message).await?,
             HELLO => Frame::new(&self.hello(head(message)?)),
             _ => return Err(Status::unimplemented(format!("peers do not serve {method}"))),
         };
@@ -202,6 +212,13 @@ impl Served {
         self.raft.client_write_ff(batch, Some(hear)).await.map_err(internal)?;
         let fate = self.world.clock.timeout(self.limit, fate).await;
         Ok(fate.map_or(Forwarded::Unknown, |fate| fate.unwrap_or(Forwarded::Unknown)))
+    }
+
+    async fn answer_question(&self, message: Bytes) -> Result<Frame, Status> {
+        let ((), question) = open::<()>(message).map_err(|error| unreadable(&error))?;
+        let answer = self.questions.answer(question).await;
+        let answer = answer.ok_or_else(|| Status::unavailable(format!("member {} is starting", self.node)))?;
+        Ok(Frame::with_body(&(), vec![answer]))
     }
 
     async fn read_index(&self) -> Result<ReadIndex, Status> {

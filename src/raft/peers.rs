@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::types::Peer;
 use super::wire::{
-    CLUSTER_HEADER, Frame, MESSAGE_BYTES_MAX, PROTOCOL, PROTOCOL_HEADER, TARGET_HEADER, Untouched, open,
+    ASK, CLUSTER_HEADER, Frame, MESSAGE_BYTES_MAX, PROTOCOL, PROTOCOL_HEADER, TARGET_HEADER, Untouched, open,
 };
 use super::{ClusterId, Timings};
 use crate::world::World;
@@ -169,6 +169,19 @@ impl Peers {
         };
         let reply = self.within(target, limit, exchange).await?;
         answer(target, reply.into_inner())
+    }
+
+    /// Bytes there, bytes back, within `limit`.
+    pub async fn ask(&self, target: u64, question: Bytes, limit: Duration) -> Result<Bytes, CallError> {
+        let exchange = async {
+            let mut client = self.ready(target, Purpose::Log).await?;
+            let request = self.request(target, Frame::with_body(&(), vec![question]));
+            let reply = client.unary(request, PathAndQuery::from_static(ASK), Untouched).await;
+            reply.map_err(|status| self.failure(target, status))
+        };
+        let reply = self.within(target, limit, exchange).await?;
+        let opened = open::<()>(reply.into_inner()).map(|((), body)| body);
+        opened.map_err(|error| CallError::Failed { target, status: Status::data_loss(error.to_string()) })
     }
 
     /// A stream there and a stream back; `limit` is for the opening only.

@@ -17,6 +17,7 @@ use super::network::Network;
 use super::peer_server::PeerService;
 use super::peers::Peers;
 use super::proposer::{Proposer, Queue};
+use super::questions::Questions;
 use super::read_gate::{ReadGate, Rounds};
 use super::state_machine::StateMachine;
 use super::types::{Membership, Raft};
@@ -75,7 +76,7 @@ async fn recover(
     let raft = raft.map_err(|error| damaged(&config.data_dir, &error))?;
     raft.with_state_machine(|state| Box::pin(async move { state.serve() })).await.map_err(|_| Error::Stopped)?;
     let (node, timings, shutdown) = (config.node, config.timings.clone(), Shutdown::new());
-    Ok(Housekeeping { world, raft, peers, node, timings, shutdown })
+    Ok(Housekeeping { world, raft, peers, questions: Questions::default(), node, timings, shutdown })
 }
 
 /// Starts what runs beside the log.
@@ -186,7 +187,7 @@ async fn bootstrap(keeping: Housekeeping, bootstrap: Bootstrap) -> Result<(), Er
 
 fn service(keeping: &Housekeeping, config: &Config) -> PeerService {
     let (world, raft) = (keeping.world.clone(), keeping.raft.clone());
-    PeerService::new(world, raft, config.cluster, config.node, &config.timings)
+    PeerService::new(world, raft, keeping.questions.clone(), config.cluster, config.node, &config.timings)
 }
 
 /// Starts the tasks beside the log.

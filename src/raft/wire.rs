@@ -34,6 +34,7 @@ pub(super) const TRANSFER_LEADER: &str = "/chorus.raft.Peer/TransferLeader";
 pub(super) const FORWARD: &str = "/chorus.raft.Peer/Forward";
 pub(super) const READ_INDEX: &str = "/chorus.raft.Peer/ReadIndex";
 pub(super) const CHANGE: &str = "/chorus.raft.Peer/Change";
+pub(super) const ASK: &str = "/chorus.raft.Peer/Ask";
 pub(super) const HELLO: &str = "/chorus.raft.Peer/Hello";
 
 /// A message on its way out.

@@ -43,6 +43,16 @@ pub trait Transport: Send + Sync + 'static {
         Err(Error::unimplemented("Snapshot"))
     }
 
+    /// A checksum of all that this one member holds.
+    async fn hash(&self, _request: pb::HashRequest) -> Result<pb::HashResponse, Error> {
+        Err(Error::unimplemented("Hash"))
+    }
+
+    /// Gives the space of this one member's dead records back to the file system. Nothing waits for it but the caller.
+    async fn defragment(&self, _request: pb::DefragmentRequest) -> Result<pb::DefragmentResponse, Error> {
+        Err(Error::unimplemented("Defragment"))
+    }
+
     /// One watch stream, as the gRPC one: many watches by id, requests in, responses out. The stream ends when
     /// `requests` ends or the store goes away; a caller resumes from the last revision it saw.
     async fn watch(

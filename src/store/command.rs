@@ -183,27 +183,30 @@ fn compact(
     Ok(pb::CompactionResponse { header: Some(header(state.index.revision)) })
 }
 
+/// Raising and disarming an alarm twice is as good as once.
 fn alarm(state: &mut State, batch: &mut Batch, request: pb::AlarmRequest) -> pb::AlarmResponse {
     let (member, alarm) = (request.member_id, request.alarm);
     let header = Some(header(state.index.revision));
-    let changed = match request.action() {
-        AlarmAction::Get => return pb::AlarmResponse { header, alarms: alarms(state, member, alarm) },
-        AlarmAction::Activate => {
-            batch.steps.push(Step::Raise { member, alarm });
-            state.alarms.insert((member, alarm)).is_none()
+    let alarms = match AlarmAction::try_from(request.action) {
+        Ok(AlarmAction::Get) => alarms(state, alarm),
+        Ok(AlarmAction::Activate) if alarm != pb::AlarmType::None as i32 => {
+            if state.alarms.insert((member, alarm)).is_none() {
+                batch.steps.push(Step::Raise { member, alarm });
+            }
+            vec![pb::AlarmMember { member_id: member, alarm }]
         }
-        AlarmAction::Deactivate => {
+        Ok(AlarmAction::Deactivate) if state.alarms.remove(&(member, alarm)).is_some() => {
             batch.steps.push(Step::Disarm { member, alarm });
-            state.alarms.remove(&(member, alarm)).is_some()
+            vec![pb::AlarmMember { member_id: member, alarm }]
         }
+        _ => Vec::new(),
     };
-    let alarms = if changed { vec![pb::AlarmMember { member_id: member, alarm }] } else { Vec::new() };
     pb::AlarmResponse { header, alarms }
 }
 
-/// The alarms raised by `member`, or by any when it is 0, of one kind, or of any when that is `NONE`.
-pub fn alarms(state: &State, member: u64, kind: i32) -> Vec<pb::AlarmMember> {
-    let matches = |(of, alarm): &&(u64, i32)| (member == 0 || member == *of) && (kind == 0 || kind == *alarm);
+/// The alarms of one kind, whoever raised them, or of any when that is `NONE`.
+pub fn alarms(state: &State, kind: i32) -> Vec<pb::AlarmMember> {
+    let matches = |(_, alarm): &&(u64, i32)| kind == pb::AlarmType::None as i32 || kind == *alarm;
     let row = |(member_id, alarm): &(u64, i32)| pb::AlarmMember { member_id: *member_id, alarm: *alarm };
     state.alarms.iter().filter(matches).map(row).collect()
 }

@@ -1,32 +1,36 @@
 //! The compactor: everything that the disk needs in the background.
 //!
 //! Owns nothing but its schedule. Makes data segments durable, sweeps behind the compaction floor, writes checkpoints,
-//! reclaims segments that are mostly dead, and lets the leader compact on its own where that was asked for. Each step
-//! is bounded, and applying waits only for short slices of it. When the node ends, it writes a last checkpoint.
+//! reclaims segments that are mostly dead (or, when a client asks for it, all that hold something dead), and lets the
+//! leader compact on its own where that was asked for. Each step is bounded, and applying waits only for short slices of
+//! it. When the node ends, it writes a last checkpoint.
+
+mod defragment;
+mod sweep;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, AsyncContext, Context, StreamHandler};
+use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, StreamHandler, WrapFuture};
 use chorus_proto::etcdserverpb as pb;
 use futures::stream;
 
 use super::compaction::Schedule;
-use super::config::AutoCompaction;
 use super::proposals::Proposals;
 use super::state_machine::Shared;
+use super::{Config, Error};
 use super::{checkpoint, reclaim};
 use crate::actor::Shutdown;
 use crate::disk::{self, Point, SegmentId};
 use crate::raft;
 use crate::world::{Instant, Lane, World};
 
+pub use defragment::Defragment;
+use defragment::Defragmentation;
+use sweep::Sweep;
+
 /// How often data segments are made durable.
 const TICK: Duration = Duration::from_millis(100);
-
-/// Changes swept while applying waits, and in one tick.
-const SWEEP_SLICE: usize = 1_000;
-const SWEEP_SLICES: usize = 50;
 
 /// A restart reads at most about this much besides the index.
 const TAIL_BYTES_MAX: u64 = 64 << 20;
@@ -44,6 +48,8 @@ pub struct Compactor {
     shared: Arc<Shared>,
     proposals: Proposals,
     schedule: Schedule,
+    sweep: Sweep,
+    defragmentation: Option<Defragmentation>,
     checkpointed: Point,
     checkpointed_at: Instant,
     /// Nothing lives in them once the next checkpoint is written.
@@ -57,9 +63,9 @@ impl Compactor {
         raft: raft::Handle,
         shared: Arc<Shared>,
         proposals: Proposals,
-        mode: AutoCompaction,
+        config: &Config,
         shutdown: Shutdown,
-    ) {
+    ) -> Addr<Compactor> {
         let checkpointed = shared.ledger().checkpointed;
         let compactor = Compactor {
             world: world.clone(),
@@ -68,11 +74,13 @@ impl Compactor {
             checkpointed_at: world.clock.now(),
             shared,
             proposals,
-            schedule: Schedule::new(mode),
+            schedule: Schedule::new(config.compaction),
+            sweep: Sweep::new(config.compaction_batch, config.compaction_pause),
+            defragmentation: None,
             emptied: Vec::new(),
             shutdown,
         };
-        world.spawner.start(Lane::Background, move |_| compactor);
+        world.spawner.start(Lane::Background, move |_| compactor)
     }
 
     fn tick(&mut self, context: &mut Context<Self>) {
@@ -80,6 +88,7 @@ impl Compactor {
             return;
         }
         self.compact_on_schedule(context);
+        self.begin_sweep(context);
         if let Err(error) = self.upkeep() {
             tracing::error!(%error, "the data files could not be looked after");
         }
@@ -87,19 +96,28 @@ impl Compactor {
 
     fn upkeep(&mut self) -> Result<(), disk::Error> {
         self.sync()?;
-        self.sweep();
         self.notice_installed();
         let now = self.world.clock.now();
         let rested = now >= self.checkpointed_at + RECLAIM_INTERVAL;
-        let swept = self.shared.view().state.index.is_swept();
-        if swept && let Some(segment) = reclaim::candidate(&self.shared, self.checkpointed.segment, &self.emptied)? {
-            reclaim::empty(&self.shared, segment)?;
-            self.emptied.push(segment);
+        if self.may_reclaim()
+            && let Some(segment) = reclaim::candidate(&self.shared, self.checkpointed.segment, &self.emptied)?
+        {
+            self.empty(segment)?;
         }
         if self.tail_bytes() >= TAIL_BYTES_MAX || (rested && !self.emptied.is_empty()) {
             self.checkpoint()?;
         }
-        self.shared.measure();
+        Ok(())
+    }
+
+    /// While a sweep is under way, what it frees would be copied, and a checksum may be reading what is old.
+    fn may_reclaim(&self) -> bool {
+        !self.sweep.is_under_way() && self.shared.view().state.index.is_swept()
+    }
+
+    fn empty(&mut self, segment: SegmentId) -> Result<(), disk::Error> {
+        reclaim::empty(&self.shared, segment)?;
+        self.emptied.push(segment);
         Ok(())
     }
 
@@ -109,17 +127,6 @@ impl Compactor {
             segments.sync()?;
         }
         Ok(())
-    }
-
-    fn sweep(&self) {
-        for _ in 0..SWEEP_SLICES {
-            let mut ledger = self.shared.ledger();
-            if !ledger.sweep(SWEEP_SLICE) {
-                self.shared.swept(ledger.state.index.compacted);
-                return;
-            }
-            self.shared.publish(&ledger);
-        }
     }
 
     /// After a snapshot was installed, the files are others.
@@ -155,19 +162,23 @@ impl Compactor {
         view.segments.remove(&emptied)
     }
 
-    fn compact_on_schedule(&mut self, _: &mut Context<Self>) {
+    fn compact_on_schedule(&mut self, context: &mut Context<Self>) {
         let leads = self.raft.leadership().borrow().is_leader;
         let now = self.world.clock.now();
         let Some(revision) = self.schedule.due(now, self.shared.view().revision(), leads) else { return };
+        let mode = self.schedule.mode();
+        tracing::info!(revision, "starting auto {mode} compaction");
         let request = pb::CompactionRequest { revision, physical: false };
         let command = pb::InternalRaftRequest { compaction: Some(request), ..Default::default() };
         let proposals = self.proposals.clone();
-        self.world.spawner.task(async move {
-            match proposals.propose(command).await {
-                Ok(_) => tracing::info!(revision, "compacted on schedule"),
-                Err(error) => tracing::warn!(revision, %error, "the scheduled compaction did not come through"),
+        let compacted = async move { proposals.propose(command).await };
+        context.spawn(compacted.into_actor(self).map(move |outcome, compactor, _| match outcome {
+            Ok(_) | Err(Error::Compacted) => {
+                tracing::info!(revision, "completed auto {mode} compaction");
+                compactor.schedule.succeeded(compactor.world.clock.now(), revision);
             }
-        });
+            Err(error) => tracing::warn!(revision, %error, "failed auto {mode} compaction"),
+        }));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::corruption::Checks;
 use crate::raft::ClusterId;
 use crate::world::NodeId;
 
@@ -21,6 +22,17 @@ pub struct Config {
     /// Whole progress answers to watches that asked for them come this often; etcd's `--watch-progress-notify-interval`.
     pub watch_progress_interval: Duration,
     pub compaction: AutoCompaction,
+    /// Revisions that a compaction looks at in one go, while nothing else changes; etcd's `--compaction-batch-limit`.
+    pub compaction_batch: usize,
+    /// The pause after each; etcd's `--compaction-sleep-interval`.
+    pub compaction_pause: Duration,
+    /// When the members are compared.
+    pub checks: Checks,
+    /// The leader records from time to time how long leases still live, so that its successor does not start their
+    /// lives anew; etcd's feature `LeaseCheckpoint`.
+    pub lease_checkpoints: bool,
+    /// A NOSPACE alarm of this member goes once it is well below its quota again, without anyone's disarming it.
+    pub auto_disarm_no_space: bool,
     pub limits: Limits,
 }
 
@@ -42,7 +54,7 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// Operations in one branch of a transaction; etcd's `--max-txn-ops`.
     pub txn_ops_max: usize,
-    /// Bytes of the data files above which writes are refused; etcd's `--quota-backend-bytes`. `None` is no limit.
+    /// Bytes of the store's size above which writes are refused; etcd's `--quota-backend-bytes`. `None` is no limit.
     pub quota_bytes: Option<u64>,
     /// Proposals of this member that wait for their outcome.
     pub proposals_max: usize,
@@ -75,6 +87,11 @@ impl Config {
             election_timeout: Duration::from_secs(1),
             watch_progress_interval: Duration::from_secs(600),
             compaction: AutoCompaction::Off,
+            compaction_batch: 1_000,
+            compaction_pause: Duration::from_millis(10),
+            checks: Checks { every: None, compactions_every: None },
+            lease_checkpoints: true,
+            auto_disarm_no_space: false,
             limits: Limits::default(),
         }
     }

@@ -1,21 +1,24 @@
-//! Lease requests that the leader alone can answer: here when this member leads, else through the leader's client URLs.
+//! Lease requests that the leader alone can answer: here when this member leads, else by asking the leader.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Addr;
 use chorus_proto::etcdserverpb as pb;
 
 use super::Error;
-use super::client::Transport;
 use super::lease::{LeasesByExpiry, Lessor, Remaining, Renew, Renewal};
-use super::remote::{Remote, RemoteConfig};
+use super::proposals::Proposals;
+use super::questions::{self, Question};
 use super::state_machine::Shared;
 use crate::raft;
 use crate::world::{Instant, NodeId, World};
 
 /// How soon a request is tried again while the leadership moves or a revocation is under way.
 const RETRY: Duration = Duration::from_millis(50);
+
+/// How long the leader may take before it is asked again, or another one.
+const LEADER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The leases of the leader. Cheap to clone.
 #[derive(Clone)]
@@ -25,17 +28,15 @@ struct Inner {
     world: World,
     raft: raft::Handle,
     shared: Arc<Shared>,
+    proposals: Proposals,
     lessor: Addr<Lessor>,
-    node: NodeId,
     timeout: Duration,
-    /// The way to the member that led last.
-    remote: Mutex<Option<(NodeId, Vec<String>, Remote)>>,
 }
 
 /// Who answers.
 enum Place {
     Here,
-    There(Remote),
+    There(NodeId),
 }
 
 impl LeaderLeases {
@@ -43,46 +44,17 @@ impl LeaderLeases {
         world: &World,
         raft: raft::Handle,
         shared: Arc<Shared>,
+        proposals: Proposals,
         lessor: Addr<Lessor>,
-        node: NodeId,
         timeout: Duration,
     ) -> LeaderLeases {
-        let world = world.clone();
-        LeaderLeases(Arc::new(Inner { world, raft, shared, lessor, node, timeout, remote: Mutex::default() }))
+        LeaderLeases(Arc::new(Inner { world: world.clone(), raft, shared, proposals, lessor, timeout }))
     }
 
-    /// Renews a lease. An unknown one is no error but has a lifetime of 0. The header is for the caller to sign, unless
-    /// the leader did.
+    /// Renews a lease. An unknown one is no error but has a lifetime of 0. The header is for the caller to sign.
     pub async fn keep_alive(&self, request: pb::LeaseKeepAliveRequest) -> Result<pb::LeaseKeepAliveResponse, Error> {
-        let deadline = self.0.world.clock.now() + self.0.timeout;
-        loop {
-            let error = match self.leader() {
-                Some(Place::Here) => match self.renew_here(request.id, deadline).await? {
-                    Some(ttl) => return Ok(pb::LeaseKeepAliveResponse { header: None, id: request.id, ttl }),
-                    None => Error::Timeout,
-                },
-                Some(Place::There(remote)) => match remote.lease_keep_alive(request).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(error) => error,
-                },
-                None => Error::NoLeader,
-            };
-            self.pause(deadline, error).await?;
-        }
-    }
-
-    /// `None` says: ask again, the leadership moves or a revocation is under way.
-    async fn renew_here(&self, id: i64, deadline: Instant) -> Result<Option<i64>, Error> {
-        // Proves the leadership and brings in every grant and revocation before this call.
-        match self.0.raft.read_index(deadline).await {
-            Err(raft::Error::LeaderChanged) => return Ok(None),
-            outcome => outcome?,
-        }
-        match self.0.lessor.send(Renew(id)).await.map_err(|_| Error::Stopped)? {
-            Renewal::Renewed(ttl) => Ok(Some(ttl)),
-            Renewal::Unknown => Ok(Some(0)),
-            Renewal::Expired | Renewal::NotLeader => Ok(None),
-        }
+        let question = Question::KeepAlive { id: request.id };
+        self.until_answered(Error::Timeout, question, || self.keep_alive_here(request.id)).await
     }
 
     /// How long a lease still lives. An unknown one is no error but has a lifetime of -1.
@@ -90,42 +62,81 @@ impl LeaderLeases {
         &self,
         request: pb::LeaseTimeToLiveRequest,
     ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
-        let deadline = self.0.world.clock.now() + self.0.timeout;
+        let pb::LeaseTimeToLiveRequest { id, keys } = request;
+        self.until_answered(Error::LeaderChanged, Question::TimeToLive { id, keys }, || self.look_here(id, keys)).await
+    }
+
+    /// Asks whoever leads until there is an answer. [`Error::NotLeader`] is none: `unsettled` is what it comes to.
+    async fn until_answered<A, F>(&self, unsettled: Error, question: Question, here: impl Fn() -> F) -> Result<A, Error>
+    where
+        A: prost::Message + Default,
+        F: Future<Output = Result<A, Error>>,
+    {
+        let deadline = self.deadline();
         loop {
-            let error = match self.leader() {
-                Some(Place::Here) => match self.look_here(request, deadline).await? {
-                    Some(answer) => return Ok(answer),
-                    None => Error::LeaderChanged,
-                },
-                Some(Place::There(remote)) => match remote.lease_time_to_live(request).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(error) => error,
-                },
-                None => Error::NoLeader,
+            let answered = match self.leader() {
+                Some(Place::Here) => here().await,
+                Some(Place::There(leader)) => questions::ask(&self.0.raft, leader, question, LEADER_PATIENCE).await,
+                None => Err(Error::NoLeader),
+            };
+            let error = match answered {
+                Err(Error::NotLeader) => unsettled.clone(),
+                Err(error @ (Error::NoLeader | Error::LeaderChanged | Error::Other { .. })) => error,
+                settled => return settled,
             };
             self.pause(deadline, error).await?;
         }
     }
 
-    async fn look_here(
-        &self,
-        request: pb::LeaseTimeToLiveRequest,
-        deadline: Instant,
-    ) -> Result<Option<pb::LeaseTimeToLiveResponse>, Error> {
-        let pb::LeaseTimeToLiveRequest { id, keys } = request;
-        match self.0.raft.read_index(deadline).await {
-            Err(raft::Error::LeaderChanged) => return Ok(None),
-            outcome => outcome?,
+    fn deadline(&self) -> Instant {
+        self.0.world.clock.now() + self.0.timeout
+    }
+
+    /// Renews as the leader. [`Error::NotLeader`] says: ask again, the leadership moves or a revocation is under way.
+    pub async fn keep_alive_here(&self, id: i64) -> Result<pb::LeaseKeepAliveResponse, Error> {
+        self.lead().await?;
+        match self.renew(id).await? {
+            Renewal::Recorded => self.forget_remaining(id).await?,
+            renewal => return renewed(id, renewal),
         }
+        renewed(id, self.renew(id).await?)
+    }
+
+    async fn renew(&self, id: i64) -> Result<Renewal, Error> {
+        self.0.lessor.send(Renew(id)).await.map_err(|_| Error::Stopped)
+    }
+
+    /// The time that was recorded as left counts no more: else the next leader would end the lease too early.
+    async fn forget_remaining(&self, id: i64) -> Result<(), Error> {
+        let checkpoints = vec![pb::LeaseCheckpoint { id, remaining_ttl: 0 }];
+        let request = pb::LeaseCheckpointRequest { checkpoints };
+        let command = pb::InternalRaftRequest { lease_checkpoint: Some(request), ..Default::default() };
+        self.0.proposals.propose(command).await.map(drop)
+    }
+
+    /// Looks at a lease as the leader; errors as for [`keep_alive_here`](LeaderLeases::keep_alive_here).
+    pub async fn look_here(&self, id: i64, keys: bool) -> Result<pb::LeaseTimeToLiveResponse, Error> {
+        self.lead().await?;
         let remaining = self.0.lessor.send(Remaining(id)).await.map_err(|_| Error::Stopped)?;
         let view = self.0.shared.view();
         let Some(lease) = view.state.leases.get(id) else {
-            return Ok(Some(pb::LeaseTimeToLiveResponse { id, ttl: -1, ..Default::default() }));
+            return Ok(pb::LeaseTimeToLiveResponse { id, ttl: -1, ..Default::default() });
         };
-        let Some(remaining) = remaining else { return Ok(None) };
+        let remaining = remaining.ok_or(Error::NotLeader)?;
         let keys = lease.keys.iter().filter(|_| keys).map(|key| key.to_bytes()).collect();
         let ttl = remaining.as_secs() as i64;
-        Ok(Some(pb::LeaseTimeToLiveResponse { header: None, id, ttl, granted_ttl: lease.ttl, keys }))
+        Ok(pb::LeaseTimeToLiveResponse { header: None, id, ttl, granted_ttl: lease.ttl, keys })
+    }
+
+    /// Proves the leadership and brings in every grant and revocation before this call.
+    async fn lead(&self) -> Result<(), Error> {
+        if !matches!(self.leader(), Some(Place::Here)) {
+            return Err(Error::NotLeader);
+        }
+        match self.0.raft.read_index(self.deadline()).await {
+            Err(raft::Error::LeaderChanged) => Err(Error::NotLeader),
+            outcome => outcome.map_err(Error::from),
+        }
     }
 
     /// The leases that this member knows.
@@ -144,18 +155,16 @@ impl LeaderLeases {
     }
 
     fn leader(&self) -> Option<Place> {
-        let leader = self.0.raft.leadership().borrow().leader?;
-        if leader == self.0.node {
-            return Some(Place::Here);
-        }
-        let urls = self.0.raft.members().into_iter().find(|member| member.id == leader)?.client_urls;
-        let mut remote = self.0.remote.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, _, known)) = remote.as_ref().filter(|(of, at, _)| *of == leader && *at == urls) {
-            return Some(Place::There(known.clone()));
-        }
-        let config = RemoteConfig { request_timeout: Duration::from_secs(2), ..RemoteConfig::new(urls.clone()) };
-        let fresh = Remote::new(&self.0.world, config).ok()?;
-        *remote = Some((leader, urls, fresh.clone()));
-        Some(Place::There(fresh))
+        let known = *self.0.raft.leadership().borrow();
+        if known.is_leader { Some(Place::Here) } else { known.leader.map(Place::There) }
     }
+}
+
+fn renewed(id: i64, renewal: Renewal) -> Result<pb::LeaseKeepAliveResponse, Error> {
+    let ttl = match renewal {
+        Renewal::Renewed(ttl) => ttl,
+        Renewal::Unknown => 0,
+        Renewal::Recorded | Renewal::Expired | Renewal::NotLeader => return Err(Error::NotLeader),
+    };
+    Ok(pb::LeaseKeepAliveResponse { header: None, id, ttl })
 }

@@ -5,7 +5,7 @@
 //!   install ──▶ a directory becomes the next generation ──▶ state
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -17,12 +17,13 @@ use super::checkpoint;
 use super::command::Batch;
 use super::files::Files;
 use super::journal::{self, Head, Step};
-use super::mvcc::{Index, Rev, Slot, write::event};
+use super::mvcc::{Rev, Slot, write::event};
 use super::open::OpenError;
 use super::state::State;
+use super::usage::Usage;
 use super::view::View;
 use crate::disk::segments::Options;
-use crate::disk::{self, Place, Point, Position, SegmentId, Segments, codec};
+use crate::disk::{self, Place, Point, Position, Segments, codec};
 use crate::raft::machine::{Applied, Snapshot};
 use crate::world::disk::Open;
 use crate::world::{Disk, World};
@@ -38,14 +39,26 @@ pub struct Happened {
     pub events: Vec<Event>,
 }
 
+/// A compaction whose history is still to be swept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compaction {
+    /// The compaction before it, -1 when there is none; `None` when that one was not swept yet.
+    pub floor: Option<i64>,
+    pub revision: i64,
+}
+
 /// The applied state with its files.
 pub struct Ledger {
     world: World,
     files: Files,
     pub segments: Segments,
     pub state: State,
-    /// Bytes of records in each segment that the index still points to.
+    /// What the index still points to.
     pub usage: Usage,
+    /// Compactions whose history has not been swept yet, oldest first.
+    pub compactions: VecDeque<Compaction>,
+    /// The last compaction, when it was swept.
+    floor: Option<i64>,
     /// What the checkpoint on disk holds.
     pub checkpointed: Point,
     /// The last position that a frame tells.
@@ -81,13 +94,34 @@ impl Ledger {
         let usage = Usage::of(&state.index);
         let frames = state.applied.map(|applied| (end, applied)).into_iter().collect();
         let framed = state.applied;
-        let buffer = Vec::new();
         let (world, checkpointed) = (world.clone(), point);
-        Ok(Ledger { world, files, segments, state, usage, checkpointed, framed, frames, durable, buffer })
+        let (compacted, swept) = (state.index.compacted, state.index.is_swept());
+        let interrupted = (!swept).then_some(Compaction { floor: None, revision: compacted });
+        let compactions = interrupted.into_iter().collect();
+        let (floor, buffer) = (swept.then_some(compacted), Vec::new());
+        Ok(Ledger {
+            world,
+            files,
+            segments,
+            state,
+            usage,
+            compactions,
+            floor,
+            checkpointed,
+            framed,
+            frames,
+            durable,
+            buffer,
+        })
     }
 
     pub fn view(&self) -> View {
         View { state: self.state.clone(), segments: self.segments.clone() }
+    }
+
+    /// The size of the store, as the quota counts it.
+    pub fn size(&self) -> u64 {
+        self.usage.size(self.state.leases.count())
     }
 
     pub fn applied(&self) -> Applied {
@@ -147,7 +181,14 @@ impl Ledger {
         let mut written = records.into_iter().zip(places);
         let mut happened = Vec::new();
         for step in steps {
-            let Step::Write { revision, changes } = *step else { continue };
+            let (revision, changes) = match *step {
+                Step::Write { revision, changes } => (revision, changes),
+                Step::Compact { revision } => {
+                    self.compacted(revision);
+                    continue;
+                }
+                _ => continue,
+            };
             let mut events = Vec::with_capacity(changes as usize);
             for (sub, (record, place)) in (0..changes).zip(written.by_ref()) {
                 self.usage.add(*place);
@@ -159,15 +200,20 @@ impl Ledger {
         happened
     }
 
-    /// Frees up to `changes_max` changes below the compaction floor; `false` when there was nothing to do.
-    pub fn sweep(&mut self, changes_max: usize) -> bool {
+    fn compacted(&mut self, revision: i64) {
+        self.compactions.push_back(Compaction { floor: self.floor.take(), revision });
+    }
+
+    /// Looks at up to `changes_max` changes below the compaction floor and says how many were freed; `None` when there
+    /// is nothing left to look at.
+    pub fn sweep(&mut self, changes_max: usize) -> Option<usize> {
         if self.state.index.is_swept() {
-            return false;
+            self.floor = Some(self.state.index.compacted);
+            return None;
         }
-        for change in self.state.index.sweep(changes_max) {
-            self.usage.release(change.slot);
-        }
-        true
+        let freed = self.state.index.sweep(changes_max);
+        freed.iter().for_each(|change| self.usage.release(change.slot));
+        Some(freed.len())
     }
 
     /// Copies records to the end of the segments, those that the index still has at these places.
@@ -252,44 +298,5 @@ impl Drop for Keep {
         if let Err(error) = self.disk.remove_dir_all(&self.directory) {
             tracing::warn!(%error, directory = %self.directory.display(), "a sent snapshot was not removed");
         }
-    }
-}
-
-/// Bytes of live records by segment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Usage(BTreeMap<SegmentId, u64>);
-
-impl Usage {
-    fn of(index: &Index) -> Usage {
-        let mut usage = Usage::default();
-        for (_, change) in index.changes_from(Rev::NONE) {
-            if let Slot::Stored(place) = change.slot {
-                usage.add(place);
-            }
-        }
-        usage
-    }
-
-    fn add(&mut self, place: Place) {
-        *self.0.entry(place.segment).or_default() += u64::from(place.length);
-    }
-
-    fn release(&mut self, slot: Slot) {
-        if let Slot::Stored(place) = slot {
-            let live = self.0.get_mut(&place.segment).expect("a record's segment is in use");
-            *live -= u64::from(place.length);
-        }
-    }
-
-    pub fn live(&self, segment: SegmentId) -> u64 {
-        self.0.get(&segment).copied().unwrap_or_default()
-    }
-
-    pub fn total(&self) -> u64 {
-        self.0.values().sum()
-    }
-
-    pub fn forget(&mut self, segment: SegmentId) {
-        self.0.remove(&segment);
     }
 }

@@ -1,21 +1,28 @@
 //! The transport to the store of this very member.
 //!
+//! - [`answering`]: what other members ask of this one
+//! - [`maintenance`]: checksums and defragmentation
+//!
 //! ```text
 //!   write ──checks──▶ proposal ──▶ raft ──▶ state machine of this member ──Waiting──▶ answer
 //!   read  ──checks──▶ read barrier (unless serializable) ──▶ newest view ──▶ answer
 //! ```
 
+mod answering;
+mod maintenance;
+
 use std::sync::Arc;
 
+use actix::Addr;
 use chorus_proto::etcdserverpb as pb;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use super::client::Transport;
 use super::command::{self, Answer};
+use super::compactor::Compactor;
 use super::leader_leases::LeaderLeases;
 use super::mvcc::Fault;
-use super::mvcc::hash::Hash;
 use super::proposals::Proposals;
 use super::state_machine::Shared;
 use super::view::{View, has_moved};
@@ -39,6 +46,7 @@ struct Inner {
     proposals: Proposals,
     watches: Streams,
     leases: LeaderLeases,
+    compactor: Addr<Compactor>,
 }
 
 impl Local {
@@ -50,8 +58,11 @@ impl Local {
         proposals: Proposals,
         watches: Streams,
         leases: LeaderLeases,
+        compactor: Addr<Compactor>,
     ) -> Local {
-        Local(Arc::new(Inner { world, config, raft, shared, proposals, watches, leases }))
+        let local = Local(Arc::new(Inner { world, config, raft, shared, proposals, watches, leases, compactor }));
+        local.answer_others();
+        local
     }
 
     fn deadline(&self) -> Instant {
@@ -59,7 +70,7 @@ impl Local {
     }
 
     /// Waits until this member has applied all that was committed before this call.
-    async fn barrier(&self) -> Result<(), Error> {
+    pub(super) async fn barrier(&self) -> Result<(), Error> {
         self.0.raft.read_index(self.deadline()).await.map_err(Error::from)
     }
 
@@ -236,20 +247,21 @@ impl Transport for Local {
 
     async fn status(&self, _request: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
         let raft = self.0.raft.status();
-        let (db_size, in_use) = self.0.shared.sizes();
+        let size = self.0.shared.size() as i64;
         let mut errors = Vec::new();
         if raft.leader.is_none() {
             errors.push(Error::NoLeader.to_wire().1.to_owned());
         }
-        for alarm in command::alarms(&self.0.shared.view().state, 0, 0) {
+        for alarm in command::alarms(&self.0.shared.view().state, 0) {
             errors.push(format!("memberID:{} alarm:{} ", alarm.member_id, alarm.alarm().as_str_name()));
         }
         Ok(pb::StatusResponse {
             header: Some(self.header()),
             version: self.0.config.version.clone(),
-            db_size: db_size as i64,
-            db_size_in_use: in_use as i64,
-            db_size_quota: self.0.config.limits.quota_bytes.unwrap_or_default() as i64,
+            db_size: size,
+            db_size_in_use: size,
+            // As etcd shows that there is none.
+            db_size_quota: self.0.config.limits.quota_bytes.map_or(-1, |bytes| bytes as i64),
             leader: raft.leader.map_or(0, |leader| leader.0),
             raft_index: raft.committed,
             raft_term: raft.term.0,
@@ -266,9 +278,15 @@ impl Transport for Local {
     }
 
     async fn hash_kv(&self, request: pb::HashKvRequest) -> Result<pb::HashKvResponse, Error> {
-        let hash = self.read(true, move |view| view.hash_kv(request.revision)).await?;
-        let Hash { hash, compacted: compact_revision, revision: hash_revision } = hash;
-        Ok(pb::HashKvResponse { header: Some(self.header()), hash, compact_revision, hash_revision })
+        self.hash_history(request.revision).await
+    }
+
+    async fn hash(&self, _request: pb::HashRequest) -> Result<pb::HashResponse, Error> {
+        self.hash_everything().await
+    }
+
+    async fn defragment(&self, _request: pb::DefragmentRequest) -> Result<pb::DefragmentResponse, Error> {
+        self.give_back_space().await
     }
 
     async fn snapshot(&self) -> Result<BoxStream<'static, Result<pb::SnapshotResponse, Error>>, Error> {

@@ -25,15 +25,17 @@
 //! The state on disk:
 //! - `state_machine`: what the replica drives; `ledger`: the state and its files; `view`: what readers hold
 //! - `journal`: frames; `checkpoint`: the index as a file; `files`: where they lie; `reclaim`: giving back space
-//! - `compactor`: the actor that looks after all of it
+//! - `usage`: how much is stored; `compactor`: the actor that looks after all of it
 //!
 //! The state in etcd's own format:
 //! - `database`: the file that etcd keeps, written for `Snapshot`
 //!
 //! Waiting and watching:
 //! - `proposals`, `waiting`: writes on their way; `leadership`: since when there is a leader
+//! - `quota`: how large the store may grow, and the alarm when it would grow larger
 //! - `feed`, `watch`: from the state machine to watchers
-//! - `lease`, `leader_leases`: lifetimes, which the leader alone keeps
+//! - `corruption`: comparing what the members hold
+//! - `lease`, `leader_leases`: lifetimes, which the leader alone keeps; `questions`: what members ask each other
 
 mod checkpoint;
 mod checks;
@@ -42,6 +44,7 @@ mod command;
 mod compaction;
 mod compactor;
 mod config;
+mod corruption;
 mod database;
 pub mod error;
 mod feed;
@@ -55,16 +58,20 @@ mod local;
 mod mvcc;
 mod open;
 mod proposals;
+mod questions;
+mod quota;
 mod range;
 mod reclaim;
 mod remote;
 mod state;
 mod state_machine;
+mod usage;
 mod view;
 mod waiting;
 mod watch;
 
 pub use config::{AutoCompaction, Config, Limits};
+pub use corruption::{Checks, Inconsistent};
 pub use error::Error;
 pub use local::Local;
 pub use open::{OpenError, Opened, Store};

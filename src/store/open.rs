@@ -6,11 +6,13 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::compactor::Compactor;
+use super::corruption::Corruption;
 use super::leader_leases::LeaderLeases;
 use super::leadership::Leader;
 use super::lease::Lessor;
 use super::ledger::Ledger;
 use super::proposals::Proposals;
+use super::quota::{self, Quota};
 use super::state_machine::Shared;
 use super::waiting::Waiting;
 use super::watch::{self, Streams, WatchHub};
@@ -70,23 +72,28 @@ impl Store {
     pub fn open(world: &World, config: Config) -> Result<(StateMachine, Opened), OpenError> {
         let ledger = Ledger::open(world, &config.data_dir)?;
         let waiting = Waiting::new(&world.random, config.node, config.limits.proposals_max);
-        let shared = Arc::new(Shared::new(ledger, waiting));
+        let shared = Arc::new(Shared::new(ledger, waiting, Quota::new(config.limits.quota_bytes)));
         Ok((StateMachine(shared.clone()), Opened { config, shared }))
     }
 
     /// Starts the actors of the store: watch hub, lessor, compactor.
     pub fn start(world: &World, opened: Opened, raft: raft::Handle, shutdown: Shutdown) -> Local {
         let Opened { config, shared } = opened;
+        let end = shutdown.clone();
         let leader = Leader::follow(world, &raft, &shutdown);
         let proposals = Proposals::new(world, &config, raft.clone(), shared.clone(), leader, shutdown.clone());
-        let grace = config.election_timeout;
-        let lessor = Lessor::start(world, raft.clone(), shared.clone(), proposals.clone(), grace, shutdown.clone());
+        let lessor = Lessor::start(world, raft.clone(), shared.clone(), proposals.clone(), &config, shutdown.clone());
         let timeout = config.request_timeout();
-        let leases = LeaderLeases::new(world, raft.clone(), shared.clone(), lessor, config.node, timeout);
-        Compactor::start(world, raft.clone(), shared.clone(), proposals.clone(), config.compaction, shutdown.clone());
+        let leases = LeaderLeases::new(world, raft.clone(), shared.clone(), proposals.clone(), lessor, timeout);
+        quota::watch(world, &config, &proposals, &shutdown);
+        let compactor =
+            Compactor::start(world, raft.clone(), shared.clone(), proposals.clone(), &config, shutdown.clone());
         let room = Arc::new(Notify::new());
         let hub = WatchHub::start(world, config.watches(), shared.clone(), room.clone(), shutdown.clone());
         let watches = Streams::new(world, hub, room, config.limits.watch_streams_max, shutdown);
-        Local::new(world.clone(), config, raft, shared, proposals, watches, leases)
+        let (checks, node) = (config.checks.clone(), config.node);
+        let local = Local::new(world.clone(), config, raft.clone(), shared, proposals, watches, leases, compactor);
+        Corruption::new(local.clone(), raft, node, timeout).schedule(world, &checks, &end);
+        local
     }
 }

@@ -24,7 +24,6 @@ struct Inner {
     timeout: Duration,
     election_timeout: Duration,
     request_bytes_max: usize,
-    quota_bytes: Option<u64>,
     raft: raft::Handle,
     shared: Arc<Shared>,
     leader: Leader,
@@ -55,12 +54,20 @@ impl Proposals {
             timeout: config.request_timeout(),
             election_timeout: config.election_timeout,
             request_bytes_max: config.limits.request_bytes_max,
-            quota_bytes: config.limits.quota_bytes,
             raft,
             shared,
             leader,
             shutdown,
         }))
+    }
+
+    /// This member.
+    pub fn node(&self) -> NodeId {
+        self.0.node
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
     }
 
     /// Proposes `command` under a fresh request ID. An error of the state machine, or that the command was refused,
@@ -92,23 +99,6 @@ impl Proposals {
             }
             _ => Error::Timeout,
         }
-    }
-
-    /// Refuses what would take the data files over the quota, and lets the whole cluster know.
-    pub async fn reserve(&self, cost: u64) -> Result<(), Error> {
-        let Some(quota) = self.0.quota_bytes.filter(|_| cost > 0) else { return Ok(()) };
-        if self.0.shared.sizes().0 + cost < quota {
-            return Ok(());
-        }
-        let alarm = pb::AlarmRequest {
-            action: pb::alarm_request::AlarmAction::Activate as i32,
-            member_id: self.0.node.0,
-            alarm: pb::AlarmType::Nospace as i32,
-        };
-        if !self.0.shared.view().state.has_alarm(pb::AlarmType::Nospace) {
-            self.propose(pb::InternalRaftRequest { alarm: Some(alarm), ..Default::default() }).await?;
-        }
-        Err(Error::NoSpace)
     }
 }
 

@@ -30,6 +30,11 @@ impl KeyRange {
         KeyRange { start: key, end }
     }
 
+    /// Every key there can be.
+    pub fn everything() -> KeyRange {
+        KeyRange { start: Bytes::new(), end: End::Unbounded }
+    }
+
     pub fn single(key: Bytes) -> KeyRange {
         KeyRange { start: key, end: End::Single }
     }

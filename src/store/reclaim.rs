@@ -22,6 +22,19 @@ pub fn candidate(shared: &Shared, end: SegmentId, emptied: &[SegmentId]) -> Resu
     Ok(candidates.filter(half_dead).max_by_key(dead).map(|listed| listed.id))
 }
 
+/// The sealed segments before `end` of which more than a quarter is dead.
+pub fn with_dead(shared: &Shared, end: SegmentId) -> Result<Vec<SegmentId>, disk::Error> {
+    let listed = shared.view().segments.list()?.into_iter();
+    let ledger = shared.ledger();
+    let dead = |listed: &Listed| listed.bytes.saturating_sub(ledger.usage.live(listed.id));
+    let worth_it = listed.filter(|listed| listed.sealed && listed.id < end && 4 * dead(listed) > listed.bytes);
+    Ok(worth_it.map(|listed| listed.id).collect())
+}
+
+pub fn exists(shared: &Shared, segment: SegmentId) -> Result<bool, disk::Error> {
+    Ok(shared.view().segments.list()?.iter().any(|listed| listed.id == segment))
+}
+
 /// Copies what lives in `segment` to the end of the segments.
 pub fn empty(shared: &Shared, segment: SegmentId) -> Result<(), disk::Error> {
     let view = shared.view();

@@ -267,6 +267,14 @@ impl Transport for Remote {
         unary!(self, Retry::Always, Maintenance, hash_kv, request)
     }
 
+    async fn hash(&self, request: pb::HashRequest) -> Result<pb::HashResponse, Error> {
+        unary!(self, Retry::Always, Maintenance, hash, request)
+    }
+
+    async fn defragment(&self, request: pb::DefragmentRequest) -> Result<pb::DefragmentResponse, Error> {
+        unary!(self, Retry::Always, Maintenance, defragment, request)
+    }
+
     /// Goes to one endpoint; after an error the next call goes to the next one.
     async fn watch(
         &self,

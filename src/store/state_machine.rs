@@ -18,6 +18,8 @@ use super::command::{self, Batch};
 use super::feed::Feed;
 use super::ledger::{Happened, Ledger};
 use super::mvcc::Fault;
+use super::mvcc::hash::Hashes;
+use super::quota::Quota;
 use super::view::View;
 use super::waiting::{Outcome, Waiting};
 use crate::raft::machine::{Applied, Committed, Machine, Payload, Position, Snapshot};
@@ -28,26 +30,27 @@ pub struct Shared {
     view: ArcSwap<View>,
     pub waiting: Waiting,
     pub feed: Feed,
-    /// Bytes of the data files, and of the live records in them.
-    files_bytes: AtomicU64,
-    live_bytes: AtomicU64,
+    /// The checksums of the last compactions.
+    pub hashes: Hashes,
+    pub quota: Quota,
+    /// See [`Usage`](super::usage::Usage).
+    size: AtomicU64,
     /// The compaction up to which the history was swept, durably.
     swept: watch::Sender<i64>,
 }
 
 impl Shared {
-    pub fn new(ledger: Ledger, waiting: Waiting) -> Shared {
-        let shared = Shared {
+    pub fn new(ledger: Ledger, waiting: Waiting, quota: Quota) -> Shared {
+        Shared {
             view: ArcSwap::from_pointee(ledger.view()),
+            size: AtomicU64::new(ledger.size()),
             ledger: Mutex::new(ledger),
             waiting,
+            quota,
             feed: Feed::default(),
-            files_bytes: AtomicU64::new(0),
-            live_bytes: AtomicU64::new(0),
+            hashes: Hashes::default(),
             swept: watch::Sender::new(-1),
-        };
-        shared.measure();
-        shared
+        }
     }
 
     /// The newest view.
@@ -60,9 +63,9 @@ impl Shared {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes of the data files, and of the live records in them, as last measured.
-    pub fn sizes(&self) -> (u64, u64) {
-        (self.files_bytes.load(Ordering::Relaxed), self.live_bytes.load(Ordering::Relaxed))
+    /// The size of the store in bytes, as the quota counts it.
+    pub fn size(&self) -> u64 {
+        self.size.load(Ordering::Relaxed)
     }
 
     /// The history below the compaction at `revision` is gone for good.
@@ -76,20 +79,10 @@ impl Shared {
         let _ = self.swept.subscribe().wait_for(|swept| *swept >= revision).await;
     }
 
-    /// Measures the data files.
-    pub fn measure(&self) {
-        match self.view().segments.list() {
-            Ok(segments) => {
-                self.files_bytes.store(segments.iter().map(|segment| segment.bytes).sum(), Ordering::Relaxed);
-            }
-            Err(error) => tracing::warn!(%error, "the data files were not measured"),
-        }
-        self.live_bytes.store(self.ledger().usage.total(), Ordering::Relaxed);
-    }
-
     /// Lets readers see what the ledger holds.
     pub fn publish(&self, ledger: &Ledger) {
         self.view.store(Arc::new(ledger.view()));
+        self.size.store(ledger.size(), Ordering::Relaxed);
     }
 }
 
@@ -105,16 +98,21 @@ impl StateMachine {
         outcomes: &mut Vec<(u64, Outcome)>,
     ) -> io::Result<Batch> {
         let mut batch = Batch::default();
+        let size = ledger.size();
         for command in commands {
+            let bytes = command.len();
             let command = pb::InternalRaftRequest::decode(command).map_err(io::Error::other)?;
             let id = command.header.as_ref().map_or(command.id, |header| header.id);
             let answer = self.0.waiting.waits(id);
+            let overdraws = self.0.quota.overdraws(size, &command, bytes);
             let outcome = match command::apply(&mut ledger.state, &ledger.segments, &mut batch, command, answer) {
                 Ok(answer) => Ok(answer),
                 Err(Fault::Refused(error)) => Err(error),
                 Err(fault) => return Err(io::Error::other(fault)),
             };
-            if answer {
+            if overdraws && outcome.is_ok() {
+                self.0.quota.note(answer.then_some(id));
+            } else if answer {
                 outcomes.push((id, outcome));
             }
         }
@@ -173,6 +171,7 @@ impl Machine for StateMachine {
     fn install(&mut self, directory: PathBuf) -> io::Result<Applied> {
         let mut ledger = self.0.ledger();
         let applied = ledger.install(&directory)?;
+        self.0.hashes.clear();
         self.0.publish(&ledger);
         drop(ledger);
         self.0.feed.lose();

@@ -1,5 +1,6 @@
-//! When leases end. Only the leader knows: a follower keeps no time, and who comes to lead gives every lease its whole
-//! lifetime anew, because it can't know when a client last renewed it.
+//! When leases end. Only the leader knows: a follower keeps no time, and who comes to lead gives every lease the lifetime
+//! that is recorded for it, because it can't know when a client last renewed it. The leader records what is left of a
+//! long life from time to time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,9 +13,12 @@ use crate::world::Instant;
 /// How soon a revocation that has not come through is proposed again.
 const RETRY: Duration = Duration::from_secs(3);
 
-/// New leaders spread expiries so that no more than this many fall into one second: three quarters of what is revoked
+/// New leaders spread expiries so that no more than this many fall into one second: three quarters of what etcd revokes
 /// in that time.
 const EXPIRIES_PER_SECOND: u32 = 750;
+
+/// What is left of a life is recorded this often; shorter lives are not worth it. As in etcd.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
 
 /// What became of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,10 +26,22 @@ pub enum Renewal {
     /// For so many seconds.
     Renewed(i64),
     Unknown,
+    /// A shorter life is recorded for it than it would now get: that goes first, then ask again.
+    Recorded,
     /// Its revocation is under way: ask again, and it is unknown, or has a new life under another leader.
     Expired,
     /// This member does not lead.
     NotLeader,
+}
+
+/// When a lease ends, and what is to be done about it next.
+#[derive(Clone, Copy, Debug)]
+struct Timer {
+    deadline: Instant,
+    /// Where it stands in the queue of those to be revoked.
+    queued: Instant,
+    /// Where it stands in the queue of those to be recorded.
+    checkpoint: Option<Instant>,
 }
 
 /// The deadlines of all leases, while this member leads.
@@ -34,8 +50,9 @@ pub struct Expiry {
     leads: bool,
     /// The table as it was followed last.
     known: Leases,
-    deadlines: BTreeMap<i64, Instant>,
+    timers: BTreeMap<i64, Timer>,
     queue: BTreeSet<(Instant, i64)>,
+    checkpoints: BTreeSet<(Instant, i64)>,
 }
 
 impl Expiry {
@@ -47,7 +64,7 @@ impl Expiry {
         }
         for change in before.diff(leases) {
             match change {
-                DiffItem::Add(id, lease) => self.set(*id, now + seconds(lease.ttl)),
+                DiffItem::Add(id, lease) => self.set(*id, now, now + seconds(lease.ttl)),
                 DiffItem::Remove(id, _) => self.clear(*id),
                 DiffItem::Update { .. } => {}
             }
@@ -72,7 +89,7 @@ impl Expiry {
                 delay = (Duration::from_secs(1) * in_window / EXPIRIES_PER_SECOND).saturating_sub(lifetime - base);
                 window_end = window_end.max(base + delay);
             }
-            self.set(id, now + lifetime + grace + delay);
+            self.set(id, now, now + lifetime + grace + delay);
         }
     }
 
@@ -82,35 +99,39 @@ impl Expiry {
 
     pub fn demote(&mut self) {
         self.leads = false;
-        self.deadlines.clear();
+        self.timers.clear();
         self.queue.clear();
+        self.checkpoints.clear();
     }
 
     pub fn renew(&mut self, id: i64, now: Instant) -> Renewal {
         if !self.leads {
             return Renewal::NotLeader;
         }
-        let (Some(lease), Some(deadline)) = (self.known.get(id), self.deadlines.get(&id)) else {
+        let (Some(lease), Some(timer)) = (self.known.get(id), self.timers.get(&id)) else {
             return Renewal::Unknown;
         };
-        if *deadline <= now {
+        if timer.deadline <= now {
             return Renewal::Expired;
         }
+        if lease.remaining_ttl > 0 {
+            return Renewal::Recorded;
+        }
         let ttl = lease.ttl;
-        self.set(id, now + seconds(ttl));
+        self.set(id, now, now + seconds(ttl));
         Renewal::Renewed(ttl)
     }
 
     /// How long a lease still lives; `None` when unknown here.
     pub fn remaining(&self, id: i64, now: Instant) -> Option<Duration> {
-        self.deadlines.get(&id).map(|deadline| deadline.saturating_duration_since(now))
+        self.timers.get(&id).map(|timer| timer.deadline.saturating_duration_since(now))
     }
 
     /// All leases, those that end first before the others.
     pub fn by_expiry(&self) -> Vec<i64> {
         match self.leads {
             true => {
-                let mut ids: Vec<_> = self.deadlines.iter().map(|(id, deadline)| (*deadline, *id)).collect();
+                let mut ids: Vec<_> = self.timers.iter().map(|(id, timer)| (timer.deadline, *id)).collect();
                 ids.sort_unstable();
                 ids.into_iter().map(|(_, id)| id).collect()
             }
@@ -122,27 +143,52 @@ impl Expiry {
     pub fn due(&mut self, now: Instant, max: usize) -> Vec<i64> {
         let due: Vec<(Instant, i64)> = self.queue.iter().take_while(|(at, _)| *at <= now).take(max).copied().collect();
         for (at, id) in &due {
+            let retry = now + RETRY;
             self.queue.remove(&(*at, *id));
-            self.queue.insert((now + RETRY, *id));
+            self.queue.insert((retry, *id));
+            self.timers.get_mut(id).expect("what is queued has a timer").queued = retry;
         }
         due.into_iter().map(|(_, id)| id).collect()
     }
 
-    fn set(&mut self, id: i64, deadline: Instant) {
-        if let Some(before) = self.deadlines.insert(id, deadline) {
-            self.queue.remove(&(before, id));
+    /// Up to `max` leases of which it is time to record how many seconds they have left.
+    pub fn to_record(&mut self, now: Instant, max: usize) -> Vec<(i64, i64)> {
+        let due: Vec<(Instant, i64)> =
+            self.checkpoints.iter().take_while(|(at, _)| *at <= now).take(max).copied().collect();
+        let mut recorded = Vec::with_capacity(due.len());
+        for (at, id) in due {
+            self.checkpoints.remove(&(at, id));
+            let timer = self.timers.get_mut(&id).expect("what is queued has a timer");
+            let left = timer.deadline.saturating_duration_since(now);
+            timer.checkpoint = next_checkpoint(now, timer.deadline);
+            self.checkpoints.extend(timer.checkpoint.map(|at| (at, id)));
+            if left > Duration::ZERO {
+                // Rounded up: a lease must not end early.
+                recorded.push((id, left.as_millis().div_ceil(1000) as i64));
+            }
         }
+        recorded
+    }
+
+    fn set(&mut self, id: i64, now: Instant, deadline: Instant) {
+        self.clear(id);
+        let checkpoint = next_checkpoint(now, deadline);
+        self.timers.insert(id, Timer { deadline, queued: deadline, checkpoint });
         self.queue.insert((deadline, id));
+        self.checkpoints.extend(checkpoint.map(|at| (at, id)));
     }
 
     fn clear(&mut self, id: i64) {
-        if let Some(deadline) = self.deadlines.remove(&id) {
-            // One whose revocation was proposed waits in the queue under a later time.
-            if !self.queue.remove(&(deadline, id)) {
-                self.queue.retain(|(_, queued)| *queued != id);
-            }
+        let Some(timer) = self.timers.remove(&id) else { return };
+        self.queue.remove(&(timer.queued, id));
+        if let Some(at) = timer.checkpoint {
+            self.checkpoints.remove(&(at, id));
         }
     }
+}
+
+fn next_checkpoint(now: Instant, deadline: Instant) -> Option<Instant> {
+    (deadline.saturating_duration_since(now) > CHECKPOINT_INTERVAL).then(|| now + CHECKPOINT_INTERVAL)
 }
 
 fn lifetime(lease: &Lease) -> Duration {
@@ -201,6 +247,28 @@ mod tests {
         assert_eq!(expiry.remaining(2, start + after(100)), Some(after(61)));
         expiry.demote();
         assert!(expiry.due(start + after(1000), 9).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_of_a_long_life_is_recorded_and_a_renewal_waits_for_that_to_go() {
+        let start = Instant::now();
+        let mut expiry = Expiry::default();
+        expiry.promote(&leases(&[(1, 1000), (2, 200)]), start, Duration::ZERO);
+        assert_eq!(expiry.to_record(start + after(299), 9), []);
+        assert_eq!(expiry.to_record(start + after(300), 9), [(1, 700)], "a short life is not recorded");
+        assert_eq!(expiry.to_record(start + after(301), 9), []);
+        let mut table = leases(&[(1, 1000), (2, 200)]);
+        table.set_remaining(1, 700);
+        expiry.follow(&table, start + after(301));
+        assert_eq!(expiry.renew(1, start + after(400)), Renewal::Recorded);
+        table.set_remaining(1, 0);
+        expiry.follow(&table, start + after(400));
+        assert_eq!(expiry.renew(1, start + after(400)), Renewal::Renewed(1000));
+        assert_eq!(expiry.to_record(start + after(699), 9), []);
+        assert_eq!(expiry.to_record(start + after(700), 9), [(1, 700)]);
+        expiry.follow(&Leases::default(), start + after(701));
+        assert_eq!(expiry.to_record(start + after(9999), 9), []);
+        assert!(expiry.due(start + after(9999), 9).is_empty());
     }
 
     #[tokio::test(start_paused = true)]

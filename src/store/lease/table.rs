@@ -29,6 +29,10 @@ impl Leases {
         self.0.contains_key(&id)
     }
 
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (i64, &Lease)> {
         self.0.iter().map(|(id, lease)| (*id, lease))
     }

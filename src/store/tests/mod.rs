@@ -154,7 +154,7 @@ impl Member {
 
     pub fn sweep_all(&self) {
         let mut ledger = self.shared().ledger();
-        while ledger.sweep(3) {}
+        while ledger.sweep(3).is_some() {}
         self.shared().publish(&ledger);
     }
 

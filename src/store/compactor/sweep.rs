@@ -1,0 +1,120 @@
+//! Sweeping behind the compaction floor: first the checksum of what was compacted, then bit by bit what it frees.
+//!
+//! ```text
+//!   compaction applied ──▶ checksum (away from here) ──▶ batch ──pause──▶ batch ... ──▶ done: told to those who wait
+//! ```
+//!
+//! A restart begins again where the floor is; the checksum is then left out, because some of what it covers is gone.
+
+use std::time::Duration;
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+
+use super::Compactor;
+use crate::store::mvcc::hash;
+use crate::world::Instant;
+
+/// What is being swept.
+#[derive(Debug)]
+pub struct Sweep {
+    batch: usize,
+    pause: Duration,
+    started: Option<Instant>,
+    freed: usize,
+}
+
+impl Sweep {
+    pub fn new(batch: usize, pause: Duration) -> Sweep {
+        Sweep { batch: batch.max(1), pause, started: None, freed: 0 }
+    }
+
+    pub fn is_under_way(&self) -> bool {
+        self.started.is_some()
+    }
+}
+
+impl Compactor {
+    /// Starts a sweep when there is something to sweep and none is under way.
+    pub(super) fn begin_sweep(&mut self, context: &mut Context<Self>) {
+        if self.sweep.is_under_way() {
+            return;
+        }
+        let ledger = self.shared.ledger();
+        let Some(compaction) = ledger.compactions.front().copied() else { return };
+        drop(ledger);
+        self.sweep.started = Some(self.world.clock.now());
+        self.sweep.freed = 0;
+        let Some(floor) = compaction.floor else {
+            tracing::info!(
+                compact_revision = compaction.revision,
+                "previous compaction was interrupted, sweeping without its hash"
+            );
+            return self.sweep_on(context);
+        };
+        let (view, spawner) = (self.shared.view(), self.world.spawner.clone());
+        let hashing = async move {
+            let hash = move || hash::of_compaction(&view.state.index, &view.segments, floor, compaction.revision);
+            spawner.blocking(hash).await
+        };
+        let hashed = hashing.into_actor(self).map(move |hashed, compactor, context| {
+            match hashed {
+                // The files are others when a snapshot was installed meanwhile.
+                Ok(hash) if compactor.shared.ledger().compactions.front() == Some(&compaction) => {
+                    tracing::info!(
+                        hash = hash.hash,
+                        revision = hash.revision,
+                        compact_revision = hash.compacted,
+                        "storing new hash"
+                    );
+                    compactor.shared.hashes.push(hash);
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, revision = compaction.revision, "a compaction has no hash"),
+            }
+            compactor.sweep_on(context);
+        });
+        context.spawn(hashed);
+    }
+
+    /// Frees one batch and comes back for the next.
+    fn sweep_on(&mut self, context: &mut Context<Self>) {
+        if self.shutdown.begun() {
+            return;
+        }
+        let mut ledger = self.shared.ledger();
+        match ledger.sweep(self.sweep.batch) {
+            Some(freed) => {
+                self.sweep.freed += freed;
+                self.shared.publish(&ledger);
+                let swept = ledger.state.index.is_swept();
+                drop(ledger);
+                let pause = if swept { Duration::ZERO } else { self.sweep.pause };
+                context.run_later(pause, Self::sweep_on);
+            }
+            None => {
+                let done: Vec<_> = ledger.compactions.drain(..).collect();
+                let compacted = ledger.state.index.compacted;
+                drop(ledger);
+                self.finish_sweep(done.into_iter().map(|compaction| compaction.revision));
+                self.shared.swept(compacted);
+            }
+        }
+    }
+
+    fn finish_sweep(&mut self, revisions: impl Iterator<Item = i64>) {
+        let Some(started) = self.sweep.started.take() else { return };
+        let took = self.world.clock.now().saturating_duration_since(started);
+        let size = self.shared.size();
+        for revision in revisions {
+            tracing::info!(
+                compact_revision = revision,
+                took = ?took,
+                number_of_keys_compacted = self.sweep.freed,
+                hash = self.shared.hashes.at(revision).map(|hash| hash.hash),
+                current_db_size_bytes = size,
+                current_db_size_in_use_bytes = size,
+                "finished scheduled compaction"
+            );
+        }
+    }
+}

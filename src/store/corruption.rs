@@ -1,0 +1,230 @@
+//! Comparing what the members hold: at start, from time to time, and after compactions.
+//!
+//! ```text
+//!   this member ──HashKv question──▶ every other member ──▶ comparison (pure) ──mismatch──▶ CORRUPT alarm through the log
+//! ```
+//!
+//! While the alarm is on, nothing is written. Members that do not answer, or that compacted elsewhere, are left out.
+
+mod compare;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chorus_proto::etcdserverpb as pb;
+use futures::future::join_all;
+
+use super::Error;
+use super::local::Local;
+use super::mvcc::hash::Hash;
+use super::questions::{self, Question};
+use crate::actor::Shutdown;
+use crate::raft;
+use crate::world::{NodeId, World};
+use compare::{Compared, Suspect};
+
+/// When members are compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checks {
+    /// All of it, this often, by the leader; etcd's `--corrupt-check-time`. `None` is never.
+    pub every: Option<Duration>,
+    /// What compactions noted, this often, by the leader; etcd's feature `CompactHashCheck` with
+    /// `--compact-hash-check-time`. `None` is never.
+    pub compactions_every: Option<Duration>,
+}
+
+/// This member's data differ from those of its peers. Stop, and replace the member.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} found data inconsistency with peers")]
+pub struct Inconsistent(pub NodeId);
+
+/// What another member said of a revision.
+#[derive(Clone, Debug)]
+pub struct PeerHash {
+    pub peer: NodeId,
+    pub answer: Result<pb::HashKvResponse, Error>,
+}
+
+/// Compares this member with the others.
+#[derive(Clone)]
+pub(super) struct Corruption {
+    local: Local,
+    raft: raft::Handle,
+    node: NodeId,
+    limit: Duration,
+    /// The newest compaction of which all members agree.
+    agreed: Arc<Mutex<i64>>,
+}
+
+impl Corruption {
+    pub fn new(local: Local, raft: raft::Handle, node: NodeId, limit: Duration) -> Corruption {
+        Corruption { local, raft, node, limit, agreed: Arc::new(Mutex::new(i64::MIN)) }
+    }
+
+    /// Checks as `checks` says, until the end of the node.
+    pub fn schedule(&self, world: &World, checks: &Checks, shutdown: &Shutdown) {
+        if let Some(interval) = checks.every {
+            tracing::info!(local_member_id = %self.node, ?interval, "enabled corruption checking");
+            let corruption = self.clone();
+            self.repeat(world, interval, shutdown, move || corruption.clone().check_all());
+        }
+        if let Some(interval) = checks.compactions_every {
+            let corruption = self.clone();
+            self.repeat(world, interval, shutdown, move || corruption.clone().check_compactions());
+        }
+    }
+
+    fn repeat<F>(
+        &self,
+        world: &World,
+        interval: Duration,
+        shutdown: &Shutdown,
+        check: impl Fn() -> F + Send + Sync + 'static,
+    ) where
+        F: Future<Output = ()> + Send,
+    {
+        let (clock, raft, shutdown) = (world.clock.clone(), self.raft.clone(), shutdown.clone());
+        world.spawner.task(async move {
+            let checking = async {
+                loop {
+                    clock.sleep(interval).await;
+                    if raft.leadership().borrow().is_leader {
+                        check().await;
+                    }
+                }
+            };
+            tokio::select! {
+                () = checking => {}
+                () = shutdown.wait() => {}
+            }
+        });
+    }
+
+    /// Compares this member's state, as it is at start, with those of its peers.
+    pub async fn check_initially(&self) -> Result<(), Inconsistent> {
+        tracing::info!(local_member_id = %self.node, timeout = ?self.limit, "starting initial corruption check");
+        let Ok(own) = self.own().await else { return Ok(()) };
+        let mut differs = false;
+        for heard in self.ask_all(own.hash_revision).await {
+            match compare::at_start(&own, &heard) {
+                Compared::Same => {}
+                Compared::Unknown(reason) => {
+                    tracing::warn!(remote_peer_id = %heard.peer, local_member_revision = own.hash_revision, reason, "cannot compare with remote peer");
+                }
+                Compared::Differs => {
+                    differs = true;
+                    tracing::warn!(
+                        remote_peer_id = %heard.peer,
+                        local_member_revision = own.hash_revision,
+                        local_member_hash = own.hash,
+                        remote_peer_hash = heard.answer.as_ref().map_or(0, |answer| answer.hash),
+                        "found different hash values from remote peer"
+                    );
+                }
+            }
+        }
+        if differs {
+            let inconsistent = Inconsistent(self.node);
+            tracing::error!(error = %inconsistent, "checkInitialHashKV failed");
+            return Err(inconsistent);
+        }
+        tracing::info!(local_member_id = %self.node, "initial corruption checking passed; no corruption");
+        Ok(())
+    }
+
+    /// Compares the whole state with those of all peers.
+    async fn check_all(self) {
+        if let Err(error) = self.compare_all().await {
+            tracing::warn!(%error, "failed to check hash KV");
+        }
+    }
+
+    async fn compare_all(&self) -> Result<(), Error> {
+        let before = self.own().await?;
+        let peers = self.ask_all(before.hash_revision).await;
+        self.local.barrier().await?;
+        let after = self.own().await?;
+        if let Some(Suspect { member, reason }) = compare::all(self.node, &before, &after, &peers) {
+            tracing::warn!(member = %member, "{reason}");
+            self.raise(member).await;
+        }
+        let checked = peers.iter().filter(|heard| heard.answer.is_ok()).count();
+        tracing::info!(number_of_peers_checked = checked, "finished peer corruption check");
+        Ok(())
+    }
+
+    /// Compares what the members noted at compactions: the newest that all of them noted settles it.
+    async fn check_compactions(self) {
+        tracing::info!(local_member_id = %self.node, timeout = ?self.limit, "starting compact hash check");
+        let agreed = *self.agreed();
+        let noted: Vec<Hash> =
+            self.local.compaction_hashes().into_iter().filter(|hash| hash.revision > agreed).collect();
+        let mut checked = 0;
+        for hash in noted {
+            checked += 1;
+            let peers = self.ask_all(hash.revision).await;
+            if !peers.is_empty() && self.settle(hash, &peers).await {
+                break;
+            }
+        }
+        tracing::info!(number_of_hashes_checked = checked, "finished compaction hash check");
+    }
+
+    /// `false` when some members could not be compared, and an older compaction may tell more.
+    async fn settle(&self, hash: Hash, peers: &[PeerHash]) -> bool {
+        match compare::compaction(self.node, &hash, peers) {
+            compare::Verdict::Agreed => {
+                tracing::info!(
+                    number_of_peers_checked = peers.len(),
+                    revision = hash.revision,
+                    compact_revision = hash.compacted,
+                    "successfully checked hash on whole cluster"
+                );
+                let mut agreed = self.agreed();
+                *agreed = (*agreed).max(hash.revision);
+                true
+            }
+            compare::Verdict::Incomplete => {
+                tracing::warn!(
+                    number_of_peers = peers.len(),
+                    revision = hash.revision,
+                    "skipped revision in compaction hash check; was not able to check all peers"
+                );
+                false
+            }
+            compare::Verdict::Corrupt(members) => {
+                for member in members {
+                    tracing::error!(leader_id = %self.node, leader_revision = hash.revision, leader_hash = hash.hash, peer_id = %member, "Detected compaction hash mismatch");
+                    self.raise(member).await;
+                }
+                true
+            }
+        }
+    }
+
+    fn agreed(&self) -> std::sync::MutexGuard<'_, i64> {
+        self.agreed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn own(&self) -> Result<pb::HashKvResponse, Error> {
+        self.local.hash_history(0).await
+    }
+
+    async fn ask_all(&self, revision: i64) -> Vec<PeerHash> {
+        let others = self.raft.members().into_iter().map(|member| member.id).filter(|id| *id != self.node);
+        join_all(others.map(async |peer| {
+            let answer = questions::ask(&self.raft, peer, Question::HashKv { revision }, self.limit).await;
+            if let Err(error) = &answer {
+                tracing::warn!(requested_revision = revision, remote_peer_id = %peer, %error, "failed hash kv request");
+            }
+            PeerHash { peer, answer }
+        }))
+        .await
+    }
+
+    async fn raise(&self, member: NodeId) {
+        if let Err(error) = self.local.raise_corrupt(member).await {
+            tracing::warn!(%error, %member, "the alarm was not raised");
+        }
+    }
+}
