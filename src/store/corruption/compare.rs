@@ -105,7 +105,7 @@ mod tests {
 
     fn answer(hash: u32, compact_revision: i64, revision: i64) -> pb::HashKvResponse {
         let header = Some(pb::ResponseHeader { revision, ..Default::default() });
-        pb::HashKvResponse { header, hash, compact_revision, hash_revision: 9 }
+        pb::HashKvResponse { header, hash, compact_revision, hash_revision: revision }
     }
 
     fn heard(peer: u64, answer: Result<pb::HashKvResponse, Error>) -> PeerHash {
