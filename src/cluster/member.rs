@@ -19,6 +19,8 @@ use crate::{etcd, raft, store};
 
 /// How long a member that ends may take to hand its leadership over.
 const HAND_OVER: Duration = Duration::from_secs(5);
+/// How long a member that was removed goes on.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// The file that keeps a member's identity.
 const IDENTITY: &str = "identity.json";
 
@@ -36,6 +38,10 @@ pub struct MemberPlan {
     pub listen_peers: Vec<String>,
     /// What a member whose directory is empty belongs to.
     pub origin: Origin,
+    /// Make this member the only one and keep its data, if it has run before.
+    pub force_new_cluster: bool,
+    /// What it asks of changes of the membership.
+    pub rules: raft::Rules,
     pub timings: raft::Timings,
     pub limits: raft::Limits,
     /// Sizes of the log.
@@ -136,6 +142,9 @@ impl Member {
             data_dir: plan.data_dir,
             listen: plan.listen_peers.into_iter().next().ok_or(MemberError::NoPeerAddress)?,
             bootstrap,
+            force_new_cluster: plan.force_new_cluster,
+            rules: plan.rules,
+            version: plan.store.version,
             timings: plan.timings,
             limits: plan.limits,
             log: plan.log,
@@ -169,31 +178,19 @@ impl Member {
         let mut leadership = self.replica.leadership();
         // An error means that the replica is gone; the caller hears of that elsewhere.
         let _ = leadership.wait_for(|known| known.leader.is_some()).await;
-        let published = |member: &raft::Member| member.id == self.identity.node && !member.client_urls.is_empty();
-        while !self.replica.members().iter().any(published) {
-            self.world.clock.sleep(PUBLISH_POLL).await;
-        }
+        self.replica.published().await;
+    }
+
+    /// Resolves once the member has been removed from the cluster for good, and answers that were under way have had a
+    /// moment to leave: the process should end, and its data directory is of no use any more.
+    pub async fn removed(&self) {
+        self.replica.removed().await;
+        self.world.clock.sleep(FAREWELL).await;
     }
 
     /// Gives leadership to another voting member, if this one leads and there is another.
     pub async fn hand_over(&self) {
-        if !self.replica.leadership().borrow().is_leader {
-            return;
-        }
-        let deadline = self.world.clock.now() + HAND_OVER;
-        let members = self.replica.members();
-        let others = members.into_iter().filter(|member| member.id != self.identity.node && !member.learner);
-        for other in others {
-            match self.replica.transfer_leader(other.id, deadline).await {
-                Ok(()) => {
-                    tracing::info!("transferee-id" = %other.id, "leadership transfer finished");
-                    return;
-                }
-                Err(error) => {
-                    tracing::warn!("transferee-id" = %other.id, %error, "leadership transfer failed");
-                }
-            }
-        }
+        self.replica.hand_over().await;
     }
 
     /// Ends the replica, after the member's shutdown began and its frontend had time to drain.
@@ -201,9 +198,6 @@ impl Member {
         let _ = self.world.clock.timeout(HAND_OVER, self.replica.shutdown()).await;
     }
 }
-
-/// How often a member looks whether it was published.
-const PUBLISH_POLL: Duration = Duration::from_millis(10);
 
 /// Which member this is, and how it comes to its first membership should its log be empty.
 fn identify(world: &World, plan: &MemberPlan) -> Result<(Identity, raft::Bootstrap), MemberError> {

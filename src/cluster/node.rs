@@ -151,6 +151,8 @@ async fn start_store(world: &World, plan: &Plan, node: &NodeConfig, shutdown: &S
         client_urls: url(&node.client),
         listen_peers: node.peer.iter().cloned().collect(),
         origin: Origin::New { members: members.collect(), token: plan.cluster.name.clone() },
+        force_new_cluster: false,
+        rules: raft::Rules::default(),
         timings: raft::Timings::new(timing.heartbeat(), timing.election()),
         limits: raft::Limits::default(),
         log: plan.log,

@@ -54,6 +54,11 @@ async fn answer_rpc(shared: &Arc<Shared>, rpc: Rpc, request: Request<RequestBody
         }
         Rpc::LeaseLeases => unary::answer(shared, rpc, request, async |m| told(store.lease_leases(m).await)).await,
         Rpc::MemberList => unary::answer(shared, rpc, request, async |m| told(store.member_list(m).await)).await,
+        Rpc::MemberAdd => unary::answer(shared, rpc, request, async |m| told(store.member_add(m).await)).await,
+        Rpc::MemberRemove => unary::answer(shared, rpc, request, async |m| told(store.member_remove(m).await)).await,
+        Rpc::MemberUpdate => unary::answer(shared, rpc, request, async |m| told(store.member_update(m).await)).await,
+        Rpc::MemberPromote => unary::answer(shared, rpc, request, async |m| told(store.member_promote(m).await)).await,
+        Rpc::MoveLeader => unary::answer(shared, rpc, request, async |m| told(store.move_leader(m).await)).await,
         Rpc::Status => unary::answer(shared, rpc, request, async |m| told(store.status(m).await)).await,
         Rpc::Alarm => unary::answer(shared, rpc, request, async |m| told(store.alarm(m).await)).await,
         Rpc::HashKv => unary::answer(shared, rpc, request, async |m| told(store.hash_kv(m).await)).await,

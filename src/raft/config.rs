@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Member;
+use super::{Member, Rules};
 use crate::world::NodeId;
 
 /// The configuration of one replica.
@@ -23,6 +23,12 @@ pub struct Config {
     /// `host:port` on which peers are served.
     pub listen: String,
     pub bootstrap: Bootstrap,
+    /// Make this member the only one and keep its data, if it has run before; etcd's `--force-new-cluster`.
+    pub force_new_cluster: bool,
+    /// What it asks of changes of the membership.
+    pub rules: Rules,
+    /// The version of the software that others learn when they ask.
+    pub version: String,
     pub timings: Timings,
     pub limits: Limits,
     /// Sizes of the write-ahead log.

@@ -62,6 +62,15 @@ pub enum Error {
     /// Another membership change is under way, or the leader is too young. Try again later.
     #[error("a membership change is under way")]
     ChangeInProgress,
+    /// Surface it: too few members have started to change the quorum.
+    #[error("not enough members have started")]
+    NotEnoughStarted,
+    /// Some member has not been reachable for long enough. Try again later, or mend it first.
+    #[error("too few members have been reachable for long enough")]
+    Unhealthy,
+    /// Surface it: promote or remove a learner first.
+    #[error("there are as many learners as there may be")]
+    TooManyLearners,
     /// Removing the last voting member would end the cluster. Surface it.
     #[error("the last voting member cannot be removed")]
     LastVoter,

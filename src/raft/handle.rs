@@ -10,10 +10,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::housekeeping::{Housekeeping, leadership};
-use super::membership::{Change, Unchanged, members};
+use super::membership::{Change, Made, Unchanged, members};
 use super::proposer::{self, Propose, Proposer};
 use super::questions::Answerer;
 use super::read_gate::{self, Read, ReadGate};
+use super::roster::Roster;
 use super::types::Peer;
 use super::{Error, Member, Refused, replica};
 use crate::actor::Gate;
@@ -59,6 +60,10 @@ pub(super) struct Parts {
     pub reads: Gate,
     pub leadership: watch::Receiver<Leadership>,
     pub applied: watch::Receiver<u64>,
+    /// What this member publishes of itself.
+    pub name: String,
+    pub client_urls: Vec<String>,
+    pub version: String,
     pub log: LogHandle,
     pub server: Mutex<Option<JoinHandle<()>>>,
 }
@@ -114,13 +119,69 @@ impl Handle {
         let applied = *self.0.applied.borrow();
         let committed = metrics.local_committed.map_or(0, |id| id.index + 1).max(applied);
         let known = leadership(&self.0.keeping.raft.server_metrics().borrow_watched());
-        let is_learner = metrics.membership_config.membership().learner_ids().any(|id| id == node.0);
-        Status { node, leader: known.leader, term: known.term, committed, applied, is_learner }
+        Status { node, leader: known.leader, term: known.term, committed, applied, is_learner: self.is_learner() }
     }
 
-    /// The members, by ID, as of the last membership in this member's log.
+    /// The members, by ID, as this member has applied them; before that, as its log has them.
     pub fn members(&self) -> Vec<Member> {
+        let applied = self.0.keeping.standing.roster.borrow().members();
+        if !applied.is_empty() {
+            return applied;
+        }
         members(self.0.keeping.raft.server_metrics().borrow_watched().membership_config.membership())
+    }
+
+    /// IDs that were members once, and never will be again.
+    pub fn removed_members(&self) -> Vec<NodeId> {
+        self.0.keeping.standing.roster.borrow().removed.iter().copied().map(NodeId).collect()
+    }
+
+    /// This member receives the log but has no vote, and is not about to get one.
+    pub fn is_learner(&self) -> bool {
+        let roster = self.0.keeping.standing.roster.borrow();
+        let me = self.0.keeping.node;
+        roster.get(me).is_some_and(|peer| !peer.joining) && !roster.membership.voter_ids().any(|id| id == me.0)
+    }
+
+    /// Resolves once the cluster knows this member's name and client URLs: it is ready for clients then.
+    pub async fn published(&self) {
+        let parts = &self.0;
+        let known = |roster: &Roster| {
+            let me = roster.get(parts.keeping.node);
+            me.is_some_and(|peer| peer.started && peer.name == parts.name && peer.client_urls == parts.client_urls)
+        };
+        if parts.keeping.standing.roster.clone().wait_for(known).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Resolves once this member has been removed from the cluster, for good: its process should end, after a moment
+    /// in which answers that are under way leave, and its data directory is of no use any more.
+    pub async fn removed(&self) {
+        self.0.keeping.standing.removed().await;
+    }
+
+    /// Resolves once the members that vote are a quorum also of those that were added to vote and have yet to start.
+    pub async fn settled(&self, deadline: Instant) -> Result<(), Error> {
+        let mut roster = self.0.keeping.standing.roster.clone();
+        let settled = roster.wait_for(Roster::is_settled);
+        match self.0.keeping.world.clock.timeout_at(deadline, settled).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Error::Stopped),
+            Err(_) => Err(Error::Timeout),
+        }
+    }
+
+    /// The software version of every member; `None` of one that did not answer within `limit`.
+    pub async fn versions(&self, limit: Duration) -> Vec<(NodeId, Option<String>)> {
+        let keeping = &self.0.keeping;
+        let membership = keeping.standing.roster.borrow().membership.clone();
+        let mut heard = keeping.ask_around_within(&membership, limit).await;
+        let mut version = |id: u64| match heard.iter_mut().find(|(other, _)| *other == id) {
+            Some((_, hello)) => Some(std::mem::take(&mut hello.version)),
+            None => (id == keeping.node.0).then(|| self.0.version.clone()),
+        };
+        membership.nodes().map(|(id, _)| (NodeId(*id), version(*id))).collect()
     }
 
     /// Adds a member, which may then start with [`Bootstrap::Join`](super::Bootstrap::Join). One that is to vote does
@@ -159,14 +220,12 @@ impl Handle {
         let work = async {
             loop {
                 match self.0.keeping.submit(change.clone()).await {
-                    Ok(()) => break,
+                    Ok(made) => break Ok(self.took_effect(made).await),
                     // Neither happened: another change, or an election, is in the way.
                     Err(Unchanged::InProgress | Unchanged::NotLeader) => clock.sleep(CHANGE_RETRY).await,
-                    Err(reason) => return Err(reason.into_error()),
+                    Err(reason) => break Err(reason.into_error()),
                 }
             }
-            self.read_index(deadline).await?;
-            Ok(self.members())
         };
         clock.timeout_at(deadline, work).await.map_err(|_| Error::Timeout)?
     }
@@ -182,13 +241,22 @@ impl Handle {
         self.0.keeping.questions.answer_with(answerer);
     }
 
+    /// Waits until this member has applied the change, unless the change removed it.
+    async fn took_effect(&self, made: Made) -> Vec<Member> {
+        if made.membership.get_node(&self.0.keeping.node.0).is_some() {
+            // An error means that the replica has ended; the change was made all the same.
+            let _ = self.0.applied.clone().wait_for(|applied| *applied >= made.index).await;
+        }
+        members(&made.membership)
+    }
+
     /// Hands leadership to `to`; resolves when this member sees it lead.
     pub async fn transfer_leader(&self, to: NodeId, deadline: Instant) -> Result<(), Error> {
         let mut known = self.leadership();
         if !known.borrow().is_leader {
             return Err(Error::NotLeader);
         }
-        if !self.members().iter().any(|member| member.id == to && !member.learner) {
+        if !self.voters().contains(&to) {
             return Err(Error::BadTransferee(to));
         }
         if to == self.0.keeping.node {
@@ -203,8 +271,38 @@ impl Handle {
         }
     }
 
-    /// Ends the replica: the log is flushed, peers are no longer served. Proposals under way stay unanswered.
+    fn voters(&self) -> Vec<NodeId> {
+        let metrics = self.0.keeping.raft.server_metrics();
+        metrics.borrow_watched().membership_config.voter_ids().map(NodeId).collect()
+    }
+
+    /// Before a leader goes: hands leadership to the reachable voter that has most of the log, if there is one. Waits
+    /// for an election timeout at most, and tells who leads then.
+    pub async fn hand_over(&self) -> Option<NodeId> {
+        let keeping = &self.0.keeping;
+        if !self.leadership().borrow().is_leader {
+            return None;
+        }
+        let to = {
+            let metrics = keeping.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let replication = metrics.replication.as_ref()?;
+            let others = metrics.membership_config.voter_ids().filter(|id| *id != keeping.node.0);
+            let reachable = others.filter(|id| keeping.standing.is_active(*id));
+            NodeId(reachable.max_by_key(|id| replication.get(id).cloned().flatten())?)
+        };
+        let deadline = keeping.world.clock.now() + keeping.timings.election.start;
+        match self.transfer_leader(to, deadline).await {
+            Ok(()) => tracing::info!(%to, "leadership was handed over"),
+            Err(error) => tracing::warn!(%to, %error, "leadership was not handed over"),
+        }
+        self.leadership().borrow().leader
+    }
+
+    /// Ends the replica: leadership is handed over, the log is flushed, peers are no longer served. Proposals under way
+    /// stay unanswered.
     pub async fn shutdown(&self) {
+        self.hand_over().await;
         self.0.keeping.shutdown.begin();
         self.0.proposer.do_send(proposer::Stop);
         self.0.read_gate.do_send(read_gate::Stop);

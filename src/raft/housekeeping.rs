@@ -11,9 +11,11 @@ use openraft::metrics::RaftServerMetrics;
 use openraft::type_config::alias::WatchReceiverOf;
 use tokio::sync::watch;
 
-use super::membership::{self, Change, Unchanged, ready_to_vote};
-use super::peers::{Peers, Purpose, head};
+use super::membership::{self, Ask, Change, Unchanged, ready_to_vote};
+use super::peers::{CallError, Peers, Purpose, head};
 use super::questions::Questions;
+use super::rules::Rules;
+use super::standing::Standing;
 use super::types::{LogId, Membership, Raft, Types};
 use super::wire::{CHANGE, HELLO, Hello};
 use super::{Leadership, Timings};
@@ -26,6 +28,8 @@ type ServerMetrics = WatchReceiverOf<Types, RaftServerMetrics<Types>>;
 const PACE: Duration = Duration::from_millis(200);
 /// For an answer while starting.
 const HELLO_LIMIT: Duration = Duration::from_millis(250);
+/// Pause between two rounds of asking all others how they are.
+const PROBE_PACE: Duration = Duration::from_millis(500);
 /// Pause between two looks for a quorum while there has been no leader yet.
 const CAMPAIGN_PACE: Duration = Duration::from_millis(50);
 
@@ -37,6 +41,8 @@ pub(super) struct Housekeeping {
     pub peers: Arc<Peers>,
     pub questions: Questions,
     pub node: NodeId,
+    pub standing: Standing,
+    pub rules: Rules,
     pub timings: Timings,
     pub shutdown: Shutdown,
 }
@@ -112,15 +118,18 @@ impl Housekeeping {
         }
     }
 
-    /// On the leader: lets members vote that were added to vote and have caught up.
+    /// On the leader: lets members vote that were added to vote and have caught up, and ends changes that an earlier
+    /// leader left half done.
     pub async fn promote_joining(self) {
         while self.rest(PACE).await {
             if !leadership(&self.metrics().borrow_watched()).is_leader {
                 continue;
             }
+            membership::finish(&self.raft).await;
             for id in self.caught_up() {
-                match membership::execute(&self.raft, Change::Promote { id }).await {
-                    Ok(()) => tracing::info!(member = %NodeId(id), "a new member votes from now on"),
+                let ask = Ask { change: Change::Admit { id }, rules: self.rules };
+                match membership::execute(&self.raft, ask, self.standing.surroundings()).await {
+                    Ok(_) => tracing::info!(member = %NodeId(id), "a new member votes from now on"),
                     Err(reason) => tracing::debug!(member = %NodeId(id), ?reason, "a new member cannot vote yet"),
                 }
             }
@@ -131,7 +140,44 @@ impl Housekeeping {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let matched = |id| Some(metrics.replication.as_ref()?.get(&id).copied()??.index);
-        ready_to_vote(metrics.membership_config.membership(), metrics.last_log_index.unwrap_or(0), matched)
+        let mut ready =
+            ready_to_vote(metrics.membership_config.membership(), metrics.last_log_index.unwrap_or(0), matched);
+        ready.retain(|id| self.standing.is_active(*id));
+        ready
+    }
+
+    /// Asks all others how they are, again and again: it tells who is reachable, and whether this member is one still.
+    pub async fn probe(self) {
+        while self.rest(PROBE_PACE).await {
+            let others = self.others(&self.membership());
+            let limit = self.timings.election.start;
+            for (id, answer) in join_all(others.into_iter().map(async |id| (id, self.greet(id, limit).await))).await {
+                match answer {
+                    Ok(hello) if hello.you_removed => self.standing.hear_removal(),
+                    Err(CallError::Unreached { .. }) => self.peers.activity.lose(id),
+                    Ok(_) | Err(_) => (),
+                }
+            }
+        }
+    }
+
+    /// Says so once this member was removed.
+    pub async fn note_removal(self) {
+        tokio::select! {
+            biased;
+            () = self.shutdown.wait() => (),
+            () = self.standing.removed() => {
+                tracing::warn!(member = %self.node, "the member has been permanently removed from the cluster");
+            }
+        }
+    }
+
+    fn others(&self, membership: &Membership) -> Vec<u64> {
+        membership.nodes().map(|(id, _)| *id).filter(|id| *id != self.node.0).collect()
+    }
+
+    async fn greet(&self, id: u64, limit: Duration) -> Result<Hello, CallError> {
+        self.peers.call(id, Purpose::Control, HELLO, head(&self.node.0), limit).await
     }
 
     /// Records in the membership that this member has started, its name, and where clients reach it.
@@ -157,11 +203,12 @@ impl Housekeeping {
     /// Makes a change here when this member leads, else through the leader.
     pub async fn submit(&self, change: Change) -> membership::Changed {
         let known = leadership(&self.metrics().borrow_watched());
+        let ask = Ask { change, rules: self.rules };
         match known.leader {
-            _ if known.is_leader => membership::execute(&self.raft, change).await,
+            _ if known.is_leader => membership::execute(&self.raft, ask, self.standing.surroundings()).await,
             Some(leader) => {
                 let limit = self.timings.election.end * 3;
-                let answer = self.peers.call(leader.0, Purpose::Control, CHANGE, head(&change), limit).await;
+                let answer = self.peers.call(leader.0, Purpose::Control, CHANGE, head(&ask), limit).await;
                 answer.unwrap_or_else(|error| {
                     tracing::debug!(%error, "the leader did not answer to a membership change");
                     Err(Unchanged::Unknown)
@@ -173,12 +220,13 @@ impl Housekeeping {
 
     /// What the other members of `membership` say, of those that answer.
     pub async fn ask_around(&self, membership: &Membership) -> Vec<(u64, Hello)> {
-        let others: Vec<u64> = membership.nodes().map(|(id, _)| *id).filter(|id| *id != self.node.0).collect();
-        let ask = async |id: u64| {
-            let hello = self.peers.call(id, Purpose::Control, HELLO, head(&self.node.0), HELLO_LIMIT).await;
-            hello.ok().map(|hello| (id, hello))
-        };
-        join_all(others.into_iter().map(ask)).await.into_iter().flatten().collect()
+        self.ask_around_within(membership, HELLO_LIMIT).await
+    }
+
+    /// The same, with another limit for each answer.
+    pub async fn ask_around_within(&self, membership: &Membership, limit: Duration) -> Vec<(u64, Hello)> {
+        let ask = async |id: u64| self.greet(id, limit).await.ok().map(|hello| (id, hello));
+        join_all(self.others(membership).into_iter().map(ask)).await.into_iter().flatten().collect()
     }
 
     /// Until a leader is known: the member that is best placed asks for an election as soon as it sees a quorum,
@@ -233,7 +281,9 @@ mod tests {
         let nodes = BTreeMap::from([1, 2, 3].map(|id| (id, Peer::default())));
         let membership = Membership::new(vec![BTreeSet::from([1, 2, 3])], nodes).unwrap();
         let at = |index| Some(log_id(Position { term: 1, index }));
-        let says = |id, last, leader| (id, Hello { leader, last, you_started: false });
+        let says = |id, last, leader| {
+            (id, Hello { leader, last, you_started: false, you_removed: false, version: String::new() })
+        };
         let best = |me, last, heard: &[(u64, Hello)]| best_placed(&membership, me, last, heard);
         assert!(!best(1, at(1), &[]), "no quorum");
         assert!(best(1, at(1), &[says(2, at(1), None)]), "as much log, smaller ID");

@@ -7,12 +7,29 @@ use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Precondition};
 use serde::{Deserialize, Serialize};
 
-use super::types::{Membership, Peer, Raft, Types};
+use super::rules::{Rules, Scene};
+use super::types::{Membership, Peer, Raft, Types, position};
 use super::{Error, Member};
 use crate::world::NodeId;
 
-/// Entries by which a learner may lag behind the leader and still become a voter.
+/// Entries by which a member that was added to vote may lag behind the leader when it begins to.
 const READY_LAG_MAX: u64 = 1_000;
+/// How much of the leader's log a learner must have to be promoted.
+const READY_PERCENT_MIN: u64 = 90;
+
+/// A change and the rules of the member that was asked for it, as they are sent to the leader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ask {
+    pub change: Change,
+    pub rules: Rules,
+}
+
+/// A change that was made, or held already: the membership, and the index of its entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Made {
+    pub index: u64,
+    pub membership: Membership,
+}
 
 /// A change, as it is sent to the leader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +41,12 @@ pub(super) enum Change {
     Remove {
         id: u64,
     },
+    /// Of a learner, when an operator asks for it.
     Promote {
+        id: u64,
+    },
+    /// Of a member that was added to vote and has caught up.
+    Admit {
         id: u64,
     },
     SetPeerUrls {
@@ -55,10 +77,13 @@ pub(super) enum Unchanged {
     NotLearner(u64),
     NotReady(u64),
     LastVoter,
+    NotEnoughStarted,
+    Unhealthy,
+    TooManyLearners,
 }
 
-/// The answer to a [`Change`].
-pub(super) type Changed = Result<(), Unchanged>;
+/// The answer to an [`Ask`].
+pub(super) type Changed = Result<Made, Unchanged>;
 
 impl Unchanged {
     pub fn into_error(self) -> Error {
@@ -73,6 +98,9 @@ impl Unchanged {
             Unchanged::NotLearner(id) => Error::NotLearner(NodeId(id)),
             Unchanged::NotReady(id) => Error::LearnerNotReady(NodeId(id)),
             Unchanged::LastVoter => Error::LastVoter,
+            Unchanged::NotEnoughStarted => Error::NotEnoughStarted,
+            Unchanged::Unhealthy => Error::Unhealthy,
+            Unchanged::TooManyLearners => Error::TooManyLearners,
         }
     }
 }
@@ -104,22 +132,41 @@ pub(super) fn first(members: &[Member]) -> BTreeMap<u64, Peer> {
     members.iter().map(|member| (member.id.0, peer(member))).collect()
 }
 
-/// What `change` asks of openraft; nothing when it already holds. `matched` tells up to which index the leader's log
-/// is known to be on a member, `last` where that log ends.
-fn plan(
-    membership: &Membership,
-    change: &Change,
-    last: u64,
-    matched: impl Fn(u64) -> Option<u64>,
-) -> Result<Plan, Unchanged> {
+/// Judges `ask` by its rules, in the order in which etcd does.
+fn judge(scene: &Scene, ask: &Ask) -> Result<(), Unchanged> {
+    match &ask.change {
+        Change::Add { peer, .. } if ask.rules.strict => scene.may_add(!peer.joining),
+        Change::Remove { id } if ask.rules.strict => scene.may_remove(*id),
+        Change::Promote { id } => {
+            caught_up(scene, *id)?;
+            if ask.rules.strict { scene.may_promote() } else { Ok(()) }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn caught_up(scene: &Scene, id: u64) -> Result<(), Unchanged> {
+    scene.membership.get_node(&id).ok_or(Unchanged::NotFound(id))?;
+    let matched = if id == scene.me { scene.last } else { scene.matched.get(&id).copied().unwrap_or(0) };
+    if matched * 100 < scene.last * READY_PERCENT_MIN { Err(Unchanged::NotReady(id)) } else { Ok(()) }
+}
+
+/// What `ask` wants of openraft; nothing when it already holds.
+fn plan(scene: &Scene, ask: &Ask) -> Result<Plan, Unchanged> {
+    let membership = scene.membership;
     let voters: BTreeSet<u64> = membership.voter_ids().collect();
     let known = |id: u64| membership.get_node(&id).cloned().ok_or(Unchanged::NotFound(id));
     let set =
         |id: u64, old: Peer, new: Peer| (old != new).then(|| ChangeMembers::SetNodes(BTreeMap::from([(id, new)])));
-    match change {
+    match &ask.change {
+        Change::Add { id, .. } if scene.removed.contains(id) => Err(Unchanged::NotFound(*id)),
         Change::Add { id, .. } if membership.get_node(id).is_some() => Err(Unchanged::Exists(*id)),
         Change::Add { id, peer } => {
             unused(membership, *id, &peer.peer_urls)?;
+            let learners = members(membership).iter().filter(|member| member.learner).count();
+            if !peer.joining && learners >= ask.rules.learners_max {
+                return Err(Unchanged::TooManyLearners);
+            }
             Ok(Some(ChangeMembers::AddNodes(BTreeMap::from([(*id, peer.clone())]))))
         }
         Change::Remove { id } => {
@@ -131,18 +178,11 @@ fn plan(
                 (false, _) => Ok(Some(ChangeMembers::RemoveNodes(ids))),
             }
         }
-        Change::Promote { id } => {
-            known(*id)?;
-            if voters.contains(id) {
-                return Err(Unchanged::NotLearner(*id));
-            }
-            match matched(*id) {
-                Some(index) if index + READY_LAG_MAX >= last => {
-                    Ok(Some(ChangeMembers::AddVoterIds(BTreeSet::from([*id]))))
-                }
-                _ => Err(Unchanged::NotReady(*id)),
-            }
-        }
+        Change::Promote { id } => match known(*id)? {
+            peer if voters.contains(id) || peer.joining => Err(Unchanged::NotLearner(*id)),
+            _ => Ok(Some(ChangeMembers::AddVoterIds(BTreeSet::from([*id])))),
+        },
+        Change::Admit { id } => Ok((!voters.contains(id)).then(|| ChangeMembers::AddVoterIds(BTreeSet::from([*id])))),
         Change::SetPeerUrls { id, urls } => {
             let old = known(*id)?;
             unused(membership, *id, urls)?;
@@ -179,22 +219,65 @@ pub(super) fn ready_to_vote(membership: &Membership, last: u64, matched: impl Fn
         .collect()
 }
 
-/// Makes `change` on this member, which must lead; resolves once it is committed.
-pub(super) async fn execute(raft: &Raft, change: Change) -> Changed {
+/// What the leader knows besides openraft's metrics.
+pub(super) struct Surroundings {
+    pub removed: BTreeSet<u64>,
+    pub active: BTreeSet<u64>,
+    pub steady: BTreeSet<u64>,
+}
+
+/// Makes a change on this member, which must lead; resolves once it is committed.
+pub(super) async fn execute(raft: &Raft, ask: Ask, around: Surroundings) -> Changed {
     let (planned, based_on) = {
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
         let replication = metrics.replication.as_ref().ok_or(Unchanged::NotLeader)?;
-        let matched = |id| replication.get(&id).copied().flatten().map(|log_id| log_id.index);
+        let matched = replication.iter().filter_map(|(id, at)| Some((*id, at.as_ref()?.index))).collect();
         let membership = &metrics.membership_config;
-        let last = metrics.last_log_index.unwrap_or(0);
-        (plan(membership.membership(), &change, last, matched)?, *membership.log_id())
+        let scene = Scene {
+            membership: membership.membership(),
+            removed: &around.removed,
+            me: metrics.id,
+            last: metrics.last_log_index.unwrap_or(0),
+            matched,
+            active: around.active,
+            steady: around.steady,
+        };
+        judge(&scene, &ask)?;
+        let planned = plan(&scene, &ask)?;
+        if planned.is_none() {
+            let index = membership.log_id().as_ref().map_or(0, |at| position(at).index);
+            return Ok(Made { index, membership: membership.membership().clone() });
+        }
+        (planned, *membership.log_id())
     };
-    let Some(planned) = planned else { return Ok(()) };
+    let planned = planned.expect("nothing to do was answered above");
     let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: based_on };
     match raft.change_membership_if(planned, false, [unchanged]).await {
-        Ok(_) => Ok(()),
+        Ok(made) => {
+            let membership = made.membership.clone().expect("a change of the membership answers with one");
+            Ok(Made { index: position(&made.log_id).index, membership })
+        }
         Err(error) => Err(outcome(&error)),
+    }
+}
+
+/// On the leader: ends a change that an earlier leader left half done.
+pub(super) async fn finish(raft: &Raft) {
+    let (joint, based_on) = {
+        let metrics = raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = &metrics.membership_config;
+        (membership.membership().get_joint_config().len() > 1, *membership.log_id())
+    };
+    if !joint {
+        return;
+    }
+    let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: based_on };
+    let nothing_more = ChangeMembers::AddVoterIds(BTreeSet::new());
+    match raft.change_membership_if(nothing_more, false, [unchanged]).await {
+        Ok(_) => tracing::info!("a membership change of an earlier leader was finished"),
+        Err(error) => tracing::debug!(%error, "a membership change of an earlier leader is still half done"),
     }
 }
 
@@ -226,8 +309,21 @@ mod tests {
         Membership::new(vec![BTreeSet::from([1, 2])], nodes).unwrap()
     }
 
-    fn planned(change: Change, matched: Option<u64>) -> Result<Plan, Unchanged> {
-        plan(&membership(), &change, 5_000, |_| matched)
+    fn with_scene<T>(membership: &Membership, matched: u64, look: impl FnOnce(&Scene) -> T) -> T {
+        let everyone: BTreeSet<u64> = membership.nodes().map(|(id, _)| *id).collect();
+        let removed = BTreeSet::from([9]);
+        let matched = everyone.iter().map(|id| (*id, matched)).collect();
+        let (active, steady) = (everyone.clone(), everyone);
+        look(&Scene { membership, removed: &removed, me: 1, last: 5_000, matched, active, steady })
+    }
+
+    fn asked(membership: &Membership, change: Change, matched: u64) -> Result<Plan, Unchanged> {
+        let ask = Ask { change, rules: Rules { strict: false, learners_max: 1 } };
+        with_scene(membership, matched, |scene| judge(scene, &ask).and_then(|()| plan(scene, &ask)))
+    }
+
+    fn planned(change: Change, matched: u64) -> Result<Plan, Unchanged> {
+        asked(&membership(), change, matched)
     }
 
     #[test]
@@ -235,31 +331,34 @@ mod tests {
         let urls = |url: &str| vec![url.to_owned()];
         for (change, refusal) in [
             (Change::Add { id: 1, peer: peer("http://d:1") }, Unchanged::Exists(1)),
+            (Change::Add { id: 9, peer: peer("http://d:1") }, Unchanged::NotFound(9)),
+            (Change::Add { id: 4, peer: peer("http://d:1") }, Unchanged::TooManyLearners),
             (Change::Add { id: 4, peer: peer("http://a:1") }, Unchanged::PeerUrlExists("http://a:1".into())),
             (Change::Remove { id: 4 }, Unchanged::NotFound(4)),
             (Change::Promote { id: 1 }, Unchanged::NotLearner(1)),
             (Change::Promote { id: 3 }, Unchanged::NotReady(3)),
+            (Change::Promote { id: 4 }, Unchanged::NotFound(4)),
             (Change::SetPeerUrls { id: 4, urls: urls("http://d:1") }, Unchanged::NotFound(4)),
             (Change::SetPeerUrls { id: 2, urls: urls("http://a:1") }, Unchanged::PeerUrlExists("http://a:1".into())),
         ] {
-            assert_eq!(planned(change.clone(), Some(10)), Err(refusal), "{change:?}");
+            assert_eq!(planned(change.clone(), 10), Err(refusal), "{change:?}");
         }
     }
 
     #[test]
     fn the_last_voter_stays() {
         let alone = Membership::new(vec![BTreeSet::from([1])], BTreeMap::from([(1, peer("http://a:1"))])).unwrap();
-        assert_eq!(plan(&alone, &Change::Remove { id: 1 }, 0, |_| None), Err(Unchanged::LastVoter));
+        assert_eq!(asked(&alone, Change::Remove { id: 1 }, 0), Err(Unchanged::LastVoter));
     }
 
     #[test]
     fn changes_reach_openraft() {
         let ids = |id| BTreeSet::from([id]);
-        assert_eq!(planned(Change::Remove { id: 2 }, None), Ok(Some(ChangeMembers::RemoveVoters(ids(2)))));
-        assert_eq!(planned(Change::Remove { id: 3 }, None), Ok(Some(ChangeMembers::RemoveNodes(ids(3)))));
-        assert_eq!(planned(Change::Promote { id: 3 }, Some(4_900)), Ok(Some(ChangeMembers::AddVoterIds(ids(3)))));
+        assert_eq!(planned(Change::Remove { id: 2 }, 0), Ok(Some(ChangeMembers::RemoveVoters(ids(2)))));
+        assert_eq!(planned(Change::Remove { id: 3 }, 0), Ok(Some(ChangeMembers::RemoveNodes(ids(3)))));
+        assert_eq!(planned(Change::Promote { id: 3 }, 4_500), Ok(Some(ChangeMembers::AddVoterIds(ids(3)))));
         let same = Change::SetPeerUrls { id: 2, urls: vec!["http://b:1".into()] };
-        assert_eq!(planned(same, None), Ok(None));
+        assert_eq!(planned(same, 0), Ok(None));
     }
 
     #[test]

@@ -19,14 +19,20 @@
 //! - [`network`], [`peers`]: calling other members; [`peer_server`]: being called; [`wire`]: the messages
 //! - [`questions`]: what the stores of two members ask each other, past the log
 //! - [`snapshot_transfer`]: state for a member that lags too far behind
-//! - [`membership`]: changes of the membership; [`housekeeping`]: the tasks that follow leadership and membership
-//! - [`types`], [`runtime`], [`encoding`], [`record`]: how openraft is instantiated, and how its records look as bytes
+//! - [`identity`]: IDs as etcd derives them; [`roster`]: who is a member, and who was
+//! - [`membership`]: changes of the membership; [`rules`]: whether they may be made now; [`activity`]: who is reachable
+//! - [`force`]: making one member the only one
+//! - [`housekeeping`]: the tasks that follow leadership and membership; [`standing`]: whether this member is one still
+//! - [`types`], [`runtime`], [`encoding`]: how openraft is instantiated, and how its records look as bytes
 
+mod activity;
 mod config;
 mod encoding;
 mod error;
+mod force;
 mod handle;
 mod housekeeping;
+pub mod identity;
 mod log_store;
 pub mod machine;
 mod member;
@@ -37,10 +43,12 @@ mod peers;
 mod proposer;
 mod questions;
 mod read_gate;
-mod record;
 mod replica;
+mod roster;
+mod rules;
 mod runtime;
 mod snapshot_transfer;
+mod standing;
 mod state_machine;
 mod types;
 mod wire;
@@ -53,5 +61,11 @@ pub use error::{Error, Refused};
 pub use handle::{Handle, Leadership, Status};
 pub use member::Member;
 pub use questions::Answerer;
-pub use record::{record_members, recorded_members};
 pub use replica::Replica;
+pub use roster::{record_members, recorded_members};
+pub use rules::Rules;
+
+/// The log or the state in `directory` breaks one of its rules.
+fn damaged(directory: &std::path::Path, error: &impl std::fmt::Display) -> Error {
+    Error::Damaged { directory: directory.display().to_string(), message: error.to_string() }
+}

@@ -26,17 +26,18 @@ use tower::service_fn;
 
 use super::encoding::unpack;
 use super::housekeeping::Housekeeping;
-use super::membership::{self, Change, Changed};
+use super::membership::{self, Ask, Changed};
 use super::proposer::surely_not;
 use super::questions::Questions;
 use super::snapshot_transfer::Receiver;
+use super::standing::Standing;
 use super::types::{Callback, CommandBatch, Raft, Types};
 use super::wire::{
     APPEND, ASK, CHANGE, CLUSTER_HEADER, FORWARD, Forwarded, Frame, HEARTBEAT, HELLO, Hello, MESSAGE_BYTES_MAX,
     PRE_VOTE, PROTOCOL, PROTOCOL_HEADER, READ_INDEX, ReadIndex, SNAPSHOT, TARGET_HEADER, TRANSFER_LEADER, Untouched,
     VOTE, open, open_append,
 };
-use super::{ClusterId, Timings, read_gate, runtime};
+use super::{ClusterId, Config, read_gate, runtime};
 use crate::actor::Gate;
 use crate::world::{Listener, NodeId, World};
 
@@ -57,23 +58,29 @@ struct Served {
     receiver: Receiver,
     questions: Questions,
     forwards: Gate,
+    /// What changes of the membership need to know.
+    standing: Standing,
+    version: String,
     /// For work on behalf of a caller that may have gone.
     limit: Duration,
 }
 
 impl PeerService {
-    pub fn new(
-        world: World,
-        raft: Raft,
-        questions: Questions,
-        cluster: ClusterId,
-        node: NodeId,
-        timings: &Timings,
-    ) -> PeerService {
-        let receiver = Receiver::new(world.clone(), raft.clone());
-        let (forwards, limit) = (Gate::new(FORWARDS_MAX), timings.election.end * 2);
-        let taking_part = AtomicBool::new(false);
-        PeerService(Arc::new(Served { world, raft, cluster, node, taking_part, receiver, questions, forwards, limit }))
+    pub fn new(keeping: &Housekeeping, config: &Config) -> PeerService {
+        let (world, raft) = (keeping.world.clone(), keeping.raft.clone());
+        PeerService(Arc::new(Served {
+            receiver: Receiver::new(world.clone(), raft.clone()),
+            world,
+            raft,
+            cluster: config.cluster,
+            node: config.node,
+            taking_part: AtomicBool::new(false),
+            questions: keeping.questions.clone(),
+            forwards: Gate::new(FORWARDS_MAX),
+            standing: keeping.standing.clone(),
+            version: config.version.clone(),
+            limit: config.timings.election.end * 2,
+        }))
     }
 
     /// From here on everything is served, not only hello.
@@ -226,10 +233,11 @@ impl Served {
     }
 
     /// Changes the membership in a task of its own: a caller that goes away must not leave it half done.
-    async fn change(&self, change: Change) -> Result<Changed, Status> {
+    async fn change(&self, ask: Ask) -> Result<Changed, Status> {
         let raft = self.raft.clone();
         let random = self.world.random.clone();
-        let work = async move { membership::execute(&raft, change).await };
+        let around = self.standing.surroundings();
+        let work = async move { membership::execute(&raft, ask, around).await };
         let done = self.world.spawner.task(runtime::scope(random, work));
         Ok(match self.world.clock.timeout(self.limit, done).await {
             Ok(Ok(changed)) => changed,
@@ -242,7 +250,13 @@ impl Served {
         let server = self.raft.server_metrics();
         let server = server.borrow_watched();
         let known = server.membership_config.get_node(&caller);
-        Hello { leader: server.current_leader, last, you_started: known.is_some_and(|peer| peer.started) }
+        Hello {
+            leader: server.current_leader,
+            last,
+            you_started: known.is_some_and(|peer| peer.started),
+            you_removed: self.standing.was_removed(caller),
+            version: self.version.clone(),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::activity::Activity;
 use super::types::Peer;
 use super::wire::{
     ASK, CLUSTER_HEADER, Frame, MESSAGE_BYTES_MAX, PROTOCOL, PROTOCOL_HEADER, TARGET_HEADER, Untouched, open,
@@ -56,6 +57,7 @@ pub(super) struct Peers {
     cluster: MetadataValue<Ascii>,
     timings: Timings,
     links: Mutex<BTreeMap<u64, Link>>,
+    pub activity: Activity,
 }
 
 struct Link {
@@ -68,7 +70,8 @@ struct Link {
 impl Peers {
     pub fn new(world: World, cluster: ClusterId, timings: Timings) -> Peers {
         let cluster = cluster.to_string().parse().expect("hexadecimal digits are a valid header");
-        Peers { world, cluster, timings, links: Mutex::new(BTreeMap::new()) }
+        let activity = Activity::new(timings.election.end);
+        Peers { world, cluster, timings, links: Mutex::new(BTreeMap::new()), activity }
     }
 
     fn links(&self) -> MutexGuard<'_, BTreeMap<u64, Link>> {
@@ -84,8 +87,9 @@ impl Peers {
     }
 
     /// Lets go of members that are no more.
-    pub fn keep(&self, known: impl Fn(u64) -> bool) {
+    pub fn keep(&self, known: impl Fn(u64) -> bool + Copy) {
         self.links().retain(|id, _| known(*id));
+        self.activity.keep(known);
     }
 
     fn channel(&self, target: u64, purpose: Purpose) -> Result<Channel, CallError> {
@@ -168,6 +172,7 @@ impl Peers {
             reply.map_err(|status| self.failure(target, status))
         };
         let reply = self.within(target, limit, exchange).await?;
+        self.activity.hear(target, self.world.clock.now());
         answer(target, reply.into_inner())
     }
 

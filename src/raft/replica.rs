@@ -1,6 +1,5 @@
 //! Starting a replica: the log is opened, openraft recovers over it, and the actors and tasks around it begin.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use openraft::SnapshotPolicy;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::force;
 use super::handle::Parts;
 use super::housekeeping::Housekeeping;
 use super::log_store::LogStore;
@@ -19,9 +19,11 @@ use super::peers::Peers;
 use super::proposer::{Proposer, Queue};
 use super::questions::Questions;
 use super::read_gate::{ReadGate, Rounds};
-use super::state_machine::StateMachine;
+use super::roster::Roster;
+use super::standing::Standing;
+use super::state_machine::{StateMachine, Told};
 use super::types::{Membership, Raft};
-use super::{Bootstrap, Config, Error, Handle, Leadership, Limits, Timings, runtime};
+use super::{Bootstrap, Config, Error, Handle, Leadership, Limits, Timings, damaged, runtime};
 use crate::actor::{Gate, Shutdown};
 use crate::disk::{self, LogHandle};
 use crate::world::{Lane, Listener, World};
@@ -41,15 +43,16 @@ impl Replica {
     pub async fn start(world: World, config: Config, machine: Box<dyn Machine>) -> Result<Handle, Error> {
         let settings = settings(&config.timings, &config.limits)?;
         let listener = listen(&world, &config.listen).await?;
-        let (log, store) = open_log(&world, &config)?;
-        let (told, applied) = watch::channel(0);
+        let (log, store) = open_log(&world, &config, &*machine).await?;
+        let told = Told::default();
+        let (applied, roster) = (told.applied.subscribe(), told.roster.subscribe());
         let state = StateMachine::new(world.clone(), machine, told)
             .map_err(|error| Error::io("reading the membership of the state", &error))?;
         // openraft's tasks and the connections to peers belong to the shared runtime, whichever thread asks for them.
-        let recovery = recover(world.clone(), config.clone(), settings, store, state);
+        let recovery = recover(world.clone(), config.clone(), settings, store, state, roster);
         let recovery = world.spawner.task(runtime::scope(world.random.clone(), recovery));
         let keeping = recovery.await.unwrap_or(Err(Error::Stopped))?;
-        let service = service(&keeping, &config);
+        let service = PeerService::new(&keeping, &config);
         let server = keeping.world.spawner.task(service.clone().serve(listener, keeping.clone()));
         let joined = world.spawner.task(bootstrap(keeping.clone(), config.bootstrap.clone())).await;
         if let Err(error) = joined.unwrap_or(Err(Error::Stopped)) {
@@ -68,6 +71,7 @@ async fn recover(
     settings: openraft::Config,
     store: LogStore,
     state: StateMachine,
+    roster: watch::Receiver<Roster>,
 ) -> Result<Housekeeping, Error> {
     let peers = Arc::new(Peers::new(world.clone(), config.cluster, config.timings.clone()));
     let open_limit = config.timings.election.start / 2;
@@ -75,8 +79,9 @@ async fn recover(
     let raft = Raft::new(config.node.0, Arc::new(settings), network, store, state).await;
     let raft = raft.map_err(|error| damaged(&config.data_dir, &error))?;
     raft.with_state_machine(|state| Box::pin(async move { state.serve() })).await.map_err(|_| Error::Stopped)?;
-    let (node, timings, shutdown) = (config.node, config.timings.clone(), Shutdown::new());
-    Ok(Housekeeping { world, raft, peers, questions: Questions::default(), node, timings, shutdown })
+    let (node, rules, timings, shutdown) = (config.node, config.rules, config.timings, Shutdown::new());
+    let standing = Standing::new(node, world.clock.clone(), peers.clone(), roster);
+    Ok(Housekeeping { world, raft, peers, questions: Questions::default(), node, standing, rules, timings, shutdown })
 }
 
 /// Starts what runs beside the log.
@@ -96,6 +101,9 @@ fn begin(
         reads: Gate::new(config.limits.reads_max),
         leadership,
         applied,
+        name: config.name.clone(),
+        client_urls: config.client_urls.clone(),
+        version: config.version.clone(),
         log,
         server: Mutex::new(Some(server)),
         keeping,
@@ -148,19 +156,21 @@ async fn listen(world: &World, address: &str) -> Result<Listener, Error> {
     listener.map_err(|error| Error::io(format!("listening for peers on {address}"), &error))
 }
 
-fn open_log(world: &World, config: &Config) -> Result<(LogHandle, LogStore), Error> {
+async fn open_log(world: &World, config: &Config, machine: &dyn Machine) -> Result<(LogHandle, LogStore), Error> {
     let directory = config.data_dir.join("wal");
     let (log, recovered) = LogHandle::open(world, &directory, config.log).map_err(|error| match error {
         disk::Error::Io(source) => Error::io(format!("opening the log in {}", directory.display()), &source),
         disk::Error::Newer { .. } | disk::Error::Foreign { .. } => Error::Config(error.to_string()),
         disk::Error::Corrupt { .. } => damaged(&directory, &error),
     })?;
+    let mut recovered = recovered;
+    if config.force_new_cluster
+        && let Some(forced) = force::alone(&log, &recovered, &machine.applied(), config.node, &directory).await?
+    {
+        recovered = forced;
+    }
     let store = LogStore::new(log.clone(), &recovered).map_err(|error| damaged(&directory, &error))?;
     Ok((log, store))
-}
-
-fn damaged(directory: &Path, error: &impl std::fmt::Display) -> Error {
-    Error::Damaged { directory: directory.display().to_string(), message: error.to_string() }
 }
 
 /// Gives a member whose log is empty its first membership.
@@ -185,11 +195,6 @@ async fn bootstrap(keeping: Housekeeping, bootstrap: Bootstrap) -> Result<(), Er
     }
 }
 
-fn service(keeping: &Housekeeping, config: &Config) -> PeerService {
-    let (world, raft) = (keeping.world.clone(), keeping.raft.clone());
-    PeerService::new(world, raft, keeping.questions.clone(), config.cluster, config.node, &config.timings)
-}
-
 /// Starts the tasks beside the log.
 fn keep_house(keeping: &Housekeeping, config: &Config) -> watch::Receiver<Leadership> {
     let (told, leadership) = watch::channel(Leadership::default());
@@ -197,6 +202,8 @@ fn keep_house(keeping: &Housekeeping, config: &Config) -> watch::Receiver<Leader
     spawner.task(keeping.clone().follow(told));
     spawner.task(keeping.clone().watch_health());
     spawner.task(keeping.clone().promote_joining());
+    spawner.task(keeping.clone().probe());
+    spawner.task(keeping.clone().note_removal());
     spawner.task(keeping.clone().publish(config.name.clone(), config.client_urls.clone()));
     spawner.task(keeping.clone().campaign());
     leadership

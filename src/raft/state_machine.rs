@@ -11,8 +11,9 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use tokio::sync::watch;
 
-use super::encoding::{parse, record, unpack};
+use super::encoding::unpack;
 use super::machine::{self, Applied, Committed, Machine, Position};
+use super::roster::Roster;
 use super::types::{Entry, LogId, Payload, StoredMembership, Types, log_id, position};
 use crate::world::World;
 
@@ -39,23 +40,43 @@ pub struct StateMachine {
     machine: Mutex<Option<Box<dyn Machine>>>,
     last: Option<LogId>,
     memberships: Memberships,
-    applied: watch::Sender<u64>,
+    /// As of the last entry.
+    roster: Roster,
+    told: Told,
     /// From here on the current snapshot is asked for in order to send it; before, only to learn where it stands.
     serving: bool,
 }
 
+/// Who hears of what was applied.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// The index of the last applied entry.
+    pub applied: watch::Sender<u64>,
+    /// The membership as of it; told first.
+    pub roster: watch::Sender<Roster>,
+}
+
+impl Told {
+    fn tell(&self, index: u64, roster: &Roster) {
+        self.roster.send_if_modified(|known| {
+            let changed = known != roster;
+            if changed {
+                known.clone_from(roster);
+            }
+            changed
+        });
+        self.applied.send_replace(index);
+    }
+}
+
 impl StateMachine {
-    /// Over an opened machine. `applied` is told the index of the last applied entry.
-    pub(super) fn new(
-        world: World,
-        machine: Box<dyn Machine>,
-        applied: watch::Sender<u64>,
-    ) -> io::Result<StateMachine> {
+    /// Over an opened machine.
+    pub(super) fn new(world: World, machine: Box<dyn Machine>, told: Told) -> io::Result<StateMachine> {
         let state = machine.applied();
-        let memberships = Memberships::of(&state)?;
-        applied.send_replace(state.at.map_or(0, |at| at.index));
+        let (memberships, roster) = (Memberships::of(&state)?, roster_of(&state)?);
+        told.tell(state.at.map_or(0, |at| at.index), &roster);
         let last = state.at.map(log_id);
-        Ok(StateMachine { world, machine: Mutex::new(Some(machine)), last, memberships, applied, serving: false })
+        Ok(StateMachine { world, machine: Mutex::new(Some(machine)), last, memberships, roster, told, serving: false })
     }
 
     /// Tells that recovery is over.
@@ -102,7 +123,7 @@ impl StateMachine {
         let Some(last) = committed.last().map(|entry| entry.at) else { return Ok(()) };
         self.machine().apply(committed)?;
         self.last = Some(log_id(last));
-        self.applied.send_replace(last.index);
+        self.told.tell(last.index, &self.roster);
         responders.into_iter().for_each(|responder| responder.send(()));
         Ok(())
     }
@@ -113,9 +134,9 @@ impl StateMachine {
             Payload::Blank => machine::Payload::Blank,
             Payload::Normal(batch) => machine::Payload::Batch(unpack(&batch)?),
             Payload::Membership(membership) => {
-                let encoded = record(&membership);
+                self.roster = self.roster.followed_by(membership.clone());
                 self.memberships.push(StoredMembership::new(Some(entry.log_id), membership));
-                machine::Payload::Membership(encoded)
+                machine::Payload::Membership(self.roster.encode())
             }
         };
         Ok(Committed { at, payload })
@@ -168,8 +189,9 @@ impl RaftStateMachine<Types> for StateMachine {
             return Err(io::Error::other(format!("the snapshot holds {found:?}, its sender said {told:?}")));
         }
         self.memberships = Memberships::of(&installed)?;
+        self.roster = roster_of(&installed)?;
         self.last = meta.last_log_id;
-        self.applied.send_replace(installed.at.map_or(0, |at| at.index));
+        self.told.tell(installed.at.map_or(0, |at| at.index), &self.roster);
         Ok(())
     }
 
@@ -198,8 +220,12 @@ impl RaftSnapshotBuilder<Types> for Builder {
 fn membership_of(applied: &Applied) -> io::Result<StoredMembership> {
     match &applied.membership {
         None => Ok(StoredMembership::default()),
-        Some((at, encoded)) => Ok(StoredMembership::new(Some(log_id(*at)), parse(encoded)?)),
+        Some((at, _)) => Ok(StoredMembership::new(Some(log_id(*at)), roster_of(applied)?.membership)),
     }
+}
+
+fn roster_of(applied: &Applied) -> io::Result<Roster> {
+    applied.membership.as_ref().map_or(Ok(Roster::default()), |(_, encoded)| Roster::decode(encoded))
 }
 
 /// The last memberships, oldest first: enough to tell which one held at the durable position.

@@ -23,7 +23,7 @@ pub(super) const TARGET_HEADER: &str = "chorus-target";
 /// Carries [`PROTOCOL`].
 pub(super) const PROTOCOL_HEADER: &str = "chorus-protocol";
 /// The version of this file's messages.
-pub(super) const PROTOCOL: &str = "1";
+pub(super) const PROTOCOL: &str = "2";
 
 pub(super) const APPEND: &str = "/chorus.raft.Peer/Append";
 pub(super) const HEARTBEAT: &str = "/chorus.raft.Peer/Heartbeat";
@@ -127,13 +127,17 @@ pub(super) enum ReadIndex {
     NotLeader,
 }
 
-/// What a member tells one that starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a member tells one that asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Hello {
     pub leader: Option<u64>,
     pub last: Option<LogId>,
-    /// The one that starts is known to have run before.
+    /// The one that asks is known to have run before.
     pub you_started: bool,
+    /// The one that asks was a member once, and never will be again.
+    pub you_removed: bool,
+    /// Of the software.
+    pub version: String,
 }
 
 /// The first message of a snapshot.

@@ -182,3 +182,42 @@ pub fn txn_cost(request: &pb::TxnRequest) -> u64 {
     };
     branch(&request.success).max(branch(&request.failure))
 }
+
+/// The peer URLs of a member that is added, sorted as its ID needs them.
+pub fn peer_urls(mut urls: Vec<String>) -> Result<Vec<String>, Error> {
+    urls.iter_mut().for_each(|url| *url = url.trim().to_owned());
+    urls.sort();
+    match !urls.is_empty() && urls.iter().all(|url| is_peer_url(url)) {
+        true => Ok(urls),
+        false => Err(Error::MemberBadUrls),
+    }
+}
+
+/// A scheme, and `host:port` or the name of a socket; no path.
+fn is_peer_url(url: &str) -> bool {
+    match url.split_once("://") {
+        Some(("http" | "https", rest)) => {
+            let port = |(_, port): (&str, &str)| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+            !rest.contains(['/', '?', '#', ' ']) && rest.rsplit_once(':').is_some_and(port)
+        }
+        Some(("unix" | "unixs", rest)) => !rest.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peer_urls_are_hosts_with_ports() {
+        let checked = |urls: &[&str]| peer_urls(urls.iter().map(|url| (*url).to_owned()).collect());
+        assert_eq!(checked(&["http://b:1 ", "https://a:2"]), Ok(vec!["http://b:1".into(), "https://a:2".into()]));
+        assert!(checked(&["unix://localhost:5"]).is_ok());
+        let bad =
+            [&[][..], &["http://a"], &["a:1"], &["http://a:x"], &["http://a:1/path"], &["ftp://a:1"], &["://a:1"]];
+        for urls in bad {
+            assert_eq!(checked(urls), Err(Error::MemberBadUrls), "{urls:?}");
+        }
+    }
+}

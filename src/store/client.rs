@@ -26,6 +26,32 @@ pub trait Transport: Send + Sync + 'static {
     ) -> Result<pb::LeaseTimeToLiveResponse, Error>;
     async fn lease_leases(&self, request: pb::LeaseLeasesRequest) -> Result<pb::LeaseLeasesResponse, Error>;
     async fn member_list(&self, request: pb::MemberListRequest) -> Result<pb::MemberListResponse, Error>;
+
+    /// Adds a member, which may then start and join; one that is to vote does so once it has caught up.
+    async fn member_add(&self, _request: pb::MemberAddRequest) -> Result<pb::MemberAddResponse, Error> {
+        Err(Error::unimplemented("MemberAdd"))
+    }
+
+    /// Removes a member for good.
+    async fn member_remove(&self, _request: pb::MemberRemoveRequest) -> Result<pb::MemberRemoveResponse, Error> {
+        Err(Error::unimplemented("MemberRemove"))
+    }
+
+    /// Says where other members reach a member.
+    async fn member_update(&self, _request: pb::MemberUpdateRequest) -> Result<pb::MemberUpdateResponse, Error> {
+        Err(Error::unimplemented("MemberUpdate"))
+    }
+
+    /// Lets a learner vote.
+    async fn member_promote(&self, _request: pb::MemberPromoteRequest) -> Result<pb::MemberPromoteResponse, Error> {
+        Err(Error::unimplemented("MemberPromote"))
+    }
+
+    /// Hands leadership from this member to another one; resolves when that one leads.
+    async fn move_leader(&self, _request: pb::MoveLeaderRequest) -> Result<pb::MoveLeaderResponse, Error> {
+        Err(Error::unimplemented("MoveLeader"))
+    }
+
     async fn status(&self, request: pb::StatusRequest) -> Result<pb::StatusResponse, Error>;
 
     /// Raises, disarms or lists alarms.

@@ -56,6 +56,27 @@ pub enum Error {
     Corrupt,
     #[error("member not found")]
     MemberNotFound,
+    #[error("member ID already exist")]
+    MemberExists,
+    #[error("Peer URLs already exists")]
+    PeerUrlExists,
+    #[error("re-configuration failed due to not enough started members")]
+    MemberNotEnoughStarted,
+    #[error("given member URLs are invalid")]
+    MemberBadUrls,
+    #[error("can only promote a learner member")]
+    MemberNotLearner,
+    /// The learner lags behind: try again later.
+    #[error("can only promote a learner member which is in sync with leader")]
+    LearnerNotReady,
+    #[error("too many learner members in cluster")]
+    TooManyLearners,
+    /// Did not happen: members were not reachable for long enough. Try again later.
+    #[error("unhealthy cluster")]
+    Unhealthy,
+    /// This member is a learner: ask another one.
+    #[error("rpc not supported for learner")]
+    NotSupportedForLearner,
     #[error("not leader")]
     NotLeader,
     #[error("bad leader transferee")]
@@ -67,7 +88,8 @@ pub enum Error {
 
 /// One row an error: its gRPC code and etcd's exact text. Clients tell errors apart by the text.
 ///
-/// Two of the codes are not the nominal ones, because that is what etcd sends: `too many requests` travels as Unknown.
+/// Two of the codes are not the nominal ones, because that is what etcd sends: `too many requests` and `not enough
+/// started members` travel as Unknown.
 const WIRE: &[(Error, i32, &str)] = &[
     (Error::EmptyKey, INVALID_ARGUMENT, "etcdserver: key is not provided"),
     (Error::KeyNotFound, INVALID_ARGUMENT, "etcdserver: key not found"),
@@ -96,6 +118,19 @@ const WIRE: &[(Error, i32, &str)] = &[
     (Error::Stopped, UNAVAILABLE, "etcdserver: server stopped"),
     (Error::Corrupt, DATA_LOSS, "etcdserver: corrupt cluster"),
     (Error::MemberNotFound, NOT_FOUND, "etcdserver: member not found"),
+    (Error::MemberExists, FAILED_PRECONDITION, "etcdserver: member ID already exist"),
+    (Error::PeerUrlExists, FAILED_PRECONDITION, "etcdserver: Peer URLs already exists"),
+    (Error::MemberNotEnoughStarted, UNKNOWN, "etcdserver: re-configuration failed due to not enough started members"),
+    (Error::MemberBadUrls, INVALID_ARGUMENT, "etcdserver: given member URLs are invalid"),
+    (Error::MemberNotLearner, FAILED_PRECONDITION, "etcdserver: can only promote a learner member"),
+    (
+        Error::LearnerNotReady,
+        FAILED_PRECONDITION,
+        "etcdserver: can only promote a learner member which is in sync with leader",
+    ),
+    (Error::TooManyLearners, FAILED_PRECONDITION, "etcdserver: too many learner members in cluster"),
+    (Error::Unhealthy, UNAVAILABLE, "etcdserver: unhealthy cluster"),
+    (Error::NotSupportedForLearner, FAILED_PRECONDITION, "etcdserver: rpc not supported for learner"),
     (Error::NotLeader, FAILED_PRECONDITION, "etcdserver: not leader"),
     (Error::BadLeaderTransferee, FAILED_PRECONDITION, "etcdserver: bad leader transferee"),
 ];

@@ -9,6 +9,7 @@
 //! ```
 
 mod answering;
+mod cluster;
 mod maintenance;
 
 use std::sync::Arc;
@@ -132,6 +133,13 @@ impl From<raft::Error> for Error {
             raft::Error::Busy => Error::TooManyRequests,
             raft::Error::Stopped => Error::Stopped,
             raft::Error::MemberNotFound(_) => Error::MemberNotFound,
+            raft::Error::MemberExists(_) => Error::MemberExists,
+            raft::Error::PeerUrlExists(_) => Error::PeerUrlExists,
+            raft::Error::NotLearner(_) => Error::MemberNotLearner,
+            raft::Error::LearnerNotReady(_) => Error::LearnerNotReady,
+            raft::Error::NotEnoughStarted | raft::Error::LastVoter => Error::MemberNotEnoughStarted,
+            raft::Error::Unhealthy => Error::Unhealthy,
+            raft::Error::TooManyLearners => Error::TooManyLearners,
             raft::Error::BadTransferee(_) => Error::BadLeaderTransferee,
             other => Error::Other { code: tonic::Code::Unknown as i32, message: format!("etcdserver: {other}") },
         }
@@ -237,12 +245,27 @@ impl Transport for Local {
     }
 
     async fn member_list(&self, request: pb::MemberListRequest) -> Result<pb::MemberListResponse, Error> {
-        if request.linearizable {
-            self.barrier().await?;
-        }
-        let mut header = None;
-        self.sign(&mut header);
-        Ok(pb::MemberListResponse { header, members: self.0.raft.members().into_iter().map(member).collect() })
+        self.list_members(request).await
+    }
+
+    async fn member_add(&self, request: pb::MemberAddRequest) -> Result<pb::MemberAddResponse, Error> {
+        self.add_member(request).await
+    }
+
+    async fn member_remove(&self, request: pb::MemberRemoveRequest) -> Result<pb::MemberRemoveResponse, Error> {
+        self.remove_member(request).await
+    }
+
+    async fn member_update(&self, request: pb::MemberUpdateRequest) -> Result<pb::MemberUpdateResponse, Error> {
+        self.update_member(request).await
+    }
+
+    async fn member_promote(&self, request: pb::MemberPromoteRequest) -> Result<pb::MemberPromoteResponse, Error> {
+        self.promote_member(request).await
+    }
+
+    async fn move_leader(&self, request: pb::MoveLeaderRequest) -> Result<pb::MoveLeaderResponse, Error> {
+        self.hand_leadership_to(request).await
     }
 
     async fn status(&self, _request: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
@@ -306,15 +329,5 @@ impl Transport for Local {
             })
         });
         Ok(signed.boxed())
-    }
-}
-
-fn member(member: raft::Member) -> pb::Member {
-    pb::Member {
-        id: member.id.0,
-        name: member.name,
-        peer_ur_ls: member.peer_urls,
-        client_ur_ls: member.client_urls,
-        is_learner: member.learner,
     }
 }

@@ -255,6 +255,26 @@ impl Transport for Remote {
         unary!(self, Retry::Always, Cluster, member_list, request)
     }
 
+    async fn member_add(&self, request: pb::MemberAddRequest) -> Result<pb::MemberAddResponse, Error> {
+        unary!(self, Retry::Unsent, Cluster, member_add, request)
+    }
+
+    async fn member_remove(&self, request: pb::MemberRemoveRequest) -> Result<pb::MemberRemoveResponse, Error> {
+        unary!(self, Retry::Unsent, Cluster, member_remove, request)
+    }
+
+    async fn member_update(&self, request: pb::MemberUpdateRequest) -> Result<pb::MemberUpdateResponse, Error> {
+        unary!(self, Retry::Unsent, Cluster, member_update, request)
+    }
+
+    async fn member_promote(&self, request: pb::MemberPromoteRequest) -> Result<pb::MemberPromoteResponse, Error> {
+        unary!(self, Retry::Unsent, Cluster, member_promote, request)
+    }
+
+    async fn move_leader(&self, request: pb::MoveLeaderRequest) -> Result<pb::MoveLeaderResponse, Error> {
+        unary!(self, Retry::Unsent, Maintenance, move_leader, request)
+    }
+
     async fn status(&self, request: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
         unary!(self, Retry::Always, Maintenance, status, request)
     }

@@ -75,18 +75,21 @@ async fn serve(world: &World, options: &Options) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let signal = tokio::select! {
-        signal = ended => signal,
-        signal = serving(&server) => signal,
-    };
-    tracing::info!(signal, "received signal; shutting down");
+    tokio::select! {
+        signal = ended => tracing::info!(signal, "received signal; shutting down"),
+        () = serving(&server) => (),
+        () = server.member().removed() => {
+            tracing::warn!(error = "the member has been permanently removed from the cluster", "server error");
+            tracing::warn!("data-dir used by this member must be removed");
+        }
+    }
     server.stop().await;
     tracing::info!("closed etcd server");
     ExitCode::SUCCESS
 }
 
 /// Tells once the member is ready, then waits for ever.
-async fn serving(server: &Server) -> &'static str {
+async fn serving(server: &Server) {
     server.member().ready().await;
     tracing::info!("ready to serve client requests");
     std::future::pending().await

@@ -45,6 +45,11 @@ impl Options {
             client_urls: self.advertise_client_urls.texts(),
             listen_peers: addresses(&self.listen_peer_urls),
             origin,
+            force_new_cluster: self.force_new_cluster,
+            rules: raft::Rules {
+                strict: self.strict_reconfig_check,
+                learners_max: usize::try_from(self.max_learners).unwrap_or(0),
+            },
             timings: raft::Timings::new(heartbeat, election),
             limits: raft::Limits {
                 purge_every_entries: self.snapshot_count.max(1),

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::toy::{Commands, Toy};
 use crate::disk::log;
-use crate::raft::{Bootstrap, ClusterId, Config, Handle, Leadership, Limits, Member, Refused, Replica, Timings};
+use crate::raft::{Bootstrap, ClusterId, Config, Handle, Leadership, Limits, Member, Refused, Replica, Rules, Timings};
 use crate::world::{Disk, MemoryDisk, NodeId, Random, World};
 
 /// How long a read waits.
@@ -89,6 +89,9 @@ impl Node {
             data_dir: "/data".into(),
             listen: "0.0.0.0:2380".into(),
             bootstrap: self.bootstrap.clone(),
+            force_new_cluster: false,
+            rules: Rules { strict: false, ..Rules::default() },
+            version: "1.0.0".into(),
             timings: Timings::default(),
             limits: Limits { purge_every_entries: 50, catch_up_entries: 20, ..Limits::default() },
             log: log::Options { segment_bytes: 256 * 1024, cache_bytes_max: 16 * 1024 },

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::toy::{Commands, Toy};
 use crate::disk::log;
-use crate::raft::{Bootstrap, ClusterId, Config, Handle, Limits, Member, Replica, Timings};
+use crate::raft::{Bootstrap, ClusterId, Config, Handle, Limits, Member, Replica, Rules, Timings};
 use crate::world::{Disk, NodeId, World};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -65,6 +65,9 @@ async fn start_all(world: &World, members: &[Member], directory: &Path) -> Vec<(
             data_dir: data_dir.clone(),
             listen: member.peer_urls[0].trim_start_matches("http://").to_owned(),
             bootstrap: Bootstrap::New(members.to_vec()),
+            force_new_cluster: false,
+            rules: Rules { strict: false, ..Rules::default() },
+            version: "1.0.0".into(),
             timings: Timings::default(),
             limits: Limits::default(),
             log: log::Options { segment_bytes: 1 << 20, cache_bytes_max: 1 << 20 },

@@ -62,13 +62,14 @@ fn spool(world: &World, shared: &Shared, version: &str) -> Result<(File, u64, Ke
     };
     let state = view.state;
     let applied = state.applied.unwrap_or_default();
-    let members = match &state.membership {
+    let (members, removed) = match &state.membership {
         Some((_, membership)) => recorded_members(membership).map_err(disk::Error::from)?,
-        None => Vec::new(),
+        None => Default::default(),
     };
     let facts = Facts {
         applied,
         members,
+        removed,
         cluster_version: Some(version.to_owned()),
         storage_version: Some(version.to_owned()),
         ..Facts::default()

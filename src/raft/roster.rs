@@ -1,0 +1,139 @@
+//! The membership as this member has applied it, and who has ever been removed from it.
+//!
+//! The state machine keeps it beside the position, as one record. A record that does not begin with [`MARK`] is a bare
+//! membership, as older data directories have it.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::Member;
+use super::encoding::{malformed, parse, record};
+use super::membership::{first, members};
+use super::types::{Membership, Peer};
+use crate::world::NodeId;
+
+/// No bincode record of a membership begins with it.
+const MARK: u8 = 0xff;
+/// The version of the record that follows.
+const VERSION: u8 = 1;
+
+/// Who is a member, and who was.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Roster {
+    pub membership: Membership,
+    /// An ID in here never comes back.
+    pub removed: BTreeSet<u64>,
+}
+
+impl Roster {
+    /// After `next` was applied.
+    pub fn followed_by(&self, next: Membership) -> Roster {
+        let gone = self.membership.nodes().map(|(id, _)| *id).filter(|id| next.get_node(id).is_none());
+        let removed = self.removed.iter().copied().chain(gone).collect();
+        Roster { membership: next, removed }
+    }
+
+    pub fn encode(&self) -> Bytes {
+        [&[MARK, VERSION], &record(self)[..]].concat().into()
+    }
+
+    pub fn decode(bytes: &[u8]) -> io::Result<Roster> {
+        match bytes {
+            [MARK, VERSION, rest @ ..] => parse(rest),
+            [MARK, version, ..] => Err(malformed(format!("membership: version {version} is not known"))),
+            bare => Ok(Roster { membership: parse(bare)?, removed: BTreeSet::new() }),
+        }
+    }
+
+    pub fn members(&self) -> Vec<Member> {
+        members(&self.membership)
+    }
+
+    pub fn get(&self, id: NodeId) -> Option<&Peer> {
+        self.membership.get_node(&id.0)
+    }
+
+    /// The members that vote now are a quorum of those and the ones that were added to vote and have yet to.
+    pub fn is_settled(&self) -> bool {
+        let voters = self.membership.voter_ids().count();
+        let members = self.members().iter().filter(|member| !member.learner).count();
+        voters > members / 2
+    }
+}
+
+/// The record of a membership that no log holds, for a state that is brought in from elsewhere. A member
+/// with a name counts as one that has run before.
+pub fn record_members(members: &[Member], removed: &[NodeId]) -> Bytes {
+    let learners: BTreeSet<u64> = members.iter().filter(|member| member.learner).map(|member| member.id.0).collect();
+    let mut nodes = first(members);
+    nodes.values_mut().for_each(|peer| peer.started = !peer.name.is_empty());
+    let voters: BTreeSet<u64> = nodes.keys().copied().filter(|id| !learners.contains(id)).collect();
+    let membership = Membership::new(vec![voters], nodes).expect("every voter is among the nodes");
+    Roster { membership, removed: removed.iter().map(|id| id.0).collect() }.encode()
+}
+
+/// The members and the removed IDs of a record that the state machine keeps.
+pub fn recorded_members(record: &[u8]) -> io::Result<(Vec<Member>, Vec<NodeId>)> {
+    let roster = Roster::decode(record)?;
+    Ok((roster.members(), roster.removed.into_iter().map(NodeId).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn membership(ids: &[u64]) -> Membership {
+        let nodes: BTreeMap<u64, Peer> = ids.iter().map(|id| (*id, Peer::default())).collect();
+        Membership::new(vec![ids.iter().copied().collect()], nodes).unwrap()
+    }
+
+    #[test]
+    fn who_leaves_the_membership_is_remembered() {
+        let roster = Roster::default().followed_by(membership(&[1, 2, 3]));
+        assert!(roster.removed.is_empty());
+        let roster = roster.followed_by(membership(&[1, 3])).followed_by(membership(&[1, 3, 4]));
+        assert_eq!(roster.removed, BTreeSet::from([2]));
+        assert_eq!(Roster::decode(&roster.encode()).unwrap(), roster);
+    }
+
+    #[test]
+    fn a_bare_membership_is_read_as_well() {
+        let bare = record(&membership(&[1, 2]));
+        let roster = Roster { membership: membership(&[1, 2]), removed: BTreeSet::new() };
+        assert_eq!(Roster::decode(&bare).unwrap(), roster);
+        assert!(Roster::decode(&[MARK, 9, 0]).is_err());
+    }
+
+    #[test]
+    fn a_record_from_elsewhere_tells_voters_and_learners() {
+        let member = |id, learner| Member {
+            id: NodeId(id),
+            name: format!("m{id}"),
+            peer_urls: vec![format!("http://m{id}:1")],
+            client_urls: vec![],
+            learner,
+        };
+        let told = [member(1, false), member(2, true)];
+        let (members, removed) = recorded_members(&record_members(&told, &[NodeId(9)])).unwrap();
+        assert_eq!((members, removed), (told.to_vec(), vec![NodeId(9)]));
+    }
+
+    #[test]
+    fn a_newcomer_that_the_quorum_needs_leaves_it_unsettled() {
+        let nodes = |ids: &[u64]| -> BTreeMap<u64, Peer> {
+            ids.iter().map(|id| (*id, Peer { joining: *id > 8, ..Peer::default() })).collect()
+        };
+        let settled = |voters: &[u64], nodes: BTreeMap<u64, Peer>| {
+            let membership = Membership::new(vec![voters.iter().copied().collect()], nodes).unwrap();
+            Roster { membership, ..Roster::default() }.is_settled()
+        };
+        assert!(!settled(&[1], nodes(&[1, 9])));
+        assert!(settled(&[1], nodes(&[1, 2])), "a learner is no newcomer");
+        assert!(settled(&[1, 2, 3], nodes(&[1, 2, 3, 9])));
+    }
+}

@@ -1,0 +1,69 @@
+//! Whether this member is still one, and what it knows of the others when the membership is to change.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::membership::Surroundings;
+use super::peers::Peers;
+use super::roster::Roster;
+use super::rules::HEALTH_INTERVAL;
+use crate::world::{Clock, NodeId};
+
+/// Shared by everything that asks.
+#[derive(Clone)]
+pub(super) struct Standing {
+    pub node: NodeId,
+    pub clock: Clock,
+    pub peers: Arc<Peers>,
+    /// As applied here.
+    pub roster: watch::Receiver<Roster>,
+    /// Another member said that this one was removed.
+    told_removed: watch::Sender<bool>,
+}
+
+impl Standing {
+    pub fn new(node: NodeId, clock: Clock, peers: Arc<Peers>, roster: watch::Receiver<Roster>) -> Standing {
+        Standing { node, clock, peers, roster, told_removed: watch::Sender::new(false) }
+    }
+
+    pub fn was_removed(&self, id: u64) -> bool {
+        self.roster.borrow().removed.contains(&id)
+    }
+
+    /// Another member says that this one was removed.
+    pub fn hear_removal(&self) {
+        self.told_removed.send_if_modified(|told| !std::mem::replace(told, true));
+    }
+
+    /// Resolves once this member has been removed from the cluster, for good.
+    pub async fn removed(&self) {
+        let (mut roster, mut told, me) = (self.roster.clone(), self.told_removed.subscribe(), self.node.0);
+        let gone = tokio::select! {
+            gone = roster.wait_for(|roster| roster.removed.contains(&me)) => gone.is_ok(),
+            gone = told.wait_for(|told| *told) => gone.is_ok(),
+        };
+        // The replica has ended, in a way that says nothing of the membership.
+        if !gone {
+            std::future::pending().await
+        }
+    }
+
+    pub fn is_active(&self, id: u64) -> bool {
+        self.peers.activity.since(id, self.clock.now()).is_some()
+    }
+
+    pub fn surroundings(&self) -> Surroundings {
+        let now = self.clock.now();
+        let roster = self.roster.borrow();
+        let others: Vec<u64> = roster.membership.nodes().map(|(id, _)| *id).collect();
+        let since = |id: u64| if id == self.node.0 { None } else { self.peers.activity.since(id, now) };
+        let mut active: BTreeSet<u64> = others.iter().copied().filter(|id| since(*id).is_some()).collect();
+        let mut steady: BTreeSet<u64> =
+            others.into_iter().filter(|id| since(*id).is_some_and(|since| since + HEALTH_INTERVAL <= now)).collect();
+        active.insert(self.node.0);
+        steady.insert(self.node.0);
+        Surroundings { removed: roster.removed.clone(), active, steady }
+    }
+}

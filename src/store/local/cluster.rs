@@ -1,0 +1,91 @@
+//! The Cluster service: who the members are, and changes of them.
+
+use chorus_proto::etcdserverpb as pb;
+
+use super::Local;
+use crate::raft::{self, identity};
+use crate::store::Error;
+use crate::store::checks;
+use crate::world::NodeId;
+
+/// Not the request's own deadline, and in no table: clients read the text alone.
+const TRANSFER_TIMEOUT: &str = "etcdserver: request timed out, leader transfer took too long";
+
+impl Local {
+    pub(super) async fn list_members(&self, request: pb::MemberListRequest) -> Result<pb::MemberListResponse, Error> {
+        if request.linearizable {
+            // Operators take the answer for a sign that the cluster can go on with the members that it lists.
+            self.0.raft.settled(self.deadline()).await?;
+            self.barrier().await?;
+        }
+        Ok(pb::MemberListResponse { header: self.signed(), members: listed(self.0.raft.members()) })
+    }
+
+    pub(super) async fn add_member(&self, request: pb::MemberAddRequest) -> Result<pb::MemberAddResponse, Error> {
+        let peer_urls = checks::peer_urls(request.peer_ur_ls)?;
+        let id = identity::added_member_id(&peer_urls, self.0.world.clock.unix().as_secs());
+        let added =
+            raft::Member { id, name: String::new(), peer_urls, client_urls: Vec::new(), learner: request.is_learner };
+        let members = self.0.raft.add_member(added.clone(), self.deadline()).await?;
+        Ok(pb::MemberAddResponse { header: self.signed(), member: Some(row(added)), members: listed(members) })
+    }
+
+    pub(super) async fn remove_member(
+        &self,
+        request: pb::MemberRemoveRequest,
+    ) -> Result<pb::MemberRemoveResponse, Error> {
+        let members = self.0.raft.remove_member(NodeId(request.id), self.deadline()).await?;
+        Ok(pb::MemberRemoveResponse { header: self.signed(), members: listed(members) })
+    }
+
+    pub(super) async fn update_member(
+        &self,
+        request: pb::MemberUpdateRequest,
+    ) -> Result<pb::MemberUpdateResponse, Error> {
+        let (id, urls) = (NodeId(request.id), request.peer_ur_ls);
+        let members = self.0.raft.update_peer_urls(id, urls, self.deadline()).await?;
+        Ok(pb::MemberUpdateResponse { header: self.signed(), members: listed(members) })
+    }
+
+    pub(super) async fn promote_member(
+        &self,
+        request: pb::MemberPromoteRequest,
+    ) -> Result<pb::MemberPromoteResponse, Error> {
+        let members = self.0.raft.promote_member(NodeId(request.id), self.deadline()).await?;
+        Ok(pb::MemberPromoteResponse { header: self.signed(), members: listed(members) })
+    }
+
+    pub(super) async fn hand_leadership_to(
+        &self,
+        request: pb::MoveLeaderRequest,
+    ) -> Result<pb::MoveLeaderResponse, Error> {
+        match self.0.raft.transfer_leader(NodeId(request.target_id), self.deadline()).await {
+            Ok(()) => Ok(pb::MoveLeaderResponse { header: self.signed() }),
+            Err(raft::Error::Timeout) => {
+                Err(Error::Other { code: tonic::Code::Unknown as i32, message: TRANSFER_TIMEOUT.to_owned() })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The header of an answer that shows no revision.
+    fn signed(&self) -> Option<pb::ResponseHeader> {
+        let mut header = None;
+        self.sign(&mut header);
+        header
+    }
+}
+
+fn listed(members: Vec<raft::Member>) -> Vec<pb::Member> {
+    members.into_iter().map(row).collect()
+}
+
+fn row(member: raft::Member) -> pb::Member {
+    pb::Member {
+        id: member.id.0,
+        name: member.name,
+        peer_ur_ls: member.peer_urls,
+        client_ur_ls: member.client_urls,
+        is_learner: member.learner,
+    }
+}
