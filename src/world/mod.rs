@@ -14,7 +14,7 @@
 //!
 //! - [`clock`]: monotonic time, wall time, sleeping, deadlines
 //! - [`random`]: seeded randomness
-//! - [`net`]: listeners, connections, gRPC channels
+//! - [`net`]: listeners, connections, gRPC channels; [`tls`]: TLS over them
 //! - [`disk`]: files and directories, with durability spelled out
 //! - [`spawn`]: where actors and tasks run
 //! - [`process`]: processes of this machine, for the local launcher alone
@@ -27,6 +27,7 @@ pub mod net;
 pub mod process;
 pub mod random;
 pub mod spawn;
+pub mod tls;
 
 pub use clock::{Clock, Elapsed, Instant};
 pub use disk::{Disk, File, MemoryDisk};

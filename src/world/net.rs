@@ -1,18 +1,27 @@
-//! The network: TCP, or turmoil's simulated TCP.
+//! The network: TCP and Unix sockets, or turmoil's simulated TCP.
 //!
 //! Simulated TCP does not retransmit: a lost segment wedges a connection for ever. Every connection therefore has
 //! keep-alive and every call a deadline, in production as well.
+//!
+//! - [`address`]: the URLs of listeners and of what is dialled
+//! - [`listener`], [`stream`]: sockets
+
+pub mod address;
+pub mod listener;
+pub mod stream;
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tonic::transport::server::{Connected, TcpConnectInfo};
 use tonic::transport::{Channel, Endpoint, Uri};
+
+pub use address::{Address, BadAddress};
+pub use listener::Listener;
+pub use stream::Stream;
+
+use super::tls;
 
 /// A handle on the network.
 #[derive(Clone, Copy, Debug)]
@@ -34,48 +43,115 @@ impl Network {
     }
 
     /// Listens on `address`, a `host:port`. In a simulation the host part is replaced by "any".
-    #[allow(clippy::disallowed_methods, reason = "the one place that opens sockets")]
     pub async fn listen(&self, address: &str) -> io::Result<Listener> {
         match self.0 {
-            Kind::Real => Ok(Listener(ListenerKind::Real(tokio::net::TcpListener::bind(address).await?))),
-            Kind::Simulated => {
-                let listener = turmoil::net::TcpListener::bind(("0.0.0.0", port(address)?)).await?;
-                Ok(Listener(ListenerKind::Simulated(listener)))
-            }
+            Kind::Real => Listener::tcp(address).await,
+            Kind::Simulated => Listener::simulated(port(address)?).await,
         }
     }
 
+    /// Listens on the place that `address` names. Whether TLS is spoken there is the caller's to see to.
+    pub async fn listen_at(&self, address: &Address) -> io::Result<Listener> {
+        if address.is_unix() { Listener::unix(address.place()) } else { self.listen(address.place()).await }
+    }
+
     /// Connects to `address`, a `host:port`.
-    #[allow(clippy::disallowed_methods, reason = "the one place that opens sockets")]
     pub async fn connect(&self, address: &str) -> io::Result<Stream> {
-        match self.0 {
-            Kind::Real => {
-                let stream = tokio::net::TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
-                Ok(Stream(StreamKind::Real(stream)))
+        self.connect_from(None, address).await
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the one place that opens sockets")]
+    async fn connect_from(&self, local: Option<IpAddr>, address: &str) -> io::Result<Stream> {
+        let stream = match (self.0, local) {
+            (Kind::Simulated, _) => return Ok(Stream::simulated(turmoil::net::TcpStream::connect(address).await?)),
+            (Kind::Real, None) => tokio::net::TcpStream::connect(address).await?,
+            (Kind::Real, Some(local)) => {
+                let found = tokio::net::lookup_host(address).await?.find(|found| found.is_ipv4() == local.is_ipv4());
+                let target = found.ok_or(ErrorKind::AddrNotAvailable)?;
+                let socket = if local.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
+                socket.bind(SocketAddr::new(local, 0))?;
+                socket.connect(target).await?
             }
-            Kind::Simulated => Ok(Stream(StreamKind::Simulated(turmoil::net::TcpStream::connect(address).await?))),
+        };
+        stream.set_nodelay(true)?;
+        Ok(Stream::real(stream))
+    }
+
+    /// Connects to the place that a dialler names, with a TLS handshake where its address asks for one.
+    #[allow(clippy::disallowed_methods, reason = "the one place that opens sockets")]
+    pub async fn dial(&self, dialler: &Dialler) -> io::Result<Stream> {
+        let address = &dialler.address;
+        let stream = match address.is_unix() {
+            true => Stream::unix(tokio::net::UnixStream::connect(address.place()).await?),
+            false => self.connect_from(dialler.local, address.place()).await?,
+        };
+        match &dialler.tls {
+            _ if !address.is_secure() => Ok(stream),
+            Some(tls) => tls.connect(stream, address.host()).await,
+            None => Err(io::Error::other(format!("{address} asks for TLS, which is not set up here"))),
+        }
+    }
+
+    /// The addresses of a host; none in a simulation.
+    #[allow(clippy::disallowed_methods, reason = "the one place that asks for names")]
+    pub async fn lookup(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        match self.0 {
+            Kind::Real => Ok(tokio::net::lookup_host((host, 0)).await?.map(|found| found.ip()).collect()),
+            Kind::Simulated => Ok(Vec::new()),
         }
     }
 
     /// A gRPC channel to `endpoint` that connects on first use and again after a failure.
     pub fn channel(&self, endpoint: Endpoint) -> Channel {
-        self.channel_within(endpoint, CONNECT_LIMIT)
-    }
-
-    /// The same, with `limit` for each attempt to connect. A call that fails because of it has [`NotConnected`] among
-    /// its causes.
-    pub fn channel_within(&self, endpoint: Endpoint, limit: Duration) -> Channel {
         let network = *self;
         endpoint.connect_with_connector_lazy(tower::service_fn(move |uri: Uri| async move {
             let connecting = async {
                 let host = uri.host().ok_or_else(|| io::Error::other(format!("{uri} names no host")))?;
                 network.connect(&format!("{host}:{}", uri.port_u16().unwrap_or(80))).await
             };
-            let connected = tokio::time::timeout(limit, connecting).await.unwrap_or(Err(ErrorKind::TimedOut.into()));
+            let connected = within(CONNECT_LIMIT, connecting).await;
             connected.map(TokioIo::new).map_err(|source| NotConnected { uri: uri.to_string(), source })
         }))
     }
+
+    /// A gRPC channel that a dialler connects, with `limit` for each attempt; `tune` sets what else there is to set. A
+    /// call that fails because no connection was made has [`NotConnected`] among its causes.
+    pub fn channel_by(&self, dialler: Dialler, limit: Duration, tune: impl FnOnce(Endpoint) -> Endpoint) -> Channel {
+        let network = *self;
+        let authority = dialler.address.authority();
+        // The handshake is the dialler's, so for the library this is a plain connection.
+        let endpoint = tune(endpoint(&format!("http://{authority}")));
+        let endpoint = match dialler.address.is_secure() {
+            true => endpoint.origin(Uri::try_from(format!("https://{authority}")).unwrap_or_default()),
+            false => endpoint,
+        };
+        endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+            let dialler = dialler.clone();
+            async move {
+                let connected = within(limit, network.dial(&dialler)).await;
+                let uri = dialler.address.to_string();
+                connected.map(TokioIo::new).map_err(|source| NotConnected { uri, source })
+            }
+        }))
+    }
+}
+
+/// How to reach one place.
+#[derive(Clone, Debug)]
+pub struct Dialler {
+    pub address: Address,
+    /// For addresses that ask for TLS.
+    pub tls: Option<tls::Client>,
+    /// The address of this machine to connect from; by default the system chooses.
+    pub local: Option<IpAddr>,
+}
+
+fn endpoint(uri: &str) -> Endpoint {
+    Endpoint::from_shared(uri.to_owned()).unwrap_or_else(|_| Endpoint::from_static("http://unnamed"))
+}
+
+async fn within<T>(limit: Duration, connecting: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(limit, connecting).await.unwrap_or(Err(ErrorKind::TimedOut.into()))
 }
 
 /// For connecting, unless told otherwise.
@@ -94,112 +170,4 @@ fn port(address: &str) -> io::Result<u16> {
         .rsplit_once(':')
         .and_then(|(_, port)| port.parse().ok())
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{address:?} is not host:port")))
-}
-
-/// A listening socket.
-pub struct Listener(ListenerKind);
-
-enum ListenerKind {
-    Real(tokio::net::TcpListener),
-    Simulated(turmoil::net::TcpListener),
-}
-
-impl Listener {
-    pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
-        match &self.0 {
-            ListenerKind::Real(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok((Stream(StreamKind::Real(stream)), peer))
-            }
-            ListenerKind::Simulated(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                Ok((Stream(StreamKind::Simulated(stream)), peer))
-            }
-        }
-    }
-
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        match &self.0 {
-            ListenerKind::Real(listener) => listener.local_addr(),
-            ListenerKind::Simulated(listener) => listener.local_addr(),
-        }
-    }
-}
-
-/// A connection.
-#[derive(Debug)]
-pub struct Stream(StreamKind);
-
-#[derive(Debug)]
-enum StreamKind {
-    Real(tokio::net::TcpStream),
-    Simulated(turmoil::net::TcpStream),
-}
-
-impl Stream {
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        match &self.0 {
-            StreamKind::Real(stream) => stream.peer_addr(),
-            StreamKind::Simulated(stream) => stream.peer_addr(),
-        }
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
-            StreamKind::Real(stream) => Pin::new(stream).poll_read(cx, buf),
-            StreamKind::Simulated(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
-            StreamKind::Real(stream) => Pin::new(stream).poll_write(cx, buf),
-            StreamKind::Simulated(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
-            StreamKind::Real(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            StreamKind::Simulated(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.0 {
-            StreamKind::Real(stream) => stream.is_write_vectored(),
-            StreamKind::Simulated(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
-            StreamKind::Real(stream) => Pin::new(stream).poll_flush(cx),
-            StreamKind::Simulated(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
-            StreamKind::Real(stream) => Pin::new(stream).poll_shutdown(cx),
-            StreamKind::Simulated(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-}
-
-impl Connected for Stream {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        TcpConnectInfo { local_addr: None, remote_addr: self.peer_addr().ok() }
-    }
 }
