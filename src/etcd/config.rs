@@ -3,11 +3,20 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::world::tls;
+
 /// The configuration of one member's frontend.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen, each a `host:port`; port 0 takes a free one.
+    /// Where to listen for clients, as URLs: `http`, `https`, `unix` or `unixs`. A bare `host:port` is one of `http`;
+    /// port 0 takes a free one; several may name one address.
     pub listen: Vec<String>,
+    /// Where to listen for HTTP alone. If there are any, `listen` serves gRPC alone.
+    pub listen_http: Vec<String>,
+    /// Where to listen for monitors: metrics and health alone.
+    pub listen_metrics: Vec<String>,
+    /// For those URLs that ask for TLS.
+    pub tls: tls::Options,
     /// The member's name, for logs.
     pub name: String,
     pub versions: Versions,
@@ -78,6 +87,9 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             listen: vec!["127.0.0.1:2379".into()],
+            listen_http: Vec::new(),
+            listen_metrics: Vec::new(),
+            tls: tls::Options::default(),
             name: "default".into(),
             versions: Versions::default(),
             limits: Limits::default(),

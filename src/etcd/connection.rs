@@ -10,6 +10,7 @@ use hyper_util::server::conn::auto;
 
 use super::body::RequestBody;
 use super::frontend::Shared;
+use super::listen::{Connection, Door, Guest, Serves};
 use super::router;
 use crate::world::{Spawner, Stream};
 
@@ -34,10 +35,28 @@ where
     }
 }
 
+/// Lets a client in and serves it.
+pub(super) async fn begin(shared: Arc<Shared>, door: Door, stream: Stream) {
+    let met = tokio::select! {
+        biased;
+        () = shared.shutdown.wait() => None,
+        met = door.meet(&shared.world, stream) => met,
+    };
+    let Some(Guest { stream, secure }) = met else { return };
+    let connection = Connection {
+        shared,
+        serves: door.serves,
+        secure: secure.is_some(),
+        common_name: secure.flatten().map(|certificate| certificate.common_name),
+    };
+    serve(Arc::new(connection), stream).await;
+}
+
 /// Serves `stream` until the client leaves or the frontend has drained.
-pub(super) async fn serve(shared: Arc<Shared>, stream: Stream) {
-    let builder = builder(&shared);
-    let handler = shared.clone();
+async fn serve(connection: Arc<Connection>, stream: Stream) {
+    let shared = connection.shared.clone();
+    let builder = builder(&connection);
+    let handler = connection;
     let service = service_fn(move |request: http::Request<Incoming>| {
         router::answer(handler.clone(), request.map(RequestBody::Wire))
     });
@@ -57,9 +76,15 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream) {
     }
 }
 
-fn builder(shared: &Shared) -> auto::Builder<Tasks> {
-    let limits = &shared.config.limits;
-    let mut builder = auto::Builder::new(Tasks(shared.world.spawner.clone()));
+fn builder(connection: &Connection) -> auto::Builder<Tasks> {
+    let limits = &connection.shared.config.limits;
+    let mut builder = auto::Builder::new(Tasks(connection.shared.world.spawner.clone()));
+    builder = match (connection.serves, connection.secure) {
+        (Serves::Grpc, _) => builder.http2_only(),
+        // Without TLS, HTTP/2 is how gRPC is told from the rest.
+        (Serves::Http | Serves::Metrics, false) => builder.http1_only(),
+        _ => builder,
+    };
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
     builder
         .http2()

@@ -17,10 +17,12 @@ use tokio_util::task::TaskTracker;
 use super::config::Config;
 use super::connection;
 use super::gateway::Turns;
+use super::listen::{self, Entrance};
 use super::metrics::Metrics;
 use crate::actor::Shutdown;
 use crate::store::client::Client;
-use crate::world::{Lane, Listener, World};
+use crate::world::net::BadAddress;
+use crate::world::{Lane, World, tls};
 
 /// Why a frontend did not start. Surface it: the operator has to change something.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,16 @@ pub enum Error {
     Listen { address: String, cause: io::Error },
     #[error("no address to listen on is given")]
     NoAddress,
+    #[error(transparent)]
+    Address(#[from] BadAddress),
+    #[error("TLS key/cert (--cert-file, --key-file) must be provided for client url {url} with HTTPS scheme")]
+    NoCertificate { url: String },
+    #[error("client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url")]
+    NoMetricsCertificate,
+    #[error("cannot bind both --listen-client-urls and --listen-client-http-urls on the same url {url}")]
+    BothOnOne { url: String },
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
 }
 
 /// What every connection and every call of a frontend shares.
@@ -58,8 +70,8 @@ pub struct Frontend {
 impl Frontend {
     /// Listens on every configured address, then serves until `shutdown` begins.
     pub async fn start(world: World, config: Config, store: Client, shutdown: Shutdown) -> Result<Frontend, Error> {
-        let listeners = listen(&world, &config.listen).await?;
-        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let entrances = listen::open(&world, &config).await?;
+        let addresses = entrances.iter().filter_map(|entrance| entrance.listener.local_addr().ok()).collect();
         let (stopped_sender, stopped) = watch::channel(false);
         let (lost_sender, leaders_lost) = watch::channel(0);
         let turns = Turns::new(config.limits.concurrent_streams_max);
@@ -74,7 +86,7 @@ impl Frontend {
         });
         world.spawner.start(Lane::Store, move |_| EtcdFrontend {
             shared,
-            listeners,
+            entrances,
             connections: TaskTracker::new(),
             leaders_lost: lost_sender,
             ticks_without_leader: 0,
@@ -95,21 +107,6 @@ impl Frontend {
     }
 }
 
-async fn listen(world: &World, addresses: &[String]) -> Result<Vec<Listener>, Error> {
-    if addresses.is_empty() {
-        return Err(Error::NoAddress);
-    }
-    let mut listeners = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        let listener = world.net.listen(address).await.map_err(|cause| match cause.kind() {
-            io::ErrorKind::AddrInUse => Error::InUse { address: address.clone() },
-            _ => Error::Listen { address: address.clone(), cause },
-        })?;
-        listeners.push(listener);
-    }
-    Ok(listeners)
-}
-
 /// One look at whether the member knows a leader.
 struct LeaderSeen(bool);
 
@@ -122,7 +119,7 @@ const TICKS_WITHOUT_LEADER_MAX: u32 = 3;
 
 struct EtcdFrontend {
     shared: Arc<Shared>,
-    listeners: Vec<Listener>,
+    entrances: Vec<Entrance>,
     connections: TaskTracker,
     leaders_lost: watch::Sender<u64>,
     ticks_without_leader: u32,
@@ -133,8 +130,9 @@ impl Actor for EtcdFrontend {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        for listener in self.listeners.drain(..) {
-            let accepting = accept(self.shared.clone(), listener, self.connections.clone());
+        for entrance in self.entrances.drain(..) {
+            entrance.announce();
+            let accepting = accept(self.shared.clone(), entrance, self.connections.clone());
             self.shared.world.spawner.task(self.connections.track_future(accepting));
         }
         ctx.run_interval(self.shared.config.election_timeout, Self::look_for_leader);
@@ -181,7 +179,8 @@ impl EtcdFrontend {
 }
 
 /// Accepts until the shutdown begins. Runs on the shared runtime, so that its sockets do, too.
-async fn accept(shared: Arc<Shared>, listener: Listener, connections: TaskTracker) {
+async fn accept(shared: Arc<Shared>, entrance: Entrance, connections: TaskTracker) {
+    let Entrance { listener, door } = entrance;
     let shutdown = shared.shutdown.wait();
     tokio::pin!(shutdown);
     loop {
@@ -192,7 +191,7 @@ async fn accept(shared: Arc<Shared>, listener: Listener, connections: TaskTracke
         };
         match accepted {
             Ok((stream, _)) => {
-                let serving = connection::serve(shared.clone(), stream);
+                let serving = connection::begin(shared.clone(), door.clone(), stream);
                 shared.world.spawner.task(connections.track_future(serving));
             }
             Err(error) => {

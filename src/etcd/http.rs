@@ -18,15 +18,20 @@ use http_body_util::Full;
 use super::body::{Body, RequestBody};
 use super::frontend::Shared;
 use super::gateway;
+use super::listen::{Connection, Serves};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-pub(super) async fn answer(shared: &Arc<Shared>, request: Request<RequestBody>) -> Response<Body> {
+pub(super) async fn answer(connection: &Connection, request: Request<RequestBody>) -> Response<Body> {
+    let shared = &connection.shared;
     let (parts, body) = request.into_parts();
+    if connection.serves == Serves::Metrics {
+        return monitor(shared, &parts).await;
+    }
     let path = renamed(parts.uri.path());
-    if let Some(refused) = access::refusal(shared, &parts, &path).await {
+    if let Some(refused) = access::refusal(connection, &parts, &path).await {
         return refused;
     }
     let allowed = access::allowed_origin(&shared.config.http.cors, &parts.headers);
@@ -41,6 +46,15 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: Request<RequestBody>) 
         access::allow(response.headers_mut(), origin);
     }
     response
+}
+
+/// Answers a monitor, which may ask for metrics and health alone.
+async fn monitor(shared: &Arc<Shared>, request: &Parts) -> Response<Body> {
+    let path = request.uri.path();
+    match matches!(path, "/health" | "/metrics") || checks::known(path) {
+        true => route(shared, path, request).await,
+        false => text(StatusCode::NOT_FOUND, "404 page not found\n".into()),
+    }
 }
 
 /// The paths of older releases are those of today.

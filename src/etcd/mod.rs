@@ -13,6 +13,7 @@
 //!
 //! - [`config`]: what a frontend is told at start, with etcd's defaults
 //! - [`frontend`]: the actor and the handle on it
+//! - `listen`: the listeners, what is served at each, and who is let in
 //! - `connection`: one connection, its limits and its end
 //! - `router`: which code answers a request
 //! - `rpc`: the table of all RPCs
@@ -39,6 +40,7 @@ mod gateway;
 mod health;
 mod http;
 mod lease;
+mod listen;
 mod metadata;
 mod metrics;
 mod range_stream;

@@ -2,27 +2,56 @@
 
 use std::sync::Arc;
 
-use ::http::{Request, Response, header};
+use ::http::{Request, Response, StatusCode, Version, header};
 use tonic::Status;
 
 use super::body::{Body, RequestBody};
 use super::concurrency::{election, lock, observe};
 use super::frontend::Shared;
+use super::listen::{Connection, Serves};
 use super::rpc::Rpc;
 use super::{health, http, lease, range_stream, snapshot, status, stream, unary, watch};
 use crate::store::error::Error;
 
 pub(super) async fn answer(
-    shared: Arc<Shared>,
+    connection: Arc<Connection>,
     request: Request<RequestBody>,
 ) -> Result<Response<Body>, std::convert::Infallible> {
-    if !is_grpc(&request) {
-        return Ok(Box::pin(http::answer(&shared, request)).await);
+    let shared = &connection.shared;
+    match protocol(&connection, &request) {
+        Protocol::Grpc => (),
+        Protocol::Http => return Ok(Box::pin(http::answer(&connection, request)).await),
+        Protocol::Neither => return Ok(not_grpc(&request)),
     }
     Ok(match Rpc::find(request.uri().path()) {
-        Some(rpc) => call(&shared, rpc, request).await,
+        Some(rpc) => call(shared, rpc, request).await,
         None => unknown(request.uri().path()).into_http(),
     })
+}
+
+enum Protocol {
+    Grpc,
+    Http,
+    /// HTTP/2 without TLS is for gRPC alone.
+    Neither,
+}
+
+fn protocol(connection: &Connection, request: &Request<RequestBody>) -> Protocol {
+    let is_http2 = request.version() == Version::HTTP_2;
+    match connection.serves {
+        Serves::GrpcAndHttp | Serves::Grpc if is_http2 && is_grpc(request) => Protocol::Grpc,
+        Serves::Grpc => Protocol::Neither,
+        _ if is_http2 && !connection.secure => Protocol::Neither,
+        _ => Protocol::Http,
+    }
+}
+
+fn not_grpc(request: &Request<RequestBody>) -> Response<Body> {
+    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let refused = Status::internal(format!("invalid gRPC request content-type {:?}", content_type.unwrap_or_default()));
+    let mut response = refused.into_http();
+    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    response
 }
 
 /// Answers one call of an RPC, from a connection or from the gateway.

@@ -22,7 +22,7 @@ use super::wire::{
 };
 use super::{ClusterId, Timings};
 use crate::world::World;
-use crate::world::net::NotConnected;
+use crate::world::net::{Address, Dialler, NotConnected};
 
 /// Flow-control window of one stream and of one connection.
 const STREAM_WINDOW: u32 = 8 << 20;
@@ -100,8 +100,10 @@ impl Peers {
             return Ok(channel.clone());
         }
         let url = link.urls.get(link.current).ok_or_else(|| unreached("it has no peer URL".into()))?;
-        let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| unreached(format!("{url}: {error}")))?;
-        let channel = self.world.net.channel_within(self.tuned(endpoint), self.timings.election.start / 2);
+        let address = Address::parse(url).map_err(|error| unreached(error.to_string()))?;
+        let dialler = Dialler { address, tls: None, local: None };
+        let limit = self.timings.election.start / 2;
+        let channel = self.world.net.channel_by(dialler, limit, |endpoint| self.tuned(endpoint));
         link.channels.insert(purpose, channel.clone());
         Ok(channel)
     }

@@ -68,7 +68,8 @@ impl Network {
             (Kind::Real, Some(local)) => {
                 let found = tokio::net::lookup_host(address).await?.find(|found| found.is_ipv4() == local.is_ipv4());
                 let target = found.ok_or(ErrorKind::AddrNotAvailable)?;
-                let socket = if local.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
+                let socket =
+                    if local.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
                 socket.bind(SocketAddr::new(local, 0))?;
                 socket.connect(target).await?
             }

@@ -1,22 +1,25 @@
 //! Who may ask, and whose scripts may read the answer.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
 
 use super::text;
 use crate::etcd::body::Body;
-use crate::etcd::frontend::Shared;
+use crate::etcd::listen::Connection;
 
 const ANY: &str = "*";
 
 /// The answer to a request that may not be answered otherwise.
-pub(super) async fn refusal(shared: &Arc<Shared>, request: &Parts, _path: &str) -> Option<Response<Body>> {
+pub(super) async fn refusal(connection: &Connection, request: &Parts, _path: &str) -> Option<Response<Body>> {
+    if connection.secure {
+        // A page that rebinds a name has no certificate for it.
+        return None;
+    }
     let host = host(&request.uri, &request.headers);
-    if !has(&shared.config.http.host_whitelist, &host) {
-        tracing::warn!(host, "a request for another host was refused: it may be an attack by DNS rebinding");
+    if !has(&connection.shared.config.http.host_whitelist, &host) {
+        tracing::warn!(host, "rejecting HTTP request to prevent DNS rebinding attacks");
         return Some(text(StatusCode::MISDIRECTED_REQUEST, misdirected(&host)));
     }
     None

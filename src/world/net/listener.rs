@@ -11,7 +11,7 @@ pub struct Listener(Kind);
 
 enum Kind {
     Real(tokio::net::TcpListener),
-    Unix(tokio::net::UnixListener, SocketFile),
+    Unix { listener: tokio::net::UnixListener, _file: SocketFile },
     Simulated(turmoil::net::TcpListener),
 }
 
@@ -52,7 +52,7 @@ impl Listener {
         let path = PathBuf::from(path);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => Ok(Listener(Kind::Unix(tokio::net::UnixListener::bind(&path)?, SocketFile(path)))),
+            _ => Ok(Listener(Kind::Unix { listener: tokio::net::UnixListener::bind(&path)?, _file: SocketFile(path) })),
         }
     }
 
@@ -69,7 +69,7 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 Ok((Stream::real(stream), peer))
             }
-            Kind::Unix(listener, _) => Ok((Stream::unix(listener.accept().await?.0), NO_ADDRESS)),
+            Kind::Unix { listener, .. } => Ok((Stream::unix(listener.accept().await?.0), NO_ADDRESS)),
             Kind::Simulated(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 Ok((Stream::simulated(stream), peer))
@@ -81,7 +81,7 @@ impl Listener {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match &self.0 {
             Kind::Real(listener) => listener.local_addr(),
-            Kind::Unix(..) => Err(io::ErrorKind::AddrNotAvailable.into()),
+            Kind::Unix { .. } => Err(io::ErrorKind::AddrNotAvailable.into()),
             Kind::Simulated(listener) => listener.local_addr(),
         }
     }

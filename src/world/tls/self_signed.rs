@@ -16,12 +16,7 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The pair in `directory`, made first if it is not there. `hosts` are the listeners' `host:port`. Its owner shows it
 /// to servers, too, and believes any of them: there is nothing to check their certificates with.
-pub fn self_signed(
-    world: &World,
-    directory: &Path,
-    hosts: &[String],
-    validity_years: u32,
-) -> Result<Options, Error> {
+pub fn self_signed(world: &World, directory: &Path, hosts: &[String], validity_years: u32) -> Result<Options, Error> {
     if validity_years == 0 {
         return Err(Error::NoValidity);
     }

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use rustls::server::{Acceptor, ResolvesServerCert, SingleCertAndKey};
+use rustls::server::{Acceptor, ResolvesServerCert};
+use rustls::sign::SingleCertAndKey;
 use tokio_rustls::LazyConfigAcceptor;
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
@@ -50,6 +51,24 @@ pub struct Rejected {
     /// Of the client's certificate, where it got that far.
     pub ip_addresses: Vec<IpAddr>,
     pub dns_names: Vec<String>,
+}
+
+impl Rejected {
+    /// Tells operators in etcd's fields; `message` says which endpoint it was.
+    pub fn log(&self, message: &str, remote: &str) {
+        if self.ip_addresses.is_empty() && self.dns_names.is_empty() {
+            tracing::warn!("remote-addr" = remote, "server-name" = self.server_name, error = self.error, "{message}");
+            return;
+        }
+        tracing::warn!(
+            "remote-addr" = remote,
+            "server-name" = self.server_name,
+            "ip-addresses" = ?self.ip_addresses,
+            "dns-names" = ?self.dns_names,
+            error = self.error,
+            "{message}"
+        );
+    }
 }
 
 impl std::fmt::Debug for Server {
@@ -218,9 +237,10 @@ fn config(
     let certified = pair.certified(&provider)?;
     let resolver: Arc<dyn ResolvesServerCert> = Arc::new(SingleCertAndKey::from(certified));
     let versions = cipher::versions(options)?;
-    let builder = ServerConfig::builder_with_details(provider, Arc::new(super::client::CertificateClock(clock.clone())))
-        .with_protocol_versions(&versions)
-        .map_err(|_| Error::NoSuite(options.cipher_suites.clone()))?;
+    let builder =
+        ServerConfig::builder_with_details(provider, Arc::new(super::client::CertificateClock(clock.clone())))
+            .with_protocol_versions(&versions)
+            .map_err(|_| Error::NoSuite(options.cipher_suites.clone()))?;
     let mut config = match clients {
         Some(clients) => builder.with_client_cert_verifier(clients),
         None => builder.with_no_client_auth(),

@@ -13,9 +13,9 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
+use super::Options;
 use super::certificate::{Certificate, Purpose};
 use super::material::Authorities;
-use super::Options;
 
 /// What the other end's certificate must be, beyond being signed by an authority.
 #[derive(Clone, Debug)]
@@ -26,10 +26,7 @@ struct Allowed {
 
 impl Allowed {
     fn of(options: &Options) -> Allowed {
-        Allowed {
-            common_names: options.allowed_common_names.clone(),
-            hostnames: options.allowed_hostnames.clone(),
-        }
+        Allowed { common_names: options.allowed_common_names.clone(), hostnames: options.allowed_hostnames.clone() }
     }
 
     fn check(&self, end_entity: &CertificateDer<'_>) -> Result<(), Error> {

@@ -53,9 +53,7 @@ fn of_certificate(reason: &CertificateError) -> String {
         CertificateError::Expired
         | CertificateError::ExpiredContext { .. }
         | CertificateError::NotValidYet
-        | CertificateError::NotValidYetContext { .. } => {
-            "x509: certificate has expired or is not yet valid".into()
-        }
+        | CertificateError::NotValidYetContext { .. } => "x509: certificate has expired or is not yet valid".into(),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "x509: certificate specifies an incompatible key usage".into()
         }
@@ -121,10 +119,7 @@ mod tests {
     #[test]
     fn failures_are_told_as_go_tells_them() {
         let told = |error: Error| of(&io::Error::new(io::ErrorKind::InvalidData, error));
-        assert_eq!(
-            told(Error::AlertReceived(AlertDescription::BadCertificate)),
-            "remote error: tls: bad certificate"
-        );
+        assert_eq!(told(Error::AlertReceived(AlertDescription::BadCertificate)), "remote error: tls: bad certificate");
         assert_eq!(
             told(Error::InvalidCertificate(CertificateError::NotValidForName)),
             "client certificate authentication failed"
