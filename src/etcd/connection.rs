@@ -42,13 +42,8 @@ pub(super) async fn begin(shared: Arc<Shared>, door: Door, stream: Stream) {
         () = shared.shutdown.wait() => None,
         met = door.meet(&shared.world, stream) => met,
     };
-    let Some(Guest { stream, secure }) = met else { return };
-    let connection = Connection {
-        shared,
-        serves: door.serves,
-        secure: secure.is_some(),
-        common_name: secure.flatten().map(|certificate| certificate.common_name),
-    };
+    let Some(Guest { stream, secure, common_name }) = met else { return };
+    let connection = Connection { shared, serves: door.serves, secure, common_name };
     serve(Arc::new(connection), stream).await;
 }
 
@@ -57,7 +52,10 @@ async fn serve(connection: Arc<Connection>, stream: Stream) {
     let shared = connection.shared.clone();
     let builder = builder(&connection);
     let handler = connection;
-    let service = service_fn(move |request: http::Request<Incoming>| {
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        if let Some(common_name) = &handler.common_name {
+            request.extensions_mut().insert(common_name.clone());
+        }
         router::answer(handler.clone(), request.map(RequestBody::Wire))
     });
     // An upgrade is a WebSocket, which the gateway then serves.

@@ -52,8 +52,21 @@ pub(super) struct Door {
 /// A client that was let in.
 pub(super) struct Guest {
     pub stream: Stream,
-    /// Over TLS, with the certificate that the client showed, if any.
-    pub secure: Option<Option<tls::Certificate>>,
+    /// Over TLS.
+    pub secure: bool,
+    /// Of the certificate that the client had to show.
+    pub common_name: Option<CommonName>,
+}
+
+impl Guest {
+    fn plain(stream: Stream) -> Guest {
+        Guest { stream, secure: false, common_name: None }
+    }
+}
+
+fn named(certificate: tls::Certificate) -> Option<CommonName> {
+    let name = certificate.common_name;
+    (!name.is_empty()).then(|| CommonName(name.into()))
 }
 
 /// How long a client may take to show whether it speaks TLS.
@@ -62,18 +75,22 @@ const FIRST_BYTE_LIMIT: Duration = Duration::from_secs(10);
 impl Door {
     /// Meets a client; `None` if it was turned away, which is logged.
     pub async fn meet(&self, world: &World, mut stream: Stream) -> Option<Guest> {
-        let Some(tls) = &self.tls else { return Some(Guest { stream, secure: None }) };
+        let Some(tls) = &self.tls else { return Some(Guest::plain(stream)) };
         if self.plain {
             let sniffed = world.clock.timeout(FIRST_BYTE_LIMIT, stream.starts_with_tls()).await;
             // A client that leaves without a word is no news.
             let Ok(Ok(secure)) = sniffed else { return None };
             if !secure {
-                return Some(Guest { stream, secure: None });
+                return Some(Guest::plain(stream));
             }
         }
         let remote = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
         match tls.accept(stream).await {
-            Ok(accepted) => Some(Guest { stream: accepted.stream, secure: Some(accepted.certificate) }),
+            Ok(accepted) => Some(Guest {
+                stream: accepted.stream,
+                secure: true,
+                common_name: accepted.certificate.filter(|_| tls.options().client_cert_auth).and_then(named),
+            }),
             Err(rejected) => {
                 rejected.log("rejected connection on client endpoint", &remote);
                 None
@@ -166,14 +183,19 @@ impl Entrance {
     }
 }
 
+/// The common name of the certificate that a connection was accepted with: an extension of its requests. Those that
+/// the gateway makes have none.
+#[derive(Clone, Debug)]
+pub(super) struct CommonName(pub Arc<str>);
+
 /// The frontend's own part of what is known of a connection.
 pub(super) struct Connection {
     pub shared: Arc<super::frontend::Shared>,
     pub serves: Serves,
     /// Over TLS.
     pub secure: bool,
-    /// Of the certificate that the client showed.
-    pub common_name: Option<String>,
+    /// Of the certificate that the client had to show.
+    pub common_name: Option<CommonName>,
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! - [`options`]: every option with its default; [`values`], [`urls`], [`features`]: what options can be
 //! - [`check`]: what must hold of them together
 //! - [`plan`]: what they mean for a member
+//! - [`tls`]: what they say of TLS
 //! - [`run`]: a running process's server, started and ended in order
 
 pub mod check;
@@ -14,6 +15,7 @@ pub mod features;
 pub mod options;
 pub mod plan;
 pub mod run;
+pub mod tls;
 pub mod urls;
 pub mod values;
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use super::check::Invalid;
 use super::options::Options;
+use super::run::ServerError;
 use super::urls::{Url, UrlError};
 use super::values::{GoDuration, Urls, Value};
 use crate::cluster::member::{InitialMember, MemberPlan, Origin};
+use crate::world::{World, tls};
 use crate::{etcd, raft, store};
 
 /// Our files lie here, below the directory that etcd calls its member directory.
@@ -35,7 +37,7 @@ impl Options {
     }
 
     /// The member that these options describe.
-    pub fn plan(&self, origin: Origin) -> Result<MemberPlan, Invalid> {
+    pub fn plan(&self, world: &World, origin: Origin) -> Result<MemberPlan, ServerError> {
         let election = Duration::from_millis(self.election_timeout);
         let heartbeat = Duration::from_millis(self.heartbeat_interval);
         Ok(MemberPlan {
@@ -58,7 +60,7 @@ impl Options {
             },
             log: Default::default(),
             store: self.store_config(election)?,
-            frontend: self.frontend_config(election),
+            frontend: self.frontend_config(world, election)?,
         })
     }
 
@@ -78,7 +80,7 @@ impl Options {
         Ok(config)
     }
 
-    fn frontend_config(&self, election_timeout: Duration) -> etcd::Config {
+    fn frontend_config(&self, world: &World, election_timeout: Duration) -> Result<etcd::Config, tls::Error> {
         let request_bytes_max = usize::try_from(self.max_request_bytes).unwrap_or(usize::MAX);
         let mut limits = etcd::Limits::for_requests_of(request_bytes_max);
         limits.concurrent_streams_max = self.max_concurrent_streams;
@@ -88,13 +90,17 @@ impl Options {
         if let Some(timeout) = self.grpc_keepalive_timeout.positive() {
             limits.keep_alive_timeout = timeout;
         }
-        etcd::Config {
-            listen: addresses(&self.listen_client_urls),
+        let tls = self.client_tls(world)?;
+        Ok(etcd::Config {
+            listen: self.listen_client_urls.texts(),
+            listen_http: self.listen_client_http_urls.texts(),
+            listen_metrics: self.listen_metrics_urls.texts(),
+            tls,
             name: self.name.clone(),
             limits,
             election_timeout,
             ..etcd::Config::default()
-        }
+        })
     }
 
     fn compaction(&self) -> Result<store::AutoCompaction, Invalid> {

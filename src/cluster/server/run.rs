@@ -6,8 +6,8 @@ use super::urls::UrlError;
 use super::values::Value;
 use crate::actor::Shutdown;
 use crate::cluster::member::{Identity, Member, MemberError, Origin};
-use crate::world::World;
 use crate::world::disk::{Access, DirLock};
+use crate::world::{World, tls};
 
 /// Why a server did not start. Surface it.
 #[derive(Debug, thiserror::Error)]
@@ -16,8 +16,10 @@ pub enum ServerError {
     Invalid(#[from] Invalid),
     #[error("error setting up initial cluster: {0}")]
     InitialCluster(UrlError),
-    #[error("{flag} asks for TLS ({url}), which this build does not serve")]
-    Secure { flag: &'static str, url: String },
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    #[error("--listen-peer-urls asks for TLS ({0}), which is not served to peers")]
+    SecurePeers(String),
     #[error("--initial-cluster has {name}={given} but missing from --initial-advertise-peer-urls={advertised}")]
     Mismatch { name: String, given: String, advertised: String },
     #[error("couldn't find local name {name:?} in the initial cluster configuration")]
@@ -38,12 +40,14 @@ pub struct Server {
 impl Server {
     /// Starts the member that `options` describe, which must have passed the check.
     pub async fn start(world: &World, options: &Options) -> Result<Server, ServerError> {
-        refuse_secure(options)?;
+        if let Some(url) = options.listen_peer_urls.0.iter().find(|url| url.is_secure()) {
+            return Err(ServerError::SecurePeers(url.to_string()));
+        }
         let directory = options.member_dir();
         let initialized = Identity::read(&world.disk, &directory)?.is_some();
         let origin = origin(options, initialized)?;
         record(options, initialized);
-        let plan = options.plan(origin)?;
+        let plan = options.plan(world, origin)?;
         world.disk.create_dir_all(&directory, Access::Owner)?;
         let lock = world.disk.lock_dir(&directory)?;
         let shutdown = Shutdown::new();
@@ -71,21 +75,6 @@ impl Server {
         self.member.frontend().stopped().await;
         self.member.stop().await;
     }
-}
-
-/// TLS is not for every build; a listener must never be less protected than it was asked to be.
-fn refuse_secure(options: &Options) -> Result<(), ServerError> {
-    let listened = [
-        ("--listen-peer-urls", &options.listen_peer_urls),
-        ("--listen-client-urls", &options.listen_client_urls),
-        ("--listen-metrics-urls", &options.listen_metrics_urls),
-    ];
-    for (flag, urls) in listened {
-        if let Some(url) = urls.0.iter().find(|url| url.is_secure()) {
-            return Err(ServerError::Secure { flag, url: url.to_string() });
-        }
-    }
-    Ok(())
 }
 
 fn origin(options: &Options, initialized: bool) -> Result<Origin, ServerError> {

@@ -30,7 +30,10 @@ impl Address {
     /// Reads a URL. A bare `host:port` is one of `http`.
     pub fn parse(text: &str) -> Result<Address, BadAddress> {
         let bad = |reason| BadAddress { text: text.to_owned(), reason };
-        let (scheme, place) = match text.split_once("://") {
+        // A path may follow the scheme at once.
+        let parts =
+            text.split_once("://").or_else(|| text.split_once(':').filter(|(name, _)| name.starts_with("unix")));
+        let (scheme, place) = match parts {
             None => (Scheme::Http, text),
             Some(("http", place)) => (Scheme::Http, place),
             Some(("https", place)) => (Scheme::Https, place),
@@ -101,6 +104,7 @@ mod tests {
         assert_eq!(read("127.0.0.1:2379"), told("http://127.0.0.1:2379", false, "127.0.0.1"));
         assert_eq!(read("https://[::1]:0/"), told("https://[::1]:0", true, "[::1]"));
         assert_eq!(read("unix:///run/e.sock"), told("unix:///run/e.sock", false, "localhost"));
+        assert_eq!(read("unix:/run/e.sock"), told("unix:///run/e.sock", false, "localhost"));
         assert_eq!(read("unixs://localhost:m0"), told("unixs://localhost:m0", true, "localhost"));
         for bad in ["", "http://", "http://a", "http://a:b", "http://a:70000", "ftp://a:1", "http://a:1/x", "unix://"] {
             assert_eq!(read(bad), None, "{bad}");
