@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::store::version;
 use crate::world::tls;
 
 /// The configuration of one member's frontend.
@@ -101,7 +102,15 @@ impl Default for Config {
 
 impl Default for Versions {
     fn default() -> Versions {
-        Versions { server: "3.6.6".into(), cluster: "3.6.0".into(), storage: "3.6.0".into() }
+        Versions::of(version::ETCD_VERSION)
+    }
+}
+
+impl Versions {
+    /// The versions that a server of this release claims.
+    pub fn of(server: &str) -> Versions {
+        let series = version::series(server);
+        Versions { server: server.to_owned(), cluster: series.clone(), storage: series }
     }
 }
 

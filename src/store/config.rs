@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::corruption::Checks;
+use super::version;
 use crate::raft::ClusterId;
 use crate::world::NodeId;
 
@@ -83,7 +84,7 @@ impl Config {
             data_dir,
             node,
             cluster,
-            version: "3.6.6".to_owned(),
+            version: version::ETCD_VERSION.to_owned(),
             election_timeout: Duration::from_secs(1),
             watch_progress_interval: Duration::from_secs(600),
             compaction: AutoCompaction::Off,
@@ -101,11 +102,9 @@ impl Config {
         Duration::from_secs(5) + 2 * self.election_timeout
     }
 
-    /// Major and minor of the version, with which etcd names the format of its files.
+    /// The series of the version, with which etcd names the format of its files.
     pub fn storage_version(&self) -> String {
-        let mut parts = self.version.splitn(3, '.');
-        let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        format!("{major}.{minor}.0")
+        version::series(&self.version)
     }
 
     /// The shortest lifetime of a lease, in seconds.

@@ -15,7 +15,7 @@
 //! - [`client`]: one interface, two transports
 //! - `local`, `remote`: this member's store; client URLs of any etcd
 //! - [`error`]: what can go wrong, with etcd's texts and codes
-//! - `config`, `open`: how a store is opened and started
+//! - `config`, `open`: how a store is opened and started; [`version`]: which etcd it claims to be
 //!
 //! The pure core:
 //! - `checks`: what can be told of a request alone; `range`: ranges of keys
@@ -66,6 +66,7 @@ mod remote;
 mod state;
 mod state_machine;
 mod usage;
+pub mod version;
 mod view;
 mod waiting;
 mod watch;

@@ -18,11 +18,13 @@
 //! - [`disk`]: files and directories, with durability spelled out
 //! - [`spawn`]: where actors and tasks run
 //! - [`process`]: processes of this machine, for the local launcher alone
+//! - [`init`]: what the init system and its journal are told
 //! - [`ids`]: the newtypes every room shares
 
 pub mod clock;
 pub mod disk;
 pub mod ids;
+pub mod init;
 pub mod net;
 pub mod process;
 pub mod random;

@@ -2,32 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::cluster::server::{FLAGS, Options};
-
-/// Flags of old releases, which are taken and without effect.
-const IGNORED: [&str; 15] = [
-    "cluster-active-size",
-    "cluster-remove-delay",
-    "cluster-sync-interval",
-    "config",
-    "force",
-    "max-result-buffer",
-    "max-retry-attempts",
-    "peer-heartbeat-interval",
-    "peer-election-timeout",
-    "retry-interval",
-    "snapshot",
-    "v",
-    "vv",
-    "test.coverprofile",
-    "test.outputdir",
-];
+use crate::cluster::server::{Name, Options};
 
 /// What a command line holds beside options.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Given {
-    /// The options that were given.
-    pub names: BTreeSet<&'static str>,
+    /// The flags that were given.
+    pub names: BTreeSet<String>,
     pub version: bool,
     pub config_file: String,
     /// The first word that belongs to no flag.
@@ -63,11 +44,11 @@ pub fn read(options: &mut Options, arguments: &[String]) -> Result<Given, Stop> 
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (flag, None),
         };
-        let kind = kind(name).ok_or_else(|| unknown(name))?;
-        let value = match (value, kind) {
-            (Some(value), _) => value,
-            (None, Kind::Version | Kind::Ignored | Kind::Option { boolean: true, .. }) => "true".to_owned(),
-            (None, _) => words.next().cloned().ok_or_else(|| needs_argument(name))?,
+        let kind = Kind::find(name).ok_or_else(|| unknown(name))?;
+        let value = match value {
+            Some(value) => value,
+            None if kind.boolean() => "true".to_owned(),
+            None => words.next().cloned().ok_or_else(|| needs_argument(name))?,
         };
         take(options, &mut given, kind, name, &value)?;
     }
@@ -76,20 +57,25 @@ pub fn read(options: &mut Options, arguments: &[String]) -> Result<Given, Stop> 
 
 #[derive(Clone, Copy)]
 enum Kind {
-    Option { name: &'static str, boolean: bool },
+    Option(Name),
     Version,
     ConfigFile,
-    Ignored,
 }
 
-fn kind(name: &str) -> Option<Kind> {
-    match name {
-        "version" => Some(Kind::Version),
-        "config-file" => Some(Kind::ConfigFile),
-        name if IGNORED.contains(&name) => Some(Kind::Ignored),
-        name => {
-            let flag = FLAGS.iter().find(|flag| flag.name == name)?;
-            Some(Kind::Option { name: flag.name, boolean: flag.boolean })
+impl Kind {
+    fn find(name: &str) -> Option<Kind> {
+        match name {
+            "version" => Some(Kind::Version),
+            "config-file" => Some(Kind::ConfigFile),
+            name => Name::find(name).map(Kind::Option),
+        }
+    }
+
+    fn boolean(self) -> bool {
+        match self {
+            Kind::Version => true,
+            Kind::ConfigFile => false,
+            Kind::Option(name) => name.boolean(),
         }
     }
 }
@@ -109,17 +95,12 @@ fn take(options: &mut Options, given: &mut Given, kind: Kind, name: &str, value:
     match kind {
         Kind::Version => given.version = matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True"),
         Kind::ConfigFile => given.config_file = value.to_owned(),
-        Kind::Ignored => {}
-        Kind::Option { name: known, boolean } => {
-            let what = if boolean { "boolean value" } else { "value" };
-            let refused = |cause| {
-                let flag = if boolean { format!("-{name}") } else { format!("flag -{name}") };
-                Stop::Bad(format!("invalid {what} {value:?} for {flag}: {cause}"))
-            };
-            options.set(known, value).map_err(refused)?;
-            given.names.insert(known);
-        }
+        Kind::Option(option) => option.set(options, value).map_err(|cause| match option.boolean() {
+            true => Stop::Bad(format!("invalid boolean value {value:?} for -{name}: {cause}")),
+            false => Stop::Bad(format!("invalid value {value:?} for flag -{name}: {cause}")),
+        })?,
     }
+    given.names.insert(name.to_owned());
     Ok(())
 }
 
@@ -135,10 +116,10 @@ mod tests {
 
     #[test]
     fn flags_are_written_as_in_go() {
-        for line in ["--name a --pre-vote=false", "-name=a -pre-vote=F", "-name a --pre-vote=0 -v -snapshot x=1"] {
+        for line in ["--name a --pre-vote=false", "-name=a -pre-vote=F", "-name a --pre-vote=0 -v -snapshot=x"] {
             let (options, given) = parsed(line).unwrap();
             assert_eq!((options.name.as_str(), options.pre_vote), ("a", false), "{line}");
-            assert_eq!(given.names.iter().copied().collect::<Vec<_>>(), ["name", "pre-vote"]);
+            assert!(given.names.contains("name") && given.names.contains("pre-vote") && given.stray.is_none());
         }
         let (options, given) = parsed("--force-new-cluster true").unwrap();
         assert!(options.force_new_cluster);

@@ -4,6 +4,12 @@ use std::fmt::Write;
 
 use crate::cluster::server::{FLAGS, Options};
 
+/// Which sources this was built from, if the build knows.
+const GIT_SHA: &str = match option_env!("CHORUS_GIT_SHA") {
+    Some(sha) => sha,
+    None => "GitNotFound",
+};
+
 /// What stands on stderr after arguments that cannot be read.
 pub const USAGE: &str = "Usage:
 
@@ -43,15 +49,13 @@ pub fn text() -> String {
 }
 
 /// The lines of `--version`.
-pub fn version() -> String {
+pub fn version(release: &str) -> String {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
     let arch = match arch {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
     };
-    let server = crate::etcd::Versions::default().server;
-    format!(
-        "etcd Version: {server}\nGit SHA: Not provided (use ./build instead of go build)\nGo Version: go1.26.6\nGo OS/Arch: {os}/{arch}\n"
-    )
+    // Scripts read all four lines; there is no Go in here to tell the version of.
+    format!("etcd Version: {release}\nGit SHA: {GIT_SHA}\nGo Version: none\nGo OS/Arch: {os}/{arch}\n")
 }

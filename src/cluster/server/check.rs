@@ -59,8 +59,8 @@ pub enum Invalid {
     TlsVersions { min: String, max: String },
     #[error("cipher suites cannot be configured when only TLS1.3 is enabled")]
     Ciphers,
-    #[error("client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url {0}")]
-    MetricsTls(String),
+    #[error("client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url")]
+    MetricsTls,
 }
 
 /// Checks `options`, in the order in which etcd does.
@@ -84,6 +84,30 @@ pub fn check(options: &Options) -> Result<(), Invalid> {
         return Err(Invalid::CompactHashCheck(options.compact_hash_check_time.show()));
     }
     check_tls(options)
+}
+
+/// Tells of what is allowed, but unwise.
+pub fn warn(options: &Options) {
+    if options.listen_client_http_urls.0.is_empty() {
+        tracing::warn!("Running http and grpc server on single port. This is not recommended for production.");
+    }
+    let gates = &options.feature_gates;
+    if gates.enabled("LeaseCheckpoint") && !gates.enabled("LeaseCheckpointPersist") {
+        tracing::warn!(
+            "Detected that checkpointing is enabled without persistence. Consider enabling feature gate \
+             LeaseCheckpointPersist"
+        );
+    }
+    if options.name == Options::default().name {
+        tracing::warn!(
+            name = options.name,
+            "it isn't recommended to use default name, please set a value for --name. Note that etcd might run into \
+             issue when multiple members have the same default name"
+        );
+    }
+    if options.data_dir.is_empty() {
+        tracing::warn!("data-dir" = %options.data_dir().display(), "'data-dir' was empty; using default");
+    }
 }
 
 fn check_urls(options: &Options) -> Result<(), Invalid> {
@@ -147,8 +171,8 @@ fn check_tls(options: &Options) -> Result<(), Invalid> {
         return Err(Invalid::Ciphers);
     }
     let has_certificate = !options.cert_file.is_empty() && !options.key_file.is_empty() || options.auto_tls;
-    match options.listen_metrics_urls.0.iter().find(|url| url.is_secure()) {
-        Some(url) if !has_certificate => Err(Invalid::MetricsTls(url.to_string())),
+    match options.listen_metrics_urls.0.iter().any(|url| url.is_secure()) {
+        true if !has_certificate => Err(Invalid::MetricsTls),
         _ => Ok(()),
     }
 }
@@ -205,8 +229,7 @@ mod tests {
             ),
             (
                 &[("listen-metrics-urls", "https://127.0.0.1:1")],
-                "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url \
-                 https://127.0.0.1:1",
+                "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url",
             ),
         ] {
             assert_eq!(refusal(given), text);

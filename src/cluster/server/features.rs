@@ -108,6 +108,12 @@ impl Value for FeatureGates {
         Ok(gates)
     }
 
+    fn after(self, old: &FeatureGates) -> FeatureGates {
+        let mut gates = old.clone();
+        gates.0.extend(self.0);
+        gates
+    }
+
     fn show(&self) -> String {
         self.0.iter().map(|(name, on)| format!("{name}={on}")).collect::<Vec<_>>().join(",")
     }

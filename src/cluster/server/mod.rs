@@ -4,7 +4,8 @@
 //!   flags, variables, file ─(cli)─▶ Options ─check─▶ plan ─▶ Member
 //! ```
 //!
-//! - [`options`]: every option with its default; [`values`], [`urls`], [`features`]: what options can be
+//! - [`options`]: every option with its default; [`names`]: what names they go by; [`file`]: options in a file
+//! - [`values`], [`urls`], [`features`]: what options can be
 //! - [`check`]: what must hold of them together
 //! - [`plan`]: what they mean for a member
 //! - [`tls`]: what they say of TLS
@@ -12,6 +13,8 @@
 
 pub mod check;
 pub mod features;
+pub mod file;
+pub mod names;
 pub mod options;
 pub mod plan;
 pub mod run;
@@ -19,5 +22,6 @@ pub mod tls;
 pub mod urls;
 pub mod values;
 
+pub use names::Name;
 pub use options::{FLAGS, Flag, Options};
 pub use run::{Server, ServerError};

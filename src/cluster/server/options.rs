@@ -3,6 +3,7 @@
 use super::features::FeatureGates;
 use super::urls::Url;
 use super::values::{GoDuration, List, Set, Urls, Value};
+use crate::store::version::ETCD_VERSION;
 
 /// One option.
 #[derive(Clone, Copy, Debug)]
@@ -20,12 +21,14 @@ macro_rules! options {
         /// The options of one process, each at its default or as it was given.
         #[derive(Clone, Debug, PartialEq)]
         pub struct Options {
+            /// The release of etcd that this process claims to be; not an option.
+            pub version: String,
             $($(#[doc = $help] pub $field: $kind,)*)*
         }
 
         impl Default for Options {
             fn default() -> Options {
-                Options { $($($field: $default,)*)* }
+                Options { version: ETCD_VERSION.to_owned(), $($($field: $default,)*)* }
             }
         }
 
@@ -38,7 +41,16 @@ macro_rules! options {
             /// Gives the option `name` the value `text`. The error completes a sentence about them.
             pub fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
                 match name {
-                    $($($name => self.$field = <$kind>::read(text)?,)*)*
+                    $($($name => self.$field = <$kind>::read(text)?.after(&self.$field),)*)*
+                    _ => return Err("no such option".into()),
+                }
+                Ok(())
+            }
+
+            /// Gives the option `name` a value of a configuration file. The error tells what is there instead.
+            pub fn set_from_file(&mut self, name: &str, value: &serde_json::Value) -> Result<(), String> {
+                match name {
+                    $($($name => self.$field = <$kind>::read_file(value)?.after(&self.$field),)*)*
                     _ => return Err("no such option".into()),
                 }
                 Ok(())

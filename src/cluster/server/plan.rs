@@ -31,6 +31,15 @@ impl Options {
         self.data_dir().join(FILES)
     }
 
+    /// Settles what the options leave to each other: a member that was given a name alone is a cluster of its own.
+    pub fn settle(&mut self) {
+        let defaults = Options::default();
+        if self.name != defaults.name && self.initial_cluster == defaults.initial_cluster {
+            let own = self.initial_advertise_peer_urls.0.iter().map(|url| format!("{}={url}", self.name));
+            self.initial_cluster = own.collect::<Vec<_>>().join(",");
+        }
+    }
+
     /// The members of the new cluster that `--initial-cluster` names.
     pub fn initial_members(&self) -> Result<Vec<InitialMember>, UrlError> {
         initial_members(&self.initial_cluster)
@@ -66,6 +75,7 @@ impl Options {
 
     fn store_config(&self, election_timeout: Duration) -> Result<store::Config, Invalid> {
         let mut config = store::Config::new(self.member_dir(), Default::default(), Default::default());
+        config.version = self.version.clone();
         config.election_timeout = election_timeout;
         config.compaction = self.compaction()?;
         if let Some(interval) = self.watch_progress_notify_interval.positive() {
@@ -97,6 +107,7 @@ impl Options {
             listen_metrics: self.listen_metrics_urls.texts(),
             tls,
             name: self.name.clone(),
+            versions: etcd::Versions::of(&self.version),
             limits,
             election_timeout,
             ..etcd::Config::default()

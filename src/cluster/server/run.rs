@@ -68,6 +68,11 @@ impl Server {
         &self.member
     }
 
+    /// Resolves once the member knows a leader and the cluster knows where clients reach this member.
+    pub async fn ready(&self) {
+        self.member.ready().await;
+    }
+
     /// Hands leadership over, lets requests under way finish, and ends.
     pub async fn stop(self) {
         self.member.hand_over().await;
@@ -105,14 +110,10 @@ fn record(options: &Options, initialized: bool) {
         values.map(|flag| (flag.name.to_owned(), options.json(flag.name))).collect();
     let values = serde_json::Value::Object(values);
     tracing::info!(
-        "etcd-version" = etcd_version(options),
+        "etcd-version" = options.version,
         "member-initialized" = initialized,
         "member-dir" = %options.data_dir().join("member").display(),
         inlined = %values,
         "starting an etcd server"
     );
-}
-
-fn etcd_version(_: &Options) -> String {
-    crate::etcd::Versions::default().server
 }

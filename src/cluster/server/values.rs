@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value as Json;
+
 use super::urls::Url;
 
 /// A value that an option can have.
@@ -12,12 +14,47 @@ pub trait Value: Sized {
     /// Reads `text`; the error completes the sentence `invalid value "..." for flag -x: `.
     fn read(text: &str) -> Result<Self, String>;
 
+    /// The value after one of `old`: most replace it.
+    fn after(self, _old: &Self) -> Self {
+        self
+    }
+
     /// The text that [`read`](Value::read) takes.
     fn show(&self) -> String;
 
     /// As it stands in the record of the configuration in the log.
-    fn json(&self) -> serde_json::Value {
+    fn json(&self) -> Json {
         self.show().into()
+    }
+
+    /// Reads it from a configuration file. The error tells what is there instead.
+    fn read_file(value: &Json) -> Result<Self, String> {
+        match value {
+            Json::String(text) => Self::read(text),
+            other => Err(mismatch(other, "string")),
+        }
+    }
+}
+
+fn mismatch(found: &Json, wanted: &str) -> String {
+    let found = match found {
+        Json::Null => "null",
+        Json::Bool(_) => "bool",
+        Json::Number(_) => "number",
+        Json::String(_) => "string",
+        Json::Array(_) => "array",
+        Json::Object(_) => "object",
+    };
+    format!("cannot unmarshal {found} into a value of type {wanted}")
+}
+
+/// A list in a file is one, or a text with commas.
+fn read_texts(value: &Json) -> Result<Vec<String>, String> {
+    let text = |item: &Json| item.as_str().map(str::to_owned).ok_or_else(|| mismatch(item, "string"));
+    match value {
+        Json::Array(items) => items.iter().map(text).collect(),
+        Json::String(text) => Ok(List::read(text)?.0),
+        other => Err(mismatch(other, "[]string")),
     }
 }
 
@@ -49,8 +86,12 @@ impl Value for bool {
         self.to_string()
     }
 
-    fn json(&self) -> serde_json::Value {
+    fn json(&self) -> Json {
         (*self).into()
+    }
+
+    fn read_file(value: &Json) -> Result<bool, String> {
+        value.as_bool().ok_or_else(|| mismatch(value, "bool"))
     }
 }
 
@@ -66,8 +107,15 @@ macro_rules! integers {
                 self.to_string()
             }
 
-            fn json(&self) -> serde_json::Value {
+            fn json(&self) -> Json {
                 (*self).into()
+            }
+
+            fn read_file(value: &Json) -> Result<$integer, String> {
+                match value {
+                    Json::Number(number) => <$integer>::read(&number.to_string()),
+                    other => Err(mismatch(other, stringify!($integer))),
+                }
             }
         }
     )*};
@@ -134,6 +182,11 @@ impl Value for GoDuration {
 
     fn show(&self) -> String {
         show_duration(self.0)
+    }
+
+    /// A file holds nanoseconds.
+    fn read_file(value: &Json) -> Result<GoDuration, String> {
+        value.as_i64().map(GoDuration).ok_or_else(|| mismatch(value, "time.Duration"))
     }
 }
 
@@ -210,6 +263,10 @@ fn decimal(nanos: u64, unit: u64) -> String {
 pub struct List(pub Vec<String>);
 
 impl Value for List {
+    fn read_file(value: &Json) -> Result<List, String> {
+        read_texts(value).map(List)
+    }
+
     fn read(text: &str) -> Result<List, String> {
         let parts = text.split(',').filter(|_| !text.is_empty());
         Ok(List(parts.map(str::to_owned).collect()))
@@ -219,7 +276,7 @@ impl Value for List {
         self.0.join(",")
     }
 
-    fn json(&self) -> serde_json::Value {
+    fn json(&self) -> Json {
         self.0.clone().into()
     }
 }
@@ -229,6 +286,10 @@ impl Value for List {
 pub struct Set(pub Vec<String>);
 
 impl Value for Set {
+    fn read_file(value: &Json) -> Result<Set, String> {
+        Set::read(&read_texts(value)?.join(","))
+    }
+
     fn read(text: &str) -> Result<Set, String> {
         let List(mut parts) = List::read(text)?;
         parts.sort();
@@ -240,7 +301,7 @@ impl Value for Set {
         self.0.join(",")
     }
 
-    fn json(&self) -> serde_json::Value {
+    fn json(&self) -> Json {
         self.0.clone().into()
     }
 }
@@ -270,7 +331,7 @@ impl Value for Urls {
         self.texts().join(",")
     }
 
-    fn json(&self) -> serde_json::Value {
+    fn json(&self) -> Json {
         self.texts().into()
     }
 }
@@ -312,6 +373,15 @@ mod tests {
         assert_eq!(i64::read("-5"), Ok(-5));
         assert_eq!((bool::read("T"), bool::read("0")), (Ok(true), Ok(false)));
         assert!(bool::read("yes").is_err());
+    }
+
+    #[test]
+    fn files_hold_values_of_their_own_kind() {
+        assert_eq!(GoDuration::read_file(&5_000_000_000_i64.into()), Ok(GoDuration::seconds(5)));
+        assert!(GoDuration::read_file(&"5s".into()).is_err());
+        assert_eq!(Set::read_file(&serde_json::json!(["b", "a"])).unwrap().show(), "a,b");
+        assert_eq!(u64::read_file(&"7".into()), Err("cannot unmarshal string into a value of type u64".into()));
+        assert_eq!(u64::read_file(&7.into()), Ok(7));
     }
 
     #[test]

@@ -1,0 +1,61 @@
+//! The life of a server as a process: started, ready, ended by a signal.
+
+use std::process::ExitCode;
+
+use crate::cluster::server::{Options, Server};
+use crate::world::{World, init};
+
+/// Runs the server that `options` describe until a signal asks it to end.
+pub async fn serve(world: &World, options: &Options) -> ExitCode {
+    let ended = interrupted();
+    let server = match Server::start(world, options).await {
+        Ok(server) => server,
+        Err(error) => {
+            tracing::error!(%error, "failed to start etcd");
+            return ExitCode::FAILURE;
+        }
+    };
+    let signal = tokio::select! {
+        signal = ended => signal,
+        never = serving(&server, options) => match never {},
+    };
+    tracing::info!(signal, "received signal; shutting down");
+    let (name, data_dir) = (&options.name, options.data_dir());
+    tracing::info!(name, "data-dir" = %data_dir.display(), "closing etcd server");
+    server.stop().await;
+    tracing::info!(name, "data-dir" = %data_dir.display(), "closed etcd server");
+    ExitCode::SUCCESS
+}
+
+/// Tells everyone once the member is ready, then waits for ever.
+async fn serving(server: &Server, options: &Options) -> std::convert::Infallible {
+    server.ready().await;
+    tracing::info!("ready to serve client requests");
+    for url in &options.listen_client_urls.0 {
+        let (address, traffic) = (url.address(), "grpc+http");
+        if url.is_secure() {
+            tracing::info!(traffic, address, "serving client traffic securely");
+        } else {
+            tracing::info!(traffic, address, "serving client traffic insecurely; this is strongly discouraged!");
+        }
+    }
+    tracing::info!("notifying init daemon");
+    match init::notify_ready() {
+        Ok(_) => tracing::info!("successfully notified init daemon"),
+        Err(error) => tracing::error!(%error, "failed to notify systemd for readiness"),
+    }
+    std::future::pending().await
+}
+
+/// Resolves with the name of the signal that asks the process to end.
+fn interrupted() -> impl Future<Output = &'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).expect("signal handlers can be installed");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("signal handlers can be installed");
+    async move {
+        tokio::select! {
+            _ = terminate.recv() => "terminated",
+            _ = interrupt.recv() => "interrupt",
+        }
+    }
+}
