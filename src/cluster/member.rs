@@ -42,6 +42,8 @@ pub struct MemberPlan {
     pub force_new_cluster: bool,
     /// What it asks of changes of the membership.
     pub rules: raft::Rules,
+    /// Whether a member that has data compares them with its peers' before it serves.
+    pub check_initially: bool,
     pub timings: raft::Timings,
     pub limits: raft::Limits,
     /// Sizes of the log.
@@ -83,6 +85,8 @@ pub enum MemberError {
     NoPeerAddress,
     #[error(transparent)]
     Open(#[from] store::OpenError),
+    #[error(transparent)]
+    Inconsistent(#[from] store::Inconsistent),
     #[error(transparent)]
     Replica(#[from] raft::Error),
     #[error(transparent)]
@@ -131,6 +135,7 @@ impl Member {
     /// Starts the member; it serves when this returns, though it may not know a leader yet. It ends with
     /// [`stop`](Member::stop), after `shutdown` began.
     pub async fn start(world: World, plan: MemberPlan, shutdown: Shutdown) -> Result<Member, MemberError> {
+        let restarts = Identity::read(&world.disk, &plan.data_dir)?.is_some();
         let (identity, bootstrap) = identify(&world, &plan)?;
         let config = store::Config { node: identity.node, cluster: identity.cluster(), ..plan.store.clone() };
         let (machine, opened) = store::Store::open(&world, config)?;
@@ -151,6 +156,9 @@ impl Member {
         };
         let replica = raft::Replica::start(world.clone(), config, Box::new(machine)).await?;
         let local = store::Store::start(&world, opened, replica.clone(), shutdown.clone());
+        if restarts && plan.check_initially {
+            local.check_initially().await?;
+        }
         let store = store::client::Client::new(local);
         let frontend = etcd::Frontend::start(world.clone(), plan.frontend, store.clone(), shutdown).await?;
         Ok(Member { world, identity, replica, store, frontend })
@@ -188,9 +196,12 @@ impl Member {
         self.world.clock.sleep(FAREWELL).await;
     }
 
-    /// Gives leadership to another voting member, if this one leads and there is another.
+    /// Gives leadership to another voting member, if this one leads and another answers.
     pub async fn hand_over(&self) {
-        self.replica.hand_over().await;
+        match self.replica.hand_over().await {
+            Some(successor) => tracing::info!("transferee-id" = %successor, "leadership transfer finished"),
+            None => tracing::info!("skipped leadership transfer; this member does not lead, or no other answers"),
+        }
     }
 
     /// Ends the replica, after the member's shutdown began and its frontend had time to drain.

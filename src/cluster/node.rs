@@ -153,6 +153,7 @@ async fn start_store(world: &World, plan: &Plan, node: &NodeConfig, shutdown: &S
         origin: Origin::New { members: members.collect(), token: plan.cluster.name.clone() },
         force_new_cluster: false,
         rules: raft::Rules::default(),
+        check_initially: false,
         timings: raft::Timings::new(timing.heartbeat(), timing.election()),
         limits: raft::Limits::default(),
         log: plan.log,

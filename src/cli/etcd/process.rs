@@ -15,11 +15,14 @@ pub async fn serve(world: &World, options: &Options) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let signal = tokio::select! {
-        signal = ended => signal,
+    tokio::select! {
+        signal = ended => tracing::info!(signal, "received signal; shutting down"),
         never = serving(&server, options) => match never {},
-    };
-    tracing::info!(signal, "received signal; shutting down");
+        () = server.member().removed() => {
+            tracing::warn!(error = "the member has been permanently removed from the cluster", "server error");
+            tracing::warn!("data-dir used by this member must be removed");
+        }
+    }
     let (name, data_dir) = (&options.name, options.data_dir());
     tracing::info!(name, "data-dir" = %data_dir.display(), "closing etcd server");
     server.stop().await;

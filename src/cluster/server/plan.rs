@@ -61,6 +61,7 @@ impl Options {
                 strict: self.strict_reconfig_check,
                 learners_max: usize::try_from(self.max_learners).unwrap_or(0),
             },
+            check_initially: self.feature_gates.enabled("InitialCorruptCheck"),
             timings: raft::Timings::new(heartbeat, election),
             limits: raft::Limits {
                 purge_every_entries: self.snapshot_count.max(1),
@@ -81,6 +82,18 @@ impl Options {
         if let Some(interval) = self.watch_progress_notify_interval.positive() {
             config.watch_progress_interval = interval;
         }
+        if let Ok(batch @ 1..) = usize::try_from(self.compaction_batch_limit) {
+            config.compaction_batch = batch;
+        }
+        if let Some(pause) = self.compaction_sleep_interval.positive() {
+            config.compaction_pause = pause;
+        }
+        let gates = &self.feature_gates;
+        config.checks = store::Checks {
+            every: self.corrupt_check_time.positive(),
+            compactions_every: self.compact_hash_check_time.positive().filter(|_| gates.enabled("CompactHashCheck")),
+        };
+        config.lease_checkpoints = gates.enabled("LeaseCheckpoint");
         config.limits.request_bytes_max = usize::try_from(self.max_request_bytes).unwrap_or(usize::MAX);
         config.limits.txn_ops_max = usize::try_from(self.max_txn_ops).unwrap_or(usize::MAX);
         config.limits.quota_bytes = match self.quota_backend_bytes {
@@ -109,6 +122,13 @@ impl Options {
             name: self.name.clone(),
             versions: etcd::Versions::of(&self.version),
             limits,
+            http: etcd::Http {
+                gateway: self.enable_grpc_gateway,
+                cors: self.cors.0.iter().cloned().collect(),
+                host_whitelist: self.host_whitelist.0.iter().cloned().collect(),
+                profiling: self.enable_pprof,
+                extensive_metrics: self.metrics == "extensive",
+            },
             election_timeout,
             ..etcd::Config::default()
         })

@@ -137,7 +137,7 @@ impl Fields {
                 Ok(Value::Object(members)) => self.others.extend(members),
                 _ => drop(self.others.insert(INLINED.into(), text.into())),
             },
-            (name, value) => drop(self.others.insert(name.trim_start_matches("r#").to_owned(), value)),
+            (name, value) => drop(self.others.insert(name.trim_start_matches("r#").replace('_', "-"), value)),
         }
     }
 }
