@@ -20,7 +20,7 @@ use super::gateway::Turns;
 use super::listen::{self, Entrance};
 use super::metrics::Metrics;
 use crate::actor::Shutdown;
-use crate::store::client::Client;
+use crate::store::client::{Caller, Client};
 use crate::world::net::BadAddress;
 use crate::world::{Lane, World, tls};
 
@@ -51,7 +51,10 @@ pub enum Error {
 pub(super) struct Shared {
     pub world: World,
     pub config: Config,
+    /// In the process's own name: for what no client asks.
     pub store: Client,
+    /// In the name of somebody who did not say who they are.
+    pub anonymous: Client,
     pub metrics: Metrics,
     pub turns: Turns,
     /// Begun when the node ends: no new calls, streams are cut.
@@ -78,6 +81,7 @@ impl Frontend {
         let shared = Arc::new(Shared {
             world: world.clone(),
             config,
+            anonymous: store.on_behalf(Caller::ANONYMOUS),
             store,
             metrics: Metrics::default(),
             turns,

@@ -12,15 +12,17 @@ use super::frontend::Shared;
 use super::rpc::Rpc;
 use super::status;
 use super::stream as streams;
+use crate::store::client::Client;
 
-pub(super) async fn keep_alive(shared: &Arc<Shared>, request: Request<RequestBody>) -> Response<Body> {
+pub(super) async fn keep_alive(shared: &Arc<Shared>, store: &Client, request: Request<RequestBody>) -> Response<Body> {
     streams::bidi(shared, Rpc::LeaseKeepAlive, request, async |messages: Streaming<pb::LeaseKeepAliveRequest>| {
-        let answers = stream::try_unfold((messages, shared.clone()), async |(mut messages, shared)| {
-            let Some(request) = messages.message().await? else { return Ok(None) };
-            shared.metrics.received(Rpc::LeaseKeepAlive);
-            let answer = shared.store.lease_keep_alive(request).await.map_err(|error| status::of(&error))?;
-            Ok(Some((answer, (messages, shared))))
-        });
+        let answers =
+            stream::try_unfold((messages, shared.clone(), store.clone()), async |(mut messages, shared, store)| {
+                let Some(request) = messages.message().await? else { return Ok(None) };
+                shared.metrics.received(Rpc::LeaseKeepAlive);
+                let answer = store.lease_keep_alive(request).await.map_err(|error| status::of(&error))?;
+                Ok(Some((answer, (messages, shared, store))))
+            });
         Ok(answers.boxed())
     })
     .await

@@ -17,7 +17,7 @@
 //! - `connection`: one connection, its limits and its end
 //! - `router`: which code answers a request
 //! - `rpc`: the table of all RPCs
-//! - `metadata`: what a call's headers ask for
+//! - `metadata`: what a call's headers ask for; `caller`: in whose name
 //! - `unary`: one message in, one message out: the hot path
 //! - `stream`: what all streams share: cut without a leader, cut at the end, counted
 //! - `watch`, `fragment`, `lease`, `range_stream`, `snapshot`, `alarm`, `health`: the RPCs that are more than one call of
@@ -31,6 +31,7 @@
 
 mod alarm;
 mod body;
+mod caller;
 mod concurrency;
 pub mod config;
 mod connection;

@@ -21,11 +21,11 @@ use crate::store::error::Error;
 /// Small, so that the first keys arrive soon and the size of the others becomes known.
 const FIRST_CHUNK_KEYS: i64 = 10;
 
-pub(super) async fn answer(shared: &Arc<Shared>, request: Request<RequestBody>) -> Response<Body> {
+pub(super) async fn answer(shared: &Arc<Shared>, store: &Client, request: Request<RequestBody>) -> Response<Body> {
     streams::server(shared, Rpc::RangeStream, request, async |range: pb::RangeRequest| {
         check(&range)?;
         let chunks = Chunks::new(range, shared.config.limits.request_bytes_max);
-        let state = (Some(chunks), shared.store.clone());
+        let state = (Some(chunks), store.clone());
         let answers = stream::try_unfold(state, async |(chunks, store)| {
             let Some(chunks) = chunks else { return Ok(None) };
             let (response, rest) = next(chunks, &store).await.map_err(|error| status::of(&error))?;

@@ -10,7 +10,8 @@ use super::concurrency::{election, lock, observe};
 use super::frontend::Shared;
 use super::listen::{Connection, Serves};
 use super::rpc::Rpc;
-use super::{health, http, lease, range_stream, snapshot, status, stream, unary, watch};
+use super::{caller, health, http, lease, range_stream, snapshot, status, stream, unary, watch};
+use crate::store::client::Client;
 use crate::store::error::Error;
 
 pub(super) async fn answer(
@@ -56,12 +57,12 @@ fn not_grpc(request: &Request<RequestBody>) -> Response<Body> {
 
 /// Answers one call of an RPC, from a connection or from the gateway.
 pub(super) async fn call(shared: &Arc<Shared>, rpc: Rpc, request: Request<RequestBody>) -> Response<Body> {
-    let store = &shared.store;
+    let store = caller::store(shared, rpc, &request);
     match rpc {
         // The two that decide how fast a store is stay unboxed, and the future of a call small.
         Rpc::Put => unary::answer(shared, rpc, request, async |m| told(store.put(m).await)).await,
         Rpc::Range => unary::answer(shared, rpc, request, async |m| told(store.range(m).await)).await,
-        _ => Box::pin(answer_rpc(shared, rpc, request)).await,
+        _ => Box::pin(answer_rpc(shared, &store, rpc, request)).await,
     }
 }
 
@@ -70,8 +71,7 @@ fn is_grpc(request: &Request<RequestBody>) -> bool {
     content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-async fn answer_rpc(shared: &Arc<Shared>, rpc: Rpc, request: Request<RequestBody>) -> Response<Body> {
-    let store = &shared.store;
+async fn answer_rpc(shared: &Arc<Shared>, store: &Client, rpc: Rpc, request: Request<RequestBody>) -> Response<Body> {
     match rpc {
         Rpc::DeleteRange => unary::answer(shared, rpc, request, async |m| told(store.delete_range(m).await)).await,
         Rpc::Txn => unary::answer(shared, rpc, request, async |m| told(store.txn(m).await)).await,
@@ -95,17 +95,22 @@ async fn answer_rpc(shared: &Arc<Shared>, rpc: Rpc, request: Request<RequestBody
         Rpc::Defragment => unary::answer(shared, rpc, request, async |m| told(store.defragment(m).await)).await,
         Rpc::HealthCheck => unary::answer(shared, rpc, request, async |m| health::check(&m)).await,
         Rpc::HealthWatch => health::watch(shared, request).await,
-        Rpc::Watch => watch::answer(shared, request).await,
-        Rpc::LeaseKeepAlive => lease::keep_alive(shared, request).await,
-        Rpc::RangeStream => range_stream::answer(shared, request).await,
-        Rpc::Snapshot => snapshot::answer(shared, request).await,
-        _ => answer_recipe(shared, rpc, request).await,
+        Rpc::Watch => watch::answer(shared, store, request).await,
+        Rpc::LeaseKeepAlive => lease::keep_alive(shared, store, request).await,
+        Rpc::RangeStream => range_stream::answer(shared, store, request).await,
+        Rpc::Snapshot => snapshot::answer(shared, store, request).await,
+        _ => answer_recipe(shared, store, rpc, request).await,
     }
 }
 
 /// Locks and elections.
-async fn answer_recipe(shared: &Arc<Shared>, rpc: Rpc, request: Request<RequestBody>) -> Response<Body> {
-    let (world, store) = (&shared.world, &shared.store);
+async fn answer_recipe(
+    shared: &Arc<Shared>,
+    store: &Client,
+    rpc: Rpc,
+    request: Request<RequestBody>,
+) -> Response<Body> {
+    let world = &shared.world;
     match rpc {
         Rpc::Lock => unary::answer(shared, rpc, request, async |m| lock::lock(world, store, m).await).await,
         Rpc::Unlock => unary::answer(shared, rpc, request, async |m| lock::unlock(store, m).await).await,

@@ -10,10 +10,11 @@ use super::body::{Body, RequestBody};
 use super::frontend::Shared;
 use super::rpc::Rpc;
 use super::{status, stream};
+use crate::store::client::Client;
 
-pub(super) async fn answer(shared: &Arc<Shared>, request: Request<RequestBody>) -> Response<Body> {
+pub(super) async fn answer(shared: &Arc<Shared>, store: &Client, request: Request<RequestBody>) -> Response<Body> {
     stream::server(shared, Rpc::Snapshot, request, async |_: pb::SnapshotRequest| {
-        let chunks = shared.store.snapshot().await.map_err(|error| status::of(&error))?;
+        let chunks = store.snapshot().await.map_err(|error| status::of(&error))?;
         Ok(chunks.map(|chunk| chunk.map_err(|error| status::of(&error))).boxed())
     })
     .await

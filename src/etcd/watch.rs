@@ -19,9 +19,10 @@ use super::metrics::Metrics;
 use super::rpc::Rpc;
 use super::status;
 use super::stream::{self as streams, Answers};
+use crate::store::client::Client;
 
-pub(super) async fn answer(shared: &Arc<Shared>, request: Request<RequestBody>) -> Response<Body> {
-    streams::bidi(shared, Rpc::Watch, request, async |messages| open(shared, messages).await).await
+pub(super) async fn answer(shared: &Arc<Shared>, store: &Client, request: Request<RequestBody>) -> Response<Body> {
+    streams::bidi(shared, Rpc::Watch, request, async |messages| open(shared, store, messages).await).await
 }
 
 /// What the two directions of one stream share.
@@ -38,14 +39,18 @@ impl Bridge {
     }
 }
 
-async fn open(shared: &Shared, messages: Streaming<pb::WatchRequest>) -> Result<Answers<pb::WatchResponse>, Status> {
+async fn open(
+    shared: &Shared,
+    store: &Client,
+    messages: Streaming<pb::WatchRequest>,
+) -> Result<Answers<pb::WatchResponse>, Status> {
     let bridge = Arc::new(Bridge {
         metrics: shared.metrics.clone(),
         fragments: Mutex::new(Fragments::new(shared.config.limits.request_bytes_max)),
         client_done: AtomicBool::new(false),
     });
     let requests = requests(bridge.clone(), messages).boxed();
-    let responses = shared.store.watch(requests).await.map_err(|error| status::of(&error))?;
+    let responses = store.watch(requests).await.map_err(|error| status::of(&error))?;
     let at_end = bridge.clone();
     let end = stream::once(async move { at_end.client_done.load(Ordering::Acquire) })
         .filter_map(async |client_done| if client_done { None } else { Some(Err(status::stopped())) });

@@ -1,4 +1,5 @@
-//! The store client: how frontends and the control plane reach the store, on this node or over the network.
+//! The store client: how frontends and the control plane reach the store, on this node or over the network, and in
+//! whose name.
 
 use chorus_proto::etcdserverpb as pb;
 use futures::stream::BoxStream;
@@ -9,9 +10,37 @@ use super::error::Error;
 #[derive(Clone)]
 pub struct Client(std::sync::Arc<dyn Transport>);
 
+/// In whose name the store is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Caller {
+    /// A component of this very process, which may do everything.
+    #[default]
+    Process,
+    /// Somebody on a connection, as far as they say who they are; the store decides what they may do.
+    Client {
+        /// As `Authenticate` gave it.
+        token: Option<String>,
+        /// The common name of the certificate that their connection was accepted with. A token goes before it.
+        common_name: Option<String>,
+    },
+}
+
+impl Caller {
+    /// Somebody who does not say who they are.
+    pub const ANONYMOUS: Caller = Caller::Client { token: None, common_name: None };
+}
+
 /// A path to a store. Linearizable unless a request asks otherwise; every call has a deadline.
 #[async_trait::async_trait]
 pub trait Transport: Send + Sync + 'static {
+    /// The same store, asked in the name of `caller` from here on.
+    fn on_behalf(&self, caller: Caller) -> Client;
+
+    /// Whether it matters in whose name the store is asked: it does once authentication is enabled. Costs nothing.
+    fn authenticates(&self) -> bool {
+        true
+    }
+
     async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error>;
     async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error>;
     async fn delete_range(&self, request: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Error>;

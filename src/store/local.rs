@@ -19,7 +19,7 @@ use chorus_proto::etcdserverpb as pb;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use super::client::Transport;
+use super::client::{Caller, Client, Transport};
 use super::command::{self, Answer};
 use super::compactor::Compactor;
 use super::leader_leases::LeaderLeases;
@@ -162,6 +162,14 @@ macro_rules! propose {
 
 #[async_trait::async_trait]
 impl Transport for Local {
+    fn on_behalf(&self, _: Caller) -> Client {
+        Client::new(self.clone())
+    }
+
+    fn authenticates(&self) -> bool {
+        false
+    }
+
     async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
         checks::range(&request)?;
         if !request.serializable {

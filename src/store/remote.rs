@@ -9,10 +9,11 @@ use std::time::Duration;
 use chorus_proto::etcdserverpb as pb;
 use futures::future::TryFutureExt;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-use super::client::Transport;
+use super::client::{Caller, Client, Transport};
 use super::{Error, checks};
 use crate::world::World;
 
@@ -47,7 +48,11 @@ pub struct BadEndpoint {
 
 /// A store behind client URLs. Cheap to clone.
 #[derive(Clone)]
-pub struct Remote(Arc<Shared>);
+pub struct Remote {
+    shared: Arc<Shared>,
+    /// As the store gave it to the caller.
+    token: Option<AsciiMetadataValue>,
+}
 
 struct Shared {
     world: World,
@@ -78,13 +83,23 @@ impl Remote {
                 .keep_alive_while_idle(true);
             channels.push(world.net.channel(endpoint));
         }
-        Ok(Remote(Arc::new(Shared { world: world.clone(), config, channels, preferred: AtomicUsize::new(0) })))
+        let shared = Shared { world: world.clone(), config, channels, preferred: AtomicUsize::new(0) };
+        Ok(Remote { shared: Arc::new(shared), token: None })
+    }
+
+    /// A request with the caller's token.
+    fn signed<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("token", token.clone());
+        }
+        request
     }
 
     /// Notes that a stream of endpoint `at` broke.
     fn lost(&self, at: usize, status: &Status) -> Error {
-        let next = (at + 1) % self.0.channels.len();
-        let _ = self.0.preferred.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+        let next = (at + 1) % self.shared.channels.len();
+        let _ = self.shared.preferred.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
         from_status(status)
     }
 
@@ -92,11 +107,12 @@ impl Remote {
         &self,
         requests: BoxStream<'static, pb::WatchRequest>,
     ) -> BoxStream<'static, Result<pb::WatchResponse, Error>> {
-        let at = self.0.preferred.load(Ordering::Relaxed);
-        let limit = self.0.config.answer_bytes_max;
-        let mut client = Watch::new(self.0.channels[at].clone()).max_decoding_message_size(limit);
+        let at = self.shared.preferred.load(Ordering::Relaxed);
+        let limit = self.shared.config.answer_bytes_max;
+        let mut client = Watch::new(self.shared.channels[at].clone()).max_decoding_message_size(limit);
         // A server answers the call itself only with its first message, so the stream is handed out before that.
-        let answers = async move { client.watch(Requests(requests)).await.map(tonic::Response::into_inner) };
+        let requests = self.signed(Requests(requests));
+        let answers = async move { client.watch(requests).await.map(tonic::Response::into_inner) };
         let remote = self.clone();
         answers.try_flatten_stream().map(move |answer| answer.map_err(|status| remote.lost(at, &status))).boxed()
     }
@@ -106,7 +122,7 @@ impl Remote {
     where
         F: Future<Output = Result<T, Status>> + Send,
     {
-        let shared = &*self.0;
+        let shared = &*self.shared;
         let deadline = shared.world.clock.now() + shared.config.request_timeout;
         let first = shared.preferred.load(Ordering::Relaxed);
         let mut last = Error::Timeout;
@@ -173,10 +189,10 @@ fn from_status(status: &Status) -> Error {
 
 macro_rules! unary {
     ($self:ident, $retry:expr, $client:path, $method:ident, $request:ident) => {{
-        let limit = $self.0.config.answer_bytes_max;
+        let limit = $self.shared.config.answer_bytes_max;
         let call = |channel| {
             let mut client = <$client>::new(channel).max_decoding_message_size(limit);
-            let request = $request.clone();
+            let request = $self.signed($request.clone());
             async move { client.$method(request).await.map(tonic::Response::into_inner) }
         };
         $self.call($retry, call).await
@@ -202,6 +218,15 @@ type Watch = pb::watch_client::WatchClient<Channel>;
 
 #[async_trait::async_trait]
 impl Transport for Remote {
+    /// Sends the caller's token along. A certificate of theirs stays behind: the store sees this process's own.
+    fn on_behalf(&self, caller: Caller) -> Client {
+        let token = match caller {
+            Caller::Process => None,
+            Caller::Client { token, .. } => token.and_then(|token| token.parse().ok()),
+        };
+        Client::new(Remote { token, ..self.clone() })
+    }
+
     async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
         unary!(self, Retry::Always, Kv, range, request)
     }
@@ -233,7 +258,7 @@ impl Transport for Remote {
 
     async fn lease_keep_alive(&self, request: pb::LeaseKeepAliveRequest) -> Result<pb::LeaseKeepAliveResponse, Error> {
         let call = |channel| async move {
-            let requests = stream::iter([request]).chain(stream::pending());
+            let requests = self.signed(stream::iter([request]).chain(stream::pending()));
             let mut answers = Lease::new(channel).lease_keep_alive(requests).await?.into_inner();
             answers.message().await?.ok_or_else(|| Status::unavailable("the keep-alive stream ended"))
         };

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use chorus::store::client::Transport;
+use chorus::store::client::{Caller, Client, Transport};
 use chorus::store::error::Error;
 use chorus_proto::etcdserverpb as pb;
 use chorus_proto::mvccpb;
@@ -63,6 +63,10 @@ impl Frozen {
 
 #[async_trait::async_trait]
 impl Transport for Frozen {
+    fn on_behalf(&self, _: Caller) -> Client {
+        Client::new(self.clone())
+    }
+
     /// Every key asked for exists and holds its own name.
     async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
         let kv = mvccpb::KeyValue { value: request.key.clone(), key: request.key, ..Default::default() };
