@@ -232,7 +232,11 @@ impl Handle {
 
     /// Asks the store of another member, past the log.
     pub async fn ask(&self, member: NodeId, question: Bytes, limit: Duration) -> Result<Bytes, Error> {
-        let answer = self.0.keeping.peers.ask(member.0, question, limit).await;
+        let keeping = &self.0.keeping;
+        if let Some(peer) = keeping.raft.server_metrics().borrow_watched().membership_config.get_node(&member.0) {
+            keeping.peers.know(member.0, peer);
+        }
+        let answer = keeping.peers.ask(member.0, question, limit).await;
         answer.map_err(|error| Error::NoAnswer { member, reason: error.to_string() })
     }
 

@@ -90,7 +90,7 @@ impl Config {
             compaction: AutoCompaction::Off,
             compaction_batch: 1_000,
             compaction_pause: Duration::from_millis(10),
-            checks: Checks { every: None, compactions_every: None },
+            checks: Checks::default(),
             lease_checkpoints: true,
             auto_disarm_no_space: false,
             limits: Limits::default(),

@@ -24,7 +24,7 @@ use crate::world::{NodeId, World};
 use compare::{Compared, Suspect};
 
 /// When members are compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checks {
     /// All of it, this often, by the leader; etcd's `--corrupt-check-time`. `None` is never.
     pub every: Option<Duration>,
@@ -64,7 +64,7 @@ impl Corruption {
     /// Checks as `checks` says, until the end of the node.
     pub fn schedule(&self, world: &World, checks: &Checks, shutdown: &Shutdown) {
         if let Some(interval) = checks.every {
-            tracing::info!(local_member_id = %self.node, ?interval, "enabled corruption checking");
+            tracing::info!("local-member-id" = %self.node, ?interval, "enabled corruption checking");
             let corruption = self.clone();
             self.repeat(world, interval, shutdown, move || corruption.clone().check_all());
         }
@@ -102,22 +102,22 @@ impl Corruption {
 
     /// Compares this member's state, as it is at start, with those of its peers.
     pub async fn check_initially(&self) -> Result<(), Inconsistent> {
-        tracing::info!(local_member_id = %self.node, timeout = ?self.limit, "starting initial corruption check");
+        tracing::info!("local-member-id" = %self.node, timeout = ?self.limit, "starting initial corruption check");
         let Ok(own) = self.own().await else { return Ok(()) };
         let mut differs = false;
         for heard in self.ask_all(own.hash_revision).await {
             match compare::at_start(&own, &heard) {
                 Compared::Same => {}
                 Compared::Unknown(reason) => {
-                    tracing::warn!(remote_peer_id = %heard.peer, local_member_revision = own.hash_revision, reason, "cannot compare with remote peer");
+                    tracing::warn!("remote-peer-id" = %heard.peer, "local-member-revision" = own.hash_revision, reason, "cannot compare with remote peer");
                 }
                 Compared::Differs => {
                     differs = true;
                     tracing::warn!(
-                        remote_peer_id = %heard.peer,
-                        local_member_revision = own.hash_revision,
-                        local_member_hash = own.hash,
-                        remote_peer_hash = heard.answer.as_ref().map_or(0, |answer| answer.hash),
+                        "remote-peer-id" = %heard.peer,
+                        "local-member-revision" = own.hash_revision,
+                        "local-member-hash" = own.hash,
+                        "remote-peer-hash" = heard.answer.as_ref().map_or(0, |answer| answer.hash),
                         "found different hash values from remote peer"
                     );
                 }
@@ -128,7 +128,7 @@ impl Corruption {
             tracing::error!(error = %inconsistent, "checkInitialHashKV failed");
             return Err(inconsistent);
         }
-        tracing::info!(local_member_id = %self.node, "initial corruption checking passed; no corruption");
+        tracing::info!("local-member-id" = %self.node, "initial corruption checking passed; no corruption");
         Ok(())
     }
 
@@ -149,13 +149,13 @@ impl Corruption {
             self.raise(member).await;
         }
         let checked = peers.iter().filter(|heard| heard.answer.is_ok()).count();
-        tracing::info!(number_of_peers_checked = checked, "finished peer corruption check");
+        tracing::info!("number-of-peers-checked" = checked, "finished peer corruption check");
         Ok(())
     }
 
     /// Compares what the members noted at compactions: the newest that all of them noted settles it.
     async fn check_compactions(self) {
-        tracing::info!(local_member_id = %self.node, timeout = ?self.limit, "starting compact hash check");
+        tracing::info!("local-member-id" = %self.node, timeout = ?self.limit, "starting compact hash check");
         let agreed = *self.agreed();
         let noted: Vec<Hash> =
             self.local.compaction_hashes().into_iter().filter(|hash| hash.revision > agreed).collect();
@@ -167,7 +167,7 @@ impl Corruption {
                 break;
             }
         }
-        tracing::info!(number_of_hashes_checked = checked, "finished compaction hash check");
+        tracing::info!("number-of-hashes-checked" = checked, "finished compaction hash check");
     }
 
     /// `false` when some members could not be compared, and an older compaction may tell more.
@@ -175,9 +175,9 @@ impl Corruption {
         match compare::compaction(self.node, &hash, peers) {
             compare::Verdict::Agreed => {
                 tracing::info!(
-                    number_of_peers_checked = peers.len(),
+                    "number-of-peers-checked" = peers.len(),
                     revision = hash.revision,
-                    compact_revision = hash.compacted,
+                    "compact-revision" = hash.compacted,
                     "successfully checked hash on whole cluster"
                 );
                 let mut agreed = self.agreed();
@@ -186,7 +186,7 @@ impl Corruption {
             }
             compare::Verdict::Incomplete => {
                 tracing::warn!(
-                    number_of_peers = peers.len(),
+                    "number-of-peers" = peers.len(),
                     revision = hash.revision,
                     "skipped revision in compaction hash check; was not able to check all peers"
                 );
@@ -194,7 +194,7 @@ impl Corruption {
             }
             compare::Verdict::Corrupt(members) => {
                 for member in members {
-                    tracing::error!(leader_id = %self.node, leader_revision = hash.revision, leader_hash = hash.hash, peer_id = %member, "Detected compaction hash mismatch");
+                    tracing::error!("leader-id" = %self.node, "leader-revision" = hash.revision, "leader-hash" = hash.hash, "peer-id" = %member, "Detected compaction hash mismatch");
                     self.raise(member).await;
                 }
                 true
@@ -215,7 +215,7 @@ impl Corruption {
         join_all(others.map(async |peer| {
             let answer = questions::ask(&self.raft, peer, Question::HashKv { revision }, self.limit).await;
             if let Err(error) = &answer {
-                tracing::warn!(requested_revision = revision, remote_peer_id = %peer, %error, "failed hash kv request");
+                tracing::warn!("requested-revision" = revision, "remote-peer-id" = %peer, %error, "failed hash kv request");
             }
             PeerHash { peer, answer }
         }))

@@ -125,7 +125,7 @@ impl Proposals {
         loop {
             shared.quota.ready.notified().await;
             let waiting = shared.quota.take();
-            tracing::warn!(quota_size_bytes = shared.quota.bytes, "message exceeded backend quota; raising alarm");
+            tracing::warn!("quota-size-bytes" = shared.quota.bytes, "message exceeded backend quota; raising alarm");
             self.no_space(AlarmAction::Activate).await;
             shared.waiting.answer_all(waiting.into_iter().map(|id| (id, Err(Error::NoSpace))));
         }

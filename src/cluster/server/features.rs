@@ -63,6 +63,11 @@ impl FeatureGates {
         self.0.get(name).copied().unwrap_or_else(default)
     }
 
+    /// Somebody wants to be without it.
+    pub fn turned_off(&self, name: &str) -> bool {
+        self.0.get(name) == Some(&false)
+    }
+
     /// Every feature, and whether it is on.
     pub fn all(&self) -> impl Iterator<Item = (&'static Feature, bool)> {
         FEATURES.iter().map(|feature| (feature, self.enabled(feature.name)))

@@ -99,6 +99,7 @@ options! {
         listen_client_http_urls: Urls = Urls::default(), "listen-client-http-urls", "URLs to listen on for HTTP alone; the client URLs then serve gRPC alone.";
         listen_metrics_urls: Urls = Urls::default(), "listen-metrics-urls", "URLs to listen on for metrics and health checks.";
         quota_backend_bytes: i64 = 0, "quota-backend-bytes", "Size of the database at which an alarm is raised and writes are refused; 0 is 2 GiB.";
+        auto_disarm_nospace: bool = false, "auto-disarm-nospace", "Let a NOSPACE alarm of this member go once it is well below its quota again.";
         backend_bbolt_freelist_type: String = String::new(), "backend-bbolt-freelist-type", "Accepted for compatibility (array or map).";
         backend_batch_interval: GoDuration = GoDuration(0), "backend-batch-interval", "Accepted for compatibility.";
         backend_batch_limit: i64 = 0, "backend-batch-limit", "Accepted for compatibility.";

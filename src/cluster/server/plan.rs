@@ -93,7 +93,9 @@ impl Options {
             every: self.corrupt_check_time.positive(),
             compactions_every: self.compact_hash_check_time.positive().filter(|_| gates.enabled("CompactHashCheck")),
         };
-        config.lease_checkpoints = gates.enabled("LeaseCheckpoint");
+        // Clients can't tell but by what they lose without it.
+        config.lease_checkpoints = !gates.turned_off("LeaseCheckpoint");
+        config.auto_disarm_no_space = self.auto_disarm_nospace;
         config.limits.request_bytes_max = usize::try_from(self.max_request_bytes).unwrap_or(usize::MAX);
         config.limits.txn_ops_max = usize::try_from(self.max_txn_ops).unwrap_or(usize::MAX);
         config.limits.quota_bytes = match self.quota_backend_bytes {

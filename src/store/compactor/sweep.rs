@@ -46,7 +46,7 @@ impl Compactor {
         self.sweep.freed = 0;
         let Some(floor) = compaction.floor else {
             tracing::info!(
-                compact_revision = compaction.revision,
+                "compact-revision" = compaction.revision,
                 "previous compaction was interrupted, sweeping without its hash"
             );
             return self.sweep_on(context);
@@ -63,7 +63,7 @@ impl Compactor {
                     tracing::info!(
                         hash = hash.hash,
                         revision = hash.revision,
-                        compact_revision = hash.compacted,
+                        "compact-revision" = hash.compacted,
                         "storing new hash"
                     );
                     compactor.shared.hashes.push(hash);
@@ -107,12 +107,12 @@ impl Compactor {
         let size = self.shared.size();
         for revision in revisions {
             tracing::info!(
-                compact_revision = revision,
+                "compact-revision" = revision,
                 took = ?took,
-                number_of_keys_compacted = self.sweep.freed,
+                "number-of-keys-compacted" = self.sweep.freed,
                 hash = self.shared.hashes.at(revision).map(|hash| hash.hash),
-                current_db_size_bytes = size,
-                current_db_size_in_use_bytes = size,
+                "current-db-size-bytes" = size,
+                "current-db-size-in-use-bytes" = size,
                 "finished scheduled compaction"
             );
         }
