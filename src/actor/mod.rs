@@ -7,9 +7,11 @@
 //! ```
 //!
 //! - [`gate`]: admission at the edge; `do_send` is unbounded, so nothing reaches a mailbox without a permit
+//! - [`metrics`]: what a component counts, and how it is shown
 //! - [`shutdown`]: the orderly end of a node
 
 pub mod gate;
+pub mod metrics;
 pub mod shutdown;
 
 pub use gate::{Full, Gate, Permit};

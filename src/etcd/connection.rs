@@ -83,7 +83,7 @@ fn builder(connection: &Connection) -> auto::Builder<Tasks> {
         (Serves::Http | Serves::Metrics, false) => builder.http1_only(),
         _ => builder,
     };
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT).title_case_headers(true);
     builder
         .http2()
         .timer(TokioTimer::new())

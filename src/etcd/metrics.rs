@@ -1,13 +1,13 @@
-//! The frontend's counters, and the text format that Prometheus reads.
+//! The frontend's counters: its calls, and how they ended.
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tonic::Code;
 
 use super::rpc::{Kind, Rpc};
+use crate::actor::metrics::Exposition;
 
 /// gRPC's codes, 0 to 16, as metrics spell them.
 const CODES: [&str; 17] = [
@@ -171,56 +171,6 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.end(Code::Cancelled);
     }
-}
-
-/// Metrics in Prometheus's text format 0.0.4.
-#[derive(Default)]
-pub(super) struct Exposition(String);
-
-impl Exposition {
-    pub fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.write(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
-    }
-
-    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        self.0.push_str(name);
-        for (i, (label, text)) in labels.iter().enumerate() {
-            let before = if i == 0 { '{' } else { ',' };
-            self.write(format_args!("{before}{label}=\"{}\"", escaped(text)));
-        }
-        if !labels.is_empty() {
-            self.0.push('}');
-        }
-        self.write(format_args!(" {value}\n"));
-    }
-
-    pub fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
-        self.family(name, "gauge", help);
-        self.sample(name, &[], value);
-    }
-
-    pub fn counter(&mut self, name: &str, help: &str, value: impl Display) {
-        self.family(name, "counter", help);
-        self.sample(name, &[], value);
-    }
-
-    /// A gauge that is always 1 and says something in its label.
-    pub fn statement(&mut self, name: &str, help: &str, label: &str, text: &str) {
-        self.family(name, "gauge", help);
-        self.sample(name, &[(label, text)], 1);
-    }
-
-    pub fn into_text(self) -> String {
-        self.0
-    }
-
-    fn write(&mut self, text: std::fmt::Arguments<'_>) {
-        self.0.write_fmt(text).expect("writing to a string does not fail");
-    }
-}
-
-fn escaped(label: &str) -> String {
-    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! Nothing is buffered here: the store reads requests when it is ready for them, and is asked for the next response
 //! when the connection has taken the one before.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chorus_proto::etcdserverpb as pb;
@@ -29,13 +28,17 @@ pub(super) async fn answer(shared: &Arc<Shared>, store: &Client, request: Reques
 struct Bridge {
     metrics: Metrics,
     fragments: Mutex<Fragments>,
-    /// The client is gone, or sent something that is no request.
-    client_done: AtomicBool,
+    /// The client sent something that is no request, or is gone.
+    refused: Mutex<Option<Status>>,
 }
 
 impl Bridge {
     fn fragments(&self) -> MutexGuard<'_, Fragments> {
         self.fragments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Option<Status>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -47,13 +50,12 @@ async fn open(
     let bridge = Arc::new(Bridge {
         metrics: shared.metrics.clone(),
         fragments: Mutex::new(Fragments::new(shared.config.limits.request_bytes_max)),
-        client_done: AtomicBool::new(false),
+        refused: Mutex::new(None),
     });
     let requests = requests(bridge.clone(), messages).boxed();
     let responses = store.watch(requests).await.map_err(|error| status::of(&error))?;
     let at_end = bridge.clone();
-    let end = stream::once(async move { at_end.client_done.load(Ordering::Acquire) })
-        .filter_map(async |client_done| if client_done { None } else { Some(Err(status::stopped())) });
+    let end = stream::once(async move { Err(at_end.refused().take().unwrap_or_else(status::stopped)) });
     let answers = responses.flat_map(move |response| {
         stream::iter(match response {
             Ok(response) => Whole::Pieces(bridge.fragments().cut(response)),
@@ -79,8 +81,8 @@ fn requests(
                     Some((request, messages))
                 }
                 Ok(None) => std::future::pending().await,
-                Err(_) => {
-                    bridge.client_done.store(true, Ordering::Release);
+                Err(refused) => {
+                    *bridge.refused() = Some(refused);
                     None
                 }
             }

@@ -3,8 +3,8 @@
 use chorus_proto::etcdserverpb as pb;
 
 use super::{checks, process};
+use crate::actor::metrics::Exposition;
 use crate::etcd::frontend::Shared;
-use crate::etcd::metrics::Exposition;
 
 pub(super) async fn text(shared: &Shared) -> String {
     let mut text = Exposition::default();

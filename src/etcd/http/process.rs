@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::etcd::metrics::Exposition;
+use crate::actor::metrics::Exposition;
 use crate::world::Disk;
 
 /// Ticks in which the kernel counts processor time for programs, on every Linux.
