@@ -68,6 +68,10 @@ impl Histogram {
         self.observe_value(duration.as_secs_f64());
     }
 
+    pub fn count(&self) -> u64 {
+        self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
     pub fn observe_value(&self, value: f64) {
         let mut bound = self.first;
         let last = self.counts.len() - 1;

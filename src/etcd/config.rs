@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::actor::metrics::Sources;
 use crate::store::version;
 use crate::world::tls;
 
@@ -23,6 +24,8 @@ pub struct Config {
     pub versions: Versions,
     pub limits: Limits,
     pub http: Http,
+    /// What else than calls `/metrics` shows.
+    pub metrics: Sources,
     /// Raft's election timeout: a stream that requires a leader is cut after three of them without one, and
     /// `/health` waits for its read as long as any request waits.
     pub election_timeout: Duration,
@@ -95,6 +98,7 @@ impl Default for Config {
             versions: Versions::default(),
             limits: Limits::default(),
             http: Http::default(),
+            metrics: Sources::default(),
             election_timeout: Duration::from_secs(1),
         }
     }

@@ -5,6 +5,7 @@ use chorus_proto::etcdserverpb::alarm_request::AlarmAction;
 use chorus_proto::mvccpb::KeyValue;
 
 use super::journal::Step;
+use super::metrics::Ops;
 use super::mvcc::read::header;
 use super::mvcc::txn::{self, Path};
 use super::mvcc::{Fault, Transaction, Values};
@@ -18,6 +19,8 @@ pub struct Batch {
     pub steps: Vec<Step>,
     /// In the order of the steps.
     pub records: Vec<KeyValue>,
+    /// What was done, for the metrics.
+    pub ops: Ops,
 }
 
 /// The answer to a command. Its header carries the revision alone.
@@ -74,8 +77,9 @@ fn write<V: Values, T>(
 ) -> Result<T, Fault> {
     let mut txn = Transaction::begin(&mut state.index, &mut state.leases, stored, &mut batch.records);
     let answer = change(&mut txn)?;
-    let changes = txn.changes();
+    let (changes, ops) = (txn.changes(), txn.ops);
     let revision = txn.end();
+    batch.ops.add(&ops);
     if changes > 0 {
         batch.steps.push(Step::Write { revision, changes });
     }

@@ -124,6 +124,8 @@ impl Compactor {
     fn sync(&self) -> Result<(), disk::Error> {
         let segments = &self.shared.view().segments;
         if segments.synced() < segments.end() {
+            let metrics = &self.shared.metrics;
+            let _committing = metrics.measure(&metrics.disk.commit, None);
             segments.sync()?;
         }
         Ok(())

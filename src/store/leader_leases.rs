@@ -103,7 +103,11 @@ impl LeaderLeases {
     }
 
     async fn renew(&self, id: i64) -> Result<Renewal, Error> {
-        self.0.lessor.send(Renew(id)).await.map_err(|_| Error::Stopped)
+        let renewal = self.0.lessor.send(Renew(id)).await.map_err(|_| Error::Stopped)?;
+        if matches!(renewal, Renewal::Renewed(_)) {
+            self.0.shared.metrics.leases.renewed.inc();
+        }
+        Ok(renewal)
     }
 
     /// The time that was recorded as left counts no more: else the next leader would end the lease too early.

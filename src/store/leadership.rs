@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::state_machine::Shared;
 use crate::actor::Shutdown;
 use crate::raft;
 use crate::world::{Instant, World};
@@ -12,8 +13,8 @@ pub struct Leader(Arc<Mutex<Option<Instant>>>);
 
 impl Leader {
     /// Follows leadership until the end of the node.
-    pub fn follow(world: &World, raft: &raft::Handle, shutdown: &Shutdown) -> Leader {
-        let leader = Leader::default();
+    pub fn follow(world: &World, raft: &raft::Handle, shared: &Arc<Shared>, shutdown: &Shutdown) -> Leader {
+        let (leader, shared) = (Leader::default(), shared.clone());
         let (seen, clock, mut leadership, end) =
             (leader.clone(), world.clock.clone(), raft.leadership(), shutdown.wait());
         world.spawner.task(async move {
@@ -23,6 +24,7 @@ impl Leader {
                     let now = leadership.borrow_and_update().leader;
                     if now.is_some() && now != last {
                         seen.set(clock.now());
+                        shared.metrics.leader_changes.inc();
                         last = now;
                     }
                     if leadership.changed().await.is_err() {

@@ -153,7 +153,7 @@ impl Ledger {
         if let Some(membership) = &membership {
             self.state.membership = Some((at, membership.clone()));
         }
-        let Batch { steps, records } = batch;
+        let Batch { steps, records, .. } = batch;
         let head = Head::Applied { at, membership, steps };
         let places = self.append(&head, &records)?;
         self.framed = Some(at);

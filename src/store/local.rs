@@ -23,12 +23,14 @@ use super::client::{Caller, Client, Transport};
 use super::command::{self, Answer};
 use super::compactor::Compactor;
 use super::leader_leases::LeaderLeases;
+use super::metrics::{Exposed, Kind, Ops};
 use super::mvcc::Fault;
 use super::proposals::Proposals;
 use super::state_machine::Shared;
 use super::view::{View, has_moved};
 use super::watch::Streams;
 use super::{Config, Error, checks, database};
+use crate::actor::metrics::Source;
 use crate::raft;
 use crate::world::{Instant, World};
 
@@ -72,7 +74,33 @@ impl Local {
 
     /// Waits until this member has applied all that was committed before this call.
     pub(super) async fn barrier(&self) -> Result<(), Error> {
-        self.0.raft.read_index(self.deadline()).await.map_err(Error::from)
+        let read = self.0.raft.read_index(self.deadline()).await.map_err(Error::from);
+        match &read {
+            Ok(()) => {}
+            Err(Error::Timeout) => self.0.shared.metrics.read_indexes_slow.inc(),
+            Err(_) => self.0.shared.metrics.read_indexes_failed.inc(),
+        }
+        read
+    }
+
+    async fn read_range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
+        if !request.serializable {
+            self.barrier().await?;
+        }
+        let metrics = &self.0.shared.metrics;
+        let started = metrics.clock.now();
+        let large = self.0.shared.view().is_large(&request);
+        let answer = self.read(large, move |view| view.range(&request)).await;
+        metrics.ranges[usize::from(answer.is_ok())].observe(metrics.clock.now() - started);
+        metrics.read(&Ops { ranges: 1, ..Ops::default() });
+        let mut answer = answer?;
+        self.sign(&mut answer.header);
+        Ok(answer)
+    }
+
+    /// What the store counts.
+    pub fn metrics(&self) -> Arc<dyn Source> {
+        Arc::new(Exposed(self.0.shared.clone()))
     }
 
     /// Reads from the newest view. A large read runs where it keeps no other task waiting.
@@ -172,13 +200,11 @@ impl Transport for Local {
 
     async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
         checks::range(&request)?;
-        if !request.serializable {
-            self.barrier().await?;
-        }
-        let large = self.0.shared.view().is_large(&request);
-        let mut answer = self.read(large, move |view| view.range(&request)).await?;
-        self.sign(&mut answer.header);
-        Ok(answer)
+        let metrics = &self.0.shared.metrics;
+        let started = metrics.clock.now();
+        let answer = self.read_range(request).await;
+        metrics.requested(Kind::Range, answer.is_ok(), started);
+        answer
     }
 
     async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
@@ -201,8 +227,13 @@ impl Transport for Local {
         if !checks::is_serializable(&request) {
             self.barrier().await?;
         }
+        let metrics = &self.0.shared.metrics;
+        let started = metrics.clock.now();
         let large = self.0.shared.view().is_large_txn(&request);
-        let mut answer = self.read(large, move |view| view.txn(request.clone())).await?;
+        let answer = self.read(large, move |view| view.txn(request.clone())).await;
+        metrics.requested(Kind::ReadonlyTxn, answer.is_ok(), started);
+        let (mut answer, ops) = answer?;
+        metrics.read(&ops);
         self.sign(&mut answer.header);
         Ok(answer)
     }
@@ -321,6 +352,8 @@ impl Transport for Local {
     }
 
     async fn snapshot(&self) -> Result<BoxStream<'static, Result<pb::SnapshotResponse, Error>>, Error> {
+        let metrics = &self.0.shared.metrics;
+        let _spooling = metrics.measure(&metrics.disk.snapshot, None);
         database::stream(&self.0.world, self.0.shared.clone(), self.0.config.storage_version()).await
     }
 

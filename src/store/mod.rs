@@ -55,6 +55,7 @@ mod leadership;
 mod lease;
 mod ledger;
 mod local;
+pub mod metrics;
 mod mvcc;
 mod open;
 mod proposals;

@@ -72,7 +72,7 @@ impl Store {
     pub fn open(world: &World, config: Config) -> Result<(StateMachine, Opened), OpenError> {
         let ledger = Ledger::open(world, &config.data_dir)?;
         let waiting = Waiting::new(&world.random, config.node, config.limits.proposals_max);
-        let shared = Arc::new(Shared::new(ledger, waiting, Quota::new(config.limits.quota_bytes)));
+        let shared = Arc::new(Shared::new(ledger, waiting, Quota::new(config.limits.quota_bytes), world.clock.clone()));
         Ok((StateMachine(shared.clone()), Opened { config, shared }))
     }
 
@@ -80,7 +80,7 @@ impl Store {
     pub fn start(world: &World, opened: Opened, raft: raft::Handle, shutdown: Shutdown) -> Local {
         let Opened { config, shared } = opened;
         let end = shutdown.clone();
-        let leader = Leader::follow(world, &raft, &shutdown);
+        let leader = Leader::follow(world, &raft, &shared, &shutdown);
         let proposals = Proposals::new(world, &config, raft.clone(), shared.clone(), leader, shutdown.clone());
         let lessor = Lessor::start(world, raft.clone(), shared.clone(), proposals.clone(), &config, shutdown.clone());
         let timeout = config.request_timeout();

@@ -8,6 +8,7 @@ use prost::Message;
 
 use super::command::Answer;
 use super::leadership::Leader;
+use super::metrics::Kind;
 use super::state_machine::Shared;
 use super::{Config, Error};
 use crate::actor::Shutdown;
@@ -73,8 +74,9 @@ impl Proposals {
     /// Proposes `command` under a fresh request ID. An error of the state machine, or that the command was refused,
     /// means that it did not happen; after a timeout it may have.
     pub async fn propose(&self, mut command: pb::InternalRaftRequest) -> Result<Answer, Error> {
-        let inner = &*self.0;
+        let (inner, metrics) = (&*self.0, &self.0.shared.metrics);
         let started = inner.clock.now();
+        let kind = Kind::of(&command);
         let (id, outcome) = inner.shared.waiting.register()?;
         let _registered = Registered(&inner.shared, id);
         command.header = Some(pb::RequestHeader { id, ..Default::default() });
@@ -84,8 +86,12 @@ impl Proposals {
         let shared = inner.shared.clone();
         let refused = move |refused: Refused| shared.waiting.answer(id, Err(refused.into()));
         inner.raft.propose(command.encode_to_vec().into(), Box::new(refused));
+        let pending = metrics.pending(kind, started);
         tokio::select! {
-            outcome = outcome => outcome.unwrap_or(Err(Error::Stopped)),
+            outcome = outcome => {
+                pending.answered();
+                outcome.unwrap_or(Err(Error::Stopped))
+            }
             () = inner.clock.sleep_until(started + inner.timeout) => Err(self.timed_out(started)),
             () = inner.shutdown.wait() => Err(Error::Stopped),
         }

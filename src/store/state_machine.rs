@@ -17,12 +17,14 @@ use tokio::sync::watch;
 use super::command::{self, Batch};
 use super::feed::Feed;
 use super::ledger::{Happened, Ledger};
+use super::metrics::{Kind, Metrics};
 use super::mvcc::Fault;
 use super::mvcc::hash::Hashes;
 use super::quota::Quota;
 use super::view::View;
 use super::waiting::{Outcome, Waiting};
 use crate::raft::machine::{Applied, Committed, Machine, Payload, Position, Snapshot};
+use crate::world::Clock;
 
 /// What the state machine shares with readers, waiting clients, watchers and the compactor.
 pub struct Shared {
@@ -33,6 +35,7 @@ pub struct Shared {
     /// The checksums of the last compactions.
     pub hashes: Hashes,
     pub quota: Quota,
+    pub metrics: Metrics,
     /// See [`Usage`](super::usage::Usage).
     size: AtomicU64,
     /// The compaction up to which the history was swept, durably.
@@ -40,13 +43,15 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(ledger: Ledger, waiting: Waiting, quota: Quota) -> Shared {
+    pub fn new(ledger: Ledger, waiting: Waiting, quota: Quota, clock: Clock) -> Shared {
+        let metrics = Metrics::new(clock, ledger.state.index.live_count());
         Shared {
             view: ArcSwap::from_pointee(ledger.view()),
             size: AtomicU64::new(ledger.size()),
             ledger: Mutex::new(ledger),
             waiting,
             quota,
+            metrics,
             feed: Feed::default(),
             hashes: Hashes::default(),
             swept: watch::Sender::new(-1),
@@ -98,24 +103,29 @@ impl StateMachine {
         outcomes: &mut Vec<(u64, Outcome)>,
     ) -> io::Result<Batch> {
         let mut batch = Batch::default();
-        let size = ledger.size();
+        let (size, metrics) = (ledger.size(), &self.0.metrics);
+        let mut started = metrics.clock.now();
         for command in commands {
             let bytes = command.len();
             let command = pb::InternalRaftRequest::decode(command).map_err(io::Error::other)?;
             let id = command.header.as_ref().map_or(command.id, |header| header.id);
             let answer = self.0.waiting.waits(id);
+            let kind = Kind::of(&command);
             let overdraws = self.0.quota.overdraws(size, &command, bytes);
             let outcome = match command::apply(&mut ledger.state, &ledger.segments, &mut batch, command, answer) {
                 Ok(answer) => Ok(answer),
                 Err(Fault::Refused(error)) => Err(error),
                 Err(fault) => return Err(io::Error::other(fault)),
             };
+            started = metrics.applied(kind, outcome.is_ok(), started);
+            metrics.leases.count(&outcome);
             if overdraws && outcome.is_ok() {
                 self.0.quota.note(answer.then_some(id));
             } else if answer {
                 outcomes.push((id, outcome));
             }
         }
+        metrics.changed(&batch.ops);
         Ok(batch)
     }
 
@@ -169,8 +179,11 @@ impl Machine for StateMachine {
     }
 
     fn install(&mut self, directory: PathBuf) -> io::Result<Applied> {
+        let disk = &self.0.metrics.disk;
+        let _installing = self.0.metrics.measure(&disk.install, Some(&disk.installing));
         let mut ledger = self.0.ledger();
         let applied = ledger.install(&directory)?;
+        self.0.metrics.replaced(ledger.state.index.live_count());
         self.0.hashes.clear();
         self.0.publish(&ledger);
         drop(ledger);

@@ -6,6 +6,7 @@ use std::io;
 use chorus_proto::etcdserverpb as pb;
 use chorus_proto::etcdserverpb::request_op::Request;
 
+use super::metrics::Ops;
 use super::mvcc::hash::{self, Hash};
 use super::mvcc::txn::{self, Path};
 use super::mvcc::{Fault, Transaction, read};
@@ -28,8 +29,8 @@ impl View {
         read::range(&self.state.index, &self.segments, self.revision(), request)
     }
 
-    /// Runs a read-only transaction.
-    pub fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Fault> {
+    /// Runs a read-only transaction, and tells what it did.
+    pub fn txn(&self, request: pb::TxnRequest) -> Result<(pb::TxnResponse, Ops), Fault> {
         let State { mut index, mut leases, .. } = self.state.clone();
         let path = Path::choose(&index, &self.segments, &request)?;
         txn::check(&index, &leases, &request, &path)?;
@@ -37,7 +38,9 @@ impl View {
         let mut txn = Transaction::begin(&mut index, &mut leases, &self.segments, &mut records);
         let answer = txn::run(&mut txn, request, &path, true)?;
         assert_eq!(txn.changes(), 0, "only transactions without changes are run on a view");
-        Ok(answer)
+        let mut ops = Ops::default();
+        ops.add(&txn.ops);
+        Ok((answer, ops))
     }
 
     pub fn hash_kv(&self, revision: i64) -> Result<Hash, Fault> {

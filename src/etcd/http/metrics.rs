@@ -15,6 +15,7 @@ pub(super) async fn text(shared: &Shared) -> String {
     if let Ok(status) = checks::status(shared).await {
         expose_status(&mut text, &status);
     }
+    shared.config.metrics.expose(&mut text);
     shared.metrics.expose(&mut text);
     process::expose(&mut text, &shared.world.disk);
     text.into_text()
@@ -36,7 +37,6 @@ fn expose_status(text: &mut Exposition, status: &pb::StatusResponse) {
         ("etcd_server_quota_backend_bytes", "The quota of the database in bytes.", status.db_size_quota),
         ("etcd_mvcc_db_total_size_in_bytes", "The size of the database in bytes.", status.db_size),
         ("etcd_mvcc_db_total_size_in_use_in_bytes", "The bytes of the database in use.", status.db_size_in_use),
-        ("etcd_debugging_mvcc_current_revision", "The current revision of the store.", header.revision),
     ] {
         text.gauge(name, help, value);
     }
@@ -69,7 +69,6 @@ mod tests {
             "etcd_server_is_leader 1\n",
             "etcd_server_is_learner 0\n",
             "etcd_mvcc_db_total_size_in_bytes 20480\n",
-            "etcd_debugging_mvcc_current_revision 7\n",
         ] {
             assert!(text.contains(line), "{line}");
         }

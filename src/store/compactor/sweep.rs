@@ -81,6 +81,7 @@ impl Compactor {
         if self.shutdown.begun() {
             return;
         }
+        let slice = self.world.clock.now();
         let mut ledger = self.shared.ledger();
         match ledger.sweep(self.sweep.batch) {
             Some(freed) => {
@@ -88,6 +89,7 @@ impl Compactor {
                 self.shared.publish(&ledger);
                 let swept = ledger.state.index.is_swept();
                 drop(ledger);
+                self.shared.metrics.compactions.slice(freed, self.world.clock.now() - slice);
                 let pause = if swept { Duration::ZERO } else { self.sweep.pause };
                 context.run_later(pause, Self::sweep_on);
             }
@@ -105,6 +107,7 @@ impl Compactor {
         let Some(started) = self.sweep.started.take() else { return };
         let took = self.world.clock.now().saturating_duration_since(started);
         let size = self.shared.size();
+        self.shared.metrics.compactions.finished(took, self.world.clock.unix());
         for revision in revisions {
             tracing::info!(
                 "compact-revision" = revision,

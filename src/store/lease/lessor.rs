@@ -182,8 +182,9 @@ impl Revoking {
     async fn revoke(&self, id: i64) {
         let request = Some(pb::LeaseRevokeRequest { id });
         let command = pb::InternalRaftRequest { lease_revoke: request, ..Default::default() };
-        if let Err(error) = self.proposals.propose(command).await {
-            tracing::debug!(lease = id, %error, "an expired lease is not revoked yet");
+        match self.proposals.propose(command).await {
+            Ok(_) => self.proposals.shared().metrics.leases.expired.inc(),
+            Err(error) => tracing::debug!(lease = id, %error, "an expired lease is not revoked yet"),
         }
     }
 }

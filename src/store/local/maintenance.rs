@@ -18,7 +18,11 @@ impl Local {
     pub(in crate::store) async fn hash_history(&self, revision: i64) -> Result<pb::HashKvResponse, Error> {
         let (hash, current) = match self.0.shared.hashes.at(revision) {
             Some(hash) => (hash, self.0.shared.view().revision()),
-            None => self.read(true, move |view| Ok((view.hash_kv(revision)?, view.revision()))).await?,
+            None => {
+                let metrics = &self.0.shared.metrics;
+                let _hashing = metrics.measure(&metrics.disk.hash_revision, None);
+                self.read(true, move |view| Ok((view.hash_kv(revision)?, view.revision()))).await?
+            }
         };
         let mut header = Some(pb::ResponseHeader { revision: current, ..Default::default() });
         self.sign(&mut header);
@@ -51,6 +55,8 @@ impl Local {
 
     /// Of the history, the leases and the alarms.
     pub(super) async fn hash_everything(&self) -> Result<pb::HashResponse, Error> {
+        let metrics = &self.0.shared.metrics;
+        let _hashing = metrics.measure(&metrics.disk.hash, None);
         let (hash, revision) = self
             .read(true, |view| {
                 let history = view.hash_kv(0)?.hash;
@@ -64,6 +70,8 @@ impl Local {
 
     pub(super) async fn give_back_space(&self) -> Result<pb::DefragmentResponse, Error> {
         tracing::info!("starting defragment");
+        let metrics = &self.0.shared.metrics;
+        let _defragmenting = metrics.measure(&metrics.disk.defragmentation, Some(&metrics.disk.defragmenting));
         let given_back = self.0.compactor.send(Defragment).await.map_err(|_| Error::Stopped)?;
         if let Err(reason) = given_back {
             tracing::warn!(error = %reason, "failed to defragment");

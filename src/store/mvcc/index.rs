@@ -224,6 +224,11 @@ impl Index {
         self.keys.len()
     }
 
+    /// Keys that exist; walks over all of them.
+    pub fn live_count(&self) -> usize {
+        self.range(&KeyRange::everything(), i64::MAX).count()
+    }
+
     pub fn changes_count(&self) -> usize {
         self.changes.len()
     }

@@ -151,6 +151,7 @@ pub fn run<V: Values>(
         let response = match op {
             Request::RequestRange(_) if !answer => continue,
             Request::RequestRange(request) => {
+                txn.ops.ranges += 1;
                 Response::ResponseRange(read::range(txn.index, &txn.values(), txn.current(), &request)?)
             }
             Request::RequestPut(request) => Response::ResponsePut(put(txn, request, answer)?),

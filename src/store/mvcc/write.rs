@@ -5,6 +5,7 @@ use chorus_proto::mvccpb::{Event, KeyValue, event::EventType};
 use super::index::{Change, Index, Key, Rev, Slot};
 use super::values::{Fault, Overlay, Values};
 use crate::store::lease::Leases;
+use crate::store::metrics::Ops;
 use crate::store::range::KeyRange;
 
 /// A transaction under way. Its changes take effect at once, so that later operations of it see them; it never fails
@@ -17,6 +18,7 @@ pub struct Transaction<'a, V> {
     pending: &'a mut Vec<KeyValue>,
     begin: i64,
     changes: u32,
+    pub ops: Ops,
 }
 
 impl<'a, V: Values> Transaction<'a, V> {
@@ -27,7 +29,7 @@ impl<'a, V: Values> Transaction<'a, V> {
         pending: &'a mut Vec<KeyValue>,
     ) -> Transaction<'a, V> {
         let begin = index.revision;
-        Transaction { index, leases, stored, pending, begin, changes: 0 }
+        Transaction { index, leases, stored, pending, begin, changes: 0, ops: Ops::default() }
     }
 
     /// The revision that this transaction's changes get.
@@ -57,6 +59,9 @@ impl<'a, V: Values> Transaction<'a, V> {
         let (create, version, old_lease) =
             old.as_ref().map_or((self.next(), 1, 0), |old| (old.create, old.version + 1, old.lease));
         self.leases.reattach(&key, old_lease, kv.lease);
+        self.ops.puts += 1;
+        self.ops.put_bytes += (kv.key.len() + kv.value.len()) as u64;
+        self.ops.created += u64::from(old.is_none());
         let change = Change { key, create, version, lease: kv.lease, prev, slot: self.next_slot() };
         self.record(change, KeyValue { create_revision: create, version, mod_revision: self.next(), ..kv });
         old.map(|old| old.slot)
@@ -69,6 +74,8 @@ impl<'a, V: Values> Transaction<'a, V> {
             .range(range, i64::MAX)
             .map(|(key, at, change)| (key.clone(), at, change.lease, change.slot))
             .collect();
+        self.ops.deletes += 1;
+        self.ops.deleted += found.len() as u64;
         for (key, prev, lease, _) in &found {
             self.leases.reattach(key, *lease, 0);
             let kv = KeyValue { key: key.to_bytes(), ..Default::default() };

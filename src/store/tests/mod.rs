@@ -114,7 +114,7 @@ impl Member {
     pub fn txn(&mut self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
         checks::txn(&request, 128)?;
         if checks::is_read_only(&request) {
-            return Ok(self.shared().view().txn(request)?);
+            return Ok(self.shared().view().txn(request)?.0);
         }
         match self.apply(pb::InternalRaftRequest { txn: Some(request), ..Default::default() })? {
             Answer::Txn(answer) => Ok(answer),

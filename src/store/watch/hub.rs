@@ -102,6 +102,15 @@ impl WatchHub {
         }
     }
 
+    fn count(&mut self) {
+        let tally = self.watchers.tally();
+        let watches = &self.shared.metrics.watches;
+        watches.streams.set(tally.streams as i64);
+        watches.watchers.set(tally.watchers as i64);
+        watches.behind.set(tally.behind as i64);
+        watches.events.add(tally.sent);
+    }
+
     /// Starts a scan of the history when there is none and some watcher needs it.
     fn scan(&mut self, context: &mut Context<Self>) {
         if self.scanning {
@@ -157,6 +166,7 @@ impl StreamHandler<Batch> for WatchHub {
     fn handle(&mut self, batch: Batch, context: &mut Context<Self>) {
         self.watchers.happened(batch, &self.shared.view());
         self.scan(context);
+        self.count();
     }
 }
 
@@ -186,6 +196,7 @@ impl Handler<OpenStream> for WatchHub {
 
     fn handle(&mut self, OpenStream(stream, outbox): OpenStream, _: &mut Context<Self>) {
         self.watchers.open(stream, outbox);
+        self.count();
     }
 }
 
@@ -197,6 +208,7 @@ impl Handler<Request> for WatchHub {
         let current = self.shared.view().revision();
         self.watchers.request(stream, request, current, self.config.watches_per_stream_max);
         self.scan(context);
+        self.count();
     }
 }
 
@@ -205,6 +217,7 @@ impl Handler<CloseStream> for WatchHub {
 
     fn handle(&mut self, CloseStream(stream): CloseStream, _: &mut Context<Self>) {
         self.watchers.close(stream);
+        self.count();
     }
 }
 
@@ -217,6 +230,7 @@ impl Handler<Scanned> for WatchHub {
             Ok(caught) => {
                 self.watchers.caught_up(caught);
                 self.scan(context);
+                self.count();
             }
             // A record may have moved while it was read; watchers stay where they are.
             Err(fault) => {

@@ -91,6 +91,18 @@ pub struct Watchers {
     /// Where the last round of catching up ended, so that all get their turn.
     turn: WatcherKey,
     response_bytes_max: usize,
+    /// Events sent since they were last counted.
+    sent: u64,
+}
+
+/// How many there are.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Tally {
+    pub streams: usize,
+    pub watchers: usize,
+    pub behind: usize,
+    /// Events sent since the tally before.
+    pub sent: u64,
 }
 
 impl Watchers {
@@ -105,6 +117,7 @@ impl Watchers {
             behind: BTreeSet::new(),
             turn: 0,
             response_bytes_max,
+            sent: 0,
         }
     }
 
@@ -195,6 +208,7 @@ impl Watchers {
                 return;
             }
             let revision = events.last().map_or(0, response::revision);
+            self.sent += events.len() as u64;
             send(stream, watcher, revision, events, self.response_bytes_max);
         }
     }
@@ -206,6 +220,15 @@ impl Watchers {
             watcher.next = watcher.next.max(self.revision + 1);
             self.synced.remove(&watcher.interest.range, *key);
             self.behind.insert(*key);
+        }
+    }
+
+    pub fn tally(&mut self) -> Tally {
+        Tally {
+            streams: self.streams.len(),
+            watchers: self.watchers.len(),
+            behind: self.behind.len(),
+            sent: std::mem::take(&mut self.sent),
         }
     }
 
@@ -246,6 +269,7 @@ impl Watchers {
                 watcher.next = events.first().map_or(watcher.next, response::revision);
                 return;
             }
+            self.sent += events.len() as u64;
             send(stream, watcher, revision, events, self.response_bytes_max);
         }
         watcher.next = watcher.next.max(upto + 1);
