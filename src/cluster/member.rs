@@ -159,8 +159,10 @@ impl Member {
         if restarts && plan.check_initially {
             local.check_initially().await?;
         }
+        let mut frontend = plan.frontend;
+        frontend.metrics.add(local.metrics());
         let store = store::client::Client::new(local);
-        let frontend = etcd::Frontend::start(world.clone(), plan.frontend, store.clone(), shutdown).await?;
+        let frontend = etcd::Frontend::start(world.clone(), frontend, store.clone(), shutdown).await?;
         Ok(Member { world, identity, replica, store, frontend })
     }
 
