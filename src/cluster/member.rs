@@ -34,8 +34,10 @@ pub struct MemberPlan {
     pub peer_urls: Vec<String>,
     /// Where clients reach this one, as URLs.
     pub client_urls: Vec<String>,
-    /// Where peers are served, each a `host:port`.
+    /// Where peers are served, as URLs; a bare `host:port` is one of `http`.
     pub listen_peers: Vec<String>,
+    /// How members tell each other from strangers.
+    pub security: raft::Security,
     /// What a member whose directory is empty belongs to.
     pub origin: Origin,
     /// Make this member the only one and keep its data, if it has run before.
@@ -81,8 +83,6 @@ pub enum MemberError {
     Identity { path: PathBuf, message: String },
     #[error("couldn't find local name {name:?} in the initial cluster configuration")]
     NotInitial { name: String },
-    #[error("no address to listen on for peers is given")]
-    NoPeerAddress,
     #[error(transparent)]
     Open(#[from] store::OpenError),
     #[error(transparent)]
@@ -145,7 +145,8 @@ impl Member {
             name: plan.name,
             client_urls: plan.client_urls,
             data_dir: plan.data_dir,
-            listen: plan.listen_peers.into_iter().next().ok_or(MemberError::NoPeerAddress)?,
+            listen: plan.listen_peers,
+            security: plan.security,
             bootstrap,
             force_new_cluster: plan.force_new_cluster,
             rules: plan.rules,

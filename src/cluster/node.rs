@@ -150,6 +150,7 @@ async fn start_store(world: &World, plan: &Plan, node: &NodeConfig, shutdown: &S
         peer_urls: url(&node.peer),
         client_urls: url(&node.client),
         listen_peers: node.peer.iter().cloned().collect(),
+        security: raft::Security::default(),
         origin: Origin::New { members: members.collect(), token: plan.cluster.name.clone() },
         force_new_cluster: false,
         rules: raft::Rules::default(),

@@ -35,7 +35,8 @@ pub enum Error {
     Listen { address: String, cause: io::Error },
     #[error("no address to listen on is given")]
     NoAddress,
-    #[error(transparent)]
+    /// The text is no address.
+    #[error("cannot listen on {0}")]
     Address(#[from] BadAddress),
     #[error("TLS key/cert (--cert-file, --key-file) must be provided for client url {url} with HTTPS scheme")]
     NoCertificate { url: String },

@@ -120,8 +120,8 @@ pub(super) async fn open(world: &World, config: &Config) -> Result<Vec<Entrance>
     let mut entrances = Vec::with_capacity(plans.len());
     for Plan { address, serves, plain, secure } in plans {
         let listener = world.net.listen_at(&address).await.map_err(|cause| match cause.kind() {
-            io::ErrorKind::AddrInUse => Error::InUse { address: address.to_string() },
-            _ => Error::Listen { address: address.to_string(), cause },
+            io::ErrorKind::AddrInUse => Error::InUse { address: address.place().to_owned() },
+            _ => Error::Listen { address: address.place().to_owned(), cause },
         })?;
         let tls = tls.clone().filter(|_| secure);
         entrances.push(Entrance { listener, door: Door { serves, plain, tls } });

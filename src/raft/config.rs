@@ -1,11 +1,12 @@
 //! What a replica needs to know before it starts.
 
+use std::net::IpAddr;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Member, Rules};
-use crate::world::NodeId;
+use crate::world::{NodeId, tls};
 
 /// The configuration of one replica.
 #[derive(Clone, Debug)]
@@ -20,8 +21,9 @@ pub struct Config {
     pub client_urls: Vec<String>,
     /// The log lives in `wal/` below it.
     pub data_dir: PathBuf,
-    /// `host:port` on which peers are served.
-    pub listen: String,
+    /// Where peers are served, as URLs: `http`, `https`, `unix` or `unixs`. A bare `host:port` is one of `http`.
+    pub listen: Vec<String>,
+    pub security: Security,
     pub bootstrap: Bootstrap,
     /// Make this member the only one and keep its data, if it has run before; etcd's `--force-new-cluster`.
     pub force_new_cluster: bool,
@@ -33,6 +35,15 @@ pub struct Config {
     pub limits: Limits,
     /// Sizes of the write-ahead log.
     pub log: crate::disk::log::Options,
+}
+
+/// How members tell each other from strangers.
+#[derive(Clone, Debug, Default)]
+pub struct Security {
+    /// For URLs that ask for TLS, both ways.
+    pub tls: tls::Options,
+    /// The address of this machine to call other members from; by default the system chooses.
+    pub local_address: Option<IpAddr>,
 }
 
 /// etcd's cluster ID, printed in hexadecimal.

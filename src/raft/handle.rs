@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::housekeeping::{Housekeeping, leadership};
 use super::membership::{Change, Made, Unchanged, members};
+use super::peer_listener::PeerHttp;
 use super::proposer::{self, Propose, Proposer};
 use super::questions::Answerer;
 use super::read_gate::{self, Read, ReadGate};
@@ -243,6 +244,11 @@ impl Handle {
     /// Answers what the stores of other members ask this one.
     pub fn answer_with(&self, answerer: Answerer) {
         self.0.keeping.questions.answer_with(answerer);
+    }
+
+    /// Answers what is asked on the peer port in plain HTTP.
+    pub fn answer_http_with(&self, answerer: PeerHttp) {
+        self.0.keeping.plain.answer_with(answerer);
     }
 
     /// Waits until this member has applied the change, unless the change removed it.

@@ -12,6 +12,7 @@ use openraft::type_config::alias::WatchReceiverOf;
 use tokio::sync::watch;
 
 use super::membership::{self, Ask, Change, Unchanged, ready_to_vote};
+use super::peer_listener::Plain;
 use super::peers::{CallError, Peers, Purpose, head};
 use super::questions::Questions;
 use super::rules::Rules;
@@ -40,6 +41,7 @@ pub(super) struct Housekeeping {
     pub raft: Raft,
     pub peers: Arc<Peers>,
     pub questions: Questions,
+    pub plain: Plain,
     pub node: NodeId,
     pub standing: Standing,
     pub rules: Rules,

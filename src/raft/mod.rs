@@ -16,7 +16,8 @@
 //! - [`machine`]: what the store implements
 //! - [`proposer`], [`read_gate`]: the two actors at the front
 //! - [`log_store`], [`state_machine`]: openraft's storage, over `disk` and the machine
-//! - [`network`], [`peers`]: calling other members; [`peer_server`]: being called; [`wire`]: the messages
+//! - [`network`], [`peers`]: calling other members; [`wire`]: the messages
+//! - [`peer_listener`]: the peer port; [`peer_server`]: what members are asked on it
 //! - [`questions`]: what the stores of two members ask each other, past the log
 //! - [`snapshot_transfer`]: state for a member that lags too far behind
 //! - [`identity`]: IDs as etcd derives them; [`roster`]: who is a member, and who was
@@ -38,6 +39,7 @@ pub mod machine;
 mod member;
 mod membership;
 mod network;
+mod peer_listener;
 mod peer_server;
 mod peers;
 mod proposer;
@@ -56,10 +58,11 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Bootstrap, ClusterId, Config, Limits, Timings};
+pub use config::{Bootstrap, ClusterId, Config, Limits, Security, Timings};
 pub use error::{Error, Refused};
 pub use handle::{Handle, Leadership, Status};
 pub use member::Member;
+pub use peer_listener::PeerHttp;
 pub use questions::Answerer;
 pub use replica::Replica;
 pub use roster::{record_members, recorded_members};

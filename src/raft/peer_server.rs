@@ -3,24 +3,20 @@
 //! Every call names the cluster and the member it is meant for, and is refused when either is wrong: an address may
 //! belong to another cluster by mistake, or to another member by now.
 
-use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::StreamExt;
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt, stream};
 use http::{HeaderMap, Request};
 use openraft::async_runtime::watch::WatchReceiver;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tonic::body::Body;
-use tonic::server::{Grpc, NamedService};
-use tonic::transport::Server;
+use tonic::server::Grpc;
 use tonic::{Response, Status, Streaming};
 use tower::service_fn;
 
@@ -39,7 +35,7 @@ use super::wire::{
 };
 use super::{ClusterId, Config, read_gate, runtime};
 use crate::actor::Gate;
-use crate::world::{Listener, NodeId, World};
+use crate::world::{NodeId, World};
 
 /// Forwarded batches under way.
 const FORWARDS_MAX: usize = 1_024;
@@ -88,45 +84,11 @@ impl PeerService {
         self.0.taking_part.store(true, Ordering::Relaxed);
     }
 
-    /// Serves `listener` until the end is asked for and open calls have ended.
-    pub async fn serve(self, listener: Listener, keeping: Housekeeping) {
-        let Housekeeping { timings, shutdown, .. } = keeping;
-        let connections = stream::unfold(listener, |listener| async {
-            let accepted = listener.accept().await.map(|(stream, _)| stream);
-            Some((accepted, listener))
-        });
-        let served = Server::builder()
-            .http2_keepalive_interval(Some(timings.election.start / 4))
-            .http2_keepalive_timeout(Some(timings.election.start / 2))
-            .initial_stream_window_size(8 << 20)
-            .initial_connection_window_size(16 << 20)
-            .add_service(self)
-            .serve_with_incoming_shutdown(connections, shutdown.wait())
-            .await;
-        if let Err(error) = served {
-            tracing::error!(%error, "the peer port is served no longer");
-        }
-    }
-}
-
-impl NamedService for PeerService {
-    const NAME: &'static str = "chorus.raft.Peer";
-}
-
-impl tower_service::Service<Request<Body>> for PeerService {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    pub async fn answer(&self, request: Request<Body>) -> http::Response<Body> {
         let served = self.0.clone();
         // openraft may start tasks on behalf of a call: they draw from this node's randomness, too.
         let random = served.world.random.clone();
-        runtime::scope(random, async move { Ok(served.answer(request).await) }).boxed()
+        runtime::scope(random, served.answer(request)).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,9 +21,9 @@ use super::types::Peer;
 use super::wire::{
     ASK, CLUSTER_HEADER, Frame, MESSAGE_BYTES_MAX, PROTOCOL, PROTOCOL_HEADER, TARGET_HEADER, Untouched, open,
 };
-use super::{ClusterId, Timings};
-use crate::world::World;
+use super::{Config, Error, Timings};
 use crate::world::net::{Address, Dialler, NotConnected};
+use crate::world::{World, tls};
 
 /// Flow-control window of one stream and of one connection.
 const STREAM_WINDOW: u32 = 8 << 20;
@@ -56,6 +57,8 @@ pub(super) struct Peers {
     world: World,
     cluster: MetadataValue<Ascii>,
     timings: Timings,
+    tls: Option<tls::Client>,
+    local: Option<IpAddr>,
     links: Mutex<BTreeMap<u64, Link>>,
     pub activity: Activity,
 }
@@ -68,10 +71,13 @@ struct Link {
 }
 
 impl Peers {
-    pub fn new(world: World, cluster: ClusterId, timings: Timings) -> Peers {
-        let cluster = cluster.to_string().parse().expect("hexadecimal digits are a valid header");
+    pub fn new(world: World, config: &Config) -> Result<Peers, Error> {
+        let cluster = config.cluster.to_string().parse().expect("hexadecimal digits are a valid header");
+        let timings = config.timings.clone();
         let activity = Activity::new(timings.election.end);
-        Peers { world, cluster, timings, links: Mutex::new(BTreeMap::new()), activity }
+        let tls = tls(&world, config).map_err(|error| Error::Config(error.to_string()))?;
+        let local = config.security.local_address;
+        Ok(Peers { world, cluster, timings, tls, local, links: Mutex::new(BTreeMap::new()), activity })
     }
 
     fn links(&self) -> MutexGuard<'_, BTreeMap<u64, Link>> {
@@ -101,7 +107,7 @@ impl Peers {
         }
         let url = link.urls.get(link.current).ok_or_else(|| unreached("it has no peer URL".into()))?;
         let address = Address::parse(url).map_err(|error| unreached(error.to_string()))?;
-        let dialler = Dialler { address, tls: None, local: None };
+        let dialler = Dialler { address, tls: self.tls.clone(), local: self.local };
         let limit = self.timings.election.start / 2;
         let channel = self.world.net.channel_by(dialler, limit, |endpoint| self.tuned(endpoint));
         link.channels.insert(purpose, channel.clone());
@@ -234,6 +240,14 @@ impl Peers {
     ) -> Result<T, CallError> {
         self.world.clock.timeout(limit, exchange).await.unwrap_or(Err(CallError::Timeout { target, limit }))
     }
+}
+
+/// How to call members whose URLs ask for TLS. Where nothing speaks of TLS, none is set up.
+fn tls(world: &World, config: &Config) -> Result<Option<tls::Client>, tls::Error> {
+    let options = &config.security.tls;
+    let asked = |url: &String| Address::parse(url).is_ok_and(|address| address.is_secure());
+    let is_used = !options.is_empty() || options.trusted_ca_file.is_some() || config.listen.iter().any(asked);
+    is_used.then(|| tls::Client::new(world, options.clone())).transpose()
 }
 
 fn answer<A: DeserializeOwned>(target: u64, message: Bytes) -> Result<A, CallError> {

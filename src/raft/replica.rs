@@ -14,6 +14,7 @@ use super::log_store::LogStore;
 use super::machine::Machine;
 use super::membership::first;
 use super::network::Network;
+use super::peer_listener::{PeerListeners, Plain};
 use super::peer_server::PeerService;
 use super::peers::Peers;
 use super::proposer::{Proposer, Queue};
@@ -26,7 +27,7 @@ use super::types::{Membership, Raft};
 use super::{Bootstrap, Config, Error, Handle, Leadership, Limits, Timings, damaged, runtime};
 use crate::actor::{Gate, Shutdown};
 use crate::disk::{self, LogHandle};
-use crate::world::{Lane, Listener, World};
+use crate::world::{Lane, World};
 
 /// For installing a snapshot after its last chunk.
 const INSTALL_LIMIT: Duration = Duration::from_secs(300);
@@ -42,7 +43,7 @@ impl Replica {
     /// started.
     pub async fn start(world: World, config: Config, machine: Box<dyn Machine>) -> Result<Handle, Error> {
         let settings = settings(&config.timings, &config.limits)?;
-        let listener = listen(&world, &config.listen).await?;
+        let listeners = PeerListeners::open(&world, &config).await?;
         let (log, store) = open_log(&world, &config, &*machine).await?;
         let told = Told::default();
         let (applied, roster) = (told.applied.subscribe(), told.roster.subscribe());
@@ -53,7 +54,7 @@ impl Replica {
         let recovery = world.spawner.task(runtime::scope(world.random.clone(), recovery));
         let keeping = recovery.await.unwrap_or(Err(Error::Stopped))?;
         let service = PeerService::new(&keeping, &config);
-        let server = keeping.world.spawner.task(service.clone().serve(listener, keeping.clone()));
+        let server = keeping.world.spawner.task(listeners.serve(service.clone(), keeping.clone()));
         let joined = world.spawner.task(bootstrap(keeping.clone(), config.bootstrap.clone())).await;
         if let Err(error) = joined.unwrap_or(Err(Error::Stopped)) {
             end(&keeping, server, &log).await;
@@ -73,7 +74,7 @@ async fn recover(
     state: StateMachine,
     roster: watch::Receiver<Roster>,
 ) -> Result<Housekeeping, Error> {
-    let peers = Arc::new(Peers::new(world.clone(), config.cluster, config.timings.clone()));
+    let peers = Arc::new(Peers::new(world.clone(), &config)?);
     let open_limit = config.timings.election.start / 2;
     let network = Network { world: world.clone(), peers: peers.clone(), open_limit };
     let raft = Raft::new(config.node.0, Arc::new(settings), network, store, state).await;
@@ -81,7 +82,18 @@ async fn recover(
     raft.with_state_machine(|state| Box::pin(async move { state.serve() })).await.map_err(|_| Error::Stopped)?;
     let (node, rules, timings, shutdown) = (config.node, config.rules, config.timings, Shutdown::new());
     let standing = Standing::new(node, world.clock.clone(), peers.clone(), roster);
-    Ok(Housekeeping { world, raft, peers, questions: Questions::default(), node, standing, rules, timings, shutdown })
+    Ok(Housekeeping {
+        world,
+        raft,
+        peers,
+        questions: Questions::default(),
+        plain: Plain::default(),
+        node,
+        standing,
+        rules,
+        timings,
+        shutdown,
+    })
 }
 
 /// Starts what runs beside the log.
@@ -149,11 +161,6 @@ fn settings(timings: &Timings, limits: &Limits) -> Result<openraft::Config, Erro
     }
     .validate()
     .map_err(|error| Error::Config(format!("heartbeat and election timeout do not fit: {error}")))
-}
-
-async fn listen(world: &World, address: &str) -> Result<Listener, Error> {
-    let listener = world.net.listen(address).await;
-    listener.map_err(|error| Error::io(format!("listening for peers on {address}"), &error))
 }
 
 async fn open_log(world: &World, config: &Config, machine: &dyn Machine) -> Result<(LogHandle, LogStore), Error> {

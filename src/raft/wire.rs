@@ -25,6 +25,8 @@ pub(super) const PROTOCOL_HEADER: &str = "chorus-protocol";
 /// The version of this file's messages.
 pub(super) const PROTOCOL: &str = "2";
 
+/// What the paths of all calls begin with.
+pub(super) const SERVICE: &str = "/chorus.raft.Peer/";
 pub(super) const APPEND: &str = "/chorus.raft.Peer/Append";
 pub(super) const HEARTBEAT: &str = "/chorus.raft.Peer/Heartbeat";
 pub(super) const VOTE: &str = "/chorus.raft.Peer/Vote";

@@ -1,6 +1,7 @@
 //! What the options mean for a member.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -54,7 +55,8 @@ impl Options {
             data_dir: self.member_dir(),
             peer_urls: self.initial_advertise_peer_urls.texts(),
             client_urls: self.advertise_client_urls.texts(),
-            listen_peers: addresses(&self.listen_peer_urls),
+            listen_peers: self.listen_peer_urls.texts(),
+            security: raft::Security { tls: self.peer_tls(world)?, local_address: self.local_address() },
             origin,
             force_new_cluster: self.force_new_cluster,
             rules: raft::Rules {
@@ -136,13 +138,20 @@ impl Options {
         })
     }
 
+    /// The address to call peers from: the first advertised one that is not of this machine alone, if it is to be set.
+    fn local_address(&self) -> Option<IpAddr> {
+        if !self.feature_gates.enabled("SetMemberLocalAddr") {
+            return None;
+        }
+        let advertised = self.initial_advertise_peer_urls.0.iter().filter_map(|url| url.host().parse::<IpAddr>().ok());
+        let found = advertised.into_iter().find(|address| !address.is_loopback() && !address.is_unspecified());
+        tracing::info!(LocalAddr = ?found, "searched for a member local address in --initial-advertise-peer-urls");
+        found
+    }
+
     fn compaction(&self) -> Result<store::AutoCompaction, Invalid> {
         compaction(&self.auto_compaction_mode, &self.auto_compaction_retention)
     }
-}
-
-fn addresses(urls: &Urls) -> Vec<String> {
-    urls.0.iter().map(|url| url.address().to_owned()).collect()
 }
 
 /// Reads `name=url,name=url,...`; a name may come with several URLs.

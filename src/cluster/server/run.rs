@@ -18,8 +18,6 @@ pub enum ServerError {
     InitialCluster(UrlError),
     #[error(transparent)]
     Tls(#[from] tls::Error),
-    #[error("--listen-peer-urls asks for TLS ({0}), which is not served to peers")]
-    SecurePeers(String),
     #[error("--initial-cluster has {name}={given} but missing from --initial-advertise-peer-urls={advertised}")]
     Mismatch { name: String, given: String, advertised: String },
     #[error("couldn't find local name {name:?} in the initial cluster configuration")]
@@ -40,9 +38,6 @@ pub struct Server {
 impl Server {
     /// Starts the member that `options` describe, which must have passed the check.
     pub async fn start(world: &World, options: &Options) -> Result<Server, ServerError> {
-        if let Some(url) = options.listen_peer_urls.0.iter().find(|url| url.is_secure()) {
-            return Err(ServerError::SecurePeers(url.to_string()));
-        }
         let directory = options.member_dir();
         let initialized = Identity::read(&world.disk, &directory)?.is_some();
         let origin = origin(options, initialized)?;

@@ -20,7 +20,7 @@ enum Scheme {
 
 /// The text is no address. Surface it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not an address: {reason}")]
+#[error("{text}: {reason}")]
 pub struct BadAddress {
     text: String,
     reason: &'static str,

@@ -117,7 +117,7 @@ impl Server {
     }
 
     async fn shake_hands(&self, stream: Stream, rejected: &mut Rejected) -> Result<Accepted, String> {
-        let remote = stream.peer_addr().ok().map(|address| address.ip());
+        let remote = stream.peer_addr().ok().map(|address| address.ip()).filter(|address| !address.is_unspecified());
         let said = |error: io::Error| words::of(&error);
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(said)?;
         rejected.server_name = hello.client_hello().server_name().unwrap_or_default().to_owned();

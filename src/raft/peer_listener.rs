@@ -1,0 +1,205 @@
+//! The peer port's sockets: TLS handshakes, HTTP/1.1 and HTTP/2, and who answers what.
+//!
+//! ```text
+//!   peer ──▶ listener ── TLS ──▶ connection ─┬─ /chorus.raft.Peer/... ──▶ PeerService
+//!                                            └─ everything else ────────▶ PeerHttp, which others give
+//! ```
+
+use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, join_all};
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+
+use super::housekeeping::Housekeeping;
+use super::peer_server::PeerService;
+use super::{Config, Error, wire};
+use crate::world::net::Address;
+use crate::world::{Listener, Spawner, Stream, World, tls};
+
+/// Answers what is asked on the peer port in plain HTTP. Bodies are small and whole.
+pub type PeerHttp = Box<dyn Fn(Parts, Bytes) -> BoxFuture<'static, Response<Bytes>> + Send + Sync>;
+
+/// Who answers plain HTTP here, once somebody does. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Plain(Arc<OnceLock<PeerHttp>>);
+
+/// Bytes of a request in plain HTTP.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// A caller that has not sent the head of its request after this time is let go.
+const HEAD_LIMIT: Duration = Duration::from_secs(30);
+/// Flow-control windows of a stream and of a connection.
+const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// How long to wait after a failed accept, for file descriptors to become free.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// The sockets of a peer port, opened.
+pub(super) struct PeerListeners(Vec<(Listener, Option<tls::Server>)>);
+
+impl PeerListeners {
+    pub async fn open(world: &World, config: &Config) -> Result<PeerListeners, Error> {
+        let mut open = Vec::with_capacity(config.listen.len());
+        for url in &config.listen {
+            let address = Address::parse(url).map_err(|error| Error::Config(error.to_string()))?;
+            let tls = match address.is_secure() {
+                true if config.security.tls.is_empty() => {
+                    let refused = "KeyFile and CertFile are not presented";
+                    return Err(Error::Config(format!("cannot listen on TLS for {}: {refused}", address.place())));
+                }
+                true => {
+                    let tls = tls::Server::new(world, config.security.tls.clone());
+                    Some(tls.map_err(|error| Error::Config(error.to_string()))?)
+                }
+                false => None,
+            };
+            let listener = world.net.listen_at(&address).await;
+            let listener = listener.map_err(|error| Error::io(format!("listening for peers on {url}"), &error))?;
+            open.push((listener, tls));
+        }
+        match open.is_empty() {
+            true => Err(Error::Config("no address to listen on for peers is given".into())),
+            false => Ok(PeerListeners(open)),
+        }
+    }
+
+    /// Serves until the end is asked for and open calls have ended.
+    pub async fn serve(self, service: PeerService, keeping: Housekeeping) {
+        let port = Arc::new(Port { service, keeping, connections: TaskTracker::new() });
+        let accepting = self.0.into_iter().map(|(listener, tls)| port.clone().accept(listener, tls));
+        join_all(accepting).await;
+        port.connections.close();
+        port.connections.wait().await;
+    }
+}
+
+impl Plain {
+    /// From here on plain HTTP is answered; the first one to say so does it.
+    pub fn answer_with(&self, answerer: PeerHttp) {
+        let _ = self.0.set(answerer);
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let Some(answerer) = self.0.get() else {
+            return short(StatusCode::SERVICE_UNAVAILABLE, "the member is starting\n");
+        };
+        let (parts, body) = request.into_parts();
+        match Limited::new(body, BODY_BYTES_MAX).collect().await {
+            Ok(body) => answerer(parts, body.to_bytes()).await.map(|bytes| Body::new(Full::new(bytes))),
+            Err(error) if error.is::<LengthLimitError>() => short(StatusCode::PAYLOAD_TOO_LARGE, "too large\n"),
+            Err(_) => short(StatusCode::BAD_REQUEST, "the body ended early\n"),
+        }
+    }
+}
+
+fn short(status: StatusCode, words: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::new(Full::new(Bytes::from_static(words.as_bytes()))));
+    *response.status_mut() = status;
+    response
+}
+
+/// What all connections share.
+struct Port {
+    service: PeerService,
+    keeping: Housekeeping,
+    connections: TaskTracker,
+}
+
+impl Port {
+    async fn accept(self: Arc<Self>, listener: Listener, tls: Option<tls::Server>) {
+        let world = &self.keeping.world;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.keeping.shutdown.wait() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let serving = self.clone().meet(stream, tls.clone());
+                    world.spawner.task(self.connections.track_future(serving));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a peer's connection could not be accepted");
+                    world.clock.sleep(ACCEPT_RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn meet(self: Arc<Self>, stream: Stream, tls: Option<tls::Server>) {
+        let Some(tls) = tls else { return self.serve(stream).await };
+        let remote = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
+        match tls.accept(stream).await {
+            Ok(accepted) => self.serve(accepted.stream).await,
+            Err(rejected) => rejected.log("rejected connection on peer endpoint", &remote),
+        }
+    }
+
+    async fn serve(self: Arc<Self>, stream: Stream) {
+        let shutdown = self.keeping.shutdown.clone();
+        let builder = self.builder();
+        let service = service_fn(|request: Request<Incoming>| {
+            let port = self.clone();
+            async move { Ok::<_, Infallible>(port.answer(request).await) }
+        });
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = shutdown.wait() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            // Peers come and go.
+            tracing::debug!(%error, "a peer's connection ended early");
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        match request.uri().path().starts_with(wire::SERVICE) {
+            true => self.service.answer(request.map(Body::new)).await,
+            false => self.keeping.plain.answer(request).await,
+        }
+    }
+
+    fn builder(&self) -> auto::Builder<Tasks> {
+        let election = self.keeping.timings.election.start;
+        let mut builder = auto::Builder::new(Tasks(self.keeping.world.spawner.clone()));
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .keep_alive_interval(election / 4)
+            .keep_alive_timeout(election / 2);
+        builder
+    }
+}
+
+/// Runs hyper's tasks where the world runs tasks.
+#[derive(Clone)]
+struct Tasks(Spawner);
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.task(task);
+    }
+}
