@@ -31,13 +31,11 @@ pub struct Config {
     pub election_timeout: Duration,
 }
 
-/// The versions a frontend claims, as `/version` and the metrics show them.
+/// The version a frontend claims, as `/version` and the metrics show it; the store tells what the cluster agreed on.
 #[derive(Clone, Debug)]
 pub struct Versions {
     /// The etcd version whose interface this is.
     pub server: String,
-    pub cluster: String,
-    pub storage: String,
 }
 
 /// What is offered over plain HTTP.
@@ -113,8 +111,7 @@ impl Default for Versions {
 impl Versions {
     /// The versions that a server of this release claims.
     pub fn of(server: &str) -> Versions {
-        let series = version::series(server);
-        Versions { server: server.to_owned(), cluster: series.clone(), storage: series }
+        Versions { server: server.to_owned() }
     }
 }
 

@@ -89,11 +89,11 @@ fn known(path: &str) -> bool {
 }
 
 fn version(shared: &Shared) -> Response<Body> {
-    let versions = &shared.config.versions;
+    let agreed = shared.store.versions();
     let answer = serde_json::json!({
-        "etcdserver": versions.server,
-        "etcdcluster": versions.cluster,
-        "storage": versions.storage,
+        "etcdserver": shared.config.versions.server,
+        "etcdcluster": agreed.cluster.as_deref().unwrap_or("not_decided"),
+        "storage": agreed.storage.as_deref().unwrap_or("unknown"),
     });
     typed(StatusCode::OK, JSON, answer.to_string())
 }

@@ -88,6 +88,7 @@ async fn answer_rpc(shared: &Arc<Shared>, store: &Client, rpc: Rpc, request: Req
         Rpc::MemberUpdate => unary::answer(shared, rpc, request, async |m| told(store.member_update(m).await)).await,
         Rpc::MemberPromote => unary::answer(shared, rpc, request, async |m| told(store.member_promote(m).await)).await,
         Rpc::MoveLeader => unary::answer(shared, rpc, request, async |m| told(store.move_leader(m).await)).await,
+        Rpc::Downgrade => unary::answer(shared, rpc, request, async |m| told(store.downgrade(m).await)).await,
         Rpc::Status => unary::answer(shared, rpc, request, async |m| told(store.status(m).await)).await,
         Rpc::Alarm => unary::answer(shared, rpc, request, async |m| told(store.alarm(m).await)).await,
         Rpc::HashKv => unary::answer(shared, rpc, request, async |m| told(store.hash_kv(m).await)).await,

@@ -1,6 +1,6 @@
 //! The state as one file, so that a restart reads the index instead of all segments.
 //!
-//! Layout: a head; every key in order with its newest change; every change in order of revisions, which names its key
+//! Layout: a head; the rest of what is small; every key in order with its newest change; every change in order of revisions, which names its key
 //! by its number. Both orders make restoring a run of appends.
 
 use std::io::{self, BufReader};
@@ -9,14 +9,15 @@ use std::path::Path;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::agreed::Agreed;
 use super::mvcc::{Change, Key, Rev, Slot};
 use super::state::State;
 use crate::disk::checkpoint::{Reader, Writer};
 use crate::disk::{Error, Place, Point, Position, codec};
 use crate::world::World;
 
-/// The version of this layout.
-pub const VERSION: u32 = 1;
+/// The version of this layout. Version 1 has no [`Rest`].
+pub const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -31,6 +32,12 @@ struct Head {
     alarms: Vec<(u64, i32)>,
     keys: u64,
     changes: u64,
+}
+
+/// What is small and not in the head.
+#[derive(Default, Serialize, Deserialize)]
+struct Rest {
+    agreed: Agreed,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -69,6 +76,7 @@ pub fn write(world: &World, path: &Path, state: &State, point: Point) -> Result<
         changes: index.changes_count() as u64,
     };
     put(&mut writer, &head)?;
+    put(&mut writer, &Rest { agreed: state.agreed })?;
     let mut owners = Vec::with_capacity(index.changes_count());
     for (number, (key, latest)) in index.keys().enumerate() {
         let mut at = latest.rev();
@@ -96,14 +104,17 @@ fn put<T: Serialize>(writer: &mut Writer, value: &T) -> Result<(), Error> {
 /// The state that a checkpoint holds and the point up to which frames are in it; `None` when there is none.
 pub fn read(world: &World, path: &Path) -> Result<Option<(State, Point)>, Error> {
     let Some(reader) = Reader::open(world, path)? else { return Ok(None) };
-    if reader.version() != VERSION {
+    let version = reader.version();
+    if version > VERSION {
         let directory = path.parent().unwrap_or(Path::new(".")).to_owned();
-        return Err(Error::Newer { directory, what: "an index", found: reader.version(), known: VERSION });
+        return Err(Error::Newer { directory, what: "an index", found: version, known: VERSION });
     }
     let damaged = |error: codec::Error| Error::Io(io::Error::from(error));
     let mut reader = BufReader::with_capacity(64 << 10, reader);
     let head: Head = codec::decode_from(&mut reader).map_err(damaged)?;
-    let mut state = State { applied: head.applied, membership: head.membership, ..State::default() };
+    let rest = if version < 2 { Rest::default() } else { codec::decode_from(&mut reader).map_err(damaged)? };
+    let mut state =
+        State { agreed: rest.agreed, applied: head.applied, membership: head.membership, ..State::default() };
     for (id, ttl, remaining_ttl) in head.leases {
         state.leases.grant(id, ttl, remaining_ttl).map_err(|error| Error::Io(io::Error::other(error)))?;
     }

@@ -30,6 +30,13 @@ impl Caller {
     pub const ANONYMOUS: Caller = Caller::Client { token: None, common_name: None };
 }
 
+/// Versions that the members of a store have agreed on, `X.Y.0`; nothing before they have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Versions {
+    pub cluster: Option<String>,
+    pub storage: Option<String>,
+}
+
 /// A path to a store. Linearizable unless a request asks otherwise; every call has a deadline.
 #[async_trait::async_trait]
 pub trait Transport: Send + Sync + 'static {
@@ -79,6 +86,16 @@ pub trait Transport: Send + Sync + 'static {
     /// Hands leadership from this member to another one; resolves when that one leads.
     async fn move_leader(&self, _request: pb::MoveLeaderRequest) -> Result<pb::MoveLeaderResponse, Error> {
         Err(Error::unimplemented("MoveLeader"))
+    }
+
+    /// Looks whether the cluster can be taken down to an older version, starts it, or stops it.
+    async fn downgrade(&self, _request: pb::DowngradeRequest) -> Result<pb::DowngradeResponse, Error> {
+        Err(Error::unimplemented("Downgrade"))
+    }
+
+    /// What the members have agreed on, as this one knows it. Costs nothing.
+    fn versions(&self) -> Versions {
+        Versions::default()
     }
 
     async fn status(&self, request: pb::StatusRequest) -> Result<pb::StatusResponse, Error>;

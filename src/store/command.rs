@@ -4,6 +4,7 @@ use chorus_proto::etcdserverpb as pb;
 use chorus_proto::etcdserverpb::alarm_request::AlarmAction;
 use chorus_proto::mvccpb::KeyValue;
 
+use super::agreed::Agreed;
 use super::journal::Step;
 use super::metrics::Ops;
 use super::mvcc::read::header;
@@ -58,6 +59,15 @@ pub fn apply<V: Values>(
         lease_revoke(state, stored, batch, request).map(Answer::LeaseRevoke)
     } else if let Some(request) = command.lease_checkpoint {
         lease_checkpoint(state, batch, &request);
+        Ok(Answer::Done)
+    } else if let Some(request) = command.cluster_version_set {
+        if let Ok(release) = request.ver.parse() {
+            agree(state, batch, Agreed { cluster: Some(release), ..state.agreed });
+        }
+        Ok(Answer::Done)
+    } else if let Some(request) = command.downgrade_info_set {
+        let target = request.ver.parse().ok().filter(|_| request.enabled);
+        agree(state, batch, Agreed { downgrade: target, ..state.agreed });
         Ok(Answer::Done)
     } else if let Some(request) = command.compaction {
         compact(state, batch, request).map(Answer::Compact)
@@ -167,6 +177,13 @@ fn lease_revoke<V: Values>(
     state.leases.remove(request.id);
     batch.steps.push(Step::Revoke { lease: request.id });
     Ok(pb::LeaseRevokeResponse { header: Some(header(state.index.revision)) })
+}
+
+fn agree(state: &mut State, batch: &mut Batch, agreed: Agreed) {
+    if state.agreed != agreed {
+        state.agreed = agreed;
+        batch.steps.push(Step::Agree(agreed));
+    }
 }
 
 fn lease_checkpoint(state: &mut State, batch: &mut Batch, request: &pb::LeaseCheckpointRequest) {

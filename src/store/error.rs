@@ -74,6 +74,15 @@ pub enum Error {
     /// Did not happen: members were not reachable for long enough. Try again later.
     #[error("unhealthy cluster")]
     Unhealthy,
+    #[error("wrong downgrade target version format")]
+    WrongDowngradeVersion,
+    #[error("invalid downgrade target version")]
+    InvalidDowngradeTarget,
+    /// Did not happen: the members have yet to tell their versions. Try again later.
+    #[error("cluster version not found during downgrade")]
+    ClusterVersionUnavailable,
+    #[error("cluster has a downgrade job in progress")]
+    DowngradeInProcess,
     /// This member is a learner: ask another one.
     #[error("rpc not supported for learner")]
     NotSupportedForLearner,
@@ -130,6 +139,10 @@ const WIRE: &[(Error, i32, &str)] = &[
     ),
     (Error::TooManyLearners, FAILED_PRECONDITION, "etcdserver: too many learner members in cluster"),
     (Error::Unhealthy, UNAVAILABLE, "etcdserver: unhealthy cluster"),
+    (Error::WrongDowngradeVersion, INVALID_ARGUMENT, "etcdserver: wrong downgrade target version format"),
+    (Error::InvalidDowngradeTarget, INVALID_ARGUMENT, "etcdserver: invalid downgrade target version"),
+    (Error::ClusterVersionUnavailable, FAILED_PRECONDITION, "etcdserver: cluster version not found during downgrade"),
+    (Error::DowngradeInProcess, FAILED_PRECONDITION, "etcdserver: cluster has a downgrade job in progress"),
     (Error::NotSupportedForLearner, FAILED_PRECONDITION, "etcdserver: rpc not supported for learner"),
     (Error::NotLeader, FAILED_PRECONDITION, "etcdserver: not leader"),
     (Error::BadLeaderTransferee, FAILED_PRECONDITION, "etcdserver: bad leader transferee"),

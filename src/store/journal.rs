@@ -8,6 +8,7 @@ use chorus_proto::mvccpb::KeyValue;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
+use super::agreed::Agreed;
 use super::mvcc::{Change, Key, Rev, Slot};
 use super::state::State;
 use crate::disk::segments::{Frame, Record};
@@ -59,6 +60,7 @@ pub enum Step {
         member: u64,
         alarm: i32,
     },
+    Agree(Agreed),
 }
 
 /// A frame that does not fit the state before it.
@@ -126,6 +128,7 @@ fn replay_steps(state: &mut State, steps: &[Step], records: &[Record]) -> Result
             Step::Compact { revision } => state.index.compact(revision)?,
             Step::Raise { member, alarm } => drop(state.alarms.insert((member, alarm))),
             Step::Disarm { member, alarm } => drop(state.alarms.remove(&(member, alarm))),
+            Step::Agree(agreed) => state.agreed = agreed,
         }
     }
     match records.len() {

@@ -1,6 +1,7 @@
 //! The transport to the store of this very member.
 //!
 //! - [`answering`]: what other members ask of this one
+//! - [`cluster`]: the members, who leads them, and their versions
 //! - [`maintenance`]: checksums and defragmentation
 //!
 //! ```text
@@ -19,7 +20,8 @@ use chorus_proto::etcdserverpb as pb;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use super::client::{Caller, Client, Transport};
+use super::agreed::Release;
+use super::client::{Caller, Client, Transport, Versions};
 use super::command::{self, Answer};
 use super::compactor::Compactor;
 use super::leader_leases::LeaderLeases;
@@ -307,8 +309,19 @@ impl Transport for Local {
         self.hand_leadership_to(request).await
     }
 
+    async fn downgrade(&self, request: pb::DowngradeRequest) -> Result<pb::DowngradeResponse, Error> {
+        self.take_down(request).await
+    }
+
+    fn versions(&self) -> Versions {
+        let agreed = self.0.shared.view().state.agreed;
+        let text = |release: Option<Release>| release.map(|release| release.to_string());
+        Versions { cluster: text(agreed.cluster), storage: text(agreed.storage()) }
+    }
+
     async fn status(&self, _request: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
         let raft = self.0.raft.status();
+        let agreed = self.0.shared.view().state.agreed;
         let size = self.0.shared.size() as i64;
         let mut errors = Vec::new();
         if raft.leader.is_none() {
@@ -330,7 +343,11 @@ impl Transport for Local {
             raft_applied_index: raft.applied,
             errors,
             is_learner: raft.is_learner,
-            storage_version: self.0.config.storage_version(),
+            storage_version: agreed.storage().map(|release| release.to_string()).unwrap_or_default(),
+            downgrade_info: Some(pb::DowngradeInfo {
+                enabled: agreed.downgrade.is_some(),
+                target_version: agreed.downgrade.map(|target| target.to_string()).unwrap_or_default(),
+            }),
             ..Default::default()
         })
     }

@@ -31,12 +31,14 @@
 //! - `database`: the file that etcd keeps, written for `Snapshot`
 //!
 //! Waiting and watching:
+//! - `agreed`: what the members agree on about their versions
 //! - `proposals`, `waiting`: writes on their way; `leadership`: since when there is a leader
 //! - `quota`: how large the store may grow, and the alarm when it would grow larger
 //! - `feed`, `watch`: from the state machine to watchers
 //! - `corruption`: comparing what the members hold
 //! - `lease`, `leader_leases`: lifetimes, which the leader alone keeps; `questions`: what members ask each other
 
+mod agreed;
 mod checkpoint;
 mod checks;
 pub mod client;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use super::agreed::Monitor;
 use super::compactor::Compactor;
 use super::corruption::Corruption;
 use super::leader_leases::LeaderLeases;
@@ -91,6 +92,9 @@ impl Store {
         let room = Arc::new(Notify::new());
         let hub = WatchHub::start(world, config.watches(), shared.clone(), room.clone(), shutdown.clone());
         let watches = Streams::new(world, hub, room, config.limits.watch_streams_max, shutdown);
+        let monitor =
+            Monitor { world: world.clone(), raft: raft.clone(), shared: shared.clone(), proposals: proposals.clone() };
+        monitor.start(&end);
         let (checks, node) = (config.checks.clone(), config.node);
         let local = Local::new(world.clone(), config, raft.clone(), shared, proposals, watches, leases, compactor);
         Corruption::new(local.clone(), raft, node, timeout).schedule(world, &checks, &end);

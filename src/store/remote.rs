@@ -300,6 +300,10 @@ impl Transport for Remote {
         unary!(self, Retry::Unsent, Maintenance, move_leader, request)
     }
 
+    async fn downgrade(&self, request: pb::DowngradeRequest) -> Result<pb::DowngradeResponse, Error> {
+        unary!(self, Retry::Unsent, Maintenance, downgrade, request)
+    }
+
     async fn status(&self, request: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
         unary!(self, Retry::Always, Maintenance, status, request)
     }

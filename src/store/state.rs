@@ -5,6 +5,7 @@ use bytes::Bytes;
 use chorus_proto::etcdserverpb::AlarmType;
 use imbl::OrdSet;
 
+use super::agreed::Agreed;
 use super::lease::Leases;
 use super::mvcc::Index;
 use crate::disk::Position;
@@ -16,6 +17,7 @@ pub struct State {
     pub leases: Leases,
     /// Member and kind.
     pub alarms: OrdSet<(u64, i32)>,
+    pub agreed: Agreed,
     pub applied: Option<Position>,
     pub membership: Option<(Position, Bytes)>,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use chorus::store::client::{Caller, Client, Transport};
+use chorus::store::client::{Caller, Client, Transport, Versions};
 use chorus::store::error::Error;
 use chorus_proto::etcdserverpb as pb;
 use chorus_proto::mvccpb;
@@ -65,6 +65,10 @@ impl Frozen {
 impl Transport for Frozen {
     fn on_behalf(&self, _: Caller) -> Client {
         Client::new(self.clone())
+    }
+
+    fn versions(&self) -> Versions {
+        Versions { cluster: Some("3.6.0".to_owned()), storage: Some("3.6.0".to_owned()) }
     }
 
     /// Every key asked for exists and holds its own name.

@@ -10,8 +10,9 @@ pub(super) async fn text(shared: &Shared) -> String {
     let mut text = Exposition::default();
     let versions = &shared.config.versions;
     text.statement("etcd_server_version", "The version of the server.", "server_version", &versions.server);
-    let cluster = minor(&versions.cluster);
-    text.statement("etcd_cluster_version", "The version of the cluster.", "cluster_version", cluster);
+    if let Some(cluster) = shared.store.versions().cluster {
+        text.statement("etcd_cluster_version", "The version of the cluster.", "cluster_version", minor(&cluster));
+    }
     if let Ok(status) = checks::status(shared).await {
         expose_status(&mut text, &status);
     }

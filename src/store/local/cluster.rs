@@ -1,10 +1,12 @@
 //! The Cluster service: who the members are, and changes of them.
 
 use chorus_proto::etcdserverpb as pb;
+use chorus_proto::etcdserverpb::downgrade_request::DowngradeAction;
 
 use super::Local;
 use crate::raft::{self, identity};
 use crate::store::Error;
+use crate::store::agreed::{Release, downgrade_to};
 use crate::store::checks;
 use crate::world::NodeId;
 
@@ -60,12 +62,42 @@ impl Local {
         request: pb::MoveLeaderRequest,
     ) -> Result<pb::MoveLeaderResponse, Error> {
         match self.0.raft.transfer_leader(NodeId(request.target_id), self.deadline()).await {
-            Ok(()) => Ok(pb::MoveLeaderResponse { header: self.signed() }),
+            Ok(()) => Ok(pb::MoveLeaderResponse { header: None }),
             Err(raft::Error::Timeout) => {
                 Err(Error::Other { code: tonic::Code::Unknown as i32, message: TRANSFER_TIMEOUT.to_owned() })
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    pub(super) async fn take_down(&self, request: pb::DowngradeRequest) -> Result<pb::DowngradeResponse, Error> {
+        let unknown =
+            |_| Error::Other { code: tonic::Code::Unknown as i32, message: "etcdserver: unknown method".into() };
+        let action = DowngradeAction::try_from(request.action).map_err(unknown)?;
+        let target = match action {
+            DowngradeAction::Cancel => None,
+            DowngradeAction::Validate | DowngradeAction::Enable => Some(request.version.parse::<Release>()?),
+        };
+        self.barrier().await?;
+        let agreed = self.0.shared.view().state.agreed;
+        if let Some(target) = target {
+            agreed.may_downgrade(target)?;
+        }
+        let cluster = agreed.cluster.ok_or(Error::ClusterVersionUnavailable)?;
+        match action {
+            DowngradeAction::Validate => (),
+            // Operators cancel to be sure; that there is nothing to cancel is no reason to fail.
+            DowngradeAction::Cancel if agreed.downgrade.is_none() => {
+                tracing::warn!("failed to cancel downgrade: no inflight downgrade job");
+            }
+            DowngradeAction::Cancel | DowngradeAction::Enable => {
+                self.0.proposals.propose(downgrade_to(target)).await?;
+            }
+        }
+        Ok(pb::DowngradeResponse {
+            header: Some(self.header()),
+            version: format!("{}.{}", cluster.major, cluster.minor),
+        })
     }
 
     /// The header of an answer that shows no revision.

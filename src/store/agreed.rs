@@ -1,0 +1,250 @@
+//! What the members have agreed on about versions: the cluster's, and whether it is on its way to an older one.
+//!
+//! ```text
+//!   Monitor (on the leader) ──asks every member its version──▶ raft
+//!        │ decide: a pure function of the answers and of what was agreed
+//!        └──ClusterVersionSet, DowngradeInfoSet──▶ proposals ──▶ State::agreed
+//! ```
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chorus_proto::{etcdserverpb as pb, membershippb};
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use super::proposals::Proposals;
+use super::state_machine::Shared;
+use crate::actor::Shutdown;
+use crate::raft;
+use crate::world::World;
+
+/// Between two looks at the members' versions once the cluster has one.
+const PACE: Duration = Duration::from_secs(4);
+/// The same while some member has yet to tell its version.
+const HURRY: Duration = Duration::from_millis(500);
+/// Between two looks whether a downgrade is complete.
+const DOWNGRADE_PACE: Duration = Duration::from_secs(5);
+/// For a member's answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+/// Major and minor of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Release {
+    pub major: u64,
+    pub minor: u64,
+}
+
+impl Release {
+    /// What a cluster claims while it does not know all of its members.
+    pub const LEAST: Release = Release { major: 3, minor: 0 };
+
+    /// The one to which a cluster of this one may be taken down.
+    pub fn before(self) -> Option<Release> {
+        Some(Release { minor: self.minor.checked_sub(1)?, ..self })
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.0", self.major, self.minor)
+    }
+}
+
+impl FromStr for Release {
+    type Err = Error;
+
+    /// Reads `X.Y` or `X.Y.Z`, with or without what may follow those.
+    fn from_str(text: &str) -> Result<Release, Error> {
+        let text = text.strip_prefix('v').unwrap_or(text);
+        let plain = text.split(['-', '+']).next().unwrap_or_default();
+        let numbers: Option<Vec<u64>> = plain.split('.').map(number).collect();
+        match numbers.as_deref() {
+            Some([major, minor] | [major, minor, _]) => Ok(Release { major: *major, minor: *minor }),
+            _ => Err(Error::WrongDowngradeVersion),
+        }
+    }
+}
+
+fn number(digits: &str) -> Option<u64> {
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| digits.parse().ok()).flatten()
+}
+
+/// What every member holds alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agreed {
+    pub cluster: Option<Release>,
+    /// Where a downgrade that is under way leads.
+    pub downgrade: Option<Release>,
+}
+
+impl Agreed {
+    /// The format of the data, as etcd names it: it follows the cluster's version once that is known for certain.
+    pub fn storage(&self) -> Option<Release> {
+        self.cluster.filter(|release| *release != Release::LEAST)
+    }
+
+    /// Whether the cluster may be taken down to `target` now.
+    pub fn may_downgrade(&self, target: Release) -> Result<(), Error> {
+        let cluster = self.cluster.ok_or(Error::ClusterVersionUnavailable)?;
+        if cluster.before() != Some(target) {
+            return Err(Error::InvalidDowngradeTarget);
+        }
+        if self.downgrade.is_some() { Err(Error::DowngradeInProcess) } else { Ok(()) }
+    }
+
+    /// The version that the cluster should have from here on, if another one; `least` is the lowest of the members',
+    /// where all are known.
+    fn next(&self, least: Option<Release>) -> Option<Release> {
+        let Some(cluster) = self.cluster else { return Some(least.unwrap_or(Release::LEAST)) };
+        let least = least?;
+        match self.downgrade {
+            Some(target) if target == cluster => None,
+            Some(target) => {
+                let fits = cluster.before() == Some(target) && least.before() == Some(target);
+                fits.then_some(target)
+            }
+            None => (cluster.major == least.major && cluster < least).then_some(least),
+        }
+    }
+}
+
+/// On the leader: keeps the agreed versions in step with those of the members.
+#[derive(Clone)]
+pub struct Monitor {
+    pub world: World,
+    pub raft: raft::Handle,
+    pub shared: Arc<Shared>,
+    pub proposals: Proposals,
+}
+
+impl Monitor {
+    pub fn start(self, shutdown: &Shutdown) {
+        let (spawner, end) = (self.world.spawner.clone(), shutdown.wait());
+        spawner.task(async move {
+            tokio::select! {
+                () = self.run() => (),
+                () = end => (),
+            }
+        });
+    }
+
+    async fn run(self) {
+        let mut leadership = self.raft.leadership();
+        let mut looked_for_end = self.world.clock.now();
+        loop {
+            let mut pace = PACE;
+            if leadership.borrow_and_update().is_leader {
+                let known = self.look().await;
+                if !known {
+                    pace = HURRY;
+                }
+                if looked_for_end + DOWNGRADE_PACE <= self.world.clock.now() {
+                    looked_for_end = self.world.clock.now();
+                    self.end_downgrade().await;
+                }
+            }
+            if let Ok(Err(_)) = self.world.clock.timeout(pace, leadership.changed()).await {
+                return;
+            }
+        }
+    }
+
+    fn agreed(&self) -> Agreed {
+        self.shared.view().state.agreed
+    }
+
+    /// The members' versions, if all are known.
+    async fn versions(&self) -> Option<Vec<Release>> {
+        let versions = self.raft.versions(ANSWER_LIMIT).await;
+        let release = |(member, version): (_, Option<String>)| {
+            let version = version?;
+            let read = version.parse();
+            read.inspect_err(|_| tracing::warn!(%member, version, "the version of a member cannot be read")).ok()
+        };
+        versions.into_iter().map(release).collect()
+    }
+
+    /// Brings the cluster's version up to date; false while some member's is not known.
+    async fn look(&self) -> bool {
+        let least = self.versions().await.and_then(|versions| versions.into_iter().min());
+        let agreed = self.agreed();
+        if let Some(next) = agreed.next(least) {
+            let request = membershippb::ClusterVersionSetRequest { ver: next.to_string() };
+            let command = pb::InternalRaftRequest { cluster_version_set: Some(request), ..Default::default() };
+            match (self.proposals.propose(command).await, agreed.cluster) {
+                (Ok(_), None) => tracing::info!("cluster-version" = %next, "set initial cluster version"),
+                (Ok(_), Some(from)) => tracing::info!(%from, to = %next, "updated cluster version"),
+                (Err(error), _) => tracing::warn!(%error, "failed to update cluster version"),
+            }
+        }
+        least.is_some()
+    }
+
+    /// A downgrade is over once every member runs the version that it leads to.
+    async fn end_downgrade(&self) {
+        let Some(target) = self.agreed().downgrade else { return };
+        let Some(versions) = self.versions().await else { return };
+        if versions.iter().all(|version| *version == target) {
+            tracing::info!("cluster-version" = %target, "the cluster has been downgraded");
+            if let Err(error) = self.proposals.propose(downgrade_to(None)).await {
+                tracing::warn!(%error, "failed to cancel downgrade");
+            }
+        }
+    }
+}
+
+/// The command that sets where a downgrade leads, or ends it.
+pub fn downgrade_to(target: Option<Release>) -> pb::InternalRaftRequest {
+    let ver = target.map(|target| target.to_string()).unwrap_or_default();
+    let request = membershippb::DowngradeInfoSetRequest { enabled: target.is_some(), ver };
+    pb::InternalRaftRequest { downgrade_info_set: Some(request), ..Default::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release(text: &str) -> Release {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn versions_are_read_down_to_their_minor() {
+        for (text, read) in [("3.6", "3.6.0"), ("3.6.6", "3.6.0"), ("3.8.0-alpha.0", "3.8.0"), ("v3.5.1", "3.5.0")] {
+            assert_eq!(release(text).to_string(), read);
+        }
+        for text in ["", "3", "3.x", "3.6.6.1", "a.b.c", "3.+6"] {
+            assert_eq!(text.parse::<Release>(), Err(Error::WrongDowngradeVersion), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_cluster_follows_its_lowest_member_upwards() {
+        let at = |cluster: Option<&str>| Agreed { cluster: cluster.map(release), downgrade: None };
+        let some = |text: &str| Some(release(text));
+        assert_eq!(at(None).next(None), Some(Release::LEAST));
+        assert_eq!(at(None).next(some("3.6")), some("3.6"));
+        assert_eq!(at(Some("3.0")).next(some("3.6")), some("3.6"));
+        assert_eq!(at(Some("3.6")).next(some("3.6")), None);
+        assert_eq!(at(Some("3.6")).next(some("3.5")), None);
+        assert_eq!(at(Some("3.0")).next(None), None);
+    }
+
+    #[test]
+    fn a_downgrade_goes_one_step() {
+        let agreed = Agreed { cluster: Some(release("3.6")), downgrade: None };
+        assert_eq!(agreed.may_downgrade(release("3.5")), Ok(()));
+        assert_eq!(agreed.may_downgrade(release("3.4")), Err(Error::InvalidDowngradeTarget));
+        assert_eq!(agreed.may_downgrade(release("3.6")), Err(Error::InvalidDowngradeTarget));
+        let under_way = Agreed { downgrade: Some(release("3.5")), ..agreed };
+        assert_eq!(under_way.may_downgrade(release("3.5")), Err(Error::DowngradeInProcess));
+        assert_eq!(under_way.next(Some(release("3.6"))), Some(release("3.5")));
+        let done = Agreed { cluster: Some(release("3.5")), ..under_way };
+        assert_eq!(done.next(Some(release("3.5"))), None);
+        assert_eq!(Agreed::default().may_downgrade(release("3.5")), Err(Error::ClusterVersionUnavailable));
+    }
+}
