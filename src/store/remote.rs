@@ -10,12 +10,13 @@ use chorus_proto::etcdserverpb as pb;
 use futures::future::TryFutureExt;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use tonic::metadata::AsciiMetadataValue;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::client::{Caller, Client, Transport};
 use super::{Error, checks};
-use crate::world::World;
+use crate::world::net::{Address, Dialler};
+use crate::world::{World, tls};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -24,8 +25,10 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How a remote store is reached.
 #[derive(Clone, Debug)]
 pub struct RemoteConfig {
-    /// `http://host:port` of each member.
+    /// Of each member, `http://host:port`, or `https://host:port` with `tls`.
     pub endpoints: Vec<String>,
+    /// For endpoints that ask for TLS.
+    pub tls: Option<tls::Client>,
     /// Of each call, retries included.
     pub request_timeout: Duration,
     /// Bytes of one answer.
@@ -34,7 +37,12 @@ pub struct RemoteConfig {
 
 impl RemoteConfig {
     pub fn new(endpoints: Vec<String>) -> RemoteConfig {
-        RemoteConfig { endpoints, request_timeout: Duration::from_secs(10), answer_bytes_max: 512 * 1024 * 1024 }
+        RemoteConfig {
+            endpoints,
+            tls: None,
+            request_timeout: Duration::from_secs(10),
+            answer_bytes_max: 512 * 1024 * 1024,
+        }
     }
 }
 
@@ -72,16 +80,17 @@ impl Remote {
         }
         let mut channels = Vec::with_capacity(config.endpoints.len());
         for url in &config.endpoints {
-            let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| bad(url, &error.to_string()))?;
-            if endpoint.uri().scheme().is_none() || endpoint.uri().host().is_none() {
-                return Err(bad(url, "it is not of the form http://host:port"));
+            let address = Address::parse(url).map_err(|error| bad(url, &error.to_string()))?;
+            if address.is_secure() && config.tls.is_none() {
+                return Err(bad(url, "it asks for TLS, which is not set up here"));
             }
-            let endpoint = endpoint
-                .connect_timeout(CONNECT_TIMEOUT)
-                .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-                .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-                .keep_alive_while_idle(true);
-            channels.push(world.net.channel(endpoint));
+            let dialler = Dialler { address, tls: config.tls.clone(), local: None };
+            channels.push(world.net.channel_by(dialler, CONNECT_TIMEOUT, |endpoint| {
+                endpoint
+                    .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+                    .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+                    .keep_alive_while_idle(true)
+            }));
         }
         let shared = Shared { world: world.clone(), config, channels, preferred: AtomicUsize::new(0) };
         Ok(Remote { shared: Arc::new(shared), token: None })

@@ -8,10 +8,13 @@
 //! - [`values`], [`urls`], [`features`]: what options can be
 //! - [`check`]: what must hold of them together
 //! - [`plan`]: what they mean for a member
+//! - [`existing`], [`discovery`]: which cluster a new member belongs to
 //! - [`tls`]: what they say of TLS
 //! - [`run`]: a running process's server, started and ended in order
 
 pub mod check;
+pub mod discovery;
+pub mod existing;
 pub mod features;
 pub mod file;
 pub mod names;

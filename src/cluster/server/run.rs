@@ -1,11 +1,13 @@
 //! A running process's server: its member, started and ended in order.
 
 use super::check::Invalid;
+use super::discovery::{self, DiscoveryError};
+use super::existing::{self, JoinError};
 use super::options::{FLAGS, Options};
 use super::urls::UrlError;
 use super::values::Value;
 use crate::actor::Shutdown;
-use crate::cluster::member::{Identity, Member, MemberError, Origin};
+use crate::cluster::member::{Identity, InitialMember, Member, MemberError, Origin};
 use crate::world::disk::{Access, DirLock};
 use crate::world::{World, tls};
 
@@ -18,6 +20,12 @@ pub enum ServerError {
     InitialCluster(UrlError),
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    #[error("--discovery-srv {0}: members are not looked up in DNS; name them in --initial-cluster")]
+    Srv(String),
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
     #[error("--initial-cluster has {name}={given} but missing from --initial-advertise-peer-urls={advertised}")]
     Mismatch { name: String, given: String, advertised: String },
     #[error("couldn't find local name {name:?} in the initial cluster configuration")]
@@ -40,8 +48,8 @@ impl Server {
     pub async fn start(world: &World, options: &Options) -> Result<Server, ServerError> {
         let directory = options.member_dir();
         let initialized = Identity::read(&world.disk, &directory)?.is_some();
-        let origin = origin(options, initialized)?;
         record(options, initialized);
+        let origin = origin(world, options, initialized).await?;
         let plan = options.plan(world, origin)?;
         world.disk.create_dir_all(&directory, Access::Owner)?;
         let lock = world.disk.lock_dir(&directory)?;
@@ -77,25 +85,45 @@ impl Server {
     }
 }
 
-fn origin(options: &Options, initialized: bool) -> Result<Origin, ServerError> {
-    let token = options.initial_cluster_token.clone();
-    let members = match options.initial_members() {
-        Err(_) if initialized => Vec::new(),
-        read => read.map_err(ServerError::InitialCluster)?,
-    };
-    if !initialized {
-        let this = members.iter().find(|member| member.name == options.name);
-        let this = this.ok_or_else(|| ServerError::NotInitial { name: options.name.clone() })?;
-        let advertised = options.initial_advertise_peer_urls.texts();
-        if this.peer_urls != advertised {
-            return Err(ServerError::Mismatch {
-                name: options.name.clone(),
-                given: this.peer_urls.join(","),
-                advertised: advertised.join(","),
-            });
-        }
+/// What the member belongs to. One that has run before knows, whatever the options say.
+async fn origin(world: &World, options: &Options, initialized: bool) -> Result<Origin, ServerError> {
+    if initialized {
+        return Ok(Origin::New { members: options.initial_members().unwrap_or_default(), token: String::new() });
     }
-    Ok(Origin::New { members, token })
+    if !options.discovery_endpoints.0.is_empty() {
+        let members = discovery::members(world, options).await?;
+        return Ok(Origin::New { members, token: options.discovery_token.clone() });
+    }
+    if !options.discovery_srv.is_empty() {
+        return Err(ServerError::Srv(options.discovery_srv.clone()));
+    }
+    let members = options.initial_members().map_err(ServerError::InitialCluster)?;
+    check_own(world, options, &members).await?;
+    match options.initial_cluster_state.as_str() {
+        "existing" => Ok(existing::join(world, &options.name, &members, peer_client(world, options)?).await?),
+        _ => Ok(Origin::New { members, token: options.initial_cluster_token.clone() }),
+    }
+}
+
+/// The initial cluster must name this member, with the peer URLs that it advertises.
+async fn check_own(world: &World, options: &Options, members: &[InitialMember]) -> Result<(), ServerError> {
+    let this = members.iter().find(|member| member.name == options.name);
+    let this = this.ok_or_else(|| ServerError::NotInitial { name: options.name.clone() })?;
+    let advertised = options.initial_advertise_peer_urls.texts();
+    if this.peer_urls != advertised && !existing::same_places(world, &this.peer_urls, &advertised).await {
+        return Err(ServerError::Mismatch {
+            name: options.name.clone(),
+            given: this.peer_urls.join(","),
+            advertised: advertised.join(","),
+        });
+    }
+    Ok(())
+}
+
+/// For calls to peers that ask for TLS.
+fn peer_client(world: &World, options: &Options) -> Result<Option<tls::Client>, tls::Error> {
+    let secure = options.initial_cluster.contains("https://") || options.initial_cluster.contains("unixs:");
+    secure.then(|| tls::Client::new(world, options.peer_tls(world)?)).transpose()
 }
 
 /// Writes the whole configuration to the log, without what is secret.
