@@ -74,9 +74,8 @@ struct Chunks {
 
 impl Chunks {
     fn new(mut range: pb::RangeRequest, bytes_aim: usize) -> Chunks {
-        // A target without an order sorts in a plain range; here it must not.
+        // A target without an order is left: it sorts within a chunk.
         range.sort_order = SortOrder::None as i32;
-        range.sort_target = SortTarget::Key as i32;
         Chunks { rest: range, chunk_keys: FIRST_CHUNK_KEYS, bytes_aim, first: None }
     }
 
@@ -91,8 +90,8 @@ impl Chunks {
         let (header, count) = *self.first.get_or_insert((chunk.header, chunk.count));
         let keys = i64::try_from(chunk.kvs.len()).expect("a chunk has few keys");
         let limit_reached = self.rest.limit > 0 && keys >= self.rest.limit;
-        let last_key = match chunk.kvs.last() {
-            Some(last) if chunk.more && !limit_reached => last.key.clone(),
+        let last_key = match chunk.kvs.iter().map(|kv| &kv.key).max() {
+            Some(last) if chunk.more && !limit_reached => last.clone(),
             _ => return (pb::RangeResponse { header, count, ..chunk }, None),
         };
         if self.rest.revision == 0 {

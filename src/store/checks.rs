@@ -2,7 +2,7 @@
 //!
 //! The duplicate rule is static: it looks at both branches of a transaction, at every level of nesting.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use chorus_proto::etcdserverpb as pb;
@@ -78,29 +78,27 @@ fn shape(request: &pb::TxnRequest, ops_max: usize, depth: usize) -> Result<(), E
 /// The keys that one branch puts, and the ranges that it deletes.
 #[derive(Default)]
 struct Changes {
-    puts: BTreeSet<Bytes>,
+    /// With whether the put keeps what the key has, and so needs it to be there.
+    puts: BTreeMap<Bytes, bool>,
     deletes: Vec<KeyRange>,
 }
 
 impl Changes {
-    fn deletes_any(&self, keys: &BTreeSet<Bytes>) -> bool {
-        self.deletes.iter().any(|range| keys.iter().any(|key| range.contains(key)))
-    }
-
-    fn put(&mut self, key: Bytes) -> Result<(), Error> {
-        if self.deletes.iter().any(|range| range.contains(&key)) || !self.puts.insert(key) {
+    /// To etcd's check a range without an end ends before it begins, and so meets nothing. Before a put that needs the
+    /// key this would end the member at apply: such a transaction is refused here.
+    fn put(&mut self, key: Bytes, keeps: bool) -> Result<(), Error> {
+        let meets = |range: &KeyRange| range.contains(&key) && (keeps || !range.is_unbounded());
+        if self.deletes.iter().any(meets) || self.puts.insert(key, keeps).is_some() {
             return Err(Error::DuplicateKey);
         }
         Ok(())
     }
 
-    /// Takes in a nested transaction's changes, which may not overlap those of the level around it.
+    /// Takes in a nested transaction's changes. Its puts may not meet what was taken in before; its deletes may meet
+    /// puts of an earlier nested one: etcd does not look there.
     fn nest(&mut self, inner: Changes) -> Result<(), Error> {
-        if self.deletes_any(&inner.puts) || inner.deletes_any(&self.puts) {
-            return Err(Error::DuplicateKey);
-        }
-        for key in inner.puts {
-            self.put(key)?;
+        for (key, keeps) in inner.puts {
+            self.put(key, keeps)?;
         }
         self.deletes.extend(inner.deletes);
         Ok(())
@@ -124,7 +122,7 @@ fn changes(ops: &[pb::RequestOp]) -> Result<Changes, Error> {
     }
     for op in ops {
         if let Some(Request::RequestPut(request)) = &op.request {
-            all.put(request.key.clone())?;
+            all.put(request.key.clone(), request.ignore_value || request.ignore_lease)?;
         }
     }
     Ok(all)
@@ -132,7 +130,9 @@ fn changes(ops: &[pb::RequestOp]) -> Result<Changes, Error> {
 
 /// The changes of two branches of which one runs: the same key may stand in both.
 fn either(mut one: Changes, other: Changes) -> Changes {
-    one.puts.extend(other.puts);
+    for (key, keeps) in other.puts {
+        *one.puts.entry(key).or_default() |= keeps;
+    }
     one.deletes.extend(other.deletes);
     one
 }
@@ -218,6 +218,39 @@ mod tests {
             [&[][..], &["http://a"], &["a:1"], &["http://a:x"], &["http://a:1/path"], &["ftp://a:1"], &["://a:1"]];
         for urls in bad {
             assert_eq!(checked(urls), Err(Error::MemberBadUrls), "{urls:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_changes_once_in_a_transaction() {
+        let op = |request| pb::RequestOp { request: Some(request) };
+        let put = |key: &'static str, ignore_value| {
+            op(Request::RequestPut(pb::PutRequest { key: key.into(), ignore_value, ..Default::default() }))
+        };
+        let delete = |key: &'static str, range_end: &'static str| {
+            let request = pb::DeleteRangeRequest { key: key.into(), range_end: range_end.into(), ..Default::default() };
+            op(Request::RequestDeleteRange(request))
+        };
+        let nested = |success: &[pb::RequestOp], failure: &[pb::RequestOp]| {
+            let (success, failure) = (success.to_vec(), failure.to_vec());
+            op(Request::RequestTxn(pb::TxnRequest { success, failure, ..Default::default() }))
+        };
+        let cases = [
+            (vec![put("a", false), put("a", false)], false),
+            (vec![put("b", false), delete("a", "c")], false),
+            (vec![put("c", false), delete("a", "c")], true),
+            (vec![put("b", false), delete("a", "\0")], true),
+            (vec![delete("a", "\0"), put("b", true)], false),
+            (vec![nested(&[put("a", false)], &[put("a", false)])], true),
+            (vec![nested(&[put("a", false)], &[]), put("a", false)], false),
+            (vec![nested(&[put("a", false)], &[]), nested(&[put("a", false)], &[])], false),
+            (vec![nested(&[put("a", false)], &[]), nested(&[delete("a", "")], &[])], true),
+            (vec![nested(&[delete("a", "")], &[]), nested(&[put("a", false)], &[])], false),
+        ];
+        for (success, allowed) in cases {
+            let request = pb::TxnRequest { success, ..Default::default() };
+            let expected = if allowed { Ok(()) } else { Err(Error::DuplicateKey) };
+            assert_eq!(txn(&request, 128), expected, "{request:?}");
         }
     }
 }

@@ -52,6 +52,10 @@ impl KeyRange {
         matches!(&self.end, End::Before(end) if end <= &self.start)
     }
 
+    pub fn is_unbounded(&self) -> bool {
+        self.end == End::Unbounded
+    }
+
     /// For the range methods of ordered maps. The range must not be empty: they panic on it.
     pub fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
         let end = match &self.end {

@@ -1,5 +1,8 @@
 //! Range: reading keys as they are or were.
 
+use std::cmp::Ordering;
+
+use bytes::Bytes;
 use chorus_proto::etcdserverpb as pb;
 use chorus_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use chorus_proto::mvccpb::KeyValue;
@@ -36,7 +39,7 @@ pub fn range(
     answer.count = count as i64;
     answer.more = kept.len() > limit;
     kept.truncate(limit);
-    answer.kvs = kept.iter().map(|found| found.key_value(values, request.keys_only)).collect::<Result<_, _>>()?;
+    answer.kvs = kept.iter().map(|found| found.key_value(values, request)).collect::<Result<_, _>>()?;
     Ok(answer)
 }
 
@@ -51,10 +54,13 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
-    /// Without the value, the answer comes from the index, which gives no lease either.
-    fn key_value(&self, values: &impl Values, keys_only: bool) -> Result<KeyValue, Fault> {
-        if !keys_only {
+    /// Where no value is read, the answer comes from the index, which gives no lease either.
+    fn key_value(&self, values: &impl Values, request: &pb::RangeRequest) -> Result<KeyValue, Fault> {
+        if !request.keys_only {
             return values.key_value(self.change.slot);
+        }
+        if request.sort_target() == SortTarget::Value {
+            return Ok(KeyValue { value: Bytes::new(), ..values.key_value(self.change.slot)? });
         }
         Ok(KeyValue {
             key: self.key.to_bytes(),
@@ -107,25 +113,25 @@ fn passes(request: &pb::RangeRequest, found: &Found) -> bool {
         && below(request.max_create_revision, found.change.create)
 }
 
+/// Sorts as asked; in both directions equal keys, versions and so on stay in the order of the keys.
 fn sort<'a>(
     mut found: Vec<Found<'a>>,
     values: &impl Values,
     request: &pb::RangeRequest,
 ) -> Result<Vec<Found<'a>>, Fault> {
+    let descend = request.sort_order() == SortOrder::Descend;
+    let directed = |ordering: Ordering| if descend { ordering.reverse() } else { ordering };
     match request.sort_target() {
-        SortTarget::Key => return Ok(found),
-        SortTarget::Version => found.sort_by_key(|found| found.change.version),
-        SortTarget::Create => found.sort_by_key(|found| found.change.create),
-        SortTarget::Mod => found.sort_by_key(|found| found.at),
+        SortTarget::Key => {}
+        SortTarget::Version => found.sort_by(|one, two| directed(one.change.version.cmp(&two.change.version))),
+        SortTarget::Create => found.sort_by(|one, two| directed(one.change.create.cmp(&two.change.create))),
+        SortTarget::Mod => found.sort_by(|one, two| directed(one.at.main.cmp(&two.at.main))),
         SortTarget::Value => {
             let with_values = found.into_iter().map(|f| Ok((values.key_value(f.change.slot)?.value, f)));
             let mut with_values = with_values.collect::<Result<Vec<_>, Fault>>()?;
-            with_values.sort_by(|(one, _), (other, _)| one.cmp(other));
+            with_values.sort_by(|(one, _), (two, _)| directed(one.cmp(two)));
             found = with_values.into_iter().map(|(_, found)| found).collect();
         }
-    }
-    if request.sort_order() == SortOrder::Descend {
-        found.reverse();
     }
     Ok(found)
 }

@@ -158,7 +158,9 @@ pub fn run<V: Values>(
             Request::RequestDeleteRange(request) => Response::ResponseDeleteRange(delete_range(txn, request, answer)?),
             Request::RequestTxn(request) => {
                 let path = nested.next().expect("a path for each nested txn");
-                Response::ResponseTxn(run(txn, request, path, answer)?)
+                // As etcd does: only the outermost transaction tells the revision.
+                let inner = run(txn, request, path, answer)?;
+                Response::ResponseTxn(pb::TxnResponse { header: Some(header(0)), ..inner })
             }
         };
         if answer {
