@@ -13,6 +13,7 @@
 //! - [`segments`]: append-only data segments
 //! - [`bbolt`]: the file format of etcd's database and snapshots
 //! - [`checkpoint`]: a file that is there whole or not at all
+//! - [`etcd_wal`]: the file format of etcd's Raft log
 //! - [`codec`]: bincode with limits
 //! - [`format`]: what a directory holds, and in which format
 //! - [`notebook`]: what a node knows of its own pods
@@ -23,6 +24,7 @@ pub mod bbolt;
 pub mod checkpoint;
 pub mod codec;
 pub mod error;
+pub mod etcd_wal;
 pub mod format;
 pub mod log;
 pub mod notebook;
