@@ -24,6 +24,7 @@
 //! - [`membership`]: changes of the membership; [`rules`]: whether they may be made now; [`activity`]: who is reachable
 //! - [`force`]: making one member the only one
 //! - [`housekeeping`]: the tasks that follow leadership and membership; [`standing`]: whether this member is one still
+//! - [`offline`]: the log of a member that does not run
 //! - [`types`], [`runtime`], [`encoding`]: how openraft is instantiated, and how its records look as bytes
 
 mod activity;
@@ -39,6 +40,7 @@ pub mod machine;
 mod member;
 mod membership;
 mod network;
+pub mod offline;
 mod peer_listener;
 mod peer_server;
 mod peers;

@@ -28,7 +28,8 @@
 //! - `usage`: how much is stored; `compactor`: the actor that looks after all of it
 //!
 //! The state in etcd's own format:
-//! - `database`: the file that etcd keeps, written for `Snapshot`
+//! - `database`: the file that etcd keeps, written for `Snapshot` and read where a member comes from etcd
+//! - [`migrate`]: data directories of etcd from ours, and ours from etcd's
 //!
 //! Waiting and watching:
 //! - `agreed`: what the members agree on about their versions
@@ -58,6 +59,7 @@ mod lease;
 mod ledger;
 mod local;
 pub mod metrics;
+pub mod migrate;
 mod mvcc;
 mod open;
 mod proposals;

@@ -42,6 +42,20 @@ pub fn revision(at: Rev, is_deletion: bool) -> Vec<u8> {
     key
 }
 
+/// The change that a key names, and whether it is a deletion.
+pub fn parse_revision(key: &[u8]) -> Option<(Rev, bool)> {
+    let (at, rest) = key.split_at_checked(REVISION_BYTES)?;
+    let is_deletion = match rest {
+        [] => false,
+        [DELETION] => true,
+        _ => return None,
+    };
+    let main = i64::from_be_bytes(at[..8].try_into().ok()?);
+    let sub = i64::from_be_bytes(at[9..].try_into().ok()?);
+    let sub = u32::try_from(sub).ok()?;
+    (main >= 0 && at[8] == b'_').then_some((Rev { main, sub }, is_deletion))
+}
+
 /// `leasepb.Lease`.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct LeaseRow {
@@ -61,6 +75,11 @@ pub fn alarm(member: u64, kind: i32) -> Vec<u8> {
 /// The key of a member.
 pub fn member_key(id: NodeId) -> Vec<u8> {
     format!("{:x}", id.0).into_bytes()
+}
+
+/// The member that a key names.
+pub fn parse_member_key(key: &[u8]) -> Option<NodeId> {
+    u64::from_str_radix(std::str::from_utf8(key).ok()?, 16).ok().map(NodeId)
 }
 
 /// A member as etcd writes it.
@@ -85,6 +104,18 @@ impl From<&Member> for MemberRow {
             is_learner: member.learner,
             name: member.name.clone(),
             client_urls: Some(member.client_urls.clone()).filter(|urls| !urls.is_empty()),
+        }
+    }
+}
+
+impl From<MemberRow> for Member {
+    fn from(row: MemberRow) -> Member {
+        Member {
+            id: NodeId(row.id),
+            name: row.name,
+            peer_urls: row.peer_urls.unwrap_or_default(),
+            client_urls: row.client_urls.unwrap_or_default(),
+            learner: row.is_learner,
         }
     }
 }
@@ -126,6 +157,8 @@ mod tests {
         let at = Rev { main: 2, sub: 1 };
         assert_eq!(revision(at, false), b"\0\0\0\0\0\0\0\x02_\0\0\0\0\0\0\0\x01");
         assert_eq!(revision(at, true), b"\0\0\0\0\0\0\0\x02_\0\0\0\0\0\0\0\x01t");
+        assert_eq!(parse_revision(&revision(at, true)), Some((at, true)));
+        assert_eq!(parse_revision(b"\0\0\0\0\0\0\0\x02-\0\0\0\0\0\0\0\x01"), None);
         let member = Member {
             id: NodeId(0x628),
             name: "n1".to_owned(),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   Snapshot ──▶ stream ──view, pinned segments──▶ export ──▶ bbolt file ──chunks, SHA-256──▶ client
+//!   bbolt file ──▶ import ──▶ data segments, checkpoint
 //! ```
 //!
 //! | bucket | keys and values |
@@ -16,10 +17,12 @@
 //!
 //! - [`keys`]: keys and values of the buckets, both ways
 //! - [`export`]: a view as a file
+//! - [`import`]: a file as a state with its files
 //! - [`stream`]: the answers of `Snapshot`
 
-mod export;
-mod keys;
+pub mod export;
+pub mod import;
+pub mod keys;
 mod stream;
 
 pub use stream::stream;

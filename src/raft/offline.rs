@@ -1,0 +1,198 @@
+//! The log of a member that does not run: brought in from elsewhere, or read out.
+
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+use openraft::vote::{RaftLeaderId, RaftVote};
+use tokio::sync::oneshot;
+
+use super::encoding::{decode, encode, pack, parse, record, unpack};
+use super::machine::{Applied, Committed, Payload as Applying, Position};
+use super::roster::Roster;
+use super::types::{LogId, Membership, Payload, Types, Vote, log_id, position};
+use super::{Error, Member};
+use crate::disk::{self, Entry, LogHandle, Recovered, log::Options};
+use crate::world::{NodeId, World};
+
+type LeaderId = openraft::type_config::alias::LeaderIdOf<Types>;
+
+/// What an entry says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    Blank,
+    /// Marshalled commands.
+    Commands(Vec<Bytes>),
+    /// All members from here on.
+    Members(Vec<Member>),
+}
+
+/// Where a member stands in the log, besides the entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub term: u64,
+    pub vote: NodeId,
+    /// The state holds the log up to here; it holds nothing of it before the first entry.
+    pub applied: Option<Position>,
+    pub committed: Option<Position>,
+}
+
+/// Makes the log of a member that is brought in from elsewhere: `entries` follow the applied one without gaps.
+pub async fn write(
+    world: &World,
+    data_dir: &Path,
+    standing: Standing,
+    entries: Vec<(Position, Content)>,
+) -> Result<(), Error> {
+    let directory = data_dir.join("wal");
+    let failed = |error: io::Error| Error::io(format!("writing the log in {}", directory.display()), &error);
+    let (log, recovered) = open(world, &directory)?;
+    if recovered != Recovered::default() {
+        return Err(Error::Config(format!("{} holds a log already", directory.display())));
+    }
+    if let Some(applied) = standing.applied {
+        log.purge(applied);
+    }
+    let vote = Vote::from_leader_id(LeaderId::new(standing.term, standing.vote.0), false);
+    log.save_vote(record(&vote)).await.map_err(failed)?;
+    let entries: Vec<Entry> = entries
+        .into_iter()
+        .map(|(at, content)| Ok(Entry { at, payload: encode(&payload(content)?) }))
+        .collect::<io::Result<_>>()
+        .map_err(failed)?;
+    if !entries.is_empty() {
+        let (done, written) = oneshot::channel();
+        // The receiver waits below.
+        log.append(entries, move |result| drop(done.send(result)));
+        written.await.map_err(|_| Error::Stopped)?.map_err(failed)?;
+    }
+    if let Some(committed) = standing.committed {
+        log.save_committed(record(&log_id(committed)));
+    }
+    log.close().await.map_err(failed)
+}
+
+/// The committed entries that a state does not hold yet, as they are applied.
+pub async fn committed_after(world: &World, data_dir: &Path, applied: &Applied) -> Result<Vec<Committed>, Error> {
+    let mut roster = match &applied.membership {
+        Some((_, membership)) => Roster::decode(membership).map_err(|error| unreadable(data_dir, &error))?,
+        None => Roster::default(),
+    };
+    let after = applied.at.map_or(0, |at| at.index);
+    let mut found = Vec::new();
+    let (entries, _) = read(world, data_dir, after).await?;
+    for (at, content, is_committed) in entries {
+        if !is_committed {
+            break;
+        }
+        let payload = match content {
+            Content::Blank => Applying::Blank,
+            Content::Commands(commands) => Applying::Batch(commands),
+            Content::Members(members) => {
+                let next = membership(&members).map_err(|error| unreadable(data_dir, &error))?;
+                roster = roster.followed_by(next);
+                Applying::Membership(roster.encode())
+            }
+        };
+        found.push(Committed { at, payload });
+    }
+    Ok(found)
+}
+
+/// Entries, each with whether it is known to be committed; and the term that the member is in, with whom it voted for.
+type Found = (Vec<(Position, Content, bool)>, (u64, NodeId));
+
+/// What the log holds after an index.
+pub async fn read(world: &World, data_dir: &Path, after: u64) -> Result<Found, Error> {
+    let (log, recovered) = open(world, &data_dir.join("wal"))?;
+    let found = read_entries(&log, &recovered, after).map_err(|error| unreadable(data_dir, &error));
+    let closed = log.close().await.map_err(|error| unreadable(data_dir, &error));
+    closed.and(found)
+}
+
+fn read_entries(log: &LogHandle, recovered: &Recovered, after: u64) -> io::Result<Found> {
+    let committed = recovered.committed.as_deref().map(parse::<LogId>).transpose()?;
+    let committed = committed.map_or(0, |id| position(&id).index);
+    let vote = recovered.vote.as_deref().map(parse::<Vote>).transpose()?;
+    let voted = vote.map_or((0, NodeId(0)), |vote| (vote.leader_id.term, NodeId(vote.leader_id.voted_for)));
+    let mut entries = Vec::new();
+    if let (Some(first), Some(last)) = (recovered.first, recovered.last) {
+        for entry in log.read(first.index.max(after + 1)..last.index + 1)? {
+            entries.push((entry.at, content(decode(entry.payload)?)?, entry.at.index <= committed));
+        }
+    }
+    Ok((entries, voted))
+}
+
+fn open(world: &World, directory: &Path) -> Result<(LogHandle, Recovered), Error> {
+    LogHandle::open(world, directory, Options::default()).map_err(|error| match error {
+        disk::Error::Io(source) => Error::io(format!("opening the log in {}", directory.display()), &source),
+        disk::Error::Corrupt { .. } => {
+            Error::Damaged { directory: directory.display().to_string(), message: error.to_string() }
+        }
+        _ => Error::Config(error.to_string()),
+    })
+}
+
+fn unreadable(data_dir: &Path, error: &io::Error) -> Error {
+    Error::io(format!("reading the log in {}", data_dir.display()), error)
+}
+
+fn payload(content: Content) -> io::Result<Payload> {
+    Ok(match content {
+        Content::Blank => Payload::Blank,
+        Content::Commands(commands) => Payload::Normal(pack(commands.iter())),
+        Content::Members(members) => Payload::Membership(membership(&members)?),
+    })
+}
+
+fn content(payload: Payload) -> io::Result<Content> {
+    Ok(match payload {
+        Payload::Blank => Content::Blank,
+        Payload::Normal(batch) => Content::Commands(unpack(&batch)?),
+        Payload::Membership(membership) => Content::Members(super::membership::members(&membership)),
+    })
+}
+
+fn membership(members: &[Member]) -> io::Result<Membership> {
+    let recorded = super::record_members(members, &[]);
+    Ok(Roster::decode(&recorded)?.membership)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::MemoryDisk;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_written_is_read_again() {
+        let world = World::simulated(1, MemoryDisk::new());
+        let directory = Path::new("/data");
+        let at = |term, index| Position { term, index };
+        let member = Member {
+            id: NodeId(7),
+            name: "n".to_owned(),
+            peer_urls: vec!["http://a:1".to_owned()],
+            client_urls: vec![],
+            learner: false,
+        };
+        let entries = vec![
+            (at(2, 11), Content::Blank),
+            (at(2, 12), Content::Commands(vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")])),
+            (at(3, 13), Content::Members(vec![member])),
+        ];
+        let standing = Standing { term: 4, vote: NodeId(7), applied: Some(at(2, 10)), committed: Some(at(2, 12)) };
+        tokio::task::LocalSet::new()
+            .run_until(async {
+                write(&world, directory, standing, entries.clone()).await.unwrap();
+                let (read, voted) = read(&world, directory, 0).await.unwrap();
+                let flags: Vec<bool> = read.iter().map(|(.., committed)| *committed).collect();
+                assert_eq!(flags, [true, true, false]);
+                assert_eq!(read.into_iter().map(|(at, content, _)| (at, content)).collect::<Vec<_>>(), entries);
+                assert_eq!(voted, (4, NodeId(7)));
+                let applied = Applied { at: Some(at(2, 11)), membership: None };
+                assert_eq!(committed_after(&world, directory, &applied).await.unwrap().len(), 1);
+            })
+            .await;
+    }
+}
