@@ -5,6 +5,7 @@
 //! - [`node`]: run one node in the foreground
 //! - [`etcd`]: a drop-in etcd process
 //! - [`kv`]: a small etcd client
+//! - [`migrate`]: data directories of etcd
 //! - [`bench`]: a load generator for any etcd v3
 //! - [`terminal`]: tables, progress, colour on a terminal only
 
@@ -12,6 +13,7 @@ pub mod bench;
 pub mod etcd;
 pub mod kv;
 mod local;
+mod migrate;
 mod node;
 mod terminal;
 mod up;
@@ -66,6 +68,8 @@ enum Command {
     Kv(kv::Args),
     /// Measure throughput and latency of a store, or of two side by side
     Bench(bench::Args),
+    /// Move data between etcd and Chorus
+    Migrate(migrate::Args),
     /// Print a completion script for a shell
     Completion {
         /// The shell
@@ -126,6 +130,7 @@ async fn run(world: World, command: Command) -> anyhow::Result<ExitCode> {
         Command::Etcd { flags } => Ok(etcd::run(world, flags).await),
         Command::Kv(args) => kv::run(world, args).await,
         Command::Bench(args) => bench::run(world, args).await,
+        Command::Migrate(args) => migrate::run(world, args).await,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "chorus", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -85,6 +85,8 @@ pub enum MemberError {
     NotInitial { name: String },
     #[error(transparent)]
     Open(#[from] store::OpenError),
+    #[error("etcd's data was not taken over: {0}")]
+    Migrate(#[from] store::migrate::Error),
     #[error(transparent)]
     Inconsistent(#[from] store::Inconsistent),
     #[error(transparent)]
@@ -116,9 +118,18 @@ impl Identity {
         kept.map(Some).map_err(|error| MemberError::Identity { path, message: error.to_string() })
     }
 
+    pub fn new(node: NodeId, cluster: raft::ClusterId) -> Identity {
+        Identity { node, cluster_id: cluster.0 }
+    }
+
+    /// The name and the content of the file that keeps it.
+    pub fn file(&self) -> (String, Vec<u8>) {
+        (IDENTITY.to_owned(), serde_json::to_vec(self).expect("two numbers are JSON"))
+    }
+
     fn keep(&self, disk: &Disk, data_dir: &Path) -> std::io::Result<()> {
-        let text = serde_json::to_vec(self).expect("two numbers are JSON");
-        disk.replace(&data_dir.join(IDENTITY), &text, Access::Owner)
+        let (name, content) = self.file();
+        disk.replace(&data_dir.join(name), &content, Access::Owner)
     }
 }
 

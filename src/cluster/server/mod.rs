@@ -10,12 +10,14 @@
 //! - [`plan`]: what they mean for a member
 //! - [`existing`], [`discovery`]: which cluster a new member belongs to
 //! - [`tls`]: what they say of TLS
+//! - [`migrate`]: data directories of etcd
 //! - [`run`]: a running process's server, started and ended in order
 
 pub mod check;
 pub mod discovery;
 pub mod existing;
 pub mod features;
+pub mod migrate;
 pub mod file;
 pub mod names;
 pub mod options;

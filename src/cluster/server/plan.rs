@@ -15,7 +15,7 @@ use crate::world::{World, tls};
 use crate::{etcd, raft, store};
 
 /// Our files lie here, below the directory that etcd calls its member directory.
-const FILES: &str = "member/chorus";
+pub(super) const FILES: &str = "member/chorus";
 const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 
 impl Options {

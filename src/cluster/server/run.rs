@@ -1,8 +1,11 @@
 //! A running process's server: its member, started and ended in order.
 
+use std::path::Path;
+
 use super::check::Invalid;
 use super::discovery::{self, DiscoveryError};
 use super::existing::{self, JoinError};
+use super::migrate::take_over;
 use super::options::{FLAGS, Options};
 use super::urls::UrlError;
 use super::values::Value;
@@ -47,6 +50,8 @@ impl Server {
     /// Starts the member that `options` describe, which must have passed the check.
     pub async fn start(world: &World, options: &Options) -> Result<Server, ServerError> {
         let directory = options.member_dir();
+        let wal_dir = Some(Path::new(&options.wal_dir)).filter(|path| !path.as_os_str().is_empty());
+        take_over(world, &options.data_dir(), wal_dir).await?;
         let initialized = Identity::read(&world.disk, &directory)?.is_some();
         record(options, initialized);
         let origin = origin(world, options, initialized).await?;

@@ -1,8 +1,7 @@
 //! A data directory of etcd becomes one of ours, in place.
 //!
-//! Everything is made beside first. The directory named [`READY`] exists only once all in it is durable, and from then
-//! on its content is in force: what a crash left undone is done at the next start. etcd's files stay, under another
-//! name.
+//! Ours is made beside etcd's files and gets its name once all in it is durable: at that moment it is in force. etcd's
+//! files are then put aside; what a crash left undone of that is done at the next start.
 
 use std::path::{Path, PathBuf};
 
@@ -10,48 +9,49 @@ use super::{Error, Imported, from_data_dir};
 use crate::world::disk::Access;
 use crate::world::{Disk, World};
 
-const MAKING: &str = "taking-over";
-const READY: &str = "taken-over";
-const MEMBER: &str = "member";
-const KEPT: &str = "member.etcd";
+/// The names of etcd's directories below that of its member.
+const ETCDS: [&str; 2] = ["snap", "wal"];
+const KEPT: &str = "etcd";
 
-/// Takes over the directory when there is a member of etcd in it and none of ours; `false` when there is nothing to take
-/// over. `seal` names a file with its content that goes with the member.
+/// Makes `to`, a directory below `data_dir/member`, from the member of etcd in `data_dir`; `false` when there is none, or
+/// `to` is there already. `seal` names a file with its content that goes with the member.
 pub async fn take_over(
     world: &World,
     data_dir: &Path,
     wal_dir: Option<&Path>,
+    to: &Path,
     seal: impl FnOnce(&Imported) -> (String, Vec<u8>),
 ) -> Result<bool, Error> {
-    let (disk, ready) = (&world.disk, data_dir.join(READY));
-    if !disk.exists(&ready) {
-        if !is_etcds(disk, data_dir) {
-            return Ok(false);
-        }
-        make(world, data_dir, wal_dir, seal).await?;
+    let (disk, member) = (&world.disk, data_dir.join("member"));
+    let theirs = disk.exists(&member.join("snap/db"));
+    if !theirs {
+        return Ok(false);
     }
-    put_in_force(disk, data_dir, &ready)?;
-    Ok(true)
-}
-
-fn is_etcds(disk: &Disk, data_dir: &Path) -> bool {
-    let ours = ["state", "wal"].iter().any(|name| disk.exists(&data_dir.join(name)));
-    disk.exists(&data_dir.join("member/snap/db")) && !ours
+    let _lock = disk.lock_dir(&member)?;
+    let made = !disk.exists(to);
+    if made {
+        make(world, data_dir, wal_dir, to, seal).await?;
+    }
+    put_aside(disk, &member)?;
+    Ok(made)
 }
 
 async fn make(
     world: &World,
     data_dir: &Path,
     wal_dir: Option<&Path>,
+    to: &Path,
     seal: impl FnOnce(&Imported) -> (String, Vec<u8>),
 ) -> Result<(), Error> {
-    let (disk, making) = (&world.disk, data_dir.join(MAKING));
+    let (disk, making) = (&world.disk, to.with_extension("new"));
     if disk.exists(&making) {
         disk.remove_dir_all(&making)?;
     }
     let imported = from_data_dir(world, data_dir, wal_dir, &making).await?;
     let (name, content) = seal(&imported);
     disk.replace(&making.join(name), &content, Access::Owner)?;
+    disk.rename(&making, to)?;
+    disk.sync_dir(&data_dir.join("member"))?;
     tracing::info!(
         "data-dir" = %data_dir.display(),
         "local-member-id" = format!("{:x}", imported.node.0),
@@ -61,25 +61,23 @@ async fn make(
         entries = imported.entries,
         "took over the data of a member of etcd"
     );
-    disk.rename(&making, &data_dir.join(READY))?;
-    Ok(disk.sync_dir(data_dir)?)
+    Ok(())
 }
 
-fn put_in_force(disk: &Disk, data_dir: &Path, ready: &Path) -> Result<(), Error> {
-    for name in disk.list(ready)? {
-        disk.rename(&ready.join(&name), &data_dir.join(&name))?;
+fn put_aside(disk: &Disk, member: &Path) -> Result<(), Error> {
+    let aside = member.join(KEPT);
+    disk.create_dir_all(&aside, Access::Owner)?;
+    // The database goes last: as long as it is there, this is not done.
+    for name in ETCDS.iter().rev().filter(|name| disk.exists(&member.join(name))) {
+        disk.rename(&member.join(name), &unused(disk, &aside, name))?;
+        disk.sync_dir(&aside)?;
+        disk.sync_dir(member)?;
     }
-    disk.sync_dir(data_dir)?;
-    if disk.exists(&data_dir.join(MEMBER)) {
-        disk.rename(&data_dir.join(MEMBER), &unused(disk, data_dir))?;
-    }
-    disk.remove_dir_all(ready)?;
-    Ok(disk.sync_dir(data_dir)?)
+    Ok(())
 }
 
-/// A name for etcd's files.
-fn unused(disk: &Disk, data_dir: &Path) -> PathBuf {
-    let names = std::iter::once(KEPT.to_owned()).chain((1..).map(|number| format!("{KEPT}.{number}")));
-    let mut paths = names.map(|name| data_dir.join(name));
+fn unused(disk: &Disk, directory: &Path, name: &str) -> PathBuf {
+    let names = std::iter::once(name.to_owned()).chain((1..).map(|number| format!("{name}.{number}")));
+    let mut paths = names.map(|name| directory.join(name));
     paths.find(|path| !disk.exists(path)).expect("there are more names than files")
 }
