@@ -100,7 +100,40 @@ async fn answer_rpc(shared: &Arc<Shared>, store: &Client, rpc: Rpc, request: Req
         Rpc::LeaseKeepAlive => lease::keep_alive(shared, store, request).await,
         Rpc::RangeStream => range_stream::answer(shared, store, request).await,
         Rpc::Snapshot => snapshot::answer(shared, store, request).await,
+        rpc if rpc.service() == Rpc::Authenticate.service() => answer_auth(shared, store, rpc, request).await,
         _ => answer_recipe(shared, store, rpc, request).await,
+    }
+}
+
+/// Users, roles and tokens.
+async fn answer_auth(shared: &Arc<Shared>, store: &Client, rpc: Rpc, request: Request<RequestBody>) -> Response<Body> {
+    match rpc {
+        Rpc::AuthEnable => unary::answer(shared, rpc, request, async |m| told(store.auth_enable(m).await)).await,
+        Rpc::AuthDisable => unary::answer(shared, rpc, request, async |m| told(store.auth_disable(m).await)).await,
+        Rpc::AuthStatus => unary::answer(shared, rpc, request, async |m| told(store.auth_status(m).await)).await,
+        Rpc::Authenticate => unary::answer(shared, rpc, request, async |m| told(store.authenticate(m).await)).await,
+        Rpc::UserAdd => unary::answer(shared, rpc, request, async |m| told(store.user_add(m).await)).await,
+        Rpc::UserGet => unary::answer(shared, rpc, request, async |m| told(store.user_get(m).await)).await,
+        Rpc::UserList => unary::answer(shared, rpc, request, async |m| told(store.user_list(m).await)).await,
+        Rpc::UserDelete => unary::answer(shared, rpc, request, async |m| told(store.user_delete(m).await)).await,
+        Rpc::UserChangePassword => {
+            unary::answer(shared, rpc, request, async |m| told(store.user_change_password(m).await)).await
+        }
+        Rpc::UserGrantRole => unary::answer(shared, rpc, request, async |m| told(store.user_grant_role(m).await)).await,
+        Rpc::UserRevokeRole => {
+            unary::answer(shared, rpc, request, async |m| told(store.user_revoke_role(m).await)).await
+        }
+        Rpc::RoleAdd => unary::answer(shared, rpc, request, async |m| told(store.role_add(m).await)).await,
+        Rpc::RoleGet => unary::answer(shared, rpc, request, async |m| told(store.role_get(m).await)).await,
+        Rpc::RoleList => unary::answer(shared, rpc, request, async |m| told(store.role_list(m).await)).await,
+        Rpc::RoleDelete => unary::answer(shared, rpc, request, async |m| told(store.role_delete(m).await)).await,
+        Rpc::RoleGrantPermission => {
+            unary::answer(shared, rpc, request, async |m| told(store.role_grant_permission(m).await)).await
+        }
+        Rpc::RoleRevokePermission => {
+            unary::answer(shared, rpc, request, async |m| told(store.role_revoke_permission(m).await)).await
+        }
+        _ => not_served(shared, rpc).into_http(),
     }
 }
 

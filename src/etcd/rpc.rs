@@ -107,6 +107,20 @@ rpcs! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::auth::RULES;
+
+    /// Those that ask nothing of the store themselves: what they do is made of calls that have rules.
+    const RECIPES: [&str; 3] = ["v3lockpb.Lock", "v3electionpb.Election", "grpc.health.v1.Health"];
+
+    #[test]
+    fn every_rpc_has_a_rule_of_who_may_call_it() {
+        for rpc in Rpc::ALL.iter().filter(|rpc| !RECIPES.contains(&rpc.service())) {
+            let service = rpc.service().strip_prefix("etcdserverpb.").unwrap();
+            let name = format!("{service}/{}", rpc.method());
+            let rules = RULES.iter().filter(|(ruled, _)| *ruled == name).count();
+            assert_eq!(rules, 1, "{name}");
+        }
+    }
 
     #[test]
     fn every_rpc_is_found_at_its_path() {

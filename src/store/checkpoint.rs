@@ -1,6 +1,6 @@
 //! The state as one file, so that a restart reads the index instead of all segments.
 //!
-//! Layout: a head; the rest of what is small; every key in order with its newest change; every change in order of revisions, which names its key
+//! Layout: a head; the rest of what is small; users and roles; every key in order with its newest change; every change in order of revisions, which names its key
 //! by its number. Both orders make restoring a run of appends.
 
 use std::io::{self, BufReader};
@@ -10,13 +10,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::agreed::Agreed;
+use super::auth;
 use super::mvcc::{Change, Key, Rev, Slot};
 use super::state::State;
 use crate::disk::checkpoint::{Reader, Writer};
 use crate::disk::{Error, Place, Point, Position, codec};
 use crate::world::World;
 
-/// The version of this layout. Version 1 has no [`Rest`].
+/// The version of this layout. Version 1 has neither a [`Rest`] nor users and roles.
 pub const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
@@ -38,6 +39,8 @@ struct Head {
 #[derive(Default, Serialize, Deserialize)]
 struct Rest {
     agreed: Agreed,
+    /// Rows that make users and roles.
+    auth: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,7 +79,9 @@ pub fn write(world: &World, path: &Path, state: &State, point: Point) -> Result<
         changes: index.changes_count() as u64,
     };
     put(&mut writer, &head)?;
-    put(&mut writer, &Rest { agreed: state.agreed })?;
+    let auth = state.auth.changes();
+    put(&mut writer, &Rest { agreed: state.agreed, auth: auth.len() as u64 })?;
+    auth.iter().try_for_each(|row| put(&mut writer, row))?;
     let mut owners = Vec::with_capacity(index.changes_count());
     for (number, (key, latest)) in index.keys().enumerate() {
         let mut at = latest.rev();
@@ -119,6 +124,10 @@ pub fn read(world: &World, path: &Path) -> Result<Option<(State, Point)>, Error>
         state.leases.grant(id, ttl, remaining_ttl).map_err(|error| Error::Io(io::Error::other(error)))?;
     }
     state.alarms = head.alarms.into_iter().collect();
+    for _ in 0..rest.auth {
+        let change: auth::Change = codec::decode_from(&mut reader).map_err(damaged)?;
+        state.auth.follow(&change).map_err(|error| Error::Io(error.into()))?;
+    }
     let mut keys = Vec::with_capacity(usize::try_from(head.keys).unwrap_or_default().min(1 << 24));
     for _ in 0..head.keys {
         let row: KeyRow = codec::decode_from(&mut reader).map_err(damaged)?;

@@ -38,6 +38,9 @@ pub struct Versions {
 }
 
 /// A path to a store. Linearizable unless a request asks otherwise; every call has a deadline.
+///
+/// What is asked in a client's name goes through [`Guard`](super::auth::guard::Guard): a method that has no line there
+/// is refused to clients.
 #[async_trait::async_trait]
 pub trait Transport: Send + Sync + 'static {
     /// The same store, asked in the name of `caller` from here on.
@@ -123,6 +126,87 @@ pub trait Transport: Send + Sync + 'static {
     /// Gives the space of this one member's dead records back to the file system. Nothing waits for it but the caller.
     async fn defragment(&self, _request: pb::DefragmentRequest) -> Result<pb::DefragmentResponse, Error> {
         Err(Error::unimplemented("Defragment"))
+    }
+
+    async fn auth_enable(&self, _: pb::AuthEnableRequest) -> Result<pb::AuthEnableResponse, Error> {
+        Err(Error::unimplemented("AuthEnable"))
+    }
+
+    async fn auth_disable(&self, _: pb::AuthDisableRequest) -> Result<pb::AuthDisableResponse, Error> {
+        Err(Error::unimplemented("AuthDisable"))
+    }
+
+    async fn user_delete(&self, _: pb::AuthUserDeleteRequest) -> Result<pb::AuthUserDeleteResponse, Error> {
+        Err(Error::unimplemented("UserDelete"))
+    }
+
+    async fn user_grant_role(&self, _: pb::AuthUserGrantRoleRequest) -> Result<pb::AuthUserGrantRoleResponse, Error> {
+        Err(Error::unimplemented("UserGrantRole"))
+    }
+
+    async fn user_revoke_role(
+        &self,
+        _: pb::AuthUserRevokeRoleRequest,
+    ) -> Result<pb::AuthUserRevokeRoleResponse, Error> {
+        Err(Error::unimplemented("UserRevokeRole"))
+    }
+
+    async fn role_add(&self, _: pb::AuthRoleAddRequest) -> Result<pb::AuthRoleAddResponse, Error> {
+        Err(Error::unimplemented("RoleAdd"))
+    }
+
+    async fn role_delete(&self, _: pb::AuthRoleDeleteRequest) -> Result<pb::AuthRoleDeleteResponse, Error> {
+        Err(Error::unimplemented("RoleDelete"))
+    }
+
+    async fn role_grant_permission(
+        &self,
+        _: pb::AuthRoleGrantPermissionRequest,
+    ) -> Result<pb::AuthRoleGrantPermissionResponse, Error> {
+        Err(Error::unimplemented("RoleGrantPermission"))
+    }
+
+    async fn role_revoke_permission(
+        &self,
+        _: pb::AuthRoleRevokePermissionRequest,
+    ) -> Result<pb::AuthRoleRevokePermissionResponse, Error> {
+        Err(Error::unimplemented("RoleRevokePermission"))
+    }
+
+    async fn user_add(&self, _: pb::AuthUserAddRequest) -> Result<pb::AuthUserAddResponse, Error> {
+        Err(Error::unimplemented("UserAdd"))
+    }
+
+    async fn user_change_password(
+        &self,
+        _: pb::AuthUserChangePasswordRequest,
+    ) -> Result<pb::AuthUserChangePasswordResponse, Error> {
+        Err(Error::unimplemented("UserChangePassword"))
+    }
+
+    async fn user_get(&self, _: pb::AuthUserGetRequest) -> Result<pb::AuthUserGetResponse, Error> {
+        Err(Error::unimplemented("UserGet"))
+    }
+
+    async fn user_list(&self, _: pb::AuthUserListRequest) -> Result<pb::AuthUserListResponse, Error> {
+        Err(Error::unimplemented("UserList"))
+    }
+
+    async fn role_get(&self, _: pb::AuthRoleGetRequest) -> Result<pb::AuthRoleGetResponse, Error> {
+        Err(Error::unimplemented("RoleGet"))
+    }
+
+    async fn role_list(&self, _: pb::AuthRoleListRequest) -> Result<pb::AuthRoleListResponse, Error> {
+        Err(Error::unimplemented("RoleList"))
+    }
+
+    async fn auth_status(&self, _: pb::AuthStatusRequest) -> Result<pb::AuthStatusResponse, Error> {
+        Err(Error::unimplemented("AuthStatus"))
+    }
+
+    /// A token for whoever knows the user's password.
+    async fn authenticate(&self, _: pb::AuthenticateRequest) -> Result<pb::AuthenticateResponse, Error> {
+        Err(Error::unimplemented("Authenticate"))
     }
 
     /// One watch stream, as the gRPC one: many watches by id, requests in, responses out. The stream ends when

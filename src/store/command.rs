@@ -5,6 +5,9 @@ use chorus_proto::etcdserverpb::alarm_request::AlarmAction;
 use chorus_proto::mvccpb::KeyValue;
 
 use super::agreed::Agreed;
+use super::auth::manage::{self, Managed};
+use super::auth::permit;
+use super::auth::sessions::{self, Session};
 use super::journal::Step;
 use super::metrics::Ops;
 use super::mvcc::read::header;
@@ -22,6 +25,10 @@ pub struct Batch {
     pub records: Vec<KeyValue>,
     /// What was done, for the metrics.
     pub ops: Ops,
+    /// What becomes of tokens, which are no part of the state.
+    pub sessions: Vec<Session>,
+    /// The index of the entry.
+    pub index: u64,
 }
 
 /// The answer to a command. Its header carries the revision alone.
@@ -34,6 +41,11 @@ pub enum Answer {
     LeaseGrant(pb::LeaseGrantResponse),
     LeaseRevoke(pb::LeaseRevokeResponse),
     Alarm(pb::AlarmResponse),
+    /// The user exists and authentication is enabled, at this revision of users and roles.
+    Authenticated {
+        token: String,
+        revision: u64,
+    },
     /// To a command that no client waits for.
     Done,
 }
@@ -47,6 +59,7 @@ pub fn apply<V: Values>(
     command: pb::InternalRaftRequest,
     answer: bool,
 ) -> Result<Answer, Fault> {
+    permit::command(state, &command)?;
     if let Some(request) = command.put {
         put(state, stored, batch, request, answer).map(Answer::Put)
     } else if let Some(request) = command.txn {
@@ -73,8 +86,10 @@ pub fn apply<V: Values>(
         compact(state, batch, request).map(Answer::Compact)
     } else if let Some(request) = command.alarm {
         Ok(Answer::Alarm(alarm(state, batch, request)))
+    } else if let Some(request) = command.authenticate {
+        authenticate(state, batch, request)
     } else {
-        Ok(Answer::Done)
+        change_auth(state, batch, &command)
     }
 }
 
@@ -223,6 +238,30 @@ fn alarm(state: &mut State, batch: &mut Batch, request: pb::AlarmRequest) -> pb:
         _ => Vec::new(),
     };
     pb::AlarmResponse { header, alarms }
+}
+
+/// Whoever proposed this has checked the password.
+fn authenticate(state: &State, batch: &mut Batch, request: pb::InternalAuthenticateRequest) -> Result<Answer, Fault> {
+    manage::authenticate(&state.auth, &request)?;
+    let mut token = String::new();
+    if !request.simple_token.is_empty() {
+        token = sessions::token(&request.simple_token, batch.index);
+        batch.sessions.push(Session::Begun { user: request.name, token: token.clone() });
+    }
+    Ok(Answer::Authenticated { token, revision: state.auth.revision })
+}
+
+/// Changes users and roles, if that is what the command is about. Other commands change nothing.
+fn change_auth(state: &mut State, batch: &mut Batch, command: &pb::InternalRaftRequest) -> Result<Answer, Fault> {
+    if let Some(managed) = manage::manage(&state.auth, command) {
+        let Managed { changes, session } = managed?;
+        for change in changes {
+            state.auth.follow(&change)?;
+            batch.steps.push(Step::Auth(change));
+        }
+        batch.sessions.extend(session);
+    }
+    Ok(Answer::Done)
 }
 
 /// The alarms of one kind, whoever raised them, or of any when that is `NONE`.

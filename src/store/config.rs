@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::auth::AuthConfig;
 use super::corruption::Checks;
 use super::version;
 use crate::raft::ClusterId;
@@ -34,6 +35,7 @@ pub struct Config {
     pub lease_checkpoints: bool,
     /// A NOSPACE alarm of this member goes once it is well below its quota again, without anyone's disarming it.
     pub auto_disarm_no_space: bool,
+    pub auth: AuthConfig,
     pub limits: Limits,
 }
 
@@ -93,6 +95,7 @@ impl Config {
             checks: Checks::default(),
             lease_checkpoints: true,
             auto_disarm_no_space: false,
+            auth: AuthConfig::default(),
             limits: Limits::default(),
         }
     }

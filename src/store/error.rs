@@ -90,6 +90,50 @@ pub enum Error {
     NotLeader,
     #[error("bad leader transferee")]
     BadLeaderTransferee,
+    /// Authentication cannot be enabled yet: add the user `root`, and grant it the role `root`.
+    #[error("root user does not exist")]
+    RootUserNotExist,
+    #[error("root user does not have root role")]
+    RootRoleNotExist,
+    #[error("user name already exists")]
+    UserAlreadyExist,
+    /// Also said to whoever must be somebody and does not say who they are: authenticate.
+    #[error("user name is empty")]
+    UserEmpty,
+    #[error("user name not found")]
+    UserNotFound,
+    #[error("role name already exists")]
+    RoleAlreadyExist,
+    #[error("role name not found")]
+    RoleNotFound,
+    #[error("role name is empty")]
+    RoleEmpty,
+    #[error("authentication failed, invalid user ID or password")]
+    AuthFailed,
+    /// The user has a certificate instead of a password.
+    #[error("authentication failed, password was given for no password user")]
+    NoPasswordUser,
+    #[error("password length exceeds 72 bytes")]
+    PasswordTooLong,
+    #[error("permission not given")]
+    PermissionNotGiven,
+    /// Surface it. Did not happen.
+    #[error("permission denied")]
+    PermissionDenied,
+    #[error("role is not granted to the user")]
+    RoleNotGranted,
+    #[error("permission is not granted to the role")]
+    PermissionNotGranted,
+    #[error("authentication is not enabled")]
+    AuthNotEnabled,
+    /// Did not happen: authenticate again.
+    #[error("invalid auth token")]
+    InvalidAuthToken,
+    #[error("invalid auth management")]
+    InvalidAuthMgmt,
+    /// Did not happen: users or roles changed meanwhile. Authenticate again.
+    #[error("revision of auth store is old")]
+    AuthOldRevision,
     /// A remote store answered with a gRPC status that has no row of its own.
     #[error("{message}")]
     Other { code: i32, message: String },
@@ -146,17 +190,38 @@ const WIRE: &[(Error, i32, &str)] = &[
     (Error::NotSupportedForLearner, FAILED_PRECONDITION, "etcdserver: rpc not supported for learner"),
     (Error::NotLeader, FAILED_PRECONDITION, "etcdserver: not leader"),
     (Error::BadLeaderTransferee, FAILED_PRECONDITION, "etcdserver: bad leader transferee"),
+    (Error::RootUserNotExist, FAILED_PRECONDITION, "etcdserver: root user does not exist"),
+    (Error::RootRoleNotExist, FAILED_PRECONDITION, "etcdserver: root user does not have root role"),
+    (Error::UserAlreadyExist, FAILED_PRECONDITION, "etcdserver: user name already exists"),
+    (Error::UserEmpty, INVALID_ARGUMENT, "etcdserver: user name is empty"),
+    (Error::UserNotFound, FAILED_PRECONDITION, "etcdserver: user name not found"),
+    (Error::RoleAlreadyExist, FAILED_PRECONDITION, "etcdserver: role name already exists"),
+    (Error::RoleNotFound, FAILED_PRECONDITION, "etcdserver: role name not found"),
+    (Error::RoleEmpty, INVALID_ARGUMENT, "etcdserver: role name is empty"),
+    (Error::AuthFailed, INVALID_ARGUMENT, "etcdserver: authentication failed, invalid user ID or password"),
+    (Error::NoPasswordUser, UNKNOWN, "auth: authentication failed, password was given for no password user"),
+    (Error::PasswordTooLong, UNKNOWN, "bcrypt: password length exceeds 72 bytes"),
+    (Error::PermissionNotGiven, INVALID_ARGUMENT, "etcdserver: permission not given"),
+    (Error::PermissionDenied, PERMISSION_DENIED, "etcdserver: permission denied"),
+    (Error::RoleNotGranted, FAILED_PRECONDITION, "etcdserver: role is not granted to the user"),
+    (Error::PermissionNotGranted, FAILED_PRECONDITION, "etcdserver: permission is not granted to the role"),
+    (Error::AuthNotEnabled, FAILED_PRECONDITION, "etcdserver: authentication is not enabled"),
+    (Error::InvalidAuthToken, UNAUTHENTICATED, "etcdserver: invalid auth token"),
+    (Error::InvalidAuthMgmt, INVALID_ARGUMENT, "etcdserver: invalid auth management"),
+    (Error::AuthOldRevision, INVALID_ARGUMENT, "etcdserver: revision of auth store is old"),
 ];
 
 const UNKNOWN: i32 = 2;
 const INVALID_ARGUMENT: i32 = 3;
 const NOT_FOUND: i32 = 5;
+const PERMISSION_DENIED: i32 = 7;
 const RESOURCE_EXHAUSTED: i32 = 8;
 const FAILED_PRECONDITION: i32 = 9;
 const OUT_OF_RANGE: i32 = 11;
 const UNIMPLEMENTED: i32 = 12;
 const UNAVAILABLE: i32 = 14;
 const DATA_LOSS: i32 = 15;
+const UNAUTHENTICATED: i32 = 16;
 
 impl Error {
     /// The gRPC code and text under which the error travels.

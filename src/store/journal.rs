@@ -9,6 +9,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use super::agreed::Agreed;
+use super::auth;
 use super::mvcc::{Change, Key, Rev, Slot};
 use super::state::State;
 use crate::disk::segments::{Frame, Record};
@@ -61,6 +62,7 @@ pub enum Step {
         alarm: i32,
     },
     Agree(Agreed),
+    Auth(auth::Change),
 }
 
 /// A frame that does not fit the state before it.
@@ -129,6 +131,7 @@ fn replay_steps(state: &mut State, steps: &[Step], records: &[Record]) -> Result
             Step::Raise { member, alarm } => drop(state.alarms.insert((member, alarm))),
             Step::Disarm { member, alarm } => drop(state.alarms.remove(&(member, alarm))),
             Step::Agree(agreed) => state.agreed = agreed,
+            Step::Auth(ref change) => state.auth.follow(change)?,
         }
     }
     match records.len() {

@@ -1,6 +1,7 @@
 //! The transport to the store of this very member.
 //!
 //! - [`answering`]: what other members ask of this one
+//! - [`authored`]: what is done in an author's name
 //! - [`cluster`]: the members, who leads them, and their versions
 //! - [`maintenance`]: checksums and defragmentation
 //!
@@ -10,6 +11,7 @@
 //! ```
 
 mod answering;
+mod authored;
 mod cluster;
 mod maintenance;
 
@@ -21,6 +23,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use super::agreed::Release;
+use super::auth::guard::Guard;
+use super::auth::permit::Author;
 use super::client::{Caller, Client, Transport, Versions};
 use super::command::{self, Answer};
 use super::compactor::Compactor;
@@ -39,9 +43,9 @@ use crate::world::{Instant, World};
 /// How often a read looks for a record that moves while it reads.
 const READ_ATTEMPTS: usize = 5;
 
-/// The store of this member, as a transport. Cheap to clone.
+/// The store of this member, as a transport, in somebody's name. Cheap to clone.
 #[derive(Clone)]
-pub struct Local(Arc<Inner>);
+pub struct Local(Arc<Inner>, Author);
 
 struct Inner {
     world: World,
@@ -65,12 +69,13 @@ impl Local {
         leases: LeaderLeases,
         compactor: Addr<Compactor>,
     ) -> Local {
-        let local = Local(Arc::new(Inner { world, config, raft, shared, proposals, watches, leases, compactor }));
+        let inner = Inner { world, config, raft, shared, proposals, watches, leases, compactor };
+        let local = Local(Arc::new(inner), Author::Process);
         local.answer_others();
         local
     }
 
-    fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self) -> Instant {
         self.0.world.clock.now() + self.0.config.request_timeout()
     }
 
@@ -92,7 +97,13 @@ impl Local {
         let metrics = &self.0.shared.metrics;
         let started = metrics.clock.now();
         let large = self.0.shared.view().is_large(&request);
-        let answer = self.read(large, move |view| view.range(&request)).await;
+        let author = self.1.clone();
+        let read = move |view: &View| {
+            // The view that is read also says what the author may read.
+            view.permit_range(&author, &request)?;
+            view.range(&request)
+        };
+        let answer = self.read(large, read).await;
         metrics.ranges[usize::from(answer.is_ok())].observe(metrics.clock.now() - started);
         metrics.read(&Ops { ranges: 1, ..Ops::default() });
         let mut answer = answer?;
@@ -127,7 +138,7 @@ impl Local {
     }
 
     /// The header of an answer that shows the newest revision.
-    fn header(&self) -> pb::ResponseHeader {
+    pub(super) fn header(&self) -> pb::ResponseHeader {
         let mut header = Some(pb::ResponseHeader { revision: self.0.shared.view().revision(), ..Default::default() });
         self.sign(&mut header);
         header.unwrap_or_default()
@@ -180,7 +191,7 @@ impl From<raft::Error> for Error {
 macro_rules! propose {
     ($self:ident, $field:ident: $request:expr, $kind:ident) => {{
         let command = pb::InternalRaftRequest { $field: Some($request), ..Default::default() };
-        match $self.0.proposals.propose(command).await? {
+        match $self.propose(command).await? {
             Answer::$kind(mut answer) => {
                 $self.sign(&mut answer.header);
                 Ok::<_, Error>(answer)
@@ -190,14 +201,26 @@ macro_rules! propose {
     }};
 }
 
+/// Changes users and roles by `$request` as the command's field `$field`.
+macro_rules! manage {
+    ($self:ident, $field:ident: $request:expr, $answer:ident) => {{
+        let command = pb::InternalRaftRequest { $field: Some($request), ..Default::default() };
+        Ok(pb::$answer { header: $self.manage(command).await? })
+    }};
+}
+
 #[async_trait::async_trait]
 impl Transport for Local {
-    fn on_behalf(&self, _: Caller) -> Client {
-        Client::new(self.clone())
+    fn on_behalf(&self, caller: Caller) -> Client {
+        let process = self.clone().written_by(Author::Process);
+        match caller {
+            Caller::Process => Client::new(process),
+            caller => Client::new(Guard::new(process, caller)),
+        }
     }
 
     fn authenticates(&self) -> bool {
-        false
+        self.0.shared.authenticates()
     }
 
     async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
@@ -221,7 +244,7 @@ impl Transport for Local {
     }
 
     async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
-        checks::txn(&request, self.0.config.limits.txn_ops_max)?;
+        self.check_txn(&request)?;
         if !checks::is_read_only(&request) {
             self.0.proposals.reserve(checks::txn_cost(&request)).await?;
             return propose!(self, txn: request, Txn);
@@ -229,15 +252,7 @@ impl Transport for Local {
         if !checks::is_serializable(&request) {
             self.barrier().await?;
         }
-        let metrics = &self.0.shared.metrics;
-        let started = metrics.clock.now();
-        let large = self.0.shared.view().is_large_txn(&request);
-        let answer = self.read(large, move |view| view.txn(request.clone())).await;
-        metrics.requested(Kind::ReadonlyTxn, answer.is_ok(), started);
-        let (mut answer, ops) = answer?;
-        metrics.read(&ops);
-        self.sign(&mut answer.header);
-        Ok(answer)
+        self.txn_now(request).await
     }
 
     async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, Error> {
@@ -374,18 +389,94 @@ impl Transport for Local {
         database::stream(&self.0.world, self.0.shared.clone(), self.0.config.storage_version()).await
     }
 
+    async fn auth_enable(&self, request: pb::AuthEnableRequest) -> Result<pb::AuthEnableResponse, Error> {
+        manage!(self, auth_enable: request, AuthEnableResponse)
+    }
+
+    async fn auth_disable(&self, request: pb::AuthDisableRequest) -> Result<pb::AuthDisableResponse, Error> {
+        manage!(self, auth_disable: request, AuthDisableResponse)
+    }
+
+    async fn user_delete(&self, request: pb::AuthUserDeleteRequest) -> Result<pb::AuthUserDeleteResponse, Error> {
+        manage!(self, auth_user_delete: request, AuthUserDeleteResponse)
+    }
+
+    async fn user_grant_role(
+        &self,
+        request: pb::AuthUserGrantRoleRequest,
+    ) -> Result<pb::AuthUserGrantRoleResponse, Error> {
+        manage!(self, auth_user_grant_role: request, AuthUserGrantRoleResponse)
+    }
+
+    async fn user_revoke_role(
+        &self,
+        request: pb::AuthUserRevokeRoleRequest,
+    ) -> Result<pb::AuthUserRevokeRoleResponse, Error> {
+        manage!(self, auth_user_revoke_role: request, AuthUserRevokeRoleResponse)
+    }
+
+    async fn role_add(&self, request: pb::AuthRoleAddRequest) -> Result<pb::AuthRoleAddResponse, Error> {
+        manage!(self, auth_role_add: request, AuthRoleAddResponse)
+    }
+
+    async fn role_delete(&self, request: pb::AuthRoleDeleteRequest) -> Result<pb::AuthRoleDeleteResponse, Error> {
+        manage!(self, auth_role_delete: request, AuthRoleDeleteResponse)
+    }
+
+    async fn role_grant_permission(
+        &self,
+        request: pb::AuthRoleGrantPermissionRequest,
+    ) -> Result<pb::AuthRoleGrantPermissionResponse, Error> {
+        manage!(self, auth_role_grant_permission: request, AuthRoleGrantPermissionResponse)
+    }
+
+    async fn role_revoke_permission(
+        &self,
+        request: pb::AuthRoleRevokePermissionRequest,
+    ) -> Result<pb::AuthRoleRevokePermissionResponse, Error> {
+        manage!(self, auth_role_revoke_permission: request, AuthRoleRevokePermissionResponse)
+    }
+
+    async fn user_add(&self, request: pb::AuthUserAddRequest) -> Result<pb::AuthUserAddResponse, Error> {
+        self.add_user(request).await
+    }
+
+    async fn user_change_password(
+        &self,
+        request: pb::AuthUserChangePasswordRequest,
+    ) -> Result<pb::AuthUserChangePasswordResponse, Error> {
+        self.change_password(request).await
+    }
+
+    async fn user_get(&self, request: pb::AuthUserGetRequest) -> Result<pb::AuthUserGetResponse, Error> {
+        self.get_user(request.name).await
+    }
+
+    async fn user_list(&self, _: pb::AuthUserListRequest) -> Result<pb::AuthUserListResponse, Error> {
+        self.list_users().await
+    }
+
+    async fn role_get(&self, request: pb::AuthRoleGetRequest) -> Result<pb::AuthRoleGetResponse, Error> {
+        self.get_role(request.role).await
+    }
+
+    async fn role_list(&self, _: pb::AuthRoleListRequest) -> Result<pb::AuthRoleListResponse, Error> {
+        self.list_roles().await
+    }
+
+    async fn auth_status(&self, _: pb::AuthStatusRequest) -> Result<pb::AuthStatusResponse, Error> {
+        self.status_of_auth().await
+    }
+
+    async fn authenticate(&self, request: pb::AuthenticateRequest) -> Result<pb::AuthenticateResponse, Error> {
+        let token = self.give_token(request).await?;
+        Ok(pb::AuthenticateResponse { header: Some(self.header()), token })
+    }
+
     async fn watch(
         &self,
         requests: BoxStream<'static, pb::WatchRequest>,
     ) -> Result<BoxStream<'static, Result<pb::WatchResponse, Error>>, Error> {
-        let responses = self.0.watches.open(requests).await?;
-        let local = self.clone();
-        let signed = responses.map(move |response| {
-            response.map(|mut response| {
-                local.sign(&mut response.header);
-                response
-            })
-        });
-        Ok(signed.boxed())
+        self.watch_judged(requests.map(|request| (request, None)).boxed()).await
     }
 }

@@ -40,6 +40,7 @@
 //! - `lease`, `leader_leases`: lifetimes, which the leader alone keeps; `questions`: what members ask each other
 
 mod agreed;
+pub mod auth;
 mod checkpoint;
 mod checks;
 pub mod client;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::agreed::Monitor;
+use super::auth::sessions::Sessions;
 use super::compactor::Compactor;
 use super::corruption::Corruption;
 use super::leader_leases::LeaderLeases;
@@ -73,7 +74,9 @@ impl Store {
     pub fn open(world: &World, config: Config) -> Result<(StateMachine, Opened), OpenError> {
         let ledger = Ledger::open(world, &config.data_dir)?;
         let waiting = Waiting::new(&world.random, config.node, config.limits.proposals_max);
-        let shared = Arc::new(Shared::new(ledger, waiting, Quota::new(config.limits.quota_bytes), world.clock.clone()));
+        let sessions = Sessions::new(world.clock.clone(), config.auth.tokens.session_ttl());
+        let quota = Quota::new(config.limits.quota_bytes);
+        let shared = Arc::new(Shared::new(ledger, waiting, quota, sessions, world.clock.clone()));
         Ok((StateMachine(shared.clone()), Opened { config, shared }))
     }
 

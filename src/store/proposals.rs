@@ -6,6 +6,8 @@ use std::time::Duration;
 use chorus_proto::etcdserverpb as pb;
 use prost::Message;
 
+use super::auth;
+use super::auth::permit::Author;
 use super::command::Answer;
 use super::leadership::Leader;
 use super::metrics::Kind;
@@ -71,15 +73,48 @@ impl Proposals {
         &self.0.shared
     }
 
-    /// Proposes `command` under a fresh request ID. An error of the state machine, or that the command was refused,
+    /// Proposes `command` in the process's own name. An error of the state machine, or that the command was refused,
     /// means that it did not happen; after a timeout it may have.
-    pub async fn propose(&self, mut command: pb::InternalRaftRequest) -> Result<Answer, Error> {
+    pub async fn propose(&self, command: pb::InternalRaftRequest) -> Result<Answer, Error> {
+        self.propose_as(&Author::Process, command).await
+    }
+
+    /// The same in the name of `author`.
+    pub async fn propose_as(&self, author: &Author, mut command: pb::InternalRaftRequest) -> Result<Answer, Error> {
+        loop {
+            let header = self.signature(author);
+            let outcome = self.propose_signed(&mut command, header.clone()).await;
+            // Users changed while the command was on its way. That is nothing to trouble the process with.
+            let outdated = matches!(outcome, Err(Error::UserEmpty | Error::AuthOldRevision));
+            if !(outdated && *author == Author::Process && self.signature(author) != header) {
+                return outcome;
+            }
+        }
+    }
+
+    /// What says in the log who the author is: the process is root, as far as there is one.
+    fn signature(&self, author: &Author) -> pb::RequestHeader {
+        let shared = &self.0.shared;
+        let (username, auth_revision) = match author {
+            Author::User(identity) => (identity.user.clone(), identity.revision),
+            Author::Process if shared.authenticates() => (auth::ROOT.to_owned(), shared.view().state.auth.revision),
+            Author::Process | Author::Nobody => Default::default(),
+        };
+        pb::RequestHeader { username, auth_revision, ..Default::default() }
+    }
+
+    /// Under a fresh request ID.
+    async fn propose_signed(
+        &self,
+        command: &mut pb::InternalRaftRequest,
+        header: pb::RequestHeader,
+    ) -> Result<Answer, Error> {
         let (inner, metrics) = (&*self.0, &self.0.shared.metrics);
         let started = inner.clock.now();
-        let kind = Kind::of(&command);
+        let kind = Kind::of(command);
         let (id, outcome) = inner.shared.waiting.register()?;
         let _registered = Registered(&inner.shared, id);
-        command.header = Some(pb::RequestHeader { id, ..Default::default() });
+        command.header = Some(pb::RequestHeader { id, ..header });
         if command.encoded_len() > inner.request_bytes_max {
             return Err(Error::RequestTooLarge);
         }

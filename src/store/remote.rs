@@ -223,6 +223,7 @@ type Kv = pb::kv_client::KvClient<Channel>;
 type Lease = pb::lease_client::LeaseClient<Channel>;
 type Cluster = pb::cluster_client::ClusterClient<Channel>;
 type Maintenance = pb::maintenance_client::MaintenanceClient<Channel>;
+type Auth = pb::auth_client::AuthClient<Channel>;
 type Watch = pb::watch_client::WatchClient<Channel>;
 
 #[async_trait::async_trait]
@@ -331,6 +332,89 @@ impl Transport for Remote {
 
     async fn defragment(&self, request: pb::DefragmentRequest) -> Result<pb::DefragmentResponse, Error> {
         unary!(self, Retry::Always, Maintenance, defragment, request)
+    }
+
+    async fn auth_enable(&self, request: pb::AuthEnableRequest) -> Result<pb::AuthEnableResponse, Error> {
+        unary!(self, Retry::Unsent, Auth, auth_enable, request)
+    }
+
+    async fn auth_disable(&self, request: pb::AuthDisableRequest) -> Result<pb::AuthDisableResponse, Error> {
+        unary!(self, Retry::Unsent, Auth, auth_disable, request)
+    }
+
+    async fn user_delete(&self, request: pb::AuthUserDeleteRequest) -> Result<pb::AuthUserDeleteResponse, Error> {
+        unary!(self, Retry::Unsent, Auth, user_delete, request)
+    }
+
+    async fn user_grant_role(
+        &self,
+        request: pb::AuthUserGrantRoleRequest,
+    ) -> Result<pb::AuthUserGrantRoleResponse, Error> {
+        unary!(self, Retry::Unsent, Auth, user_grant_role, request)
+    }
+
+    async fn user_revoke_role(
+        &self,
+        request: pb::AuthUserRevokeRoleRequest,
+    ) -> Result<pb::AuthUserRevokeRoleResponse, Error> {
+        unary!(self, Retry::Unsent, Auth, user_revoke_role, request)
+    }
+
+    async fn role_add(&self, request: pb::AuthRoleAddRequest) -> Result<pb::AuthRoleAddResponse, Error> {
+        unary!(self, Retry::Unsent, Auth, role_add, request)
+    }
+
+    async fn role_delete(&self, request: pb::AuthRoleDeleteRequest) -> Result<pb::AuthRoleDeleteResponse, Error> {
+        unary!(self, Retry::Unsent, Auth, role_delete, request)
+    }
+
+    async fn role_grant_permission(
+        &self,
+        request: pb::AuthRoleGrantPermissionRequest,
+    ) -> Result<pb::AuthRoleGrantPermissionResponse, Error> {
+        unary!(self, Retry::Unsent, Auth, role_grant_permission, request)
+    }
+
+    async fn role_revoke_permission(
+        &self,
+        request: pb::AuthRoleRevokePermissionRequest,
+    ) -> Result<pb::AuthRoleRevokePermissionResponse, Error> {
+        unary!(self, Retry::Unsent, Auth, role_revoke_permission, request)
+    }
+
+    async fn user_add(&self, request: pb::AuthUserAddRequest) -> Result<pb::AuthUserAddResponse, Error> {
+        unary!(self, Retry::Unsent, Auth, user_add, request)
+    }
+
+    async fn user_change_password(
+        &self,
+        request: pb::AuthUserChangePasswordRequest,
+    ) -> Result<pb::AuthUserChangePasswordResponse, Error> {
+        unary!(self, Retry::Unsent, Auth, user_change_password, request)
+    }
+
+    async fn user_get(&self, request: pb::AuthUserGetRequest) -> Result<pb::AuthUserGetResponse, Error> {
+        unary!(self, Retry::Always, Auth, user_get, request)
+    }
+
+    async fn user_list(&self, request: pb::AuthUserListRequest) -> Result<pb::AuthUserListResponse, Error> {
+        unary!(self, Retry::Always, Auth, user_list, request)
+    }
+
+    async fn role_get(&self, request: pb::AuthRoleGetRequest) -> Result<pb::AuthRoleGetResponse, Error> {
+        unary!(self, Retry::Always, Auth, role_get, request)
+    }
+
+    async fn role_list(&self, request: pb::AuthRoleListRequest) -> Result<pb::AuthRoleListResponse, Error> {
+        unary!(self, Retry::Always, Auth, role_list, request)
+    }
+
+    async fn auth_status(&self, request: pb::AuthStatusRequest) -> Result<pb::AuthStatusResponse, Error> {
+        unary!(self, Retry::Always, Auth, auth_status, request)
+    }
+
+    async fn authenticate(&self, request: pb::AuthenticateRequest) -> Result<pb::AuthenticateResponse, Error> {
+        unary!(self, Retry::Always, Auth, authenticate, request)
     }
 
     /// Goes to one endpoint; after an error the next call goes to the next one.

@@ -1,4 +1,4 @@
-//! The replicated state of a store: keys, leases, alarms, and the position up to which the log is in it. A copy costs
+//! The replicated state of a store: keys, leases, alarms, users, and the position up to which the log is in it. A copy costs
 //! nothing, so that readers keep one.
 
 use bytes::Bytes;
@@ -6,6 +6,7 @@ use chorus_proto::etcdserverpb::AlarmType;
 use imbl::OrdSet;
 
 use super::agreed::Agreed;
+use super::auth::Auth;
 use super::lease::Leases;
 use super::mvcc::Index;
 use crate::disk::Position;
@@ -18,6 +19,7 @@ pub struct State {
     /// Member and kind.
     pub alarms: OrdSet<(u64, i32)>,
     pub agreed: Agreed,
+    pub auth: Auth,
     pub applied: Option<Position>,
     pub membership: Option<(Position, Bytes)>,
 }

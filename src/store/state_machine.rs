@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -14,6 +14,7 @@ use chorus_proto::etcdserverpb as pb;
 use prost::Message;
 use tokio::sync::watch;
 
+use super::auth::sessions::Sessions;
 use super::command::{self, Batch};
 use super::feed::Feed;
 use super::ledger::{Happened, Ledger};
@@ -36,6 +37,8 @@ pub struct Shared {
     pub hashes: Hashes,
     pub quota: Quota,
     pub metrics: Metrics,
+    pub sessions: Sessions,
+    authenticates: AtomicBool,
     /// See [`Usage`](super::usage::Usage).
     size: AtomicU64,
     /// The compaction up to which the history was swept, durably.
@@ -43,15 +46,17 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(ledger: Ledger, waiting: Waiting, quota: Quota, clock: Clock) -> Shared {
+    pub fn new(ledger: Ledger, waiting: Waiting, quota: Quota, sessions: Sessions, clock: Clock) -> Shared {
         let metrics = Metrics::new(clock, ledger.state.index.live_count());
         Shared {
             view: ArcSwap::from_pointee(ledger.view()),
             size: AtomicU64::new(ledger.size()),
+            authenticates: AtomicBool::new(ledger.state.auth.enabled),
             ledger: Mutex::new(ledger),
             waiting,
             quota,
             metrics,
+            sessions,
             feed: Feed::default(),
             hashes: Hashes::default(),
             swept: watch::Sender::new(-1),
@@ -88,6 +93,12 @@ impl Shared {
     pub fn publish(&self, ledger: &Ledger) {
         self.view.store(Arc::new(ledger.view()));
         self.size.store(ledger.size(), Ordering::Relaxed);
+        self.authenticates.store(ledger.state.auth.enabled, Ordering::Release);
+    }
+
+    /// Whether callers must say who they are.
+    pub fn authenticates(&self) -> bool {
+        self.authenticates.load(Ordering::Acquire)
     }
 }
 
@@ -99,10 +110,11 @@ impl StateMachine {
     fn apply_batch(
         &self,
         ledger: &mut Ledger,
+        index: u64,
         commands: Vec<Bytes>,
         outcomes: &mut Vec<(u64, Outcome)>,
     ) -> io::Result<Batch> {
-        let mut batch = Batch::default();
+        let mut batch = Batch { index, ..Batch::default() };
         let (size, metrics) = (ledger.size(), &self.0.metrics);
         let mut started = metrics.clock.now();
         for command in commands {
@@ -126,6 +138,8 @@ impl StateMachine {
             }
         }
         metrics.changed(&batch.ops);
+        // Before readers see the entry: a token is there as soon as the entry that made it.
+        self.0.sessions.follow(std::mem::take(&mut batch.sessions));
         Ok(batch)
     }
 
@@ -138,7 +152,7 @@ impl StateMachine {
         let (membership, batch) = match entry.payload {
             Payload::Blank => (None, Batch::default()),
             Payload::Membership(membership) => (Some(membership), Batch::default()),
-            Payload::Batch(commands) => (None, self.apply_batch(ledger, commands, outcomes)?),
+            Payload::Batch(commands) => (None, self.apply_batch(ledger, entry.at.index, commands, outcomes)?),
         };
         Ok(ledger.commit(entry.at, membership, batch)?)
     }
@@ -185,6 +199,7 @@ impl Machine for StateMachine {
         let applied = ledger.install(&directory)?;
         self.0.metrics.replaced(ledger.state.index.live_count());
         self.0.hashes.clear();
+        self.0.sessions.forget();
         self.0.publish(&ledger);
         drop(ledger);
         self.0.feed.lose();

@@ -71,12 +71,12 @@ impl Options {
                 ..raft::Limits::default()
             },
             log: Default::default(),
-            store: self.store_config(election)?,
+            store: self.store_config(world, election)?,
             frontend: self.frontend_config(world, election)?,
         })
     }
 
-    fn store_config(&self, election_timeout: Duration) -> Result<store::Config, Invalid> {
+    fn store_config(&self, world: &World, election_timeout: Duration) -> Result<store::Config, ServerError> {
         let mut config = store::Config::new(self.member_dir(), Default::default(), Default::default());
         config.version = self.version.clone();
         config.election_timeout = election_timeout;
@@ -98,6 +98,9 @@ impl Options {
         // Clients can't tell but by what they lose without it.
         config.lease_checkpoints = !gates.turned_off("LeaseCheckpoint");
         config.auto_disarm_no_space = self.auto_disarm_nospace;
+        let token_ttl = Duration::from_secs(self.auth_token_ttl);
+        config.auth.tokens = store::auth::Tokens::parse(&self.auth_token, token_ttl, &world.disk)?;
+        config.auth.bcrypt_cost = u32::try_from(self.bcrypt_cost).unwrap_or(u32::MAX);
         config.limits.request_bytes_max = usize::try_from(self.max_request_bytes).unwrap_or(usize::MAX);
         config.limits.txn_ops_max = usize::try_from(self.max_txn_ops).unwrap_or(usize::MAX);
         config.limits.quota_bytes = match self.quota_backend_bytes {

@@ -11,6 +11,7 @@ use super::urls::UrlError;
 use super::values::Value;
 use crate::actor::Shutdown;
 use crate::cluster::member::{Identity, InitialMember, Member, MemberError, Origin};
+use crate::store;
 use crate::world::disk::{Access, DirLock};
 use crate::world::{World, tls};
 
@@ -29,6 +30,8 @@ pub enum ServerError {
     Join(#[from] JoinError),
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
+    #[error("failed to create token provider: {0}")]
+    Tokens(#[from] store::auth::BadToken),
     #[error("--initial-cluster has {name}={given} but missing from --initial-advertise-peer-urls={advertised}")]
     Mismatch { name: String, given: String, advertised: String },
     #[error("couldn't find local name {name:?} in the initial cluster configuration")]

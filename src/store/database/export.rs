@@ -9,6 +9,7 @@ use super::keys::{self, ConfState, LeaseRow, MemberRow};
 use crate::disk::bbolt::Writer;
 use crate::disk::{self, Position};
 use crate::raft::Member;
+use crate::store::auth::Auth;
 use crate::store::mvcc::{Change, Fault, Index, Rev, Values};
 use crate::store::state::State;
 use crate::world::NodeId;
@@ -37,6 +38,8 @@ pub fn write(state: &State, values: &impl Values, facts: &Facts, file: &mut Writ
     let members =
         facts.members.iter().map(|member| (keys::member_key(member.id), keys::json(&MemberRow::from(member))));
     let removed = facts.removed.iter().map(|id| (keys::member_key(*id), b"removed".to_vec()));
+    let users = state.auth.users().map(|(name, user)| (name.into(), user.encode_to_vec()));
+    let roles = state.auth.roles().map(|(name, role)| (name.into(), role.encode_to_vec()));
     let version = facts.cluster_version.iter().map(|version| (keys::CLUSTER_VERSION.to_vec(), version.clone().into()));
     for (name, rows) in [
         (keys::META, meta(&state.index, facts)),
@@ -45,9 +48,9 @@ pub fn write(state: &State, values: &impl Values, facts: &Facts, file: &mut Writ
         (keys::CLUSTER, version.collect()),
         (keys::MEMBERS, members.collect()),
         (keys::MEMBERS_REMOVED, removed.collect()),
-        (keys::AUTH, auth()),
-        (keys::AUTH_USERS, BTreeMap::new()),
-        (keys::AUTH_ROLES, BTreeMap::new()),
+        (keys::AUTH, auth(&state.auth)),
+        (keys::AUTH_USERS, users.collect()),
+        (keys::AUTH_ROLES, roles.collect()),
     ] {
         write_bucket(name, &rows, file)?;
     }
@@ -93,6 +96,9 @@ fn meta(index: &Index, facts: &Facts) -> Rows {
     rows
 }
 
-fn auth() -> Rows {
-    Rows::from([(b"authRevision".to_vec(), 1_u64.to_be_bytes().to_vec())])
+fn auth(auth: &Auth) -> Rows {
+    Rows::from([
+        (keys::AUTH_ENABLED.to_vec(), vec![u8::from(auth.enabled)]),
+        (keys::AUTH_REVISION.to_vec(), auth.revision.to_be_bytes().to_vec()),
+    ])
 }

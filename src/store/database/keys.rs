@@ -25,6 +25,8 @@ pub const CONF_STATE: &[u8] = b"confState";
 pub const SCHEDULED_COMPACT: &[u8] = b"scheduledCompactRev";
 pub const FINISHED_COMPACT: &[u8] = b"finishedCompactRev";
 pub const STORAGE_VERSION: &[u8] = b"storageVersion";
+pub const AUTH_ENABLED: &[u8] = b"authEnabled";
+pub const AUTH_REVISION: &[u8] = b"authRevision";
 pub const CLUSTER_VERSION: &[u8] = b"clusterVersion";
 
 const REVISION_BYTES: usize = 17;

@@ -7,6 +7,7 @@ use futures::FutureExt;
 
 use super::{Inner, Local};
 use crate::store::Error;
+use crate::store::auth::permit::Author;
 use crate::store::questions::{self, Question};
 
 impl Local {
@@ -15,7 +16,7 @@ impl Local {
         // The replica, which keeps the answerer, must not keep the store alive.
         let store: Weak<Inner> = Arc::downgrade(&self.0);
         self.0.raft.answer_with(Box::new(move |asked: Bytes| {
-            let store = store.upgrade().map(Local);
+            let store = store.upgrade().map(|inner| Local(inner, Author::Process));
             async move {
                 let answer = match store {
                     Some(store) => store.answer(&asked).await,

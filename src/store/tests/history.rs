@@ -31,7 +31,7 @@ impl Hub {
     fn ask(&mut self, stream: u64, request: RequestUnion) {
         self.feed();
         let current = self.member.shared().view().revision();
-        self.watchers.request(stream, pb::WatchRequest { request_union: Some(request) }, current, 100);
+        self.watchers.request(stream, pb::WatchRequest { request_union: Some(request) }, None, current, 100);
     }
 
     fn create(&mut self, stream: u64, request: pb::WatchCreateRequest) {

@@ -16,6 +16,7 @@ use super::catch_up::{Caught, catch_up};
 use super::outbox::Outbox;
 use super::watchers::{StreamKey, Watchers};
 use crate::actor::Shutdown;
+use crate::store::Error;
 use crate::store::feed::Batch;
 use crate::store::mvcc::Fault;
 use crate::store::state_machine::Shared;
@@ -28,7 +29,7 @@ const RETRY: Duration = Duration::from_millis(100);
 pub struct OpenStream(pub StreamKey, pub Arc<Outbox>);
 
 /// A client asks something of its stream.
-pub struct Request(pub StreamKey, pub pb::WatchRequest);
+pub struct Request(pub StreamKey, pub pb::WatchRequest, pub Option<Error>);
 
 /// A stream has ended.
 pub struct CloseStream(pub StreamKey);
@@ -203,10 +204,10 @@ impl Handler<OpenStream> for WatchHub {
 impl Handler<Request> for WatchHub {
     type Result = ();
 
-    fn handle(&mut self, Request(stream, request): Request, context: &mut Context<Self>) {
+    fn handle(&mut self, Request(stream, request, refusal): Request, context: &mut Context<Self>) {
         self.drain();
         let current = self.shared.view().revision();
-        self.watchers.request(stream, request, current, self.config.watches_per_stream_max);
+        self.watchers.request(stream, request, refusal, current, self.config.watches_per_stream_max);
         self.scan(context);
         self.count();
     }

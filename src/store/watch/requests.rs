@@ -6,17 +6,27 @@ use chorus_proto::etcdserverpb::watch_request::RequestUnion;
 
 use super::response;
 use super::watchers::{Interest, StreamKey, Watcher, Watchers};
+use crate::store::Error;
 use crate::store::range::KeyRange;
 
 impl Watchers {
     /// Handles one request of `stream`; `current` is the newest revision of the store, up to which no event is sent
     /// to a watch without a start revision.
-    pub fn request(&mut self, stream: StreamKey, request: pb::WatchRequest, current: i64, watches_max: usize) {
+    pub fn request(
+        &mut self,
+        stream: StreamKey,
+        request: pb::WatchRequest,
+        refusal: Option<Error>,
+        current: i64,
+        watches_max: usize,
+    ) {
         if !self.streams.contains_key(&stream) {
             return;
         }
         match request.request_union {
-            Some(RequestUnion::CreateRequest(request)) => self.create(stream, request, current, watches_max),
+            Some(RequestUnion::CreateRequest(request)) => {
+                self.create(stream, request, refusal, current, watches_max);
+            }
             Some(RequestUnion::CancelRequest(request)) => self.cancel(stream, request.watch_id, current),
             // Without watches there is nothing to tell.
             Some(RequestUnion::ProgressRequest(_)) if self.streams[&stream].watches.is_empty() => {}
@@ -28,17 +38,26 @@ impl Watchers {
         }
     }
 
-    fn create(&mut self, stream_key: StreamKey, request: pb::WatchCreateRequest, current: i64, watches_max: usize) {
+    fn create(
+        &mut self,
+        stream_key: StreamKey,
+        request: pb::WatchCreateRequest,
+        refusal: Option<Error>,
+        current: i64,
+        watches_max: usize,
+    ) {
         let stream = self.streams.get_mut(&stream_key).expect("the stream of a request exists");
         let range = range_of(&request);
-        let refusal = if range.is_empty() {
-            Some("mvcc: watcher range is empty")
-        } else if request.start_revision < 0 {
-            Some("etcdserver: mvcc: required revision has been compacted")
+        let refusal = if request.start_revision < 0 {
+            Some("etcdserver: mvcc: required revision has been compacted".to_owned())
+        } else if let Some(refusal) = refusal {
+            Some(grpc_text(&refusal))
+        } else if range.is_empty() {
+            Some("mvcc: watcher range is empty".to_owned())
         } else if request.watch_id != 0 && stream.watches.contains_key(&request.watch_id) {
-            Some("mvcc: duplicate watch ID provided on the WatchStream")
+            Some("mvcc: duplicate watch ID provided on the WatchStream".to_owned())
         } else if stream.watches.len() >= watches_max {
-            Some("etcdserver: too many requests")
+            Some("etcdserver: too many requests".to_owned())
         } else {
             None
         };
@@ -95,4 +114,10 @@ fn interest(request: &pb::WatchCreateRequest, range: KeyRange) -> Interest {
         deletions: !without(FilterType::Nodelete),
         prev_kv: request.prev_kv,
     }
+}
+
+/// An error as etcd writes it into a reason: with the code before the text.
+fn grpc_text(error: &Error) -> String {
+    let (code, text) = error.to_wire();
+    format!("rpc error: code = {:?} desc = {text}", tonic::Code::from_i32(code))
 }

@@ -49,10 +49,11 @@ impl Streams {
         Streams(Arc::new(Inner { world, hub, room, gate, next: AtomicU64::new(1), shutdown }))
     }
 
-    /// Serves one stream: requests in, responses out, until either side ends or the node does.
+    /// Serves one stream: requests in, responses out, until either side ends or the node does. A request may come with
+    /// a reason to refuse the watch that it asks for.
     pub async fn open(
         &self,
-        requests: BoxStream<'static, pb::WatchRequest>,
+        requests: BoxStream<'static, (pb::WatchRequest, Option<Error>)>,
     ) -> Result<BoxStream<'static, Result<pb::WatchResponse, Error>>, Error> {
         let inner = &*self.0;
         let permit = inner.gate.enter().map_err(|_| Error::TooManyRequests)?;
@@ -76,10 +77,15 @@ impl Streams {
 }
 
 /// Hands requests to the hub, one after the other, no faster than the client reads.
-async fn pump(hub: &Addr<WatchHub>, key: u64, outbox: &Outbox, mut requests: BoxStream<'static, pb::WatchRequest>) {
-    while let Some(request) = requests.next().await {
+async fn pump(
+    hub: &Addr<WatchHub>,
+    key: u64,
+    outbox: &Outbox,
+    mut requests: BoxStream<'static, (pb::WatchRequest, Option<Error>)>,
+) {
+    while let Some((request, refusal)) = requests.next().await {
         outbox.drained().await;
-        if hub.send(Request(key, request)).await.is_err() {
+        if hub.send(Request(key, request, refusal)).await.is_err() {
             return;
         }
     }

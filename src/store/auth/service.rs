@@ -1,0 +1,231 @@
+//! etcd's Auth service on this member: commands for the log, and reads that see everything before them.
+
+use std::sync::Arc;
+
+use chorus_proto::authpb::Permission;
+use chorus_proto::authpb::permission::Type;
+use chorus_proto::etcdserverpb as pb;
+
+use super::jwt::SignError;
+use super::permit::{self, Access, Author, Identity};
+use super::state::{Auth, ROOT};
+use super::tokens::Tokens;
+use super::{manage, password, sessions};
+use crate::store::Error;
+use crate::store::command::Answer;
+use crate::store::local::Local;
+use crate::store::view::View;
+
+/// How soon a token is looked for again that this member is yet to hear of.
+const TOKEN_POLL: std::time::Duration = std::time::Duration::from_millis(5);
+
+/// Recognising callers and permitting what they ask.
+impl Local {
+    /// Users and roles as of now.
+    pub fn auth(&self) -> Auth {
+        self.view().state.auth.clone()
+    }
+
+    /// Whose token this is. One that was given out by another member may be ahead of this one, which then catches up.
+    pub async fn recognise(&self, token: &str) -> Result<Author, Error> {
+        let identity = match &self.config().auth.tokens {
+            Tokens::Simple { .. } => self.find_session(token).await.map(|user| self.identity(user)),
+            Tokens::Jwt(jwt) => jwt.verify(token, self.world().clock.unix()),
+            Tokens::None => None,
+        };
+        identity.map(|identity| Author::User(Arc::new(identity))).ok_or_else(|| {
+            tracing::warn!("a token was refused: it is unknown here, or its time is over");
+            Error::InvalidAuthToken
+        })
+    }
+
+    async fn find_session(&self, token: &str) -> Option<String> {
+        let index = sessions::index_of(token)?;
+        let deadline = self.deadline();
+        loop {
+            // The order matters: what is applied by now was there to be found.
+            let applied = self.view().state.applied.map_or(0, |applied| applied.index);
+            if let Some(user) = self.sessions().find(token) {
+                return Some(user);
+            }
+            let clock = &self.world().clock;
+            if applied >= index || clock.now() >= deadline {
+                return None;
+            }
+            clock.sleep(TOKEN_POLL).await;
+        }
+    }
+
+    /// The user that a certificate names, who need not exist.
+    pub fn named(&self, user: String) -> Author {
+        Author::User(Arc::new(self.identity(user)))
+    }
+
+    fn identity(&self, user: String) -> Identity {
+        Identity { user, revision: self.view().state.auth.revision }
+    }
+
+    /// Access of the author to every key of a lease, as far as this member knows.
+    pub fn permit_lease(&self, access: Access, lease: i64) -> Result<(), Error> {
+        permit::lease(&self.view().state, self.author(), access, lease)
+    }
+
+    /// Reading each of `keys` by the author.
+    pub fn permit_keys(&self, keys: &[bytes::Bytes]) -> Result<(), Error> {
+        let view = self.view();
+        let auth = &view.state.auth;
+        if keys.is_empty() || auth.permit_admin(self.author()).is_ok() {
+            return Ok(());
+        }
+        keys.iter().try_for_each(|key| auth.permit(self.author(), Access::Read, key, b""))
+    }
+}
+
+/// Reading and changing users and roles.
+impl Local {
+    /// Reads with everything before this call in it.
+    async fn read_auth<T>(&self, read: impl FnOnce(&Auth, &Author) -> Result<T, Error>) -> Result<T, Error> {
+        self.barrier().await?;
+        read(&self.view().state.auth, self.author())
+    }
+
+    /// Proposes a change of users and roles; the header of its answer.
+    pub async fn manage(&self, command: pb::InternalRaftRequest) -> Result<Option<pb::ResponseHeader>, Error> {
+        self.propose(command).await?;
+        Ok(Some(self.header()))
+    }
+
+    pub async fn status_of_auth(&self) -> Result<pb::AuthStatusResponse, Error> {
+        let (enabled, auth_revision) = self.read_auth(|auth, _| Ok((auth.enabled, auth.revision))).await?;
+        Ok(pb::AuthStatusResponse { header: Some(self.header()), enabled, auth_revision })
+    }
+
+    /// Gives a token to whoever knows the user's password. The password goes nowhere.
+    pub async fn give_token(&self, request: pb::AuthenticateRequest) -> Result<String, Error> {
+        let pb::AuthenticateRequest { name, password } = request;
+        self.barrier().await?;
+        loop {
+            let revision = self.check_password(&name, &password).await?;
+            let simple = matches!(self.config().auth.tokens, Tokens::Simple { .. });
+            let simple_token = if simple { sessions::letters(&self.world().random) } else { String::new() };
+            let request = pb::InternalAuthenticateRequest { name: name.clone(), simple_token, ..Default::default() };
+            let command = pb::InternalRaftRequest { authenticate: Some(request), ..Default::default() };
+            let Answer::Authenticated { token, revision: now } = self.propose(command).await? else {
+                unreachable!("an authentication is answered in kind")
+            };
+            // Had the user changed meanwhile, the password that was checked might be an old one.
+            if now != revision {
+                continue;
+            }
+            return match &self.config().auth.tokens {
+                Tokens::Simple { .. } => Ok(token),
+                Tokens::Jwt(jwt) => jwt.sign(&name, now, self.world().clock.unix()).map_err(Error::from),
+                Tokens::None => Err(Error::AuthFailed),
+            };
+        }
+    }
+
+    /// The revision at which `password` is that of `name`.
+    async fn check_password(&self, name: &str, password: &str) -> Result<u64, Error> {
+        let auth = self.auth();
+        if !auth.enabled {
+            return Err(Error::AuthNotEnabled);
+        }
+        let user = auth.user(name).ok_or(Error::AuthFailed)?;
+        if manage::is_without_password(user) {
+            return Err(Error::NoPasswordUser);
+        }
+        if !password::matches(self.world(), password.to_owned(), user.password.clone()).await {
+            tracing::info!(user = name, "invalid password");
+            return Err(Error::AuthFailed);
+        }
+        Ok(auth.revision)
+    }
+
+    pub async fn add_user(&self, mut request: pb::AuthUserAddRequest) -> Result<pb::AuthUserAddResponse, Error> {
+        let password = std::mem::take(&mut request.password);
+        if !request.options.is_some_and(|options| options.no_password) {
+            request.hashed_password = self.hash(password).await?;
+        }
+        let command = pb::InternalRaftRequest { auth_user_add: Some(request), ..Default::default() };
+        Ok(pb::AuthUserAddResponse { header: self.manage(command).await? })
+    }
+
+    pub async fn change_password(
+        &self,
+        mut request: pb::AuthUserChangePasswordRequest,
+    ) -> Result<pb::AuthUserChangePasswordResponse, Error> {
+        let password = std::mem::take(&mut request.password);
+        if !password.is_empty() {
+            request.hashed_password = self.hash(password).await?;
+        }
+        let command = pb::InternalRaftRequest { auth_user_change_password: Some(request), ..Default::default() };
+        Ok(pb::AuthUserChangePasswordResponse { header: self.manage(command).await? })
+    }
+
+    async fn hash(&self, password: String) -> Result<String, Error> {
+        password::hash(self.world(), password, password::cost(self.config().auth.bcrypt_cost)).await
+    }
+
+    pub async fn get_user(&self, name: String) -> Result<pb::AuthUserGetResponse, Error> {
+        let get = |auth: &Auth, author: &Author| {
+            auth.permit_user_get(author, &name)?;
+            Ok(auth.user(&name).ok_or(Error::UserNotFound)?.roles.clone())
+        };
+        let roles = self.read_auth(get).await?;
+        Ok(pb::AuthUserGetResponse { header: Some(self.header()), roles })
+    }
+
+    pub async fn list_users(&self) -> Result<pb::AuthUserListResponse, Error> {
+        let list = |auth: &Auth, author: &Author| {
+            auth.permit_admin(author)?;
+            Ok(auth.users().map(|(name, _)| name.to_owned()).collect())
+        };
+        let users = self.read_auth(list).await?;
+        Ok(pb::AuthUserListResponse { header: Some(self.header()), users })
+    }
+
+    pub async fn get_role(&self, name: String) -> Result<pb::AuthRoleGetResponse, Error> {
+        let get = |auth: &Auth, author: &Author| {
+            auth.permit_role_get(author, &name)?;
+            let role = auth.role(&name).ok_or(Error::RoleNotFound)?;
+            Ok(if name == ROOT { vec![everything()] } else { role.key_permission.clone() })
+        };
+        let perm = self.read_auth(get).await?;
+        Ok(pb::AuthRoleGetResponse { header: Some(self.header()), perm })
+    }
+
+    pub async fn list_roles(&self) -> Result<pb::AuthRoleListResponse, Error> {
+        let list = |auth: &Auth, author: &Author| {
+            auth.permit_admin(author)?;
+            Ok(auth.roles().map(|(name, _)| name.to_owned()).collect())
+        };
+        let roles = self.read_auth(list).await?;
+        Ok(pb::AuthRoleListResponse { header: Some(self.header()), roles })
+    }
+}
+
+/// How the root role is shown.
+fn everything() -> Permission {
+    Permission { perm_type: Type::Readwrite as i32, key: "".into(), range_end: "\0".into() }
+}
+
+/// What a view permits of a read.
+impl View {
+    pub fn permit_range(&self, author: &Author, request: &pb::RangeRequest) -> Result<(), Error> {
+        permit::range(&self.state.auth, author, request)
+    }
+
+    pub fn permit_txn(&self, author: &Author, request: &pb::TxnRequest) -> Result<(), Error> {
+        if !self.state.auth.enabled {
+            return Ok(());
+        }
+        permit::txn(&self.state, author, request)
+    }
+}
+
+impl From<SignError> for Error {
+    fn from(error: SignError) -> Error {
+        Error::Other { code: tonic::Code::Unknown as i32, message: error.to_string() }
+    }
+}

@@ -1,0 +1,85 @@
+//! What is done in an author's name: reads that their permissions bound, commands that say whose they are.
+
+use std::sync::Arc;
+
+use chorus_proto::etcdserverpb as pb;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use super::Local;
+use crate::store::auth::permit::Author;
+use crate::store::auth::sessions::Sessions;
+use crate::store::command::Answer;
+use crate::store::metrics::Kind;
+use crate::store::view::View;
+use crate::store::{Config, Error, checks};
+use crate::world::World;
+
+impl Local {
+    /// The same store in the name of `author`.
+    pub(in crate::store) fn written_by(self, author: Author) -> Local {
+        Local(self.0, author)
+    }
+
+    pub(in crate::store) fn author(&self) -> &Author {
+        &self.1
+    }
+
+    pub(in crate::store) fn view(&self) -> Arc<View> {
+        self.0.shared.view()
+    }
+
+    pub(in crate::store) fn sessions(&self) -> &Sessions {
+        &self.0.shared.sessions
+    }
+
+    pub(in crate::store) fn world(&self) -> &World {
+        &self.0.world
+    }
+
+    pub(in crate::store) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(in crate::store) async fn propose(&self, command: pb::InternalRaftRequest) -> Result<Answer, Error> {
+        self.0.proposals.propose_as(&self.1, command).await
+    }
+
+    pub(in crate::store) fn check_txn(&self, request: &pb::TxnRequest) -> Result<(), Error> {
+        checks::txn(request, self.0.config.limits.txn_ops_max)
+    }
+
+    /// Reads by a transaction that was checked what this member has applied.
+    pub(in crate::store) async fn txn_now(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
+        let metrics = &self.0.shared.metrics;
+        let started = metrics.clock.now();
+        let large = self.0.shared.view().is_large_txn(&request);
+        let author = self.1.clone();
+        let read = move |view: &View| {
+            view.permit_txn(&author, &request)?;
+            view.txn(request.clone())
+        };
+        let answer = self.read(large, read).await;
+        metrics.requested(Kind::ReadonlyTxn, answer.is_ok(), started);
+        let (mut answer, ops) = answer?;
+        metrics.read(&ops);
+        self.sign(&mut answer.header);
+        Ok(answer)
+    }
+
+    /// A watch stream. Each request may come with a reason why it is not for the caller.
+    pub(in crate::store) async fn watch_judged(
+        &self,
+        requests: BoxStream<'static, (pb::WatchRequest, Option<Error>)>,
+    ) -> Result<BoxStream<'static, Result<pb::WatchResponse, Error>>, Error> {
+        let responses = self.0.watches.open(requests).await?;
+        let local = self.clone();
+        let signed = responses.map(move |response| {
+            response.map(|mut response| {
+                local.sign(&mut response.header);
+                response
+            })
+        });
+        Ok(signed.boxed())
+    }
+}
