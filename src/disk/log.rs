@@ -11,6 +11,7 @@
 //! - [`frame`]: the layout on disk
 //! - [`files`]: segment files, written in order
 //! - [`chores`]: the next segment and purged ones, in the background
+//! - [`mark`]: how far it is durable
 //! - [`recovery`]: reading the log back
 //! - [`window`]: which entries there are, and the recent ones in memory
 //! - [`writer`]: the actor
@@ -18,6 +19,7 @@
 mod chores;
 mod files;
 mod frame;
+mod mark;
 mod recovery;
 mod window;
 mod writer;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::chores::Chores;
 use super::frame::{self, FRAME_HEAD_BYTES, Frame, Kind, SEGMENT_HEAD_BYTES, Seed, SegmentHead};
+use super::mark::{Mark, Synced};
 use super::{Entry, Options};
 use crate::disk::{Error, Position};
 use crate::world::disk::{DirLock, Open};
@@ -75,6 +76,7 @@ pub struct Files {
     /// A spare is there, or could not be made for now.
     spare_tried: bool,
     standing: Standing,
+    mark: Mark,
     _lock: DirLock,
 }
 
@@ -117,6 +119,7 @@ impl Files {
             sparse,
             spare_tried: world.disk.exists(&directory.join(SPARE)),
             standing,
+            mark: Mark::open(&world.disk, directory)?,
             _lock: lock,
         };
         files.held.entry(active.id).or_insert(Held { segment: active, highest: None });
@@ -186,6 +189,7 @@ impl Files {
         let synced = self.active.file.sync_data();
         assert!(synced.is_ok(), "{}: sync failed: {synced:?}", self.active.path.display());
         self.settled = true;
+        self.mark.set(Synced { segment: self.active.id, offset: self.offset });
     }
 
     /// Gives up the oldest segments that hold no entry after the purged position. The purge must be durable.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::files::{self, End, Files, Held, Place, Segment, Standing};
 use super::frame::{self, Frame, Kind, SEGMENT_HEAD_BYTES};
+use super::mark::{self, Synced};
 use super::window::Window;
 use super::{Entry, Options, Recovered};
 use crate::disk::{Error, Position, format};
@@ -20,6 +21,7 @@ pub fn open(world: &World, directory: &Path, options: Options) -> Result<(Files,
     let disk = &world.disk;
     let lock = format::claim(disk, directory, "write-ahead log", FORMAT)?;
     remove_scratch(disk, directory)?;
+    let mark = mark::read(disk, directory)?;
     let mut replay = Replay::new(options.cache_bytes_max);
     let (mut held, mut end) = (BTreeMap::new(), End { offset: SEGMENT_HEAD_BYTES, chain: 0 });
     let ids = files::list(disk, directory)?;
@@ -30,10 +32,11 @@ pub fn open(world: &World, directory: &Path, options: Options) -> Result<(Files,
             Some((_, before)) => follows(before, &end, id, chain)?,
         }
         let segment = Arc::new(segment);
-        let (highest, found) = replay_segment(disk, &segment, end.chain, i + 1 == ids.len(), &mut replay)?;
+        let (highest, found) = replay_segment(disk, &segment, end.chain, i + 1 == ids.len(), mark, &mut replay)?;
         held.insert(id, Held { segment, highest });
         end = found;
     }
+    holds(&held, mark)?;
     replay.finish(held.first_key_value().map(|(_, oldest)| &*oldest.segment))?;
     let recovered = replay.recovered();
     let files = Files::resume(world, directory, options, lock, held, end, replay.standing)?;
@@ -62,12 +65,24 @@ fn follows(before: &Held, end: &End, id: u64, chain: u32) -> Result<(), Error> {
     Ok(())
 }
 
+/// Checks that the segment with the end of what was durable is there.
+fn holds(held: &BTreeMap<u64, Held>, mark: Option<Synced>) -> Result<(), Error> {
+    match (held.last_key_value(), mark) {
+        (Some((last, _)), Some(mark)) if mark.segment > *last => {
+            let reason = format!("segment {:016x} is missing after it", mark.segment);
+            Err(Error::corrupt(&held[last].segment.path, 0, reason))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Replays one segment, and says the highest index in it and where its frames end.
 fn replay_segment(
     disk: &Disk,
     segment: &Arc<Segment>,
     mut chain: u32,
     last: bool,
+    mark: Option<Synced>,
     replay: &mut Replay,
 ) -> Result<(Option<u64>, End), Error> {
     let bytes = disk.read(&segment.path)?;
@@ -85,7 +100,7 @@ fn replay_segment(
         }
     };
     if last {
-        cut(segment, &bytes, offset, reason)?;
+        cut(segment, &bytes, offset, mark, reason)?;
     }
     Ok((highest, End { offset, chain }))
 }
@@ -93,9 +108,9 @@ fn replay_segment(
 /// Takes `offset` for the torn end of the log, unless something shows that what stood there was durable. What is left
 /// of frames behind it is written over, so that they never come back; what is before it is made durable, as it may be
 /// in the page cache only.
-fn cut(segment: &Segment, bytes: &[u8], offset: u64, reason: &'static str) -> Result<(), Error> {
+fn cut(segment: &Segment, bytes: &[u8], offset: u64, mark: Option<Synced>, reason: &'static str) -> Result<(), Error> {
     let remains = frame::remains(bytes, segment.seed, offset);
-    if remains.settled {
+    if remains.settled || mark > Some(Synced { segment: segment.id, offset }) {
         return Err(Error::corrupt(&segment.path, offset, reason));
     }
     let named = |error| Error::io(&segment.path, error);

@@ -239,6 +239,24 @@ fn a_flipped_bit_is_refused_by_file_and_offset() {
 }
 
 #[test]
+fn damage_to_the_last_write_is_known_as_such_while_the_machine_stays_up() {
+    let disk = MemoryDisk::new();
+    let world = World::simulated(3, disk.clone());
+    let (mut files, ..) = recovery::open(&world, Path::new(DIRECTORY), SMALL).unwrap();
+    files.add_entry(&entry(1, 1, 60)).unwrap();
+    files.write().unwrap();
+    files.sync();
+    drop(files);
+    let path = Path::new(DIRECTORY).join(format!("{:016x}.wal", 1));
+    disk.flip_bit(&path, 8 * 90).unwrap();
+    let error = read_back(&world).map(drop).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("{} is damaged at byte ", path.display())), "{error}");
+    // Without its mark it can't be told from a write that a crash tore.
+    disk.flip_bit(&Path::new(DIRECTORY).join("synced"), 3).unwrap();
+    assert_eq!(read_back(&world).unwrap().0.entries.len(), 0);
+}
+
+#[test]
 fn a_missing_segment_is_refused() {
     for missing in [1, 2] {
         let disk = MemoryDisk::new();
