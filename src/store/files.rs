@@ -1,7 +1,7 @@
 //! Where the store's files lie.
 //!
 //! ```text
-//!   state/current          the number of the generation in force
+//!   state/current          the number of the generation in force, and its checksum
 //!   state/g00000001/       a generation: data segments, and `index`, the checkpoint
 //!   state/snapshot-…/      what is being sent to a peer: links to sealed segments, and an `index` of its own
 //!   state/incoming-…/      what is being received; becomes a generation when it is installed
@@ -33,6 +33,9 @@ impl Files {
         let current = root.join(CURRENT);
         let generation = if disk.exists(&current) { parse(&current, &disk.read(&current)?)? } else { 1 };
         let files = Files { disk, root, generation, scratch: 0 };
+        if files.disk.exists(&current) && !files.disk.exists(&files.directory()) {
+            return Err(damaged(&current, "it names a generation that is not there"));
+        }
         files.clear_leftovers()?;
         files.disk.create_dir_all(&files.directory(), Access::Owner)?;
         files.disk.sync_dir(&files.root)?;
@@ -79,7 +82,7 @@ impl Files {
         self.disk.sync_dir(&target)?;
         self.disk.remove_dir_all(directory)?;
         self.disk.sync_dir(&self.root)?;
-        self.disk.replace(&self.root.join(CURRENT), format!("{next}\n").as_bytes(), Access::Everyone)?;
+        self.disk.replace(&self.root.join(CURRENT), record(next).as_bytes(), Access::Everyone)?;
         let old = self.directory();
         self.generation = next;
         self.disk.remove_dir_all(&old)
@@ -112,8 +115,47 @@ impl Files {
     }
 }
 
+fn record(generation: u32) -> String {
+    format!("{generation} {:08x}\n", crc32c::crc32c(&generation.to_le_bytes()))
+}
+
+/// The number that `current` records. Earlier releases wrote it without a checksum.
 fn parse(path: &Path, content: &[u8]) -> io::Result<u32> {
     let text = String::from_utf8_lossy(content);
-    let message = || format!("{} does not name a generation: {:?}", path.display(), text.trim_end());
-    text.trim_end().parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, message()))
+    let generation = text.split_ascii_whitespace().next().and_then(|number| number.parse().ok());
+    let whole = |generation: &u32| text == record(*generation) || text == format!("{generation}\n");
+    let reason = || format!("it does not name a generation: {:?}", text.trim_end());
+    generation.filter(whole).ok_or_else(|| damaged(path, &reason()))
+}
+
+fn damaged(path: &Path, reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged: {reason}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::MemoryDisk;
+
+    #[test]
+    fn no_flipped_bit_names_another_generation() {
+        let disk = MemoryDisk::new();
+        let world = World::simulated(1, disk.clone());
+        let mut files = Files::open(&world, Path::new("/data")).unwrap();
+        let incoming = files.incoming().unwrap();
+        world.disk.replace(&incoming.join(INDEX), b"all there is", Access::Owner).unwrap();
+        files.replace(&incoming).unwrap();
+        let current = Path::new("/data/state/current");
+        for bit in 0..world.disk.read(current).unwrap().len() as u64 * 8 {
+            disk.flip_bit(current, bit).unwrap();
+            match Files::open(&world, Path::new("/data")) {
+                Ok(opened) => assert_eq!(opened.generation, 2, "bit {bit}"),
+                Err(error) => assert!(error.to_string().contains("/data/state/current is damaged"), "{error}"),
+            }
+            disk.flip_bit(current, bit).unwrap();
+            assert_eq!(world.disk.read(&files.index()).unwrap(), b"all there is");
+        }
+        world.disk.replace(current, b"2\n", Access::Everyone).unwrap();
+        assert_eq!(Files::open(&world, Path::new("/data")).unwrap().generation, 2);
+    }
 }
