@@ -161,7 +161,7 @@ impl Member {
             bootstrap,
             force_new_cluster: plan.force_new_cluster,
             rules: plan.rules,
-            version: plan.store.version,
+            version: plan.store.version.clone(),
             timings: plan.timings,
             limits: plan.limits,
             log: plan.log,
@@ -174,6 +174,7 @@ impl Member {
         let mut frontend = plan.frontend;
         frontend.metrics.add(local.metrics());
         let store = store::client::Client::new(local);
+        replica.answer_http_with(Box::new(etcd::peer_http(store.clone(), plan.store.version)));
         let frontend = etcd::Frontend::start(world.clone(), frontend, store.clone(), shutdown).await?;
         Ok(Member { world, identity, replica, store, frontend })
     }

@@ -26,6 +26,7 @@
 //! - `body`: response bodies
 //! - `gateway`: every RPC as JSON over HTTP
 //! - `http`: the plain HTTP endpoints
+//! - `peer_http`: plain HTTP on the peer port
 //! - `metrics`: counters of the frontend and the text they are shown in
 //! - [`status`]: store errors as gRPC statuses
 
@@ -44,6 +45,7 @@ mod lease;
 mod listen;
 mod metadata;
 mod metrics;
+mod peer_http;
 mod range_stream;
 mod router;
 mod rpc;
@@ -58,3 +60,4 @@ mod tests;
 
 pub use config::{Config, Http, Limits, Versions};
 pub use frontend::{Error, Frontend};
+pub use peer_http::peer_http;

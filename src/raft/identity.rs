@@ -1,9 +1,7 @@
-//! etcd's identifiers: every member derives the same ones from the same initial cluster, or finds its own among the
-//! members of the one that it joins.
+//! etcd's identifiers: every member derives the same ones from the same initial cluster.
 
 use sha1::{Digest, Sha1};
 
-use super::Member;
 use crate::world::NodeId;
 
 /// The ID of an initial member: the first eight bytes of the SHA-1 of its sorted peer URLs and the cluster's token.
@@ -41,38 +39,6 @@ fn first_eight(digest: &[u8]) -> u64 {
     u64::from_be_bytes(*digest.first_chunk().expect("a SHA-1 has twenty bytes"))
 }
 
-/// Why a member cannot join a running cluster: its idea of the members is another one. Surface it, in etcd's words.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Mismatch {
-    #[error("member count is unequal")]
-    Count,
-    #[error("PeerURLs: no match found for existing member ({id}, [{}])", .urls.join(" "))]
-    Url { id: NodeId, urls: Vec<String> },
-}
-
-/// The ID of the member called `name`, which is to join a running cluster: `initial` holds names and peer URLs as it
-/// was told, `existing` the members that there are. Both must have the same peer URLs.
-pub fn joining(initial: &[(String, Vec<String>)], existing: &[Member], name: &str) -> Result<Option<NodeId>, Mismatch> {
-    if initial.len() != existing.len() {
-        return Err(Mismatch::Count);
-    }
-    let mut joining = None;
-    for member in existing {
-        let same = initial.iter().find(|(_, urls)| sorted(urls) == sorted(&member.peer_urls));
-        let (known_as, _) = same.ok_or_else(|| Mismatch::Url { id: member.id, urls: member.peer_urls.clone() })?;
-        if known_as == name {
-            joining = Some(member.id);
-        }
-    }
-    Ok(joining)
-}
-
-fn sorted(urls: &[String]) -> Vec<&str> {
-    let mut urls: Vec<&str> = urls.iter().map(|url| url.trim_end_matches('/')).collect();
-    urls.sort_unstable();
-    urls
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,25 +51,5 @@ mod tests {
         assert_eq!(member, NodeId(0x0628_170c_800d_bcee));
         assert_eq!(cluster_id([member]), 0xbabc_9795_b64f_03e3);
         assert_eq!(added_member_id(&[URL.to_owned()], 5), member_id(&[URL.to_owned()], "5"));
-    }
-
-    #[test]
-    fn a_joining_member_finds_itself_by_its_urls() {
-        let member = |id, url: &str| Member {
-            id: NodeId(id),
-            name: String::new(),
-            peer_urls: vec![url.to_owned()],
-            client_urls: vec![],
-            learner: false,
-        };
-        let told = |name: &str, url: &str| (name.to_owned(), vec![url.to_owned()]);
-        let existing = [member(7, "http://a:1"), member(8, "http://b:1")];
-        let initial = [told("b", "http://b:1"), told("a", "http://a:1")];
-        assert_eq!(joining(&initial, &existing, "b"), Ok(Some(NodeId(8))));
-        assert_eq!(joining(&initial, &existing, "c"), Ok(None));
-        assert_eq!(joining(&initial[..1], &existing, "b"), Err(Mismatch::Count));
-        let moved = [told("b", "http://b:2"), told("a", "http://a:1")];
-        let refused = joining(&moved, &existing, "b").unwrap_err();
-        assert_eq!(refused.to_string(), "PeerURLs: no match found for existing member (8, [http://b:1])");
     }
 }

@@ -1,0 +1,169 @@
+//! What is answered on the peer port in plain HTTP: who the members are, and in which versions, to those that want to
+//! join, and to operators.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chorus_proto::etcdserverpb as pb;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use serde_json::{Value, json};
+use tonic::Code;
+
+use super::status;
+use crate::store::client::{Caller, Client};
+use crate::store::error::Error;
+
+const CLUSTER_ID: &str = "X-Etcd-Cluster-ID";
+const PROMOTE: &str = "/members/promote/";
+
+/// Answers requests of the peer port out of `store`, asked in the process's own name; `version` is the server's.
+pub fn peer_http(
+    store: Client,
+    version: String,
+) -> impl Fn(Parts, Bytes) -> BoxFuture<'static, Response<Bytes>> + Send + Sync {
+    let shared = Arc::new((store, version));
+    move |request: Parts, _| {
+        let shared = shared.clone();
+        async move { answer(&shared.0, &shared.1, &request).await }.boxed()
+    }
+}
+
+async fn answer(store: &Client, version: &str, request: &Parts) -> Response<Bytes> {
+    let path = request.uri.path();
+    let method = if path.starts_with(PROMOTE) { Method::POST } else { Method::GET };
+    match path {
+        "/members" | "/version" | "/downgrade/enabled" if request.method != method => not_allowed(method),
+        "/members" => members(store).await,
+        "/version" => json_of(&versions(store, version)),
+        "/downgrade/enabled" => downgrading(store).await,
+        _ => match path.strip_prefix(PROMOTE) {
+            Some(_) if request.method != method => not_allowed(method),
+            Some(id) => promote(store, id, request).await,
+            None => text(StatusCode::NOT_FOUND, "404 page not found"),
+        },
+    }
+}
+
+fn versions(store: &Client, version: &str) -> Value {
+    let agreed = store.versions();
+    json!({
+        "etcdserver": version,
+        "etcdcluster": agreed.cluster.as_deref().unwrap_or("not_decided"),
+        "storage": agreed.storage.as_deref().unwrap_or("unknown"),
+    })
+}
+
+async fn members(store: &Client) -> Response<Bytes> {
+    match store.member_list(pb::MemberListRequest { linearizable: false }).await {
+        Ok(list) => of_cluster(list.header, json_of(&listed(list.members))),
+        Err(error) => refused(&error),
+    }
+}
+
+/// As etcd writes members: what is empty is left out, but for the peer URLs.
+fn listed(members: Vec<pb::Member>) -> Value {
+    let row = |member: pb::Member| {
+        let mut row = json!({ "id": member.id, "peerURLs": member.peer_ur_ls });
+        if member.is_learner {
+            row["isLearner"] = true.into();
+        }
+        if !member.name.is_empty() {
+            row["name"] = member.name.into();
+        }
+        if !member.client_ur_ls.is_empty() {
+            row["clientURLs"] = member.client_ur_ls.into();
+        }
+        row
+    };
+    Value::Array(members.into_iter().map(row).collect())
+}
+
+async fn promote(store: &Client, id: &str, request: &Parts) -> Response<Bytes> {
+    let Ok(number) = id.parse() else {
+        return text(StatusCode::NOT_FOUND, &format!("member {id} not found in cluster"));
+    };
+    let token = request.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let store = store.on_behalf(Caller::Client { token, common_name: None });
+    match store.member_promote(pb::MemberPromoteRequest { id: number }).await {
+        Ok(promoted) => of_cluster(promoted.header, json_of(&listed(promoted.members))),
+        Err(error) => refused(&error),
+    }
+}
+
+async fn downgrading(store: &Client) -> Response<Bytes> {
+    match store.status(pb::StatusRequest::default()).await {
+        Ok(status) => {
+            let enabled = status.downgrade_info.is_some_and(|info| info.enabled);
+            let mut response = Response::new(Bytes::from(enabled.to_string()));
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            of_cluster(status.header, response)
+        }
+        Err(error) => refused(&error),
+    }
+}
+
+fn refused(error: &Error) -> Response<Bytes> {
+    let code = match status::of(error).code() {
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::FailedPrecondition => StatusCode::PRECONDITION_FAILED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    text(code, error.to_wire().1)
+}
+
+fn not_allowed(method: Method) -> Response<Bytes> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+    let allow = HeaderValue::from_str(method.as_str()).expect("methods are words");
+    response.headers_mut().insert(header::ALLOW, allow);
+    response
+}
+
+fn of_cluster(header: Option<pb::ResponseHeader>, mut response: Response<Bytes>) -> Response<Bytes> {
+    let cluster = format!("{:x}", header.unwrap_or_default().cluster_id);
+    let cluster = HeaderValue::from_str(&cluster).expect("hexadecimal digits are a valid header");
+    response.headers_mut().insert(CLUSTER_ID, cluster);
+    response
+}
+
+fn json_of(value: &Value) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(format!("{value}\n")));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn text(code: StatusCode, words: &str) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(format!("{words}\n")));
+    *response.status_mut() = code;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_written_as_etcd_does() {
+        let new = pb::Member { id: 7, peer_ur_ls: vec!["http://a:1".into()], ..Default::default() };
+        let started = pb::Member {
+            id: 8,
+            name: "b".into(),
+            peer_ur_ls: vec!["http://b:1".into()],
+            client_ur_ls: vec!["http://b:2".into()],
+            is_learner: true,
+        };
+        assert_eq!(
+            listed(vec![new, started]).to_string(),
+            concat!(
+                r#"[{"id":7,"peerURLs":["http://a:1"]},"#,
+                r#"{"id":8,"peerURLs":["http://b:1"],"isLearner":true,"name":"b","clientURLs":["http://b:2"]}]"#
+            )
+        );
+    }
+}
