@@ -53,6 +53,10 @@ async fn serve(connection: Arc<Connection>, stream: Stream) {
     let builder = builder(&connection);
     let handler = connection;
     let service = service_fn(move |mut request: http::Request<Incoming>| {
+        if let Some(authority) = request.uri().authority() {
+            let authority = authority.as_str();
+            tracing::trace!(target: "http2", "decoded hpack field header field \":authority\" = {authority:?}");
+        }
         if let Some(common_name) = &handler.common_name {
             request.extensions_mut().insert(common_name.clone());
         }

@@ -47,8 +47,11 @@ pub fn begin(world: &World, options: &Options) -> Result<(), LogError> {
         "console" => Lines::Console,
         other => return Err(LogError::Format(other.into())),
     };
-    let filter = filter(&options.log_level)?;
-    install(Outputs::open(world, options)?, lines, filter);
+    let mut filter = filter(&options.log_level)?.to_owned();
+    if std::env::var("GODEBUG").is_ok_and(|asked| asked.split(',').any(|setting| setting == "http2debug=2")) {
+        filter += ",http2=trace";
+    }
+    install(Outputs::open(world, options)?, lines, &filter);
     Ok(())
 }
 

@@ -13,6 +13,9 @@ use tracing_subscriber::registry::LookupSpan;
 /// A field of this name holds a JSON object whose members stand in the line themselves.
 const INLINED: &str = "inlined";
 
+/// What is told of HTTP/2 to who debugs it comes as plain text in any format, as Go's library prints it.
+const HTTP2: &str = "http2";
+
 /// How lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lines {
@@ -29,6 +32,9 @@ where
         let metadata = event.metadata();
         let mut fields = Fields::default();
         event.record(&mut fields);
+        if metadata.target() == HTTP2 {
+            return writeln!(writer, "{} http2: {}", timestamp(now()), fields.message());
+        }
         let head = Head {
             level: level(metadata.target(), *metadata.level()),
             time: timestamp(now()),
