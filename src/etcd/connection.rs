@@ -23,7 +23,7 @@ const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Runs hyper's tasks where the world runs tasks.
 #[derive(Clone)]
-struct Tasks(Spawner);
+pub(super) struct Tasks(pub Spawner);
 
 impl<F> hyper::rt::Executor<F> for Tasks
 where

@@ -6,7 +6,7 @@ mod checks;
 mod debug;
 mod health;
 mod metrics;
-mod process;
+pub(super) mod process;
 
 use std::sync::Arc;
 

@@ -28,6 +28,7 @@
 //! - `http`: the plain HTTP endpoints
 //! - `peer_http`: plain HTTP on the peer port
 //! - `metrics`: counters of the frontend and the text they are shown in
+//! - [`proxy`]: a proxy that stands before other members
 //! - [`status`]: store errors as gRPC statuses
 
 mod alarm;
@@ -46,6 +47,7 @@ mod listen;
 mod metadata;
 mod metrics;
 mod peer_http;
+pub mod proxy;
 mod range_stream;
 mod router;
 mod rpc;

@@ -56,8 +56,15 @@ pub fn begin(world: &World, options: &Options) -> Result<(), LogError> {
 }
 
 /// Begins to log to stderr, for a process whose options cannot be read.
-pub fn begin_plainly() {
-    install(Outputs::stderr(), Lines::Json, filter("info").expect("a level"));
+pub fn begin_plainly(debug: bool) {
+    let level = if debug { "debug" } else { "info" };
+    install(Outputs::stderr(), Lines::Json, filter(level).expect("a level"));
+}
+
+/// Says what the process was started with.
+pub fn tell_arguments() {
+    let running = serde_json::json!({ "args": std::env::args().collect::<Vec<_>>() });
+    tracing::info!(inlined = %running, "Running: ");
 }
 
 fn install(outputs: Outputs, lines: Lines, filter: &str) {

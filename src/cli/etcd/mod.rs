@@ -8,13 +8,17 @@
 //! - `flags`: Go's syntax of flags; `environment`: variables instead of flags
 //! - `help`: what `--help` and `--version` print
 //! - `logs`: events as etcd's log lines
+//! - `gateway`, `grpc_proxy`, `subcommand`: the proxies, and their flags
 //! - `process`: the server's life as a process: readiness, signals
 
 mod environment;
 mod flags;
+mod gateway;
+mod grpc_proxy;
 mod help;
 mod logs;
 mod process;
+mod subcommand;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -33,6 +37,11 @@ const BAD_USAGE: u8 = 2;
 /// Runs an etcd process with the arguments after its name until it is told to end.
 pub async fn run(world: World, arguments: Vec<OsString>) -> ExitCode {
     let arguments: Vec<String> = arguments.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    match arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        Some(("gateway", rest)) => return gateway::run(&world, rest).await,
+        Some(("grpc-proxy", rest)) => return grpc_proxy::run(&world, rest).await,
+        _ => {}
+    }
     let mut options = Options::default();
     let version = std::env::var(REPORTED_VERSION).ok().filter(|given| !given.is_empty());
     options.version = version.unwrap_or_else(|| ETCD_VERSION.to_owned());
@@ -49,10 +58,9 @@ pub async fn run(world: World, arguments: Vec<OsString>) -> ExitCode {
     }
     let configured = configure(&world, &mut options, &given);
     if configured.is_err() {
-        logs::begin_plainly();
+        logs::begin_plainly(false);
     }
-    let running = serde_json::json!({ "args": std::env::args().collect::<Vec<_>>() });
-    tracing::info!(inlined = %running, "Running: ");
+    logs::tell_arguments();
     match configured.and_then(|said| said.tell()).and_then(|()| check_all(&mut options)) {
         Ok(()) => process::serve(&world, &options).await,
         Err(error) => {

@@ -17,7 +17,7 @@ pub async fn serve(world: &World, options: &Options) -> ExitCode {
     };
     tokio::select! {
         signal = ended => tracing::info!(signal, "received signal; shutting down"),
-        never = serving(&server, options) => match never {},
+        never = serving(&server) => match never {},
         () = server.member().removed() => {
             tracing::warn!(error = "the member has been permanently removed from the cluster", "server error");
             tracing::warn!("data-dir used by this member must be removed");
@@ -31,27 +31,24 @@ pub async fn serve(world: &World, options: &Options) -> ExitCode {
 }
 
 /// Tells everyone once the member is ready, then waits for ever.
-async fn serving(server: &Server, options: &Options) -> std::convert::Infallible {
+async fn serving(server: &Server) -> std::convert::Infallible {
     server.ready().await;
     tracing::info!("ready to serve client requests");
-    for url in &options.listen_client_urls.0 {
-        let (address, traffic) = (url.address(), "grpc+http");
-        if url.is_secure() {
-            tracing::info!(traffic, address, "serving client traffic securely");
-        } else {
-            tracing::info!(traffic, address, "serving client traffic insecurely; this is strongly discouraged!");
-        }
-    }
+    notify_ready();
+    std::future::pending().await
+}
+
+/// Tells the init system that the process is ready.
+pub fn notify_ready() {
     tracing::info!("notifying init daemon");
     match init::notify_ready() {
         Ok(_) => tracing::info!("successfully notified init daemon"),
         Err(error) => tracing::error!(%error, "failed to notify systemd for readiness"),
     }
-    std::future::pending().await
 }
 
 /// Resolves with the name of the signal that asks the process to end.
-fn interrupted() -> impl Future<Output = &'static str> {
+pub fn interrupted() -> impl Future<Output = &'static str> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).expect("signal handlers can be installed");
     let mut interrupt = signal(SignalKind::interrupt()).expect("signal handlers can be installed");

@@ -11,6 +11,7 @@
 //! - [`existing`], [`discovery`]: which cluster a new member belongs to
 //! - [`tls`]: what they say of TLS
 //! - [`migrate`]: data directories of etcd
+//! - [`gateway`]: TCP connections passed on to members
 //! - [`run`]: a running process's server, started and ended in order
 
 pub mod check;
@@ -19,6 +20,7 @@ pub mod existing;
 pub mod features;
 pub mod migrate;
 pub mod file;
+pub mod gateway;
 pub mod names;
 pub mod options;
 pub mod plan;

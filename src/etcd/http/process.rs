@@ -9,7 +9,7 @@ use crate::world::Disk;
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Leaves out what is not to be had, as in a simulation.
-pub(super) fn expose(text: &mut Exposition, disk: &Disk) {
+pub(in crate::etcd) fn expose(text: &mut Exposition, disk: &Disk) {
     if let Some(bytes) = resident(disk) {
         text.gauge("process_resident_memory_bytes", "Resident memory size in bytes.", bytes);
     }

@@ -1,0 +1,54 @@
+//! `etcd gateway start`: TCP connections passed on to members.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::subcommand::{Flag, Given, flag, help, switch};
+use super::{logs, process};
+use crate::actor::Shutdown;
+use crate::cluster::server::gateway::Gateway;
+use crate::cluster::server::values::{GoDuration, List};
+use crate::world::World;
+
+const USAGE: &str = "etcd gateway start [flags]";
+const FLAGS: &[Flag] = &[
+    flag("listen-addr", "127.0.0.1:23790", "Address to listen on."),
+    flag("endpoints", "127.0.0.1:2379", "Members, separated by commas."),
+    flag("retry-delay", "1m0s", "Time after which an endpoint that could not be reached is tried again."),
+    flag("discovery-srv", "", "DNS domain whose SRV records name the members."),
+    flag("discovery-srv-name", "", "Suffix of the SRV service name."),
+    switch("insecure-discovery", "false", "Take SRV records without TLS."),
+    flag("trusted-ca-file", "", "File of the certificates to trust where members are found by SRV records."),
+];
+
+pub async fn run(world: &World, arguments: &[String]) -> ExitCode {
+    match start(world, arguments).await {
+        Ok(code) => code,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn start(world: &World, arguments: &[String]) -> Result<ExitCode, String> {
+    let given = Given::read(FLAGS, arguments).map_err(|error| format!("Error: {error}\n{}", help(USAGE, FLAGS)))?;
+    if given.help || given.words != ["start"] {
+        return Ok(super::print(&help(USAGE, FLAGS)));
+    }
+    if !given.text("discovery-srv").is_empty() {
+        return Err("--discovery-srv: members are not looked up in DNS; name them in --endpoints".into());
+    }
+    let List(endpoints) = given.get("endpoints")?;
+    let retry_delay = given.get::<GoDuration>("retry-delay")?.positive().unwrap_or(Duration::from_secs(300));
+    logs::begin_plainly(false);
+    logs::tell_arguments();
+    let shutdown = Shutdown::new();
+    let listen = given.text("listen-addr");
+    let gateway = Gateway::start(world, listen, &endpoints, retry_delay, shutdown.clone()).await;
+    gateway.map_err(|error| error.to_string())?;
+    process::notify_ready();
+    process::interrupted().await;
+    shutdown.begin();
+    Ok(ExitCode::SUCCESS)
+}
