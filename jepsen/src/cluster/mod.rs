@@ -1,0 +1,153 @@
+//! A real cluster on this machine: each member a process in a network namespace of its own, with its data on a
+//! filesystem of its own.
+//!
+//! ```text
+//!   switch namespace: bridge ──┬── n1 (10.77.0.1) ── member 1 ── ext4 image mounted at n1/data
+//!                              ├── n2 (10.77.0.2) ── ...
+//!                              └── client (10.77.0.100) ── this process
+//! ```
+//!
+//! The bridge has a namespace of its own, since packet filters that an engine such as Docker puts on a machine's own
+//! bridges would eat the cluster's traffic.
+//!
+//! - [`namespaces`]: the network; [`disk`]: the filesystems; [`member`]: the processes
+
+pub mod disk;
+pub mod member;
+pub mod namespaces;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use chorus_proto::etcdserverpb as pb;
+
+use crate::client::{Client, Grpc};
+use member::Member;
+
+/// What a cluster is made of.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The server: any etcd, or Chorus.
+    pub binary: PathBuf,
+    pub members: usize,
+    /// Where logs and images go.
+    pub dir: PathBuf,
+    pub election_timeout_ms: u64,
+    /// Entries between snapshots; low, so that they happen.
+    pub snapshot_count: u64,
+    /// Further flags for every member.
+    pub flags: Vec<String>,
+    /// Variables for every member.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A running cluster.
+pub struct Cluster {
+    pub plan: Plan,
+    pub members: Vec<tokio::sync::Mutex<Member>>,
+}
+
+/// What a member says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub member: u64,
+    pub leader: u64,
+    pub term: u64,
+}
+
+impl Cluster {
+    /// Makes filesystems, starts the members, and waits until they serve.
+    pub async fn start(plan: Plan) -> anyhow::Result<Cluster> {
+        let initial: Vec<String> = (1..=plan.members)
+            .map(|number| format!("{}=http://{}:2380", member::name(number), namespaces::address(number)))
+            .collect();
+        let initial = initial.join(",");
+        let mut members = Vec::new();
+        for number in 1..=plan.members {
+            let disk = disk::Disk::make(&plan.dir, &member::name(number))?;
+            members.push(tokio::sync::Mutex::new(Member::new(number, &plan, disk, &initial)));
+        }
+        let cluster = Cluster { plan, members };
+        for member in &cluster.members {
+            member.lock().await.start()?;
+        }
+        cluster.wait_until_whole(Duration::from_secs(30)).await.context("the cluster did not come up")?;
+        Ok(cluster)
+    }
+
+    /// Waits until every member answers a linearizable read.
+    pub async fn wait_until_whole(&self, limit: Duration) -> anyhow::Result<()> {
+        let deadline = tokio::time::Instant::now() + limit;
+        for number in 1..=self.members.len() {
+            let client = self.client(number);
+            let request = pb::RangeRequest { key: "health".into(), ..Default::default() };
+            while let Err(error) = client.range(request.clone()).await {
+                if tokio::time::Instant::now() > deadline {
+                    bail!("{} does not answer: {error}; see {}", member::name(number), self.log(number).display());
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts every member that is not running, over and over until all stay up.
+    pub async fn revive(&self) -> anyhow::Result<()> {
+        for member in &self.members {
+            member.lock().await.revive()?;
+        }
+        Ok(())
+    }
+
+    pub fn url(&self, number: usize) -> String {
+        format!("http://{}:2379", namespaces::address(number))
+    }
+
+    pub fn client(&self, number: usize) -> Client {
+        Client::Grpc(Grpc::new(&self.url(number)))
+    }
+
+    pub fn log(&self, number: usize) -> PathBuf {
+        self.plan.dir.join(format!("{}.log", member::name(number)))
+    }
+
+    /// The numbers of all members.
+    pub fn numbers(&self) -> Vec<usize> {
+        (1..=self.members.len()).collect()
+    }
+
+    /// What a member says of itself, if it answers soon.
+    pub async fn standing(&self, number: usize) -> Option<Standing> {
+        let client = self.client(number);
+        let status = tokio::time::timeout(Duration::from_millis(500), client.status(pb::StatusRequest {}));
+        let status = status.await.ok()?.ok()?;
+        let header = status.header?;
+        Some(Standing { member: header.member_id, leader: status.leader, term: header.raft_term })
+    }
+
+    /// The member that leads, as the one with the highest term sees it.
+    pub async fn leader(&self) -> Option<usize> {
+        let mut standings = Vec::new();
+        for number in self.numbers() {
+            standings.push(self.standing(number).await);
+        }
+        let newest = standings.iter().flatten().filter(|standing| standing.leader != 0).max_by_key(|at| at.term)?;
+        standings.iter().position(|at| at.is_some_and(|at| at.member == newest.leader)).map(|at| at + 1)
+    }
+
+    /// Ends all processes and unmounts their filesystems.
+    pub async fn stop(self) {
+        for member in self.members {
+            member.into_inner().end();
+        }
+    }
+}
+
+/// Lines of a log that tell of a crash: a panic, a fatal error, a data race.
+pub fn crashes(log: &Path) -> Vec<String> {
+    const SIGNS: [&str; 5] = ["panicked at", "panic:", "fatal error:", "SIGSEGV", "\"level\":\"fatal\""];
+    let text = std::fs::read(log).unwrap_or_default();
+    let lines = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect::<Vec<_>>();
+    lines.into_iter().filter(|line| SIGNS.iter().any(|sign| line.contains(sign))).take(20).collect()
+}

@@ -1,0 +1,1 @@
+pub mod checker; pub mod history;
