@@ -1,1 +1,7 @@
-fn main(){}
+//! The `jepsen` binary.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

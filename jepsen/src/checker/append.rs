@@ -23,7 +23,10 @@ fn steps(value: &Value) -> Vec<Step> {
         let key = step.get(1)?.to_string();
         match step.get(0)?.as_str()? {
             "append" => Some(Step::Append(key, step.get(2)?.as_i64()?)),
-            "r" => Some(Step::Read(key, step.get(2)?.as_array().map(|list| list.iter().filter_map(Value::as_i64).collect()))),
+            "r" => Some(Step::Read(
+                key,
+                step.get(2)?.as_array().map(|list| list.iter().filter_map(Value::as_i64).collect()),
+            )),
             _ => None,
         }
     };
@@ -74,7 +77,8 @@ impl Check {
                         if let Some((whole, end)) = expected.get(key) {
                             let fits = if *whole { list == end } else { list.ends_with(end) };
                             if !fits {
-                                let what = format!("key {key} was read as {list:?} after the transaction itself left {end:?}");
+                                let what =
+                                    format!("key {key} was read as {list:?} after the transaction itself left {end:?}");
                                 self.found("internal", what, &[operation]);
                             }
                         }
@@ -102,7 +106,11 @@ impl Check {
             let mut seen = list.to_vec();
             seen.sort_unstable();
             if let Some(pair) = seen.windows(2).find(|pair| pair[0] == pair[1]) {
-                self.found("duplicate", format!("element {} stands twice in key {key}: {list:?}", pair[0]), &[operation]);
+                self.found(
+                    "duplicate",
+                    format!("element {} stands twice in key {key}: {list:?}", pair[0]),
+                    &[operation],
+                );
             }
             let longest = self.longest.entry(key.clone()).or_default();
             if list.len() > longest.len() {
@@ -172,7 +180,9 @@ impl Check {
                 }
                 let Step::Read(_, Some(list)) = step else { continue };
                 if let Some(from) = list.last().and_then(|last| writer(key, *last)) {
-                    graph.add(from, at, Edge::Wr, || format!("it appended what the next one read of key {key}: {list:?}"));
+                    graph.add(from, at, Edge::Wr, || {
+                        format!("it appended what the next one read of key {key}: {list:?}")
+                    });
                 }
                 let next = self.longest[key].get(list.len());
                 if let Some((element, to)) = next.and_then(|next| Some((next, writer(key, *next)?))) {
@@ -219,7 +229,9 @@ mod tests {
             }
         }
         if !serial {
-            rows.extend(transactions.iter().enumerate().map(|(at, (kind, value))| (at as u64, *kind, "txn", value.clone())));
+            rows.extend(
+                transactions.iter().enumerate().map(|(at, (kind, value))| (at as u64, *kind, "txn", value.clone())),
+            );
         }
         check(&history(&rows)).anomalies.into_iter().map(|anomaly| anomaly.name).collect()
     }
@@ -267,10 +279,7 @@ mod tests {
             // Each read what the other appended.
             (
                 false,
-                vec![
-                    (Ok, json!([["append", 1, 1], ["r", 2, [1]]])),
-                    (Ok, json!([["append", 2, 1], ["r", 1, [1]]])),
-                ],
+                vec![(Ok, json!([["append", 1, 1], ["r", 2, [1]]])), (Ok, json!([["append", 2, 1], ["r", 1, [1]]]))],
                 "G1c",
             ),
             // A lost update: one read the old list, yet appended after the other.
@@ -296,11 +305,7 @@ mod tests {
             // A stale read.
             (
                 true,
-                vec![
-                    (Ok, json!([["append", 1, 1]])),
-                    (Ok, json!([["r", 1, []]])),
-                    (Ok, json!([["r", 1, [1]]])),
-                ],
+                vec![(Ok, json!([["append", 1, 1]])), (Ok, json!([["r", 1, []]])), (Ok, json!([["r", 1, [1]]]))],
                 "G-single-realtime",
             ),
         ] {

@@ -93,7 +93,10 @@ mod tests {
     #[test]
     fn one_after_the_other_is_fine_and_both_at_once_is_not() {
         let acquire = |process, until: Value| {
-            [(process, Invoke, "acquire", json!(["l", process, null])), (process, Ok, "acquire", json!(["l", process, until]))]
+            [
+                (process, Invoke, "acquire", json!(["l", process, null])),
+                (process, Ok, "acquire", json!(["l", process, until])),
+            ]
         };
         let release = |process| {
             [(process, Invoke, "release", json!(["l", process])), (process, Ok, "release", json!(["l", process]))]

@@ -38,8 +38,7 @@ impl Register {
             }
             Call::Cas { version, from, to } => {
                 let next = self.version + 1;
-                (self.value == Some(from) && fits(version, next))
-                    .then_some(Register { version: next, value: Some(to) })
+                (self.value == Some(from) && fits(version, next)).then_some(Register { version: next, value: Some(to) })
             }
         }
     }

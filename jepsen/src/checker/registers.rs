@@ -76,7 +76,8 @@ fn versions(
         for step in steps {
             let Some(revision) = step.revision else { continue };
             let event = operation.invoked.index;
-            let (known, first) = *versions.entry(step.key.clone()).or_default().entry(revision).or_insert((step.value, event));
+            let (known, first) =
+                *versions.entry(step.key.clone()).or_default().entry(revision).or_insert((step.value, event));
             if known != step.value {
                 anomalies.push(Anomaly {
                     name: "revision-reused".to_owned(),
@@ -130,7 +131,9 @@ fn graph(
     for (key, order) in versions {
         for pair in order.windows(2) {
             if let (Some(first), Some(second)) = (writer(key, pair[0].1), writer(key, pair[1].1)) {
-                graph.add(first, second, Edge::Ww, || format!("it wrote key {key} at {}, the next one at {}", pair[0].0, pair[1].0));
+                graph.add(first, second, Edge::Ww, || {
+                    format!("it wrote key {key} at {}, the next one at {}", pair[0].0, pair[1].0)
+                });
             }
         }
     }
@@ -141,7 +144,9 @@ fn graph(
         for step in steps.iter().filter(|step| !step.write) {
             let key = &step.key;
             if let Some(from) = writer(key, step.value) {
-                graph.add(from, at, Edge::Wr, || format!("it wrote what the next one read of key {key}: {:?}", step.value));
+                graph.add(from, at, Edge::Wr, || {
+                    format!("it wrote what the next one read of key {key}: {:?}", step.value)
+                });
             }
             let seen = step.revision.unwrap_or_default();
             let next = versions.get(key).and_then(|order| order.iter().find(|(revision, _)| *revision > seen));

@@ -35,7 +35,8 @@ pub fn check(events: &[Event]) -> Report {
                 }
             }
             "read" if outcome == Kind::Ok => {
-                let list: Vec<i64> = operation.value().as_array().into_iter().flatten().filter_map(Value::as_i64).collect();
+                let list: Vec<i64> =
+                    operation.value().as_array().into_iter().flatten().filter_map(Value::as_i64).collect();
                 let set: BTreeSet<i64> = list.iter().copied().collect();
                 if set.len() < list.len() {
                     found("duplicate", "a read shows an element twice".to_owned(), vec![index]);
@@ -67,7 +68,8 @@ pub fn check(events: &[Event]) -> Report {
         let missing = reads.iter().filter(|(began, _, _, set)| *began > known && !set.contains(value));
         let missing: Vec<u64> = missing.map(|(_, _, index, _)| *index).collect();
         let (Some(first), Some((_, _, last, _))) = (missing.first(), last) else { continue };
-        let (name, how) = if missing.contains(last) { ("lost", "is gone in the end") } else { ("stale", "was not seen") };
+        let (name, how) =
+            if missing.contains(last) { ("lost", "is gone in the end") } else { ("stale", "was not seen") };
         found(name, format!("{value} was in the set and {how}; {} reads miss it", missing.len()), vec![shown, *first]);
     }
     let acknowledged = elements.values().filter(|element| matches!(element.added, Some((_, Kind::Ok)))).count();
@@ -126,6 +128,9 @@ mod tests {
 
     #[test]
     fn a_set_that_nobody_read_proves_nothing() {
-        assert_eq!(check(&history(&[(0, Invoke, "add", json!(1)), (0, Ok, "add", json!(1))])).verdict, Verdict::Unknown);
+        assert_eq!(
+            check(&history(&[(0, Invoke, "add", json!(1)), (0, Ok, "add", json!(1))])).verdict,
+            Verdict::Unknown
+        );
     }
 }

@@ -79,7 +79,10 @@ pub fn check(watches: &[Watch], log: &Log) -> Report {
     let replay = Replay::of(log);
     for watch in watches {
         let mut found = |name: &str, what: String| {
-            let what = format!("client {} on {}, watching {:?} from {}: {what}", watch.client, watch.node, watch.from, watch.start);
+            let what = format!(
+                "client {} on {}, watching {:?} from {}: {what}",
+                watch.client, watch.node, watch.from, watch.start
+            );
             anomalies.push(Anomaly { name: name.to_owned(), what, events: Vec::new(), because: Vec::new() });
         };
         filter(watch, &mut found);
@@ -92,8 +95,11 @@ pub fn check(watches: &[Watch], log: &Log) -> Report {
         replayed(watch, &replay, log, &mut found);
     }
     let seen: usize = watches.iter().map(|watch| watch.changes().count()).sum();
-    let report = Report::of("watch", anomalies)
-        .note(format!("{} watches saw {seen} changes; {} were made", watches.len(), log.changes.len()));
+    let report = Report::of("watch", anomalies).note(format!(
+        "{} watches saw {seen} changes; {} were made",
+        watches.len(),
+        log.changes.len()
+    ));
     if seen == 0 { Report { verdict: report.verdict.and(Verdict::Unknown), ..report } } else { report }
 }
 
@@ -141,7 +147,10 @@ fn bookmarkable(watch: &Watch, found: &mut Found<'_>) {
                 found("bookmarkable", format!("the bookmark went back from {bookmark} to {}", response.revision));
             }
             if response.revision < delivered {
-                found("bookmarkable", format!("the bookmark {} is below {delivered}, which came before", response.revision));
+                found(
+                    "bookmarkable",
+                    format!("the bookmark {} is below {delivered}, which came before", response.revision),
+                );
             }
             bookmark = bookmark.max(response.revision);
         }
@@ -161,15 +170,20 @@ fn resumable(watch: &Watch, log: &Log, found: &mut Found<'_>) {
     if (first.revision, &first.key) != (expected.revision, &expected.key) {
         found(
             "resumable",
-            format!("the first change was {:?} at {}, not {:?} at {}", first.key, first.revision, expected.key, expected.revision),
+            format!(
+                "the first change was {:?} at {}, not {:?} at {}",
+                first.key, first.revision, expected.key, expected.revision
+            ),
         );
     }
 }
 
 fn reliable(watch: &Watch, log: &Log, found: &mut Found<'_>) {
-    let bookmarked = watch.responses.iter().filter(|response| response.progress).map(|response| response.revision).max();
+    let bookmarked =
+        watch.responses.iter().filter(|response| response.progress).map(|response| response.revision).max();
     let Some(to) = watch.changes().map(|change| change.revision).chain(bookmarked).max() else { return };
-    let first_bookmark = watch.responses.first().filter(|response| response.progress).map(|response| response.revision + 1);
+    let first_bookmark =
+        watch.responses.first().filter(|response| response.progress).map(|response| response.revision + 1);
     let from = match watch.start {
         0 => first_bookmark.or(watch.changes().next().map(|change| change.revision)).unwrap_or(u64::MAX),
         start => start,
@@ -218,10 +232,16 @@ fn replayed(watch: &Watch, replay: &Replay<'_>, log: &Log, found: &mut Found<'_>
             found("value", format!("{key:?} at {revision} came as {:?}, made as {:?}", change.value, made.value));
         }
         if change.value.is_some() && change.create != before.is_none() {
-            found("is_create", format!("{key:?} at {revision} says create={}, before it held {before:?}", change.create));
+            found(
+                "is_create",
+                format!("{key:?} at {revision} says create={}, before it held {before:?}", change.create),
+            );
         }
         if watch.previous && change.previous.as_deref() != *before {
-            found("prev_kv", format!("{key:?} at {revision} came with previous {:?}, it was {before:?}", change.previous));
+            found(
+                "prev_kv",
+                format!("{key:?} at {revision} came with previous {:?}, it was {before:?}", change.previous),
+            );
         }
     }
 }
@@ -252,11 +272,20 @@ mod tests {
         for change in log().changes {
             match responses.last_mut() {
                 Some(last) if last.revision == change.revision => last.changes.push(change),
-                _ => responses.push(Response { revision: change.revision, changes: vec![change], ..Response::default() }),
+                _ => {
+                    responses.push(Response { revision: change.revision, changes: vec![change], ..Response::default() })
+                }
             }
         }
         responses.push(Response { revision: 5, progress: true, ..Response::default() });
-        Watch { from: "a".to_owned(), to: Some("z".to_owned()), start: 2, previous: true, responses, ..Watch::default() }
+        Watch {
+            from: "a".to_owned(),
+            to: Some("z".to_owned()),
+            start: 2,
+            previous: true,
+            responses,
+            ..Watch::default()
+        }
     }
 
     fn names(watch: Watch) -> Vec<String> {
@@ -285,7 +314,9 @@ mod tests {
                 let torn = watch.responses[1].changes.pop().unwrap();
                 watch.responses.insert(2, Response { revision: 3, changes: vec![torn], ..Response::default() });
             }),
-            ("bookmarkable", |watch| watch.responses.insert(0, Response { revision: 4, progress: true, ..Response::default() })),
+            ("bookmarkable", |watch| {
+                watch.responses.insert(0, Response { revision: 4, progress: true, ..Response::default() })
+            }),
             ("bookmarkable", |watch| watch.responses[4].revision = 3),
             ("resumable", |watch| {
                 watch.responses.remove(0);

@@ -65,7 +65,8 @@ impl Grpc {
         requests.try_send(first).expect("the channel is empty");
         let mut client = pb::watch_client::WatchClient::new(self.0.clone()).max_decoding_message_size(64 << 20);
         let opening = client.watch(tokio_stream::wrappers::ReceiverStream::new(receiver));
-        let opened = tokio::time::timeout(CALL_LIMIT, opening).await.unwrap_or_else(|_| Err(tonic::Status::cancelled("")));
+        let opened =
+            tokio::time::timeout(CALL_LIMIT, opening).await.unwrap_or_else(|_| Err(tonic::Status::cancelled("")));
         let answers = opened.map_err(|status| failed(&status))?.into_inner();
         Ok(Watching { requests, answers })
     }

@@ -57,7 +57,7 @@ macro_rules! calls {
             $(pub async fn $name(&self, request: $request) -> Result<$answer, Failed> {
                 match self {
                     Client::Grpc(client) => client.call($grpc, request).await,
-                    Client::Gateway(client) => client.call($http, stringify!($request), stringify!($answer), request).await,
+                    Client::Gateway(client) => client.call($grpc, $http, request).await,
                 }
             })*
         }

@@ -69,7 +69,9 @@ impl Disk {
         let filler = File::create(self.mounted.join(FILLER))?;
         // Down to single blocks, so that nothing is left.
         for step in [1_u64 << 26, 1 << 22, 1 << 16, 1 << 12] {
-            while rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), filler.metadata()?.len(), step).is_ok() {}
+            while rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), filler.metadata()?.len(), step)
+                .is_ok()
+            {}
         }
         Ok(())
     }

@@ -137,7 +137,7 @@ impl Member {
     }
 
     /// Ends it for good.
-    pub fn end(mut self) {
+    pub fn end(&mut self) {
         self.kill();
         self.disk.remove();
     }

@@ -137,9 +137,9 @@ impl Cluster {
     }
 
     /// Ends all processes and unmounts their filesystems.
-    pub async fn stop(self) {
-        for member in self.members {
-            member.into_inner().end();
+    pub async fn stop(&self) {
+        for member in &self.members {
+            member.lock().await.end();
         }
     }
 }

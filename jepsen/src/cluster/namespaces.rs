@@ -84,7 +84,10 @@ pub fn lose(number: usize, share: f64, members: usize) -> anyhow::Result<()> {
 
 /// Makes everything that `number` sends wait in a narrow queue.
 pub fn slow(number: usize) -> anyhow::Result<()> {
-    run(&format!("ip netns exec {} tc qdisc add dev eth0 root tbf rate 2mbit burst 3000 latency 400ms", namespace(number)))
+    run(&format!(
+        "ip netns exec {} tc qdisc add dev eth0 root tbf rate 2mbit burst 3000 latency 400ms",
+        namespace(number)
+    ))
 }
 
 /// Takes back all of the above.

@@ -1,0 +1,197 @@
+//! The nemesis: one fault after the other, each put in place, left there for a while, and healed.
+//!
+//! A fault says what it did, or that it could not be put in place; only what was really done counts for the coverage
+//! of a run.
+//!
+//! - [`process`]: kill, pause; [`network`]: partitions, loss, slow links; [`disk`]: power, space, read-only, damage
+//! - [`upkeep`]: compaction, defragmentation, snapshots; [`membership`]: members that come and go
+
+mod disk;
+pub mod membership;
+mod network;
+mod process;
+mod upkeep;
+
+use anyhow::Context;
+use rand::Rng;
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
+
+use crate::cluster::Cluster;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// kill -9 of one, some or all members.
+    Kill,
+    /// SIGSTOP of one or some members.
+    Pause,
+    /// The leader alone on its side.
+    PartitionLeaderMinority,
+    /// The leader and a majority on one side.
+    PartitionLeaderMajority,
+    /// Every member sees a majority, no two the same one.
+    PartitionRing,
+    /// One member is not heard, but hears.
+    PartitionOneWay,
+    Loss,
+    Slow,
+    /// Unsynced bytes of one member are gone.
+    PowerOne,
+    PowerSome,
+    PowerAll,
+    DiskFull,
+    ReadOnly,
+    /// Bits of a stored file of a minority are flipped while it is down.
+    BitFlip,
+    /// The last bytes of the log of a minority are cut off while it is down.
+    Truncate,
+    Compact,
+    Defragment,
+    Snapshot,
+    /// A member is removed, and a new one takes its place.
+    Member,
+}
+
+impl Fault {
+    pub const ALL: [Fault; 19] = [
+        Fault::Kill,
+        Fault::Pause,
+        Fault::PartitionLeaderMinority,
+        Fault::PartitionLeaderMajority,
+        Fault::PartitionRing,
+        Fault::PartitionOneWay,
+        Fault::Loss,
+        Fault::Slow,
+        Fault::PowerOne,
+        Fault::PowerSome,
+        Fault::PowerAll,
+        Fault::DiskFull,
+        Fault::ReadOnly,
+        Fault::BitFlip,
+        Fault::Truncate,
+        Fault::Compact,
+        Fault::Defragment,
+        Fault::Snapshot,
+        Fault::Member,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::Kill => "kill",
+            Fault::Pause => "pause",
+            Fault::PartitionLeaderMinority => "partition-leader-minority",
+            Fault::PartitionLeaderMajority => "partition-leader-majority",
+            Fault::PartitionRing => "partition-ring",
+            Fault::PartitionOneWay => "partition-one-way",
+            Fault::Loss => "loss",
+            Fault::Slow => "slow",
+            Fault::PowerOne => "power-one",
+            Fault::PowerSome => "power-some",
+            Fault::PowerAll => "power-all",
+            Fault::DiskFull => "disk-full",
+            Fault::ReadOnly => "read-only",
+            Fault::BitFlip => "bit-flip",
+            Fault::Truncate => "truncate",
+            Fault::Compact => "compact",
+            Fault::Defragment => "defragment",
+            Fault::Snapshot => "snapshot",
+            Fault::Member => "member",
+        }
+    }
+
+    /// The faults that `text` names: names, groups of them, or `all`, with commas between.
+    pub fn parse(text: &str) -> anyhow::Result<Vec<Fault>> {
+        let mut chosen = Vec::new();
+        for word in text.split(',').map(str::trim).filter(|word| !word.is_empty() && *word != "none") {
+            let before = chosen.len();
+            chosen.extend(Fault::ALL.into_iter().filter(|fault| match word {
+                // What destroys a member's data for good is asked for by name.
+                "all" => !matches!(fault, Fault::BitFlip | Fault::Truncate | Fault::Member),
+                word => {
+                    fault.name() == word || fault.name().strip_prefix(word).is_some_and(|rest| rest.starts_with('-'))
+                }
+            }));
+            if chosen.len() == before {
+                let names: Vec<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
+                anyhow::bail!("there is no fault {word:?}; there are: all, none, {}", names.join(", "));
+            }
+        }
+        chosen.sort();
+        chosen.dedup();
+        Ok(chosen)
+    }
+
+    /// Whether it does away with history that a workload may need.
+    pub fn compacts(self) -> bool {
+        self == Fault::Compact
+    }
+
+    /// Whether the fault is over as soon as it is in place.
+    pub fn is_moment(self) -> bool {
+        matches!(self, Fault::Compact | Fault::Defragment | Fault::Snapshot)
+    }
+
+    /// Puts the fault in place; what was done, in a few words.
+    pub async fn install(self, cluster: &Cluster, random: &mut SmallRng) -> anyhow::Result<String> {
+        match self {
+            Fault::Kill => process::kill(cluster, random).await,
+            Fault::Pause => process::pause(cluster, random).await,
+            Fault::PartitionLeaderMinority => network::around_leader(cluster, random, false).await,
+            Fault::PartitionLeaderMajority => network::around_leader(cluster, random, true).await,
+            Fault::PartitionRing => network::ring(cluster, random),
+            Fault::PartitionOneWay => network::one_way(cluster, random),
+            Fault::Loss => network::loss(cluster, random),
+            Fault::Slow => network::slow(cluster, random),
+            Fault::PowerOne => disk::power(cluster, random, 1).await,
+            Fault::PowerSome => disk::power(cluster, random, cluster.members.len().div_ceil(2)).await,
+            Fault::PowerAll => disk::power(cluster, random, cluster.members.len()).await,
+            Fault::DiskFull => disk::full(cluster, random).await,
+            Fault::ReadOnly => disk::read_only(cluster, random).await,
+            Fault::BitFlip => disk::damage(cluster, random, disk::flip).await,
+            Fault::Truncate => disk::damage(cluster, random, disk::truncate).await,
+            Fault::Compact => upkeep::compact(cluster, random).await,
+            Fault::Defragment => upkeep::defragment(cluster, random).await,
+            Fault::Snapshot => upkeep::snapshot(cluster, random).await,
+            Fault::Member => membership::replace(cluster, random).await,
+        }
+    }
+}
+
+/// Undoes whatever is in place and brings every process back.
+pub async fn heal(cluster: &Cluster) -> anyhow::Result<()> {
+    crate::cluster::namespaces::heal(cluster.members.len()).context("the network was not healed")?;
+    disk::heal(cluster).await.context("the disks were not healed")?;
+    cluster.revive().await
+}
+
+/// Some of the members, at least one and at most `most`, in random order.
+fn some(cluster: &Cluster, random: &mut SmallRng, most: usize) -> Vec<usize> {
+    let mut numbers = cluster.numbers();
+    numbers.shuffle(random);
+    numbers.truncate(random.random_range(1..=most.max(1)));
+    numbers
+}
+
+/// The most members that may fail while the others still are a majority.
+fn minority(cluster: &Cluster) -> usize {
+    (cluster.members.len() - 1) / 2
+}
+
+fn names(numbers: &[usize]) -> String {
+    numbers.iter().map(|number| crate::cluster::member::name(*number)).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_chosen_by_name_and_group() {
+        assert_eq!(Fault::parse("kill, pause").unwrap(), [Fault::Kill, Fault::Pause]);
+        assert_eq!(Fault::parse("power").unwrap(), [Fault::PowerOne, Fault::PowerSome, Fault::PowerAll]);
+        assert_eq!(Fault::parse("all,kill").unwrap().len(), Fault::ALL.len() - 3);
+        assert!(Fault::parse("none").unwrap().is_empty());
+        assert!(Fault::parse("kil").unwrap_err().to_string().contains("partition-ring"));
+    }
+}

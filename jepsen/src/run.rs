@@ -1,0 +1,294 @@
+//! One run: a fresh cluster, a workload, a nemesis, a verdict.
+//!
+//! ```text
+//!   quiet ──▶ fault, hold, heal ──▶ ... ──▶ heal all, wait until whole ──▶ last reads ──▶ checkers ──▶ files
+//! ```
+
+mod progress;
+mod sessions;
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use serde_json::json;
+
+use crate::checker::{Anomaly, Report, Verdict, coverage};
+use crate::cluster::{Cluster, Plan, Standing, crashes};
+use crate::history::{self, Event, Kind, Process, Recorder};
+use crate::nemesis::{self, Fault, membership};
+use crate::report;
+use crate::workload::Workload;
+use progress::Progress;
+use sessions::Sessions;
+
+/// Before the first fault.
+const QUIET: Duration = Duration::from_secs(3);
+/// How long a healed cluster may take to be whole again; longer is a violation of its own.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
+/// How long a damaged member gets to show whether it can start.
+const DAMAGED_LIMIT: Duration = Duration::from_secs(10);
+const STANDING_INTERVAL: Duration = Duration::from_millis(300);
+/// How long the checkers may take.
+const CHECK_LIMIT: Duration = Duration::from_secs(120);
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub plan: Plan,
+    pub faults: Vec<Fault>,
+    pub time: Duration,
+    /// Clients at work at the same time.
+    pub sessions: u64,
+    /// Operations a second, of all clients together.
+    pub rate: f64,
+    pub seed: u64,
+}
+
+/// Who led when, as seen while the run went on: nanoseconds, member, term.
+pub type Leaders = Vec<(u64, Option<usize>, u64)>;
+
+/// How a run ended.
+pub struct Outcome {
+    pub workload: &'static str,
+    pub verdict: Verdict,
+    pub reports: Vec<Report>,
+    pub events: Vec<Event>,
+    pub leaders: Leaders,
+    pub caveat: Option<&'static str>,
+    pub seed: u64,
+    /// Where its files are.
+    pub dir: PathBuf,
+}
+
+/// Runs `workload` once. An error is trouble of the harness, never a verdict.
+pub async fn run(options: &Options, workload: Arc<dyn Workload>) -> anyhow::Result<Outcome> {
+    let faults: Vec<Fault> =
+        options.faults.iter().copied().filter(|fault| !(workload.needs_history() && fault.compacts())).collect();
+    let cluster = Rc::new(Cluster::start(options.plan.clone()).await?);
+    let recorder = Recorder::default();
+    let mut sessions = Sessions::new(options, cluster.clone(), workload.clone(), recorder.clone());
+    sessions.set_up().await?;
+
+    let leaders: Rc<RefCell<Leaders>> = Rc::default();
+    let looking = tokio::task::spawn_local(look(cluster.clone(), recorder.clone(), leaders.clone()));
+    let progress = Progress::start(workload.name(), options.time, recorder.clone(), leaders.clone());
+    sessions.start();
+    let disturbed = disturb(options, &faults, &cluster, &recorder, &progress).await;
+    progress.say("healing");
+    let recovered = recover(&cluster, &recorder).await;
+    sessions.stop().await;
+    progress.say("last reads");
+    sessions.finish().await;
+    looking.abort();
+    progress.say("checking");
+    disturbed?;
+
+    let events = recorder.take();
+    let leaders = leaders.borrow().clone();
+    let mut reports = workload.check(&events, CHECK_LIMIT);
+    reports.push(recovery(&recovered));
+    reports.push(crash_report(&cluster, &faults));
+    reports.push(coverage::check(
+        &events,
+        changes(&leaders),
+        &floor(options, &faults, workload.operations_per_s_min()),
+    ));
+    progress.end();
+    let verdict = reports.iter().fold(Verdict::True, |all, report| all.and(report.verdict));
+    let outcome = Outcome {
+        workload: workload.name(),
+        verdict,
+        reports,
+        events,
+        leaders,
+        caveat: workload.caveat(),
+        seed: options.seed,
+        dir: options.plan.dir.clone(),
+    };
+    write(&outcome, &*workload)?;
+    cluster.stop().await;
+    Ok(outcome)
+}
+
+/// Puts one fault after the other in place until the time is up. All take part before one comes again.
+async fn disturb(
+    options: &Options,
+    faults: &[Fault],
+    cluster: &Cluster,
+    recorder: &Recorder,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    let mut random = SmallRng::seed_from_u64(options.seed);
+    let end = tokio::time::Instant::now() + options.time;
+    tokio::time::sleep(QUIET.min(options.time)).await;
+    let mut deck: Vec<Fault> = Vec::new();
+    while tokio::time::Instant::now() < end {
+        if deck.is_empty() {
+            deck = faults.to_vec();
+            deck.shuffle(&mut random);
+        }
+        let Some(fault) = deck.pop() else {
+            tokio::time::sleep_until(end).await;
+            break;
+        };
+        progress.say(fault.name());
+        install(fault, cluster, recorder, &mut random).await;
+        if !fault.is_moment() {
+            let hold = random.random_range(1.0..5.0);
+            tokio::time::sleep(Duration::from_secs_f64(hold)).await;
+            progress.say("healing");
+            nemesis::heal(cluster).await?;
+            if matches!(fault, Fault::BitFlip | Fault::Truncate) {
+                mend(cluster, recorder).await?;
+            }
+            recorder.note(Process::Nemesis, Kind::Info, "heal", json!(fault.name()), None, None);
+        }
+        progress.say("");
+        tokio::time::sleep(Duration::from_secs_f64(random.random_range(0.5..3.0))).await;
+    }
+    Ok(())
+}
+
+async fn install(fault: Fault, cluster: &Cluster, recorder: &Recorder, random: &mut SmallRng) {
+    recorder.note(Process::Nemesis, Kind::Invoke, fault.name(), json!(null), None, None);
+    // A fault that can't be put in place is part of the history; the coverage of the run shows whether that matters.
+    match fault.install(cluster, random).await {
+        Ok(what) => recorder.note(Process::Nemesis, Kind::Ok, fault.name(), json!(what), None, None),
+        Err(error) => {
+            recorder.note(Process::Nemesis, Kind::Fail, fault.name(), json!(null), None, Some(format!("{error:#}")));
+        }
+    }
+}
+
+/// Replaces members that refuse to start on what was damaged, as an operator would.
+async fn mend(cluster: &Cluster, recorder: &Recorder) -> anyhow::Result<()> {
+    let deadline = tokio::time::Instant::now() + DAMAGED_LIMIT;
+    for number in cluster.numbers() {
+        loop {
+            if cluster.standing(number).await.is_some() {
+                break;
+            }
+            let gone = !cluster.members[number - 1].lock().await.runs();
+            if gone || tokio::time::Instant::now() > deadline {
+                let told = membership::replace_member(cluster, number).await;
+                let what = told.unwrap_or_else(|error| format!("not replaced: {error:#}"));
+                recorder.note(Process::Nemesis, Kind::Info, "mend", json!(what), None, None);
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+    Ok(())
+}
+
+/// Heals everything and waits until the cluster is whole; how long that took.
+async fn recover(cluster: &Cluster, recorder: &Recorder) -> anyhow::Result<Duration> {
+    let began = tokio::time::Instant::now();
+    loop {
+        nemesis::heal(cluster).await?;
+        // A process that ends at once is started again with the next round.
+        let whole = cluster.wait_until_whole(Duration::from_secs(5)).await;
+        match whole {
+            Ok(()) => break,
+            Err(error) if began.elapsed() > RECOVERY_LIMIT => return Err(error),
+            Err(_) => {}
+        }
+    }
+    recorder.note(Process::Nemesis, Kind::Info, "whole", json!(null), None, None);
+    Ok(began.elapsed())
+}
+
+async fn look(cluster: Rc<Cluster>, recorder: Recorder, leaders: Rc<RefCell<Leaders>>) {
+    loop {
+        let standings: Vec<Option<Standing>> =
+            futures::future::join_all(cluster.numbers().into_iter().map(|number| cluster.standing(number))).await;
+        let newest = standings.iter().flatten().filter(|at| at.leader != 0).max_by_key(|at| at.term).copied();
+        let leader = newest.and_then(|newest| {
+            standings.iter().position(|at| at.is_some_and(|at| at.member == newest.leader)).map(|at| at + 1)
+        });
+        leaders.borrow_mut().push((recorder.now(), leader, newest.map_or(0, |newest| newest.term)));
+        tokio::time::sleep(STANDING_INTERVAL).await;
+    }
+}
+
+/// How often one leader followed another, or itself in a later term.
+fn changes(leaders: &Leaders) -> u64 {
+    let mut terms: Vec<u64> =
+        leaders.iter().filter(|(_, leader, _)| leader.is_some()).map(|(.., term)| *term).collect();
+    terms.dedup();
+    terms.len().saturating_sub(1) as u64
+}
+
+fn floor(options: &Options, faults: &[Fault], operations_per_s: u64) -> coverage::Floor {
+    // A fault holds for about three seconds and rests for two: there must have been time for all.
+    let time_for_all = options.time > Duration::from_secs(10 * faults.len() as u64);
+    let unsettles = faults.iter().any(|fault| {
+        matches!(
+            fault,
+            Fault::Kill | Fault::Pause | Fault::PartitionLeaderMinority | Fault::PowerAll | Fault::PowerSome
+        )
+    });
+    coverage::Floor {
+        faults: if time_for_all { faults.iter().map(|fault| fault.name().to_owned()).collect() } else { Vec::new() },
+        operations: options.time.as_secs() * operations_per_s,
+        leader_changes: u64::from(unsettles && time_for_all),
+    }
+}
+
+fn recovery(recovered: &anyhow::Result<Duration>) -> Report {
+    match recovered {
+        Ok(took) => Report::of("recovery", Vec::new()).note(format!("whole {:.1} s after healing", took.as_secs_f64())),
+        Err(error) => Report::of(
+            "recovery",
+            vec![Anomaly {
+                name: "not-whole".to_owned(),
+                what: format!("healed, and not whole after {} s: {error:#}", RECOVERY_LIMIT.as_secs()),
+                events: Vec::new(),
+                because: Vec::new(),
+            }],
+        ),
+    }
+}
+
+/// A member may end itself when its disk fails; any other crash is a bug.
+fn crash_report(cluster: &Cluster, faults: &[Fault]) -> Report {
+    let expected = faults.iter().any(|fault| {
+        use Fault::*;
+        matches!(fault, PowerOne | PowerSome | PowerAll | DiskFull | ReadOnly | BitFlip | Truncate | Member)
+    });
+    let mut anomalies = Vec::new();
+    let mut report_notes = Vec::new();
+    for number in cluster.numbers() {
+        let lines = crashes(&cluster.log(number));
+        let Some(first) = lines.first() else { continue };
+        let what = format!("n{number}: {} lines like {first:?}", lines.len());
+        if expected {
+            report_notes.push(what);
+        } else {
+            anomalies.push(Anomaly { name: "crash".to_owned(), what, events: Vec::new(), because: Vec::new() });
+        }
+    }
+    report_notes.into_iter().fold(Report::of("crashes", anomalies), Report::note)
+}
+
+fn write(outcome: &Outcome, workload: &dyn Workload) -> anyhow::Result<()> {
+    let mut files = vec![
+        ("history.jsonl".to_owned(), history::to_json_lines(&outcome.events)),
+        ("history.edn".to_owned(), history::to_edn(&outcome.events)),
+        ("verdict.json".to_owned(), serde_json::to_string_pretty(&outcome.reports)?),
+        ("report.html".to_owned(), report::page(outcome)),
+    ];
+    files.extend(workload.attachments());
+    for (name, text) in files {
+        let path = outcome.dir.join(&name);
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}

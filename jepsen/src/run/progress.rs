@@ -1,0 +1,65 @@
+//! The line that shows how a run goes on.
+
+use std::cell::RefCell;
+use std::io::{IsTerminal, Write};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::Leaders;
+use crate::history::Recorder;
+
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// A line on stderr, drawn over and over; only on a terminal.
+pub struct Progress {
+    doing: Rc<RefCell<String>>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Progress {
+    pub fn start(
+        workload: &'static str,
+        time: Duration,
+        recorder: Recorder,
+        leaders: Rc<RefCell<Leaders>>,
+    ) -> Progress {
+        let doing: Rc<RefCell<String>> = Rc::default();
+        if !std::io::stderr().is_terminal() {
+            return Progress { doing, task: None };
+        }
+        let shown = doing.clone();
+        let task = tokio::task::spawn_local(async move {
+            let mut before = recorder.len();
+            loop {
+                tokio::time::sleep(INTERVAL).await;
+                let events = recorder.len();
+                let rate = (events - before) as f64 / 2.0 / INTERVAL.as_secs_f64();
+                before = events;
+                let (leader, term) = leaders.borrow().last().map_or((None, 0), |(_, leader, term)| (*leader, *term));
+                let leader = leader.map_or("no leader".to_owned(), |number| format!("n{number} leads"));
+                let at = recorder.now() / 1_000_000_000;
+                let what = shown.borrow();
+                eprint!(
+                    "\r\x1b[K{workload}  {at:>4}/{} s  {rate:>5.0} op/s  {leader}, term {term}  {what}",
+                    time.as_secs()
+                );
+                let _ = std::io::stderr().flush();
+            }
+        });
+        Progress { doing, task: Some(task) }
+    }
+
+    /// What the nemesis is at.
+    pub fn say(&self, what: &str) {
+        what.clone_into(&mut self.doing.borrow_mut());
+    }
+
+    pub fn end(self) {
+        if let Some(task) = self.task {
+            task.abort();
+            eprint!("\r\x1b[K");
+        }
+    }
+}
