@@ -24,12 +24,14 @@ const FILLER: &str = "filler";
 pub struct Disk {
     image: PathBuf,
     mounted: PathBuf,
+    /// Its power was cut, and is not back yet.
+    dark: bool,
 }
 
 impl Disk {
     /// Makes and mounts a fresh one.
     pub fn make(dir: &Path, name: &str) -> anyhow::Result<Disk> {
-        let disk = Disk { image: dir.join(format!("{name}.img")), mounted: dir.join(name) };
+        let disk = Disk { image: dir.join(format!("{name}.img")), mounted: dir.join(name), dark: false };
         std::fs::create_dir_all(&disk.mounted)?;
         let _ = run(&format!("umount {}", disk.mounted.display()));
         File::create(&disk.image)?.set_len(IMAGE_BYTES)?;
@@ -49,19 +51,26 @@ impl Disk {
 
     /// Cuts the power: from now on nothing is written any more, and what was not synced is lost. The process that uses
     /// the disk must be killed before [`Disk::repower`].
-    pub fn cut_power(&self) -> anyhow::Result<()> {
+    pub fn cut_power(&mut self) -> anyhow::Result<()> {
         let root = File::open(&self.mounted).with_context(|| format!("{} is not there", self.mounted.display()))?;
         // SAFETY: the opcode takes a pointer to a u32, which is what the setter passes.
         let shutdown = unsafe { ioctl::Setter::<EXT4_IOC_SHUTDOWN, u32>::new(WITHOUT_FLUSHING_THE_JOURNAL) };
         // SAFETY: the descriptor is that of an open directory on the filesystem, and the call keeps no pointer.
         unsafe { ioctl::ioctl(root.as_fd(), shutdown) }.context("the filesystem could not be shut down")?;
+        self.dark = true;
         Ok(())
     }
 
+    pub fn is_dark(&self) -> bool {
+        self.dark
+    }
+
     /// Mounts the filesystem again, which replays its journal.
-    pub fn repower(&self) -> anyhow::Result<()> {
+    pub fn repower(&mut self) -> anyhow::Result<()> {
         run(&format!("umount {}", self.mounted.display()))?;
-        self.mount()
+        self.mount()?;
+        self.dark = false;
+        Ok(())
     }
 
     /// Takes all the space there is.

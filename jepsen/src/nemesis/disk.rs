@@ -24,7 +24,7 @@ pub async fn power(cluster: &Cluster, random: &mut SmallRng, count: usize) -> an
     for number in &numbers {
         members.push(cluster.members[number - 1].lock().await);
     }
-    for member in &members {
+    for member in &mut members {
         member.disk.cut_power()?;
     }
     for member in &mut members {
@@ -46,7 +46,7 @@ pub async fn read_only(cluster: &Cluster, random: &mut SmallRng) -> anyhow::Resu
     let numbers = some(cluster, random, minority(cluster));
     for number in &numbers {
         // A file that is open for writing keeps the kernel from it, so the power goes instead, without a kill.
-        let member = cluster.members[number - 1].lock().await;
+        let mut member = cluster.members[number - 1].lock().await;
         if member.disk.read_only(true).is_err() {
             member.disk.cut_power()?;
         }
@@ -118,12 +118,12 @@ pub fn truncate(path: &Path, random: &mut SmallRng) -> anyhow::Result<String> {
 pub async fn heal(cluster: &Cluster) -> anyhow::Result<()> {
     for member in &cluster.members {
         let mut member = member.lock().await;
-        let healed = member.disk.read_only(false).and_then(|()| member.disk.empty());
-        if healed.is_err() {
+        if member.disk.is_dark() {
             member.kill();
             member.disk.repower()?;
-            member.disk.empty()?;
         }
+        member.disk.read_only(false)?;
+        member.disk.empty()?;
     }
     Ok(())
 }
