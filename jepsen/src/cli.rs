@@ -143,7 +143,7 @@ fn act(command: Action) -> anyhow::Result<Verdict> {
 /// Goes on in the clients' namespace: makes the network and runs this program again inside.
 fn enter(members: usize) -> anyhow::Result<()> {
     if std::env::var_os(INSIDE).is_some() {
-        return Ok(());
+        return namespaces::share_mounts();
     }
     if !rustix::process::geteuid().is_root() {
         bail!("namespaces and mounts need root: run it with sudo");

@@ -144,10 +144,14 @@ impl Cluster {
     }
 }
 
+/// So much of a line is shown.
+const LINE_CHARS_MAX: usize = 240;
+
 /// Lines of a log that tell of a crash: a panic, a fatal error, a data race.
 pub fn crashes(log: &Path) -> Vec<String> {
     const SIGNS: [&str; 5] = ["panicked at", "panic:", "fatal error:", "SIGSEGV", "\"level\":\"fatal\""];
     let text = std::fs::read(log).unwrap_or_default();
     let lines = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect::<Vec<_>>();
-    lines.into_iter().filter(|line| SIGNS.iter().any(|sign| line.contains(sign))).take(20).collect()
+    let crashed = lines.into_iter().filter(|line| SIGNS.iter().any(|sign| line.contains(sign)));
+    crashed.map(|line| line.chars().take(LINE_CHARS_MAX).collect()).take(20).collect()
 }

@@ -45,6 +45,12 @@ pub fn make(members: usize) -> anyhow::Result<()> {
     attach(CLIENT, CLIENT_HOST)
 }
 
+/// Lets the members, which have mounts of their own, see it when a filesystem is mounted or unmounted here; otherwise
+/// they would keep one alive whose power was cut. This process has its own mounts by now, so nobody else is affected.
+pub fn share_mounts() -> anyhow::Result<()> {
+    run("mount --make-rshared /")
+}
+
 fn attach(namespace: &str, host: usize) -> anyhow::Result<()> {
     run(&format!("ip netns add {namespace}"))?;
     run(&format!("ip -n {SWITCH} link add port{host} type veth peer name eth0 netns {namespace}"))?;
