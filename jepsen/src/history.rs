@@ -79,7 +79,7 @@ impl Recorder {
     }
 
     /// How many events there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.events.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 

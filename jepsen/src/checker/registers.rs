@@ -40,7 +40,7 @@ pub fn check(events: &[Event]) -> Report {
     let operations: Vec<Operation<'_>> = operations(events).into_iter().filter(|op| op.invoked.f == "txn").collect();
     let transactions: Vec<Vec<Step>> = operations.iter().map(|operation| steps(operation.value())).collect();
     let mut anomalies = Vec::new();
-    let writers = writers(&operations, &transactions);
+    let writers = writers(&transactions);
     let versions = versions(&operations, &transactions, &mut anomalies);
     reads(&operations, &transactions, &writers, &mut anomalies);
     let graph = graph(&operations, &transactions, &writers, &versions);
@@ -50,10 +50,10 @@ pub fn check(events: &[Event]) -> Report {
 }
 
 /// Who wrote a value.
-fn writers(operations: &[Operation<'_>], transactions: &[Vec<Step>]) -> BTreeMap<(Key, i64), usize> {
+fn writers(transactions: &[Vec<Step>]) -> BTreeMap<(Key, i64), usize> {
     let mut writers = BTreeMap::new();
-    for at in 0..operations.len() {
-        for step in transactions[at].iter().filter(|step| step.write) {
+    for (at, steps) in transactions.iter().enumerate() {
+        for step in steps.iter().filter(|step| step.write) {
             if let Some(value) = step.value {
                 writers.insert((step.key.clone(), value), at);
             }

@@ -303,7 +303,8 @@ mod tests {
 
     #[test]
     fn each_broken_property_is_named() {
-        let breaks: [(&str, fn(&mut Watch)); 12] = [
+        type Damage = fn(&mut Watch);
+        let breaks: [(&str, Damage); 12] = [
             ("filter", |watch| watch.without_deletes = true),
             ("ordered", |watch| watch.responses.swap(0, 1)),
             ("unique", |watch| {

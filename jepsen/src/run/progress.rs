@@ -31,10 +31,10 @@ impl Progress {
         }
         let shown = doing.clone();
         let task = tokio::task::spawn_local(async move {
-            let mut before = recorder.len();
+            let mut before = recorder.count();
             loop {
                 tokio::time::sleep(INTERVAL).await;
-                let events = recorder.len();
+                let events = recorder.count();
                 let rate = (events - before) as f64 / 2.0 / INTERVAL.as_secs_f64();
                 before = events;
                 let (leader, term) = leaders.borrow().last().map_or((None, 0), |(_, leader, term)| (*leader, *term));
