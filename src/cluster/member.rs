@@ -173,6 +173,7 @@ impl Member {
         }
         let mut frontend = plan.frontend;
         frontend.metrics.add(local.metrics());
+        frontend.metrics.add(replica.metrics());
         let store = store::client::Client::new(local);
         replica.answer_http_with(Box::new(etcd::peer_http(store.clone(), plan.store.version)));
         let frontend = etcd::Frontend::start(world.clone(), frontend, store.clone(), shutdown).await?;

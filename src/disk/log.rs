@@ -14,12 +14,13 @@
 //! - [`mark`]: how far it is durable
 //! - [`recovery`]: reading the log back
 //! - [`window`]: which entries there are, and the recent ones in memory
-//! - [`writer`]: the actor
+//! - [`writer`]: the actor; [`metrics`]: what it counts
 
 mod chores;
 mod files;
 mod frame;
 mod mark;
+mod metrics;
 mod recovery;
 mod window;
 mod writer;
@@ -36,6 +37,7 @@ use tokio::sync::oneshot;
 use crate::disk::{Error, Position};
 use crate::world::{Lane, World};
 use files::Place;
+pub use metrics::Metrics;
 use window::{Found, Window};
 use writer::{Log, Op};
 
@@ -81,6 +83,7 @@ pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
 pub struct LogHandle {
     log: Addr<Log>,
     window: Arc<Mutex<Window<Place>>>,
+    metrics: Arc<Metrics>,
 }
 
 impl LogHandle {
@@ -88,9 +91,10 @@ impl LogHandle {
     pub fn open(world: &World, directory: &Path, options: Options) -> Result<(LogHandle, Recovered), Error> {
         let (files, window, recovered) = recovery::open(world, directory, options)?;
         let window = Arc::new(Mutex::new(window));
-        let log = Log::new(world.spawner.clone(), files, window.clone());
+        let metrics = Arc::new(Metrics::default());
+        let log = Log::new(world, files, window.clone(), metrics.clone());
         let log = world.spawner.start(Lane::Log, move |_| log);
-        Ok((LogHandle { log, window }, recovered))
+        Ok((LogHandle { log, window, metrics }, recovered))
     }
 
     /// Appends entries that follow the last one. They are readable when this returns; `done` is called once they are
@@ -166,6 +170,11 @@ impl LogHandle {
     /// Position up to which entries were dropped.
     pub fn purged(&self) -> Option<Position> {
         self.window().purged()
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Makes all that was queued durable and ends the log; the directory may be opened again afterwards.

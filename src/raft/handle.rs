@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::housekeeping::{Housekeeping, leadership};
 use super::membership::{Change, Made, Unchanged, members};
+use super::metrics::Exposed;
 use super::peer_listener::PeerHttp;
 use super::proposer::{self, Propose, Proposer};
 use super::questions::Answerer;
@@ -19,6 +20,7 @@ use super::roster::Roster;
 use super::types::Peer;
 use super::{Error, Member, Refused, replica};
 use crate::actor::Gate;
+use crate::actor::metrics::Source;
 use crate::disk::LogHandle;
 use crate::world::{Instant, NodeId, Term};
 
@@ -106,6 +108,11 @@ impl Handle {
             Ok(())
         };
         parts.keeping.world.clock.timeout_at(deadline, applied).await.map_err(|_| Error::Timeout)?
+    }
+
+    /// What this replica counts.
+    pub fn metrics(&self) -> Arc<dyn Source> {
+        Arc::new(Exposed(self.0.clone()))
     }
 
     /// Who leads; changes are seen as they become known.

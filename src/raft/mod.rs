@@ -25,6 +25,7 @@
 //! - [`force`]: making one member the only one
 //! - [`housekeeping`]: the tasks that follow leadership and membership; [`standing`]: whether this member is one still
 //! - [`offline`]: the log of a member that does not run
+//! - [`metrics`]: what it counts
 //! - [`types`], [`runtime`], [`encoding`]: how openraft is instantiated, and how its records look as bytes
 
 mod activity;
@@ -39,6 +40,7 @@ mod log_store;
 pub mod machine;
 mod member;
 mod membership;
+mod metrics;
 mod network;
 pub mod offline;
 mod peer_listener;

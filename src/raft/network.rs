@@ -90,12 +90,14 @@ impl Connection {
     ) -> Result<BoxStream<'static, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>> {
         let (requests, handle) = abortable(requests);
         let guard = AbortOnDrop(handle);
+        let traffic = self.peers.metrics.with(self.target);
         match self.peers.converse(self.target, APPEND, requests, self.open_limit).await {
             Ok(replies) => Ok(replies
                 .map(move |reply| {
                     let _lives_with_the_replies = &guard;
-                    let (result, _) = open(reply.map_err(|status| RPCError::Network(NetworkError::new(&status)))?)
-                        .map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
+                    let reply = reply.map_err(|status| RPCError::Network(NetworkError::new(&status)))?;
+                    traffic.received_bytes.add(reply.len() as u64);
+                    let (result, _) = open(reply).map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
                     Ok(result)
                 })
                 .boxed()),
@@ -132,6 +134,10 @@ impl RaftNetworkV2<Types> for Connection {
         self.peers
             .call(self.target, Purpose::Control, HEARTBEAT, frame, option.hard_ttl())
             .await
+            .inspect_err(|error| match error {
+                CallError::Timeout { .. } => self.peers.metrics.heartbeats_late.inc(),
+                _ => {}
+            })
             .map_err(|error| unreachable(&error))
     }
 
@@ -173,12 +179,16 @@ impl RaftNetworkV2<Types> for Connection {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let transfer = self.peers.metrics.snapshot_to(self.target, &self.world.clock);
         let sending = snapshot_transfer::send(&self.world, &self.peers, self.target, vote, snapshot, option.soft_ttl());
         tokio::select! {
             biased;
             closed = cancel => Err(closed.into()),
             sent = sending => match sent {
-                Ok(response) => Ok(response),
+                Ok(response) => {
+                    transfer.arrived();
+                    Ok(response)
+                }
                 Err(error) => {
                     self.world.clock.sleep(self.world.random.duration(PAUSE)).await;
                     Err(StreamingError::Unreachable(Unreachable::new(&error)))

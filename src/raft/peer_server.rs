@@ -23,15 +23,16 @@ use tower::service_fn;
 use super::encoding::unpack;
 use super::housekeeping::Housekeeping;
 use super::membership::{self, Ask, Changed};
+use super::metrics::Traffic;
 use super::proposer::surely_not;
 use super::questions::Questions;
 use super::snapshot_transfer::Receiver;
 use super::standing::Standing;
 use super::types::{Callback, CommandBatch, Raft, Types};
 use super::wire::{
-    APPEND, ASK, CHANGE, CLUSTER_HEADER, FORWARD, Forwarded, Frame, HEARTBEAT, HELLO, Hello, MESSAGE_BYTES_MAX,
-    PRE_VOTE, PROTOCOL, PROTOCOL_HEADER, READ_INDEX, ReadIndex, SNAPSHOT, TARGET_HEADER, TRANSFER_LEADER, Untouched,
-    VOTE, open, open_append,
+    APPEND, ASK, CALLER_HEADER, CHANGE, CLUSTER_HEADER, FORWARD, Forwarded, Frame, HEARTBEAT, HELLO, Hello,
+    MESSAGE_BYTES_MAX, PRE_VOTE, PROTOCOL, PROTOCOL_HEADER, READ_INDEX, ReadIndex, SNAPSHOT, TARGET_HEADER,
+    TRANSFER_LEADER, Untouched, VOTE, open, open_append,
 };
 use super::{ClusterId, Config, read_gate, runtime};
 use crate::actor::Gate;
@@ -113,11 +114,25 @@ impl Served {
         }
     }
 
+    /// The traffic with the member that calls, if it is one and says which.
+    fn traffic<T>(&self, request: &tonic::Request<T>) -> Option<Arc<Traffic>> {
+        self.caller(request).map(|id| self.standing.peers.metrics.with(id))
+    }
+
+    fn caller<T>(&self, request: &tonic::Request<T>) -> Option<u64> {
+        let id = u64::from_str_radix(request.metadata().get(CALLER_HEADER)?.to_str().ok()?, 16).ok()?;
+        self.standing.roster.borrow().membership.nodes().any(|(known, _)| *known == id).then_some(id)
+    }
+
     async fn append(
         self: Arc<Self>,
         requests: tonic::Request<Streaming<Bytes>>,
     ) -> Result<Response<BoxStream<'static, Result<Frame, Status>>>, Status> {
-        let requests = requests.into_inner().map(|message| {
+        let traffic = self.traffic(&requests);
+        let requests = requests.into_inner().map(move |message| {
+            if let (Ok(message), Some(traffic)) = (&message, &traffic) {
+                traffic.received_bytes.add(message.len() as u64);
+            }
             let request = message.map_err(|status| status.to_string());
             request.and_then(|message| open_append(message).map_err(|error| error.to_string()))
         });
@@ -134,8 +149,15 @@ impl Served {
     }
 
     async fn snapshot(self: Arc<Self>, chunks: tonic::Request<Streaming<Bytes>>) -> Result<Response<Frame>, Status> {
+        let peers = &self.standing.peers;
+        let transfer = self.caller(&chunks).map(|id| peers.metrics.snapshot_from(id, &self.world.clock));
         match self.receiver.receive(chunks.into_inner()).await {
-            Ok(response) => Ok(Response::new(Frame::new(&response))),
+            Ok(response) => {
+                if let Some(transfer) = transfer {
+                    transfer.arrived();
+                }
+                Ok(Response::new(Frame::new(&response)))
+            }
             Err(error) => {
                 tracing::warn!(%error, "a snapshot was not received");
                 Err(Status::aborted(error.to_string()))
@@ -148,7 +170,11 @@ impl Served {
         method: String,
         message: tonic::Request<Bytes>,
     ) -> Result<Response<Frame>, Status> {
+        let traffic = self.traffic(&message);
         let message = message.into_inner();
+        if let Some(traffic) = &traffic {
+            traffic.received_bytes.add(message.len() as u64);
+        }
         let reply = match method.as_str() {
             HEARTBEAT => {
                 let request = open_append(message).map_err(|error| unreadable(&error))?;

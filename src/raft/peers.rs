@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use http::uri::PathAndQuery;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,9 +17,11 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::activity::Activity;
+use super::metrics::Metrics;
 use super::types::Peer;
 use super::wire::{
-    ASK, CLUSTER_HEADER, Frame, MESSAGE_BYTES_MAX, PROTOCOL, PROTOCOL_HEADER, TARGET_HEADER, Untouched, open,
+    ASK, CALLER_HEADER, CLUSTER_HEADER, Frame, MESSAGE_BYTES_MAX, PROTOCOL, PROTOCOL_HEADER, TARGET_HEADER, Untouched,
+    open,
 };
 use super::{Config, Error, Timings};
 use crate::world::net::{Address, Dialler, NotConnected};
@@ -56,11 +58,13 @@ pub(super) enum CallError {
 pub(super) struct Peers {
     world: World,
     cluster: MetadataValue<Ascii>,
+    caller: MetadataValue<Ascii>,
     timings: Timings,
     tls: Option<tls::Client>,
     local: Option<IpAddr>,
     links: Mutex<BTreeMap<u64, Link>>,
     pub activity: Activity,
+    pub metrics: Metrics,
 }
 
 struct Link {
@@ -72,12 +76,14 @@ struct Link {
 
 impl Peers {
     pub fn new(world: World, config: &Config) -> Result<Peers, Error> {
-        let cluster = config.cluster.to_string().parse().expect("hexadecimal digits are a valid header");
+        let hexadecimal = |text: String| text.parse().expect("hexadecimal digits are a valid header");
+        let (cluster, caller) = (hexadecimal(config.cluster.to_string()), hexadecimal(config.node.to_string()));
         let timings = config.timings.clone();
         let activity = Activity::new(timings.election.end);
         let tls = tls(&world, config).map_err(|error| Error::Config(error.to_string()))?;
         let local = config.security.local_address;
-        Ok(Peers { world, cluster, timings, tls, local, links: Mutex::new(BTreeMap::new()), activity })
+        let (links, metrics) = (Mutex::new(BTreeMap::new()), Metrics::default());
+        Ok(Peers { world, cluster, caller, timings, tls, local, links, activity, metrics })
     }
 
     fn links(&self) -> MutexGuard<'_, BTreeMap<u64, Link>> {
@@ -96,6 +102,7 @@ impl Peers {
     pub fn keep(&self, known: impl Fn(u64) -> bool + Copy) {
         self.links().retain(|id, _| known(*id));
         self.activity.keep(known);
+        self.metrics.keep(known);
     }
 
     fn channel(&self, target: u64, purpose: Purpose) -> Result<Channel, CallError> {
@@ -138,6 +145,7 @@ impl Peers {
         let mut request = Request::new(message);
         let headers = request.metadata_mut();
         headers.insert(CLUSTER_HEADER, self.cluster.clone());
+        headers.insert(CALLER_HEADER, self.caller.clone());
         headers.insert(TARGET_HEADER, format!("{target:x}").parse().expect("hexadecimal digits are a valid header"));
         headers.insert(PROTOCOL_HEADER, MetadataValue::from_static(PROTOCOL));
         request
@@ -173,14 +181,19 @@ impl Peers {
         message: Frame,
         limit: Duration,
     ) -> Result<A, CallError> {
+        let (traffic, started) = (self.metrics.with(target), self.world.clock.now());
+        traffic.sent_bytes.add(message.bytes());
         let exchange = async {
             let mut client = self.ready(target, purpose).await?;
             let request = self.request(target, message);
             let reply = client.unary(request, PathAndQuery::from_static(method), Untouched).await;
             reply.map_err(|status| self.failure(target, status))
         };
-        let reply = self.within(target, limit, exchange).await?;
-        self.activity.hear(target, self.world.clock.now());
+        let reply = self.within(target, limit, exchange).await.inspect_err(|_| traffic.failures.inc())?;
+        let now = self.world.clock.now();
+        self.activity.hear(target, now);
+        traffic.round_trip.observe(now - started);
+        traffic.received_bytes.add(reply.get_ref().len() as u64);
         answer(target, reply.into_inner())
     }
 
@@ -205,13 +218,16 @@ impl Peers {
         messages: impl Stream<Item = Frame> + Send + 'static,
         limit: Duration,
     ) -> Result<Streaming<Bytes>, CallError> {
+        let traffic = self.metrics.with(target);
+        let sent = traffic.clone();
+        let messages = messages.inspect(move |message| sent.sent_bytes.add(message.bytes()));
         let exchange = async {
             let mut client = self.ready(target, Purpose::Log).await?;
             let request = self.request(target, messages);
             let reply = client.streaming(request, PathAndQuery::from_static(method), Untouched).await;
             reply.map(Response::into_inner).map_err(|status| self.failure(target, status))
         };
-        self.within(target, limit, exchange).await
+        self.within(target, limit, exchange).await.inspect_err(|_| traffic.failures.inc())
     }
 
     /// A stream there, one message back, within `limit`.
@@ -222,13 +238,16 @@ impl Peers {
         messages: impl Stream<Item = Frame> + Send + 'static,
         limit: Duration,
     ) -> Result<A, CallError> {
+        let traffic = self.metrics.with(target);
+        let sent = traffic.clone();
+        let messages = messages.inspect(move |message| sent.sent_bytes.add(message.bytes()));
         let exchange = async {
             let mut client = self.ready(target, Purpose::Snapshot).await?;
             let request = self.request(target, messages);
             let reply = client.client_streaming(request, PathAndQuery::from_static(method), Untouched).await;
             reply.map_err(|status| self.failure(target, status))
         };
-        let reply = self.within(target, limit, exchange).await?;
+        let reply = self.within(target, limit, exchange).await.inspect_err(|_| traffic.failures.inc())?;
         answer(target, reply.into_inner())
     }
 

@@ -20,6 +20,8 @@ pub(super) const MESSAGE_BYTES_MAX: usize = 64 << 20;
 pub(super) const CLUSTER_HEADER: &str = "chorus-cluster";
 /// Carries the ID of the member that is called, in hexadecimal: an address may have been reused.
 pub(super) const TARGET_HEADER: &str = "chorus-target";
+/// Carries the ID of the member that calls, in hexadecimal.
+pub(super) const CALLER_HEADER: &str = "chorus-caller";
 /// Carries [`PROTOCOL`].
 pub(super) const PROTOCOL_HEADER: &str = "chorus-protocol";
 /// The version of this file's messages.
@@ -53,6 +55,10 @@ impl Frame {
 
     pub fn with_body<T: Serialize>(head: &T, body: Vec<Bytes>) -> Frame {
         Frame { head: record(head), body }
+    }
+
+    pub fn bytes(&self) -> u64 {
+        (self.head.len() + self.body.iter().map(Bytes::len).sum::<usize>()) as u64
     }
 
     fn write(&self, out: &mut impl BufMut) {

@@ -168,17 +168,18 @@ impl Files {
         Ok(())
     }
 
-    /// Puts what was added into the file. After an error the end of the file is unknown: add nothing more.
-    pub fn write(&mut self) -> Result<(), Error> {
+    /// Puts what was added into the file, and gives its bytes. After an error the end of the file is unknown: add nothing more.
+    pub fn write(&mut self) -> Result<u64, Error> {
         if self.buffer.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         self.settled = false;
         let written = self.active.file.write_all_at(&self.buffer, self.offset);
         written.map_err(|error| Error::io(&self.active.path, error))?;
-        self.offset += self.buffer.len() as u64;
+        let bytes = self.buffer.len() as u64;
+        self.offset += bytes;
         self.buffer.clear();
-        Ok(())
+        Ok(bytes)
     }
 
     /// Makes what was written durable.

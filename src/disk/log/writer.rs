@@ -15,10 +15,11 @@ use tokio::sync::oneshot;
 
 use super::chores::Chores;
 use super::files::{Files, Place};
+use super::metrics::Metrics;
 use super::window::Window;
 use super::{Done, Entry};
 use crate::disk::{Error, Position};
-use crate::world::Spawner;
+use crate::world::{Clock, Spawner, World};
 
 /// What is asked of the log.
 pub enum Op {
@@ -51,6 +52,8 @@ impl Message for ChoresDone {
 /// Owns the log's files.
 pub struct Log {
     spawner: Spawner,
+    clock: Clock,
+    metrics: Arc<Metrics>,
     /// `None` after the log was closed.
     files: Option<Files>,
     window: Arc<Mutex<Window<Place>>>,
@@ -115,9 +118,11 @@ impl Handler<ChoresDone> for Log {
 }
 
 impl Log {
-    pub fn new(spawner: Spawner, files: Files, window: Arc<Mutex<Window<Place>>>) -> Log {
+    pub fn new(world: &World, files: Files, window: Arc<Mutex<Window<Place>>>, metrics: Arc<Metrics>) -> Log {
         Log {
-            spawner,
+            spawner: world.spawner.clone(),
+            clock: world.clock.clone(),
+            metrics,
             files: Some(files),
             window,
             pending: Vec::new(),
@@ -134,9 +139,13 @@ impl Log {
         for op in ops {
             add(files, op, &mut places)?;
         }
-        files.write()?;
+        let started = self.clock.now();
+        self.metrics.bytes.add(files.write()?);
+        let written = self.clock.now();
+        self.metrics.write.observe(written - started);
         if ops.iter().any(|op| !matches!(op, Op::Committed { .. })) {
             files.sync();
+            self.metrics.sync.observe(self.clock.now() - written);
         }
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         for (at, place) in places {
