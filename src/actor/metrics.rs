@@ -3,10 +3,9 @@
 //! Each room has one struct of them and exposes it as a [`Source`]; [`Sources`] brings those of one member together. To
 //! count is one relaxed atomic addition: readers see each number as it is, not all of them at one moment.
 
-use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Something that only grows.
@@ -48,10 +47,10 @@ impl Gauge {
 /// Resolution of a histogram's sum: a billionth of its unit.
 const SUM_PARTS: f64 = 1e9;
 
-/// How often values fell between bounds that double from one to the next.
+/// How often values fell between bounds.
 #[derive(Debug)]
 pub struct Histogram {
-    first: f64,
+    bounds: Box<[f64]>,
     /// One for each bound, and one for all above.
     counts: Box<[AtomicU64]>,
     sum: AtomicU64,
@@ -60,7 +59,14 @@ pub struct Histogram {
 impl Histogram {
     /// Bounds `first`, twice `first` and so on, `bounds` of them.
     pub fn doubling(first: f64, bounds: usize) -> Histogram {
-        Histogram { first, counts: (0..=bounds).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0) }
+        let double = |bound: &f64| Some(bound * 2.0);
+        Histogram::between(std::iter::successors(Some(first), double).take(bounds).collect())
+    }
+
+    /// Ascending bounds.
+    pub fn between(bounds: Box<[f64]>) -> Histogram {
+        let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
+        Histogram { bounds, counts, sum: AtomicU64::new(0) }
     }
 
     /// In seconds.
@@ -73,39 +79,9 @@ impl Histogram {
     }
 
     pub fn observe_value(&self, value: f64) {
-        let mut bound = self.first;
-        let last = self.counts.len() - 1;
-        let mut at = 0;
-        while at < last && value > bound {
-            bound *= 2.0;
-            at += 1;
-        }
+        let at = self.bounds.iter().position(|bound| value <= *bound).unwrap_or(self.bounds.len());
         self.counts[at].fetch_add(1, Ordering::Relaxed);
         self.sum.fetch_add((value.max(0.0) * SUM_PARTS) as u64, Ordering::Relaxed);
-    }
-}
-
-/// Histograms told apart by the value of labels. The labels come from the program, so that there are few.
-#[derive(Debug)]
-pub struct Histograms<L: Ord> {
-    first: f64,
-    bounds: usize,
-    by_label: Mutex<BTreeMap<L, Arc<Histogram>>>,
-}
-
-impl<L: Ord + Clone> Histograms<L> {
-    pub fn doubling(first: f64, bounds: usize) -> Histograms<L> {
-        Histograms { first, bounds, by_label: Mutex::default() }
-    }
-
-    pub fn of(&self, labels: L) -> Arc<Histogram> {
-        let mut by_label = self.by_label.lock().unwrap_or_else(PoisonError::into_inner);
-        by_label.entry(labels).or_insert_with(|| Arc::new(Histogram::doubling(self.first, self.bounds))).clone()
-    }
-
-    pub fn all(&self) -> Vec<(L, Arc<Histogram>)> {
-        let by_label = self.by_label.lock().unwrap_or_else(PoisonError::into_inner);
-        by_label.iter().map(|(labels, histogram)| (labels.clone(), histogram.clone())).collect()
     }
 }
 
@@ -179,14 +155,13 @@ impl Exposition {
 
     /// The samples of one histogram of a family.
     pub fn buckets(&mut self, name: &str, labels: &[(&str, &str)], histogram: &Histogram) {
-        let (bucket, mut bound, mut count) = (format!("{name}_bucket"), histogram.first, 0);
+        let (bucket, mut count) = (format!("{name}_bucket"), 0);
         let (above, counts) = histogram.counts.split_last().expect("a histogram counts what is above its bounds");
-        for below in counts {
+        for (below, bound) in counts.iter().zip(&histogram.bounds) {
             count += below.load(Ordering::Relaxed);
             // Doubling leaves digits that no reader wants.
             let le = format!("{}", (bound * SUM_PARTS).round() / SUM_PARTS);
             self.sample(&bucket, &[labels, &[("le", le.as_str())]].concat(), count);
-            bound *= 2.0;
         }
         count += above.load(Ordering::Relaxed);
         self.sample(&bucket, &[labels, &[("le", "+Inf")]].concat(), count);

@@ -78,13 +78,14 @@ impl Frontend {
         let addresses = entrances.iter().filter_map(|entrance| entrance.listener.local_addr().ok()).collect();
         let (stopped_sender, stopped) = watch::channel(false);
         let (lost_sender, leaders_lost) = watch::channel(0);
+        let metrics = Metrics::new(config.http.extensive_metrics.then(|| world.clock.clone()));
         let turns = Turns::new(config.limits.concurrent_streams_max);
         let shared = Arc::new(Shared {
             world: world.clone(),
             config,
             anonymous: store.on_behalf(Caller::ANONYMOUS),
             store,
-            metrics: Metrics::default(),
+            metrics,
             turns,
             shutdown,
             leaders_lost,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chorus_proto::etcdserverpb as pb;
 use futures::{StreamExt, stream};
 use http::{Request, Response};
+use prost::Message;
 use tonic::codec::Streaming;
 
 use super::body::{Body, RequestBody};
@@ -19,7 +20,7 @@ pub(super) async fn keep_alive(shared: &Arc<Shared>, store: &Client, request: Re
         let answers =
             stream::try_unfold((messages, shared.clone(), store.clone()), async |(mut messages, shared, store)| {
                 let Some(request) = messages.message().await? else { return Ok(None) };
-                shared.metrics.received(Rpc::LeaseKeepAlive);
+                shared.metrics.received(Rpc::LeaseKeepAlive, request.encoded_len());
                 let answer = store.lease_keep_alive(request).await.map_err(|error| status::of(&error))?;
                 Ok(Some((answer, (messages, shared, store))))
             });

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tonic::Code;
 
 use super::rpc::{Kind, Rpc};
-use crate::actor::metrics::Exposition;
+use crate::actor::metrics::{Counter, Exposition, Gauge, Histogram};
+use crate::world::{Clock, Instant};
 
 /// gRPC's codes, 0 to 16, as metrics spell them.
 const CODES: [&str; 17] = [
@@ -34,6 +35,9 @@ const CODES: [&str; 17] = [
 const CLIENT_VERSIONS_MAX: usize = 100;
 const OTHER_VERSION: &str = "other";
 
+/// Bounds in seconds, as Prometheus's client libraries set them.
+const HANDLING: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
 /// Counters of one frontend. Cheap to clone.
 #[derive(Clone, Default)]
 pub(super) struct Metrics(Arc<Counters>);
@@ -42,6 +46,24 @@ struct Counters {
     calls: Vec<Calls>,
     client_requests: Mutex<BTreeMap<&'static str, BTreeMap<String, u64>>>,
     health: [AtomicU64; 2],
+    client_bytes: Bytes,
+    scrapes: Scrapes,
+    /// Where how long calls take is shown, too.
+    handling: Option<(Clock, Vec<Histogram>)>,
+}
+
+/// Of the messages of clients.
+#[derive(Default)]
+struct Bytes {
+    received: Counter,
+    sent: Counter,
+}
+
+/// Requests for metrics.
+#[derive(Default)]
+struct Scrapes {
+    answered: Counter,
+    under_way: Gauge,
 }
 
 /// What happened to the calls of one RPC.
@@ -59,6 +81,9 @@ impl Default for Counters {
             calls: Rpc::ALL.iter().map(|_| Calls::default()).collect(),
             client_requests: Mutex::default(),
             health: Default::default(),
+            client_bytes: Bytes::default(),
+            scrapes: Scrapes::default(),
+            handling: None,
         }
     }
 }
@@ -71,15 +96,41 @@ fn read(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
+/// A request for metrics.
+pub(super) struct Scrape<'a>(&'a Scrapes);
+
+impl Drop for Scrape<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.add(-1);
+        self.0.answered.inc();
+    }
+}
+
 impl Metrics {
+    /// With `clock`, how long calls take is counted, too.
+    pub fn new(clock: Option<Clock>) -> Metrics {
+        let handling =
+            clock.map(|clock| (clock, Rpc::ALL.iter().map(|_| Histogram::between(HANDLING.into())).collect()));
+        Metrics(Arc::new(Counters { handling, ..Counters::default() }))
+    }
+
     /// A call has begun; it is counted as handled when the result ends, or as canceled when it is dropped before.
     pub fn start(&self, rpc: Rpc) -> Counted {
         add(&self.0.calls[rpc as usize].started);
-        Counted { counters: self.0.clone(), rpc, ended: false }
+        let started = self.0.handling.as_ref().map(|(clock, _)| clock.now());
+        Counted { counters: self.0.clone(), rpc, ended: false, started }
     }
 
-    pub fn received(&self, rpc: Rpc) {
+    /// A message of so many bytes.
+    pub fn received(&self, rpc: Rpc, bytes: usize) {
         add(&self.0.calls[rpc as usize].received);
+        self.0.client_bytes.received.add(bytes as u64);
+    }
+
+    /// Somebody asks for metrics; ends when the answer is dropped.
+    pub fn scrape(&self) -> Scrape<'_> {
+        self.0.scrapes.under_way.add(1);
+        Scrape(&self.0.scrapes)
     }
 
     pub fn client_request(&self, rpc: Rpc, client_api_version: &str) {
@@ -104,7 +155,10 @@ impl Metrics {
         self.expose_calls(text, "grpc_server_msg_received_total", "RPC messages received.", |calls| &calls.received);
         self.expose_calls(text, "grpc_server_msg_sent_total", "RPC messages sent.", |calls| &calls.sent);
         self.expose_handled(text);
+        self.expose_handling(text);
         self.expose_client_requests(text);
+        self.expose_traffic(text);
+        expose_absent(text);
         for (name, healthy) in [("etcd_server_health_failures", 0), ("etcd_server_health_success", 1)] {
             text.counter(name, "Health checks of this member by their outcome.", read(&self.0.health[healthy]));
         }
@@ -131,6 +185,35 @@ impl Metrics {
         }
     }
 
+    fn expose_traffic(&self, text: &mut Exposition) {
+        let bytes = &self.0.client_bytes;
+        let name = "etcd_network_client_grpc_received_bytes_total";
+        text.counter(name, "Bytes of the messages of clients.", bytes.received.get());
+        let name = "etcd_network_client_grpc_sent_bytes_total";
+        text.counter(name, "Bytes of the messages to clients.", bytes.sent.get());
+        let promoted = &self.0.calls[Rpc::MemberPromote as usize].handled[Code::Ok as usize];
+        let name = "etcd_server_learner_promote_successes";
+        text.counter(name, "Learners that were promoted by requests to this member.", read(promoted));
+        let scrapes = &self.0.scrapes;
+        let name = "promhttp_metric_handler_requests_in_flight";
+        text.gauge(name, "Requests for metrics under way.", scrapes.under_way.get());
+        let name = "promhttp_metric_handler_requests_total";
+        text.family(name, "counter", "Requests for metrics by HTTP status.");
+        text.sample(name, &[("code", "200")], scrapes.answered.get());
+        for code in ["500", "503"] {
+            text.sample(name, &[("code", code)], 0);
+        }
+    }
+
+    fn expose_handling(&self, text: &mut Exposition) {
+        let Some((_, handling)) = &self.0.handling else { return };
+        let name = "grpc_server_handling_seconds";
+        text.family(name, "histogram", "Time from the start of an RPC to its end.");
+        for (rpc, took) in Rpc::ALL.iter().zip(handling) {
+            text.buckets(name, &labels(*rpc), took);
+        }
+    }
+
     fn expose_client_requests(&self, text: &mut Exposition) {
         let name = "etcd_server_client_requests_total";
         text.family(name, "counter", "Client requests by client version.");
@@ -147,22 +230,44 @@ fn labels(rpc: Rpc) -> [(&'static str, &'static str); 3] {
     [("grpc_method", rpc.method()), ("grpc_service", rpc.service()), ("grpc_type", rpc.kind().label())]
 }
 
+/// Steps of etcd's that this frontend does not have, and parts of the proxy that is another process.
+fn expose_absent(text: &mut Exposition) {
+    for part in
+        ["watch_stream_duration", "watch_stream_duration_per_event", "control_stream_duration", "progress_duration"]
+    {
+        let name = format!("etcd_debugging_server_watch_send_loop_{part}_seconds");
+        text.histogram(&name, "A step that this server does not have.", &Histogram::doubling(0.001, 14));
+    }
+    for name in ["cache_hits", "cache_misses", "events_coalescing"] {
+        text.counter(&format!("etcd_grpc_proxy_{name}_total"), "Of a gRPC proxy, which this is not.", 0);
+    }
+    for name in ["cache_keys", "watchers_coalescing"] {
+        text.gauge(&format!("etcd_grpc_proxy_{name}_total"), "Of a gRPC proxy, which this is not.", 0);
+    }
+}
+
 /// One call under way.
 pub(super) struct Counted {
     counters: Arc<Counters>,
     rpc: Rpc,
     ended: bool,
+    started: Option<Instant>,
 }
 
 impl Counted {
-    pub fn sent(&self) {
+    /// A message of so many bytes.
+    pub fn sent(&self, bytes: usize) {
         add(&self.counters.calls[self.rpc as usize].sent);
+        self.counters.client_bytes.sent.add(bytes as u64);
     }
 
     /// Counts the call as handled, once.
     pub fn end(&mut self, code: Code) {
         if !std::mem::replace(&mut self.ended, true) {
             add(&self.counters.calls[self.rpc as usize].handled[code as usize]);
+            if let (Some((clock, handling)), Some(started)) = (&self.counters.handling, self.started) {
+                handling[self.rpc as usize].observe(clock.now() - started);
+            }
         }
     }
 }

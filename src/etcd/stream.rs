@@ -38,7 +38,7 @@ where
 {
     bidi(shared, rpc, request, async |mut messages: Streaming<Q>| {
         let message = messages.message().await?.ok_or_else(|| Status::internal("the call ended before its message"))?;
-        shared.metrics.received(rpc);
+        shared.metrics.received(rpc, message.encoded_len());
         open(message).await
     })
     .await
@@ -124,8 +124,9 @@ impl<R: Message> Stream for Cuttable<R> {
         let Some(answers) = &mut self.answers else { return Poll::Ready(None) };
         let ended = match answers.poll_next_unpin(cx) {
             Poll::Ready(Some(Ok(answer))) => {
-                self.counted.sent();
-                return Poll::Ready(Some(Ok(unary::frame(&answer))));
+                let framed = unary::frame(&answer);
+                self.counted.sent(framed.len() - unary::PREFIX_BYTES);
+                return Poll::Ready(Some(Ok(framed)));
             }
             Poll::Ready(Some(Err(status))) => Some(status),
             Poll::Ready(None) => None,

@@ -17,7 +17,7 @@ use super::rpc::Rpc;
 use super::status;
 
 /// A flag that says whether the message is compressed, and its length in four bytes.
-const PREFIX_BYTES: usize = 5;
+pub(super) const PREFIX_BYTES: usize = 5;
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// Answers `request` with what `call` makes of its message.
@@ -30,9 +30,10 @@ pub(super) async fn answer<Q: Message + Default, R: Message>(
     let mut counted = shared.metrics.start(rpc);
     match run(shared, rpc, request, call).await {
         Ok(message) => {
-            counted.sent();
+            let framed = frame(&message);
+            counted.sent(framed.len() - PREFIX_BYTES);
             counted.end(Code::Ok);
-            let mut response = Response::new(Body::message(frame(&message)));
+            let mut response = Response::new(Body::message(framed));
             response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
             response
         }
@@ -56,7 +57,7 @@ async fn run<Q: Message + Default, R>(
         require_leader(shared).await?;
     }
     let framed = collect(body, shared.config.limits.receive_bytes_max).await?;
-    shared.metrics.received(rpc);
+    shared.metrics.received(rpc, framed.len());
     let message = Q::decode(framed).map_err(|error| Status::internal(format!("malformed message: {error}")))?;
     match metadata.timeout {
         None => call(message).await,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chorus_proto::etcdserverpb as pb;
 use futures::{StreamExt, stream};
 use http::{Request, Response};
+use prost::Message;
 use tonic::Status;
 use tonic::codec::Streaming;
 
@@ -76,7 +77,7 @@ fn requests(
         async move {
             match messages.message().await {
                 Ok(Some(request)) => {
-                    bridge.metrics.received(Rpc::Watch);
+                    bridge.metrics.received(Rpc::Watch, request.encoded_len());
                     bridge.fragments().requested(&request);
                     Some((request, messages))
                 }

@@ -7,6 +7,7 @@ use crate::actor::metrics::Exposition;
 use crate::etcd::frontend::Shared;
 
 pub(super) async fn text(shared: &Shared) -> String {
+    let _scrape = shared.metrics.scrape();
     let mut text = Exposition::default();
     let versions = &shared.config.versions;
     text.statement("etcd_server_version", "The version of the server.", "server_version", &versions.server);

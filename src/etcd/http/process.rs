@@ -13,6 +13,12 @@ pub(in crate::etcd) fn expose(text: &mut Exposition, disk: &Disk) {
     if let Some(bytes) = resident(disk) {
         text.gauge("process_resident_memory_bytes", "Resident memory size in bytes.", bytes);
     }
+    if let Some(bytes) = read(disk, "statm").as_deref().and_then(virtual_bytes) {
+        text.gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", bytes);
+    }
+    if let Some(seconds) = start_seconds(disk) {
+        text.gauge("process_start_time_seconds", "Start of the process since the Unix epoch in seconds.", seconds);
+    }
     if let Some(seconds) = read(disk, "stat").as_deref().and_then(cpu_seconds) {
         text.counter("process_cpu_seconds_total", "User and system CPU time spent in seconds.", seconds);
     }
@@ -39,6 +45,21 @@ pub(super) fn resident(disk: &Disk) -> Option<u64> {
 /// How many file descriptors the process may have open.
 pub(super) fn fd_limit(disk: &Disk) -> Option<u64> {
     read(disk, "limits").as_deref().and_then(fds_max)
+}
+
+fn virtual_bytes(statm: &str) -> Option<u64> {
+    let pages: u64 = statm.split(' ').next()?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+/// The 22nd field tells ticks since the system started.
+fn start_seconds(disk: &Disk) -> Option<f64> {
+    let (process, system) = (read(disk, "stat")?, disk.read(Path::new("/proc/stat")).ok()?);
+    let system = String::from_utf8(system).ok()?;
+    let booted: f64 = system.lines().find_map(|line| line.strip_prefix("btime "))?.parse().ok()?;
+    let (_, after_name) = process.rsplit_once(')')?;
+    let ticks: f64 = after_name.split_whitespace().nth(19)?.parse().ok()?;
+    Some(booted + ticks / TICKS_PER_SECOND)
 }
 
 fn resident_bytes(statm: &str) -> Option<u64> {
