@@ -16,7 +16,7 @@ use super::status;
 use crate::store::client::{Caller, Client};
 use crate::store::error::Error;
 
-const CLUSTER_ID: &str = "X-Etcd-Cluster-ID";
+const CLUSTER_ID: &str = "x-etcd-cluster-id";
 const PROMOTE: &str = "/members/promote/";
 
 /// Answers requests of the peer port out of `store`, asked in the process's own name; `version` is the server's.
@@ -25,18 +25,19 @@ pub fn peer_http(
     version: String,
 ) -> impl Fn(Parts, Bytes) -> BoxFuture<'static, Response<Bytes>> + Send + Sync {
     let shared = Arc::new((store, version));
-    move |request: Parts, _| {
+    move |request: Parts, body| {
         let shared = shared.clone();
-        async move { answer(&shared.0, &shared.1, &request).await }.boxed()
+        async move { answer(&shared.0, &shared.1, &request, &body).await }.boxed()
     }
 }
 
-async fn answer(store: &Client, version: &str, request: &Parts) -> Response<Bytes> {
+async fn answer(store: &Client, version: &str, request: &Parts, body: &[u8]) -> Response<Bytes> {
     let path = request.uri.path();
     let method = if path.starts_with(PROMOTE) { Method::POST } else { Method::GET };
     match path {
-        "/members" | "/version" | "/downgrade/enabled" if request.method != method => not_allowed(method),
+        "/members" | "/members/hashkv" | "/version" | "/downgrade/enabled" if request.method != method => not_allowed(method),
         "/members" => members(store).await,
+        "/members/hashkv" => hash(store, request, body).await,
         "/version" => json_of(&versions(store, version)),
         "/downgrade/enabled" => downgrading(store).await,
         _ => match path.strip_prefix(PROMOTE) {
@@ -79,6 +80,30 @@ fn listed(members: Vec<pb::Member>) -> Value {
         row
     };
     Value::Array(members.into_iter().map(row).collect())
+}
+
+/// A checksum of this member's history, as `{"revision":…}` asks for it.
+async fn hash(store: &Client, request: &Parts, body: &[u8]) -> Response<Bytes> {
+    let Ok(asked) = serde_json::from_slice::<Value>(body) else {
+        return text(StatusCode::BAD_REQUEST, "error unmarshalling request");
+    };
+    let revision = asked.get("revision").and_then(Value::as_i64).unwrap_or_default();
+    let hashed = match store.hash_kv(pb::HashKvRequest { revision }).await {
+        Ok(hashed) => hashed,
+        Err(error) => return text(StatusCode::BAD_REQUEST, error.to_wire().1),
+    };
+    let header = hashed.header.unwrap_or_default();
+    let cluster = request.headers.get(CLUSTER_ID).map(HeaderValue::as_bytes);
+    if cluster.is_some_and(|id| id != format!("{:x}", header.cluster_id).as_bytes()) {
+        return text(StatusCode::PRECONDITION_FAILED, "cluster ID mismatch");
+    }
+    let mut row = json!({ "header": { "revision": header.revision }, "hash": hashed.hash });
+    for (name, number) in [("compact_revision", hashed.compact_revision), ("hash_revision", hashed.hash_revision)] {
+        if number != 0 {
+            row[name] = number.into();
+        }
+    }
+    of_cluster(Some(header), json_of(&row))
 }
 
 async fn promote(store: &Client, id: &str, request: &Parts) -> Response<Bytes> {

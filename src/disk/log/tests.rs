@@ -123,7 +123,7 @@ impl Run {
                     model.purged = Some(up_to);
                 }
             }
-            Step::Write => self.files().write().unwrap(),
+            Step::Write => drop(self.files().write().unwrap()),
             Step::Sync => self.sync(),
             Step::Chores => {
                 self.sync();
