@@ -12,6 +12,7 @@ mod txn;
 mod watch;
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use self::print::{Format, Printer};
 use crate::store::client::Client;
 use crate::store::error::Error;
 use crate::store::{Remote, RemoteConfig};
-use crate::world::World;
+use crate::world::{World, tls};
 
 /// Read, write and watch keys of any etcd v3 store.
 #[derive(clap::Args, Debug)]
@@ -38,6 +39,18 @@ pub struct Args {
     /// How long a command may take, in seconds.
     #[arg(long, global = true, default_value_t = 5)]
     command_timeout: u64,
+    /// The authorities that sign the certificates of https endpoints; the system's otherwise.
+    #[arg(long, global = true, value_name = "FILE")]
+    cacert: Option<PathBuf>,
+    /// The certificate to show to https endpoints.
+    #[arg(long, global = true, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The key to that certificate.
+    #[arg(long, global = true, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Believe any https endpoint. Whoever is on the way can then read and change everything.
+    #[arg(long, global = true)]
+    insecure_skip_tls_verify: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -85,9 +98,19 @@ pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn connect(world: &World, args: &Args) -> anyhow::Result<Client> {
-    let urls = args.endpoints.iter().map(|endpoint| url(endpoint)).collect::<anyhow::Result<_>>()?;
-    let config = RemoteConfig { request_timeout: Duration::from_secs(args.command_timeout), ..RemoteConfig::new(urls) };
-    let remote = Remote::new(world, config).context("check --endpoints: each must be HOST:PORT or http://HOST:PORT")?;
+    let urls = args.endpoints.iter().map(|endpoint| url(endpoint)).collect::<anyhow::Result<Vec<_>>>()?;
+    let tls = tls::Options {
+        trusted_ca_file: args.cacert.clone(),
+        cert_file: args.cert.clone(),
+        key_file: args.key.clone(),
+        insecure_skip_verify: args.insecure_skip_tls_verify,
+        ..tls::Options::default()
+    };
+    let request_timeout = Duration::from_secs(args.command_timeout);
+    let secure = urls.iter().any(|url: &String| url.starts_with("https:") || url.starts_with("unixs:"));
+    let tls = secure.then(|| tls::Client::new(world, tls)).transpose()?;
+    let config = RemoteConfig { request_timeout, tls, ..RemoteConfig::new(urls) };
+    let remote = Remote::new(world, config).context("check --endpoints: each must be HOST:PORT or a URL")?;
     Ok(Client::new(remote))
 }
 
@@ -95,8 +118,8 @@ fn connect(world: &World, args: &Args) -> anyhow::Result<Client> {
 pub(super) fn url(endpoint: &str) -> anyhow::Result<String> {
     match endpoint.trim().split_once("://") {
         None => Ok(format!("http://{}", endpoint.trim())),
-        Some(("http", _)) => Ok(endpoint.trim().to_owned()),
-        Some((scheme, _)) => bail!("{endpoint}: {scheme} is not supported yet, only plain http is"),
+        Some(("http" | "https" | "unix" | "unixs", _)) => Ok(endpoint.trim().to_owned()),
+        Some((scheme, _)) => bail!("{endpoint}: {scheme} is none of http, https, unix and unixs"),
     }
 }
 

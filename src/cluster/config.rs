@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::world::Disk;
+use crate::world::{Disk, tls};
 
 /// Why a configuration cannot be used. Surface it: the user must mend the file.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +34,36 @@ pub struct ClusterConfig {
     /// Client URLs of a store outside this cluster, any etcd v3, for clusters without a `store` node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub store_endpoints: Vec<String>,
+    /// For those of them that are `https`.
+    #[serde(default, skip_serializing_if = "StoreTls::is_default")]
+    pub store_tls: StoreTls,
     #[serde(rename = "node")]
     pub nodes: Vec<NodeConfig>,
+}
+
+/// How a store outside this cluster is believed, and shown who asks. Files are PEM.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct StoreTls {
+    /// Whose signature its certificate has; the system's authorities otherwise.
+    pub ca_file: Option<PathBuf>,
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+}
+
+impl StoreTls {
+    fn is_default(&self) -> bool {
+        *self == StoreTls::default()
+    }
+
+    pub fn options(&self) -> tls::Options {
+        tls::Options {
+            trusted_ca_file: self.ca_file.clone(),
+            cert_file: self.cert_file.clone(),
+            key_file: self.key_file.clone(),
+            ..tls::Options::default()
+        }
+    }
 }
 
 /// One node of the cluster.

@@ -79,7 +79,9 @@ impl Prober {
         let mut nodes = Vec::new();
         for node in &cluster.config.nodes {
             let store = node.client.as_ref().filter(|_| node.has(Role::Store));
-            let store = store.map(|client| store_client(world, vec![format!("http://{client}")])).transpose()?;
+            let store = store
+                .map(|client| store_client(world, vec![format!("http://{client}")], Default::default()))
+                .transpose()?;
             let api = node.api.as_ref().filter(|_| node.has(Role::Apiserver));
             let api = api.map(|api| admin_client(world, &pki, vec![api.clone()])).transpose()?;
             nodes.push(Probe { config: node.clone(), store, api });

@@ -83,7 +83,7 @@ impl Node {
             let store = member.store().clone();
             (Some(member), store)
         } else {
-            (None, store_client(&world, plan.cluster.store_urls())?)
+            (None, store_client(&world, plan.cluster.store_urls(), plan.cluster.store_tls.options())?)
         };
         let frontend = match node.has(Role::Apiserver) {
             true => Some(

@@ -3,11 +3,23 @@
 use super::pki::Pki;
 use crate::kube::client::{Client, Identity, Remote, RemoteConfig, RemoteError};
 use crate::store;
-use crate::world::World;
+use crate::world::{World, tls};
 
-/// A client of the store behind `urls`.
-pub fn store_client(world: &World, urls: Vec<String>) -> Result<store::client::Client, store::BadEndpoint> {
-    Ok(store::client::Client::new(store::Remote::new(world, store::RemoteConfig::new(urls))?))
+/// A client of the store behind `urls`; `tls` is for those that are `https`.
+pub fn store_client(
+    world: &World,
+    urls: Vec<String>,
+    tls: tls::Options,
+) -> Result<store::client::Client, store::BadEndpoint> {
+    let tls = match urls.iter().find(|url| url.starts_with("https:")) {
+        Some(url) => {
+            let tls = tls::Client::new(world, tls);
+            Some(tls.map_err(|error| store::BadEndpoint { endpoint: url.clone(), message: error.to_string() })?)
+        }
+        None => None,
+    };
+    let config = store::RemoteConfig { tls, ..store::RemoteConfig::new(urls) };
+    Ok(store::client::Client::new(store::Remote::new(world, config)?))
 }
 
 /// A client of the frontends at `addresses` (`host:port`), as the administrator.

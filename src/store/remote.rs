@@ -15,11 +15,12 @@ use tonic::{Code, Status};
 
 use super::client::{Caller, Client, Transport};
 use super::{Error, checks};
-use crate::world::net::{Address, Dialler};
+use crate::world::net::{Address, Dialler, NotConnected};
 use crate::world::{World, tls};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// An etcd closes connections that ping it more often than every five seconds, or without a call under way.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(6);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a remote store is reached.
@@ -86,10 +87,7 @@ impl Remote {
             }
             let dialler = Dialler { address, tls: config.tls.clone(), local: None };
             channels.push(world.net.channel_by(dialler, CONNECT_TIMEOUT, |endpoint| {
-                endpoint
-                    .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-                    .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-                    .keep_alive_while_idle(true)
+                endpoint.http2_keep_alive_interval(KEEP_ALIVE_INTERVAL).keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             }));
         }
         let shared = Shared { world: world.clone(), config, channels, preferred: AtomicUsize::new(0) };
@@ -181,6 +179,9 @@ impl Retry {
 fn never_sent(status: &Status) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(status);
     while let Some(error) = cause {
+        if error.is::<NotConnected>() {
+            return true;
+        }
         if let Some(hyper) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
             return hyper.is_connect();
         }

@@ -20,6 +20,8 @@ pub mod client;
 mod material;
 pub mod self_signed;
 pub mod server;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod words;
 
