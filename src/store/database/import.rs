@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use chorus_proto::authpb::{Role, User};
 use chorus_proto::etcdserverpb::AlarmMember;
 use chorus_proto::mvccpb::KeyValue;
 use prost::Message;
@@ -12,6 +13,7 @@ use crate::disk::bbolt::Reader;
 use crate::disk::segments::Options;
 use crate::disk::{Error, Position, Segments, codec};
 use crate::raft::Member;
+use crate::store::auth::Auth;
 use crate::store::checkpoint;
 use crate::store::files::Files;
 use crate::store::journal::Head;
@@ -90,6 +92,7 @@ impl<'a> Database<'a> {
         let mut state = State { applied: at.as_ref().map(|(at, _)| *at), membership: at, ..State::default() };
         self.import_leases(&mut state)?;
         self.import_alarms(&mut state)?;
+        state.auth = self.import_auth()?;
         self.import_keys(&mut state, &segments)?;
         self.import_compaction(&mut state)?;
         segments.sync()?;
@@ -112,6 +115,27 @@ impl<'a> Database<'a> {
             state.alarms.insert((alarm.member_id, alarm.alarm));
         }
         Ok(())
+    }
+
+    fn import_auth(&self) -> Result<Auth, Error> {
+        let settings = self.rows(keys::AUTH)?;
+        let setting = |name: &[u8]| settings.iter().find(|(key, _)| key == name).map(|(_, value)| &value[..]);
+        let enabled = setting(keys::AUTH_ENABLED).is_some_and(|value| value == [1]);
+        let revision = match setting(keys::AUTH_REVISION) {
+            Some(value) => value.try_into().map(u64::from_be_bytes).map_err(|_| self.corrupt("a revision of users"))?,
+            None => 0,
+        };
+        let users = self.messages::<User>(keys::AUTH_USERS, "a user")?;
+        let roles = self.messages::<Role>(keys::AUTH_ROLES, "a role")?;
+        Ok(Auth::import(enabled, revision, users, roles))
+    }
+
+    /// The messages that a small bucket holds.
+    fn messages<M: Message + Default>(&self, bucket: &[u8], what: &str) -> Result<Vec<M>, Error> {
+        let decode = |(_, value): (Vec<u8>, Vec<u8>)| {
+            M::decode(&value[..]).map_err(|error| self.corrupt(format!("{what}: {error}")))
+        };
+        self.rows(bucket)?.into_iter().map(decode).collect()
     }
 
     fn import_keys(&self, state: &mut State, segments: &Segments) -> Result<(), Error> {

@@ -1,5 +1,6 @@
 //! The store without consensus: commands go straight into the state machine of one member.
 
+mod auth;
 mod flips;
 mod golden;
 mod history;

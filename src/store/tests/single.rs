@@ -14,9 +14,11 @@ use crate::store::client::Transport;
 
 const NODE: NodeId = NodeId(1);
 
-async fn start(disk: &MemoryDisk, seed: u64) -> (Local, World, raft::Handle, Shutdown) {
+pub(super) async fn start(disk: &MemoryDisk, seed: u64) -> (Local, World, raft::Handle, Shutdown) {
     let world = World::simulated(seed, disk.clone());
-    let (machine, opened) = Store::open(&world, Config::new("/data".into(), NODE, ClusterId(7))).unwrap();
+    let mut config = Config::new("/data".into(), NODE, ClusterId(7));
+    config.auth.bcrypt_cost = 4;
+    let (machine, opened) = Store::open(&world, config).unwrap();
     let me = raft::Member {
         id: NODE,
         name: "n1".into(),
@@ -48,7 +50,7 @@ async fn start(disk: &MemoryDisk, seed: u64) -> (Local, World, raft::Handle, Shu
 }
 
 /// Runs `story` on a member whose disk is `disk`.
-fn run<F>(seed: u64, story: impl FnOnce() -> F)
+pub(super) fn run<F>(seed: u64, story: impl FnOnce() -> F)
 where
     F: Future<Output = ()> + 'static,
 {
