@@ -31,7 +31,7 @@ pub(super) async fn answer(connection: &Connection, request: Request<RequestBody
         return monitor(shared, &parts).await;
     }
     let path = renamed(parts.uri.path());
-    if let Some(refused) = access::refusal(connection, &parts, &path).await {
+    if let Some(refused) = access::refusal(connection, &parts, &path) {
         return refused;
     }
     let allowed = access::allowed_origin(&shared.config.http.cors, &parts.headers);

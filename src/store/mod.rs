@@ -14,6 +14,7 @@
 //! The way in:
 //! - [`client`]: one interface, two transports
 //! - `local`, `remote`: this member's store; client URLs of any etcd
+//! - [`auth`]: users, roles, tokens; the gate for whatever is asked in a client's name
 //! - [`error`]: what can go wrong, with etcd's texts and codes
 //! - `config`, `open`: how a store is opened and started; [`version`]: which etcd it claims to be
 //!

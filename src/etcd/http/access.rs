@@ -12,10 +12,10 @@ use crate::etcd::listen::Connection;
 const ANY: &str = "*";
 
 /// The answer to a request that may not be answered otherwise.
-pub(super) async fn refusal(connection: &Connection, request: &Parts, _path: &str) -> Option<Response<Body>> {
+pub(super) fn refusal(connection: &Connection, request: &Parts, path: &str) -> Option<Response<Body>> {
     if connection.secure {
         // A page that rebinds a name has no certificate for it.
-        return None;
+        return misled(connection, path).then(|| text(StatusCode::BAD_REQUEST, MISLED.into()));
     }
     let host = host(&request.uri, &request.headers);
     if !has(&connection.shared.config.http.host_whitelist, &host) {
@@ -23,6 +23,16 @@ pub(super) async fn refusal(connection: &Connection, request: &Parts, _path: &st
         return Some(text(StatusCode::MISDIRECTED_REQUEST, misdirected(&host)));
     }
     None
+}
+
+/// What to say to those who believe that the gateway knows them by their certificate.
+const MISLED: &str =
+    "CommonName of client sending a request against gateway will be ignored and not used as expected\n";
+
+fn misled(connection: &Connection, path: &str) -> bool {
+    let shared = &connection.shared;
+    let through_gateway = shared.config.http.gateway && path.starts_with("/v3/");
+    through_gateway && connection.common_name.is_some() && shared.store.authenticates()
 }
 
 /// Without its port.

@@ -28,6 +28,7 @@ fn state(text: &mut Exposition, shared: &Shared) {
     let index = &view.state.index;
     text.gauge("etcd_debugging_mvcc_current_revision", "The newest revision.", index.revision);
     text.gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction.", index.compacted);
+    text.gauge("etcd_debugging_auth_revision", "The revision of users and roles.", view.state.auth.revision);
 }
 
 fn keys(text: &mut Exposition, metrics: &Metrics) {
