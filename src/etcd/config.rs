@@ -26,9 +26,22 @@ pub struct Config {
     pub http: Http,
     /// What else than calls `/metrics` shows.
     pub metrics: Sources,
+    /// A call that takes longer is logged; etcd's `--warning-unary-request-duration`.
+    pub slow_call: Duration,
+    /// What can be turned on and off, for metrics.
+    pub features: Vec<Feature>,
     /// Raft's election timeout: a stream that requires a leader is cut after three of them without one, and
     /// `/health` waits for its read as long as any request waits.
     pub election_timeout: Duration,
+}
+
+/// Something that can be turned on and off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Feature {
+    pub name: &'static str,
+    /// How settled it is, as metrics name it.
+    pub stage: &'static str,
+    pub enabled: bool,
 }
 
 /// The version a frontend claims, as `/version` and the metrics show it; the store tells what the cluster agreed on.
@@ -97,6 +110,8 @@ impl Default for Config {
             limits: Limits::default(),
             http: Http::default(),
             metrics: Sources::default(),
+            slow_call: Duration::from_millis(300),
+            features: Vec::new(),
             election_timeout: Duration::from_secs(1),
         }
     }

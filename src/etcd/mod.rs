@@ -19,6 +19,7 @@
 //! - `rpc`: the table of all RPCs
 //! - `metadata`: what a call's headers ask for; `caller`: in whose name
 //! - `unary`: one message in, one message out: the hot path
+//! - `slow`: calls that took long, for the log
 //! - `stream`: what all streams share: cut without a leader, cut at the end, counted
 //! - `watch`, `fragment`, `lease`, `range_stream`, `snapshot`, `alarm`, `health`: the RPCs that are more than one call of
 //!   the store
@@ -51,6 +52,7 @@ pub mod proxy;
 mod range_stream;
 mod router;
 mod rpc;
+mod slow;
 mod snapshot;
 pub mod status;
 mod stream;
@@ -60,6 +62,6 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, Http, Limits, Versions};
+pub use config::{Config, Feature, Http, Limits, Versions};
 pub use frontend::{Error, Frontend};
 pub use peer_http::peer_http;

@@ -14,7 +14,7 @@ use super::body::{Body, RequestBody};
 use super::frontend::Shared;
 use super::metadata::Metadata;
 use super::rpc::Rpc;
-use super::status;
+use super::{slow, status};
 
 /// A flag that says whether the message is compressed, and its length in four bytes.
 pub(super) const PREFIX_BYTES: usize = 5;
@@ -28,7 +28,10 @@ pub(super) async fn answer<Q: Message + Default, R: Message>(
     call: impl AsyncFnOnce(Q) -> Result<R, Status>,
 ) -> Response<Body> {
     let mut counted = shared.metrics.start(rpc);
-    match run(shared, rpc, request, call).await {
+    let began = shared.world.clock.now();
+    let answered = run(shared, rpc, request, call).await;
+    slow::look(shared, rpc, began, answered.as_ref().ok());
+    match answered {
         Ok(message) => {
             let framed = frame(&message);
             counted.sent(framed.len() - PREFIX_BYTES);

@@ -23,6 +23,8 @@ pub struct Config {
     pub election_timeout: Duration,
     /// Whole progress answers to watches that asked for them come this often; etcd's `--watch-progress-notify-interval`.
     pub watch_progress_interval: Duration,
+    /// Applying one command for longer is logged; etcd's `--warning-apply-duration`.
+    pub slow_apply: Duration,
     pub compaction: AutoCompaction,
     /// Revisions that a compaction looks at in one go, while nothing else changes; etcd's `--compaction-batch-limit`.
     pub compaction_batch: usize,
@@ -89,6 +91,7 @@ impl Config {
             version: version::ETCD_VERSION.to_owned(),
             election_timeout: Duration::from_secs(1),
             watch_progress_interval: Duration::from_secs(600),
+            slow_apply: Duration::from_millis(100),
             compaction: AutoCompaction::Off,
             compaction_batch: 1_000,
             compaction_pause: Duration::from_millis(10),

@@ -19,12 +19,11 @@ pub use expose::Exposed;
 pub use kind::Kind;
 pub use ops::Ops;
 
-/// Applying one command longer than this is slow; as in etcd.
-const SLOW_APPLY: Duration = Duration::from_millis(100);
-
 /// Counters of one member's store, shared by all that count.
 pub struct Metrics {
     pub clock: Clock,
+    /// Applying one command for longer is logged.
+    slow_apply: Duration,
     /// How long applying a command takes, by kind and whether it succeeded.
     applied: Vec<[Histogram; 2]>,
     /// How long clients wait, by kind and whether there was an answer.
@@ -91,12 +90,13 @@ pub struct Disk {
 }
 
 impl Metrics {
-    /// Of a store that holds `live` keys.
-    pub fn new(clock: Clock, live: usize) -> Metrics {
+    /// Of a store that holds `live` keys, where applying a command for longer than `slow_apply` is slow.
+    pub fn new(clock: Clock, live: usize, slow_apply: Duration) -> Metrics {
         let keys = Keys::default();
         keys.live.set(live as i64);
         Metrics {
             clock,
+            slow_apply,
             applied: by_kind(|| Histogram::doubling(0.0001, 20)),
             requests: by_kind(|| Histogram::doubling(0.001, 14)),
             ranges: [Histogram::doubling(0.0001, 20), Histogram::doubling(0.0001, 20)],
@@ -139,8 +139,10 @@ impl Metrics {
         let now = self.clock.now();
         let took = now - started;
         self.applied[kind as usize][usize::from(succeeded)].observe(took);
-        if took > SLOW_APPLY {
+        if took > self.slow_apply {
             self.slow_applies.inc();
+            let (took, expected) = (tracing::field::debug(took), tracing::field::debug(self.slow_apply));
+            tracing::warn!(took, "expected-duration" = expected, request = ?kind, "apply request took too long");
         }
         now
     }

@@ -13,6 +13,7 @@ use super::leader_leases::LeaderLeases;
 use super::leadership::Leader;
 use super::lease::Lessor;
 use super::ledger::Ledger;
+use super::metrics::Metrics;
 use super::proposals::Proposals;
 use super::quota::{self, Quota};
 use super::state_machine::Shared;
@@ -76,7 +77,8 @@ impl Store {
         let waiting = Waiting::new(&world.random, config.node, config.limits.proposals_max);
         let sessions = Sessions::new(world.clock.clone(), config.auth.tokens.session_ttl());
         let quota = Quota::new(config.limits.quota_bytes);
-        let shared = Arc::new(Shared::new(ledger, waiting, quota, sessions, world.clock.clone()));
+        let metrics = Metrics::new(world.clock.clone(), ledger.state.index.live_count(), config.slow_apply);
+        let shared = Arc::new(Shared::new(ledger, waiting, quota, sessions, metrics));
         Ok((StateMachine(shared.clone()), Opened { config, shared }))
     }
 

@@ -25,7 +25,6 @@ use super::quota::Quota;
 use super::view::View;
 use super::waiting::{Outcome, Waiting};
 use crate::raft::machine::{Applied, Committed, Machine, Payload, Position, Snapshot};
-use crate::world::Clock;
 
 /// What the state machine shares with readers, waiting clients, watchers and the compactor.
 pub struct Shared {
@@ -46,8 +45,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(ledger: Ledger, waiting: Waiting, quota: Quota, sessions: Sessions, clock: Clock) -> Shared {
-        let metrics = Metrics::new(clock, ledger.state.index.live_count());
+    pub fn new(ledger: Ledger, waiting: Waiting, quota: Quota, sessions: Sessions, metrics: Metrics) -> Shared {
         Shared {
             view: ArcSwap::from_pointee(ledger.view()),
             size: AtomicU64::new(ledger.size()),

@@ -21,6 +21,8 @@ pub struct Disk(Kind);
 #[derive(Clone, Debug)]
 enum Kind {
     Real,
+    /// As the real one, but nothing waits for bytes to be durable.
+    Careless,
     Memory(MemoryDisk),
 }
 
@@ -47,7 +49,7 @@ pub enum Access {
 macro_rules! forward {
     ($self:ident, $name:ident($($arg:expr),*)) => {
         match &$self.0 {
-            Kind::Real => real::$name($($arg),*),
+            Kind::Real | Kind::Careless => real::$name($($arg),*),
             Kind::Memory(disk) => disk.$name($($arg),*),
         }
     };
@@ -62,6 +64,14 @@ impl Disk {
         Disk(Kind::Memory(disk))
     }
 
+    /// The same files, but nothing waits for bytes to be durable: a power failure may lose what was told to be safe.
+    pub fn without_sync(&self) -> Disk {
+        match &self.0 {
+            Kind::Real | Kind::Careless => Disk(Kind::Careless),
+            Kind::Memory(disk) => Disk::memory(disk.clone()),
+        }
+    }
+
     /// Whether files live in memory: for what brings its own files and needs a twin in a simulation.
     pub fn is_simulated(&self) -> bool {
         matches!(self.0, Kind::Memory(_))
@@ -72,13 +82,14 @@ impl Disk {
     pub fn open(&self, path: &Path, how: Open) -> io::Result<File> {
         match &self.0 {
             Kind::Real => real::open(path, how).map(|file| File(FileKind::Real(Arc::new(file)))),
+            Kind::Careless => real::open(path, how).map(|file| File(FileKind::Careless(Arc::new(file)))),
             Kind::Memory(disk) => disk.open(path, how).map(|file| File(FileKind::Memory(file))),
         }
     }
 
     /// The whole content of a file.
     pub fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        if let Kind::Real = self.0 {
+        if !self.is_simulated() {
             // Files of /proc do not tell their length.
             return real::read(path);
         }
@@ -151,13 +162,16 @@ impl Disk {
 
     /// Makes the names in a directory durable.
     pub fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        forward!(self, sync_dir(path))
+        match self.0 {
+            Kind::Careless => Ok(()),
+            _ => forward!(self, sync_dir(path)),
+        }
     }
 
     /// Takes a directory for this process alone, until the lock is dropped or the process ends.
     pub fn lock_dir(&self, path: &Path) -> io::Result<DirLock> {
         match &self.0 {
-            Kind::Real => real::lock_dir(path).map(|file| DirLock { _file: Some(file) }),
+            Kind::Real | Kind::Careless => real::lock_dir(path).map(|file| DirLock { _file: Some(file) }),
             Kind::Memory(_) => Ok(DirLock { _file: None }),
         }
     }
@@ -176,6 +190,8 @@ pub struct File(FileKind);
 #[derive(Clone, Debug)]
 enum FileKind {
     Real(Arc<std::fs::File>),
+    /// Whose bytes are never waited for.
+    Careless(Arc<std::fs::File>),
     Memory(memory::MemoryFile),
 }
 
@@ -183,7 +199,7 @@ impl File {
     /// Fills `buffer` from `offset` on; [`io::ErrorKind::UnexpectedEof`] where the file ends first.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         match &self.0 {
-            FileKind::Real(file) => real::read_exact_at(file, buffer, offset),
+            FileKind::Real(file) | FileKind::Careless(file) => real::read_exact_at(file, buffer, offset),
             FileKind::Memory(file) => file.read_exact_at(buffer, offset),
         }
     }
@@ -191,7 +207,7 @@ impl File {
     /// Writes all of `bytes` at `offset`, growing the file where needed.
     pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         match &self.0 {
-            FileKind::Real(file) => real::write_all_at(file, bytes, offset),
+            FileKind::Real(file) | FileKind::Careless(file) => real::write_all_at(file, bytes, offset),
             FileKind::Memory(file) => file.write_all_at(bytes, offset),
         }
     }
@@ -201,13 +217,14 @@ impl File {
     pub fn sync_data(&self) -> io::Result<()> {
         match &self.0 {
             FileKind::Real(file) => real::sync_data(file),
+            FileKind::Careless(_) => Ok(()),
             FileKind::Memory(file) => file.sync_data(),
         }
     }
 
     pub fn len(&self) -> io::Result<u64> {
         match &self.0 {
-            FileKind::Real(file) => real::len(file),
+            FileKind::Real(file) | FileKind::Careless(file) => real::len(file),
             FileKind::Memory(file) => file.len(),
         }
     }
@@ -219,7 +236,7 @@ impl File {
     /// Cuts the file, or grows it with zeroes.
     pub fn set_len(&self, length: u64) -> io::Result<()> {
         match &self.0 {
-            FileKind::Real(file) => real::set_len(file, length),
+            FileKind::Real(file) | FileKind::Careless(file) => real::set_len(file, length),
             FileKind::Memory(file) => file.set_len(length),
         }
     }

@@ -102,6 +102,16 @@ impl Network {
         }
     }
 
+    /// The address from which this machine reaches others; nothing where it reaches none, and in a simulation.
+    #[allow(clippy::disallowed_methods, reason = "the one place that opens sockets")]
+    pub fn default_host(&self) -> Option<IpAddr> {
+        let Kind::Real = self.0 else { return None };
+        // Connecting a datagram socket sends nothing; it only makes the system choose. The address is for examples.
+        let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+        socket.connect(("192.0.2.1", 9)).ok()?;
+        socket.local_addr().ok().map(|address| address.ip()).filter(|address| !address.is_unspecified())
+    }
+
     /// A gRPC channel to `endpoint` that connects on first use and again after a failure.
     pub fn channel(&self, endpoint: Endpoint) -> Channel {
         let network = *self;

@@ -61,7 +61,7 @@ pub async fn run(world: World, arguments: Vec<OsString>) -> ExitCode {
         logs::begin_plainly(false);
     }
     logs::tell_arguments();
-    match configured.and_then(|said| said.tell()).and_then(|()| check_all(&mut options)) {
+    match configured.and_then(|said| said.tell()).and_then(|()| check_all(&world, &mut options)) {
         Ok(()) => process::serve(&world, &options).await,
         Err(error) => {
             tracing::warn!(error, "failed to verify flags");
@@ -133,9 +133,9 @@ impl Said {
     }
 }
 
-fn check_all(options: &mut Options) -> Result<(), String> {
+fn check_all(world: &World, options: &mut Options) -> Result<(), String> {
     check::check(options).map_err(|invalid| invalid.to_string())?;
     check::warn(options);
-    options.settle();
+    options.settle(world.net.default_host());
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::check::Invalid;
+use super::features::Feature;
 use super::options::Options;
 use super::run::ServerError;
 use super::urls::{Url, UrlError};
@@ -16,6 +17,8 @@ use crate::{etcd, raft, store};
 
 /// Our files lie here, below the directory that etcd calls its member directory.
 pub(super) const FILES: &str = "member/chorus";
+/// Where the option says zero.
+const SLOW_CALL: Duration = Duration::from_millis(300);
 const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 
 impl Options {
@@ -32,9 +35,19 @@ impl Options {
         self.data_dir().join(FILES)
     }
 
-    /// Settles what the options leave to each other: a member that was given a name alone is a cluster of its own.
-    pub fn settle(&mut self) {
+    /// Settles what the options leave to each other: a member that listens everywhere and advertises nothing of its own
+    /// is reached at `host`, and one that was given a name alone is a cluster of its own.
+    pub fn settle(&mut self, host: Option<IpAddr>) {
         let defaults = Options::default();
+        if let Some(host) = host.map(|host| host.to_string()) {
+            let own = &mut self.initial_advertise_peer_urls;
+            let peers = advertise(own, &defaults.initial_advertise_peer_urls, &self.listen_peer_urls, &host);
+            let own = &mut self.advertise_client_urls;
+            let clients = advertise(own, &defaults.advertise_client_urls, &self.listen_client_urls, &host);
+            if peers || clients {
+                tracing::info!(host, "detected default host for advertise");
+            }
+        }
         if self.name != defaults.name && self.initial_cluster == defaults.initial_cluster {
             let own = self.initial_advertise_peer_urls.0.iter().map(|url| format!("{}={url}", self.name));
             self.initial_cluster = own.collect::<Vec<_>>().join(",");
@@ -90,6 +103,9 @@ impl Options {
         if let Some(pause) = self.compaction_sleep_interval.positive() {
             config.compaction_pause = pause;
         }
+        if let Some(limit) = self.warning_apply_duration.positive() {
+            config.slow_apply = limit;
+        }
         let gates = &self.feature_gates;
         config.checks = store::Checks {
             every: self.corrupt_check_time.positive(),
@@ -136,6 +152,8 @@ impl Options {
                 profiling: self.enable_pprof,
                 extensive_metrics: self.metrics == "extensive",
             },
+            slow_call: self.warning_unary_request_duration.positive().unwrap_or(SLOW_CALL),
+            features: self.features(),
             election_timeout,
             ..etcd::Config::default()
         })
@@ -152,9 +170,27 @@ impl Options {
         found
     }
 
+    fn features(&self) -> Vec<etcd::Feature> {
+        let gates = self.feature_gates.all();
+        let feature =
+            |(gate, enabled): (&Feature, bool)| etcd::Feature { name: gate.name, stage: gate.stage.name(), enabled };
+        gates.map(feature).collect()
+    }
+
     fn compaction(&self) -> Result<store::AutoCompaction, Invalid> {
         compaction(&self.auto_compaction_mode, &self.auto_compaction_retention)
     }
+}
+
+/// Advertises `host` in place of the default, where a listener is for all addresses.
+fn advertise(advertised: &mut Urls, default: &Urls, listened: &Urls, host: &str) -> bool {
+    let Some(listened) = listened.0.first().filter(|url| url.host() == "0.0.0.0") else { return false };
+    if advertised != default {
+        return false;
+    }
+    let urls = advertised.0.iter().map(|url| Url::read(&format!("{}://{host}:{}", url.scheme(), listened.port())));
+    advertised.0 = urls.filter_map(Result::ok).collect();
+    true
 }
 
 /// Reads `name=url,name=url,...`; a name may come with several URLs.
@@ -212,6 +248,17 @@ mod tests {
             assert_eq!(compaction(mode, retention), Ok(meant), "{mode} {retention}");
         }
         assert!(compaction("periodic", "soon").is_err());
+    }
+
+    #[test]
+    fn what_listens_everywhere_is_reached_somewhere() {
+        let mut options = Options::default();
+        options.set("name", "a").unwrap();
+        options.set("listen-peer-urls", "http://0.0.0.0:3380").unwrap();
+        options.settle(Some(IpAddr::from([10, 0, 0, 7])));
+        assert_eq!(options.initial_advertise_peer_urls.show(), "http://10.0.0.7:3380");
+        assert_eq!(options.initial_cluster, "a=http://10.0.0.7:3380");
+        assert_eq!(options.advertise_client_urls.show(), "http://localhost:2379");
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub struct Server {
 impl Server {
     /// Starts the member that `options` describe, which must have passed the check.
     pub async fn start(world: &World, options: &Options) -> Result<Server, ServerError> {
+        let careless = World { disk: world.disk.without_sync(), ..world.clone() };
+        let world = if options.unsafe_no_fsync { &careless } else { world };
         let directory = options.member_dir();
         let wal_dir = Some(Path::new(&options.wal_dir)).filter(|path| !path.as_os_str().is_empty());
         take_over(world, &options.data_dir(), wal_dir).await?;
@@ -72,7 +74,29 @@ impl Server {
             "listen-metrics-urls" = options.listen_metrics_urls.show(),
             "now serving peer/client/metrics"
         );
-        Ok(Server { member, shutdown, _lock: lock })
+        let server = Server { member, shutdown, _lock: lock };
+        server.defragment(options.bootstrap_defrag_threshold_megabytes).await;
+        Ok(server)
+    }
+
+    /// Defragments if that frees at least so many megabytes; zero is never.
+    async fn defragment(&self, megabytes: u64) {
+        let store = self.member.store();
+        if megabytes == 0 {
+            return;
+        }
+        let Ok(status) = store.status(Default::default()).await else { return };
+        let (size, in_use) = (status.db_size, status.db_size_in_use);
+        if u64::try_from(size - in_use).unwrap_or(0) < megabytes << 20 {
+            tracing::info!(
+                "current-db-size-bytes" = size,
+                "current-db-size-in-use-bytes" = in_use,
+                "bootstrap-defrag-threshold-bytes" = megabytes << 20,
+                "Skipping defragmentation"
+            );
+        } else if let Err(error) = store.defragment(Default::default()).await {
+            tracing::warn!(%error, "the store was not defragmented");
+        }
     }
 
     pub fn member(&self) -> &Member {

@@ -4,6 +4,7 @@ use chorus_proto::etcdserverpb as pb;
 
 use super::{checks, process};
 use crate::actor::metrics::Exposition;
+use crate::etcd::config::Feature;
 use crate::etcd::frontend::Shared;
 
 pub(super) async fn text(shared: &Shared) -> String {
@@ -14,6 +15,7 @@ pub(super) async fn text(shared: &Shared) -> String {
     if let Some(cluster) = shared.store.versions().cluster {
         text.statement("etcd_cluster_version", "The version of the cluster.", "cluster_version", minor(&cluster));
     }
+    expose_features(&mut text, &shared.config.features);
     if let Ok(status) = checks::status(shared).await {
         expose_status(&mut text, &status);
     }
@@ -21,6 +23,17 @@ pub(super) async fn text(shared: &Shared) -> String {
     shared.metrics.expose(&mut text);
     process::expose(&mut text, &shared.world.disk);
     text.into_text()
+}
+
+fn expose_features(text: &mut Exposition, features: &[Feature]) {
+    if features.is_empty() {
+        return;
+    }
+    let name = "etcd_server_feature_enabled";
+    text.family(name, "gauge", "Whether or not a feature is enabled. 1 is enabled, 0 is not.");
+    for feature in features {
+        text.sample(name, &[("name", feature.name), ("stage", feature.stage)], u8::from(feature.enabled));
+    }
 }
 
 /// `3.6` of `3.6.0`.
