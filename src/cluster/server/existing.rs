@@ -51,19 +51,21 @@ pub async fn join(
 ) -> Result<Origin, JoinError> {
     let others = members.iter().filter(|member| member.name != name).flat_map(|member| &member.peer_urls);
     let others: BTreeSet<&String> = others.collect();
+    let mut refused = JoinError::NoAnswer;
     for url in others {
         let asked = world.clock.timeout(ANSWER_LIMIT, ask(world, url, tls.clone())).await;
         match asked.unwrap_or_else(|_| Err("no answer in time".into())) {
-            Ok((cluster, known)) => {
-                let node = this_member(world, name, members, &known).await?;
-                return Ok(Origin::Existing { node, cluster });
-            }
+            Ok((cluster, known)) => match this_member(world, name, members, &known).await {
+                Ok(node) => return Ok(Origin::Existing { node, cluster }),
+                // That peer may not have heard yet of who was added last.
+                Err(error) => refused = error,
+            },
             Err(error) => {
                 tracing::warn!(address = format!("{url}/members"), error, "failed to get cluster response");
             }
         }
     }
-    Err(JoinError::NoAnswer)
+    Err(refused)
 }
 
 /// Asks the peer at `url` for the members.
