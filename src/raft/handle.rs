@@ -146,9 +146,7 @@ impl Handle {
 
     /// This member receives the log but has no vote, and is not about to get one.
     pub fn is_learner(&self) -> bool {
-        let roster = self.0.keeping.standing.roster.borrow();
-        let me = self.0.keeping.node;
-        roster.get(me).is_some_and(|peer| !peer.joining) && !roster.membership.voter_ids().any(|id| id == me.0)
+        self.0.keeping.standing.is_learner()
     }
 
     /// Resolves once the cluster knows this member's name and client URLs: it is ready for clients then.
@@ -183,7 +181,8 @@ impl Handle {
     /// The software version of every member; `None` of one that did not answer within `limit`.
     pub async fn versions(&self, limit: Duration) -> Vec<(NodeId, Option<String>)> {
         let keeping = &self.0.keeping;
-        let membership = keeping.standing.roster.borrow().membership.clone();
+        // Of the log rather than of the state: a leader's first look may be earlier than its first entry is applied.
+        let membership = keeping.membership();
         let mut heard = keeping.ask_around_within(&membership, limit).await;
         let mut version = |id: u64| match heard.iter_mut().find(|(other, _)| *other == id) {
             Some((_, hello)) => Some(std::mem::take(&mut hello.version)),
@@ -294,7 +293,7 @@ impl Handle {
     }
 
     /// Before a leader goes: hands leadership to the reachable voter that has most of the log, if there is one. Waits
-    /// for an election timeout at most, and tells who leads then.
+    /// for an election timeout at most, and tells who took over.
     pub async fn hand_over(&self) -> Option<NodeId> {
         let keeping = &self.0.keeping;
         if !self.leadership().borrow().is_leader {
@@ -313,7 +312,7 @@ impl Handle {
             Ok(()) => tracing::info!(%to, "leadership was handed over"),
             Err(error) => tracing::warn!(%to, %error, "leadership was not handed over"),
         }
-        self.leadership().borrow().leader
+        self.leadership().borrow().leader.filter(|leader| *leader != keeping.node)
     }
 
     /// Ends the replica: leadership is handed over, the log is flushed, peers are no longer served. Proposals under way

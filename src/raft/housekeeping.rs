@@ -63,7 +63,7 @@ impl Housekeeping {
         self.raft.server_metrics()
     }
 
-    fn membership(&self) -> Membership {
+    pub fn membership(&self) -> Membership {
         self.metrics().borrow_watched().membership_config.membership().clone()
     }
 

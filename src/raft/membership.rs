@@ -234,6 +234,10 @@ pub(super) async fn execute(raft: &Raft, ask: Ask, around: Surroundings) -> Chan
         let replication = metrics.replication.as_ref().ok_or(Unchanged::NotLeader)?;
         let matched = replication.iter().filter_map(|(id, at)| Some((*id, at.as_ref()?.index))).collect();
         let membership = &metrics.membership_config;
+        // openraft would refuse, and complain.
+        if *membership.log_id() > metrics.local_committed {
+            return Err(Unchanged::InProgress);
+        }
         let scene = Scene {
             membership: membership.membership(),
             removed: &around.removed,

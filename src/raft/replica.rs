@@ -211,6 +211,7 @@ fn keep_house(keeping: &Housekeeping, config: &Config) -> watch::Receiver<Leader
     spawner.task(keeping.clone().promote_joining());
     spawner.task(keeping.clone().probe());
     spawner.task(keeping.clone().note_removal());
+    spawner.task(keeping.standing.clone().follow_role());
     spawner.task(keeping.clone().publish(config.name.clone(), config.client_urls.clone()));
     spawner.task(keeping.clone().campaign());
     leadership

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
@@ -21,11 +22,16 @@ pub(super) struct Standing {
     pub roster: watch::Receiver<Roster>,
     /// Another member said that this one was removed.
     told_removed: watch::Sender<bool>,
+    /// Read for every call of a client: a flag rather than a look at the roster.
+    learner: Arc<AtomicBool>,
 }
 
 impl Standing {
     pub fn new(node: NodeId, clock: Clock, peers: Arc<Peers>, roster: watch::Receiver<Roster>) -> Standing {
-        Standing { node, clock, peers, roster, told_removed: watch::Sender::new(false) }
+        let standing =
+            Standing { node, clock, peers, roster, told_removed: watch::Sender::new(false), learner: Arc::default() };
+        standing.note_role();
+        standing
     }
 
     pub fn was_removed(&self, id: u64) -> bool {
@@ -47,6 +53,26 @@ impl Standing {
         // The replica has ended, in a way that says nothing of the membership.
         if !gone {
             std::future::pending().await
+        }
+    }
+
+    /// This member receives the log but has no vote, and is not about to get one.
+    pub fn is_learner(&self) -> bool {
+        self.learner.load(Ordering::Relaxed)
+    }
+
+    fn note_role(&self) {
+        let roster = self.roster.borrow();
+        let votes = || roster.membership.voter_ids().any(|id| id == self.node.0);
+        let learner = roster.get(self.node).is_some_and(|peer| !peer.joining && !votes());
+        self.learner.store(learner, Ordering::Relaxed);
+    }
+
+    /// Keeps [`Self::is_learner`] true to the roster until the replica ends.
+    pub async fn follow_role(self) {
+        let mut roster = self.roster.clone();
+        while roster.changed().await.is_ok() {
+            self.note_role();
         }
     }
 

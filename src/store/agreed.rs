@@ -82,9 +82,11 @@ pub struct Agreed {
 }
 
 impl Agreed {
-    /// The format of the data, as etcd names it: it follows the cluster's version once that is known for certain.
-    pub fn storage(&self) -> Option<Release> {
-        self.cluster.filter(|release| *release != Release::LEAST)
+    /// The format of the data, as etcd names it: it follows the cluster's version once that is known for certain, and
+    /// is the first one that had such a name before.
+    pub fn storage(&self) -> Release {
+        const FIRST: Release = Release { major: 3, minor: 5 };
+        self.cluster.filter(|release| *release != Release::LEAST).unwrap_or(FIRST)
     }
 
     /// Whether the cluster may be taken down to `target` now.

@@ -331,7 +331,7 @@ impl Transport for Local {
     fn versions(&self) -> Versions {
         let agreed = self.0.shared.view().state.agreed;
         let text = |release: Option<Release>| release.map(|release| release.to_string());
-        Versions { cluster: text(agreed.cluster), storage: text(agreed.storage()) }
+        Versions { cluster: text(agreed.cluster), storage: Some(agreed.storage().to_string()) }
     }
 
     async fn status(&self, _request: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
@@ -358,7 +358,7 @@ impl Transport for Local {
             raft_applied_index: raft.applied,
             errors,
             is_learner: raft.is_learner,
-            storage_version: agreed.storage().map(|release| release.to_string()).unwrap_or_default(),
+            storage_version: agreed.storage().to_string(),
             downgrade_info: Some(pb::DowngradeInfo {
                 enabled: agreed.downgrade.is_some(),
                 target_version: agreed.downgrade.map(|target| target.to_string()).unwrap_or_default(),

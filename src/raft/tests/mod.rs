@@ -1,6 +1,8 @@
 //! The room under simulation: three members and what becomes of them.
 
 mod chaos;
+mod churn;
+mod membership;
 mod simulation;
 mod sockets;
 mod toy;

@@ -1,9 +1,9 @@
 //! Members in turmoil, driven from outside: a test gives orders and steps time until what it waits for holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ enum Order {
     Read(ReadId),
     Add(Member),
     Remove(NodeId),
+    Promote(NodeId),
     Transfer(NodeId),
 }
 
@@ -38,6 +39,8 @@ struct Seen {
     /// How many commands were applied where and when the read was answered.
     reads: BTreeMap<ReadId, usize>,
     start_errors: BTreeMap<NodeId, String>,
+    /// Those that ended because they were removed.
+    removed: BTreeSet<NodeId>,
     trace: String,
 }
 
@@ -46,6 +49,8 @@ struct Node {
     id: NodeId,
     seed: u64,
     bootstrap: Bootstrap,
+    /// It starts alone from now on.
+    forced: Arc<AtomicBool>,
     disk: MemoryDisk,
     applied: Commands,
     seen: Arc<Mutex<Seen>>,
@@ -90,7 +95,7 @@ impl Node {
             listen: vec!["0.0.0.0:2380".into()],
             security: Default::default(),
             bootstrap: self.bootstrap.clone(),
-            force_new_cluster: false,
+            force_new_cluster: self.forced.load(Ordering::Relaxed),
             rules: Rules { strict: false, ..Rules::default() },
             version: "1.0.0".into(),
             timings: Timings::default(),
@@ -120,6 +125,13 @@ impl Node {
                     Some(order) => self.obey(&handle, order),
                     None => return Ok(()),
                 },
+                () = handle.removed() => {
+                    self.note("removed");
+                    self.running.lock().unwrap().take();
+                    handle.shutdown().await;
+                    self.seen.lock().unwrap().removed.insert(self.id);
+                    return Ok(());
+                }
                 changed = leadership.changed() => {
                     changed.unwrap();
                     let Leadership { leader, term, is_leader } = *leadership.borrow_and_update();
@@ -153,6 +165,9 @@ impl Node {
             }),
             Order::Remove(id) => self.task(async move {
                 node.note(&format!("remove: {:?}", handle.remove_member(id, deadline).await));
+            }),
+            Order::Promote(id) => self.task(async move {
+                node.note(&format!("promote: {:?}", handle.promote_member(id, deadline).await));
             }),
             Order::Transfer(to) => self.task(async move {
                 node.note(&format!("transfer: {:?}", handle.transfer_leader(to, deadline).await));
@@ -192,7 +207,7 @@ impl Simulation {
     fn join(&mut self, id: NodeId, bootstrap: Bootstrap) {
         let (seed, seen) = (self.seed, self.seen.clone());
         let (disk, applied, running) = (MemoryDisk::new(), Commands::default(), Arc::default());
-        let node = Node { id, seed, bootstrap, disk, applied, seen, running };
+        let node = Node { id, seed, bootstrap, forced: Arc::default(), disk, applied, seen, running };
         self.nodes.insert(id, node.clone());
         let starts = AtomicU64::new(0);
         self.sim.host(host(id), move || {
@@ -270,9 +285,50 @@ impl Simulation {
         self.seen.lock().unwrap().reads[&id]
     }
 
-    pub fn add_member(&mut self, through: NodeId, id: NodeId) {
+    /// Asks for a member, without starting one.
+    pub fn order_to_add(&mut self, through: NodeId, id: NodeId) {
         self.order(through, Order::Add(member(id)));
+    }
+
+    pub fn add_member(&mut self, through: NodeId, id: NodeId) {
+        self.order_to_add(through, id);
         self.join(id, Bootstrap::Join);
+    }
+
+    pub fn add_learner(&mut self, through: NodeId, id: NodeId) {
+        self.order(through, Order::Add(Member { learner: true, ..member(id) }));
+        self.join(id, Bootstrap::Join);
+    }
+
+    pub fn promote(&mut self, through: NodeId, id: NodeId) {
+        self.order(through, Order::Promote(id));
+    }
+
+    /// The next start makes `node` the only member.
+    pub fn force(&mut self, node: NodeId) {
+        self.nodes[&node].forced.store(true, Ordering::Relaxed);
+    }
+
+    /// It ended because it was removed.
+    pub fn was_removed(&self, node: NodeId) -> bool {
+        self.seen.lock().unwrap().removed.contains(&node)
+    }
+
+    /// Looks at a member that is no more no longer.
+    pub fn forget(&mut self, node: NodeId) {
+        self.nodes.remove(&node);
+    }
+
+    pub fn members(&self, node: NodeId) -> Vec<Member> {
+        self.with(node, |running| running.handle.members()).unwrap_or_default()
+    }
+
+    pub fn removed_members(&self, node: NodeId) -> Vec<NodeId> {
+        self.with(node, |running| running.handle.removed_members()).unwrap_or_default()
+    }
+
+    pub fn is_learner(&self, node: NodeId) -> bool {
+        self.with(node, |running| running.handle.is_learner()).unwrap_or(false)
     }
 
     pub fn remove_member(&mut self, through: NodeId, id: NodeId) {

@@ -44,7 +44,7 @@ impl Guard {
     }
 
     /// The store in the caller's name, if `rule` lets them in.
-    async fn pass(&self, rule: Rule) -> Result<Local, Error> {
+    async fn admit(&self, rule: Rule) -> Result<Local, Error> {
         if !self.local.authenticates() || rule == Rule::Anyone {
             return Ok(self.nobody.clone());
         }
@@ -56,6 +56,21 @@ impl Guard {
             Rule::Root => auth.permit_admin(&author)?,
         }
         Ok(self.local.clone().written_by(author))
+    }
+
+    /// The same on a member that votes; a learner refers callers to others.
+    async fn pass(&self, rule: Rule) -> Result<Local, Error> {
+        self.votes()?;
+        self.admit(rule).await
+    }
+
+    fn votes(&self) -> Result<(), Error> {
+        if self.local.is_learner() { Err(Error::NotSupportedForLearner) } else { Ok(()) }
+    }
+
+    /// Neither users nor the member's part stand in the way of anybody.
+    fn is_open(&self) -> bool {
+        !self.local.authenticates() && !self.local.is_learner()
     }
 
     async fn author(&self) -> Result<Author, Error> {
@@ -71,13 +86,15 @@ impl Guard {
     async fn range_checked(&self, mut request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
         checks::range(&request)?;
         if !request.serializable {
+            self.votes()?;
             self.local.barrier().await?;
             request.serializable = true;
         }
-        self.pass(Rule::Content).await?.range(request).await
+        self.admit(Rule::Content).await?.range(request).await
     }
 
     async fn txn_checked(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
+        self.votes()?;
         if !checks::is_read_only(&request) {
             return self.pass(Rule::Content).await?.txn(request).await;
         }
@@ -140,7 +157,6 @@ gate! {
         "Cluster/MemberPromote" Root member_promote(pb::MemberPromoteRequest) -> pb::MemberPromoteResponse;
         "Maintenance/MoveLeader" Root move_leader(pb::MoveLeaderRequest) -> pb::MoveLeaderResponse;
         "Maintenance/Downgrade" Root downgrade(pb::DowngradeRequest) -> pb::DowngradeResponse;
-        "Maintenance/Status" Somebody status(pb::StatusRequest) -> pb::StatusResponse;
         "Maintenance/Defragment" Root defragment(pb::DefragmentRequest) -> pb::DefragmentResponse;
         "Maintenance/Hash" Root hash(pb::HashRequest) -> pb::HashResponse;
         "Maintenance/HashKV" Root hash_kv(pb::HashKvRequest) -> pb::HashKvResponse;
@@ -177,6 +193,7 @@ gate! {
         "Lease/LeaseTimeToLive" Content;
         "Lease/LeaseLeases" Content;
         "Maintenance/Alarm" Content;
+        "Maintenance/Status" Somebody;
         "Maintenance/Snapshot" Root;
     }
     {
@@ -198,7 +215,7 @@ gate! {
             'a: 'async_trait,
             Self: 'async_trait,
         {
-            if self.local.authenticates() { Box::pin(self.range_checked(request)) } else { self.nobody.range(request) }
+            if self.is_open() { self.nobody.range(request) } else { Box::pin(self.range_checked(request)) }
         }
 
         fn put<'a, 'async_trait>(&'a self, request: pb::PutRequest) -> Call<'async_trait, pb::PutResponse>
@@ -206,7 +223,7 @@ gate! {
             'a: 'async_trait,
             Self: 'async_trait,
         {
-            if !self.local.authenticates() {
+            if self.is_open() {
                 return self.nobody.put(request);
             }
             Box::pin(async move { self.pass(Rule::Content).await?.put(request).await })
@@ -217,7 +234,7 @@ gate! {
             'a: 'async_trait,
             Self: 'async_trait,
         {
-            if self.local.authenticates() { Box::pin(self.txn_checked(request)) } else { self.nobody.txn(request) }
+            if self.is_open() { self.nobody.txn(request) } else { Box::pin(self.txn_checked(request)) }
         }
 
         async fn lease_keep_alive(
@@ -253,13 +270,18 @@ gate! {
         }
 
         async fn snapshot(&self) -> Result<BoxStream<'static, Result<pb::SnapshotResponse, Error>>, Error> {
-            self.pass(Rule::Root).await?.snapshot().await
+            self.admit(Rule::Root).await?.snapshot().await
+        }
+
+        async fn status(&self, request: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
+            self.admit(Rule::Somebody).await?.status(request).await
         }
 
         async fn watch(
             &self,
             requests: BoxStream<'static, pb::WatchRequest>,
         ) -> Result<BoxStream<'static, Result<pb::WatchResponse, Error>>, Error> {
+            self.votes()?;
             // Asked anew for every watch: a stream may last longer than permissions do.
             let guard = Arc::new(Guard::new(self.local.clone(), self.caller.clone()));
             let judged = requests.then(move |request| {

@@ -100,6 +100,11 @@ impl Local {
         })
     }
 
+    /// This member has no vote: it refers clients to others.
+    pub fn is_learner(&self) -> bool {
+        self.0.raft.is_learner()
+    }
+
     /// The header of an answer that shows no revision.
     fn signed(&self) -> Option<pb::ResponseHeader> {
         let mut header = None;
