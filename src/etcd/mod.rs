@@ -21,6 +21,7 @@
 //! - `unary`: one message in, one message out: the hot path
 //! - `slow`: calls that took long, for the log
 //! - `stream`: what all streams share: cut without a leader, cut at the end, counted
+//! - `range`: reading, few keys or many
 //! - `watch`, `fragment`, `lease`, `range_stream`, `snapshot`, `alarm`, `health`: the RPCs that are more than one call of
 //!   the store
 //! - `concurrency`: the lock and election services
@@ -49,6 +50,7 @@ mod metadata;
 mod metrics;
 mod peer_http;
 pub mod proxy;
+mod range;
 mod range_stream;
 mod router;
 mod rpc;

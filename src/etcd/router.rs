@@ -10,7 +10,7 @@ use super::concurrency::{election, lock, observe};
 use super::frontend::Shared;
 use super::listen::{Connection, Serves};
 use super::rpc::Rpc;
-use super::{caller, health, http, lease, range_stream, snapshot, status, stream, unary, watch};
+use super::{caller, health, http, lease, range, range_stream, snapshot, status, stream, unary, watch};
 use crate::store::client::Client;
 use crate::store::error::Error;
 
@@ -61,7 +61,7 @@ pub(super) async fn call(shared: &Arc<Shared>, rpc: Rpc, request: Request<Reques
     match rpc {
         // The two that decide how fast a store is stay unboxed, and the future of a call small.
         Rpc::Put => unary::answer(shared, rpc, request, async |m| told(store.put(m).await)).await,
-        Rpc::Range => unary::answer(shared, rpc, request, async |m| told(store.range(m).await)).await,
+        Rpc::Range => range::answer(shared, &store, request).await,
         _ => Box::pin(answer_rpc(shared, &store, rpc, request)).await,
     }
 }

@@ -36,9 +36,7 @@ pub(super) async fn answer<Q: Message + Default, R: Message>(
             let framed = frame(&message);
             counted.sent(framed.len() - PREFIX_BYTES);
             counted.end(Code::Ok);
-            let mut response = Response::new(Body::message(framed));
-            response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
-            response
+            respond(Body::message(framed))
         }
         Err(status) => {
             counted.end(status.code());
@@ -47,7 +45,14 @@ pub(super) async fn answer<Q: Message + Default, R: Message>(
     }
 }
 
-async fn run<Q: Message + Default, R>(
+pub(super) fn respond(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
+    response
+}
+
+/// Reads the message of a call and gives what `call` makes of it.
+pub(super) async fn run<Q: Message + Default, R>(
     shared: &Shared,
     rpc: Rpc,
     request: Request<RequestBody>,
@@ -131,11 +136,16 @@ fn length_of(prefix: &[u8; PREFIX_BYTES]) -> usize {
     u32::from_be_bytes(length) as usize
 }
 
+/// What stands before an uncompressed message of so many bytes.
+pub(super) fn prefix(length: u32) -> [u8; PREFIX_BYTES] {
+    let [a, b, c, d] = length.to_be_bytes();
+    [0, a, b, c, d]
+}
+
 pub(super) fn frame(message: &impl Message) -> Bytes {
     let length = message.encoded_len();
     let mut framed = BytesMut::with_capacity(PREFIX_BYTES + length);
-    framed.put_u8(0);
-    framed.put_u32(u32::try_from(length).expect("the store answers with less than 4 GiB"));
+    framed.put_slice(&prefix(u32::try_from(length).expect("the store answers with less than 4 GiB")));
     message.encode_raw(&mut framed);
     framed.freeze()
 }

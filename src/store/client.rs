@@ -5,6 +5,7 @@ use chorus_proto::etcdserverpb as pb;
 use futures::stream::BoxStream;
 
 use super::error::Error;
+use super::records::Ranged;
 
 /// One interface, two transports: the store of this node, or the client URLs of any etcd. Cheap to clone.
 #[derive(Clone)]
@@ -52,6 +53,12 @@ pub trait Transport: Send + Sync + 'static {
     }
 
     async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error>;
+
+    /// A range that may be large: its records are read as they are sent, where the store can do that.
+    async fn range_in_records(&self, request: pb::RangeRequest) -> Result<Ranged, Error> {
+        self.range(request).await.map(Ranged::Whole)
+    }
+
     async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error>;
     async fn delete_range(&self, request: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Error>;
     async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error>;

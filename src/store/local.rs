@@ -32,6 +32,7 @@ use super::leader_leases::LeaderLeases;
 use super::metrics::{Exposed, Kind, Ops};
 use super::mvcc::Fault;
 use super::proposals::Proposals;
+use super::records::Ranged;
 use super::state_machine::Shared;
 use super::view::{View, has_moved};
 use super::watch::Streams;
@@ -90,7 +91,12 @@ impl Local {
         read
     }
 
-    async fn read_range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
+    /// Reads a range as `range` does it.
+    async fn read_range<T, F>(&self, request: pb::RangeRequest, range: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Fn(&View, &pb::RangeRequest) -> Result<T, Fault> + Send + 'static,
+    {
         if !request.serializable {
             self.barrier().await?;
         }
@@ -101,14 +107,12 @@ impl Local {
         let read = move |view: &View| {
             // The view that is read also says what the author may read.
             view.permit_range(&author, &request)?;
-            view.range(&request)
+            range(view, &request)
         };
         let answer = self.read(large, read).await;
         metrics.ranges[usize::from(answer.is_ok())].observe(metrics.clock.now() - started);
         metrics.read(&Ops { ranges: 1, ..Ops::default() });
-        let mut answer = answer?;
-        self.sign(&mut answer.header);
-        Ok(answer)
+        answer
     }
 
     /// What the store counts.
@@ -227,9 +231,25 @@ impl Transport for Local {
         checks::range(&request)?;
         let metrics = &self.0.shared.metrics;
         let started = metrics.clock.now();
-        let answer = self.read_range(request).await;
+        let answer = self.read_range(request, View::range).await;
         metrics.requested(Kind::Range, answer.is_ok(), started);
-        answer
+        let mut answer = answer?;
+        self.sign(&mut answer.header);
+        Ok(answer)
+    }
+
+    async fn range_in_records(&self, request: pb::RangeRequest) -> Result<Ranged, Error> {
+        checks::range(&request)?;
+        if !self.0.shared.view().is_large(&request) {
+            return self.range(request).await.map(Ranged::Whole);
+        }
+        let metrics = &self.0.shared.metrics;
+        let started = metrics.clock.now();
+        let records = self.read_range(request, View::range_in_records).await;
+        metrics.requested(Kind::Range, records.is_ok(), started);
+        let mut records = records?.read_on(self.0.world.spawner.clone());
+        self.sign(records.header());
+        Ok(Ranged::InRecords(records))
     }
 
     async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {

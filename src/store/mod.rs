@@ -15,6 +15,7 @@
 //! - [`client`]: one interface, two transports
 //! - `local`, `remote`: this member's store; client URLs of any etcd
 //! - [`auth`]: users, roles, tokens; the gate for whatever is asked in a client's name
+//! - [`records`]: large answers, read as they are sent
 //! - [`error`]: what can go wrong, with etcd's texts and codes
 //! - `config`, `open`: how a store is opened and started; [`version`]: which etcd it claims to be
 //!
@@ -69,6 +70,7 @@ mod questions;
 mod quota;
 mod range;
 mod reclaim;
+pub mod records;
 mod remote;
 mod state;
 mod state_machine;

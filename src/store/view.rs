@@ -9,7 +9,8 @@ use chorus_proto::etcdserverpb::request_op::Request;
 use super::metrics::Ops;
 use super::mvcc::hash::{self, Hash};
 use super::mvcc::txn::{self, Path};
-use super::mvcc::{Fault, Transaction, read};
+use super::mvcc::{Fault, Slot, Transaction, read};
+use super::records::Records;
 use super::state::State;
 use crate::disk::{self, Segments};
 
@@ -27,6 +28,16 @@ impl View {
 
     pub fn range(&self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, Fault> {
         read::range(&self.state.index, &self.segments, self.revision(), request)
+    }
+
+    /// As [`range`](View::range), with the records still to be read.
+    pub fn range_in_records(&self, request: &pb::RangeRequest) -> Result<Records, Fault> {
+        let (answer, slots) = read::slots(&self.state.index, &self.segments, self.revision(), request)?;
+        let places = slots.into_iter().map(|slot| match slot {
+            Slot::Stored(place) => place,
+            Slot::Pending(_) => unreachable!("a published index holds no pending record"),
+        });
+        Ok(Records::new(answer, places.collect(), self.segments.pin()))
     }
 
     /// Runs a read-only transaction, and tells what it did.

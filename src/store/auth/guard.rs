@@ -15,6 +15,7 @@ use futures::stream::BoxStream;
 use super::permit::{Access, Author};
 use crate::store::client::{Caller, Client, Transport, Versions};
 use crate::store::local::Local;
+use crate::store::records::Ranged;
 use crate::store::{Error, checks};
 
 /// What an RPC asks of its caller, once there are users.
@@ -91,6 +92,15 @@ impl Guard {
             request.serializable = true;
         }
         self.admit(Rule::Content).await?.range(request).await
+    }
+
+    async fn range_in_records_checked(&self, mut request: pb::RangeRequest) -> Result<Ranged, Error> {
+        checks::range(&request)?;
+        if !request.serializable {
+            self.local.barrier().await?;
+            request.serializable = true;
+        }
+        self.pass(Rule::Content).await?.range_in_records(request).await
     }
 
     async fn txn_checked(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
@@ -216,6 +226,13 @@ gate! {
             Self: 'async_trait,
         {
             if self.is_open() { self.nobody.range(request) } else { Box::pin(self.range_checked(request)) }
+        }
+
+        async fn range_in_records(&self, request: pb::RangeRequest) -> Result<Ranged, Error> {
+            match self.local.authenticates() {
+                true => self.range_in_records_checked(request).await,
+                false => self.nobody.range_in_records(request).await,
+            }
         }
 
         fn put<'a, 'async_trait>(&'a self, request: pb::PutRequest) -> Call<'async_trait, pb::PutResponse>

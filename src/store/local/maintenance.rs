@@ -30,6 +30,12 @@ impl Local {
         Ok(pb::HashKvResponse { header, hash, compact_revision, hash_revision })
     }
 
+    /// The files with its records, for tests.
+    #[cfg(test)]
+    pub(in crate::store) fn data_segments(&self) -> Vec<crate::disk::segments::Listed> {
+        self.0.shared.view().segments.list().expect("the files are there")
+    }
+
     /// The checksums that this member took at compactions, the newest first.
     pub(in crate::store) fn compaction_hashes(&self) -> Vec<Hash> {
         self.0.shared.hashes.newest_first()

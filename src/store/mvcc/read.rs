@@ -7,7 +7,7 @@ use chorus_proto::etcdserverpb as pb;
 use chorus_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use chorus_proto::mvccpb::KeyValue;
 
-use super::index::{Change, Index, Key, Rev};
+use super::index::{Change, Index, Key, Rev, Slot};
 use super::values::{Fault, Values};
 use crate::store::Error;
 use crate::store::range::KeyRange;
@@ -19,6 +19,29 @@ pub fn range(
     current: i64,
     request: &pb::RangeRequest,
 ) -> Result<pb::RangeResponse, Fault> {
+    let (mut answer, kept) = choose(index, values, current, request)?;
+    answer.kvs = kept.iter().map(|found| found.key_value(values, request)).collect::<Result<_, _>>()?;
+    Ok(answer)
+}
+
+/// As [`range`], but for the keys themselves: where their records lie.
+pub fn slots(
+    index: &Index,
+    values: &impl Values,
+    current: i64,
+    request: &pb::RangeRequest,
+) -> Result<(pb::RangeResponse, Vec<Slot>), Fault> {
+    let (answer, kept) = choose(index, values, current, request)?;
+    Ok((answer, kept.iter().map(|found| found.change.slot).collect()))
+}
+
+/// The answer without its keys, and which ones those are.
+fn choose<'a>(
+    index: &'a Index,
+    values: &impl Values,
+    current: i64,
+    request: &pb::RangeRequest,
+) -> Result<(pb::RangeResponse, Vec<Found<'a>>), Fault> {
     let revision = if request.revision <= 0 { current } else { request.revision };
     if revision > current {
         return Err(Error::FutureRevision.into());
@@ -30,7 +53,7 @@ pub fn range(
     let mut answer = pb::RangeResponse { header: Some(header(current)), ..Default::default() };
     if request.count_only {
         answer.count = index.count(&keys, revision) as i64;
-        return Ok(answer);
+        return Ok((answer, Vec::new()));
     }
     let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
     let (found, count) = fetch(index, &keys, revision, &Plan::of(request, limit));
@@ -39,8 +62,7 @@ pub fn range(
     answer.count = count as i64;
     answer.more = kept.len() > limit;
     kept.truncate(limit);
-    answer.kvs = kept.iter().map(|found| found.key_value(values, request)).collect::<Result<_, _>>()?;
-    Ok(answer)
+    Ok((answer, kept))
 }
 
 pub fn header(revision: i64) -> pb::ResponseHeader {

@@ -3,21 +3,26 @@
 use std::time::Duration;
 
 use chorus_proto::etcdserverpb::watch_request::RequestUnion;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 
 use super::*;
 use crate::actor::Shutdown;
 use crate::raft;
 use crate::store::Local;
 use crate::store::client::Transport;
+use crate::store::records::Ranged;
 
 const NODE: NodeId = NodeId(1);
 
 pub(super) async fn start(disk: &MemoryDisk, seed: u64) -> (Local, World, raft::Handle, Shutdown) {
-    let world = World::simulated(seed, disk.clone());
     let mut config = Config::new("/data".into(), NODE, ClusterId(7));
     config.auth.bcrypt_cost = 4;
+    start_with(disk, seed, config).await
+}
+
+async fn start_with(disk: &MemoryDisk, seed: u64, config: Config) -> (Local, World, raft::Handle, Shutdown) {
+    let world = World::simulated(seed, disk.clone());
     let (machine, opened) = Store::open(&world, config).unwrap();
     let me = raft::Member {
         id: NODE,
@@ -178,5 +183,81 @@ fn streams_end_with_the_node() {
         assert_eq!(responses.next().await, Some(Err(Error::Stopped)));
         assert_eq!(responses.next().await, None);
         raft.shutdown().await;
+    });
+}
+
+#[test]
+fn a_compaction_leaves_its_hash_and_a_defragmentation_what_lives() {
+    run(5, || async {
+        let (local, ..) = start(&MemoryDisk::new(), 5).await;
+        for n in 0..40 {
+            local.put(put(&format!("k{}", n % 4), &"v".repeat(2000))).await.unwrap();
+        }
+        let size = async |local: &Local| local.status(pb::StatusRequest {}).await.unwrap().db_size;
+        let full = size(&local).await;
+        let before = local.hash_kv(pb::HashKvRequest { revision: 41 }).await.unwrap();
+        local.compact(pb::CompactionRequest { revision: 41, physical: true }).await.unwrap();
+        let noted = local.hash_kv(pb::HashKvRequest { revision: 41 }).await.unwrap();
+        assert_eq!((noted.hash, noted.compact_revision, noted.hash_revision), (before.hash, -1, 41));
+        let after = local.hash_kv(pb::HashKvRequest { revision: 0 }).await.unwrap();
+        assert_eq!((after.compact_revision, after.hash_revision), (41, 41));
+        assert!(after.hash != before.hash);
+        assert!(size(&local).await < full / 2, "what compaction freed no longer counts");
+        let contents = local.range(all()).await.unwrap().kvs;
+        local.defragment(pb::DefragmentRequest {}).await.unwrap();
+        let segments = local.data_segments().into_iter().map(|listed| listed.bytes).sum::<u64>();
+        assert!(segments < 12_000, "{segments} bytes are left of what was overwritten");
+        assert_eq!(local.range(all()).await.unwrap().kvs, contents);
+    });
+}
+
+#[test]
+fn a_full_store_says_so_and_recovers_by_itself_when_told_to() {
+    run(6, || async {
+        let mut config = Config::new("/data".into(), NODE, ClusterId(7));
+        config.limits.quota_bytes = Some(13 * 4096);
+        config.auto_disarm_no_space = true;
+        let (local, world, ..) = start_with(&MemoryDisk::new(), 6, config).await;
+        let page = "v".repeat(4096);
+        let mut puts = 0;
+        let refused = loop {
+            match local.put(put("k", &page)).await {
+                Ok(_) => puts += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((refused, puts > 1), (Error::NoSpace, true));
+        let alarms = async |local: &Local| local.alarm(pb::AlarmRequest::default()).await.unwrap().alarms.len();
+        assert_eq!(alarms(&local).await, 1);
+        assert_eq!(local.put(put("small", "")).await, Err(Error::NoSpace));
+        let revision = revision_of(&local.range(all()).await.unwrap().header);
+        local.compact(pb::CompactionRequest { revision, physical: true }).await.unwrap();
+        while alarms(&local).await > 0 {
+            world.clock.sleep(Duration::from_millis(100)).await;
+        }
+        local.put(put("small", "")).await.unwrap();
+    });
+}
+
+#[test]
+fn a_large_range_is_sent_as_it_is_read() {
+    run(7, || async {
+        let (local, ..) = start(&MemoryDisk::new(), 7).await;
+        for n in 0..300 {
+            local.put(put(&format!("k{n:03}"), &"v".repeat(n))).await.unwrap();
+        }
+        let whole = local.range(all()).await.unwrap();
+        let Ranged::InRecords(records) = local.range_in_records(all()).await.unwrap() else {
+            panic!("300 keys are many")
+        };
+        let length = records.length();
+        // Whatever becomes of the history meanwhile, the answer is that of its revision.
+        local.delete_range(delete_range("k", "l")).await.unwrap();
+        local.compact(pb::CompactionRequest { revision: 302, physical: true }).await.unwrap();
+        local.defragment(pb::DefragmentRequest {}).await.unwrap();
+        let pieces: Vec<Bytes> = records.pieces().try_collect().await.unwrap();
+        let bytes = pieces.concat();
+        assert_eq!(bytes.len() as u64, length);
+        assert_eq!(pb::RangeResponse::decode(&bytes[..]).unwrap(), whole);
     });
 }
