@@ -19,7 +19,8 @@ pub fn range(
     current: i64,
     request: &pb::RangeRequest,
 ) -> Result<pb::RangeResponse, Fault> {
-    let (mut answer, kept) = choose(index, values, current, request)?;
+    let keys = KeyRange::new(request.key.clone(), request.range_end.clone());
+    let (mut answer, kept) = choose(index, values, current, request, &keys)?;
     answer.kvs = kept.iter().map(|found| found.key_value(values, request)).collect::<Result<_, _>>()?;
     Ok(answer)
 }
@@ -31,16 +32,18 @@ pub fn slots(
     current: i64,
     request: &pb::RangeRequest,
 ) -> Result<(pb::RangeResponse, Vec<Slot>), Fault> {
-    let (answer, kept) = choose(index, values, current, request)?;
+    let keys = KeyRange::new(request.key.clone(), request.range_end.clone());
+    let (answer, kept) = choose(index, values, current, request, &keys)?;
     Ok((answer, kept.iter().map(|found| found.change.slot).collect()))
 }
 
-/// The answer without its keys, and which ones those are.
+/// The answer without its keys, and which ones of `keys` those are.
 fn choose<'a>(
     index: &'a Index,
     values: &impl Values,
     current: i64,
     request: &pb::RangeRequest,
+    keys: &'a KeyRange,
 ) -> Result<(pb::RangeResponse, Vec<Found<'a>>), Fault> {
     let revision = if request.revision <= 0 { current } else { request.revision };
     if revision > current {
@@ -49,14 +52,13 @@ fn choose<'a>(
     if revision < index.compacted {
         return Err(Error::Compacted.into());
     }
-    let keys = KeyRange::new(request.key.clone(), request.range_end.clone());
     let mut answer = pb::RangeResponse { header: Some(header(current)), ..Default::default() };
     if request.count_only {
-        answer.count = index.count(&keys, revision) as i64;
+        answer.count = index.count(keys, revision) as i64;
         return Ok((answer, Vec::new()));
     }
     let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
-    let (found, count) = fetch(index, &keys, revision, &Plan::of(request, limit));
+    let (found, count) = fetch(index, keys, revision, &Plan::of(request, limit));
     let kept = found.into_iter().filter(|found| passes(request, found)).collect();
     let mut kept = sort(kept, values, request)?;
     answer.count = count as i64;
