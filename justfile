@@ -25,3 +25,8 @@ sim SEEDS="50":
 # Puts a second beside another etcd: `just bench http://127.0.0.1:12379`.
 bench AGAINST:
     cargo run --release -- bench put --against {{AGAINST}}
+
+# Disturbs a cluster of real processes and judges it; needs root: `just jepsen append 60`.
+jepsen WORKLOAD="append" TIME="60":
+    cargo build --release
+    cargo run --release -p jepsen -- run --workload {{WORKLOAD}} --time {{TIME}}
