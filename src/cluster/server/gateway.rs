@@ -207,9 +207,8 @@ mod tests {
             let there = member.local_addr().unwrap().to_string();
             let away = world.net.listen("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
             let shutdown = Shutdown::new();
-            let gateway =
-                Gateway::start(&world, "127.0.0.1:0", &[away, there], Duration::from_secs(60), shutdown.clone());
-            let gateway = gateway.await.unwrap();
+            let (endpoints, interval) = ([away, there], Duration::from_secs(60));
+            let gateway = Gateway::start(&world, "127.0.0.1:0", &endpoints, interval, shutdown.clone()).await.unwrap();
             let mut client = world.net.connect(&gateway.address().to_string()).await.unwrap();
             client.write_all(b"hi").await.unwrap();
             let (mut met, _) = member.accept().await.unwrap();
