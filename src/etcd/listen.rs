@@ -134,7 +134,7 @@ fn plan(config: &Config) -> Result<Vec<Plan>, Error> {
         urls.iter().map(|url| Address::parse(url).map_err(Error::from)).collect()
     };
     let (clients, http, metrics) = (read(&config.listen)?, read(&config.listen_http)?, read(&config.listen_metrics)?);
-    for url in clients.iter().chain(&http).filter(|url| url.is_secure() && config.tls.is_empty()) {
+    if let Some(url) = clients.iter().chain(&http).find(|url| url.is_secure() && config.tls.is_empty()) {
         return Err(Error::NoCertificate { url: url.to_string() });
     }
     if metrics.iter().any(|url| url.is_secure() && config.tls.is_empty()) {

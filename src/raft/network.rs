@@ -134,9 +134,10 @@ impl RaftNetworkV2<Types> for Connection {
         self.peers
             .call(self.target, Purpose::Control, HEARTBEAT, frame, option.hard_ttl())
             .await
-            .inspect_err(|error| match error {
-                CallError::Timeout { .. } => self.peers.metrics.heartbeats_late.inc(),
-                _ => {}
+            .inspect_err(|error| {
+                if let CallError::Timeout { .. } = error {
+                    self.peers.metrics.heartbeats_late.inc();
+                }
             })
             .map_err(|error| unreachable(&error))
     }

@@ -60,6 +60,7 @@ struct Inner {
 }
 
 impl Local {
+    #[allow(clippy::too_many_arguments, reason = "the parts of a store, put together in one place")]
     pub(super) fn new(
         world: World,
         config: Config,
@@ -383,7 +384,6 @@ impl Transport for Local {
                 enabled: agreed.downgrade.is_some(),
                 target_version: agreed.downgrade.map(|target| target.to_string()).unwrap_or_default(),
             }),
-            ..Default::default()
         })
     }
 

@@ -200,6 +200,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "the test is the program: it makes the world")]
     fn connections_go_to_an_endpoint_that_answers() {
         actix::System::new().block_on(async {
             let world = World::real();

@@ -72,7 +72,6 @@ fn spool(world: &World, shared: &Shared, version: &str) -> Result<(File, u64, Ke
         removed,
         cluster_version: Some(version.to_owned()),
         storage_version: Some(version.to_owned()),
-        ..Facts::default()
     };
     let path = keep.directory.join("db");
     let mut writer = bbolt::Writer::create(&world.disk, &path, applied.index)?;

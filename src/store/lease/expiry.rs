@@ -152,7 +152,7 @@ impl Expiry {
     }
 
     /// Up to `max` leases of which it is time to record how many seconds they have left.
-    pub fn to_record(&mut self, now: Instant, max: usize) -> Vec<(i64, i64)> {
+    pub fn due_records(&mut self, now: Instant, max: usize) -> Vec<(i64, i64)> {
         let due: Vec<(Instant, i64)> =
             self.checkpoints.iter().take_while(|(at, _)| *at <= now).take(max).copied().collect();
         let mut recorded = Vec::with_capacity(due.len());
@@ -254,9 +254,9 @@ mod tests {
         let start = Instant::now();
         let mut expiry = Expiry::default();
         expiry.promote(&leases(&[(1, 1000), (2, 200)]), start, Duration::ZERO);
-        assert_eq!(expiry.to_record(start + after(299), 9), []);
-        assert_eq!(expiry.to_record(start + after(300), 9), [(1, 700)], "a short life is not recorded");
-        assert_eq!(expiry.to_record(start + after(301), 9), []);
+        assert_eq!(expiry.due_records(start + after(299), 9), []);
+        assert_eq!(expiry.due_records(start + after(300), 9), [(1, 700)], "a short life is not recorded");
+        assert_eq!(expiry.due_records(start + after(301), 9), []);
         let mut table = leases(&[(1, 1000), (2, 200)]);
         table.set_remaining(1, 700);
         expiry.follow(&table, start + after(301));
@@ -264,10 +264,10 @@ mod tests {
         table.set_remaining(1, 0);
         expiry.follow(&table, start + after(400));
         assert_eq!(expiry.renew(1, start + after(400)), Renewal::Renewed(1000));
-        assert_eq!(expiry.to_record(start + after(699), 9), []);
-        assert_eq!(expiry.to_record(start + after(700), 9), [(1, 700)]);
+        assert_eq!(expiry.due_records(start + after(699), 9), []);
+        assert_eq!(expiry.due_records(start + after(700), 9), [(1, 700)]);
         expiry.follow(&Leases::default(), start + after(701));
-        assert_eq!(expiry.to_record(start + after(9999), 9), []);
+        assert_eq!(expiry.due_records(start + after(9999), 9), []);
         assert!(expiry.due(start + after(9999), 9).is_empty());
     }
 

@@ -142,7 +142,7 @@ impl Lessor {
             return;
         }
         let now = self.clock().now();
-        let left = self.expiry.to_record(now, CHECKPOINTS_MAX);
+        let left = self.expiry.due_records(now, CHECKPOINTS_MAX);
         if left.is_empty() {
             return;
         }

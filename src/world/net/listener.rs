@@ -51,7 +51,7 @@ impl Listener {
     pub(super) fn unix(path: &str) -> io::Result<Listener> {
         let path = PathBuf::from(path);
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(Listener(Kind::Unix { listener: tokio::net::UnixListener::bind(&path)?, _file: SocketFile(path) })),
         }
     }

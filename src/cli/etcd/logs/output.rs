@@ -95,7 +95,9 @@ impl Write for Writer<'_> {
     /// A place that fails must not keep the others from their line; the first failure is told.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let written = self.outputs.iter().map(|output| output.write(self.level, line));
-        written.fold(Ok(line.len()), |told, written| told.and_then(|length| written.map(|()| length)))
+        // All of them are written to before the first failure is looked for.
+        let outcomes: Vec<io::Result<()>> = written.collect();
+        outcomes.into_iter().collect::<io::Result<()>>().map(|()| line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
