@@ -87,6 +87,8 @@ pub struct Limits {
     pub receive_bytes_max: usize,
     /// Streams a client may have open on one connection.
     pub concurrent_streams_max: u32,
+    /// How often a client may ping while calls are under way; one that does more often is sent away. Zero is no limit.
+    pub ping_interval_min: Duration,
     /// How long a connection may be silent before it is probed.
     pub keep_alive_interval: Duration,
     /// How long a probe may stay unanswered before the connection is closed.
@@ -143,6 +145,7 @@ impl Limits {
             request_bytes_max,
             receive_bytes_max: request_bytes_max + GRPC_OVERHEAD_BYTES,
             concurrent_streams_max: u32::MAX,
+            ping_interval_min: Duration::from_secs(5),
             keep_alive_interval: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_secs(20),
             drain: Duration::from_secs(5),

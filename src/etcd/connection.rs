@@ -11,6 +11,7 @@ use hyper_util::server::conn::auto;
 use super::body::RequestBody;
 use super::frontend::Shared;
 use super::listen::{Connection, Door, Guest, Serves};
+use super::pings::Guarded;
 use super::router;
 use crate::world::{Spawner, Stream};
 
@@ -51,6 +52,11 @@ pub(super) async fn begin(shared: Arc<Shared>, door: Door, stream: Stream) {
 async fn serve(connection: Arc<Connection>, stream: Stream) {
     let shared = connection.shared.clone();
     let builder = builder(&connection);
+    // Over TLS, etcd's own listener leaves pings to an HTTP library that does not count them.
+    let ping_interval_min = match connection.secure && connection.serves != Serves::Grpc {
+        true => Duration::ZERO,
+        false => shared.config.limits.ping_interval_min,
+    };
     let handler = connection;
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         if let Some(authority) = request.uri().authority() {
@@ -62,6 +68,7 @@ async fn serve(connection: Arc<Connection>, stream: Stream) {
         }
         router::answer(handler.clone(), request.map(RequestBody::Wire))
     });
+    let stream = Guarded::new(stream, shared.world.clock.clone(), ping_interval_min);
     // An upgrade is a WebSocket, which the gateway then serves.
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);

@@ -15,6 +15,7 @@
 //! - [`frontend`]: the actor and the handle on it
 //! - `listen`: the listeners, what is served at each, and who is let in
 //! - `connection`: one connection, its limits and its end
+//! - `pings`: clients that ping too often
 //! - `router`: which code answers a request
 //! - `rpc`: the table of all RPCs
 //! - `metadata`: what a call's headers ask for; `caller`: in whose name
@@ -49,6 +50,7 @@ mod listen;
 mod metadata;
 mod metrics;
 mod peer_http;
+mod pings;
 pub mod proxy;
 mod range;
 mod range_stream;

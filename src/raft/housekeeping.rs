@@ -1,6 +1,7 @@
 //! What a replica does beside the log: it follows openraft's metrics and keeps leadership, addresses and membership
 //! in step with them. Each function is one task; all end with the replica.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use super::peers::{CallError, Peers, Purpose, head};
 use super::questions::Questions;
 use super::rules::Rules;
 use super::standing::Standing;
-use super::types::{LogId, Membership, Raft, Types};
-use super::wire::{CHANGE, HELLO, Hello};
+use super::types::{LogId, Membership, Peer, Raft, Types};
+use super::wire::{CHANGE, HELLO, Hello, Introduction};
 use super::{Leadership, Timings};
 use crate::actor::Shutdown;
 use crate::world::{NodeId, Term, World};
@@ -31,6 +32,8 @@ const PACE: Duration = Duration::from_millis(200);
 const HELLO_LIMIT: Duration = Duration::from_millis(250);
 /// Pause between two rounds of asking all others how they are.
 const PROBE_PACE: Duration = Duration::from_millis(500);
+/// After so many such rounds a member that is not recorded as it is cannot see to that on its own.
+const UNRECORDED_ROUNDS_MAX: u32 = 4;
 /// Pause between two looks for a quorum while there has been no leader yet.
 const CAMPAIGN_PACE: Duration = Duration::from_millis(50);
 
@@ -150,15 +153,41 @@ impl Housekeeping {
 
     /// Asks all others how they are, again and again: it tells who is reachable, and whether this member is one still.
     pub async fn probe(self) {
+        let mut unrecorded: BTreeMap<u64, u32> = BTreeMap::new();
         while self.rest(PROBE_PACE).await {
             let others = self.others(&self.membership());
             let limit = self.timings.election.start;
             for (id, answer) in join_all(others.into_iter().map(async |id| (id, self.greet(id, limit).await))).await {
                 match answer {
+                    Ok(Hello { introduction: Some(said), you_removed: false, .. }) if self.is_unrecorded(id, &said) => {
+                        let rounds = unrecorded.entry(id).or_default();
+                        *rounds += 1;
+                        if *rounds > UNRECORDED_ROUNDS_MAX {
+                            *rounds = 0;
+                            self.introduce(id, said).await;
+                        }
+                    }
                     Ok(hello) if hello.you_removed => self.standing.hear_removal(),
                     Err(CallError::Unreached { .. }) => self.peers.activity.lose(id),
                     Ok(_) | Err(_) => (),
                 }
+            }
+        }
+    }
+
+    /// The membership does not record what the member says of itself.
+    fn is_unrecorded(&self, id: u64, said: &Introduction) -> bool {
+        let recorded = |peer: &Peer| peer.started && peer.name == said.name && peer.client_urls == said.client_urls;
+        self.membership().get_node(&id).is_some_and(|peer| !recorded(peer))
+    }
+
+    /// On the leader: records what a member says of itself. Members do that on their own, except for one that others
+    /// reach but that reaches none of them.
+    async fn introduce(&self, id: u64, said: Introduction) {
+        if leadership(&self.metrics().borrow_watched()).is_leader {
+            let change = Change::Publish { id, name: said.name, client_urls: said.client_urls };
+            if let Err(reason) = self.submit(change).await {
+                tracing::debug!(member = %NodeId(id), ?reason, "a member could not be recorded as started");
             }
         }
     }
@@ -272,11 +301,11 @@ fn best_placed(membership: &Membership, me: u64, last: Option<LogId>, heard: &[(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use super::*;
     use crate::raft::machine::Position;
-    use crate::raft::types::{Peer, log_id};
+    use crate::raft::types::log_id;
 
     #[test]
     fn one_member_of_a_quorum_is_best_placed() {
@@ -284,7 +313,17 @@ mod tests {
         let membership = Membership::new(vec![BTreeSet::from([1, 2, 3])], nodes).unwrap();
         let at = |index| Some(log_id(Position { term: 1, index }));
         let says = |id, last, leader| {
-            (id, Hello { leader, last, you_started: false, you_removed: false, version: String::new() })
+            (
+                id,
+                Hello {
+                    leader,
+                    last,
+                    you_started: false,
+                    you_removed: false,
+                    version: String::new(),
+                    introduction: None,
+                },
+            )
         };
         let best = |me, last, heard: &[(u64, Hello)]| best_placed(&membership, me, last, heard);
         assert!(!best(1, at(1), &[]), "no quorum");

@@ -31,8 +31,8 @@ use super::standing::Standing;
 use super::types::{Callback, CommandBatch, Raft, Types};
 use super::wire::{
     APPEND, ASK, CALLER_HEADER, CHANGE, CLUSTER_HEADER, FORWARD, Forwarded, Frame, HEARTBEAT, HELLO, Hello,
-    MESSAGE_BYTES_MAX, PRE_VOTE, PROTOCOL, PROTOCOL_HEADER, READ_INDEX, ReadIndex, SNAPSHOT, TARGET_HEADER,
-    TRANSFER_LEADER, Untouched, VOTE, open, open_append,
+    Introduction, MESSAGE_BYTES_MAX, PRE_VOTE, PROTOCOL, PROTOCOL_HEADER, READ_INDEX, ReadIndex, SNAPSHOT,
+    TARGET_HEADER, TRANSFER_LEADER, Untouched, VOTE, open, open_append,
 };
 use super::{ClusterId, Config, read_gate, runtime};
 use crate::actor::Gate;
@@ -58,6 +58,7 @@ struct Served {
     /// What changes of the membership need to know.
     standing: Standing,
     version: String,
+    introduction: Introduction,
     /// For work on behalf of a caller that may have gone.
     limit: Duration,
 }
@@ -76,6 +77,7 @@ impl PeerService {
             forwards: Gate::new(FORWARDS_MAX),
             standing: keeping.standing.clone(),
             version: config.version.clone(),
+            introduction: Introduction { name: config.name.clone(), client_urls: config.client_urls.clone() },
             limit: config.timings.election.end * 2,
         }))
     }
@@ -244,6 +246,7 @@ impl Served {
             you_started: known.is_some_and(|peer| peer.started),
             you_removed: self.standing.was_removed(caller),
             version: self.version.clone(),
+            introduction: self.taking_part.load(Ordering::Relaxed).then(|| self.introduction.clone()),
         }
     }
 }

@@ -146,6 +146,15 @@ pub(super) struct Hello {
     pub you_removed: bool,
     /// Of the software.
     pub version: String,
+    /// What the one that answers would have recorded of itself; `None` until it takes part.
+    pub introduction: Option<Introduction>,
+}
+
+/// What the membership records of a member that has started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Introduction {
+    pub name: String,
+    pub client_urls: Vec<String>,
 }
 
 /// The first message of a snapshot.

@@ -130,6 +130,7 @@ impl Options {
         let request_bytes_max = usize::try_from(self.max_request_bytes).unwrap_or(usize::MAX);
         let mut limits = etcd::Limits::for_requests_of(request_bytes_max);
         limits.concurrent_streams_max = self.max_concurrent_streams;
+        limits.ping_interval_min = self.grpc_keepalive_min_time.positive().unwrap_or_default();
         if let Some(interval) = self.grpc_keepalive_interval.positive() {
             limits.keep_alive_interval = interval;
         }
