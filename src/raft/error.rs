@@ -28,8 +28,7 @@ pub enum Error {
     /// Surface it: only the leader does that.
     #[error("not leader")]
     NotLeader,
-    /// Leadership moved while the request was under way. A read may be tried again; a membership change may have
-    /// happened: look before trying again.
+    /// Leadership moved while the request was under way. It may be tried again.
     #[error("leader changed")]
     LeaderChanged,
     /// The deadline passed. A read may be tried again; a membership change may have happened.

@@ -90,7 +90,7 @@ impl Unchanged {
         match self {
             Unchanged::NotLeader => Error::NoLeader,
             Unchanged::InProgress => Error::ChangeInProgress,
-            Unchanged::Unknown => Error::LeaderChanged,
+            Unchanged::Unknown => Error::Timeout,
             Unchanged::Stopped => Error::Stopped,
             Unchanged::NotFound(id) => Error::MemberNotFound(NodeId(id)),
             Unchanged::Exists(id) => Error::MemberExists(NodeId(id)),
