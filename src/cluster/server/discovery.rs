@@ -17,7 +17,7 @@ use super::options::Options;
 use super::plan::initial_members;
 use crate::cluster::identity;
 use crate::cluster::member::InitialMember;
-use crate::store::client::Client;
+use crate::store::client::{Caller, Client};
 use crate::store::{Error, Remote, RemoteConfig};
 use crate::world::{NodeId, World, tls};
 
@@ -80,7 +80,26 @@ async fn store(world: &World, options: &Options) -> Result<Client, DiscoveryErro
         request_timeout: options.discovery_request_timeout.positive().unwrap_or(Duration::from_secs(5)),
         ..RemoteConfig::new(endpoints.collect())
     };
-    Ok(Client::new(Remote::new(world, config)?))
+    log_in(Client::new(Remote::new(world, config)?), options).await
+}
+
+/// The store in the name of the user that the options name, if they do.
+async fn log_in(store: Client, options: &Options) -> Result<Client, DiscoveryError> {
+    let Some((name, password)) = credentials(&options.discovery_user, &options.discovery_password) else {
+        return Ok(store);
+    };
+    let request = pb::AuthenticateRequest { name: name.to_owned(), password: password.to_owned() };
+    let answer = store.authenticate(request).await.map_err(DiscoveryError::LogIn)?;
+    Ok(store.on_behalf(Caller::Client { token: Some(answer.token), common_name: None }))
+}
+
+/// `name:password`, unless the password is given by itself.
+fn credentials<'a>(user: &'a str, password: &'a str) -> Option<(&'a str, &'a str)> {
+    match password {
+        _ if user.is_empty() => None,
+        "" => Some(user.split_once(':').unwrap_or((user, ""))),
+        password => Some((user, password)),
+    }
 }
 
 fn tls_options(options: &Options) -> tls::Options {
@@ -250,6 +269,13 @@ mod tests {
         }
         let first: Vec<&str> = arrivals.values().map(String::as_str).collect();
         assert_eq!(first, ["a=http://a:1", "b=http://b:1"]);
+    }
+
+    #[test]
+    fn a_password_may_stand_with_its_user() {
+        assert_eq!(credentials("", "p"), None);
+        assert_eq!(credentials("u:p:q", ""), Some(("u", "p:q")));
+        assert_eq!(credentials("u:p", "q"), Some(("u:p", "q")));
     }
 
     #[test]
