@@ -104,6 +104,17 @@ fn derive(signing: &EncodingKey, algorithm: Algorithm) -> Result<DecodingKey, Ba
     DecodingKey::from_jwk(&public).map_err(BadToken::key)
 }
 
+/// An Ed25519 key in the shortest of its forms, without the public key that some tools write behind it (RFC 8410): its
+/// public half is derived from that form only.
+fn alone(key: &EncodingKey) -> EncodingKey {
+    const HEAD: [u8; 16] = *b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+    const SEED_BYTES: usize = 32;
+    match key.as_bytes().get(HEAD.len()..HEAD.len() + SEED_BYTES) {
+        Some(seed) => EncodingKey::from_ed_der(&[&HEAD[..], seed].concat()),
+        None => key.clone(),
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Family {
     Hmac,
@@ -127,7 +138,7 @@ impl Family {
             Family::Hmac => Ok(EncodingKey::from_secret(key)),
             Family::Rsa => EncodingKey::from_rsa_pem(key),
             Family::Ec => EncodingKey::from_ec_pem(key),
-            Family::Ed => EncodingKey::from_ed_pem(key),
+            Family::Ed => EncodingKey::from_ed_pem(key).map(|key| alone(&key)),
         }
     }
 
