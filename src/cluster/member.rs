@@ -46,6 +46,8 @@ pub struct MemberPlan {
     pub rules: raft::Rules,
     /// Whether a member that has data compares them with its peers' before it serves.
     pub check_initially: bool,
+    /// Where a copy of the log is kept as etcd writes it, for tools.
+    pub mirror: Option<PathBuf>,
     pub timings: raft::Timings,
     pub limits: raft::Limits,
     /// Sizes of the log.
@@ -150,6 +152,11 @@ impl Member {
         let (identity, bootstrap) = identify(&world, &plan)?;
         let config = store::Config { node: identity.node, cluster: identity.cluster(), ..plan.store.clone() };
         let (machine, opened) = store::Store::open(&world, config)?;
+        let mut machine: Box<dyn raft::machine::Machine> = Box::new(machine);
+        if let Some(directory) = &plan.mirror {
+            let who = (identity.node, identity.cluster());
+            machine = store::mirror(&world, &plan.data_dir, directory, who, machine).await?;
+        }
         let config = raft::Config {
             node: identity.node,
             cluster: identity.cluster(),
@@ -166,7 +173,7 @@ impl Member {
             limits: plan.limits,
             log: plan.log,
         };
-        let replica = raft::Replica::start(world.clone(), config, Box::new(machine)).await?;
+        let replica = raft::Replica::start(world.clone(), config, machine).await?;
         let local = store::Store::start(&world, opened, replica.clone(), shutdown.clone());
         if restarts && plan.check_initially {
             local.check_initially().await?;

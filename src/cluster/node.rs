@@ -145,6 +145,7 @@ async fn start_store(world: &World, plan: &Plan, node: &NodeConfig, shutdown: &S
     let mut config = store::Config::new(plan.data_dir.clone(), Default::default(), Default::default());
     config.election_timeout = timing.election();
     let member = MemberPlan {
+        mirror: None,
         name: node.name.clone(),
         data_dir: plan.data_dir.clone(),
         peer_urls: url(&node.peer),

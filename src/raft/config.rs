@@ -95,6 +95,8 @@ pub struct Limits {
     pub purge_every_entries: u64,
     /// Applied entries that stay in the log for slow followers, which otherwise need a snapshot.
     pub catch_up_entries: u64,
+    /// Commands of one log entry.
+    pub batch_commands_max: usize,
     /// Commands that wait in the proposer.
     pub proposals_max: usize,
     /// Linearizable reads that wait in the read gate.
@@ -108,6 +110,7 @@ impl Default for Limits {
         Limits {
             purge_every_entries: 10_000,
             catch_up_entries: 5_000,
+            batch_commands_max: super::proposer::BATCH_COMMANDS_MAX,
             proposals_max: 16_384,
             reads_max: 65_536,
             command_bytes_max: 32 * 1024 * 1024,

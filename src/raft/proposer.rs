@@ -30,7 +30,7 @@ use crate::actor::Permit;
 use crate::world::{Instant, World};
 
 /// Commands and bytes of one entry; a larger command has an entry for itself.
-const BATCH_COMMANDS_MAX: usize = 128;
+pub(super) const BATCH_COMMANDS_MAX: usize = 128;
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Batches on their way to the leader.
 const FORWARDS_MAX: usize = 32;
@@ -107,11 +107,11 @@ fn route(leadership: &Leadership) -> Route {
     }
 }
 
-/// How many of the first commands make one entry.
-fn batch_len(sizes: impl Iterator<Item = usize>) -> usize {
+/// How many of the first commands make one entry, at most `commands_max`.
+fn batch_len(sizes: impl Iterator<Item = usize>, commands_max: usize) -> usize {
     let mut total = 0usize;
     let fit = sizes
-        .take(BATCH_COMMANDS_MAX)
+        .take(commands_max)
         .take_while(|size| {
             total = total.saturating_add(*size);
             total <= BATCH_BYTES_MAX
@@ -151,6 +151,8 @@ pub(super) struct Proposer {
     pub patience: Duration,
     /// For the answer to a forwarded batch.
     pub forward_limit: Duration,
+    /// Commands of one entry.
+    pub batch_commands_max: usize,
     pub queue: Queue,
 }
 
@@ -246,7 +248,7 @@ impl Proposer {
     }
 
     fn next_batch(&mut self) -> (CommandBatch, Vec<Waiting>) {
-        let length = batch_len(self.queue.waiting.iter().map(|waiting| waiting.command.len()));
+        let length = batch_len(self.queue.waiting.iter().map(|waiting| waiting.command.len()), self.batch_commands_max);
         let commands: Vec<Waiting> = self.queue.waiting.drain(..length).collect();
         (pack(commands.iter().map(|waiting| &waiting.command)), commands)
     }
@@ -337,9 +339,9 @@ mod tests {
 
     #[test]
     fn a_batch_is_bounded_and_never_empty() {
-        assert_eq!(batch_len(std::iter::repeat_n(10, 1_000)), BATCH_COMMANDS_MAX);
-        assert_eq!(batch_len([BATCH_BYTES_MAX / 2, BATCH_BYTES_MAX / 2, 1].into_iter()), 2);
-        assert_eq!(batch_len([BATCH_BYTES_MAX * 4, 1].into_iter()), 1);
+        assert_eq!(batch_len(std::iter::repeat_n(10, 1_000), BATCH_COMMANDS_MAX), BATCH_COMMANDS_MAX);
+        assert_eq!(batch_len([BATCH_BYTES_MAX / 2, BATCH_BYTES_MAX / 2, 1].into_iter(), BATCH_COMMANDS_MAX), 2);
+        assert_eq!(batch_len([BATCH_BYTES_MAX * 4, 1].into_iter(), BATCH_COMMANDS_MAX), 1);
     }
 
     #[test]

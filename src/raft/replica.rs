@@ -106,7 +106,7 @@ fn begin(
 ) -> Handle {
     let leadership = keep_house(&keeping, config);
     Handle(Arc::new(Parts {
-        proposer: start_proposer(&keeping, leadership.clone()),
+        proposer: start_proposer(&keeping, leadership.clone(), config.limits.batch_commands_max),
         proposals: Gate::new(config.limits.proposals_max),
         command_bytes_max: config.limits.command_bytes_max,
         read_gate: start_read_gate(&keeping, leadership.clone()),
@@ -217,7 +217,11 @@ fn keep_house(keeping: &Housekeeping, config: &Config) -> watch::Receiver<Leader
     leadership
 }
 
-fn start_proposer(keeping: &Housekeeping, leadership: watch::Receiver<Leadership>) -> actix::Addr<Proposer> {
+fn start_proposer(
+    keeping: &Housekeeping,
+    leadership: watch::Receiver<Leadership>,
+    batch_commands_max: usize,
+) -> actix::Addr<Proposer> {
     let proposer = Proposer {
         world: keeping.world.clone(),
         raft: keeping.raft.clone(),
@@ -225,6 +229,7 @@ fn start_proposer(keeping: &Housekeeping, leadership: watch::Receiver<Leadership
         leadership,
         patience: keeping.timings.election.end,
         forward_limit: keeping.timings.election.end * 3,
+        batch_commands_max,
         queue: Queue::default(),
     };
     keeping.world.spawner.start(Lane::Consensus, move |_| proposer)

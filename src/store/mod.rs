@@ -31,6 +31,7 @@
 //!
 //! The state in etcd's own format:
 //! - `database`: the file that etcd keeps, written for `Snapshot` and read where a member comes from etcd
+//! - `mirror`: a copy of the log as etcd writes it, where tools want to read one
 //! - [`migrate`]: data directories of etcd from ours, and ours from etcd's
 //!
 //! Waiting and watching:
@@ -63,6 +64,7 @@ mod ledger;
 mod local;
 pub mod metrics;
 pub mod migrate;
+mod mirror;
 mod mvcc;
 mod open;
 mod proposals;
@@ -84,6 +86,7 @@ pub use config::{AutoCompaction, Config, Limits};
 pub use corruption::{Checks, Inconsistent};
 pub use error::Error;
 pub use local::Local;
+pub use mirror::mirror;
 pub use open::{OpenError, Opened, Store};
 pub use remote::{BadEndpoint, Remote, RemoteConfig};
 pub use state_machine::StateMachine;

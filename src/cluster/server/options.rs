@@ -114,6 +114,7 @@ options! {
         raft_read_timeout: GoDuration = GoDuration::seconds(5), "raft-read-timeout", "Read timeout of connections between peers.";
         raft_write_timeout: GoDuration = GoDuration::seconds(5), "raft-write-timeout", "Write timeout of connections between peers.";
         max_learners: i64 = 1, "max-learners", "Most learners among the members.";
+        chorus_mirror_wal: bool = false, "chorus-mirror-wal", "Keep a copy of the log as etcd writes it in member/wal, for tools that read it. All members of a cluster need it from their first start on. It is slower, and not durable.";
         memory_mlock: bool = false, "memory-mlock", "Accepted for compatibility.";
     }
     "Clustering" {

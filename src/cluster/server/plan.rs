@@ -35,6 +35,11 @@ impl Options {
         self.data_dir().join(FILES)
     }
 
+    /// Readers of etcd's log know entries of one command.
+    fn batch_commands_max(&self) -> usize {
+        if self.chorus_mirror_wal { 1 } else { raft::Limits::default().batch_commands_max }
+    }
+
     /// Settles what the options leave to each other: a member that listens everywhere and advertises nothing of its own
     /// is reached at `host`, and one that was given a name alone is a cluster of its own.
     pub fn settle(&mut self, host: Option<IpAddr>) {
@@ -78,7 +83,9 @@ impl Options {
             },
             check_initially: self.feature_gates.enabled("InitialCorruptCheck"),
             timings: raft::Timings::new(heartbeat, election),
+            mirror: self.chorus_mirror_wal.then(|| self.data_dir().join("member/wal")),
             limits: raft::Limits {
+                batch_commands_max: self.batch_commands_max(),
                 purge_every_entries: self.snapshot_count.max(1),
                 catch_up_entries: self.snapshot_catchup_entries,
                 ..raft::Limits::default()
