@@ -108,11 +108,6 @@ impl Config {
         Duration::from_secs(5) + 2 * self.election_timeout
     }
 
-    /// The series of the version, with which etcd names the format of its files.
-    pub fn storage_version(&self) -> String {
-        version::series(&self.version)
-    }
-
     /// The shortest lifetime of a lease, in seconds.
     pub fn lease_ttl_min(&self) -> i64 {
         let millis = self.election_timeout.as_millis() * 3 / 2;

@@ -406,7 +406,7 @@ impl Transport for Local {
     async fn snapshot(&self) -> Result<BoxStream<'static, Result<pb::SnapshotResponse, Error>>, Error> {
         let metrics = &self.0.shared.metrics;
         let _spooling = metrics.measure(&metrics.disk.snapshot, None);
-        database::stream(&self.0.world, self.0.shared.clone(), self.0.config.storage_version()).await
+        database::stream(&self.0.world, self.0.shared.clone()).await
     }
 
     async fn auth_enable(&self, request: pb::AuthEnableRequest) -> Result<pb::AuthEnableResponse, Error> {

@@ -5,15 +5,19 @@
 
 use std::collections::BTreeMap;
 
-use super::keys::{self, ConfState, LeaseRow, MemberRow};
+use prost::Message;
+
+use super::keys::{self, ConfState, DowngradeRow, LeaseRow, MemberRow};
 use crate::disk::bbolt::Writer;
 use crate::disk::{self, Position};
 use crate::raft::Member;
+use crate::store::agreed::{Agreed, Release};
 use crate::store::auth::Auth;
 use crate::store::mvcc::{Change, Fault, Index, Rev, Values};
 use crate::store::state::State;
 use crate::world::NodeId;
-use prost::Message;
+
+const FORMATS_NAMED: Release = Release { major: 3, minor: 6 };
 
 /// What the file says besides the state.
 #[derive(Clone, Debug, Default)]
@@ -22,9 +26,8 @@ pub struct Facts {
     pub applied: Position,
     pub members: Vec<Member>,
     pub removed: Vec<NodeId>,
-    pub cluster_version: Option<String>,
-    /// With which etcd names the format of its files; etcd before 3.6 does not.
-    pub storage_version: Option<String>,
+    /// Whether the file tells the versions that the members agreed on: then etcd of an older one refuses it.
+    pub versions: bool,
 }
 
 /// Writes all buckets.
@@ -40,12 +43,11 @@ pub fn write(state: &State, values: &impl Values, facts: &Facts, file: &mut Writ
     let removed = facts.removed.iter().map(|id| (keys::member_key(*id), b"removed".to_vec()));
     let users = state.auth.users().map(|(name, user)| (name.into(), user.encode_to_vec()));
     let roles = state.auth.roles().map(|(name, role)| (name.into(), role.encode_to_vec()));
-    let version = facts.cluster_version.iter().map(|version| (keys::CLUSTER_VERSION.to_vec(), version.clone().into()));
     for (name, rows) in [
-        (keys::META, meta(&state.index, facts)),
+        (keys::META, meta(state, facts)),
         (keys::LEASE, leases.collect()),
         (keys::ALARM, alarms.collect()),
-        (keys::CLUSTER, version.collect()),
+        (keys::CLUSTER, if facts.versions { cluster(&state.agreed) } else { Rows::new() }),
         (keys::MEMBERS, members.collect()),
         (keys::MEMBERS_REMOVED, removed.collect()),
         (keys::AUTH, auth(&state.auth)),
@@ -79,7 +81,8 @@ fn survives(index: &Index, at: Rev, change: &Change) -> bool {
         || index.is_kept(at, change, index.compacted)
 }
 
-fn meta(index: &Index, facts: &Facts) -> Rows {
+fn meta(state: &State, facts: &Facts) -> Rows {
+    let index = &state.index;
     let mut rows = Rows::from([
         (keys::CONSISTENT_INDEX.to_vec(), facts.applied.index.to_be_bytes().to_vec()),
         (keys::TERM.to_vec(), facts.applied.term.to_be_bytes().to_vec()),
@@ -90,10 +93,25 @@ fn meta(index: &Index, facts: &Facts) -> Rows {
         rows.insert(keys::SCHEDULED_COMPACT.to_vec(), compacted.clone());
         rows.insert(keys::FINISHED_COMPACT.to_vec(), compacted);
     }
-    if let Some(version) = &facts.storage_version {
-        rows.insert(keys::STORAGE_VERSION.to_vec(), version.clone().into());
+    if let Some(version) = storage_version(&state.agreed).filter(|_| facts.versions) {
+        rows.insert(keys::STORAGE_VERSION.to_vec(), version.into());
     }
     rows
+}
+
+/// The name of the format of the files; etcd before 3.6 has none.
+pub fn storage_version(agreed: &Agreed) -> Option<String> {
+    let release = agreed.storage();
+    (release >= FORMATS_NAMED).then(|| release.to_string())
+}
+
+fn cluster(agreed: &Agreed) -> Rows {
+    let version = agreed.cluster.map(|cluster| (keys::CLUSTER_VERSION.to_vec(), cluster.to_string().into_bytes()));
+    let downgrade = agreed.downgrade.map(|target| {
+        let row = DowngradeRow { target: target.to_string(), enabled: true };
+        (keys::DOWNGRADE.to_vec(), keys::json(&row))
+    });
+    version.into_iter().chain(downgrade).collect()
 }
 
 fn auth(auth: &Auth) -> Rows {

@@ -8,11 +8,12 @@ use chorus_proto::etcdserverpb::AlarmMember;
 use chorus_proto::mvccpb::KeyValue;
 use prost::Message;
 
-use super::keys::{self, ConfState, LeaseRow, MemberRow};
+use super::keys::{self, ConfState, DowngradeRow, LeaseRow, MemberRow};
 use crate::disk::bbolt::Reader;
 use crate::disk::segments::Options;
 use crate::disk::{Error, Position, Segments, codec};
 use crate::raft::Member;
+use crate::store::agreed::Release;
 use crate::store::auth::Auth;
 use crate::store::checkpoint;
 use crate::store::files::Files;
@@ -93,6 +94,7 @@ impl<'a> Database<'a> {
         self.import_leases(&mut state)?;
         self.import_alarms(&mut state)?;
         state.auth = self.import_auth()?;
+        self.import_versions(&mut state)?;
         self.import_keys(&mut state, &segments)?;
         self.import_compaction(&mut state)?;
         segments.sync()?;
@@ -128,6 +130,21 @@ impl<'a> Database<'a> {
         let users = self.messages::<User>(keys::AUTH_USERS, "a user")?;
         let roles = self.messages::<Role>(keys::AUTH_ROLES, "a role")?;
         Ok(Auth::import(enabled, revision, users, roles))
+    }
+
+    fn import_versions(&self, state: &mut State) -> Result<(), Error> {
+        for (key, value) in self.rows(keys::CLUSTER)? {
+            let release = |text: &str| text.parse::<Release>().map_err(|_| self.corrupt(format!("version {text:?}")));
+            match &key[..] {
+                keys::CLUSTER_VERSION => state.agreed.cluster = Some(release(&String::from_utf8_lossy(&value))?),
+                keys::DOWNGRADE => {
+                    let row: DowngradeRow = self.parse_json(&value)?;
+                    state.agreed.downgrade = row.enabled.then(|| release(&row.target)).transpose()?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The messages that a small bucket holds.

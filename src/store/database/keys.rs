@@ -28,6 +28,7 @@ pub const STORAGE_VERSION: &[u8] = b"storageVersion";
 pub const AUTH_ENABLED: &[u8] = b"authEnabled";
 pub const AUTH_REVISION: &[u8] = b"authRevision";
 pub const CLUSTER_VERSION: &[u8] = b"clusterVersion";
+pub const DOWNGRADE: &[u8] = b"downgrade";
 
 const REVISION_BYTES: usize = 17;
 const DELETION: u8 = b't';
@@ -143,6 +144,15 @@ impl ConfState {
         };
         ConfState { voters: ids(false), learners: ids(true), auto_leave: false }
     }
+}
+
+/// Whether a downgrade is under way, as etcd writes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DowngradeRow {
+    #[serde(rename = "target-version", default)]
+    pub target: String,
+    #[serde(default)]
+    pub enabled: bool,
 }
 
 /// A value of the buckets that hold JSON.

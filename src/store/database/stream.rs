@@ -33,16 +33,14 @@ struct Sending {
     _keep: Keep,
 }
 
-/// Writes the database of this moment and sends it: chunks, then the SHA-256 of them all. `version` names the format
-/// of etcd's files.
+/// Writes the database of this moment and sends it: chunks, then the SHA-256 of them all.
 pub async fn stream(
     world: &World,
     shared: Arc<Shared>,
-    version: String,
 ) -> Result<BoxStream<'static, Result<pb::SnapshotResponse, Error>>, Error> {
-    let (work, named) = (world.clone(), version.clone());
-    let spooled = world.spawner.blocking(move || spool(&work, &shared, &named)).await;
-    let (file, bytes, keep) = spooled.map_err(Error::from)?;
+    let work = world.clone();
+    let spooled = world.spawner.blocking(move || spool(&work, &shared)).await;
+    let Spooled { file, bytes, version, keep } = spooled.map_err(Error::from)?;
     let size = humanize(bytes);
     tracing::info!("total-bytes" = bytes, size, "storage-version" = version, "sending database snapshot to client");
     let sending = Sending { world: world.clone(), file, bytes, sent: 0, sha: Sha256::new(), version, _keep: keep };
@@ -53,8 +51,16 @@ pub async fn stream(
     .boxed())
 }
 
-/// The file, its length, and what removes it.
-fn spool(world: &World, shared: &Shared, version: &str) -> Result<(File, u64, Keep), Fault> {
+/// A database in a file that goes with `keep`.
+struct Spooled {
+    file: File,
+    bytes: u64,
+    /// Names the format of etcd's files; empty while the members have not agreed on one.
+    version: String,
+    keep: Keep,
+}
+
+fn spool(world: &World, shared: &Shared) -> Result<Spooled, Fault> {
     let (view, segments, keep) = {
         let mut ledger = shared.ledger();
         let view = ledger.view();
@@ -66,19 +72,14 @@ fn spool(world: &World, shared: &Shared, version: &str) -> Result<(File, u64, Ke
         Some((_, membership)) => recorded_members(membership).map_err(disk::Error::from)?,
         None => Default::default(),
     };
-    let facts = Facts {
-        applied,
-        members,
-        removed,
-        cluster_version: Some(version.to_owned()),
-        storage_version: Some(version.to_owned()),
-    };
+    let facts = Facts { applied, members, removed, versions: true };
     let path = keep.directory.join("db");
     let mut writer = bbolt::Writer::create(&world.disk, &path, applied.index)?;
     export::write(&state, &segments, &facts, &mut writer)?;
     let bytes = writer.finish()?;
     let file = world.disk.open(&path, Open::Read).map_err(disk::Error::from)?;
-    Ok((file, bytes, keep))
+    let version = export::storage_version(&state.agreed).unwrap_or_default();
+    Ok(Spooled { file, bytes, version, keep })
 }
 
 impl Sending {

@@ -76,7 +76,7 @@ fn write(world: &World, machine: &StateMachine, from: &Path, to: &Path, wanted: 
     let applied = Position { term: 1, index: members.len() as u64 };
     let snap_dir = to.join("member/snap");
     world.disk.create_dir_all(&snap_dir, Access::Owner)?;
-    let facts = Facts { applied, members: members.clone(), removed, ..Facts::default() };
+    let facts = Facts { applied, members: members.clone(), removed, versions: false };
     let mut database = bbolt::Writer::create(&world.disk, &snap_dir.join("db"), applied.index)?;
     export::write(&view.state, &segments, &facts, &mut database).map_err(fault)?;
     database.finish()?;
