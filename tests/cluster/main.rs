@@ -11,6 +11,7 @@ mod etcd_clients;
 mod failover;
 mod kube_crate;
 mod kubernetes;
+mod migration;
 mod pods;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -55,10 +56,12 @@ fn main() {
     arguments.test_threads = Some(1);
     let etcdctl = Need::Program("etcdctl");
     let kubectl = Need::Program("kubectl");
+    let etcd = Need::Program("etcd");
     let trials = vec![
         trial("etcdctl_works_against_every_member", &[etcdctl], etcd_clients::etcdctl_works_against_every_member),
         trial("writes_go_on_after_the_leader_is_killed", &[Need::Nothing], failover::writes_go_on),
         trial("every_acknowledged_write_survives_kill_9", &[Need::Nothing], crashes::writes_survive),
+        trial("data_goes_from_etcd_to_chorus_and_back", &[etcd, etcdctl], migration::from_etcd_and_back),
         trial("kubectl_works", &[kubectl], kubernetes::kubectl_works),
         trial("the_kube_crate_works", &[Need::Nothing], kube_crate::the_kube_crate_works),
         trial("a_deployment_rolls_out", &[kubectl], kubernetes::a_deployment_rolls_out),

@@ -26,3 +26,6 @@ pub mod keys;
 mod stream;
 
 pub use stream::stream;
+
+#[cfg(test)]
+mod tests;
