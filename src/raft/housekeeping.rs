@@ -28,6 +28,8 @@ type ServerMetrics = WatchReceiverOf<Types, RaftServerMetrics<Types>>;
 
 /// Pause between two looks at learners, and between two tries to publish.
 const PACE: Duration = Duration::from_millis(200);
+/// A change of the membership that is still half done after so many looks has been abandoned.
+const ABANDONED_LOOKS: u32 = 15;
 /// For an answer while starting.
 const HELLO_LIMIT: Duration = Duration::from_millis(250);
 /// Pause between two rounds of asking all others how they are.
@@ -126,11 +128,18 @@ impl Housekeeping {
     /// On the leader: lets members vote that were added to vote and have caught up, and ends changes that an earlier
     /// leader left half done.
     pub async fn promote_joining(self) {
+        let (mut half_done, mut looks) = (None, 0);
         while self.rest(PACE).await {
             if !leadership(&self.metrics().borrow_watched()).is_leader {
                 continue;
             }
-            membership::finish(&self.raft).await;
+            // A change that is under way is half done for a moment, too, and whoever asked for it ends it.
+            let seen = membership::half_done(&self.raft);
+            looks = if seen.is_some() && seen == half_done { looks + 1 } else { 0 };
+            half_done = seen;
+            if looks >= ABANDONED_LOOKS {
+                membership::finish(&self.raft).await;
+            }
             for id in self.caught_up() {
                 let ask = Ask { change: Change::Admit { id }, rules: self.rules };
                 match membership::execute(&self.raft, ask, self.standing.surroundings()).await {

@@ -8,7 +8,7 @@ use openraft::{ChangeMembers, Precondition};
 use serde::{Deserialize, Serialize};
 
 use super::rules::{Rules, Scene};
-use super::types::{Membership, Peer, Raft, Types, position};
+use super::types::{LogId, Membership, Peer, Raft, Types, position};
 use super::{Error, Member};
 use crate::world::NodeId;
 
@@ -266,18 +266,18 @@ pub(super) async fn execute(raft: &Raft, ask: Ask, around: Surroundings) -> Chan
     }
 }
 
+/// The entry of a change that has its first half only.
+pub(super) fn half_done(raft: &Raft) -> Option<LogId> {
+    let metrics = raft.server_metrics();
+    let metrics = metrics.borrow_watched();
+    let membership = &metrics.membership_config;
+    if membership.membership().get_joint_config().len() > 1 { *membership.log_id() } else { None }
+}
+
 /// On the leader: ends a change that an earlier leader left half done.
 pub(super) async fn finish(raft: &Raft) {
-    let (joint, based_on) = {
-        let metrics = raft.server_metrics();
-        let metrics = metrics.borrow_watched();
-        let membership = &metrics.membership_config;
-        (membership.membership().get_joint_config().len() > 1, *membership.log_id())
-    };
-    if !joint {
-        return;
-    }
-    let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: based_on };
+    let Some(joint) = half_done(raft) else { return };
+    let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: Some(joint) };
     let nothing_more = ChangeMembers::AddVoterIds(BTreeSet::new());
     match raft.change_membership_if(nothing_more, false, [unchanged]).await {
         Ok(_) => tracing::info!("a membership change of an earlier leader was finished"),
