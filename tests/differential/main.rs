@@ -64,9 +64,9 @@ fn chorus_answers_as_etcd_does() -> Result<(), Failed> {
 fn difference(history: &[Operation]) -> Option<Difference> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let newest = Kind::Etcd.version() >= Some((3, 6));
-        let mut chorus = Player::new(Server::start(Kind::Chorus).await, newest).await;
-        let mut etcd = Player::new(Server::start(Kind::Etcd).await, newest).await;
+        let version = Kind::Etcd.version().expect("it was found");
+        let mut chorus = Player::new(Server::start(Kind::Chorus).await, version).await;
+        let mut etcd = Player::new(Server::start(Kind::Etcd).await, version).await;
         for (at, operation) in history.iter().enumerate() {
             let (ours, theirs) = (chorus.play(operation).await, etcd.play(operation).await);
             if ours != theirs {

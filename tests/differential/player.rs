@@ -5,6 +5,7 @@ use chorus_proto::etcdserverpb as pb;
 use chorus_proto::etcdserverpb::kv_client::KvClient;
 use chorus_proto::etcdserverpb::lease_client::LeaseClient;
 use chorus_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use chorus_proto::etcdserverpb::response_op::Response;
 use chorus_proto::etcdserverpb::watch_client::WatchClient;
 use chorus_proto::etcdserverpb::watch_request::RequestUnion;
 use chorus_proto::mvccpb::Event;
@@ -41,18 +42,22 @@ pub struct Player {
     /// The newest revision that an answer told of.
     newest: i64,
     compacted: i64,
-    /// Whether `HashKVResponse.hash_revision` is compared: etcd has it since 3.6.
-    hash_revision: bool,
+    /// Major and minor of the etcd that is compared with.
+    version: (u32, u32),
 }
 
 impl Player {
-    pub async fn new(mut server: Server, hash_revision: bool) -> Player {
+    pub async fn new(mut server: Server, version: (u32, u32)) -> Player {
         let channel = server.channel().await;
-        Player { server, channel, newest: 1, compacted: 0, hash_revision }
+        Player { server, channel, newest: 1, compacted: 0, version }
     }
 
     pub async fn play(&mut self, operation: &Operation) -> Answer {
-        self.ask(operation).await.map_err(|refused| (refused.code(), refused.message().to_owned()))
+        self.ask(operation).await.map_err(|refused| match operation {
+            // Older ones look at the puts of a transaction before its ranges.
+            Operation::Txn(_) if self.version < (3, 7) => (tonic::Code::Unknown, "refused".to_owned()),
+            _ => (refused.code(), refused.message().to_owned()),
+        })
     }
 
     async fn ask(&mut self, operation: &Operation) -> Result<Said, Status> {
@@ -63,6 +68,7 @@ impl Player {
             Operation::Range(request) => {
                 let mut said = kv.range(history::resolved_range(request, self.newest)).await?.into_inner();
                 self.note(&mut said.header);
+                self.age(&mut said);
                 Said::Range(said)
             }
             Operation::Put(request) => {
@@ -78,6 +84,7 @@ impl Player {
             Operation::Txn(request) => {
                 let mut said = kv.txn(history::resolved_txn(request, self.newest)).await?.into_inner();
                 self.note(&mut said.header);
+                self.age_all(&mut said.responses);
                 Said::Txn(said)
             }
             Operation::Compact { back } => {
@@ -91,7 +98,7 @@ impl Player {
                 let revision = history::revision(*back, self.newest);
                 let mut said = maintenance.hash_kv(pb::HashKvRequest { revision }).await?.into_inner();
                 self.note(&mut said.header);
-                said.hash_revision = if self.hash_revision { said.hash_revision } else { 0 };
+                said.hash_revision = if self.version < (3, 6) { 0 } else { said.hash_revision };
                 Said::HashKv(said)
             }
             Operation::Grant { id, ttl } => {
@@ -168,5 +175,22 @@ impl Player {
         let header = header.as_mut().expect("every answer has a header");
         self.newest = self.newest.max(header.revision);
         *header = pb::ResponseHeader { revision: header.revision, ..Default::default() };
+    }
+
+    /// Newer ones give no lease where they read no values.
+    fn age(&self, said: &mut pb::RangeResponse) {
+        if self.version < (3, 7) {
+            said.kvs.iter_mut().filter(|kv| kv.value.is_empty()).for_each(|kv| kv.lease = 0);
+        }
+    }
+
+    fn age_all(&self, said: &mut [pb::ResponseOp]) {
+        for op in said {
+            match &mut op.response {
+                Some(Response::ResponseRange(range)) => self.age(range),
+                Some(Response::ResponseTxn(txn)) => self.age_all(&mut txn.responses),
+                _ => {}
+            }
+        }
     }
 }

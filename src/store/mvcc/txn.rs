@@ -88,13 +88,10 @@ fn one_holds(found: Option<(i64, &Change)>, values: &impl Values, compare: &pb::
     })
 }
 
-/// Checks the operations on the path, so that none can fail once the first has run.
+/// Checks the operations on the path in their order, so that none can fail once the first has run.
 pub fn check(index: &Index, leases: &Leases, request: &pb::TxnRequest, path: &Path) -> Result<(), Error> {
     visit(request, path, &mut |op| match op {
         Request::RequestPut(request) => check_put(index, leases, request),
-        _ => Ok(()),
-    })?;
-    visit(request, path, &mut |op| match op {
         Request::RequestRange(request) => check_revision(index, request.revision),
         _ => Ok(()),
     })
