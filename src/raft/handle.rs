@@ -224,10 +224,24 @@ impl Handle {
 
     async fn change(&self, change: Change, deadline: Instant) -> Result<Vec<Member>, Error> {
         let clock = &self.0.keeping.world.clock;
+        let removed = if let Change::Remove { id } = change { Some(id) } else { None };
+        let mut uncertain = false;
         let work = async {
             loop {
                 match self.0.keeping.submit(change.clone()).await {
                     Ok(made) => break Ok(self.took_effect(made).await),
+                    // A leader that is removed may end before it answers: the next one tells whether it is gone.
+                    Err(Unchanged::Unknown) if removed.is_some() => {
+                        uncertain = true;
+                        clock.sleep(CHANGE_RETRY).await;
+                    }
+                    Err(Unchanged::NotFound(id)) if uncertain => {
+                        let known = self.members();
+                        if known.iter().all(|member| member.id.0 != id) {
+                            break Ok(known);
+                        }
+                        clock.sleep(CHANGE_RETRY).await;
+                    }
                     // Neither happened: another change, or an election, is in the way.
                     Err(Unchanged::InProgress | Unchanged::NotLeader) => clock.sleep(CHANGE_RETRY).await,
                     Err(reason) => break Err(reason.into_error()),
