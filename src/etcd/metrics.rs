@@ -48,9 +48,13 @@ struct Counters {
     health: [AtomicU64; 2],
     client_bytes: Bytes,
     scrapes: Scrapes,
+    checks: Checks,
     /// Where how long calls take is shown, too.
     handling: Option<(Clock, Vec<Histogram>)>,
 }
+
+/// Checks of a probe, by its name and theirs: failures, successes, and whether the last one succeeded.
+type Checks = Mutex<BTreeMap<(&'static str, &'static str), ([u64; 2], bool)>>;
 
 /// Of the messages of clients.
 #[derive(Default)]
@@ -83,6 +87,7 @@ impl Default for Counters {
             health: Default::default(),
             client_bytes: Bytes::default(),
             scrapes: Scrapes::default(),
+            checks: Checks::default(),
             handling: None,
         }
     }
@@ -145,6 +150,14 @@ impl Metrics {
         }
     }
 
+    /// One check of a probe.
+    pub fn checked(&self, probe: &'static str, name: &'static str, succeeded: bool) {
+        let mut checks = self.0.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        let (counts, last) = checks.entry((probe, name)).or_default();
+        counts[usize::from(succeeded)] += 1;
+        *last = succeeded;
+    }
+
     pub fn health(&self, healthy: bool) {
         add(&self.0.health[usize::from(healthy)]);
     }
@@ -156,6 +169,7 @@ impl Metrics {
         self.expose_calls(text, "grpc_server_msg_sent_total", "RPC messages sent.", |calls| &calls.sent);
         self.expose_handled(text);
         self.expose_handling(text);
+        self.expose_checks(text);
         self.expose_client_requests(text);
         self.expose_traffic(text);
         expose_absent(text);
@@ -211,6 +225,22 @@ impl Metrics {
         text.family(name, "histogram", "Time from the start of an RPC to its end.");
         for (rpc, took) in Rpc::ALL.iter().zip(handling) {
             text.buckets(name, &labels(*rpc), took);
+        }
+    }
+
+    fn expose_checks(&self, text: &mut Exposition) {
+        let checks = self.0.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = "etcd_server_healthcheck";
+        text.family(name, "gauge", "Whether the last check of its kind succeeded.");
+        for ((probe, check), (_, last)) in checks.iter() {
+            text.sample(name, &[("name", check), ("type", probe)], u8::from(*last));
+        }
+        let name = "etcd_server_healthchecks_total";
+        text.family(name, "counter", "Checks by kind and outcome.");
+        for ((probe, check), (counts, _)) in checks.iter() {
+            for (count, status) in counts.iter().zip(["error", "success"]).filter(|(count, _)| **count > 0) {
+                text.sample(name, &[("name", check), ("status", status), ("type", probe)], *count);
+            }
         }
     }
 

@@ -35,7 +35,9 @@ async fn answer(store: &Client, version: &str, request: &Parts, body: &[u8]) -> 
     let path = request.uri.path();
     let method = if path.starts_with(PROMOTE) { Method::POST } else { Method::GET };
     match path {
-        "/members" | "/members/hashkv" | "/version" | "/downgrade/enabled" if request.method != method => not_allowed(method),
+        "/members" | "/members/hashkv" | "/version" | "/downgrade/enabled" if request.method != method => {
+            not_allowed(method)
+        }
         "/members" => members(store).await,
         "/members/hashkv" => hash(store, request, body).await,
         "/version" => json_of(&versions(store, version)),

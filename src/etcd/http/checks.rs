@@ -38,7 +38,7 @@ impl Check {
                 false => Ok(()),
             },
             Check::NonLearner => match status(shared).await?.is_learner {
-                true => Err("the member is a learner".into()),
+                true => Err("not supported for learner".into()),
                 false => Ok(()),
             },
         }
@@ -70,12 +70,15 @@ pub(super) fn known(path: &str) -> bool {
 
 pub(super) async fn answer(shared: &Shared, path: &str, query: &Query<'_>) -> Response<Body> {
     let (checks, is_group) = at(path).expect("only known paths come here");
+    let group = if path.starts_with("/livez") { "livez" } else { "readyz" };
     let (mut lines, mut healthy) = (String::new(), true);
     for check in checks {
         if is_group && query.says("exclude", check.name()) {
             continue;
         }
-        match check.run(shared).await {
+        let outcome = check.run(shared).await;
+        shared.metrics.checked(group, check.name(), outcome.is_ok());
+        match outcome {
             Ok(()) => lines += &format!("[+]{} ok\n", check.name()),
             Err(error) => {
                 healthy = false;

@@ -16,6 +16,7 @@ pub(super) async fn text(shared: &Shared) -> String {
         text.statement("etcd_cluster_version", "The version of the cluster.", "cluster_version", minor(&cluster));
     }
     expose_features(&mut text, &shared.config.features);
+    text.statement("etcd_server_go_version", "No Go runtime runs here.", "server_go_version", "none");
     if let Ok(status) = checks::status(shared).await {
         expose_status(&mut text, &status);
     }

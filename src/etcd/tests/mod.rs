@@ -2,6 +2,8 @@
 
 mod golden;
 mod locks;
+mod metrics;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::LocalSet;
 
 use crate::actor::Shutdown;
+use crate::actor::metrics::Sources;
 use crate::etcd::{Config, Frontend};
 use crate::store::Store;
 use crate::store::client::Client;
@@ -37,8 +40,8 @@ impl Member {
     async fn start() -> Member {
         let world = World { net: Network::real(), ..World::simulated(1, MemoryDisk::new()) };
         let shutdown = Shutdown::new();
-        let store = store(&world, &shutdown).await;
-        let config = Config { listen: vec!["127.0.0.1:0".into()], ..Config::default() };
+        let (store, metrics) = store(&world, &shutdown).await;
+        let config = Config { listen: vec!["127.0.0.1:0".into()], metrics, ..Config::default() };
         let frontend = Frontend::start(world.clone(), config, store.clone(), shutdown.clone()).await.unwrap();
         Member { world, frontend, shutdown, store }
     }
@@ -66,7 +69,7 @@ impl Member {
     }
 }
 
-async fn store(world: &World, shutdown: &Shutdown) -> Client {
+async fn store(world: &World, shutdown: &Shutdown) -> (Client, Sources) {
     let (machine, opened) = Store::open(world, store::Config::new("/data".into(), NODE, CLUSTER)).unwrap();
     let me = raft::Member {
         id: NODE,
@@ -94,7 +97,10 @@ async fn store(world: &World, shutdown: &Shutdown) -> Client {
     let replica = raft::Replica::start(world.clone(), config, Box::new(machine)).await.unwrap();
     let local = Store::start(world, opened, replica.clone(), shutdown.clone());
     replica.leadership().wait_for(|leadership| leadership.is_leader).await.unwrap();
-    Client::new(local)
+    let mut metrics = Sources::default();
+    metrics.add(local.metrics());
+    metrics.add(replica.metrics());
+    (Client::new(local), metrics)
 }
 
 /// Runs a test where actors can live.
