@@ -15,18 +15,26 @@ pub fn bend(name: &str, samples: &[Vec<u8>], mut target: impl FnMut(&[u8])) {
     let mut random = Source(StdRng::seed_from_u64(seed));
     for input in 0..inputs {
         let bent = random.bent(samples);
-        let playing = Playing(format!("{name}: input {input} of CHORUS_FUZZ_SEED={seed}: {bent:02x?}"));
-        target(&bent);
-        std::mem::forget(playing);
+        let playing = Playing { name, input, seed, bytes: &bent };
+        target(playing.bytes);
     }
 }
 
-/// Tells of itself if it is dropped: only a panic does that.
-struct Playing(String);
+/// Tells of itself if it ends in a panic.
+struct Playing<'a> {
+    name: &'a str,
+    input: u64,
+    seed: u64,
+    bytes: &'a [u8],
+}
 
-impl Drop for Playing {
+impl Drop for Playing<'_> {
     fn drop(&mut self) {
-        eprintln!("{}", &self.0[..self.0.len().min(4_000)]);
+        if std::thread::panicking() {
+            let Playing { name, input, seed, bytes } = self;
+            let head = &bytes[..bytes.len().min(1_000)];
+            eprintln!("{name}: input {input} of CHORUS_FUZZ_SEED={seed}: {} bytes: {head:02x?}", bytes.len());
+        }
     }
 }
 
