@@ -179,6 +179,7 @@ mod tests {
     fn endpoints_are_taken_with_and_without_a_scheme() {
         assert_eq!(url("127.0.0.1:2379").unwrap(), "http://127.0.0.1:2379");
         assert_eq!(url(" http://a:1 ").unwrap(), "http://a:1");
-        assert!(url("https://a:1").is_err());
+        assert_eq!(url("https://a:1").unwrap(), "https://a:1");
+        assert!(url("ftp://a:1").is_err());
     }
 }

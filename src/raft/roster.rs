@@ -65,13 +65,16 @@ impl Roster {
 }
 
 /// The record of a membership that no log holds, for a state that is brought in from elsewhere. A member
-/// with a name counts as one that has run before.
+/// with a name counts as one that has run before. Without a voter it is that of no cluster.
 pub fn record_members(members: &[Member], removed: &[NodeId]) -> Bytes {
     let learners: BTreeSet<u64> = members.iter().filter(|member| member.learner).map(|member| member.id.0).collect();
     let mut nodes = first(members);
     nodes.values_mut().for_each(|peer| peer.started = !peer.name.is_empty());
     let voters: BTreeSet<u64> = nodes.keys().copied().filter(|id| !learners.contains(id)).collect();
-    let membership = Membership::new(vec![voters], nodes).expect("every voter is among the nodes");
+    let membership = match voters.is_empty() {
+        true => Membership::default(),
+        false => Membership::new(vec![voters], nodes).expect("every voter is among the nodes"),
+    };
     Roster { membership, removed: removed.iter().map(|id| id.0).collect() }.encode()
 }
 

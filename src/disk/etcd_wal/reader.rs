@@ -91,21 +91,25 @@ impl Log {
             }
             Kind::State => self.state = HardState::decode(data).map_err(malformed)?,
             Kind::Snapshot => self.snapshots.push(Snapshot::decode(data).map_err(malformed)?),
-            Kind::Entry => self.take_entry(Entry::decode(data).map_err(malformed)?),
+            Kind::Entry => self.take_entry(Entry::decode(data).map_err(malformed)?)?,
         }
         Ok(())
     }
 
-    /// An entry takes the place of the one with its index and of all behind it.
-    fn take_entry(&mut self, entry: Entry) {
+    /// An entry takes the place of the one with its index and of all behind it. One further on begins a new run, where
+    /// a snapshot says that the log went on there.
+    fn take_entry(&mut self, entry: Entry) -> Result<(), String> {
+        let after_snapshot = || self.snapshots.iter().any(|snapshot| snapshot.index.wrapping_add(1) == entry.index);
         match self.entries.last() {
             Some(last) if entry.index == last.index.wrapping_add(1) => {}
             Some(last) if entry.index <= last.index => {
                 let keep = self.entries.partition_point(|before| before.index < entry.index);
                 self.entries.truncate(keep);
             }
+            Some(last) if !after_snapshot() => return Err(format!("entry {} comes after {}", entry.index, last.index)),
             _ => self.entries.clear(),
         }
         self.entries.push(entry);
+        Ok(())
     }
 }

@@ -88,6 +88,9 @@ pub async fn from_snapshot(
     cluster: NewCluster,
 ) -> Result<Imported, Error> {
     check_snapshot(world, snapshot, skip_hash_check)?;
+    if cluster.members.iter().all(|member| member.learner) {
+        return Err(Error::unfit(snapshot, "the new cluster names no voting member"));
+    }
     let database = Database::open(world, snapshot)?;
     let origin = database.origin()?;
     let applied = Position { term: origin.term.unwrap_or(1), index: origin.index.max(1) };

@@ -250,7 +250,7 @@ fn nested_transactions_take_their_path_from_the_state_before() {
         ..absent
     };
     let request = success(vec![Request::RequestPut(put("a", "1")), Request::RequestTxn(nested)]);
-    assert_eq!(show_txn(member.txn(request)), "rev 2 true; put rev 2; txn rev 2 true; put rev 2");
+    assert_eq!(show_txn(member.txn(request)), "rev 2 true; put rev 2; txn rev 0 true; put rev 2");
     assert_eq!(show(&member, all()), r#"rev 2; a{2,2,1,"1"}; b{2,2,1,"absent"}; count 2"#);
 }
 
