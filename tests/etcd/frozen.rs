@@ -123,6 +123,10 @@ impl Transport for Frozen {
         self.answer(pb::MemberListResponse { header: header(), members: vec![member] })
     }
 
+    async fn alarm(&self, _: pb::AlarmRequest) -> Result<pb::AlarmResponse, Error> {
+        self.answer(pb::AlarmResponse { header: header(), alarms: Vec::new() })
+    }
+
     async fn status(&self, _: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
         let state = self.0.lock().unwrap();
         Ok(pb::StatusResponse {

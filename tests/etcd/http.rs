@@ -95,10 +95,10 @@ fn only_get_is_allowed_and_any_origin() {
     run(async {
         let running = Running::start(Frozen::default()).await;
         let (head, body) = ask(&running, "POST", "/version").await;
-        assert!(head.starts_with("HTTP/1.1 405 ") && head.contains("\r\nallow: GET"), "{head}");
+        assert!(head.starts_with("HTTP/1.1 405 ") && head.contains("\r\nAllow: GET"), "{head}");
         assert_eq!(body, "Method Not Allowed\n");
         let (head, _) = ask(&running, "OPTIONS", "/version").await;
-        assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("\r\naccess-control-allow-origin: *"), "{head}");
+        assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("\r\nAccess-Control-Allow-Origin: *"), "{head}");
         running.stop().await;
     });
 }
@@ -110,7 +110,7 @@ fn metrics_count_calls_and_show_the_member() {
         let put = pb::PutRequest { key: "k".into(), ..Default::default() };
         KvClient::new(running.channel().await).put(put).await.unwrap();
         let (head, body) = ask(&running, "GET", "/metrics").await;
-        assert!(head.contains("\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+        assert!(head.contains("\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
         for line in [
             "etcd_server_version{server_version=\"3.6.6\"} 1\n",
             "etcd_cluster_version{cluster_version=\"3.6\"} 1\n",

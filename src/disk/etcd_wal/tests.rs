@@ -90,6 +90,7 @@ fn entries_take_the_place_of_others() {
     let places: Vec<_> = read(&disk).unwrap().entries.iter().map(|entry| (entry.term, entry.index)).collect();
     assert_eq!(places, [(1, 1), (2, 2), (2, 3), (2, 4)]);
     // The log of a member that was sent a snapshot goes on behind it.
+    writer.snapshot(&Snapshot { index: 9, term: 3, conf_state: None });
     writer.entry(&entry(3, 10, b""));
     writer.write().unwrap();
     assert_eq!(read(&disk).unwrap().entries, [entry(3, 10, b"")]);
