@@ -67,13 +67,13 @@ impl LogServer {
             let end = shutdown.wait();
             tokio::pin!(end);
             loop {
-                let stream = tokio::select! {
+                let (stream, _) = tokio::select! {
                     biased;
                     () = &mut end => return,
-                    accepted = listener.accept() => accepted.map(|(stream, _)| stream),
+                    accepted = listener.next(&self.world.clock) => accepted,
                 };
                 // A connection above the bound is closed at once.
-                if let (Ok(stream), Ok(permit)) = (stream, gate.enter()) {
+                if let Ok(permit) = gate.enter() {
                     let (server, shutdown) = (self.clone(), shutdown.clone());
                     self.world.spawner.task(async move {
                         let _permit = permit;

@@ -35,8 +35,6 @@ const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(20);
 const STREAMS_MAX: u32 = 1000;
 /// Requests under way have this long to end when the node shuts down.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
-/// Pause after an `accept` that failed: there are no file descriptors left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts connections.
 pub struct Server {
@@ -50,21 +48,12 @@ impl Server {
     pub async fn run(self) {
         let shutdown = self.api.shutdown.clone();
         loop {
-            let accepted = tokio::select! {
+            let (stream, peer) = tokio::select! {
                 biased;
                 () = shutdown.wait() => return,
-                accepted = self.listener.accept() => accepted,
+                accepted = self.listener.next(&self.api.world.clock) => accepted,
             };
-            match accepted {
-                Ok((stream, peer)) => {
-                    let connection = connection(self.api.clone(), self.tls.clone(), stream, peer);
-                    self.api.world.spawner.task(connection);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "accepting a connection failed");
-                    self.api.world.clock.sleep(ACCEPT_PAUSE).await;
-                }
-            }
+            self.api.world.spawner.task(connection(self.api.clone(), self.tls.clone(), stream, peer));
         }
     }
 }

@@ -7,6 +7,7 @@
 //! - [`kv`]: a small etcd client
 //! - [`migrate`]: data directories of etcd
 //! - [`bench`]: a load generator for any etcd v3
+//! - `signals`: those that ask a process to end
 //! - [`terminal`]: tables, progress, colour on a terminal only
 
 pub mod bench;
@@ -15,6 +16,7 @@ pub mod kv;
 mod local;
 mod migrate;
 mod node;
+mod signals;
 mod terminal;
 mod up;
 

@@ -10,7 +10,8 @@ use crate::cluster::node::{Node, Plan};
 use crate::world::World;
 
 use super::DataDir;
-use super::up::{Runtime, interrupted};
+use super::signals::interrupted;
+use super::up::Runtime;
 
 /// What is logged unless `CHORUS_LOG` says otherwise. openraft tells of every peer that is away, again and again.
 const LOG: &str = "info,openraft=error";

@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use futures::FutureExt;
+
 use crate::cluster::config::{ClusterConfig, Role};
 use crate::cluster::launcher::{self, Progress};
 use crate::cluster::local::LocalCluster;
 use crate::world::World;
 
 use super::DataDir;
+use super::signals::interrupted;
 use super::terminal::{Lines, green};
 
 /// How long a cluster may take to come up.
@@ -48,7 +51,7 @@ pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
     let names: Vec<&str> = cluster.config.nodes.iter().map(|node| node.name.as_str()).collect();
     eprintln!("Launching {} ({}) in {}", cluster.config.name, plural(names.len(), "node"), args.dir.data_dir.display());
     let lines = Lines::new(&names);
-    let mut interrupt = std::pin::pin!(interrupted());
+    let mut interrupt = std::pin::pin!(interrupted().map(drop));
     launcher::start(&cluster, &extra)?;
     let ready = launcher::wait_until_ready(&world, &cluster, LIMIT, |progress| {
         if let Progress::Node { name, health } = progress {
@@ -85,17 +88,6 @@ pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
     launcher::stop(&world, &cluster).await?;
     launcher::remove_pods(&world, &cluster).await?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Resolves at Ctrl-C, or when the process is told to end.
-pub async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).expect("signal handlers can be installed");
-    let mut interrupt = signal(SignalKind::interrupt()).expect("signal handlers can be installed");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
 }
 
 fn plural(count: usize, noun: &str) -> String {

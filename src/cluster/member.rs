@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::identity;
 use crate::actor::Shutdown;
 use crate::disk::log;
+use crate::raft::{self, identity};
 use crate::world::disk::Access;
 use crate::world::{Disk, NodeId, World};
-use crate::{etcd, raft, store};
+use crate::{etcd, store};
 
 /// How long a member that ends may take to hand its leadership over.
 const HAND_OVER: Duration = Duration::from_secs(5);

@@ -3,11 +3,10 @@
 //! ```text
 //!   cli ─▶ launcher ─▶ processes of `chorus node` ─▶ Node ─▶ the actors of its roles
 //!             │ health: asked over sockets             ▲  └ store: Member ◀─ server: `chorus etcd`
-//!             └ local: DIR with data, certificates     └ config, identity, pki
+//!             └ local: DIR with data, certificates     └ config, pki
 //! ```
 //!
 //! - [`config`]: the cluster configuration file
-//! - [`identity`]: etcd's member and cluster IDs
 //! - [`pki`], [`kubeconfig`]: certificates, keys, and the administrator's way in
 //! - [`member`]: one member of the store
 //! - [`node`]: one node, its actors started and ended in order
@@ -19,7 +18,6 @@
 
 pub mod config;
 pub mod health;
-pub mod identity;
 pub mod kubeconfig;
 pub mod launcher;
 pub mod local;

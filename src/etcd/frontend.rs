@@ -190,24 +190,12 @@ async fn accept(shared: Arc<Shared>, entrance: Entrance, connections: TaskTracke
     let shutdown = shared.shutdown.wait();
     tokio::pin!(shutdown);
     loop {
-        let accepted = tokio::select! {
+        let (stream, _) = tokio::select! {
             biased;
             () = &mut shutdown => return,
-            accepted = listener.accept() => accepted,
+            accepted = listener.next(&shared.world.clock) => accepted,
         };
-        match accepted {
-            Ok((stream, _)) => {
-                let serving = connection::begin(shared.clone(), door.clone(), stream);
-                shared.world.spawner.task(connections.track_future(serving));
-            }
-            Err(error) => {
-                // Out of file descriptors, or a client that left at once: neither is a reason to end.
-                tracing::warn!(%error, "a connection could not be accepted");
-                shared.world.clock.sleep(ACCEPT_RETRY).await;
-            }
-        }
+        let serving = connection::begin(shared.clone(), door.clone(), stream);
+        shared.world.spawner.task(connections.track_future(serving));
     }
 }
-
-/// How long to wait after a failed accept, for file descriptors to become free.
-const ACCEPT_RETRY: std::time::Duration = std::time::Duration::from_millis(50);

@@ -79,7 +79,7 @@ async fn route(shared: &Arc<Shared>, path: &str, request: &Parts) -> Response<Bo
         "/health" => health::answer(shared, &query).await,
         "/metrics" => typed(StatusCode::OK, EXPOSITION, metrics::text(shared).await),
         "/debug/vars" => typed(StatusCode::OK, JSON, debug::vars(shared).await),
-        profile if profiling => debug::profile(shared, profile),
+        profile if profiling => debug::profile(profile),
         probe => checks::answer(shared, probe, &query).await,
     }
 }

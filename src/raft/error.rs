@@ -28,9 +28,6 @@ pub enum Error {
     /// Surface it: only the leader does that.
     #[error("not leader")]
     NotLeader,
-    /// Leadership moved while the request was under way. It may be tried again.
-    #[error("leader changed")]
-    LeaderChanged,
     /// The deadline passed. A read may be tried again; a membership change may have happened.
     #[error("request timed out")]
     Timeout,

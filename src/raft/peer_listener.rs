@@ -41,8 +41,6 @@ const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// Flow-control windows of a stream and of a connection.
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// How long to wait after a failed accept, for file descriptors to become free.
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// The sockets of a peer port, opened.
 pub(super) struct PeerListeners(Vec<(Listener, Option<tls::Server>)>);
@@ -119,21 +117,13 @@ impl Port {
     async fn accept(self: Arc<Self>, listener: Listener, tls: Option<tls::Server>) {
         let world = &self.keeping.world;
         loop {
-            let accepted = tokio::select! {
+            let (stream, _) = tokio::select! {
                 biased;
                 () = self.keeping.shutdown.wait() => return,
-                accepted = listener.accept() => accepted,
+                accepted = listener.next(&world.clock) => accepted,
             };
-            match accepted {
-                Ok((stream, _)) => {
-                    let serving = self.clone().meet(stream, tls.clone());
-                    world.spawner.task(self.connections.track_future(serving));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a peer's connection could not be accepted");
-                    world.clock.sleep(ACCEPT_RETRY).await;
-                }
-            }
+            let serving = self.clone().meet(stream, tls.clone());
+            world.spawner.task(self.connections.track_future(serving));
         }
     }
 

@@ -137,10 +137,7 @@ impl LeaderLeases {
         if !matches!(self.leader(), Some(Place::Here)) {
             return Err(Error::NotLeader);
         }
-        match self.0.raft.read_index(self.deadline()).await {
-            Err(raft::Error::LeaderChanged) => Err(Error::NotLeader),
-            outcome => outcome.map_err(Error::from),
-        }
+        self.0.raft.read_index(self.deadline()).await.map_err(Error::from)
     }
 
     /// The leases that this member knows.

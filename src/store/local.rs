@@ -174,7 +174,6 @@ impl From<raft::Error> for Error {
     fn from(error: raft::Error) -> Error {
         match error {
             raft::Error::NoLeader => Error::NoLeader,
-            raft::Error::LeaderChanged => Error::LeaderChanged,
             raft::Error::Timeout => Error::Timeout,
             raft::Error::Busy => Error::TooManyRequests,
             raft::Error::Stopped => Error::Stopped,

@@ -1,5 +1,5 @@
-//! Processes of this machine: what the local launcher starts and disturbs. They have no simulated twin: a simulation
-//! runs its nodes in one process.
+//! Processes of this machine: what the local launcher starts and disturbs, and what this one was started with. They have
+//! no simulated twin: a simulation runs its nodes in one process.
 
 use std::ffi::OsString;
 use std::io;
@@ -7,6 +7,33 @@ use std::path::Path;
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde::{Deserialize, Serialize};
+
+/// Stands for what must not be shown.
+pub const HIDDEN: &str = "[hidden]";
+
+/// Whether the flag of that name says something that must not be shown.
+pub fn is_secret(flag: &str) -> bool {
+    flag.contains("password") || flag.ends_with("discovery-user")
+}
+
+/// What this program was started with. What must not be shown is hidden.
+pub fn arguments() -> Vec<String> {
+    without_secrets(std::env::args_os().map(|word| word.to_string_lossy().into_owned()))
+}
+
+fn without_secrets(words: impl Iterator<Item = String>) -> Vec<String> {
+    let mut after_secret = false;
+    let shown = words.map(|word| {
+        let (name, value) = word.split_once('=').map_or((&*word, None), |(name, value)| (name, Some(value)));
+        let secret = name.starts_with('-') && is_secret(name);
+        match (std::mem::replace(&mut after_secret, secret && value.is_none()), secret, value) {
+            (true, ..) => HIDDEN.to_owned(),
+            (_, true, Some(_)) => format!("{name}={HIDDEN}"),
+            _ => word,
+        }
+    });
+    shown.collect()
+}
 
 /// A process, told apart from a later one with the same number by its start time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +124,14 @@ fn stat(pid: i32) -> Option<Stat> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_hidden_however_they_are_given() {
+        let words = "etcd --name=a --discovery-password=p --discovery-user u:p --password p --data-dir d";
+        let shown = without_secrets(words.split(' ').map(str::to_owned)).join(" ");
+        let hidden = "--discovery-password=[hidden] --discovery-user [hidden] --password [hidden]";
+        assert_eq!(shown, format!("etcd --name=a {hidden} --data-dir d"));
+    }
 
     #[test]
     fn a_process_is_seen_running_paused_and_gone() {

@@ -1,7 +1,7 @@
 //! Bytes from outside, bent in every way: each parser that meets them answers or refuses, and never panics.
 //!
 //! `CHORUS_FUZZ_INPUTS` says how many inputs each parser gets, `CHORUS_FUZZ_SEED` which: `CHORUS_FUZZ_INPUTS=1000000
-//! cargo test --release --test fuzz`. The JSON gateway's turn is in `tests/etcd`, with the server it needs.
+//! cargo test --release --test fuzz`.
 //!
 //! - [`mutate`]: bends valid inputs
 //! - [`files`]: files of other programs and of ours; [`messages`]: what comes from the network and the operator

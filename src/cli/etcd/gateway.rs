@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::subcommand::{Flag, Given, flag, help, switch};
+use super::subcommand::{self, Flag, Given, flag, switch};
 use super::{logs, process};
 use crate::actor::Shutdown;
 use crate::cluster::server::gateway::Gateway;
@@ -22,20 +22,11 @@ const FLAGS: &[Flag] = &[
 ];
 
 pub async fn run(world: &World, arguments: &[String]) -> ExitCode {
-    match start(world, arguments).await {
-        Ok(code) => code,
-        Err(message) => {
-            eprintln!("{message}");
-            ExitCode::FAILURE
-        }
-    }
+    subcommand::told(start(world, arguments).await)
 }
 
 async fn start(world: &World, arguments: &[String]) -> Result<ExitCode, String> {
-    let given = Given::read(FLAGS, arguments).map_err(|error| format!("Error: {error}\n{}", help(USAGE, FLAGS)))?;
-    if given.help || given.words != ["start"] {
-        return Ok(super::print(&help(USAGE, FLAGS)));
-    }
+    let Some(given) = Given::to_start(USAGE, FLAGS, arguments)? else { return Ok(ExitCode::SUCCESS) };
     if !given.text("discovery-srv").is_empty() {
         return Err("--discovery-srv: members are not looked up in DNS; name them in --endpoints".into());
     }
@@ -47,8 +38,6 @@ async fn start(world: &World, arguments: &[String]) -> Result<ExitCode, String> 
     let listen = given.text("listen-addr");
     let gateway = Gateway::start(world, listen, &endpoints, retry_delay, shutdown.clone()).await;
     gateway.map_err(|error| error.to_string())?;
-    process::notify_ready();
-    process::interrupted().await;
-    shutdown.begin();
+    process::run_until_interrupted(&shutdown).await;
     Ok(ExitCode::SUCCESS)
 }

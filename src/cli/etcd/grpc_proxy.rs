@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::subcommand::{Flag, Given, flag, help, switch};
+use super::subcommand::{self, Flag, Given, flag, switch};
 use super::{logs, process};
 use crate::actor::Shutdown;
 use crate::cluster::server::values::{GoDuration, List};
@@ -55,20 +55,11 @@ const FLAGS: &[Flag] = &[
 ];
 
 pub async fn run(world: &World, arguments: &[String]) -> ExitCode {
-    match start(world, arguments).await {
-        Ok(code) => code,
-        Err(message) => {
-            eprintln!("{message}");
-            ExitCode::FAILURE
-        }
-    }
+    subcommand::told(start(world, arguments).await)
 }
 
 async fn start(world: &World, arguments: &[String]) -> Result<ExitCode, String> {
-    let given = Given::read(FLAGS, arguments).map_err(|error| format!("Error: {error}\n{}", help(USAGE, FLAGS)))?;
-    if given.help || given.words != ["start"] {
-        return Ok(super::print(&help(USAGE, FLAGS)));
-    }
+    let Some(given) = Given::to_start(USAGE, FLAGS, arguments)? else { return Ok(ExitCode::SUCCESS) };
     check(&given)?;
     logs::begin_plainly(given.get("debug")?);
     logs::tell_arguments();
@@ -90,9 +81,7 @@ async fn start(world: &World, arguments: &[String]) -> Result<ExitCode, String> 
     };
     let shutdown = Shutdown::new();
     Proxy::start(world.clone(), config, shutdown.clone()).await.map_err(|error| error.to_string())?;
-    process::notify_ready();
-    process::interrupted().await;
-    shutdown.begin();
+    process::run_until_interrupted(&shutdown).await;
     Ok(ExitCode::SUCCESS)
 }
 

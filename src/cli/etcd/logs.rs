@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 use self::line::Lines;
 use self::output::Outputs;
 use crate::cluster::server::Options;
-use crate::world::World;
+use crate::world::{World, process};
 
 /// Why the process cannot log as it was told. Surface it: the operator has to change an option.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,7 +63,7 @@ pub fn begin_plainly(debug: bool) {
 
 /// Says what the process was started with.
 pub fn tell_arguments() {
-    let running = serde_json::json!({ "args": std::env::args().collect::<Vec<_>>() });
+    let running = serde_json::json!({ "args": process::arguments() });
     tracing::info!(inlined = %running, "Running: ");
 }
 

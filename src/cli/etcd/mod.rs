@@ -30,6 +30,7 @@ use self::flags::{Given, Stop};
 use crate::cluster::server::{Options, check};
 use crate::store::version::ETCD_VERSION;
 use crate::world::World;
+use crate::world::process::{HIDDEN, is_secret};
 
 /// Go's exit code for arguments that cannot be read.
 const BAD_USAGE: u8 = 2;
@@ -119,7 +120,7 @@ impl Said {
             );
         }
         for (flag, (variable, value)) in &self.variables.used {
-            let value = if flag.contains("password") { "[hidden]" } else { value };
+            let value = if is_secret(flag) { HIDDEN } else { value };
             tracing::info!(
                 "variable-name" = variable,
                 "variable-value" = value,

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::actor::Shutdown;
+use crate::cli::signals::interrupted;
 use crate::cluster::server::{Options, Server};
 use crate::world::{World, init};
 
@@ -47,15 +49,9 @@ pub fn notify_ready() {
     }
 }
 
-/// Resolves with the name of the signal that asks the process to end.
-pub fn interrupted() -> impl Future<Output = &'static str> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).expect("signal handlers can be installed");
-    let mut interrupt = signal(SignalKind::interrupt()).expect("signal handlers can be installed");
-    async move {
-        tokio::select! {
-            _ = terminate.recv() => "terminated",
-            _ = interrupt.recv() => "interrupt",
-        }
-    }
+/// Tells that the process is ready, and begins `shutdown` once a signal asks it to end.
+pub async fn run_until_interrupted(shutdown: &Shutdown) {
+    notify_ready();
+    interrupted().await;
+    shutdown.begin();
 }

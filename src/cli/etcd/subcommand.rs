@@ -1,6 +1,7 @@
 //! Flags of sub-commands, in the syntax of POSIX: they and words may stand in any order.
 
 use std::collections::BTreeMap;
+use std::process::ExitCode;
 
 use crate::cluster::server::values::Value;
 
@@ -31,7 +32,25 @@ pub struct Given {
     pub help: bool,
 }
 
+/// The exit code of a sub-command; what went wrong is told.
+pub fn told(outcome: Result<ExitCode, String>) -> ExitCode {
+    outcome.unwrap_or_else(|message| {
+        eprintln!("{message}");
+        ExitCode::FAILURE
+    })
+}
+
 impl Given {
+    /// Reads the `arguments` of a sub-command that is to `start`; nothing when they ask for help, which is then shown.
+    pub fn to_start(usage: &str, flags: &'static [Flag], arguments: &[String]) -> Result<Option<Given>, String> {
+        let given = Given::read(flags, arguments).map_err(|error| format!("Error: {error}\n{}", help(usage, flags)))?;
+        if given.help || given.words != ["start"] {
+            super::print(&help(usage, flags));
+            return Ok(None);
+        }
+        Ok(Some(given))
+    }
+
     /// Reads `arguments`; the error says what is wrong with them.
     pub fn read(flags: &'static [Flag], arguments: &[String]) -> Result<Given, String> {
         let mut given = Given::default();

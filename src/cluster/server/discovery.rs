@@ -15,8 +15,8 @@ use http::Uri;
 
 use super::options::Options;
 use super::plan::initial_members;
-use crate::cluster::identity;
 use crate::cluster::member::InitialMember;
+use crate::raft::identity;
 use crate::store::client::{Caller, Client};
 use crate::store::{Error, Remote, RemoteConfig};
 use crate::world::{NodeId, World, tls};

@@ -12,7 +12,6 @@ use crate::world::{Listener, Stream, World};
 
 /// For connecting to one endpoint.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// Why a gateway did not start. Surface it.
 #[derive(Debug, thiserror::Error)]
@@ -108,18 +107,12 @@ async fn refuse_itself(world: &World, listen: &str, endpoints: &[String]) -> Res
 impl Shared {
     async fn accept(self: Arc<Self>, listener: Listener) {
         loop {
-            let accepted = tokio::select! {
+            let (stream, _) = tokio::select! {
                 biased;
                 () = self.shutdown.wait() => return,
-                accepted = listener.accept() => accepted,
+                accepted = listener.next(&self.world.clock) => accepted,
             };
-            match accepted {
-                Ok((stream, _)) => drop(self.world.spawner.task(self.clone().pass_on(stream))),
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    self.world.clock.sleep(ACCEPT_RETRY).await;
-                }
-            }
+            self.world.spawner.task(self.clone().pass_on(stream));
         }
     }
 
@@ -212,7 +205,7 @@ mod tests {
             let gateway = Gateway::start(&world, "127.0.0.1:0", &endpoints, interval, shutdown.clone()).await.unwrap();
             let mut client = world.net.connect(&gateway.address().to_string()).await.unwrap();
             client.write_all(b"hi").await.unwrap();
-            let (mut met, _) = member.accept().await.unwrap();
+            let (mut met, _) = member.next(&world.clock).await;
             let mut heard = [0; 2];
             met.read_exact(&mut heard).await.unwrap();
             assert_eq!(&heard, b"hi");

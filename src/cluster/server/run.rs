@@ -13,7 +13,7 @@ use crate::actor::Shutdown;
 use crate::cluster::member::{Identity, InitialMember, Member, MemberError, Origin};
 use crate::store;
 use crate::world::disk::{Access, DirLock};
-use crate::world::{World, tls};
+use crate::world::{World, process, tls};
 
 /// Why a server did not start. Surface it.
 #[derive(Debug, thiserror::Error)]
@@ -160,7 +160,7 @@ fn peer_client(world: &World, options: &Options) -> Result<Option<tls::Client>, 
 
 /// Writes the whole configuration to the log, without what is secret.
 fn record(options: &Options, initialized: bool) {
-    let values = FLAGS.iter().filter(|flag| flag.name != "discovery-password");
+    let values = FLAGS.iter().filter(|flag| !process::is_secret(flag.name));
     let values: serde_json::Map<String, serde_json::Value> =
         values.map(|flag| (flag.name.to_owned(), options.json(flag.name))).collect();
     let values = serde_json::Value::Object(values);

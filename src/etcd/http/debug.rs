@@ -1,7 +1,5 @@
 //! What helps to debug a running server: its variables as Go's expvar shows them, and the paths of Go's profiler.
 
-use std::path::Path;
-
 use chorus_proto::etcdserverpb as pb;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -9,7 +7,7 @@ use serde_json::{Value, json};
 use super::{checks, process, text};
 use crate::etcd::body::Body;
 use crate::etcd::frontend::Shared;
-use crate::world::Disk;
+use crate::world::process::arguments;
 
 const PROFILES: &str = "/debug/pprof/";
 
@@ -17,7 +15,7 @@ const PROFILES: &str = "/debug/pprof/";
 pub(super) async fn vars(shared: &Shared) -> String {
     let disk = &shared.world.disk;
     let mut vars = serde_json::Map::new();
-    vars.insert("cmdline".into(), json!(command_line(disk)));
+    vars.insert("cmdline".into(), json!(arguments()));
     if let Some(limit) = process::fd_limit(disk) {
         vars.insert("file_descriptor_limit".into(), json!(limit));
     }
@@ -46,22 +44,16 @@ fn raft(status: &pb::StatusResponse) -> Value {
     })
 }
 
-fn command_line(disk: &Disk) -> Vec<String> {
-    let words = disk.read(Path::new("/proc/self/cmdline")).unwrap_or_default();
-    let words = words.split(|byte| *byte == 0).filter(|word| !word.is_empty());
-    words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
-}
-
 /// Whether `path` is one of the profiler's.
 pub(super) fn profiles(path: &str) -> bool {
     path.starts_with(PROFILES)
 }
 
 /// The one profile that does not need a Go runtime, and what to use instead of the others.
-pub(super) fn profile(shared: &Shared, path: &str) -> Response<Body> {
+pub(super) fn profile(path: &str) -> Response<Body> {
     match path.strip_prefix(PROFILES) {
         Some("") => text(StatusCode::OK, "/debug/pprof/\n\nProfiles:\ncmdline\n".into()),
-        Some("cmdline") => text(StatusCode::OK, command_line(&shared.world.disk).join("\0")),
+        Some("cmdline") => text(StatusCode::OK, arguments().join("\0")),
         _ => text(
             StatusCode::NOT_IMPLEMENTED,
             "This server has no Go runtime to profile; use perf(1) on its process.\n".into(),

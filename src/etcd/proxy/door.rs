@@ -28,7 +28,6 @@ use crate::etcd::status;
 use crate::store::Error;
 use crate::world::{Listener, Stream, World, tls};
 
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// For the read that tells whether the members answer.
 const HEALTH_LIMIT: Duration = Duration::from_secs(1);
@@ -50,18 +49,12 @@ impl Door {
     /// Accepts until the end.
     pub async fn accept(self: Arc<Self>, listener: Listener, tls: Option<tls::Server>, monitors: bool) {
         loop {
-            let accepted = tokio::select! {
+            let (stream, _) = tokio::select! {
                 biased;
                 () = self.shutdown.wait() => return,
-                accepted = listener.accept() => accepted,
+                accepted = listener.next(&self.world.clock) => accepted,
             };
-            match accepted {
-                Ok((stream, _)) => drop(self.world.spawner.task(self.clone().meet(stream, tls.clone(), monitors))),
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    self.world.clock.sleep(ACCEPT_RETRY).await;
-                }
-            }
+            self.world.spawner.task(self.clone().meet(stream, tls.clone(), monitors));
         }
     }
 

@@ -3,8 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::stream::{NO_ADDRESS, Stream};
+use crate::world::Clock;
+
+/// How long to wait after a failed accept, for file descriptors to become free.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// A listening socket.
 pub struct Listener(Kind);
@@ -61,8 +66,21 @@ impl Listener {
         Ok(Listener(Kind::Simulated(turmoil::net::TcpListener::bind(("0.0.0.0", port)).await?)))
     }
 
-    /// The next connection, and where it comes from: unspecified for a Unix socket.
-    pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+    /// The next connection, and where it comes from: unspecified for a Unix socket. A failure is told and waited out: out
+    /// of file descriptors, or a client that left at once, neither is a reason to end.
+    pub async fn next(&self, clock: &Clock) -> (Stream, SocketAddr) {
+        loop {
+            match self.accept().await {
+                Ok(accepted) => return accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    clock.sleep(ACCEPT_RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         match &self.0 {
             Kind::Real(listener) => {
                 let (stream, peer) = listener.accept().await?;

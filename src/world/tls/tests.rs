@@ -95,7 +95,7 @@ async fn meet(world: &World, server: &Server, client: &Client, host: &str) -> (R
         Ok(())
     };
     let accepted = async {
-        let mut accepted = server.accept(listener.accept().await.unwrap().0).await?;
+        let mut accepted = server.accept(listener.next(&world.clock).await.0).await?;
         let mut heard = [0; 5];
         accepted.stream.read_exact(&mut heard).await.unwrap();
         assert_eq!(&heard, b"hello");

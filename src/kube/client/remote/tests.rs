@@ -62,7 +62,7 @@ async fn serve(name: &'static str, acceptor: TlsAcceptor) -> Result<(), Box<dyn 
     let world = World::simulated(1, MemoryDisk::default());
     let listener = world.net.listen("0.0.0.0:6443").await?;
     loop {
-        let (stream, _) = listener.accept().await?;
+        let (stream, _) = listener.next(&world.clock).await;
         let (acceptor, tasks) = (acceptor.clone(), Tasks(world.spawner.clone()));
         world.spawner.task(async move {
             let Ok(stream) = acceptor.accept(stream).await else { return };
