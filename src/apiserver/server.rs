@@ -1,7 +1,6 @@
 //! The listener of a frontend: TLS, HTTP/1.1 and HTTP/2 on one port.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
-use crate::world::{Clock, Listener, Spawner, Stream};
+use crate::world::{Clock, Listener, Stream};
 
 use super::authentication::certificate_user;
 use super::config::Tls;
@@ -79,7 +78,7 @@ where
 {
     let shutdown = api.shutdown.clone();
     let clock = api.world.clock.clone();
-    let mut builder = auto::Builder::new(TaskSpawner(api.world.spawner.clone()));
+    let mut builder = auto::Builder::new(api.world.spawner.clone());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_MAX);
     builder
         .http2()
@@ -107,20 +106,6 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
-    }
-}
-
-/// hyper's tasks run where the world's do.
-#[derive(Clone)]
-struct TaskSpawner(Spawner);
-
-impl<F> hyper::rt::Executor<F> for TaskSpawner
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, task: F) {
-        self.0.task(task);
     }
 }
 

@@ -22,20 +22,6 @@ const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const RESETS_PENDING_MAX: usize = 10_000;
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Runs hyper's tasks where the world runs tasks.
-#[derive(Clone)]
-pub(super) struct Tasks(pub Spawner);
-
-impl<F> hyper::rt::Executor<F> for Tasks
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, task: F) {
-        self.0.task(task);
-    }
-}
-
 /// Lets a client in and serves it.
 pub(super) async fn begin(shared: Arc<Shared>, door: Door, stream: Stream) {
     let met = tokio::select! {
@@ -85,9 +71,9 @@ async fn serve(connection: Arc<Connection>, stream: Stream) {
     }
 }
 
-fn builder(connection: &Connection) -> auto::Builder<Tasks> {
+fn builder(connection: &Connection) -> auto::Builder<Spawner> {
     let limits = &connection.shared.config.limits;
-    let mut builder = auto::Builder::new(Tasks(connection.shared.world.spawner.clone()));
+    let mut builder = auto::Builder::new(connection.shared.world.spawner.clone());
     builder = match (connection.serves, connection.secure) {
         (Serves::Grpc, _) => builder.http2_only(),
         // Without TLS, HTTP/2 is how gRPC is told from the rest.

@@ -37,6 +37,28 @@ pub struct Config {
     pub log: crate::disk::log::Options,
 }
 
+impl Config {
+    /// `me`, one of `members`, on `data_dir`, with etcd's defaults. It is served at its peer URLs.
+    pub fn new(me: Member, members: Vec<Member>, cluster: ClusterId, data_dir: PathBuf) -> Config {
+        Config {
+            node: me.id,
+            cluster,
+            name: me.name,
+            client_urls: me.client_urls,
+            data_dir,
+            listen: me.peer_urls,
+            security: Security::default(),
+            bootstrap: Bootstrap::New(members),
+            force_new_cluster: false,
+            rules: Rules::default(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            timings: Timings::default(),
+            limits: Limits::default(),
+            log: Default::default(),
+        }
+    }
+}
+
 /// How members tell each other from strangers.
 #[derive(Clone, Debug, Default)]
 pub struct Security {

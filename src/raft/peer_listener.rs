@@ -165,9 +165,9 @@ impl Port {
         }
     }
 
-    fn builder(&self) -> auto::Builder<Tasks> {
+    fn builder(&self) -> auto::Builder<Spawner> {
         let election = self.keeping.timings.election.start;
-        let mut builder = auto::Builder::new(Tasks(self.keeping.world.spawner.clone()));
+        let mut builder = auto::Builder::new(self.keeping.world.spawner.clone());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
         builder
             .http2()
@@ -177,19 +177,5 @@ impl Port {
             .keep_alive_interval(election / 4)
             .keep_alive_timeout(election / 2);
         builder
-    }
-}
-
-/// Runs hyper's tasks where the world runs tasks.
-#[derive(Clone)]
-struct Tasks(Spawner);
-
-impl<F> hyper::rt::Executor<F> for Tasks
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, task: F) {
-        self.0.task(task);
     }
 }

@@ -45,6 +45,13 @@ impl std::fmt::Debug for Spawner {
     }
 }
 
+/// What hyper starts runs where the world runs tasks.
+impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Spawner {
+    fn execute(&self, task: F) {
+        self.task(task);
+    }
+}
+
 impl Spawner {
     /// One thread a lane; tasks run on the runtime that is current at this call. The threads end with the
     /// `actix::System` in which this is called.

@@ -19,7 +19,7 @@ use crate::kube::client::{
 };
 use crate::kube::object::WatchEvent;
 use crate::kube::status::Status;
-use crate::raft::{self, Bootstrap, ClusterId, Member, Replica};
+use crate::raft::{self, ClusterId, Member, Replica};
 use crate::store::client::Client;
 use crate::store::{self, Store};
 use crate::world::{MemoryDisk, Network, NodeId, World};
@@ -60,22 +60,7 @@ impl Cluster {
         world.disk.create_dir_all(&data_dir, crate::world::disk::Access::Owner).unwrap();
         let config = store::Config::new(data_dir.clone(), id, cluster);
         let (machine, opened) = Store::open(&world, config).unwrap();
-        let config = raft::Config {
-            node: id,
-            cluster,
-            name: member.name.clone(),
-            client_urls: Vec::new(),
-            data_dir,
-            listen: vec![listen],
-            security: Default::default(),
-            bootstrap: Bootstrap::New(vec![member]),
-            force_new_cluster: false,
-            rules: raft::Rules::default(),
-            version: "1.0.0".into(),
-            timings: raft::Timings::default(),
-            limits: raft::Limits::default(),
-            log: Default::default(),
-        };
+        let config = raft::Config::new(member.clone(), vec![member], cluster, data_dir);
         let replica = Replica::start(world.clone(), config, Box::new(machine)).await.unwrap();
         let local = Store::start(&world, opened, replica.clone(), shutdown.clone());
         Cluster { world, store: Client::new(local), keys: tokens::tests::key(), shutdown, replica }

@@ -22,7 +22,6 @@ use super::rewrite::Rewritten;
 use super::upstream::{Outgoing, Upstream};
 use crate::actor::Shutdown;
 use crate::actor::metrics::Exposition;
-use crate::etcd::connection::Tasks;
 use crate::etcd::rpc::{Kind, Rpc};
 use crate::etcd::status;
 use crate::store::Error;
@@ -69,7 +68,7 @@ impl Door {
                 }
             }
         };
-        let mut builder = hyper_util::server::conn::auto::Builder::new(Tasks(self.world.spawner.clone()));
+        let mut builder = hyper_util::server::conn::auto::Builder::new(self.world.spawner.clone());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
         builder
             .http2()

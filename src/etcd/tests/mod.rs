@@ -79,20 +79,9 @@ async fn store(world: &World, shutdown: &Shutdown) -> (Client, Sources) {
         learner: false,
     };
     let config = raft::Config {
-        node: NODE,
-        cluster: CLUSTER,
-        name: "n1".into(),
-        client_urls: me.client_urls.clone(),
-        data_dir: "/data".into(),
         listen: vec!["127.0.0.1:0".into()],
-        security: Default::default(),
-        bootstrap: raft::Bootstrap::New(vec![me]),
-        force_new_cluster: false,
-        rules: raft::Rules::default(),
-        version: "1.0.0".into(),
-        timings: raft::Timings::default(),
-        limits: raft::Limits::default(),
         log: crate::disk::log::Options { segment_bytes: 256 * 1024, cache_bytes_max: 64 * 1024 },
+        ..raft::Config::new(me.clone(), vec![me], CLUSTER, "/data".into())
     };
     let replica = raft::Replica::start(world.clone(), config, Box::new(machine)).await.unwrap();
     let local = Store::start(world, opened, replica.clone(), shutdown.clone());

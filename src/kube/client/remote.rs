@@ -27,7 +27,7 @@ use super::wire::{self, Call};
 use super::{Request, Response, Target, Transport, WatchOptions};
 use crate::kube::object::WatchEvent;
 use crate::kube::status::Status;
-use crate::world::{Spawner, World};
+use crate::world::World;
 
 /// Of a call that is not a watch.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -94,7 +94,7 @@ impl Remote {
             return Err(RemoteError::Url(String::new()));
         }
         let connector = Connector { world: world.clone(), tls: Arc::new(tls(&config)?) };
-        let http = legacy::Client::builder(Tasks(world.spawner.clone()))
+        let http = legacy::Client::builder(world.spawner.clone())
             .timer(TokioTimer::new())
             .http2_keep_alive_interval(PING_PERIOD)
             .http2_keep_alive_timeout(PING_DEADLINE)
@@ -263,16 +263,6 @@ fn tls(config: &RemoteConfig) -> Result<rustls::ClientConfig, RemoteError> {
     };
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(tls)
-}
-
-/// Runs connections as tasks of the world.
-#[derive(Clone)]
-struct Tasks(Spawner);
-
-impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tasks {
-    fn execute(&self, task: F) {
-        self.0.task(task);
-    }
 }
 
 /// Opens connections through the world's network.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::toy::{Commands, Toy};
 use crate::disk::log;
-use crate::raft::{Bootstrap, ClusterId, Config, Handle, Limits, Member, Replica, Rules, Timings};
+use crate::raft::{ClusterId, Config, Handle, Member, Replica, Rules};
 use crate::world::{Disk, NodeId, World};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -58,20 +58,9 @@ async fn start_all(world: &World, members: &[Member], directory: &Path) -> Vec<(
         let commands = Commands::default();
         let data_dir = directory.join(&member.name);
         let config = Config {
-            node: member.id,
-            cluster: ClusterId(1),
-            name: member.name.clone(),
-            client_urls: vec![],
-            data_dir: data_dir.clone(),
-            listen: member.peer_urls.clone(),
-            security: Default::default(),
-            bootstrap: Bootstrap::New(members.to_vec()),
-            force_new_cluster: false,
             rules: Rules { strict: false, ..Rules::default() },
-            version: "1.0.0".into(),
-            timings: Timings::default(),
-            limits: Limits::default(),
             log: log::Options { segment_bytes: 1 << 20, cache_bytes_max: 1 << 20 },
+            ..Config::new(member.clone(), members.to_vec(), ClusterId(1), data_dir.clone())
         };
         let toy = Toy::open(Disk::real(), &data_dir.join("state"), commands.clone());
         (Replica::start(world.clone(), config, Box::new(toy)).await.unwrap(), commands)

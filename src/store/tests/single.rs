@@ -32,20 +32,9 @@ async fn start_with(disk: &MemoryDisk, seed: u64, config: Config) -> (Local, Wor
         learner: false,
     };
     let config = raft::Config {
-        node: NODE,
-        cluster: ClusterId(7),
-        name: "n1".into(),
-        client_urls: me.client_urls.clone(),
-        data_dir: "/data".into(),
         listen: vec!["0.0.0.0:2380".into()],
-        security: Default::default(),
-        bootstrap: raft::Bootstrap::New(vec![me]),
-        force_new_cluster: false,
-        rules: raft::Rules::default(),
-        version: "1.0.0".into(),
-        timings: raft::Timings::default(),
-        limits: raft::Limits::default(),
         log: crate::disk::log::Options { segment_bytes: 256 * 1024, cache_bytes_max: 64 * 1024 },
+        ..raft::Config::new(me.clone(), vec![me], ClusterId(7), "/data".into())
     };
     let handle = raft::Replica::start(world.clone(), config, Box::new(machine)).await.unwrap();
     let shutdown = Shutdown::new();

@@ -63,7 +63,7 @@ async fn serve(name: &'static str, acceptor: TlsAcceptor) -> Result<(), Box<dyn 
     let listener = world.net.listen("0.0.0.0:6443").await?;
     loop {
         let (stream, _) = listener.next(&world.clock).await;
-        let (acceptor, tasks) = (acceptor.clone(), Tasks(world.spawner.clone()));
+        let (acceptor, tasks) = (acceptor.clone(), world.spawner.clone());
         world.spawner.task(async move {
             let Ok(stream) = acceptor.accept(stream).await else { return };
             let service = service_fn(move |request| answer(name, request));
