@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
+use jepsen::campaign::{failover, power, soak};
 use jepsen::checker::{Report, Verdict};
-use jepsen::cluster::{Plan, namespaces};
+use jepsen::cluster::{Plan, is_chorus, namespaces};
 use jepsen::nemesis::Fault;
 use jepsen::run::{self, Options, Outcome};
-use jepsen::{failover, history, workload};
+use jepsen::{history, workload};
 
 /// Says that this process is in the clients' namespace.
 const INSIDE: &str = "JEPSEN_INSIDE";
@@ -34,6 +35,10 @@ enum Action {
     Run(RunArgs),
     /// Kills the leader again and again, and tells how long until the next write is acknowledged
     Failover(FailoverArgs),
+    /// Cuts the power of all members under load again and again, and looks for every acknowledged write
+    Power(PowerArgs),
+    /// Runs workloads and faults of all kinds in turn, for hours
+    Soak(SoakArgs),
     /// Checks a history again
     Check {
         /// A history.jsonl
@@ -77,9 +82,15 @@ struct RunArgs {
     /// Faults: names or groups of them with commas between, `all`, or `none`
     #[arg(long, default_value = "all")]
     nemesis: String,
-    /// Seconds each workload runs
-    #[arg(long, default_value_t = 60)]
-    time: u64,
+    /// How long each workload runs: seconds, or with a unit, as in 5m
+    #[arg(long, default_value = "60", value_parser = duration)]
+    time: Duration,
+    #[command(flatten)]
+    load: Load,
+}
+
+#[derive(clap::Args, Clone)]
+struct Load {
     /// Operations a second, of all clients together
     #[arg(long, default_value_t = 200.0)]
     rate: f64,
@@ -99,6 +110,49 @@ struct FailoverArgs {
     kills: u32,
 }
 
+#[derive(clap::Args, Clone)]
+struct PowerArgs {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    #[arg(long, default_value_t = 20)]
+    cycles: u32,
+    /// What the campaign draws from; a random one by default
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+#[derive(clap::Args, Clone)]
+struct SoakArgs {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// How long: seconds, or with a unit, as in 2h
+    #[arg(long, default_value = "2h", value_parser = duration)]
+    time: Duration,
+    /// How long each run lasts
+    #[arg(long, default_value = "60", value_parser = duration)]
+    each: Duration,
+    /// Workloads, with commas between; by default all that must hold
+    #[arg(long, default_value = "all")]
+    workload: String,
+    /// Faults to draw from
+    #[arg(long, default_value = "all,member")]
+    nemesis: String,
+    #[command(flatten)]
+    load: Load,
+}
+
+/// `90`, `90s`, `5m`, `2h`
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit_s) = match text.as_bytes().last() {
+        Some(b's') => (&text[..text.len() - 1], 1),
+        Some(b'm') => (&text[..text.len() - 1], 60),
+        Some(b'h') => (&text[..text.len() - 1], 3600),
+        _ => (text, 1),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("{text:?} is not a time such as 90, 90s, 5m or 2h"))?;
+    Ok(Duration::from_secs(number.saturating_mul(unit_s)))
+}
+
 pub fn main() -> ExitCode {
     match act(Cli::parse().command) {
         Ok(verdict) => match verdict {
@@ -115,29 +169,28 @@ pub fn main() -> ExitCode {
 
 fn act(command: Action) -> anyhow::Result<Verdict> {
     match command {
-        Action::Run(args) => {
-            enter(usize::from(args.cluster.nodes))?;
-            let outcome = local(run_all(&args));
-            namespaces::remove();
-            outcome
-        }
-        Action::Failover(args) => {
-            enter(usize::from(args.cluster.nodes))?;
-            let outcome = local(async {
-                let plan = plan(&args.cluster, &args.cluster.out.join(format!("failover-{}", rand::random::<u32>())))?;
-                let times = failover::measure(plan, args.kills).await?;
-                println!("{times}");
-                Ok(Verdict::True)
-            });
-            namespaces::remove();
-            outcome
-        }
+        Action::Run(args) => inside(&args.cluster, run_all(&args)),
+        Action::Failover(args) => inside(&args.cluster, async {
+            let plan = plan(&args.cluster, &args.cluster.out.join(format!("failover-{}", rand::random::<u32>())))?;
+            println!("{}", failover::measure(plan, args.kills).await?);
+            Ok(Verdict::True)
+        }),
+        Action::Power(args) => inside(&args.cluster, power_cycles(&args)),
+        Action::Soak(args) => inside(&args.cluster, soak_all(&args)),
         Action::Check { history, workload } => check(&history, &workload),
         Action::Clean => {
             namespaces::remove();
             Ok(Verdict::True)
         }
     }
+}
+
+/// Does `work` among the namespaces of a cluster, which are gone afterwards.
+fn inside(args: &ClusterArgs, work: impl Future<Output = anyhow::Result<Verdict>>) -> anyhow::Result<Verdict> {
+    enter(usize::from(args.nodes))?;
+    let outcome = local(work);
+    namespaces::remove();
+    outcome
 }
 
 /// Goes on in the clients' namespace: makes the network and runs this program again inside.
@@ -181,34 +234,73 @@ fn plan(args: &ClusterArgs, dir: &Path) -> anyhow::Result<Plan> {
         snapshot_count: args.snapshot_count,
         flags: args.flags.clone(),
         environment: Vec::new(),
+        own_clocks: false,
+    })
+}
+
+/// The workloads of that name, or names with commas between. Of `all`, those that this binary can run.
+fn workloads<'a>(text: &'a str, binary: &Path) -> anyhow::Result<Vec<&'a str>> {
+    let runs = |name: &str| workload::find(name).is_some_and(|found| !found.needs_nodes() || is_chorus(binary));
+    if text == "all" {
+        return Ok(workload::NAMES.into_iter().filter(|name| runs(name)).collect());
+    }
+    let names: Vec<&str> = text.split(',').map(str::trim).collect();
+    for name in &names {
+        if workload::find(name).is_none() {
+            bail!("there is no workload {name:?}; there are: all, {}", workload::NAMES.join(", "));
+        }
+        if !runs(name) {
+            bail!("the workload {name} asks a Kubernetes API, which {} has not", binary.display());
+        }
+    }
+    Ok(names)
+}
+
+fn options(cluster: &ClusterArgs, nemesis: &str, each: Duration, load: &Load, dir: &str) -> anyhow::Result<Options> {
+    let seed = load.seed.unwrap_or_else(rand::random);
+    Ok(Options {
+        plan: plan(cluster, &cluster.out.join(format!("{dir}-{seed:016x}")))?,
+        faults: Fault::parse(nemesis)?,
+        time: each,
+        sessions: load.clients,
+        rate: load.rate,
+        seed,
     })
 }
 
 async fn run_all(args: &RunArgs) -> anyhow::Result<Verdict> {
-    let faults = Fault::parse(&args.nemesis)?;
-    let names: Vec<&str> = match args.workload.as_str() {
-        "all" => workload::NAMES.to_vec(),
-        names => names.split(',').map(str::trim).collect(),
-    };
-    let seed = args.seed.unwrap_or_else(rand::random);
     let mut all = Verdict::True;
-    for name in names {
-        let Some(chosen) = workload::find(name) else {
-            bail!("there is no workload {name:?}; there are: all, {}", workload::NAMES.join(", "));
-        };
-        let options = Options {
-            plan: plan(&args.cluster, &args.cluster.out.join(format!("{name}-{seed:016x}")))?,
-            faults: faults.clone(),
-            time: Duration::from_secs(args.time),
-            sessions: args.clients,
-            rate: args.rate,
-            seed,
-        };
+    let seed = args.load.seed.unwrap_or_else(rand::random);
+    let load = Load { seed: Some(seed), ..args.load.clone() };
+    for name in workloads(&args.workload, &args.cluster.binary)? {
+        let options = options(&args.cluster, &args.nemesis, args.time, &load, name)?;
+        let chosen = workload::find(name).context("its name was checked")?;
         let outcome = run::run(&options, chosen).await?;
         tell(&outcome);
         all = all.and(outcome.verdict);
     }
     Ok(all)
+}
+
+async fn power_cycles(args: &PowerArgs) -> anyhow::Result<Verdict> {
+    let seed = args.seed.unwrap_or_else(rand::random);
+    let plan = plan(&args.cluster, &args.cluster.out.join(format!("power-{seed:016x}")))?;
+    let tally = power::measure(plan, args.cycles, seed).await?;
+    println!("{tally}");
+    for violation in tally.violations.iter().take(20) {
+        println!("  {violation}");
+    }
+    Ok(if tally.violations.is_empty() { Verdict::True } else { Verdict::False })
+}
+
+async fn soak_all(args: &SoakArgs) -> anyhow::Result<Verdict> {
+    let options = options(&args.cluster, &args.nemesis, args.each, &args.load, "soak")?;
+    let mut names = workloads(&args.workload, &args.cluster.binary)?;
+    // What is known to fail tells nothing here.
+    names.retain(|name| workload::find(name).is_some_and(|found| found.caveat().is_none()));
+    let summary = soak::soak(&options, &names, args.time, |line, summary| println!("{line}\n  {summary}")).await?;
+    println!("{}  {summary}  {}", coloured(summary.verdict()), options.plan.dir.join("summary.json").display());
+    Ok(summary.verdict())
 }
 
 fn tell(outcome: &Outcome) {
@@ -251,4 +343,16 @@ fn check(path: &Path, name: &str) -> anyhow::Result<Verdict> {
     let checked = workload.check(&events, Duration::from_secs(600));
     reports(&checked);
     Ok(checked.iter().fold(Verdict::True, |all, report| all.and(report.verdict)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("300"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        assert!(duration("h").is_err() && duration("").is_err() && duration("1d").is_err());
+    }
 }

@@ -10,12 +10,12 @@
 //! - [`workload`]: what clients do, and which checkers judge it; [`client`]: the two clients
 //! - [`nemesis`]: what goes wrong
 //! - [`history`]: what was seen; [`checker`]: pure functions from there to a verdict
-//! - [`report`]: one page a run; [`failover`]: how long writes stop when the leader dies
+//! - [`report`]: one page a run; [`campaign`]: one question, asked again and again
 
+pub mod campaign;
 pub mod checker;
 pub mod client;
 pub mod cluster;
-pub mod failover;
 pub mod history;
 pub mod nemesis;
 pub mod report;

@@ -22,7 +22,7 @@ use serde_json::json;
 use crate::checker::{Anomaly, Report, Verdict, coverage};
 use crate::cluster::{Cluster, Plan, Standing, crashes};
 use crate::history::{self, Event, Kind, Process, Recorder};
-use crate::nemesis::{self, Fault, membership};
+use crate::nemesis::{self, Fault, Impossible, membership};
 use crate::report;
 use crate::workload::Workload;
 use progress::Progress;
@@ -71,7 +71,8 @@ pub struct Outcome {
 pub async fn run(options: &Options, workload: Arc<dyn Workload>) -> anyhow::Result<Outcome> {
     let faults: Vec<Fault> =
         options.faults.iter().copied().filter(|fault| !(workload.needs_history() && fault.compacts())).collect();
-    let cluster = Rc::new(Cluster::start(options.plan.clone()).await?);
+    let plan = Plan { own_clocks: faults.iter().any(|fault| fault.moves_clocks()), ..options.plan.clone() };
+    let cluster = Rc::new(Cluster::start(plan).await?);
     let recorder = Recorder::default();
     let mut sessions = Sessions::new(options, cluster.clone(), workload.clone(), recorder.clone());
     sessions.set_up().await?;
@@ -113,7 +114,6 @@ pub async fn run(options: &Options, workload: Arc<dyn Workload>) -> anyhow::Resu
         dir: options.plan.dir.clone(),
     };
     write(&outcome, &*workload)?;
-    cluster.stop().await;
     Ok(outcome)
 }
 
@@ -139,10 +139,12 @@ async fn disturb(
             break;
         };
         progress.say(fault.name());
-        install(fault, cluster, recorder, &mut random).await;
-        if !fault.is_moment() {
-            let hold = random.random_range(1.0..5.0);
-            tokio::time::sleep(Duration::from_secs_f64(hold)).await;
+        let in_place = install(fault, cluster, recorder, &mut random).await;
+        if !fault.is_moment() || !in_place {
+            let hold = fault.hold(&mut random);
+            if in_place {
+                tokio::time::sleep(hold).await;
+            }
             progress.say("healing");
             nemesis::heal(cluster).await?;
             if matches!(fault, Fault::BitFlip | Fault::Truncate) {
@@ -156,13 +158,22 @@ async fn disturb(
     Ok(())
 }
 
-async fn install(fault: Fault, cluster: &Cluster, recorder: &Recorder, random: &mut SmallRng) {
-    recorder.note(Process::Nemesis, Kind::Invoke, fault.name(), json!(null), None, None);
+/// Whether the fault is in place now.
+async fn install(fault: Fault, cluster: &Cluster, recorder: &Recorder, random: &mut SmallRng) -> bool {
+    let note = |kind, value, error| recorder.note(Process::Nemesis, kind, fault.name(), value, None, error);
+    note(Kind::Invoke, json!(null), None);
     // A fault that can't be put in place is part of the history; the coverage of the run shows whether that matters.
     match fault.install(cluster, random).await {
-        Ok(what) => recorder.note(Process::Nemesis, Kind::Ok, fault.name(), json!(what), None, None),
+        Ok(what) => {
+            note(Kind::Ok, json!(what), None);
+            true
+        }
         Err(error) => {
-            recorder.note(Process::Nemesis, Kind::Fail, fault.name(), json!(null), None, Some(format!("{error:#}")));
+            match error.downcast_ref::<Impossible>() {
+                Some(_) => note(Kind::Info, json!(coverage::SKIPPED), Some(format!("skipped: {error:#}"))),
+                None => note(Kind::Fail, json!(null), Some(format!("{error:#}"))),
+            }
+            false
         }
     }
 }
@@ -228,11 +239,16 @@ fn changes(leaders: &Leaders) -> u64 {
 
 fn floor(options: &Options, faults: &[Fault], operations_per_s: u64) -> coverage::Floor {
     // A fault holds for about three seconds and rests for two: there must have been time for all.
-    let time_for_all = options.time > Duration::from_secs(10 * faults.len() as u64);
+    let time_for_all = options.time > faults.iter().map(|fault| fault.time_for_one()).sum();
     let unsettles = faults.iter().any(|fault| {
         matches!(
             fault,
-            Fault::Kill | Fault::Pause | Fault::PartitionLeaderMinority | Fault::PowerAll | Fault::PowerSome
+            Fault::Kill
+                | Fault::Pause
+                | Fault::FreezeLeader
+                | Fault::PartitionLeaderMinority
+                | Fault::PowerAll
+                | Fault::PowerSome
         )
     });
     coverage::Floor {

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use super::{Report, Verdict};
 use crate::history::{Event, Kind, Process};
 
+/// The value of the event of a fault that can't happen with this machine or this binary.
+pub const SKIPPED: &str = "skipped";
+
 /// What a run must have seen.
 #[derive(Clone, Debug, Default)]
 pub struct Floor {
-    /// Each of these faults was put in place at least once.
+    /// Each of these faults was put in place at least once, unless it can't happen here.
     pub faults: Vec<String>,
     /// Acknowledged operations.
     pub operations: u64,
@@ -19,16 +22,22 @@ pub struct Floor {
 /// Compares what happened with `floor`. Falling short makes a run unknown, never false.
 pub fn check(events: &[Event], leader_changes: u64, floor: &Floor) -> Report {
     let mut installed: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut acknowledged = 0;
+    let mut skipped: BTreeMap<&str, &str> = BTreeMap::new();
+    let (mut acknowledged, mut unknown) = (0, 0);
     for event in events {
         match (event.process, event.kind) {
             (Process::Nemesis, Kind::Ok) => *installed.entry(&event.f).or_default() += 1,
+            (Process::Nemesis, Kind::Info) if event.value == SKIPPED => {
+                skipped.insert(&event.f, event.error.as_deref().unwrap_or_default());
+            }
             (Process::Client(_), Kind::Ok) => acknowledged += 1,
+            (Process::Client(_), Kind::Info) => unknown += 1,
             _ => {}
         }
     }
     let mut missing = Vec::new();
-    for fault in floor.faults.iter().filter(|fault| !installed.contains_key(fault.as_str())) {
+    let happened = |fault: &str| installed.contains_key(fault) || skipped.contains_key(fault);
+    for fault in floor.faults.iter().filter(|fault| !happened(fault)) {
         missing.push(format!("the fault {fault} never happened"));
     }
     if acknowledged < floor.operations {
@@ -37,10 +46,14 @@ pub fn check(events: &[Event], leader_changes: u64, floor: &Floor) -> Report {
     if leader_changes < floor.leader_changes {
         missing.push(format!("the leader changed {leader_changes} times, {} are needed", floor.leader_changes));
     }
-    let mut report = Report::of("coverage", Vec::new())
-        .note(format!("{acknowledged} operations acknowledged, {leader_changes} changes of leader"));
+    let mut report = Report::of("coverage", Vec::new()).note(format!(
+        "{acknowledged} operations acknowledged, of {unknown} nobody knows, {leader_changes} changes of leader"
+    ));
     for (fault, times) in installed {
         report = report.note(format!("{fault}: {times}"));
+    }
+    for (fault, reason) in skipped {
+        report = report.note(format!("{fault}: {reason}"));
     }
     if !missing.is_empty() {
         report.verdict = Verdict::Unknown;
@@ -69,5 +82,9 @@ mod tests {
         for short in [floor(&["kill", "pause"], 1, 1), floor(&["kill"], 2, 1), floor(&["kill"], 1, 2)] {
             assert_eq!(check(&events, 1, &short).verdict, Verdict::Unknown);
         }
+        events[1].kind = Kind::Info;
+        assert_eq!(check(&events, 1, &floor(&["kill"], 1, 1)).verdict, Verdict::Unknown);
+        events[1].value = json!(SKIPPED);
+        assert_eq!(check(&events, 1, &floor(&["kill"], 1, 1)).verdict, Verdict::True, "it can't happen here");
     }
 }

@@ -1,10 +1,12 @@
 //! The client of the JSON gateway: HTTP/1.1, one connection a call, so that nothing is shared with the gRPC client.
 
 use std::sync::LazyLock;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, header};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, header};
 use hyper_util::rt::TokioIo;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
@@ -43,7 +45,17 @@ impl Gateway {
         tokio::time::timeout(CALL_LIMIT, called).await.unwrap_or_else(|_| Err(Failed::timed_out()))
     }
 
-    async fn post(&self, path: &str, body: Vec<u8>) -> Result<Bytes, Failed> {
+    /// What time the member thinks it is.
+    pub async fn date(&self) -> Result<SystemTime, Failed> {
+        let request = Request::get("/version").header(header::HOST, &self.address).body(Full::default());
+        let asked = self.send(request.expect("the parts are valid"));
+        let answer = tokio::time::timeout(CALL_LIMIT, asked).await.unwrap_or_else(|_| Err(Failed::timed_out()))?;
+        let date =
+            answer.headers().get(header::DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        date.ok_or_else(|| Failed::Surely("an answer without a date".to_owned()))
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failed> {
         // Until the connection is there, nothing was sent.
         let unsent = |error: std::io::Error| Failed::Surely(format!("not connected: {error}"));
         let stream = TcpStream::connect(&self.address).await.map_err(unsent)?;
@@ -51,6 +63,10 @@ impl Gateway {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(perhaps)?;
         tokio::spawn(connection);
+        sender.send_request(request).await.map_err(perhaps)
+    }
+
+    async fn post(&self, path: &str, body: Vec<u8>) -> Result<Bytes, Failed> {
         let request = Request::builder()
             .method(Method::POST)
             .uri(path)
@@ -58,7 +74,7 @@ impl Gateway {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
             .expect("the parts are valid");
-        let response = sender.send_request(request).await.map_err(perhaps)?;
+        let response = self.send(request).await?;
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| Failed::Perhaps(error.to_string()))?.to_bytes();

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::clock::Clock;
 use super::{Plan, disk::Disk, namespaces};
 
 pub fn name(number: usize) -> String {
@@ -21,12 +22,14 @@ pub struct Member {
     environment: Vec<(String, String)>,
     log: PathBuf,
     pub disk: Disk,
+    /// Its own, where its clock is to be disturbed and can be.
+    pub clock: Option<Clock>,
     child: Option<Child>,
     paused: bool,
 }
 
 impl Member {
-    pub fn new(number: usize, plan: &Plan, disk: Disk, initial: &str) -> Member {
+    pub fn new(number: usize, plan: &Plan, disk: Disk, clock: Option<Clock>, initial: &str) -> Member {
         let log = plan.dir.join(format!("{}.log", name(number)));
         let mut member = Member {
             number,
@@ -35,6 +38,7 @@ impl Member {
             environment: plan.environment.clone(),
             log,
             disk,
+            clock,
             child: None,
             paused: false,
         };
@@ -47,7 +51,7 @@ impl Member {
         let address = namespaces::address(self.number);
         let mut arguments = Vec::new();
         // Chorus is an etcd by its sub-command, or by its name.
-        if plan.binary.file_name().is_some_and(|name| name.to_string_lossy().starts_with("chorus")) {
+        if super::is_chorus(&plan.binary) {
             arguments.push("etcd".to_owned());
         }
         for (flag, value) in [
@@ -76,6 +80,7 @@ impl Member {
             .arg(&self.binary)
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .envs(self.clock.iter().flat_map(Clock::environment))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -135,16 +140,12 @@ impl Member {
         }
         Ok(())
     }
-
-    /// Ends it for good.
-    pub fn end(&mut self) {
-        self.kill();
-        self.disk.remove();
-    }
 }
 
+/// A member ends for good with its process and its disk, however a run ends.
 impl Drop for Member {
     fn drop(&mut self) {
         self.kill();
+        self.disk.remove();
     }
 }

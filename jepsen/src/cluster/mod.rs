@@ -10,12 +10,16 @@
 //! The bridge has a namespace of its own, since packet filters that an engine such as Docker puts on a machine's own
 //! bridges would eat the cluster's traffic.
 //!
-//! - [`namespaces`]: the network; [`disk`]: the filesystems; [`member`]: the processes
+//! - [`namespaces`]: the network; [`delayer`]: packets that wait
+//! - [`disk`]: the filesystems; [`member`]: the processes; [`clock`]: the clocks they go by
 
+pub mod clock;
+pub mod delayer;
 pub mod disk;
 pub mod member;
 pub mod namespaces;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +27,8 @@ use anyhow::{Context, bail};
 use chorus_proto::etcdserverpb as pb;
 
 use crate::client::{Client, Grpc};
+use clock::Clock;
+use delayer::Delayer;
 use member::Member;
 
 /// What a cluster is made of.
@@ -40,12 +46,16 @@ pub struct Plan {
     pub flags: Vec<String>,
     /// Variables for every member.
     pub environment: Vec<(String, String)>,
+    /// Whether members go by clocks of their own, so that those can be disturbed.
+    pub own_clocks: bool,
 }
 
 /// A running cluster.
 pub struct Cluster {
     pub plan: Plan,
     pub members: Vec<tokio::sync::Mutex<Member>>,
+    /// Whose packets wait now.
+    pub delayers: RefCell<Vec<Delayer>>,
 }
 
 /// What a member says of itself.
@@ -66,9 +76,10 @@ impl Cluster {
         let mut members = Vec::new();
         for number in 1..=plan.members {
             let disk = disk::Disk::make(&plan.dir, &member::name(number))?;
-            members.push(tokio::sync::Mutex::new(Member::new(number, &plan, disk, &initial)));
+            let clock = if plan.own_clocks { Clock::find(&plan.dir, &member::name(number))? } else { None };
+            members.push(tokio::sync::Mutex::new(Member::new(number, &plan, disk, clock, &initial)));
         }
-        let cluster = Cluster { plan, members };
+        let cluster = Cluster { plan, members, delayers: RefCell::default() };
         for member in &cluster.members {
             member.lock().await.start()?;
         }
@@ -135,13 +146,11 @@ impl Cluster {
         let newest = standings.iter().flatten().filter(|standing| standing.leader != 0).max_by_key(|at| at.term)?;
         standings.iter().position(|at| at.is_some_and(|at| at.member == newest.leader)).map(|at| at + 1)
     }
+}
 
-    /// Ends all processes and unmounts their filesystems.
-    pub async fn stop(&self) {
-        for member in &self.members {
-            member.lock().await.end();
-        }
-    }
+/// Whether a binary is Chorus, by its name.
+pub fn is_chorus(binary: &Path) -> bool {
+    binary.file_name().is_some_and(|name| name.to_string_lossy().starts_with("chorus"))
 }
 
 /// So much of a line is shown.

@@ -3,14 +3,17 @@
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// The namespace of this process.
 pub const CLIENT: &str = "jepsen-client";
 const SWITCH: &str = "jepsen-switch";
+/// What the names of members' namespaces begin with.
+const MEMBERS: &str = "jepsen-n";
 const CLIENT_HOST: usize = 100;
 
 pub fn namespace(number: usize) -> String {
-    format!("jepsen-n{number}")
+    format!("{MEMBERS}{number}")
 }
 
 /// The address of a member.
@@ -60,13 +63,26 @@ fn attach(namespace: &str, host: usize) -> anyhow::Result<()> {
     run(&format!("ip -n {namespace} link set eth0 up"))
 }
 
-/// Removes all that [`make`] makes. What is not there is no error.
+/// Removes all that [`make`] makes, and members that a run left there when it was killed. What is not there is no error.
 pub fn remove() {
     let listed = Command::new("ip").args(["netns", "list"]).output();
     let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     for name in listed.lines().filter_map(|line| line.split_whitespace().next()) {
+        if name.starts_with(MEMBERS) {
+            kill_all(name);
+        }
         if name.starts_with("jepsen-") {
             let _ = run(&format!("ip netns del {name}"));
+        }
+    }
+}
+
+fn kill_all(namespace: &str) {
+    let Ok(output) = Command::new("ip").args(["netns", "pids", namespace]).output() else { return };
+    for pid in String::from_utf8_lossy(&output.stdout).split_whitespace() {
+        if let Some(pid) = pid.parse().ok().and_then(Pid::from_raw) {
+            // One that has ended meanwhile is what was wanted.
+            let _ = kill_process(pid, Signal::KILL);
         }
     }
 }
@@ -93,6 +109,15 @@ pub fn slow(number: usize) -> anyhow::Result<()> {
     run(&format!(
         "ip netns exec {} tc qdisc add dev eth0 root tbf rate 2mbit burst 3000 latency 400ms",
         namespace(number)
+    ))
+}
+
+/// Hands what `number` receives from `from` to whoever holds that queue; without a holder it goes on at once.
+pub fn queue(number: usize, from: usize, queue: u16) -> anyhow::Result<()> {
+    run(&format!(
+        "ip netns exec {} iptables -w -A INPUT -s {} -j NFQUEUE --queue-num {queue} --queue-bypass",
+        namespace(number),
+        address(from)
     ))
 }
 

@@ -3,14 +3,18 @@
 //! A fault says what it did, or that it could not be put in place; only what was really done counts for the coverage
 //! of a run.
 //!
-//! - [`process`]: kill, pause; [`network`]: partitions, loss, slow links; [`disk`]: power, space, read-only, damage
+//! - [`process`]: kill, pause; [`network`]: partitions, loss, slow and late links; [`clock`]: clocks that jump
+//! - [`disk`]: power, space, read-only, damage
 //! - [`upkeep`]: compaction, defragmentation, snapshots; [`membership`]: members that come and go
 
+mod clock;
 mod disk;
 pub mod membership;
 mod network;
 mod process;
 mod upkeep;
+
+use std::time::Duration;
 
 use anyhow::Context;
 use rand::Rng;
@@ -19,6 +23,14 @@ use rand::seq::SliceRandom;
 
 use crate::cluster::Cluster;
 
+/// Longer than any lease that workloads ask for.
+const FREEZE: Duration = Duration::from_secs(30);
+
+/// Why a fault can't happen with this machine or this binary. Says nothing against the run.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Impossible(String);
+
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
@@ -26,6 +38,8 @@ pub enum Fault {
     Kill,
     /// SIGSTOP of one or some members.
     Pause,
+    /// SIGSTOP of the leader for half a minute: long enough for leases to end and for others to take over.
+    FreezeLeader,
     /// The leader alone on its side.
     PartitionLeaderMinority,
     /// The leader and a majority on one side.
@@ -36,6 +50,14 @@ pub enum Fault {
     PartitionOneWay,
     Loss,
     Slow,
+    /// Packets between members arrive late, in order.
+    Delay,
+    /// Packets between members overtake each other.
+    Reorder,
+    /// The clock of one member jumps, by up to hours.
+    ClockSkew,
+    /// The clock of one member jumps to and fro, many times a second.
+    ClockStrobe,
     /// Unsynced bytes of one member are gone.
     PowerOne,
     PowerSome,
@@ -54,15 +76,20 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 19] = [
+    pub const ALL: [Fault; 24] = [
         Fault::Kill,
         Fault::Pause,
+        Fault::FreezeLeader,
         Fault::PartitionLeaderMinority,
         Fault::PartitionLeaderMajority,
         Fault::PartitionRing,
         Fault::PartitionOneWay,
         Fault::Loss,
         Fault::Slow,
+        Fault::Delay,
+        Fault::Reorder,
+        Fault::ClockSkew,
+        Fault::ClockStrobe,
         Fault::PowerOne,
         Fault::PowerSome,
         Fault::PowerAll,
@@ -80,12 +107,17 @@ impl Fault {
         match self {
             Fault::Kill => "kill",
             Fault::Pause => "pause",
+            Fault::FreezeLeader => "freeze-leader",
             Fault::PartitionLeaderMinority => "partition-leader-minority",
             Fault::PartitionLeaderMajority => "partition-leader-majority",
             Fault::PartitionRing => "partition-ring",
             Fault::PartitionOneWay => "partition-one-way",
             Fault::Loss => "loss",
             Fault::Slow => "slow",
+            Fault::Delay => "delay",
+            Fault::Reorder => "reorder",
+            Fault::ClockSkew => "clock-skew",
+            Fault::ClockStrobe => "clock-strobe",
             Fault::PowerOne => "power-one",
             Fault::PowerSome => "power-some",
             Fault::PowerAll => "power-all",
@@ -106,8 +138,8 @@ impl Fault {
         for word in text.split(',').map(str::trim).filter(|word| !word.is_empty() && *word != "none") {
             let before = chosen.len();
             chosen.extend(Fault::ALL.into_iter().filter(|fault| match word {
-                // What destroys a member's data for good is asked for by name.
-                "all" => !matches!(fault, Fault::BitFlip | Fault::Truncate | Fault::Member),
+                // What destroys a member's data for good, or takes long, is asked for by name.
+                "all" => !matches!(fault, Fault::BitFlip | Fault::Truncate | Fault::Member | Fault::FreezeLeader),
                 word => {
                     fault.name() == word || fault.name().strip_prefix(word).is_some_and(|rest| rest.starts_with('-'))
                 }
@@ -129,7 +161,25 @@ impl Fault {
 
     /// Whether the fault is over as soon as it is in place.
     pub fn is_moment(self) -> bool {
-        matches!(self, Fault::Compact | Fault::Defragment | Fault::Snapshot)
+        matches!(self, Fault::Compact | Fault::Defragment | Fault::Snapshot | Fault::ClockStrobe)
+    }
+
+    pub fn moves_clocks(self) -> bool {
+        matches!(self, Fault::ClockSkew | Fault::ClockStrobe)
+    }
+
+    /// How long it stays in place.
+    pub fn hold(self, random: &mut SmallRng) -> Duration {
+        match self {
+            Fault::FreezeLeader => FREEZE,
+            _ => Duration::from_secs_f64(random.random_range(1.0..5.0)),
+        }
+    }
+
+    /// In so much time it surely happens once, with the rest after it.
+    pub fn time_for_one(self) -> Duration {
+        let hold = if self == Fault::FreezeLeader { FREEZE } else { Duration::ZERO };
+        hold + Duration::from_secs(10)
     }
 
     /// Puts the fault in place; what was done, in a few words.
@@ -137,12 +187,17 @@ impl Fault {
         match self {
             Fault::Kill => process::kill(cluster, random).await,
             Fault::Pause => process::pause(cluster, random).await,
+            Fault::FreezeLeader => process::pause_leader(cluster).await,
             Fault::PartitionLeaderMinority => network::around_leader(cluster, random, false).await,
             Fault::PartitionLeaderMajority => network::around_leader(cluster, random, true).await,
             Fault::PartitionRing => network::ring(cluster, random),
             Fault::PartitionOneWay => network::one_way(cluster, random),
             Fault::Loss => network::loss(cluster, random),
             Fault::Slow => network::slow(cluster, random),
+            Fault::Delay => network::delay(cluster, random, false),
+            Fault::Reorder => network::delay(cluster, random, true),
+            Fault::ClockSkew => clock::skew(cluster, random).await,
+            Fault::ClockStrobe => clock::strobe(cluster, random).await,
             Fault::PowerOne => disk::power(cluster, random, 1).await,
             Fault::PowerSome => disk::power(cluster, random, cluster.members.len().div_ceil(2)).await,
             Fault::PowerAll => disk::power(cluster, random, cluster.members.len()).await,
@@ -160,7 +215,8 @@ impl Fault {
 
 /// Undoes whatever is in place and brings every process back.
 pub async fn heal(cluster: &Cluster) -> anyhow::Result<()> {
-    crate::cluster::namespaces::heal(cluster.members.len()).context("the network was not healed")?;
+    network::heal(cluster).context("the network was not healed")?;
+    clock::heal(cluster).await.context("the clocks were not healed")?;
     disk::heal(cluster).await.context("the disks were not healed")?;
     cluster.revive().await
 }
@@ -190,7 +246,7 @@ mod tests {
     fn faults_are_chosen_by_name_and_group() {
         assert_eq!(Fault::parse("kill, pause").unwrap(), [Fault::Kill, Fault::Pause]);
         assert_eq!(Fault::parse("power").unwrap(), [Fault::PowerOne, Fault::PowerSome, Fault::PowerAll]);
-        assert_eq!(Fault::parse("all,kill").unwrap().len(), Fault::ALL.len() - 3);
+        assert_eq!(Fault::parse("all,kill").unwrap().len(), Fault::ALL.len() - 4);
         assert!(Fault::parse("none").unwrap().is_empty());
         assert!(Fault::parse("kil").unwrap_err().to_string().contains("partition-ring"));
     }

@@ -1,12 +1,19 @@
-//! Networks that split, lose and crawl. Clients reach every member all the while.
+//! Networks that split, lose, crawl and come late. Clients reach every member all the while.
+
+use std::time::Duration;
 
 use anyhow::Context;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 
-use super::{minority, names, some};
+use super::{Impossible, minority, names, some};
+use crate::cluster::delayer::{Delayer, Link, queue_number};
 use crate::cluster::{Cluster, namespaces};
+
+/// A link may be so late: a good part of an election, but not all of it.
+const DELAY_MS_MAX: u64 = 200;
+const JITTER_MS_MAX: u64 = 100;
 
 /// Cuts both ways between two sides.
 fn split(one: &[usize], other: &[usize]) -> anyhow::Result<String> {
@@ -82,4 +89,36 @@ pub fn slow(cluster: &Cluster, random: &mut SmallRng) -> anyhow::Result<String> 
         namespaces::slow(*number)?;
     }
     Ok(format!("{} send at 2 Mbit/s", names(&numbers)))
+}
+
+/// Each link between members gets a delay and a jitter of its own.
+pub fn delay(cluster: &Cluster, random: &mut SmallRng, overtaking: bool) -> anyhow::Result<String> {
+    let numbers = cluster.numbers();
+    let mut most = Duration::ZERO;
+    for number in &numbers {
+        let mut links = Vec::new();
+        for from in numbers.iter().copied().filter(|from| from != number) {
+            let delay = Duration::from_millis(random.random_range(0..=DELAY_MS_MAX));
+            let jitter = Duration::from_millis(random.random_range(1..=JITTER_MS_MAX));
+            most = most.max(delay + jitter);
+            links.push(Link { from, delay, jitter, overtaking });
+        }
+        let delayer = Delayer::start(*number, links.clone(), random.random())
+            .map_err(|error| Impossible(format!("packets can't be held back: {error:#}")))?;
+        cluster.delayers.borrow_mut().push(delayer);
+        for link in links {
+            namespaces::queue(*number, link.from, queue_number(link.from))
+                .map_err(|error| Impossible(format!("packets can't be held back: {error:#}")))?;
+        }
+    }
+    let how = if overtaking { "overtake each other" } else { "are late" };
+    Ok(format!("packets between members {how}, by up to {} ms", most.as_millis()))
+}
+
+/// Lets all packets go their way again.
+pub fn heal(cluster: &Cluster) -> anyhow::Result<()> {
+    namespaces::heal(cluster.members.len())?;
+    // No packet is queued any more, so those that wait can be let go.
+    cluster.delayers.borrow_mut().clear();
+    Ok(())
 }

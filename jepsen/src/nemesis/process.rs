@@ -1,5 +1,6 @@
 //! Processes that die or stand still.
 
+use anyhow::Context;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
@@ -23,4 +24,10 @@ pub async fn pause(cluster: &Cluster, random: &mut SmallRng) -> anyhow::Result<S
         cluster.members[number - 1].lock().await.pause();
     }
     Ok(format!("paused {}", names(&numbers)))
+}
+
+pub async fn pause_leader(cluster: &Cluster) -> anyhow::Result<String> {
+    let leader = cluster.leader().await.context("there is no leader to pause")?;
+    cluster.members[leader - 1].lock().await.pause();
+    Ok(format!("paused {}, which led", names(&[leader])))
 }

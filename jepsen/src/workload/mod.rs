@@ -131,6 +131,11 @@ pub trait Workload: Send + Sync {
         false
     }
 
+    /// Whether the members must be whole nodes with a Kubernetes API, and not just members of a store.
+    fn needs_nodes(&self) -> bool {
+        false
+    }
+
     /// Acknowledged operations a second without which a run proves nothing.
     fn operations_per_s_min(&self) -> u64 {
         5

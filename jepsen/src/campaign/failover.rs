@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use chorus_proto::etcdserverpb as pb;
 
+use super::{quantile, show};
 use crate::cluster::{Cluster, Plan};
 
 /// The next acknowledged write must come within this.
@@ -16,17 +17,9 @@ const ATTEMPT: Duration = Duration::from_millis(200);
 /// From each kill of a leader to the next acknowledged write, sorted.
 pub struct Times(Vec<Duration>);
 
-impl Times {
-    /// The time that `share` of all kills took at most.
-    fn quantile(&self, share: f64) -> Duration {
-        let at = ((self.0.len() as f64 * share).ceil() as usize).clamp(1, self.0.len());
-        self.0[at - 1]
-    }
-}
-
 impl fmt::Display for Times {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = |share| self.quantile(share).as_millis();
+        let ms = |share| quantile(&self.0, share).as_millis();
         write!(
             f,
             "{} kills: p50 {} ms, p90 {} ms, p99 {} ms, most {} ms",
@@ -51,9 +44,10 @@ pub async fn measure(plan: Plan, kills: u32) -> anyhow::Result<Times> {
         let survivors: Vec<usize> = cluster.numbers().into_iter().filter(|number| *number != leader).collect();
         next_write(&cluster, &survivors).await.with_context(|| format!("no write after kill {round}"))?;
         times.push(killed.elapsed());
+        show(&format!("{round}/{kills}  n{leader} killed, writes again after {} ms", killed.elapsed().as_millis()));
         cluster.revive().await?;
     }
-    cluster.stop().await;
+    show("");
     times.sort();
     Ok(Times(times))
 }

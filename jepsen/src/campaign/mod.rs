@@ -1,0 +1,26 @@
+//! Campaigns: one question, asked again and again, with a figure as the answer.
+//!
+//! - [`failover`]: how long writes stop when the leader dies
+//! - [`power`]: whether a write is still there after the power of all members was cut
+//! - [`soak`]: runs of all kinds in turn, for hours
+
+pub mod failover;
+pub mod power;
+pub mod soak;
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+/// Shows how far a campaign has come, on a terminal.
+fn show(line: &str) {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K{line}");
+        let _ = std::io::stderr().flush();
+    }
+}
+
+/// What `share` of all of `sorted` are at most.
+fn quantile(sorted: &[Duration], share: f64) -> Duration {
+    let at = ((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len().max(1));
+    sorted.get(at - 1).copied().unwrap_or_default()
+}
