@@ -17,6 +17,7 @@ use super::status;
 use super::stream as streams;
 use crate::store::client::Client;
 use crate::store::error::Error;
+use crate::world::failpoints::failpoint;
 
 /// Small, so that the first keys arrive soon and the size of the others becomes known.
 const FIRST_CHUNK_KEYS: i64 = 10;
@@ -57,6 +58,7 @@ fn check(range: &pb::RangeRequest) -> Result<(), Status> {
 }
 
 async fn next(chunks: Chunks, store: &Client) -> Result<(pb::RangeResponse, Option<Chunks>), Error> {
+    failpoint!("beforeRangeStreamChunk");
     let response = store.range(chunks.request()).await?;
     Ok(chunks.take(response))
 }

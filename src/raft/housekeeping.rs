@@ -22,6 +22,7 @@ use super::types::{LogId, Membership, Peer, Raft, Types};
 use super::wire::{CHANGE, HELLO, Hello, Introduction};
 use super::{Leadership, Timings};
 use crate::actor::Shutdown;
+use crate::world::failpoints::failpoint;
 use crate::world::{NodeId, Term, World};
 
 type ServerMetrics = WatchReceiverOf<Types, RaftServerMetrics<Types>>;
@@ -228,6 +229,7 @@ impl Housekeeping {
             if recorded.is_some_and(|peer| peer.started && peer.name == name && peer.client_urls == client_urls) {
                 return;
             }
+            failpoint!("beforePublishing", self.world.clock);
             let pace = match self.submit(change.clone()).await {
                 // Removed, or yet to be added.
                 Err(Unchanged::NotFound(_)) => PACE * 10,

@@ -26,6 +26,7 @@ use super::state_machine::SnapshotData;
 use super::types::{Peer, Types, Vote};
 use super::wire::{APPEND, Frame, HEARTBEAT, PRE_VOTE, TRANSFER_LEADER, VOTE, append_frame, open};
 use crate::world::World;
+use crate::world::failpoints::failpoint;
 
 /// Bounds of the pause after a stream could not be opened.
 const PAUSE: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_millis(200);
@@ -129,6 +130,10 @@ impl RaftNetworkV2<Types> for Connection {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        // A leader whose log is stuck must not go on as if nothing were: etcd saves and sends in one loop.
+        failpoint!("raftBeforeLeaderSend", self.world.clock);
+        failpoint!("raftBeforeSave", self.world.clock);
+        failpoint!("raftAfterSave", self.world.clock);
         let frame = append_frame(&request);
         // All of the time there is: on a busy machine an answer may be late, and only answers keep the lease.
         self.peers
@@ -153,7 +158,10 @@ impl RaftNetworkV2<Types> for Connection {
         if self.heartbeat {
             return stream_append_sequential(self, requests, option);
         }
-        let requests = requests.map(|request| append_frame(&request));
+        let requests = requests.map(|request| {
+            failpoint!("raftBeforeLeaderSend");
+            append_frame(&request)
+        });
         async move { self.open_append(requests).await.map(|replies| replies as BoxStream<'s, _>) }.boxed()
     }
 

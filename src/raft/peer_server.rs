@@ -36,6 +36,7 @@ use super::wire::{
 };
 use super::{ClusterId, Config, read_gate, runtime};
 use crate::actor::Gate;
+use crate::world::failpoints::failpoint;
 use crate::world::{NodeId, World};
 
 /// Forwarded batches under way.
@@ -143,9 +144,9 @@ impl Served {
             std::future::ready(request.inspect_err(|error| tracing::debug!(%error, "a log stream ended")).ok())
         });
         let replies = self.raft.stream_append(readable);
-        let replies = replies.map(|reply| match reply {
-            Ok(result) => Ok(Frame::new(&result)),
-            Err(fatal) => Err(internal(fatal)),
+        let replies = replies.map(|reply| {
+            failpoint!("raftBeforeFollowerSend");
+            reply.map(|result| Frame::new(&result)).map_err(internal)
         });
         Ok(Response::new(replies.boxed()))
     }
@@ -179,7 +180,11 @@ impl Served {
         }
         let reply = match method.as_str() {
             HEARTBEAT => {
+                failpoint!("raftDropHeartbeat", |dropped| Err(Status::unavailable(dropped)));
                 let request = open_append(message).map_err(|error| unreadable(&error))?;
+                failpoint!("raftBeforeSave", self.world.clock);
+                failpoint!("raftAfterSave", self.world.clock);
+                failpoint!("raftBeforeFollowerSend", self.world.clock);
                 Frame::new(&self.raft.append_entries(request).await.map_err(internal)?)
             }
             VOTE => Frame::new(&self.raft.vote(head(message)?).await.map_err(internal)?),

@@ -18,6 +18,7 @@ use super::state_machine::SnapshotData;
 use super::types::{Raft, Types, Vote};
 use super::wire::{Chunk, Frame, Manifest, SNAPSHOT, open};
 use crate::world::disk::{Access, Open};
+use crate::world::failpoints::failpoint;
 use crate::world::{Clock, File, World};
 
 const CHUNK_BYTES: u64 = 256 * 1024;
@@ -145,6 +146,8 @@ impl Receiver {
             self.world.spawner.blocking(move || file.write_all_at(&bytes, chunk.offset)).await?;
         }
         files.complete()?;
+        failpoint!("raftBeforeSaveSnap", self.world.clock);
+        failpoint!("raftBeforeWALSaveSnaphot", self.world.clock);
         let (disk, synced) = (self.world.disk.clone(), directory.clone());
         self.world
             .spawner
@@ -153,8 +156,13 @@ impl Receiver {
                 disk.sync_dir(&synced)
             })
             .await?;
+        failpoint!("raftAfterSaveSnap", self.world.clock);
+        failpoint!("raftBeforeApplySnap", self.world.clock);
         let snapshot = SnapshotOf::<Types, _> { meta: manifest.meta, snapshot: SnapshotData::Incoming(directory) };
-        self.raft.install_full_snapshot(manifest.vote, snapshot).await.map_err(io::Error::other)
+        let installed = self.raft.install_full_snapshot(manifest.vote, snapshot).await.map_err(io::Error::other);
+        failpoint!("raftAfterApplySnap", self.world.clock);
+        failpoint!("raftAfterWALRelease", self.world.clock);
+        installed
     }
 
     async fn next<E: std::fmt::Display>(

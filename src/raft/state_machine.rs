@@ -16,6 +16,7 @@ use super::machine::{self, Applied, Committed, Machine, Position};
 use super::roster::Roster;
 use super::types::{Entry, LogId, Payload, StoredMembership, Types, log_id, position};
 use crate::world::World;
+use crate::world::failpoints::failpoint;
 
 /// Entries handed to the machine in one call.
 const ENTRIES_PER_APPLY: usize = 256;
@@ -132,8 +133,12 @@ impl StateMachine {
         let at = position(&entry.log_id);
         let payload = match entry.payload {
             Payload::Blank => machine::Payload::Blank,
-            Payload::Normal(batch) => machine::Payload::Batch(unpack(&batch)?),
+            Payload::Normal(batch) => {
+                failpoint!("beforeApplyOneEntryNormal");
+                machine::Payload::Batch(unpack(&batch)?)
+            }
             Payload::Membership(membership) => {
+                failpoint!("beforeApplyOneConfChange");
                 self.roster = self.roster.followed_by(membership.clone());
                 self.memberships.push(StoredMembership::new(Some(entry.log_id), membership));
                 machine::Payload::Membership(self.roster.encode())
@@ -183,6 +188,7 @@ impl RaftStateMachine<Types> for StateMachine {
         let SnapshotData::Incoming(directory) = snapshot else {
             return Err(io::Error::other("only a received snapshot can be installed"));
         };
+        failpoint!("applyBeforeOpenSnapshot", self.world.clock);
         let installed = self.away(move |machine| machine.install(directory)).await?;
         if installed.at.map(log_id) != meta.last_log_id {
             let (found, told) = (installed.at, meta.last_log_id);
@@ -191,7 +197,10 @@ impl RaftStateMachine<Types> for StateMachine {
         self.memberships = Memberships::of(&installed)?;
         self.roster = roster_of(&installed)?;
         self.last = meta.last_log_id;
+        tracing::info!("applySnapshot: opened snapshot backend");
+        failpoint!("applyAfterOpenSnapshot", self.world.clock);
         self.told.tell(installed.at.map_or(0, |at| at.index), &self.roster);
+        tracing::info!(at = ?installed.at, "applied snapshot");
         Ok(())
     }
 

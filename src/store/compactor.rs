@@ -23,6 +23,7 @@ use super::{checkpoint, reclaim};
 use crate::actor::Shutdown;
 use crate::disk::{self, Point, SegmentId};
 use crate::raft;
+use crate::world::failpoints::failpoint;
 use crate::world::{Instant, Lane, World};
 
 pub use defragment::Defragment;
@@ -126,7 +127,13 @@ impl Compactor {
         if segments.synced() < segments.end() {
             let metrics = &self.shared.metrics;
             let _committing = metrics.measure(&metrics.disk.commit, None);
+            failpoint!("commitBeforePreCommitHook");
+            failpoint!("commitAfterPreCommitHook");
+            failpoint!("beforeCommit");
             segments.sync()?;
+            failpoint!("afterCommit");
+            failpoint!("beforeStartDBTxn");
+            failpoint!("afterStartDBTxn");
         }
         Ok(())
     }

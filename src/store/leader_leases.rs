@@ -12,6 +12,7 @@ use super::proposals::Proposals;
 use super::questions::{self, Question};
 use super::state_machine::Shared;
 use crate::raft;
+use crate::world::failpoints::failpoint;
 use crate::world::{Instant, NodeId, World};
 
 /// How soon a request is tried again while the leadership moves or a revocation is under way.
@@ -95,6 +96,7 @@ impl LeaderLeases {
     /// Renews as the leader. [`Error::NotLeader`] says: ask again, the leadership moves or a revocation is under way.
     pub async fn keep_alive_here(&self, id: i64) -> Result<pb::LeaseKeepAliveResponse, Error> {
         self.lead().await?;
+        failpoint!("beforeCheckpointInLeaseRenew", self.0.world.clock);
         match self.renew(id).await? {
             Renewal::Recorded => self.forget_remaining(id).await?,
             renewal => return renewed(id, renewal),
@@ -121,6 +123,7 @@ impl LeaderLeases {
     /// Looks at a lease as the leader; errors as for [`keep_alive_here`](LeaderLeases::keep_alive_here).
     pub async fn look_here(&self, id: i64, keys: bool) -> Result<pb::LeaseTimeToLiveResponse, Error> {
         self.lead().await?;
+        failpoint!("beforeLookupWhenLeaseTimeToLive", self.0.world.clock);
         let remaining = self.0.lessor.send(Remaining(id)).await.map_err(|_| Error::Stopped)?;
         let view = self.0.shared.view();
         let Some(lease) = view.state.leases.get(id) else {

@@ -25,6 +25,7 @@ use super::quota::Quota;
 use super::view::View;
 use super::waiting::{Outcome, Waiting};
 use crate::raft::machine::{Applied, Committed, Machine, Payload, Position, Snapshot};
+use crate::world::failpoints::failpoint;
 
 /// What the state machine shares with readers, waiting clients, watchers and the compactor.
 pub struct Shared {
@@ -171,7 +172,9 @@ impl Machine for StateMachine {
             }
             happened.extend(self.apply_entry(&mut ledger, entry, &mut outcomes)?);
         }
+        failpoint!("beforeWritebackBuf");
         self.0.publish(&ledger);
+        failpoint!("afterWritebackBuf");
         drop(ledger);
         self.0.feed.push(happened);
         self.0.waiting.answer_all(outcomes);

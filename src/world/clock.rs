@@ -76,3 +76,45 @@ impl Clock {
         interval
     }
 }
+
+/// A duration as Go writes it: `5m`, `1h30m`, `1.5s`.
+pub fn go_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|letter: char| letter != '.' && !letter.is_ascii_digit())?;
+        let (number, tail) = rest.split_at(digits);
+        let unit_end = tail.find(|letter: char| letter == '.' || letter.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_end);
+        let unit = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" | "μs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        seconds += number.parse::<f64>().ok()? * unit;
+        rest = tail;
+    }
+    (!text.is_empty()).then(|| Duration::try_from_secs_f64(seconds).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_gos() {
+        for (text, seconds) in [("5m", 300.0), ("1h30m", 5400.0), ("1.5s", 1.5), ("250ms", 0.25), ("0", 0.0)] {
+            assert_eq!(go_duration(text), Some(Duration::from_secs_f64(seconds)), "{text}");
+        }
+        for wrong in ["", "5", "m", "5x", "-5m"] {
+            assert_eq!(go_duration(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -17,12 +17,14 @@
 //! - [`net`]: listeners, connections, gRPC channels; [`tls`]: TLS over them
 //! - [`disk`]: files and directories, with durability spelled out
 //! - [`spawn`]: where actors and tasks run
+//! - [`failpoints`]: steps that a test may disturb
 //! - [`process`]: processes of this machine, for the local launcher alone
 //! - [`init`]: what the init system and its journal are told
 //! - [`ids`]: the newtypes every room shares
 
 pub mod clock;
 pub mod disk;
+pub mod failpoints;
 pub mod ids;
 pub mod init;
 pub mod net;

@@ -43,6 +43,11 @@ pub async fn run(world: World, arguments: Vec<OsString>) -> ExitCode {
         Some(("grpc-proxy", rest)) => return grpc_proxy::run(&world, rest).await,
         _ => {}
     }
+    #[cfg(feature = "failpoints")]
+    if let Err(error) = crate::world::failpoints::begin(&world).await {
+        println!("{error}");
+        return ExitCode::FAILURE;
+    }
     let mut options = Options::default();
     let version = std::env::var(REPORTED_VERSION).ok().filter(|given| !given.is_empty());
     options.version = version.unwrap_or_else(|| ETCD_VERSION.to_owned());

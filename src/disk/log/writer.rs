@@ -19,6 +19,7 @@ use super::metrics::Metrics;
 use super::window::Window;
 use super::{Done, Entry};
 use crate::disk::{Error, Position};
+use crate::world::failpoints::failpoint;
 use crate::world::{Clock, Spawner, World};
 
 /// What is asked of the log.
@@ -98,6 +99,7 @@ impl Handler<Flush> for Log {
         for op in ops {
             self.answer(op, ctx);
         }
+        failpoint!("raftBeforeAdvance");
         self.start_chores(ctx);
     }
 }
@@ -139,14 +141,18 @@ impl Log {
         for op in ops {
             add(files, op, &mut places)?;
         }
+        failpoint!("raftBeforeSave");
         let started = self.clock.now();
         self.metrics.bytes.add(files.write()?);
         let written = self.clock.now();
         self.metrics.write.observe(written - started);
         if ops.iter().any(|op| !matches!(op, Op::Committed { .. })) {
+            failpoint!("walBeforeSync");
             files.sync();
+            failpoint!("walAfterSync");
             self.metrics.sync.observe(self.clock.now() - written);
         }
+        failpoint!("raftAfterSave");
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         for (at, place) in places {
             window.placed(at, place);

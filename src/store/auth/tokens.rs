@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::jwt::Jwt;
 use crate::world::Disk;
+use crate::world::clock::go_duration;
 
 /// How long a simple token lives unused when nothing else is said; etcd's `--auth-token-ttl`.
 pub const SIMPLE_TTL: Duration = Duration::from_secs(300);
@@ -104,33 +105,6 @@ fn jwt(options: &BTreeMap<&str, &str>, disk: &Disk) -> Result<Jwt, BadToken> {
     Jwt::new(given("sign-method").unwrap_or_default(), public.as_deref(), private.as_deref(), ttl)
 }
 
-/// A duration as Go writes it: `5m`, `1h30m`, `1.5s`.
-fn go_duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
-    let mut seconds = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|letter: char| letter != '.' && !letter.is_ascii_digit())?;
-        let (number, tail) = rest.split_at(digits);
-        let unit_end = tail.find(|letter: char| letter == '.' || letter.is_ascii_digit()).unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit_end);
-        let unit = match unit {
-            "ns" => 1e-9,
-            "us" | "µs" | "μs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return None,
-        };
-        seconds += number.parse::<f64>().ok()? * unit;
-        rest = tail;
-    }
-    (!text.is_empty()).then(|| Duration::try_from_secs_f64(seconds).ok()).flatten()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,16 +126,6 @@ mod tests {
         assert!(matches!(parse("jwt,priv-key=/k/hmac"), Err(BadToken::Method(_))));
         for wrong in ["jwt,sign-method", "jwt,a=b,a=c", "jwt,a=b=c", "nope", "jwt,sign-method=HS256,ttl=soon"] {
             assert!(matches!(parse(wrong), Err(BadToken::Options)), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn durations_are_gos() {
-        for (text, seconds) in [("5m", 300.0), ("1h30m", 5400.0), ("1.5s", 1.5), ("250ms", 0.25), ("0", 0.0)] {
-            assert_eq!(go_duration(text), Some(Duration::from_secs_f64(seconds)), "{text}");
-        }
-        for wrong in ["", "5", "m", "5x", "-5m"] {
-            assert_eq!(go_duration(wrong), None, "{wrong}");
         }
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::Compactor;
 use crate::disk::{self, SegmentId};
 use crate::store::reclaim;
+use crate::world::failpoints::failpoint;
 
 /// Pause before another look while a sweep or another request is under way.
 const RETRY: Duration = Duration::from_millis(20);
@@ -67,13 +68,19 @@ impl Compactor {
         let Some(under_way) = &mut self.defragmentation else { return Ok(false) };
         if !under_way.begun {
             under_way.begun = true;
+            failpoint!("defragOpenFileError", |error| Err(std::io::Error::other(error).into()));
+            failpoint!("defragBeforeCopy");
             self.shared.ledger().segments.seal()?;
             self.checkpoint()?;
             let segments = reclaim::with_dead(&self.shared, self.checkpointed.segment)?;
             self.defragmentation.as_mut().expect("seen above").segments = segments;
             return Ok(true);
         }
-        let Some(segment) = under_way.segments.pop() else { return self.checkpoint().map(|()| false) };
+        let Some(segment) = under_way.segments.pop() else {
+            failpoint!("defragdbFail", |error| Err(std::io::Error::other(error).into()));
+            failpoint!("defragBeforeRename");
+            return self.checkpoint().map(|()| false);
+        };
         // The checkpoint of another chore may have let it go.
         if !self.emptied.contains(&segment) && reclaim::exists(&self.shared, segment)? {
             self.empty(segment)?;

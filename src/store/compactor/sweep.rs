@@ -13,6 +13,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use super::Compactor;
 use crate::store::mvcc::hash;
 use crate::world::Instant;
+use crate::world::failpoints::failpoint;
 
 /// What is being swept.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ impl Compactor {
         let ledger = self.shared.ledger();
         let Some(compaction) = ledger.compactions.front().copied() else { return };
         drop(ledger);
+        failpoint!("compactBeforeCommitScheduledCompact");
+        failpoint!("compactAfterCommitScheduledCompact");
         self.sweep.started = Some(self.world.clock.now());
         self.sweep.freed = 0;
         let Some(floor) = compaction.floor else {
@@ -83,10 +86,13 @@ impl Compactor {
         }
         let slice = self.world.clock.now();
         let mut ledger = self.shared.ledger();
+        failpoint!("compactAfterAcquiredBatchTxLock");
         match ledger.sweep(self.sweep.batch) {
             Some(freed) => {
+                failpoint!("compactBeforeCommitBatch");
                 self.sweep.freed += freed;
                 self.shared.publish(&ledger);
+                failpoint!("compactAfterCommitBatch");
                 let swept = ledger.state.index.is_swept();
                 drop(ledger);
                 self.shared.metrics.compactions.slice(freed, self.world.clock.now() - slice);
@@ -94,10 +100,12 @@ impl Compactor {
                 context.run_later(pause, Self::sweep_on);
             }
             None => {
+                failpoint!("compactBeforeSetFinishedCompact");
                 let done: Vec<_> = ledger.compactions.drain(..).collect();
                 let compacted = ledger.state.index.compacted;
                 drop(ledger);
                 self.finish_sweep(done.into_iter().map(|compaction| compaction.revision));
+                failpoint!("compactAfterSetFinishedCompact");
                 self.shared.swept(compacted);
             }
         }

@@ -9,6 +9,7 @@ use super::{Inner, Local};
 use crate::store::Error;
 use crate::store::auth::permit::Author;
 use crate::store::questions::{self, Question};
+use crate::world::failpoints::failpoint;
 
 impl Local {
     /// From here on other members get answers.
@@ -31,8 +32,14 @@ impl Local {
     async fn answer(&self, asked: &[u8]) -> Vec<u8> {
         match questions::open(asked) {
             Ok(Question::HashKv { revision }) => questions::reply(self.hash_history(revision).await),
-            Ok(Question::KeepAlive { id }) => questions::reply(self.0.leases.keep_alive_here(id).await),
-            Ok(Question::TimeToLive { id, keys }) => questions::reply(self.0.leases.look_here(id, keys).await),
+            Ok(Question::KeepAlive { id }) => {
+                failpoint!("beforeServeHTTPLeaseRenew");
+                questions::reply(self.0.leases.keep_alive_here(id).await)
+            }
+            Ok(Question::TimeToLive { id, keys }) => {
+                failpoint!("beforeLookupWhenForwardLeaseTimeToLive");
+                questions::reply(self.0.leases.look_here(id, keys).await)
+            }
             Err(error) => questions::refuse(&error),
         }
     }

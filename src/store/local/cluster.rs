@@ -9,6 +9,7 @@ use crate::store::Error;
 use crate::store::agreed::{Release, downgrade_to};
 use crate::store::checks;
 use crate::world::NodeId;
+use crate::world::failpoints::failpoint;
 
 /// Not the request's own deadline, and in no table: clients read the text alone.
 const TRANSFER_TIMEOUT: &str = "etcdserver: request timed out, leader transfer took too long";
@@ -102,6 +103,7 @@ impl Local {
 
     /// This member has no vote: it refers clients to others.
     pub fn is_learner(&self) -> bool {
+        failpoint!("afterIsMemberExist");
         self.0.raft.is_learner()
     }
 

@@ -20,6 +20,7 @@ use crate::store::Error;
 use crate::store::feed::Batch;
 use crate::store::mvcc::Fault;
 use crate::store::state_machine::Shared;
+use crate::world::failpoints::failpoint;
 use crate::world::{Lane, World};
 
 /// How soon reading the history is tried again after it failed.
@@ -124,7 +125,11 @@ impl WatchHub {
         self.scanning = true;
         let (hub, spawner, shared) = (context.address(), self.world.spawner.clone(), self.shared.clone());
         self.world.spawner.task(async move {
-            let scanned = spawner.blocking(move || catch_up(&shared.view(), wanted)).await;
+            let scan = move || {
+                failpoint!("beforeSyncWatchers");
+                catch_up(&shared.view(), wanted)
+            };
+            let scanned = spawner.blocking(scan).await;
             hub.do_send(Scanned(scanned));
         });
     }
@@ -176,6 +181,7 @@ struct Room;
 
 impl StreamHandler<Room> for WatchHub {
     fn handle(&mut self, _: Room, context: &mut Context<Self>) {
+        failpoint!("beforeMoveVictims");
         self.scan(context);
     }
 }

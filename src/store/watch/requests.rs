@@ -8,6 +8,7 @@ use super::response;
 use super::watchers::{Interest, StreamKey, Watcher, Watchers};
 use crate::store::Error;
 use crate::store::range::KeyRange;
+use crate::world::failpoints::failpoint;
 
 impl Watchers {
     /// Handles one request of `stream`; `current` is the newest revision of the store, up to which no event is sent
@@ -31,6 +32,7 @@ impl Watchers {
             // Without watches there is nothing to tell.
             Some(RequestUnion::ProgressRequest(_)) if self.streams[&stream].watches.is_empty() => {}
             Some(RequestUnion::ProgressRequest(_)) => {
+                failpoint!("beforeProgressIfSync");
                 self.progress_wanted.insert(stream);
                 self.answer_progress();
             }

@@ -14,6 +14,7 @@ use super::outbox::Outbox;
 use crate::actor::{Gate, Permit, Shutdown};
 use crate::store::Error;
 use crate::world::World;
+use crate::world::failpoints::failpoint;
 
 /// Opens streams. Cheap to clone.
 #[derive(Clone)]
@@ -95,7 +96,10 @@ async fn pump(
 async fn respond(open: Option<Open>) -> Option<(Result<pb::WatchResponse, Error>, Option<Open>)> {
     let open = open?;
     match open.outbox.next().await {
-        Some(response) => Some((Ok(response), Some(open))),
+        Some(response) => {
+            failpoint!("beforeSendWatchResponse");
+            Some((Ok(response), Some(open)))
+        }
         None if open.node.begun() => Some((Err(Error::Stopped), None)),
         None => None,
     }
