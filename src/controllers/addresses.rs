@@ -11,6 +11,7 @@ use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::pods;
+use crate::world::planted::planted;
 
 /// An endpoint slice holds no more endpoints than this.
 pub const SLICE_ENDPOINTS_MAX: usize = 100;
@@ -55,7 +56,7 @@ pub fn backends(service: &Service, selected: &[Arc<Pod>]) -> BTreeMap<Ports, Vec
                 .as_ref()
                 .filter(|spec| spec.subdomain == service.metadata.name)
                 .and_then(|spec| spec.hostname.clone()),
-            ready: unready_too || (pods::is_ready(pod) && !terminating),
+            ready: unready_too || planted!("dead-endpoints") || (pods::is_ready(pod) && !terminating),
             terminating,
         });
     }

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use crate::world::planted::planted;
+
 /// The phase, `Pending` where none was reported yet.
 pub fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
@@ -11,7 +13,8 @@ pub fn phase(pod: &Pod) -> &str {
 
 /// Neither finished nor on its way out.
 pub fn is_active(pod: &Pod) -> bool {
-    !matches!(phase(pod), "Succeeded" | "Failed") && pod.metadata.deletion_timestamp.is_none()
+    !matches!(phase(pod), "Succeeded" | "Failed")
+        && (pod.metadata.deletion_timestamp.is_none() || planted!("counts-terminating"))
 }
 
 pub fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {

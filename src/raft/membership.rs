@@ -11,6 +11,7 @@ use super::rules::{Rules, Scene};
 use super::types::{LogId, Membership, Peer, Raft, Types, position};
 use super::{Error, Member};
 use crate::world::NodeId;
+use crate::world::planted::planted;
 
 /// Entries by which a member that was added to vote may lag behind the leader when it begins to.
 const READY_LAG_MAX: u64 = 1_000;
@@ -257,7 +258,7 @@ pub(super) async fn execute(raft: &Raft, ask: Ask, around: Surroundings) -> Chan
     };
     let planned = planned.expect("nothing to do was answered above");
     let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: based_on };
-    match raft.change_membership_if(planned, false, [unchanged]).await {
+    match raft.change_membership_if(planned, planted!("removed-member-counts"), [unchanged]).await {
         Ok(made) => {
             let membership = made.membership.clone().expect("a change of the membership answers with one");
             Ok(Made { index: position(&made.log_id).index, membership })

@@ -27,6 +27,7 @@ use super::types::{Callback, CommandBatch, Raft, Types};
 use super::wire::{FORWARD, Forwarded, Frame};
 use super::{Leadership, Refused};
 use crate::actor::Permit;
+use crate::world::planted::planted;
 use crate::world::{Instant, World};
 
 /// Commands and bytes of one entry; a larger command has an entry for itself.
@@ -286,7 +287,12 @@ impl Proposer {
         let frame = Frame::with_body(&(), vec![batch.0]);
         let (peers, limit) = (self.peers.clone(), self.forward_limit);
         // On the shared runtime: connections must not live on this actor's thread.
-        let call = async move { peers.call(leader, Purpose::Log, FORWARD, frame, limit).await };
+        let call = async move {
+            if planted!("forward-twice") {
+                let _ = peers.call::<Forwarded>(leader, Purpose::Log, FORWARD, frame.clone(), limit).await;
+            }
+            peers.call(leader, Purpose::Log, FORWARD, frame, limit).await
+        };
         let call = self.world.spawner.task(call);
         ctx.spawn(call.into_actor(self).map(move |answer, proposer, ctx| {
             let answer = answer.unwrap_or(Ok(Forwarded::Unknown));

@@ -14,6 +14,7 @@ use super::mvcc::{Change, Key, Rev, Slot};
 use super::state::State;
 use crate::disk::segments::{Frame, Record};
 use crate::disk::{Position, codec};
+use crate::world::planted::planted;
 
 /// The head of a frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,7 +94,9 @@ pub fn replay(state: &mut State, frame: &Frame) -> Result<(), Mismatch> {
             if let Some(membership) = membership {
                 state.membership = Some((at, membership));
             }
-            state.applied = Some(at);
+            if !planted!("forget-applied") {
+                state.applied = Some(at);
+            }
         }
         Head::Moved { changes } => {
             if changes.len() != frame.records.len() {

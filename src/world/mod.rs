@@ -18,6 +18,7 @@
 //! - [`disk`]: files and directories, with durability spelled out
 //! - [`spawn`]: where actors and tasks run
 //! - [`failpoints`]: steps that a test may disturb
+//! - [`planted`]: mistakes that prove that checks bite
 //! - [`process`]: processes of this machine, for the local launcher alone
 //! - [`init`]: what the init system and its journal are told
 //! - [`ids`]: the newtypes every room shares
@@ -28,6 +29,7 @@ pub mod failpoints;
 pub mod ids;
 pub mod init;
 pub mod net;
+pub mod planted;
 pub mod process;
 pub mod random;
 pub mod spawn;

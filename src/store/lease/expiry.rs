@@ -9,6 +9,7 @@ use imbl::ordmap::DiffItem;
 
 use super::table::{Lease, Leases};
 use crate::world::Instant;
+use crate::world::planted::planted;
 
 /// How soon a revocation that has not come through is proposed again.
 const RETRY: Duration = Duration::from_secs(3);
@@ -98,6 +99,9 @@ impl Expiry {
     }
 
     pub fn demote(&mut self) {
+        if planted!("two-lessors") {
+            return;
+        }
         self.leads = false;
         self.timers.clear();
         self.queue.clear();
@@ -111,7 +115,7 @@ impl Expiry {
         let (Some(lease), Some(timer)) = (self.known.get(id), self.timers.get(&id)) else {
             return Renewal::Unknown;
         };
-        if timer.deadline <= now {
+        if timer.deadline <= now && !planted!("renew-expired") {
             return Renewal::Expired;
         }
         if lease.remaining_ttl > 0 {

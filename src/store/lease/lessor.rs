@@ -20,6 +20,7 @@ use crate::raft;
 use crate::store::Config;
 use crate::store::proposals::Proposals;
 use crate::store::state_machine::Shared;
+use crate::world::planted::planted;
 use crate::world::{Clock, Instant, Lane, Term, World};
 
 /// How often expired leases are looked for.
@@ -134,7 +135,7 @@ impl Lessor {
     /// Still leads in the term in which it came to lead: an old leader's clock says nothing.
     fn leads(&self) -> bool {
         let known = *self.raft.leadership().borrow();
-        self.expiry.leads() && known.is_leader && known.term == self.term
+        self.expiry.leads() && (planted!("two-lessors") || known.is_leader && known.term == self.term)
     }
 
     fn record(&mut self) {
@@ -174,7 +175,7 @@ impl Revoking {
             return;
         }
         let known = *self.raft.leadership().borrow();
-        if known.is_leader && known.term == self.term {
+        if planted!("two-lessors") || known.is_leader && known.term == self.term {
             join_all(due.into_iter().map(|id| self.revoke(id))).await;
         }
     }

@@ -15,6 +15,7 @@ use super::write::Transaction;
 use crate::store::Error;
 use crate::store::lease::Leases;
 use crate::store::range::{End, KeyRange};
+use crate::world::planted::planted;
 
 /// The branch that a transaction takes, and those of the transactions nested in it, in order. All compares look at the
 /// state before the first change.
@@ -70,6 +71,7 @@ fn one_holds(found: Option<(i64, &Change)>, values: &impl Values, compare: &pb::
         (CompareTarget::Version, _) => number(|_, change| change.version, 0),
         (CompareTarget::Create, Some(TargetUnion::CreateRevision(given))) => number(|_, change| change.create, *given),
         (CompareTarget::Create, _) => number(|_, change| change.create, 0),
+        (CompareTarget::Mod, _) if planted!("lost-update") && found.is_some() => Ordering::Equal,
         (CompareTarget::Mod, Some(TargetUnion::ModRevision(given))) => number(|modified, _| modified, *given),
         (CompareTarget::Mod, _) => number(|modified, _| modified, 0),
         (CompareTarget::Lease, Some(TargetUnion::Lease(given))) => number(|_, change| change.lease, *given),

@@ -6,7 +6,8 @@ use super::index::{Change, Index, Key, Rev, Slot};
 use super::values::{Fault, Overlay, Values};
 use crate::store::lease::Leases;
 use crate::store::metrics::Ops;
-use crate::store::range::KeyRange;
+use crate::store::range::{End, KeyRange};
+use crate::world::planted::planted;
 
 /// A transaction under way. Its changes take effect at once, so that later operations of it see them; it never fails
 /// half way, because everything is checked before the first change.
@@ -58,7 +59,9 @@ impl<'a, V: Values> Transaction<'a, V> {
         };
         let (create, version, old_lease) =
             old.as_ref().map_or((self.next(), 1, 0), |old| (old.create, old.version + 1, old.lease));
-        self.leases.reattach(&key, old_lease, kv.lease);
+        if !planted!("lease-stays") || old_lease == 0 {
+            self.leases.reattach(&key, old_lease, kv.lease);
+        }
         self.ops.puts += 1;
         self.ops.put_bytes += (kv.key.len() + kv.value.len()) as u64;
         self.ops.created += u64::from(old.is_none());
@@ -73,6 +76,7 @@ impl<'a, V: Values> Transaction<'a, V> {
             .index
             .range(range, i64::MAX)
             .map(|(key, at, change)| (key.clone(), at, change.lease, change.slot))
+            .skip(usize::from(planted!("delete-leaves-one") && range.end != End::Single))
             .collect();
         self.ops.deletes += 1;
         self.ops.deleted += found.len() as u64;

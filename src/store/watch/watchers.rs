@@ -14,6 +14,7 @@ use crate::store::ledger::Happened;
 use crate::store::mvcc::{Rev, Slot, Values};
 use crate::store::range::KeyRange;
 use crate::store::view::View;
+use crate::world::planted::planted;
 
 /// Watchers that catch up together.
 const CATCH_UP_WATCHERS_MAX: usize = 512;
@@ -170,7 +171,10 @@ impl Watchers {
                 self.revision = happened.revision;
             }
         }
-        for (key, events) in seen {
+        for (key, mut events) in seen {
+            if planted!("watch-reorders") {
+                events.reverse();
+            }
             self.feed(key, events);
         }
         self.revision = if batch.lost { view.revision() } else { self.revision };
@@ -240,7 +244,8 @@ impl Watchers {
         for key in order {
             let watcher = &self.watchers[&key];
             if self.streams[&watcher.stream].outbox.has_room() {
-                wanted.push(Wanted { key, next: watcher.next, interest: watcher.interest.clone() });
+                let next = watcher.next - i64::from(planted!("watch-repeats"));
+                wanted.push(Wanted { key, next, interest: watcher.interest.clone() });
                 self.turn = key;
             }
             if wanted.len() == CATCH_UP_WATCHERS_MAX {
@@ -272,7 +277,7 @@ impl Watchers {
             self.sent += events.len() as u64;
             send(stream, watcher, revision, events, self.response_bytes_max);
         }
-        watcher.next = watcher.next.max(upto + 1);
+        watcher.next = watcher.next.max(upto + 1 + i64::from(planted!("watch-drops")));
         if watcher.next > self.revision {
             watcher.synced = true;
             self.behind.remove(&key);
@@ -308,7 +313,8 @@ impl Watchers {
                 let watcher: &Watcher = &watchers[key];
                 watcher.synced && watcher.next <= *revision + 1
             };
-            let answered = stream.told <= *revision && stream.watches.values().all(caught_up);
+            let answered =
+                stream.told <= *revision && (planted!("progress-early") || stream.watches.values().all(caught_up));
             if answered {
                 stream.send(response::empty(*revision, -1));
             }
@@ -339,6 +345,9 @@ pub fn previous(view: &View, at: Rev) -> Option<KeyValue> {
     while prev.main == at.main {
         prev = change.prev;
         change = index.change(prev)?;
+    }
+    if planted!("wrong-prev-kv") {
+        change = index.change(change.prev).unwrap_or(change);
     }
     let Slot::Stored(_) = change.slot else { return None };
     if change.is_deletion() {

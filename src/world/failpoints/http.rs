@@ -145,3 +145,42 @@ fn refuse(status: StatusCode, reason: &str) -> Answer {
     answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn said(answer: Answer) -> (u16, String) {
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn answers_are_gofails() {
+        let disabled = "failed to GET: failpoint: failpoint is disabled\n";
+        assert_eq!(said(get("defragdbFail")).await, (404, format!("{disabled}\n")));
+        assert_eq!(said(get("defragdbFail/count")).await, (500, disabled.to_owned()));
+        assert_eq!(said(get("none/count")).await.0, 404);
+        assert_eq!(said(set("defragdbFail", "1*return(\"x\")")).await, (204, String::new()));
+        assert_eq!(registry::returned("defragdbFail").as_deref(), Some("x"));
+        assert_eq!(registry::returned("defragdbFail"), None);
+        assert_eq!(said(get("defragdbFail")).await, (200, "1*return(\"x\")\n".to_owned()));
+        assert_eq!(said(get("defragdbFail/count")).await, (200, "1".to_owned()));
+        let (status, all) = said(get("")).await;
+        assert_eq!((status, all.lines().count()), (200, NAMES.len()));
+        assert!(all.contains("\ndefragdbFail=1*return(\"x\")\n") && all.contains("\nraftBeforeSave=\n"));
+        assert_eq!(
+            said(set("none", "off")).await,
+            (400, "fail to set failpoint: failpoint: failpoint does not exist\n".to_owned())
+        );
+        let unreadable = "fail to set failpoint: failpoint: could not parse terms\n".to_owned();
+        assert_eq!(said(set("defragdbFail", "nonsense")).await, (400, unreadable));
+        assert_eq!(said(set("failpoints", "defragdbFail=off;beforePublishing=print")).await.0, 204);
+        assert_eq!(said(set("failpoints", "defragdbFail")).await.0, 400);
+        for name in ["defragdbFail", "beforePublishing"] {
+            registry::disable(name).unwrap();
+            assert_eq!(registry::disable(name), Err(Error::Disabled));
+        }
+    }
+}
