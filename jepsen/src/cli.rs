@@ -235,6 +235,7 @@ fn plan(args: &ClusterArgs, dir: &Path) -> anyhow::Result<Plan> {
         flags: args.flags.clone(),
         environment: Vec::new(),
         own_clocks: false,
+        nodes: false,
     })
 }
 

@@ -69,9 +69,12 @@ pub struct Outcome {
 
 /// Runs `workload` once. An error is trouble of the harness, never a verdict.
 pub async fn run(options: &Options, workload: Arc<dyn Workload>) -> anyhow::Result<Outcome> {
-    let faults: Vec<Fault> =
-        options.faults.iter().copied().filter(|fault| !(workload.needs_history() && fault.compacts())).collect();
-    let plan = Plan { own_clocks: faults.iter().any(|fault| fault.moves_clocks()), ..options.plan.clone() };
+    let faults: Vec<Fault> = options.faults.iter().copied().filter(|fault| bears(&*workload, *fault)).collect();
+    let plan = Plan {
+        own_clocks: faults.iter().any(|fault| fault.moves_clocks()),
+        nodes: workload.needs_nodes(),
+        ..options.plan.clone()
+    };
     let cluster = Rc::new(Cluster::start(plan).await?);
     let recorder = Recorder::default();
     let mut sessions = Sessions::new(options, cluster.clone(), workload.clone(), recorder.clone());
@@ -80,13 +83,13 @@ pub async fn run(options: &Options, workload: Arc<dyn Workload>) -> anyhow::Resu
     let leaders: Rc<RefCell<Leaders>> = Rc::default();
     let looking = tokio::task::spawn_local(look(cluster.clone(), recorder.clone(), leaders.clone()));
     let progress = Progress::start(workload.name(), options.time, recorder.clone(), leaders.clone());
-    sessions.start();
+    sessions.start()?;
     let disturbed = disturb(options, &faults, &cluster, &recorder, &progress).await;
     progress.say("healing");
     let recovered = recover(&cluster, &recorder).await;
     sessions.stop().await;
     progress.say("last reads");
-    sessions.finish().await;
+    sessions.finish().await?;
     looking.abort();
     progress.say("checking");
     disturbed?;
@@ -115,6 +118,11 @@ pub async fn run(options: &Options, workload: Arc<dyn Workload>) -> anyhow::Resu
     };
     write(&outcome, &*workload)?;
     Ok(outcome)
+}
+
+/// Whether a fault leaves a workload what it needs.
+fn bears(workload: &dyn Workload, fault: Fault) -> bool {
+    !(workload.needs_history() && fault.compacts() || workload.needs_nodes() && fault.replaces_members())
 }
 
 /// Puts one fault after the other in place until the time is up. All take part before one comes again.

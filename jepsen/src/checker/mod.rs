@@ -6,11 +6,13 @@
 //! - [`watch`]: what a watcher may rely on
 //! - [`exclusion`]: locks and leases held by one at a time
 //! - [`bank`]: money is neither made nor lost
+//! - [`desired`]: as many pods as asked for, and what watches told of them
 //! - [`coverage`]: whether a run deserves a verdict at all
 
 pub mod append;
 pub mod bank;
 pub mod coverage;
+pub mod desired;
 pub mod exclusion;
 pub mod graph;
 pub mod linear;

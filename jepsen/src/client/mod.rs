@@ -1,9 +1,11 @@
-//! Clients of one member. There are two, written apart from each other: gRPC, and JSON over HTTP/1.1.
+//! Clients of one member. Of its store there are two, written apart from each other: gRPC, and JSON over HTTP/1.1; and
+//! there is one of its Kubernetes API.
 //!
-//! Both speak etcd's protobuf messages to their callers, and both tell what surely did not happen from what may have.
+//! Those of the store speak etcd's protobuf messages to their callers. All tell what surely did not happen from what may have.
 
 mod gateway;
 mod grpc;
+mod kubernetes;
 
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use chorus_proto::etcdserverpb as pb;
 use chorus_proto::v3lockpb as lock;
 pub use gateway::Gateway;
 pub use grpc::{Grpc, Watching};
+pub use kubernetes::{Kubernetes, Lines};
 
 /// How long any call may take. Longer than an election, shorter than a fault.
 pub const CALL_LIMIT: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::clock::Clock;
-use super::{Plan, disk::Disk, namespaces};
+use super::{Plan, disk::Disk, namespaces, node};
 
 pub fn name(number: usize) -> String {
     format!("n{number}")
@@ -48,6 +48,10 @@ impl Member {
 
     /// How it is started the next time.
     pub fn configure(&mut self, plan: &Plan, initial: &str, state: &str) {
+        if plan.nodes {
+            self.arguments = node::arguments(plan, self.number);
+            return;
+        }
         let address = namespaces::address(self.number);
         let mut arguments = Vec::new();
         // Chorus is an etcd by its sub-command, or by its name.

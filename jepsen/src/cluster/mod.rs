@@ -11,13 +11,14 @@
 //! bridges would eat the cluster's traffic.
 //!
 //! - [`namespaces`]: the network; [`delayer`]: packets that wait
-//! - [`disk`]: the filesystems; [`member`]: the processes; [`clock`]: the clocks they go by
+//! - [`disk`]: the filesystems; [`member`]: the processes; [`node`]: members that are whole nodes; [`clock`]: the clocks they go by
 
 pub mod clock;
 pub mod delayer;
 pub mod disk;
 pub mod member;
 pub mod namespaces;
+pub mod node;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,8 @@ pub struct Plan {
     pub environment: Vec<(String, String)>,
     /// Whether members go by clocks of their own, so that those can be disturbed.
     pub own_clocks: bool,
+    /// Whether members are whole nodes with a Kubernetes API, and not just members of a store.
+    pub nodes: bool,
 }
 
 /// A running cluster.
@@ -80,9 +83,12 @@ impl Cluster {
             members.push(tokio::sync::Mutex::new(Member::new(number, &plan, disk, clock, &initial)));
         }
         let cluster = Cluster { plan, members, delayers: RefCell::default() };
-        for member in &cluster.members {
-            member.lock().await.start()?;
+        if cluster.plan.nodes {
+            node::write_config(&cluster.plan)?;
+            cluster.members[0].lock().await.start()?;
+            node::wait_for_pki(&cluster.plan, Duration::from_secs(30)).await?;
         }
+        cluster.revive().await?;
         cluster.wait_until_whole(Duration::from_secs(30)).await.context("the cluster did not come up")?;
         Ok(cluster)
     }

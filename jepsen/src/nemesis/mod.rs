@@ -139,7 +139,7 @@ impl Fault {
             let before = chosen.len();
             chosen.extend(Fault::ALL.into_iter().filter(|fault| match word {
                 // What destroys a member's data for good, or takes long, is asked for by name.
-                "all" => !matches!(fault, Fault::BitFlip | Fault::Truncate | Fault::Member | Fault::FreezeLeader),
+                "all" => !fault.replaces_members() && *fault != Fault::FreezeLeader,
                 word => {
                     fault.name() == word || fault.name().strip_prefix(word).is_some_and(|rest| rest.starts_with('-'))
                 }
@@ -157,6 +157,11 @@ impl Fault {
     /// Whether it does away with history that a workload may need.
     pub fn compacts(self) -> bool {
         self == Fault::Compact
+    }
+
+    /// Whether a member may have to be replaced by a new one, which whole nodes can't be.
+    pub fn replaces_members(self) -> bool {
+        matches!(self, Fault::BitFlip | Fault::Truncate | Fault::Member)
     }
 
     /// Whether the fault is over as soon as it is in place.

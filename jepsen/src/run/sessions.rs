@@ -11,8 +11,8 @@ use rand::{Rng, SeedableRng};
 use tokio::task::JoinHandle;
 
 use super::Options;
-use crate::client::{Client, Gateway, Grpc};
-use crate::cluster::{Cluster, member};
+use crate::client::{Client, Gateway, Grpc, Kubernetes};
+use crate::cluster::{Cluster, member, namespaces, node};
 use crate::history::Recorder;
 use crate::workload::{Session, Workload};
 
@@ -35,7 +35,7 @@ impl Sessions {
     }
 
     /// Sessions are spread over all members; every other one uses the JSON gateway.
-    fn session(&self, number: u64) -> Session {
+    fn session(&self, number: u64) -> anyhow::Result<Session> {
         let members = self.cluster.members.len() as u64;
         let at = usize::try_from(number % members).expect("a cluster is small") + 1;
         let url = self.cluster.url(at);
@@ -48,11 +48,17 @@ impl Sessions {
         let random = SmallRng::seed_from_u64(self.options.seed ^ (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         // One number more than there are sessions: that of the first and the last look.
         let step = self.options.sessions + 1;
-        Session::new(number, step, member::name(at), client, Arc::new(everyone), random, self.recorder.clone())
+        let mut session =
+            Session::new(number, step, member::name(at), client, Arc::new(everyone), random, self.recorder.clone());
+        if self.cluster.plan.nodes {
+            let (host, pki) = (namespaces::address(at), node::pki(&self.cluster.plan));
+            session.kubernetes = Some(Kubernetes::new(&host, node::API_PORT, &pki)?);
+        }
+        Ok(session)
     }
 
     pub async fn set_up(&self) -> anyhow::Result<()> {
-        let mut session = self.session(self.options.sessions);
+        let mut session = self.session(self.options.sessions)?;
         self.workload
             .set_up(&mut session)
             .await
@@ -60,10 +66,10 @@ impl Sessions {
             .context("the workload was not set up")
     }
 
-    pub fn start(&mut self) {
+    pub fn start(&mut self) -> anyhow::Result<()> {
         let pause_s = self.options.sessions as f64 / self.options.rate;
         for number in 0..self.options.sessions {
-            let mut session = self.session(number);
+            let mut session = self.session(number)?;
             let (workload, stopping) = (self.workload.clone(), self.stopping.clone());
             self.tasks.push(tokio::task::spawn_local(async move {
                 while !stopping.get() {
@@ -73,6 +79,7 @@ impl Sessions {
                 }
             }));
         }
+        Ok(())
     }
 
     /// Lets operations under way end.
@@ -82,8 +89,9 @@ impl Sessions {
         let _ = tokio::time::timeout(DRAIN, futures::future::join_all(tasks)).await;
     }
 
-    pub async fn finish(&self) {
-        let mut session = self.session(self.options.sessions);
+    pub async fn finish(&self) -> anyhow::Result<()> {
+        let mut session = self.session(self.options.sessions)?;
         self.workload.finish(&mut session).await;
+        Ok(())
     }
 }

@@ -6,12 +6,14 @@
 //! - [`register`]: reads, writes, compare-and-set of single keys; [`append`], [`registers`]: transactions
 //! - [`set`]: one growing set; [`bank`]: transfers between accounts
 //! - [`watch`]: watchers beside writers
+//! - [`pods`]: replication controllers over the Kubernetes API
 //! - [`lock`]: the lock service; [`lease`]: keys that live as long as their holder
 
 pub mod append;
 pub mod bank;
 pub mod lease;
 pub mod lock;
+pub mod pods;
 pub mod register;
 pub mod registers;
 pub mod set;
@@ -27,7 +29,7 @@ use rand::rngs::SmallRng;
 use serde_json::Value;
 
 use crate::checker::Report;
-use crate::client::{Client, Failed, Grpc};
+use crate::client::{Client, Failed, Grpc, Kubernetes};
 use crate::history::{Event, Kind, Process, Recorder};
 
 /// One client's part of a run.
@@ -40,6 +42,8 @@ pub struct Session {
     pub client: Client,
     /// For streams, which only gRPC has.
     pub grpc: Grpc,
+    /// Where members are whole nodes.
+    pub kubernetes: Option<Kubernetes>,
     /// All members, by name.
     pub everyone: Arc<Vec<(String, Grpc)>>,
     pub random: SmallRng,
@@ -57,7 +61,7 @@ impl Session {
         recorder: Recorder,
     ) -> Session {
         let grpc = everyone.iter().find(|(name, _)| *name == node).expect("the node is one of them").1.clone();
-        Session { number, process: number, sessions, node, client, grpc, everyone, random, recorder }
+        Session { number, process: number, sessions, node, client, grpc, kubernetes: None, everyone, random, recorder }
     }
 
     pub fn now(&self) -> u64 {
@@ -153,7 +157,7 @@ pub trait Workload: Send + Sync {
 }
 
 /// The names of all workloads.
-pub const NAMES: [&str; 8] = ["register", "set", "append", "wr", "bank", "watch", "lock", "lease"];
+pub const NAMES: [&str; 9] = ["register", "set", "append", "wr", "bank", "watch", "lock", "lease", "pods"];
 
 /// The workload of that name.
 pub fn find(name: &str) -> Option<Arc<dyn Workload>> {
@@ -165,6 +169,7 @@ pub fn find(name: &str) -> Option<Arc<dyn Workload>> {
         "bank" => Arc::new(bank::Bank),
         "watch" => Arc::new(watch::Watchers::default()),
         "lock" => Arc::new(lock::Lock),
+        "pods" => Arc::new(pods::Pods::default()),
         "lease" => Arc::new(lease::Lease::default()),
         _ => return None,
     })
