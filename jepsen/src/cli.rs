@@ -14,6 +14,7 @@ use jepsen::cluster::{Plan, is_chorus, namespaces};
 use jepsen::nemesis::Fault;
 use jepsen::run::{self, Options, Outcome};
 use jepsen::{history, workload};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Says that this process is in the clients' namespace.
 const INSIDE: &str = "JEPSEN_INSIDE";
@@ -214,9 +215,11 @@ fn enter(members: usize) -> anyhow::Result<()> {
 fn local<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(tokio::task::LocalSet::new().run_until(async {
+        let mut terminated = signal(SignalKind::terminate())?;
         tokio::select! {
             done = work => done,
             _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            _ = terminated.recv() => bail!("terminated"),
         }
     }))
 }
