@@ -205,9 +205,6 @@ impl Metrics {
         text.counter(name, "Bytes of the messages of clients.", bytes.received.get());
         let name = "etcd_network_client_grpc_sent_bytes_total";
         text.counter(name, "Bytes of the messages to clients.", bytes.sent.get());
-        let promoted = &self.0.calls[Rpc::MemberPromote as usize].handled[Code::Ok as usize];
-        let name = "etcd_server_learner_promote_successes";
-        text.counter(name, "Learners that were promoted by requests to this member.", read(promoted));
         let scrapes = &self.0.scrapes;
         let name = "promhttp_metric_handler_requests_in_flight";
         text.gauge(name, "Requests for metrics under way.", scrapes.under_way.get());

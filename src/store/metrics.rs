@@ -8,6 +8,8 @@ mod expose;
 mod kind;
 mod ops;
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Error;
@@ -35,6 +37,7 @@ pub struct Metrics {
     pub read_indexes_failed: Counter,
     pub read_indexes_slow: Counter,
     pub leader_changes: Counter,
+    pub promotions: Promotions,
     keys: Keys,
     pub leases: Leases,
     pub watches: Watches,
@@ -51,6 +54,22 @@ struct Keys {
     deletes: Counter,
     ranges: Counter,
     txns: Counter,
+}
+
+/// Requests to this member to let a learner vote.
+#[derive(Default)]
+pub struct Promotions {
+    succeeded: Counter,
+    /// By what the client was told. Errors have few texts.
+    failed: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Promotions {
+    pub fn ended<T>(&self, outcome: &Result<T, Error>) {
+        let Err(error) = outcome else { return self.succeeded.inc() };
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        *failed.entry(error.to_wire().1.to_owned()).or_default() += 1;
+    }
 }
 
 pub struct Leases {
@@ -106,6 +125,7 @@ impl Metrics {
             read_indexes_failed: Counter::default(),
             read_indexes_slow: Counter::default(),
             leader_changes: Counter::default(),
+            promotions: Promotions::default(),
             keys,
             leases: Leases {
                 granted: Counter::default(),

@@ -23,6 +23,7 @@ fn every_name_is_shown() {
         for path in ["/v3/kv/put", "/v3/kv/range", "/v3/kv/deleterange"] {
             member.post(path, r#"{"key":"YQ=="}"#.into()).await;
         }
+        member.post("/v3/cluster/member/promote", r#"{"ID":"5"}"#.into()).await;
         let shown = metrics(&member).await;
         let missing: Vec<_> = NAMES.lines().filter(|name| !shown.contains(&format!("# TYPE {name} "))).collect();
         assert!(missing.is_empty(), "{missing:?}");
@@ -35,6 +36,7 @@ fn every_name_is_shown() {
             "etcd_debugging_mvcc_total_put_size_in_bytes 1\n",
             "etcd_server_apply_duration_seconds_count{op=\"Put\",success=\"true\",version=\"v3\"} 1\n",
             "etcd_server_request_duration_seconds_count{success=\"true\",type=\"Range\"} 1\n",
+            "etcd_server_learner_promote_failures{Reason=\"etcdserver: member not found\"} 1\n",
             "etcd_network_known_peers{Local=\"1\",Remote=\"1\"} 1\n",
         ] {
             assert!(shown.contains(line), "{line}");

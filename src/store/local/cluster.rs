@@ -54,8 +54,9 @@ impl Local {
         &self,
         request: pb::MemberPromoteRequest,
     ) -> Result<pb::MemberPromoteResponse, Error> {
-        let members = self.0.raft.promote_member(NodeId(request.id), self.deadline()).await?;
-        Ok(pb::MemberPromoteResponse { header: self.signed(), members: listed(members) })
+        let members = self.0.raft.promote_member(NodeId(request.id), self.deadline()).await.map_err(Error::from);
+        self.0.shared.metrics.promotions.ended(&members);
+        Ok(pb::MemberPromoteResponse { header: self.signed(), members: listed(members?) })
     }
 
     pub(super) async fn hand_leadership_to(

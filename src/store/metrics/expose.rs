@@ -1,8 +1,8 @@
 //! The names under which the store's counters are read.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use super::{Kind, Metrics};
+use super::{Kind, Metrics, Promotions};
 use crate::actor::metrics::{Exposition, Histogram, Source};
 use crate::store::state_machine::Shared;
 
@@ -71,6 +71,19 @@ fn requests(text: &mut Exposition, metrics: &Metrics) {
         text.counter(name, help, counter.get());
     }
     text.gauge("etcd_server_proposals_pending", "Proposals under way.", metrics.proposals_pending.get());
+    promotions(text, &metrics.promotions);
+}
+
+fn promotions(text: &mut Exposition, promotions: &Promotions) {
+    let name = "etcd_server_learner_promote_successes";
+    text.counter(name, "Learners that were promoted by requests to this member.", promotions.succeeded.get());
+    let failed = promotions.failed.lock().unwrap_or_else(PoisonError::into_inner);
+    // As with every family whose labels are not known beforehand, nothing is shown until there is a sample.
+    if !failed.is_empty() {
+        let name = "etcd_server_learner_promote_failures";
+        text.family(name, "counter", "Requests to this member to promote a learner that failed, by the reason.");
+        failed.iter().for_each(|(reason, count)| text.sample(name, &[("Reason", reason)], count));
+    }
 }
 
 fn by_kind(
