@@ -55,6 +55,11 @@ impl Activity {
     pub fn since(&self, id: u64, now: Instant) -> Option<Instant> {
         self.heard().get(&id).filter(|heard| now < heard.last + self.silence_max).map(|heard| heard.since)
     }
+
+    /// `id` has been reachable without a break from `start` until `now`.
+    pub fn throughout(&self, id: u64, start: Instant, now: Instant) -> bool {
+        self.since(id, now).is_some_and(|since| since <= start)
+    }
 }
 
 #[cfg(test)]
@@ -72,6 +77,8 @@ mod tests {
         assert_eq!(activity.since(1, at(3)), None);
         activity.hear(1, at(4));
         assert_eq!(activity.since(1, at(5)), Some(at(4)));
+        assert!(activity.throughout(1, at(4), at(5)) && !activity.throughout(1, at(3), at(5)));
+        assert!(!activity.throughout(1, at(4), at(6)));
         activity.lose(1);
         assert_eq!((activity.since(1, at(5)), activity.since(2, at(5))), (None, None));
     }

@@ -110,6 +110,12 @@ impl Handle {
         parts.keeping.world.clock.timeout_at(deadline, applied).await.map_err(|_| Error::Timeout)?
     }
 
+    /// A proposal of `start` has had a way all the time: this member a connection to the leader, or the leader to a
+    /// quorum.
+    pub fn connected_since(&self, start: Instant) -> bool {
+        self.0.keeping.standing.connected_since(self.leadership().borrow().leader, start)
+    }
+
     /// What this replica counts.
     pub fn metrics(&self) -> Arc<dyn Source> {
         Arc::new(Exposed(self.0.clone()))

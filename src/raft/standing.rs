@@ -10,7 +10,7 @@ use super::membership::Surroundings;
 use super::peers::Peers;
 use super::roster::Roster;
 use super::rules::HEALTH_INTERVAL;
-use crate::world::{Clock, NodeId};
+use crate::world::{Clock, Instant, NodeId};
 
 /// Shared by everything that asks.
 #[derive(Clone)]
@@ -78,6 +78,23 @@ impl Standing {
 
     pub fn is_active(&self, id: u64) -> bool {
         self.peers.activity.since(id, self.clock.now()).is_some()
+    }
+
+    /// Whether this member has had a connection since `start` to what a proposal needs: to the leader or, as the
+    /// leader, to a quorum of the voters. Without a leader there is nothing that could have been lost.
+    pub fn connected_since(&self, leader: Option<NodeId>, start: Instant) -> bool {
+        let now = self.clock.now();
+        let connected = |id: u64| id == self.node.0 || self.peers.activity.throughout(id, start, now);
+        match leader {
+            Some(leader) if leader == self.node => {
+                let roster = self.roster.borrow();
+                let (with, without): (Vec<u64>, Vec<u64>) =
+                    roster.membership.voter_ids().partition(|id| connected(*id));
+                with.len() > without.len()
+            }
+            Some(leader) => connected(leader.0),
+            None => true,
+        }
     }
 
     pub fn surroundings(&self) -> Surroundings {

@@ -132,12 +132,14 @@ impl Proposals {
         }
     }
 
-    /// A request that began shortly before the present leader was elected most likely fell victim to the one before.
+    /// A request that began shortly before the present leader was elected most likely fell victim to the one before,
+    /// and one whose way to a quorum was broken to that.
     fn timed_out(&self, started: Instant) -> Error {
         match self.0.leader.elected() {
             Some(elected) if started < elected && elected < started + 2 * self.0.election_timeout => {
                 Error::TimeoutLeaderFailure
             }
+            _ if !self.0.raft.connected_since(started) => Error::TimeoutConnectionLost,
             _ => Error::Timeout,
         }
     }
