@@ -91,6 +91,10 @@ pub fn warn(options: &Options) {
     if options.listen_client_http_urls.0.is_empty() {
         tracing::warn!("Running http and grpc server on single port. This is not recommended for production.");
     }
+    let without_effect = options.without_effect();
+    if !without_effect.is_empty() {
+        tracing::warn!(flags = without_effect.join(","), "flags were given that have no effect here");
+    }
     let gates = &options.feature_gates;
     if gates.enabled("LeaseCheckpoint") && !gates.enabled("LeaseCheckpointPersist") {
         tracing::warn!(

@@ -50,6 +50,10 @@ pub const FEATURES: &[Feature] = &[
     feature("TxnModeWriteWithSharedBuffer", Stage::Beta, true),
 ];
 
+/// Features of what is done otherwise here, or not at all.
+const WITHOUT_EFFECT: [&str; 4] =
+    ["FastLeaseKeepAlive", "PriorityRequest", "StopGRPCServiceOnDefrag", "TxnModeWriteWithSharedBuffer"];
+
 const ALL_ALPHA: &str = "AllAlpha";
 const ALL_BETA: &str = "AllBeta";
 
@@ -66,6 +70,12 @@ impl FeatureGates {
     /// Somebody wants to be without it.
     pub fn turned_off(&self, name: &str) -> bool {
         self.0.get(name) == Some(&false)
+    }
+
+    /// Features that were turned, and are the same all the time.
+    pub fn without_effect(&self) -> impl Iterator<Item = &'static str> {
+        let turned = self.all().filter(|(feature, on)| *on != feature.default);
+        turned.map(|(feature, _)| feature.name).filter(|name| WITHOUT_EFFECT.contains(name))
     }
 
     /// Every feature, and whether it is on.

@@ -131,7 +131,10 @@ impl Options {
                         value.as_bool().ok_or_else(|| wrong("cannot unmarshal into a value of type bool".into()))?;
                     self.feature_gates.turn(feature, on).map_err(wrong)?;
                 }
-                Some(Name::Ignored { .. }) | None => {}
+                Some(Name::Ignored { name, .. }) => {
+                    self.ignored.insert(name);
+                }
+                None => {}
             }
         }
         Ok(())

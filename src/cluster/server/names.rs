@@ -11,6 +11,7 @@ pub enum Name {
     Feature(&'static str),
     /// Taken, without effect.
     Ignored {
+        name: &'static str,
         boolean: bool,
     },
 }
@@ -28,7 +29,7 @@ const FEATURES: [(&str, &str); 7] = [
     ("set-member-localaddr", "SetMemberLocalAddr"),
 ];
 
-/// Flags of old releases. They are taken and without effect.
+/// Flags of old releases that stand alone on a command line. They are taken and without effect.
 const IGNORED: [&str; 15] = [
     "cluster-active-size",
     "cluster-remove-delay",
@@ -47,14 +48,41 @@ const IGNORED: [&str; 15] = [
     "test.outputdir",
 ];
 
+/// The same with a value.
+const IGNORED_VALUES: [&str; 3] = ["max-snapshots", "v2-deprecation", "experimental-enable-v2v3"];
+
+/// Options of what is done otherwise here, or not at all.
+const WITHOUT_EFFECT: [&str; 20] = [
+    "max-wals",
+    "initial-election-tick-advance",
+    "backend-bbolt-freelist-type",
+    "backend-batch-interval",
+    "backend-batch-limit",
+    "socket-reuse-port",
+    "socket-reuse-address",
+    "raft-read-timeout",
+    "raft-write-timeout",
+    "memory-mlock",
+    "pre-vote",
+    "discovery-dial-timeout",
+    "discovery-keepalive-time",
+    "discovery-keepalive-timeout",
+    "enable-distributed-tracing",
+    "distributed-tracing-address",
+    "distributed-tracing-service-name",
+    "distributed-tracing-instance-id",
+    "distributed-tracing-sampling-rate",
+    "downgrade-check-time",
+];
+
 impl Name {
     /// What `name`, without dashes before it, stands for.
     pub fn find(name: &str) -> Option<Name> {
+        if let Some(ignored) = ignored().find(|(other, _)| *other == name) {
+            return Some(ignored.1);
+        }
         if let Some(experiment) = name.strip_prefix(EXPERIMENTAL) {
             return Name::experiment(experiment);
-        }
-        if IGNORED.contains(&name) {
-            return Some(Name::Ignored { boolean: true });
         }
         FLAGS.iter().find(|flag| flag.name == name).map(Name::Option)
     }
@@ -62,9 +90,6 @@ impl Name {
     fn experiment(name: &str) -> Option<Name> {
         if let Some((_, feature)) = FEATURES.iter().find(|(flag, _)| *flag == name) {
             return Some(Name::Feature(feature));
-        }
-        if name == "enable-v2v3" {
-            return Some(Name::Ignored { boolean: false });
         }
         FLAGS.iter().find(|flag| flag.name == name).map(Name::Option)
     }
@@ -75,7 +100,7 @@ impl Name {
             [flag.name.to_owned(), format!("{EXPERIMENTAL}{}", flag.name)].map(|name| (name, Name::Option(flag)))
         });
         let features = FEATURES.iter().map(|(flag, feature)| (format!("{EXPERIMENTAL}{flag}"), Name::Feature(feature)));
-        let ignored = IGNORED.iter().map(|name| ((*name).to_owned(), Name::Ignored { boolean: true }));
+        let ignored = ignored().map(|(name, ignored)| (name.to_owned(), ignored));
         options.chain(features).chain(ignored)
     }
 
@@ -84,7 +109,7 @@ impl Name {
         match self {
             Name::Option(flag) => flag.boolean,
             Name::Feature(_) => true,
-            Name::Ignored { boolean } => boolean,
+            Name::Ignored { boolean, .. } => boolean,
         }
     }
 
@@ -93,8 +118,27 @@ impl Name {
         match self {
             Name::Option(flag) => options.set(flag.name, text),
             Name::Feature(feature) => options.feature_gates.turn(feature, bool::read(text)?),
-            Name::Ignored { .. } => Ok(()),
+            Name::Ignored { name, .. } => {
+                options.ignored.insert(name);
+                Ok(())
+            }
         }
+    }
+}
+
+fn ignored() -> impl Iterator<Item = (&'static str, Name)> {
+    let kind = |boolean| move |name: &&'static str| (*name, Name::Ignored { name, boolean });
+    IGNORED.iter().map(kind(true)).chain(IGNORED_VALUES.iter().map(kind(false)))
+}
+
+impl Options {
+    /// The names of what was asked for and has no effect.
+    pub fn without_effect(&self) -> Vec<String> {
+        let defaults = Options::default();
+        let options = WITHOUT_EFFECT.iter().filter(|name| self.show(name) != defaults.show(name));
+        let names = options.chain(&self.ignored).map(|name| (*name).to_owned());
+        let features = self.feature_gates.without_effect().map(|name| format!("feature-gates={name}"));
+        names.chain(features).collect()
     }
 }
 
@@ -115,5 +159,26 @@ mod tests {
         assert!(options.feature_gates.enabled("InitialCorruptCheck"));
         assert_eq!(options.watch_progress_notify_interval.show(), "5s");
         assert!(Name::find("experimental-nope").is_none() && Name::find("nope").is_none());
+        assert_eq!(options.without_effect(), ["experimental-enable-v2v3"]);
+    }
+
+    #[test]
+    fn what_has_no_effect_is_known() {
+        assert_eq!(Options::default().without_effect(), [""; 0]);
+        let mut options = Options::default();
+        for (name, value) in [
+            ("max-snapshots", "5"),
+            ("max-wals", "5"),
+            ("pre-vote", "false"),
+            ("snapshot-count", "7"),
+            ("feature-gates", "StopGRPCServiceOnDefrag=true,LeaseCheckpoint=true"),
+        ] {
+            Name::find(name).unwrap().set(&mut options, value).unwrap();
+        }
+        let expected = ["pre-vote", "max-snapshots", "feature-gates=StopGRPCServiceOnDefrag"];
+        assert_eq!(options.without_effect(), expected);
+        for name in WITHOUT_EFFECT {
+            assert!(FLAGS.iter().any(|flag| flag.name == name), "{name}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Every option of an etcd process: its name, its type, its default, and what it is for.
 
+use std::collections::BTreeSet;
+
 use super::features::FeatureGates;
 use super::urls::Url;
 use super::values::{GoDuration, List, Set, Urls, Value};
@@ -23,12 +25,14 @@ macro_rules! options {
         pub struct Options {
             /// The release of etcd that this process claims to be; not an option.
             pub version: String,
+            /// What was given of old releases, and has no effect.
+            pub ignored: BTreeSet<&'static str>,
             $($(#[doc = $help] pub $field: $kind,)*)*
         }
 
         impl Default for Options {
             fn default() -> Options {
-                Options { version: ETCD_VERSION.to_owned(), $($($field: $default,)*)* }
+                Options { version: ETCD_VERSION.to_owned(), ignored: BTreeSet::new(), $($($field: $default,)*)* }
             }
         }
 
