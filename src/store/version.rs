@@ -3,5 +3,5 @@
 /// The release whose behaviour this is; a build may claim another.
 pub const ETCD_VERSION: &str = match option_env!("CHORUS_ETCD_VERSION") {
     Some(version) => version,
-    None => "3.6.6",
+    None => "3.7.1",
 };

@@ -36,7 +36,7 @@ fn a_healthy_member_says_so_everywhere() {
     run(check(
         Frozen::default(),
         &[
-            ("/version", 200, r#"{"etcdserver":"3.6.6","etcdcluster":"3.6.0","storage":"3.6.0"}"#),
+            ("/version", 200, r#"{"etcdserver":"3.7.1","etcdcluster":"3.6.0","storage":"3.6.0"}"#),
             ("/health", 200, r#"{"health":"true","reason":""}"#),
             ("/health?serializable=true&exclude=NOSPACE", 200, r#"{"health":"true","reason":""}"#),
             ("/livez", 200, "ok\n"),
@@ -112,7 +112,7 @@ fn metrics_count_calls_and_show_the_member() {
         let (head, body) = ask(&running, "GET", "/metrics").await;
         assert!(head.contains("\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
         for line in [
-            "etcd_server_version{server_version=\"3.6.6\"} 1\n",
+            "etcd_server_version{server_version=\"3.7.1\"} 1\n",
             "etcd_cluster_version{cluster_version=\"3.6\"} 1\n",
             "etcd_server_has_leader 1\n",
             "etcd_server_is_leader 1\n",
