@@ -63,6 +63,7 @@ async fn start(world: &World, arguments: &[String]) -> Result<ExitCode, String> 
     check(&given)?;
     logs::begin_plainly(given.get("debug")?);
     logs::tell_arguments();
+    given.tell_without_effect(FLAGS);
     let config = Config {
         listen: given.text("listen-addr").to_owned(),
         listen_metrics: Some(given.text("metrics-addr")).filter(|url| !url.is_empty()).map(str::to_owned),

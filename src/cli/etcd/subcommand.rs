@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use crate::cluster::server::ACCEPTED;
 use crate::cluster::server::values::Value;
 
 /// One flag of a sub-command.
@@ -49,6 +50,16 @@ impl Given {
             return Ok(None);
         }
         Ok(Some(given))
+    }
+
+    /// Tells in the log of what was asked for and has no effect.
+    pub fn tell_without_effect(&self, flags: &[Flag]) {
+        let accepted = flags.iter().filter(|flag| flag.help.starts_with(ACCEPTED));
+        let given: Vec<_> =
+            accepted.filter(|flag| self.text(flag.name) != flag.default).map(|flag| flag.name).collect();
+        if !given.is_empty() {
+            tracing::warn!(flags = given.join(","), "flags were given that have no effect here");
+        }
     }
 
     /// Reads `arguments`; the error says what is wrong with them.

@@ -30,5 +30,5 @@ pub mod urls;
 pub mod values;
 
 pub use names::Name;
-pub use options::{FLAGS, Flag, Options};
+pub use options::{ACCEPTED, FLAGS, Flag, Options};
 pub use run::{Server, ServerError};

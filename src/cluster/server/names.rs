@@ -1,6 +1,6 @@
 //! The names that options go by: their own, those they had as experiments, and names that mean nothing any more.
 
-use super::options::{FLAGS, Flag, Options};
+use super::options::{ACCEPTED, FLAGS, Flag, Options};
 use super::values::Value;
 
 /// What a name stands for.
@@ -50,30 +50,6 @@ const IGNORED: [&str; 15] = [
 
 /// The same with a value.
 const IGNORED_VALUES: [&str; 3] = ["max-snapshots", "v2-deprecation", "experimental-enable-v2v3"];
-
-/// Options of what is done otherwise here, or not at all.
-const WITHOUT_EFFECT: [&str; 20] = [
-    "max-wals",
-    "initial-election-tick-advance",
-    "backend-bbolt-freelist-type",
-    "backend-batch-interval",
-    "backend-batch-limit",
-    "socket-reuse-port",
-    "socket-reuse-address",
-    "raft-read-timeout",
-    "raft-write-timeout",
-    "memory-mlock",
-    "pre-vote",
-    "discovery-dial-timeout",
-    "discovery-keepalive-time",
-    "discovery-keepalive-timeout",
-    "enable-distributed-tracing",
-    "distributed-tracing-address",
-    "distributed-tracing-service-name",
-    "distributed-tracing-instance-id",
-    "distributed-tracing-sampling-rate",
-    "downgrade-check-time",
-];
 
 impl Name {
     /// What `name`, without dashes before it, stands for.
@@ -135,8 +111,9 @@ impl Options {
     /// The names of what was asked for and has no effect.
     pub fn without_effect(&self) -> Vec<String> {
         let defaults = Options::default();
-        let options = WITHOUT_EFFECT.iter().filter(|name| self.show(name) != defaults.show(name));
-        let names = options.chain(&self.ignored).map(|name| (*name).to_owned());
+        let accepted = FLAGS.iter().filter(|flag| flag.help.starts_with(ACCEPTED)).map(|flag| flag.name);
+        let options = accepted.filter(|name| self.show(name) != defaults.show(name));
+        let names = options.chain(self.ignored.iter().copied()).map(str::to_owned);
         let features = self.feature_gates.without_effect().map(|name| format!("feature-gates={name}"));
         names.chain(features).collect()
     }
@@ -177,8 +154,5 @@ mod tests {
         }
         let expected = ["pre-vote", "max-snapshots", "feature-gates=StopGRPCServiceOnDefrag"];
         assert_eq!(options.without_effect(), expected);
-        for name in WITHOUT_EFFECT {
-            assert!(FLAGS.iter().any(|flag| flag.name == name), "{name}");
-        }
     }
 }

@@ -7,6 +7,9 @@ use super::urls::Url;
 use super::values::{GoDuration, List, Set, Urls, Value};
 use crate::store::version::ETCD_VERSION;
 
+/// How the help begins of what is taken and has no effect: it is done otherwise here, or not at all.
+pub const ACCEPTED: &str = "Accepted for compatibility";
+
 /// One option.
 #[derive(Clone, Copy, Debug)]
 pub struct Flag {
@@ -94,10 +97,10 @@ options! {
         wal_dir: String = String::new(), "wal-dir", "Path to a directory for the write-ahead log alone.";
         snapshot_count: u64 = 10_000, "snapshot-count", "Committed transactions between two snapshots of the state.";
         snapshot_catchup_entries: u64 = 5_000, "snapshot-catchup-entries", "Entries that stay in the log for slow followers.";
-        max_wals: u32 = 5, "max-wals", "Most files of the write-ahead log to keep (0 is no limit).";
+        max_wals: u32 = 5, "max-wals", "Accepted for compatibility.";
         heartbeat_interval: u64 = 100, "heartbeat-interval", "Milliseconds between two heartbeats.";
         election_timeout: u64 = 1_000, "election-timeout", "Milliseconds without a heartbeat until an election.";
-        initial_election_tick_advance: bool = true, "initial-election-tick-advance", "Hold the first election earlier than later ones.";
+        initial_election_tick_advance: bool = true, "initial-election-tick-advance", "Accepted for compatibility.";
         listen_peer_urls: Urls = url("http://localhost:2380"), "listen-peer-urls", "URLs to listen on for peers.";
         listen_client_urls: Urls = url("http://localhost:2379"), "listen-client-urls", "URLs to listen on for clients: gRPC, and HTTP unless --listen-client-http-urls is given.";
         listen_client_http_urls: Urls = Urls::default(), "listen-client-http-urls", "URLs to listen on for HTTP alone; the client URLs then serve gRPC alone.";
@@ -113,10 +116,10 @@ options! {
         grpc_keepalive_min_time: GoDuration = GoDuration::seconds(5), "grpc-keepalive-min-time", "Shortest time a client must wait between two pings.";
         grpc_keepalive_interval: GoDuration = GoDuration::seconds(7_200), "grpc-keepalive-interval", "Time between two pings of a client that is silent (0 is never).";
         grpc_keepalive_timeout: GoDuration = GoDuration::seconds(20), "grpc-keepalive-timeout", "Time to wait for the answer to a ping.";
-        socket_reuse_port: bool = false, "socket-reuse-port", "Set SO_REUSEPORT on listeners.";
-        socket_reuse_address: bool = false, "socket-reuse-address", "Set SO_REUSEADDR on listeners.";
-        raft_read_timeout: GoDuration = GoDuration::seconds(5), "raft-read-timeout", "Read timeout of connections between peers.";
-        raft_write_timeout: GoDuration = GoDuration::seconds(5), "raft-write-timeout", "Write timeout of connections between peers.";
+        socket_reuse_port: bool = false, "socket-reuse-port", "Accepted for compatibility.";
+        socket_reuse_address: bool = false, "socket-reuse-address", "Accepted for compatibility.";
+        raft_read_timeout: GoDuration = GoDuration::seconds(5), "raft-read-timeout", "Accepted for compatibility.";
+        raft_write_timeout: GoDuration = GoDuration::seconds(5), "raft-write-timeout", "Accepted for compatibility.";
         max_learners: i64 = 1, "max-learners", "Most learners among the members.";
         chorus_mirror_wal: bool = false, "chorus-mirror-wal", "Keep a copy of the log as etcd writes it in member/wal, for tools that read it. All members of a cluster need it from their first start on. It is slower, and not durable.";
         memory_mlock: bool = false, "memory-mlock", "Accepted for compatibility.";
@@ -128,15 +131,15 @@ options! {
         initial_cluster_token: String = "etcd-cluster".into(), "initial-cluster-token", "Tells clusters apart whose members have the same URLs.";
         advertise_client_urls: Urls = url("http://localhost:2379"), "advertise-client-urls", "This member's client URLs, as clients reach them.";
         strict_reconfig_check: bool = true, "strict-reconfig-check", "Refuse changes of the membership that would lose quorum.";
-        pre_vote: bool = true, "pre-vote", "Ask before an election whether it can be won.";
+        pre_vote: bool = true, "pre-vote", "Accepted for compatibility.";
         auto_compaction_retention: String = "0".into(), "auto-compaction-retention", "How much history stays: a duration (a bare number is hours) or a number of revisions; 0 is off.";
         auto_compaction_mode: String = "periodic".into(), "auto-compaction-mode", "What the retention counts: 'periodic' or 'revision'.";
         discovery_token: String = String::new(), "discovery-token", "V3 discovery: token of the cluster to be.";
         discovery_endpoints: Set = Set::default(), "discovery-endpoints", "V3 discovery: client endpoints of the discovery service.";
-        discovery_dial_timeout: GoDuration = GoDuration::seconds(2), "discovery-dial-timeout", "V3 discovery: timeout for connecting.";
+        discovery_dial_timeout: GoDuration = GoDuration::seconds(2), "discovery-dial-timeout", "Accepted for compatibility.";
         discovery_request_timeout: GoDuration = GoDuration::seconds(5), "discovery-request-timeout", "V3 discovery: timeout of a request.";
-        discovery_keepalive_time: GoDuration = GoDuration::seconds(2), "discovery-keepalive-time", "V3 discovery: time between two pings.";
-        discovery_keepalive_timeout: GoDuration = GoDuration::seconds(6), "discovery-keepalive-timeout", "V3 discovery: time to wait for the answer to a ping.";
+        discovery_keepalive_time: GoDuration = GoDuration::seconds(2), "discovery-keepalive-time", "Accepted for compatibility.";
+        discovery_keepalive_timeout: GoDuration = GoDuration::seconds(6), "discovery-keepalive-timeout", "Accepted for compatibility.";
         discovery_insecure_transport: bool = true, "discovery-insecure-transport", "V3 discovery: connect without TLS.";
         discovery_insecure_skip_tls_verify: bool = false, "discovery-insecure-skip-tls-verify", "V3 discovery: trust any server certificate (for tests alone).";
         discovery_cert: String = String::new(), "discovery-cert", "V3 discovery: file of the client certificate.";
@@ -205,7 +208,7 @@ options! {
         compaction_batch_limit: i64 = 0, "compaction-batch-limit", "Most revisions removed in one step of a compaction.";
         compaction_sleep_interval: GoDuration = GoDuration(0), "compaction-sleep-interval", "Pause between two steps of a compaction.";
         watch_progress_notify_interval: GoDuration = GoDuration(0), "watch-progress-notify-interval", "Time between two progress notifications of a watch.";
-        downgrade_check_time: GoDuration = GoDuration::seconds(5), "downgrade-check-time", "Time between two looks at a downgrade.";
+        downgrade_check_time: GoDuration = GoDuration::seconds(5), "downgrade-check-time", "Accepted for compatibility.";
         warning_apply_duration: GoDuration = GoDuration::millis(100), "warning-apply-duration", "A request that takes longer to apply is logged.";
         warning_unary_request_duration: GoDuration = GoDuration::millis(300), "warning-unary-request-duration", "A request that takes longer to answer is logged.";
         bootstrap_defrag_threshold_megabytes: u64 = 0, "bootstrap-defrag-threshold-megabytes", "Defragment at start when that frees so many megabytes (0 is never).";
