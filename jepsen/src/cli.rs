@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use jepsen::campaign::{failover, power, soak};
+use jepsen::campaign::{Ending, failover, power, soak};
 use jepsen::checker::{Report, Verdict};
 use jepsen::cluster::{Plan, is_chorus, namespaces};
 use jepsen::nemesis::Fault;
@@ -169,15 +169,16 @@ pub fn main() -> ExitCode {
 }
 
 fn act(command: Action) -> anyhow::Result<Verdict> {
+    let ending = Ending::default();
     match command {
-        Action::Run(args) => inside(&args.cluster, run_all(&args)),
-        Action::Failover(args) => inside(&args.cluster, async {
+        Action::Run(args) => inside(&args.cluster, None, run_all(&args)),
+        Action::Failover(args) => inside(&args.cluster, Some(&ending), async {
             let plan = plan(&args.cluster, &args.cluster.out.join(format!("failover-{}", rand::random::<u32>())))?;
-            println!("{}", failover::measure(plan, args.kills).await?);
+            println!("{}", failover::measure(plan, args.kills, &ending).await?);
             Ok(Verdict::True)
         }),
-        Action::Power(args) => inside(&args.cluster, power_cycles(&args)),
-        Action::Soak(args) => inside(&args.cluster, soak_all(&args)),
+        Action::Power(args) => inside(&args.cluster, Some(&ending), power_cycles(&args, &ending)),
+        Action::Soak(args) => inside(&args.cluster, Some(&ending), soak_all(&args, &ending)),
         Action::Check { history, workload } => check(&history, &workload),
         Action::Clean => {
             namespaces::remove();
@@ -187,9 +188,13 @@ fn act(command: Action) -> anyhow::Result<Verdict> {
 }
 
 /// Does `work` among the namespaces of a cluster, which are gone afterwards.
-fn inside(args: &ClusterArgs, work: impl Future<Output = anyhow::Result<Verdict>>) -> anyhow::Result<Verdict> {
+fn inside(
+    args: &ClusterArgs,
+    ending: Option<&Ending>,
+    work: impl Future<Output = anyhow::Result<Verdict>>,
+) -> anyhow::Result<Verdict> {
     enter(usize::from(args.nodes))?;
-    let outcome = local(work);
+    let outcome = local(work, ending);
     namespaces::remove();
     outcome
 }
@@ -212,14 +217,22 @@ fn enter(members: usize) -> anyhow::Result<()> {
     Err(error).context("cannot enter the clients' namespace")
 }
 
-fn local<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+/// Interrupted once, a campaign ends with what it has so far; twice, or without `ending`, all ends at once.
+fn local<T>(work: impl Future<Output = anyhow::Result<T>>, ending: Option<&Ending>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(tokio::task::LocalSet::new().run_until(async {
         let mut terminated = signal(SignalKind::terminate())?;
-        tokio::select! {
-            done = work => done,
-            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-            _ = terminated.recv() => bail!("terminated"),
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminated.recv() => {}
+            }
+            if !ending.is_some_and(Ending::begin) {
+                bail!("interrupted");
+            }
+            eprintln!("ending with what there is so far; again to end at once");
         }
     }))
 }
@@ -286,10 +299,10 @@ async fn run_all(args: &RunArgs) -> anyhow::Result<Verdict> {
     Ok(all)
 }
 
-async fn power_cycles(args: &PowerArgs) -> anyhow::Result<Verdict> {
+async fn power_cycles(args: &PowerArgs, ending: &Ending) -> anyhow::Result<Verdict> {
     let seed = args.seed.unwrap_or_else(rand::random);
     let plan = plan(&args.cluster, &args.cluster.out.join(format!("power-{seed:016x}")))?;
-    let tally = power::measure(plan, args.cycles, seed).await?;
+    let tally = power::measure(plan, args.cycles, seed, ending).await?;
     println!("{tally}");
     for violation in tally.violations.iter().take(20) {
         println!("  {violation}");
@@ -297,12 +310,13 @@ async fn power_cycles(args: &PowerArgs) -> anyhow::Result<Verdict> {
     Ok(if tally.violations.is_empty() { Verdict::True } else { Verdict::False })
 }
 
-async fn soak_all(args: &SoakArgs) -> anyhow::Result<Verdict> {
+async fn soak_all(args: &SoakArgs, ending: &Ending) -> anyhow::Result<Verdict> {
     let options = options(&args.cluster, &args.nemesis, args.each, &args.load, "soak")?;
     let mut names = workloads(&args.workload, &args.cluster.binary)?;
     // What is known to fail tells nothing here.
     names.retain(|name| workload::find(name).is_some_and(|found| found.caveat().is_none()));
-    let summary = soak::soak(&options, &names, args.time, |line, summary| println!("{line}\n  {summary}")).await?;
+    let summary =
+        soak::soak(&options, &names, args.time, ending, |line, summary| println!("{line}\n  {summary}")).await?;
     println!("{}  {summary}  {}", coloured(summary.verdict()), options.plan.dir.join("summary.json").display());
     Ok(summary.verdict())
 }

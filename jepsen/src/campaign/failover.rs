@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use chorus_proto::etcdserverpb as pb;
 
-use super::{quantile, show};
+use super::{Ending, quantile, show};
 use crate::cluster::{Cluster, Plan};
 
 /// The next acknowledged write must come within this.
@@ -33,10 +33,13 @@ impl fmt::Display for Times {
 }
 
 /// Kills the leader `kills` times.
-pub async fn measure(plan: Plan, kills: u32) -> anyhow::Result<Times> {
+pub async fn measure(plan: Plan, kills: u32, ending: &Ending) -> anyhow::Result<Times> {
     let cluster = Cluster::start(plan).await?;
     let mut times = Vec::new();
     for round in 1..=kills {
+        if ending.has_begun() {
+            break;
+        }
         cluster.wait_until_whole(LIMIT).await?;
         let leader = cluster.leader().await.context("the cluster has no leader")?;
         let killed = Instant::now();

@@ -8,8 +8,25 @@ pub mod failover;
 pub mod power;
 pub mod soak;
 
+use std::cell::Cell;
 use std::io::{IsTerminal, Write};
+use std::rc::Rc;
 use std::time::Duration;
+
+/// Whether a campaign is to end with what it has so far. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Ending(Rc<Cell<bool>>);
+
+impl Ending {
+    /// Whether this is the first time that it is told.
+    pub fn begin(&self) -> bool {
+        !self.0.replace(true)
+    }
+
+    fn has_begun(&self) -> bool {
+        self.0.get()
+    }
+}
 
 /// Shows how far a campaign has come, on a terminal.
 fn show(line: &str) {

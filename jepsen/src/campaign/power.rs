@@ -12,7 +12,7 @@ use chorus_proto::etcdserverpb as pb;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::{quantile, show};
+use super::{Ending, quantile, show};
 use crate::client::{Client, Gateway, Grpc};
 use crate::cluster::{Cluster, Plan};
 use crate::nemesis::Fault;
@@ -61,12 +61,15 @@ struct Load {
 }
 
 /// Cuts the power `cycles` times. An error is trouble of the harness, or a cluster that does not come back.
-pub async fn measure(plan: Plan, cycles: u32, seed: u64) -> anyhow::Result<Tally> {
+pub async fn measure(plan: Plan, cycles: u32, seed: u64, ending: &Ending) -> anyhow::Result<Tally> {
     let cluster = Rc::new(Cluster::start(plan).await?);
     let mut random = SmallRng::seed_from_u64(seed);
     let mut tally = Tally::default();
     let mut acknowledged = BTreeMap::new();
     for cycle in 1..=cycles {
+        if ending.has_begun() {
+            break;
+        }
         let load = load(&cluster, cycle, &mut random).await?;
         let began = Instant::now();
         cluster.revive().await?;

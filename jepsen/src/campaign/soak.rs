@@ -9,6 +9,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
+use super::Ending;
 use crate::checker::Verdict;
 use crate::history::{Kind, Process};
 use crate::run::{self, Options, Outcome};
@@ -77,13 +78,14 @@ pub async fn soak(
     options: &Options,
     workloads: &[&str],
     time: Duration,
+    ending: &Ending,
     mut tell: impl FnMut(&str, &Summary),
 ) -> anyhow::Result<Summary> {
     let mut random = SmallRng::seed_from_u64(options.seed);
     let mut summary = Summary::default();
     let began = Instant::now();
     let (mut names, mut faults) = (Vec::new(), Vec::new());
-    while began.elapsed() < time {
+    while began.elapsed() < time && !ending.has_begun() {
         let name = deal(&mut names, workloads, 1, &mut random)[0];
         let chosen = workload::find(name).ok_or_else(|| anyhow::anyhow!("there is no workload {name:?}"))?;
         let mut this = options.clone();
