@@ -18,6 +18,7 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::checker::{Anomaly, Report, Verdict, coverage};
 use crate::cluster::{Cluster, Plan, Standing, crashes};
@@ -76,21 +77,34 @@ pub async fn run(options: &Options, workload: Arc<dyn Workload>) -> anyhow::Resu
         ..options.plan.clone()
     };
     let cluster = Rc::new(Cluster::start(plan).await?);
+    let outcome = disturbed(options, &faults, workload, &cluster).await;
+    // The next run needs its addresses, so nothing of it may linger.
+    cluster.stop().await;
+    outcome
+}
+
+async fn disturbed(
+    options: &Options,
+    faults: &[Fault],
+    workload: Arc<dyn Workload>,
+    cluster: &Rc<Cluster>,
+) -> anyhow::Result<Outcome> {
     let recorder = Recorder::default();
     let mut sessions = Sessions::new(options, cluster.clone(), workload.clone(), recorder.clone());
     sessions.set_up().await?;
 
     let leaders: Rc<RefCell<Leaders>> = Rc::default();
-    let looking = tokio::task::spawn_local(look(cluster.clone(), recorder.clone(), leaders.clone()));
+    let mut looking = JoinSet::new();
+    looking.spawn_local(look(cluster.clone(), recorder.clone(), leaders.clone()));
     let progress = Progress::start(workload.name(), options.time, recorder.clone(), leaders.clone());
     sessions.start()?;
-    let disturbed = disturb(options, &faults, &cluster, &recorder, &progress).await;
+    let disturbed = disturb(options, faults, cluster, &recorder, &progress).await;
     progress.say("healing");
-    let recovered = recover(&cluster, &recorder).await;
+    let recovered = recover(cluster, &recorder).await;
     sessions.stop().await;
     progress.say("last reads");
     sessions.finish().await?;
-    looking.abort();
+    looking.abort_all();
     progress.say("checking");
     disturbed?;
 
@@ -98,12 +112,8 @@ pub async fn run(options: &Options, workload: Arc<dyn Workload>) -> anyhow::Resu
     let leaders = leaders.borrow().clone();
     let mut reports = workload.check(&events, CHECK_LIMIT);
     reports.push(recovery(&recovered));
-    reports.push(crash_report(&cluster, &faults));
-    reports.push(coverage::check(
-        &events,
-        changes(&leaders),
-        &floor(options, &faults, workload.operations_per_s_min()),
-    ));
+    reports.push(crash_report(cluster, faults));
+    reports.push(coverage::check(&events, changes(&leaders), &floor(options, faults, workload.operations_per_s_min())));
     progress.end();
     let verdict = reports.iter().fold(Verdict::True, |all, report| all.and(report.verdict));
     let outcome = Outcome {

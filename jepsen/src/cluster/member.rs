@@ -135,6 +135,12 @@ impl Member {
         }
     }
 
+    /// Ends it for good, with its disk.
+    pub fn end(&mut self) {
+        self.kill();
+        self.disk.remove();
+    }
+
     /// Kills it and removes its data, for a member that comes back as a new one.
     pub fn wipe(&mut self) -> anyhow::Result<()> {
         self.kill();
@@ -146,10 +152,9 @@ impl Member {
     }
 }
 
-/// A member ends for good with its process and its disk, however a run ends.
+/// However a run ends, nothing is left of it.
 impl Drop for Member {
     fn drop(&mut self) {
-        self.kill();
-        self.disk.remove();
+        self.end();
     }
 }

@@ -152,6 +152,13 @@ impl Cluster {
         let newest = standings.iter().flatten().filter(|standing| standing.leader != 0).max_by_key(|at| at.term)?;
         standings.iter().position(|at| at.is_some_and(|at| at.member == newest.leader)).map(|at| at + 1)
     }
+
+    /// Ends all members now, whoever may still hold on to the cluster.
+    pub async fn stop(&self) {
+        for member in &self.members {
+            member.lock().await.end();
+        }
+    }
 }
 
 /// Whether a binary is Chorus, by its name.
