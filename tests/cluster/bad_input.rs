@@ -1,8 +1,12 @@
 //! What is wrong gets one clear error that names it, and nothing else breaks.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
+
 use libtest_mimic::Failed;
 
-use crate::cluster::{TestCluster, chorus, free_ports};
+use crate::cluster::{Said, TestCluster, chorus, free_ports};
 
 pub fn manifests() -> Result<(), Failed> {
     let cluster = TestCluster::start("hollow");
@@ -52,5 +56,13 @@ pub fn files() -> Result<(), Failed> {
     let said = up(&config);
     assert!(!said.ok && said.err.contains(&port.to_string()), "{said:?}");
     drop(taken);
+    Ok(())
+}
+
+pub fn variables() -> Result<(), Failed> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chorus"));
+    command.args(["etcd", "--listen-client-urls", "http://example.com:1"]);
+    let said = Said::from(command.env("NO_TEXT", OsStr::from_bytes(b"\xff")).output()?);
+    assert!(!said.ok && said.err.contains("failed to verify flags"), "{said:?}");
     Ok(())
 }

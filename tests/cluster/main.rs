@@ -70,6 +70,7 @@ fn main() {
         trial("pods_run_in_docker", &[kubectl, Need::Docker], pods::pods_run_in_docker),
         trial("bad_manifests_get_one_clear_error", &[kubectl], bad_input::manifests),
         trial("bad_files_get_one_clear_error", &[Need::Nothing], bad_input::files),
+        trial("variables_need_not_be_text", &[Need::Nothing], bad_input::variables),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -5,8 +5,12 @@
 //!
 //! - [`mutate`]: bends valid inputs
 //! - [`files`]: files of other programs and of ours; [`messages`]: what comes from the network and the operator
+//! - [`requests`]: what clients of etcd ask a running [`member`]; [`kubernetes`]: what Kubernetes clients send
 #![allow(clippy::disallowed_methods, reason = "tests stand outside the world they test")]
 
 mod files;
+mod kubernetes;
+mod member;
 mod messages;
 mod mutate;
+mod requests;

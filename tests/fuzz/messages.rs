@@ -1,6 +1,13 @@
 //! What comes from clients, peers and operators.
 
-use chorus::cluster::server::{FLAGS, Options};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use chorus::cli::etcd;
+use chorus::cluster::config::ClusterConfig;
+use chorus::cluster::server::{FLAGS, Options, check};
+use chorus::world::disk::Open;
+use chorus::world::{MemoryDisk, World};
 use chorus_proto::etcdserverpb as pb;
 use chorus_proto::etcdserverpb::request_op::Request;
 use prost::Message;
@@ -54,6 +61,50 @@ fn options_of_the_command_line() {
         let flag = &FLAGS[turn % FLAGS.len()];
         turn += 1;
         let _ = Options::default().set(flag.name, &String::from_utf8_lossy(bytes));
+    });
+}
+
+/// Lines of words: arguments, up to an empty line; then variables, up to another; then the configuration file.
+#[test]
+fn the_whole_command_line() {
+    let samples = [
+        "--name=a\n-data-dir\nd\n--listen-client-urls=http://127.0.0.1:1,https://[::1]:2\n--quota-backend-bytes\n-1\n\n\
+         ETCD_ELECTION_TIMEOUT=1000\nETCD_INITIAL_CLUSTER=a=http://127.0.0.1:2380\nETCD_CHORUS_REPORTED_VERSION=3.6\n",
+        "--config-file=/file\n\n\nname: b\nlisten-peer-urls: unix://p\npeer-transport-security: {auto-tls: true}\n",
+        "-h\n--version\n--\n\nETCD_CONFIG_FILE=/file\n\n{\"log-level\": \"debug\", \"socket-options\": []}",
+        "--auto-compaction-mode=periodic\n--auto-compaction-retention=1h0.5m\n--cipher-suites=TLS_AES_128_GCM_SHA256\n\
+         --experimental-initial-corrupt-check\n--feature-gates=AllAlpha=true,InitialCorruptCheck=x\n--host-whitelist=*\n",
+        "--discovery-endpoints=a,b\n--discovery-token=t\n--log-outputs=stderr,/x\n--log-rotation-config-json={\"maxsize\":1}\n",
+    ];
+    let samples = samples.map(|text| text.as_bytes().to_vec());
+    bend("command line", &samples, |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let mut parts = text.splitn(3, "\n\n");
+        let mut lines = || parts.next().unwrap_or_default().lines();
+        let arguments: Vec<String> = lines().map(str::to_owned).collect();
+        let variable = |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let variables: BTreeMap<String, String> = lines().filter_map(variable).collect();
+        let world = World::simulated(1, MemoryDisk::new());
+        let file = parts.next().unwrap_or_default().as_bytes();
+        world.disk.open(Path::new("/file"), Open::CreateNew).unwrap().write_all_at(file, 0).unwrap();
+        if let Ok(etcd::Asked::Server(mut options, _)) = etcd::read(&world.disk, &arguments, &variables)
+            && check::check(&options).is_ok()
+        {
+            options.settle(None);
+        }
+    });
+}
+
+#[test]
+fn the_configuration_of_a_cluster() {
+    let file = "name = \"test\"\nstore-endpoints = [\"http://a:1\"]\n[timing]\nheartbeat-ms = 100\n\
+        [store-tls]\nca-file = \"a\"\n[kubernetes]\nnode-grace-s = 6\nservice-cidr = \"10.0.0.0/8\"\n\
+        [[node]]\nname = \"n1\"\nroles = [\"store\", \"apiserver\"]\nclient = \"127.0.0.1:1\"\n\
+        peer = \"[::1]:2\"\napi = \"localhost:3\"\n[[node]]\nname = 'n2'\nroles = []\n";
+    bend("cluster", &[file.as_bytes().to_vec()], |bytes| {
+        if let Ok(config) = ClusterConfig::parse(Path::new("c.toml"), &String::from_utf8_lossy(bytes)) {
+            config.store_urls();
+        }
     });
 }
 

@@ -23,17 +23,12 @@ pub struct Read {
 }
 
 /// Reads the variables of the process into `options`.
-pub fn read(
-    options: &mut Options,
-    given: &Given,
-    variables: impl Iterator<Item = (String, String)>,
-) -> Result<Read, String> {
+pub fn read(options: &mut Options, given: &Given, variables: &BTreeMap<String, String>) -> Result<Read, String> {
     let known: BTreeMap<String, (String, Name)> =
         Name::all().map(|(flag, name)| (variable(&flag), (flag, name))).collect();
     let mut read = Read::default();
-    let variables: BTreeMap<String, String> = variables.filter(|(name, _)| name.starts_with(PREFIX)).collect();
-    for (variable, value) in variables {
-        let Some((flag, name)) = known.get(&variable) else {
+    for (variable, value) in variables.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
+        let Some((flag, name)) = known.get(variable) else {
             if !OTHERS.contains(&variable.as_str()) {
                 read.unknown.push(format!("{variable}={value}"));
             }
@@ -48,8 +43,8 @@ pub fn read(
         if value.is_empty() {
             continue;
         }
-        name.set(options, &value).map_err(|cause| format!("invalid value {value:?} for {variable}: {cause}"))?;
-        read.used.insert(flag.clone(), (variable, value));
+        name.set(options, value).map_err(|cause| format!("invalid value {value:?} for {variable}: {cause}"))?;
+        read.used.insert(flag.clone(), (variable.clone(), value.clone()));
     }
     Ok(read)
 }
@@ -80,8 +75,8 @@ mod tests {
         let words: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
         let mut options = Options::default();
         let given = super::super::flags::read(&mut options, &words).unwrap();
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let read = read(&mut options, &given, variables)?;
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let read = read(&mut options, &given, &variables)?;
         complete(&mut options, &given, &read);
         Ok((options, read))
     }

@@ -20,24 +20,24 @@ mod logs;
 mod process;
 mod subcommand;
 
-use std::ffi::OsString;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 use self::environment::{CONFIG_FILE, REPORTED_VERSION};
-use self::flags::{Given, Stop};
 use crate::cluster::server::{Options, check};
 use crate::store::version::ETCD_VERSION;
-use crate::world::World;
 use crate::world::process::{HIDDEN, is_secret};
+use crate::world::{Disk, World};
 
 /// Go's exit code for arguments that cannot be read.
 const BAD_USAGE: u8 = 2;
 
 /// Runs an etcd process with the arguments after its name until it is told to end.
 pub async fn run(world: World, arguments: Vec<OsString>) -> ExitCode {
-    let arguments: Vec<String> = arguments.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<String> = arguments.iter().map(|word| text(word)).collect();
     match arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         Some(("gateway", rest)) => return gateway::run(&world, rest).await,
         Some(("grpc-proxy", rest)) => return grpc_proxy::run(&world, rest).await,
@@ -48,35 +48,28 @@ pub async fn run(world: World, arguments: Vec<OsString>) -> ExitCode {
         println!("{error}");
         return ExitCode::FAILURE;
     }
-    let mut options = Options::default();
-    let version = std::env::var(REPORTED_VERSION).ok().filter(|given| !given.is_empty());
-    options.version = version.unwrap_or_else(|| ETCD_VERSION.to_owned());
-    let given = match flags::read(&mut options, &arguments) {
-        Ok(given) => given,
-        Err(Stop::Help) => return print(&help::text()),
-        Err(Stop::Bad(message)) => {
+    let variables = std::env::vars_os().map(|(name, value)| (text(&name), text(&value))).collect();
+    match read(&world.disk, &arguments, &variables) {
+        Ok(Asked::Text(text)) => print(&text),
+        Ok(Asked::Server(mut options, said)) => match begin(&world, &mut options, said) {
+            Ok(()) => process::serve(&world, &options).await,
+            Err(error) => unverified(&error),
+        },
+        Err(Refusal::Usage(message)) => {
             eprintln!("{message}\n{}", help::USAGE);
-            return ExitCode::from(BAD_USAGE);
+            ExitCode::from(BAD_USAGE)
         }
-    };
-    if given.version && given.stray.is_none() {
-        return print(&help::version(&options.version));
-    }
-    let configured = configure(&world, &mut options, &given);
-    if configured.is_err() {
-        logs::begin_plainly(false);
-    }
-    logs::tell_arguments();
-    match configured.and_then(|said| said.tell()).and_then(|()| check_all(&world, &mut options)) {
-        Ok(()) => process::serve(&world, &options).await,
-        Err(error) => {
-            tracing::warn!(error, "failed to verify flags");
-            if error.contains("--advertise-client-urls is required") {
-                tracing::warn!(error, "advertise client URLs are not set");
-            }
-            ExitCode::FAILURE
+        Err(Refusal::Invalid(message)) => {
+            logs::begin_plainly(false);
+            logs::tell_arguments();
+            unverified(&message)
         }
     }
+}
+
+/// Arguments and variables need not be text.
+fn text(word: &OsStr) -> String {
+    word.to_string_lossy().into_owned()
 }
 
 /// A reader that has gone is no failure.
@@ -85,38 +78,81 @@ fn print(text: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// What a process was asked for.
+pub enum Asked {
+    /// To print this.
+    Text(String),
+    Server(Box<Options>, Said),
+}
+
+/// Why a process does not start.
+pub enum Refusal {
+    /// The message stands before the usage.
+    Usage(String),
+    /// The message is logged.
+    Invalid(String),
+}
+
 /// What is to be told once the process logs.
 #[derive(Default)]
-struct Said {
+pub struct Said {
     file: Option<String>,
     variables: environment::Read,
 }
 
-/// Completes the options from the file, or else from the variables, and starts to log as they say.
-fn configure(world: &World, options: &mut Options, given: &Given) -> Result<Said, String> {
-    if let Some(stray) = &given.stray {
-        return Err(format!("{stray:?} is not a valid flag"));
-    }
-    let mut said = Said::default();
-    let file = match given.config_file.as_str() {
-        "" => std::env::var(CONFIG_FILE).unwrap_or_default(),
-        given => given.to_owned(),
+/// Reads the options from the arguments and from the file that these or the variables name, or else from the variables.
+pub fn read(disk: &Disk, arguments: &[String], variables: &BTreeMap<String, String>) -> Result<Asked, Refusal> {
+    let mut options = Box::new(Options::default());
+    let variable = |name| variables.get(name).filter(|value| !value.is_empty()).cloned();
+    options.version = variable(REPORTED_VERSION).unwrap_or_else(|| ETCD_VERSION.to_owned());
+    let given = match flags::read(&mut options, arguments) {
+        Ok(given) => given,
+        Err(flags::Stop::Help) => return Ok(Asked::Text(help::text())),
+        Err(flags::Stop::Bad(message)) => return Err(Refusal::Usage(message)),
     };
-    if file.is_empty() {
-        said.variables = environment::read(options, given, std::env::vars())?;
-        environment::complete(options, given, &said.variables);
-    } else {
-        let bytes = world.disk.read(Path::new(&file)).map_err(|error| format!("open {file}: {error}"))?;
-        let version = std::mem::take(&mut options.version);
-        *options = Options { version, ..Options::from_file(&bytes).map_err(|error| error.to_string())? };
-        said.file = Some(file);
+    if let Some(stray) = &given.stray {
+        return Err(Refusal::Invalid(format!("{stray:?} is not a valid flag")));
     }
-    logs::begin(world, options).map_err(|error| error.to_string())?;
-    Ok(said)
+    if given.version {
+        return Ok(Asked::Text(help::version(&options.version)));
+    }
+    let named = Some(given.config_file.clone()).filter(|file| !file.is_empty());
+    if let Some(file) = named.or_else(|| variable(CONFIG_FILE)) {
+        let bytes = disk.read(Path::new(&file)).map_err(|error| Refusal::Invalid(format!("open {file}: {error}")))?;
+        let from_file = Options::from_file(&bytes).map_err(|error| Refusal::Invalid(error.to_string()))?;
+        *options = Options { version: options.version, ..from_file };
+        return Ok(Asked::Server(options, Said { file: Some(file), ..Said::default() }));
+    }
+    let variables = environment::read(&mut options, &given, variables).map_err(Refusal::Invalid)?;
+    environment::complete(&mut options, &given, &variables);
+    Ok(Asked::Server(options, Said { file: None, variables }))
+}
+
+/// Begins to log as the options say, and looks whether they fit together.
+fn begin(world: &World, options: &mut Options, said: Said) -> Result<(), String> {
+    let logs = logs::begin(world, options);
+    if logs.is_err() {
+        logs::begin_plainly(false);
+    }
+    logs::tell_arguments();
+    logs.map_err(|error| error.to_string())?;
+    said.tell();
+    check::check(options).map_err(|invalid| invalid.to_string())?;
+    check::warn(options);
+    options.settle(world.net.default_host());
+    Ok(())
+}
+
+fn unverified(error: &str) -> ExitCode {
+    tracing::warn!(error, "failed to verify flags");
+    if error.contains("--advertise-client-urls is required") {
+        tracing::warn!(error, "advertise client URLs are not set");
+    }
+    ExitCode::FAILURE
 }
 
 impl Said {
-    fn tell(self) -> Result<(), String> {
+    fn tell(self) {
         if let Some(path) = self.file {
             tracing::info!(
                 path,
@@ -135,13 +171,5 @@ impl Said {
         for variable in &self.variables.unknown {
             tracing::warn!("environment-variable" = variable, "unrecognized environment variable");
         }
-        Ok(())
     }
-}
-
-fn check_all(world: &World, options: &mut Options) -> Result<(), String> {
-    check::check(options).map_err(|invalid| invalid.to_string())?;
-    check::warn(options);
-    options.settle(world.net.default_host());
-    Ok(())
 }
