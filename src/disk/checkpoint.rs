@@ -22,7 +22,8 @@ const HEAD_BYTES: usize = 28;
 const CHUNK_HEAD_BYTES: usize = 8;
 const CHUNK_BYTES_MAX: usize = 256 << 10;
 
-/// Writes a checkpoint beside its final name. Dropped without [`commit`](Writer::commit), it leaves what was there.
+/// Writes a checkpoint beside its final name. Dropped without [`commit`](Writer::commit), it leaves what was there, and
+/// nothing else.
 pub struct Writer {
     world: World,
     path: PathBuf,
@@ -32,6 +33,16 @@ pub struct Writer {
     seed: u32,
     chunk: Vec<u8>,
     chunks: u64,
+    committed: bool,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.committed && self.world.disk.exists(&self.scratch) {
+            // The next writer removes it, too.
+            let _ = self.world.disk.remove(&self.scratch);
+        }
+    }
 }
 
 impl Writer {
@@ -44,8 +55,7 @@ impl Writer {
         }
         let file = world.disk.open(&scratch, Open::CreateNew)?;
         let head = encode_head(version, world.random.u64());
-        file.write_all_at(&head, 0).map_err(|error| Error::io(&scratch, error))?;
-        Ok(Writer {
+        let writer = Writer {
             world: world.clone(),
             path: path.to_owned(),
             scratch,
@@ -54,7 +64,10 @@ impl Writer {
             seed: seed_of(&head),
             chunk: Vec::with_capacity(CHUNK_BYTES_MAX),
             chunks: 0,
-        })
+            committed: false,
+        };
+        writer.file.write_all_at(&head, 0).map_err(|error| Error::io(&writer.scratch, error))?;
+        Ok(writer)
     }
 
     /// Makes the checkpoint durable and puts it in the place of the one before: after a crash there is one or the
@@ -67,6 +80,7 @@ impl Writer {
         write_chunk(&self.file, &mut self.offset, self.seed, &mut self.chunks, &mut self.chunk).map_err(named)?;
         self.file.sync_data().map_err(named)?;
         self.world.disk.rename(&self.scratch, &self.path)?;
+        self.committed = true;
         Ok(self.world.disk.sync_dir(self.path.parent().unwrap_or(Path::new(".")))?)
     }
 }

@@ -5,7 +5,8 @@
 //!       │
 //!       └──▶ queue ──▶ Log: drain, one write, one sync ──▶ done callbacks, in order
 //!                       │
-//!                       └──▶ chores: the next segment, purged ones
+//!                       ├──▶ chores: the next segment, purged ones
+//!                       └──▶ space: whether there is room for it
 //! ```
 //!
 //! - [`frame`]: the layout on disk
@@ -34,7 +35,7 @@ use actix::Addr;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::disk::{Error, Position};
+use crate::disk::{Error, Position, Space};
 use crate::world::{Lane, World};
 use files::Place;
 pub use metrics::Metrics;
@@ -84,6 +85,7 @@ pub struct LogHandle {
     log: Addr<Log>,
     window: Arc<Mutex<Window<Place>>>,
     metrics: Arc<Metrics>,
+    space: Space,
 }
 
 impl LogHandle {
@@ -92,9 +94,10 @@ impl LogHandle {
         let (files, window, recovered) = recovery::open(world, directory, options)?;
         let window = Arc::new(Mutex::new(window));
         let metrics = Arc::new(Metrics::default());
-        let log = Log::new(world, files, window.clone(), metrics.clone());
+        let space = Space::new("write-ahead log");
+        let log = Log::new(world, files, window.clone(), metrics.clone(), space.clone());
         let log = world.spawner.start(Lane::Log, move |_| log);
-        Ok((LogHandle { log, window, metrics }, recovered))
+        Ok((LogHandle { log, window, metrics, space }, recovered))
     }
 
     /// Appends entries that follow the last one. They are readable when this returns; `done` is called once they are
@@ -175,6 +178,16 @@ impl LogHandle {
     /// What it counts.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Whether it has room ahead.
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// From here on a full disk is an error as any other: nothing waits for room any more.
+    pub fn give_up(&self) {
+        self.log.do_send(Op::GiveUp);
     }
 
     /// Makes all that was queued durable and ends the log; the directory may be opened again afterwards.

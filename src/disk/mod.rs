@@ -17,6 +17,7 @@
 //! - [`codec`]: bincode with limits
 //! - [`format`]: what a directory holds, and in which format
 //! - [`notebook`]: what a node knows of its own pods
+//! - [`space`]: whether there is room
 //! - [`position`]: where an entry stands in the replicated log
 //! - [`error`]: why bytes could not be read or written
 
@@ -30,9 +31,11 @@ pub mod log;
 pub mod notebook;
 pub mod position;
 pub mod segments;
+pub mod space;
 
 pub use error::Error;
 pub use log::{Entry, LogHandle, Recovered};
 pub use notebook::Notebook;
 pub use position::Position;
 pub use segments::{Place, Point, SegmentId, Segments};
+pub use space::Space;

@@ -4,6 +4,7 @@
 //!   append(head, records) ──▶ active segment ──full──▶ seal, next segment        (one writer at a time)
 //!   read(place)           ──▶ any segment, verified                              (any thread, no lock)
 //!   sync()                ──▶ fdatasync of what was written before the call      (background)
+//!   provide()             ──▶ room for what comes next                           (background)
 //! ```
 //!
 //! A frame is what one `append` wrote: a head that only the store understands, and records. A crash keeps all frames
@@ -34,6 +35,9 @@ use frame::SEGMENT_HEAD_BYTES;
 use segment::Segment;
 
 const FORMAT: u32 = 1;
+
+/// The part of a segment that has its room ahead.
+const AHEAD_PART: u32 = 4;
 
 /// The largest frame: offsets in a segment have 32 bits.
 pub const FRAME_BYTES_MAX: u64 = 1 << 30;
@@ -237,17 +241,30 @@ impl Segments {
             (active.end(), active.unsynced.clone())
         };
         for segment in &unsynced {
+            if segment.id < end.segment {
+                segment.trim()?;
+            }
             let synced = segment.file.sync_data();
             assert!(synced.is_ok(), "{}: sync failed: {synced:?}", segment.path.display());
         }
         let mut active = lock(&self.0.active);
         active.synced = active.synced.max(end);
         active.unsynced.retain(|segment| segment.id >= end.segment);
-        drop(active);
-        if end.offset > self.0.segment_bytes / 2 {
-            self.0.prepare_next()?;
-        }
         Ok(end)
+    }
+
+    /// Sees to it that the next frames have room, and nothing to wait for: to be called now and then. An error that
+    /// tells of a full disk means that there is almost none ahead.
+    pub fn provide(&self) -> Result<(), Error> {
+        let (segment, offset) = {
+            let active = lock(&self.0.active);
+            (active.segment.clone(), active.offset)
+        };
+        let ahead = self.0.segment_bytes / AHEAD_PART;
+        if offset > self.0.segment_bytes / 2 {
+            self.0.prepare_next()?.reserve(0, ahead)?;
+        }
+        segment.reserve(offset, ahead)
     }
 
     /// The point up to which frames are known to be durable.
@@ -354,12 +371,12 @@ impl Segments {
 
 impl Shared {
     /// Makes the next segment ahead of need, so that an append that fills the active one has nothing to wait for.
-    fn prepare_next(&self) -> Result<(), Error> {
+    fn prepare_next(&self) -> Result<Arc<Segment>, Error> {
         let mut next = lock(&self.next);
-        if next.is_none() {
-            *next = Some(self.create_next()?);
+        match &*next {
+            Some(segment) => Ok(segment.clone()),
+            None => Ok(next.insert(self.create_next()?).clone()),
         }
-        Ok(())
     }
 
     fn take_next(&self) -> Result<Arc<Segment>, Error> {

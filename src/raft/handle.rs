@@ -121,6 +121,16 @@ impl Handle {
         Arc::new(Exposed(self.0.clone()))
     }
 
+    /// The cluster has no room for what makes it grow, as far as this member knows: do not propose that.
+    pub fn is_full(&self) -> bool {
+        self.0.keeping.room.is_full()
+    }
+
+    /// This member is short of disk space.
+    pub fn is_short_of_space(&self) -> bool {
+        self.0.keeping.room.is_short()
+    }
+
     /// Who leads; changes are seen as they become known.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.0.leadership.clone()
@@ -319,14 +329,7 @@ impl Handle {
         if !self.leadership().borrow().is_leader {
             return None;
         }
-        let to = {
-            let metrics = keeping.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            let replication = metrics.replication.as_ref()?;
-            let others = metrics.membership_config.voter_ids().filter(|id| *id != keeping.node.0);
-            let reachable = others.filter(|id| keeping.standing.is_active(*id));
-            NodeId(reachable.max_by_key(|id| replication.get(id).cloned().flatten())?)
-        };
+        let to = keeping.successor(|_| true)?;
         let deadline = keeping.world.clock.now() + keeping.timings.election.start;
         match self.transfer_leader(to, deadline).await {
             Ok(()) => tracing::info!(%to, "leadership was handed over"),

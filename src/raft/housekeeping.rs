@@ -16,6 +16,7 @@ use super::membership::{self, Ask, Change, Unchanged, ready_to_vote};
 use super::peer_listener::Plain;
 use super::peers::{CallError, Peers, Purpose, head};
 use super::questions::Questions;
+use super::room::Room;
 use super::rules::Rules;
 use super::standing::Standing;
 use super::types::{LogId, Membership, Peer, Raft, Types};
@@ -34,7 +35,7 @@ const ABANDONED_LOOKS: u32 = 15;
 /// For an answer while starting.
 const HELLO_LIMIT: Duration = Duration::from_millis(250);
 /// Pause between two rounds of asking all others how they are.
-const PROBE_PACE: Duration = Duration::from_millis(500);
+pub(super) const PROBE_PACE: Duration = Duration::from_millis(500);
 /// After so many such rounds a member that is not recorded as it is cannot see to that on its own.
 const UNRECORDED_ROUNDS_MAX: u32 = 4;
 /// Pause between two looks for a quorum while there has been no leader yet.
@@ -50,6 +51,7 @@ pub(super) struct Housekeeping {
     pub plain: Plain,
     pub node: NodeId,
     pub standing: Standing,
+    pub room: Room,
     pub rules: Rules,
     pub timings: Timings,
     pub shutdown: Shutdown,
@@ -168,6 +170,7 @@ impl Housekeeping {
             let others = self.others(&self.membership());
             let limit = self.timings.election.start;
             for (id, answer) in join_all(others.into_iter().map(async |id| (id, self.greet(id, limit).await))).await {
+                self.room.hear(id, answer.as_ref().is_ok_and(|hello| hello.short));
                 match answer {
                     Ok(Hello { introduction: Some(said), you_removed: false, .. }) if self.is_unrecorded(id, &said) => {
                         let rounds = unrecorded.entry(id).or_default();
@@ -260,6 +263,16 @@ impl Housekeeping {
         }
     }
 
+    /// The reachable voter that has most of the log, among those that are `fit` to lead in the place of this leader.
+    pub fn successor(&self, fit: impl Fn(u64) -> bool) -> Option<NodeId> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let replication = metrics.replication.as_ref()?;
+        let others = metrics.membership_config.voter_ids().filter(|id| *id != self.node.0);
+        let able = others.filter(|id| self.standing.is_active(*id) && fit(*id));
+        able.max_by_key(|id| replication.get(id).cloned().flatten()).map(NodeId)
+    }
+
     /// What the other members of `membership` say, of those that answer.
     pub async fn ask_around(&self, membership: &Membership) -> Vec<(u64, Hello)> {
         self.ask_around_within(membership, HELLO_LIMIT).await
@@ -333,6 +346,7 @@ mod tests {
                     you_removed: false,
                     version: String::new(),
                     introduction: None,
+                    short: false,
                 },
             )
         };

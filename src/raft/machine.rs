@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-pub use crate::disk::Position;
+pub use crate::disk::{Position, Space};
 
 /// A committed entry, in log order.
 #[derive(Clone, Debug)]
@@ -39,8 +39,16 @@ pub trait Machine: Send + 'static {
     fn applied(&self) -> Applied;
 
     /// Applies committed entries: a pure function of the state and the entries. It answers the proposals of this
-    /// member that wait for them. Errors are fatal to the node.
+    /// member that wait for them. Errors are fatal to the node, but for a [full disk](crate::disk::space::is_full): the
+    /// machine keeps what it could not write, nobody has seen any of it, and [`resume`](Machine::resume) is the next
+    /// call that changes the state.
     fn apply(&mut self, entries: Vec<Committed>) -> io::Result<()>;
+
+    /// Goes on with what the disk had no room for. Its errors are those of `apply`.
+    fn resume(&mut self) -> io::Result<()>;
+
+    /// Whether the state has room to grow.
+    fn space(&self) -> Space;
 
     /// The position up to which the state is durable on disk: the log may be purged up to here.
     fn durable(&self) -> Option<Position>;
@@ -51,7 +59,8 @@ pub trait Machine: Send + 'static {
     /// A fresh directory in which the files of an incoming snapshot are laid down, under the names of the sender.
     fn incoming(&mut self) -> io::Result<PathBuf>;
 
-    /// Replaces the state by the files in `directory`, durably, before it returns.
+    /// Replaces the state by the files in `directory`, durably, before it returns. When the disk is full, all is as it
+    /// was.
     fn install(&mut self, directory: PathBuf) -> io::Result<Applied>;
 }
 

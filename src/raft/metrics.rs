@@ -121,6 +121,8 @@ impl Source for Exposed {
     fn expose(&self, text: &mut Exposition) {
         let parts = &*self.0;
         parts.log.metrics().expose(text);
+        let short = i64::from(parts.keeping.room.is_short());
+        text.gauge("chorus_disk_short_of_space", "Whether there is no room ahead for the log or the data.", short);
         self.members(text);
         let traffic: Vec<_> = {
             let traffic = parts.keeping.peers.metrics.lock();

@@ -23,6 +23,7 @@
 //! - [`identity`]: IDs as etcd derives them; [`roster`]: who is a member, and who was
 //! - [`membership`]: changes of the membership; [`rules`]: whether they may be made now; [`activity`]: who is reachable
 //! - [`force`]: making one member the only one
+//! - [`room`]: who is short of disk space, and what follows
 //! - [`housekeeping`]: the tasks that follow leadership and membership; [`standing`]: whether this member is one still
 //! - [`offline`]: the log of a member that does not run
 //! - [`metrics`]: what it counts
@@ -50,6 +51,7 @@ mod proposer;
 mod questions;
 mod read_gate;
 mod replica;
+mod room;
 mod roster;
 mod rules;
 mod runtime;

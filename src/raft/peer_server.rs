@@ -26,6 +26,7 @@ use super::membership::{self, Ask, Changed};
 use super::metrics::Traffic;
 use super::proposer::surely_not;
 use super::questions::Questions;
+use super::room::Room;
 use super::snapshot_transfer::Receiver;
 use super::standing::Standing;
 use super::types::{Callback, CommandBatch, Raft, Types};
@@ -58,6 +59,7 @@ struct Served {
     forwards: Gate,
     /// What changes of the membership need to know.
     standing: Standing,
+    room: Room,
     version: String,
     introduction: Introduction,
     /// For work on behalf of a caller that may have gone.
@@ -77,6 +79,7 @@ impl PeerService {
             questions: keeping.questions.clone(),
             forwards: Gate::new(FORWARDS_MAX),
             standing: keeping.standing.clone(),
+            room: keeping.room.clone(),
             version: config.version.clone(),
             introduction: Introduction { name: config.name.clone(), client_urls: config.client_urls.clone() },
             limit: config.timings.election.end * 2,
@@ -252,6 +255,7 @@ impl Served {
             you_removed: self.standing.was_removed(caller),
             version: self.version.clone(),
             introduction: self.taking_part.load(Ordering::Relaxed).then(|| self.introduction.clone()),
+            short: self.room.is_short(),
         }
     }
 }

@@ -20,6 +20,7 @@ use super::peers::Peers;
 use super::proposer::{Proposer, Queue};
 use super::questions::Questions;
 use super::read_gate::{ReadGate, Rounds};
+use super::room::Room;
 use super::roster::Roster;
 use super::standing::Standing;
 use super::state_machine::{StateMachine, Told};
@@ -47,10 +48,12 @@ impl Replica {
         let (log, store) = open_log(&world, &config, &*machine).await?;
         let told = Told::default();
         let (applied, roster) = (told.applied.subscribe(), told.roster.subscribe());
-        let state = StateMachine::new(world.clone(), machine, told)
+        let room = Room::new([log.space().clone(), machine.space()]);
+        let shutdown = Shutdown::new();
+        let state = StateMachine::new(world.clone(), machine, told, shutdown.clone())
             .map_err(|error| Error::io("reading the membership of the state", &error))?;
         // openraft's tasks and the connections to peers belong to the shared runtime, whichever thread asks for them.
-        let recovery = recover(world.clone(), config.clone(), settings, store, state, roster);
+        let recovery = recover(world.clone(), config.clone(), settings, store, state, roster, room, shutdown);
         let recovery = world.spawner.task(runtime::scope(world.random.clone(), recovery));
         let keeping = recovery.await.unwrap_or(Err(Error::Stopped))?;
         let service = PeerService::new(&keeping, &config);
@@ -66,6 +69,7 @@ impl Replica {
 }
 
 /// Brings openraft up over what the log and the state hold.
+#[allow(clippy::too_many_arguments, reason = "the parts of a replica, put together in one place")]
 async fn recover(
     world: World,
     config: Config,
@@ -73,6 +77,8 @@ async fn recover(
     store: LogStore,
     state: StateMachine,
     roster: watch::Receiver<Roster>,
+    room: Room,
+    shutdown: Shutdown,
 ) -> Result<Housekeeping, Error> {
     let peers = Arc::new(Peers::new(world.clone(), &config)?);
     let open_limit = config.timings.election.start / 2;
@@ -80,7 +86,7 @@ async fn recover(
     let raft = Raft::new(config.node.0, Arc::new(settings), network, store, state).await;
     let raft = raft.map_err(|error| damaged(&config.data_dir, &error))?;
     raft.with_state_machine(|state| Box::pin(async move { state.serve() })).await.map_err(|_| Error::Stopped)?;
-    let (node, rules, timings, shutdown) = (config.node, config.rules, config.timings, Shutdown::new());
+    let (node, rules, timings) = (config.node, config.rules, config.timings);
     let standing = Standing::new(node, world.clock.clone(), peers.clone(), roster);
     Ok(Housekeeping {
         world,
@@ -90,6 +96,7 @@ async fn recover(
         plain: Plain::default(),
         node,
         standing,
+        room,
         rules,
         timings,
         shutdown,
@@ -125,6 +132,7 @@ fn begin(
 /// Ends consensus, the peer port and the log, in this order.
 pub(super) async fn end(keeping: &Housekeeping, mut server: JoinHandle<()>, log: &LogHandle) {
     keeping.shutdown.begin();
+    log.give_up();
     if let Err(error) = keeping.raft.shutdown().await {
         tracing::error!(%error, "consensus did not end well");
     }
@@ -210,6 +218,7 @@ fn keep_house(keeping: &Housekeeping, config: &Config) -> watch::Receiver<Leader
     spawner.task(keeping.clone().watch_health());
     spawner.task(keeping.clone().promote_joining());
     spawner.task(keeping.clone().probe());
+    spawner.task(keeping.clone().keep_room());
     spawner.task(keeping.clone().note_removal());
     spawner.task(keeping.standing.clone().follow_role());
     spawner.task(keeping.clone().publish(config.name.clone(), config.client_urls.clone()));

@@ -135,6 +135,21 @@ impl Receiver {
         let (manifest, _) = open::<Manifest>(self.next(&mut messages).await?.ok_or_else(|| cut("manifest"))?)?;
         check(&manifest)?;
         let directory = self.directory().await?;
+        let received = self.receive_into(&directory, manifest, turn, messages).await;
+        if received.is_err() && self.world.disk.exists(&directory) {
+            self.world.disk.remove_dir_all(&directory)?;
+        }
+        received
+    }
+
+    async fn receive_into<E: std::fmt::Display>(
+        &self,
+        directory: &Path,
+        manifest: Manifest,
+        turn: u64,
+        mut messages: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    ) -> io::Result<SnapshotResponse<Types>> {
+        let directory = directory.to_owned();
         let mut files = Incoming::create(&self.world, &directory, &manifest)?;
         while let Some(message) = self.next(&mut messages).await? {
             if self.newest.load(Ordering::Relaxed) != turn {

@@ -15,6 +15,8 @@ use super::encoding::unpack;
 use super::machine::{self, Applied, Committed, Machine, Position};
 use super::roster::Roster;
 use super::types::{Entry, LogId, Payload, StoredMembership, Types, log_id, position};
+use crate::actor::Shutdown;
+use crate::disk::space::{RETRY, is_full};
 use crate::world::World;
 use crate::world::failpoints::failpoint;
 
@@ -36,6 +38,7 @@ pub enum SnapshotData {
 /// Feeds committed entries to the machine.
 pub struct StateMachine {
     world: World,
+    shutdown: Shutdown,
     /// Only absent while the machine is away, installing a snapshot. The mutex is never contended: it makes the
     /// machine shareable in the eyes of the compiler.
     machine: Mutex<Option<Box<dyn Machine>>>,
@@ -72,12 +75,18 @@ impl Told {
 
 impl StateMachine {
     /// Over an opened machine.
-    pub(super) fn new(world: World, machine: Box<dyn Machine>, told: Told) -> io::Result<StateMachine> {
+    pub(super) fn new(
+        world: World,
+        machine: Box<dyn Machine>,
+        told: Told,
+        shutdown: Shutdown,
+    ) -> io::Result<StateMachine> {
         let state = machine.applied();
         let (memberships, roster) = (Memberships::of(&state)?, roster_of(&state)?);
         told.tell(state.at.map_or(0, |at| at.index), &roster);
         let last = state.at.map(log_id);
-        Ok(StateMachine { world, machine: Mutex::new(Some(machine)), last, memberships, roster, told, serving: false })
+        let machine = Mutex::new(Some(machine));
+        Ok(StateMachine { world, shutdown, machine, last, memberships, roster, told, serving: false })
     }
 
     /// Tells that recovery is over.
@@ -114,7 +123,15 @@ impl StateMachine {
         result
     }
 
-    fn apply_chunk(&mut self, entries: Vec<EntryResponder<Types>>) -> io::Result<()> {
+    /// Before the disk is tried again; false when the replica ends.
+    async fn rest(&self) -> bool {
+        tokio::select! {
+            () = self.world.clock.sleep(RETRY) => true,
+            () = self.shutdown.wait() => false,
+        }
+    }
+
+    async fn apply_chunk(&mut self, entries: Vec<EntryResponder<Types>>) -> io::Result<()> {
         let mut committed = Vec::with_capacity(entries.len());
         let mut responders: Vec<ApplyResponder<Types>> = Vec::new();
         for (entry, responder) in entries {
@@ -122,7 +139,11 @@ impl StateMachine {
             responders.extend(responder);
         }
         let Some(last) = committed.last().map(|entry| entry.at) else { return Ok(()) };
-        self.machine().apply(committed)?;
+        let mut applied = self.machine().apply(committed);
+        while applied.as_ref().is_err_and(is_full) && self.rest().await {
+            applied = self.machine().resume();
+        }
+        applied?;
         self.last = Some(log_id(last));
         self.told.tell(last.index, &self.roster);
         responders.into_iter().for_each(|responder| responder.send(()));
@@ -168,7 +189,7 @@ impl RaftStateMachine<Types> for StateMachine {
     {
         let mut chunks = entries.ready_chunks(ENTRIES_PER_APPLY);
         while let Some(chunk) = chunks.next().await {
-            self.apply_chunk(chunk.into_iter().collect::<io::Result<_>>()?)?;
+            self.apply_chunk(chunk.into_iter().collect::<io::Result<_>>()?).await?;
         }
         Ok(())
     }
@@ -189,7 +210,12 @@ impl RaftStateMachine<Types> for StateMachine {
             return Err(io::Error::other("only a received snapshot can be installed"));
         };
         failpoint!("applyBeforeOpenSnapshot", self.world.clock);
-        let installed = self.away(move |machine| machine.install(directory)).await?;
+        let install = |directory: PathBuf| move |machine: &mut Box<dyn Machine>| machine.install(directory);
+        let mut installed = self.away(install(directory.clone())).await;
+        while installed.as_ref().is_err_and(is_full) && self.rest().await {
+            installed = self.away(install(directory.clone())).await;
+        }
+        let installed = installed?;
         if installed.at.map(log_id) != meta.last_log_id {
             let (found, told) = (installed.at, meta.last_log_id);
             return Err(io::Error::other(format!("the snapshot holds {found:?}, its sender said {told:?}")));

@@ -25,7 +25,7 @@ pub(super) const CALLER_HEADER: &str = "chorus-caller";
 /// Carries [`PROTOCOL`].
 pub(super) const PROTOCOL_HEADER: &str = "chorus-protocol";
 /// The version of this file's messages.
-pub(super) const PROTOCOL: &str = "2";
+pub(super) const PROTOCOL: &str = "3";
 
 /// What the paths of all calls begin with.
 pub(super) const SERVICE: &str = "/chorus.raft.Peer/";
@@ -148,6 +148,8 @@ pub(super) struct Hello {
     pub version: String,
     /// What the one that answers would have recorded of itself; `None` until it takes part.
     pub introduction: Option<Introduction>,
+    /// The one that answers is short of disk space.
+    pub short: bool,
 }
 
 /// What the membership records of a member that has started.

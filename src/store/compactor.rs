@@ -21,6 +21,7 @@ use super::state_machine::Shared;
 use super::{Config, Error};
 use super::{checkpoint, reclaim};
 use crate::actor::Shutdown;
+use crate::disk::space::RETRY;
 use crate::disk::{self, Point, SegmentId};
 use crate::raft;
 use crate::world::failpoints::failpoint;
@@ -53,6 +54,8 @@ pub struct Compactor {
     defragmentation: Option<Defragmentation>,
     checkpointed: Point,
     checkpointed_at: Instant,
+    /// After the disk was found full.
+    resumes_at: Instant,
     /// Nothing lives in them once the next checkpoint is written.
     emptied: Vec<SegmentId>,
     shutdown: Shutdown,
@@ -73,6 +76,7 @@ impl Compactor {
             raft,
             checkpointed,
             checkpointed_at: world.clock.now(),
+            resumes_at: world.clock.now(),
             shared,
             proposals,
             schedule: Schedule::new(config.compaction),
@@ -90,8 +94,13 @@ impl Compactor {
         }
         self.compact_on_schedule(context);
         self.begin_sweep(context);
-        if let Err(error) = self.upkeep() {
-            tracing::error!(%error, "the data files could not be looked after");
+        match self.upkeep() {
+            Err(error) if error.is_full() => {
+                self.shared.space.run_short(&error);
+                self.resumes_at = self.world.clock.now() + RETRY;
+            }
+            Err(error) => tracing::error!(%error, "the data files could not be looked after"),
+            Ok(()) => (),
         }
     }
 
@@ -99,6 +108,11 @@ impl Compactor {
         self.sync()?;
         self.notice_installed();
         let now = self.world.clock.now();
+        if now < self.resumes_at || self.shared.ledger().is_stalled() {
+            return Ok(());
+        }
+        self.shared.view().segments.provide()?;
+        self.shared.space.suffice();
         let rested = now >= self.checkpointed_at + RECLAIM_INTERVAL;
         if self.may_reclaim()
             && let Some(segment) = reclaim::candidate(&self.shared, self.checkpointed.segment, &self.emptied)?
@@ -113,7 +127,7 @@ impl Compactor {
 
     /// While a sweep is under way, what it frees would be copied, and a checksum may be reading what is old.
     fn may_reclaim(&self) -> bool {
-        !self.sweep.is_under_way() && self.shared.view().state.index.is_swept()
+        !self.shared.ledger().is_stalled() && !self.sweep.is_under_way() && self.shared.view().state.index.is_swept()
     }
 
     fn empty(&mut self, segment: SegmentId) -> Result<(), disk::Error> {
@@ -155,12 +169,12 @@ impl Compactor {
     }
 
     fn checkpoint(&mut self) -> Result<(), disk::Error> {
-        let (view, point, path) = self.shared.ledger().checkpoint();
+        let (view, point, path) = self.shared.ledger().checkpoint()?;
         view.segments.sync()?;
         checkpoint::write(&self.world, &path, &view.state, point)?;
         let mut ledger = self.shared.ledger();
         self.checkpointed_at = self.world.clock.now();
-        if ledger.checkpoint().2 != path {
+        if ledger.index() != path {
             return Ok(());
         }
         ledger.checkpointed = point;

@@ -69,6 +69,15 @@ pub struct Ledger {
     durable: Option<Position>,
     /// The bytes of a frame's records; kept to be used again.
     buffer: Vec<u8>,
+    /// What the state holds but no frame yet, because the disk is full.
+    unwritten: Option<Unwritten>,
+}
+
+/// An entry that was applied to the state, on its way to the files.
+struct Unwritten {
+    at: Position,
+    head: Head,
+    records: Vec<KeyValue>,
 }
 
 impl Ledger {
@@ -113,6 +122,7 @@ impl Ledger {
             frames,
             durable,
             buffer,
+            unwritten: None,
         })
     }
 
@@ -138,7 +148,18 @@ impl Ledger {
         self.durable
     }
 
-    /// Ends an entry: writes what `batch` changed, and gives the events of it.
+    /// The disk is full, and the state is ahead of its files: until [`resume`](Ledger::resume) succeeds, nobody may see
+    /// it or write anything of it.
+    pub fn is_stalled(&self) -> bool {
+        self.unwritten.is_some()
+    }
+
+    fn must_not_stall(&self) -> Result<(), disk::Error> {
+        if self.is_stalled() { Err(disk::Error::Io(io::ErrorKind::StorageFull.into())) } else { Ok(()) }
+    }
+
+    /// Ends an entry: writes what `batch` changed, and gives the events of it. Where the disk is full, that is left to
+    /// [`resume`](Ledger::resume).
     pub fn commit(
         &mut self,
         at: Position,
@@ -156,10 +177,26 @@ impl Ledger {
         }
         let Batch { steps, records, .. } = batch;
         let head = Head::Applied { at, membership, steps };
-        let places = self.append(&head, &records)?;
+        self.write(Unwritten { at, head, records })
+    }
+
+    /// Ends the entry that the disk had no room for, if there is one.
+    pub fn resume(&mut self) -> Result<Vec<Happened>, disk::Error> {
+        self.unwritten.take().map_or(Ok(Vec::new()), |unwritten| self.write(unwritten))
+    }
+
+    fn write(&mut self, unwritten: Unwritten) -> Result<Vec<Happened>, disk::Error> {
+        let places = match self.append(&unwritten.head, &unwritten.records) {
+            Ok(places) => places,
+            Err(error) => {
+                self.unwritten = Some(unwritten);
+                return Err(error);
+            }
+        };
+        let Unwritten { at, head, records } = unwritten;
         self.framed = Some(at);
         self.frames.push_back((self.segments.end(), at));
-        let Head::Applied { steps, .. } = head else { unreachable!("made above") };
+        let Head::Applied { steps, .. } = head else { unreachable!("only applied entries are written here") };
         Ok(self.settle(&steps, records, &places))
     }
 
@@ -219,6 +256,7 @@ impl Ledger {
 
     /// Copies records to the end of the segments, those that the index still has at these places.
     pub fn relocate(&mut self, moving: &[(Rev, Place, Bytes)]) -> Result<(), disk::Error> {
+        self.must_not_stall()?;
         let stays = |(at, place, _): &&(Rev, Place, Bytes)| {
             self.state.index.change(*at).is_some_and(|change| change.slot == Slot::Stored(*place))
         };
@@ -238,8 +276,14 @@ impl Ledger {
     }
 
     /// What a checkpoint of this moment holds: the view, the point up to which frames are in it, and where it goes.
-    pub fn checkpoint(&self) -> (View, Point, PathBuf) {
-        (self.view(), self.segments.end(), self.files.index())
+    pub fn checkpoint(&self) -> Result<(View, Point, PathBuf), disk::Error> {
+        self.must_not_stall()?;
+        Ok((self.view(), self.segments.end(), self.files.index()))
+    }
+
+    /// The file that holds the checkpoint.
+    pub fn index(&self) -> PathBuf {
+        self.files.index()
     }
 
     pub fn snapshot(&mut self) -> io::Result<Snapshot> {

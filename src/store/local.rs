@@ -362,7 +362,12 @@ impl Transport for Local {
         if raft.leader.is_none() {
             errors.push(Error::NoLeader.to_wire().1.to_owned());
         }
-        for alarm in command::alarms(&self.0.shared.view().state, 0) {
+        let mut alarms = command::alarms(&self.0.shared.view().state, 0);
+        if self.0.raft.is_short_of_space() {
+            let (member_id, alarm) = (self.0.config.node.0, pb::AlarmType::Nospace as i32);
+            alarms.push(pb::AlarmMember { member_id, alarm });
+        }
+        for alarm in alarms {
             errors.push(format!("memberID:{} alarm:{} ", alarm.member_id, alarm.alarm().as_str_name()));
         }
         Ok(pb::StatusResponse {

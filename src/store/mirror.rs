@@ -19,7 +19,7 @@ use super::migrate::Error;
 use crate::disk::etcd_wal::record::EntryKind;
 use crate::disk::etcd_wal::{self, Entry, FILE_BYTES, HardState, Metadata, Writer};
 use crate::raft::ClusterId;
-use crate::raft::machine::{Applied, Committed, Machine, Payload, Position, Snapshot};
+use crate::raft::machine::{Applied, Committed, Machine, Payload, Position, Snapshot, Space};
 use crate::raft::offline::{self, Content};
 use crate::world::{NodeId, World};
 
@@ -45,7 +45,7 @@ pub async fn mirror(
     writer.write()?;
     let (queue, waiting) = mpsc::channel(QUEUE);
     world.spawner.task(keep(world.clone(), writer, waiting));
-    Ok(Box::new(Mirrored { machine, queue: Some(queue) }))
+    Ok(Box::new(Mirrored { machine, copies: Vec::new(), queue: Some(queue) }))
 }
 
 /// Goes on with what is there, if it is this member's, or begins anew.
@@ -107,7 +107,20 @@ async fn keep(world: World, mut writer: Writer, mut waiting: mpsc::Receiver<(Pos
 /// A state machine whose entries are mirrored.
 struct Mirrored {
     machine: Box<dyn Machine>,
+    /// Of entries that the machine has yet to apply.
+    copies: Vec<(Position, Vec<Bytes>)>,
     queue: Option<mpsc::Sender<(Position, Vec<Bytes>)>>,
+}
+
+impl Mirrored {
+    fn applied_them(&mut self) {
+        for copy in self.copies.drain(..) {
+            if self.queue.as_ref().is_some_and(|queue| queue.try_send(copy).is_err()) {
+                tracing::error!("the mirror of the log fell behind and ends here");
+                self.queue = None;
+            }
+        }
+    }
 }
 
 impl Machine for Mirrored {
@@ -120,15 +133,20 @@ impl Machine for Mirrored {
             Payload::Batch(commands) if !commands.is_empty() => commands.clone(),
             _ => vec![Bytes::new()],
         };
-        let copies: Vec<_> = entries.iter().map(|entry| (entry.at, data(&entry.payload))).collect();
+        self.copies = entries.iter().map(|entry| (entry.at, data(&entry.payload))).collect();
         self.machine.apply(entries)?;
-        for copy in copies {
-            if self.queue.as_ref().is_some_and(|queue| queue.try_send(copy).is_err()) {
-                tracing::error!("the mirror of the log fell behind and ends here");
-                self.queue = None;
-            }
-        }
+        self.applied_them();
         Ok(())
+    }
+
+    fn resume(&mut self) -> io::Result<()> {
+        self.machine.resume()?;
+        self.applied_them();
+        Ok(())
+    }
+
+    fn space(&self) -> Space {
+        self.machine.space()
     }
 
     fn durable(&self) -> Option<Position> {

@@ -79,7 +79,7 @@ impl Store {
         let quota = Quota::new(config.limits.quota_bytes);
         let metrics = Metrics::new(world.clock.clone(), ledger.state.index.live_count(), config.slow_apply);
         let shared = Arc::new(Shared::new(ledger, waiting, quota, sessions, metrics));
-        Ok((StateMachine(shared.clone()), Opened { config, shared }))
+        Ok((StateMachine::new(shared.clone()), Opened { config, shared }))
     }
 
     /// Starts the actors of the store: watch hub, lessor, compactor.

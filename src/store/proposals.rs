@@ -69,6 +69,10 @@ impl Proposals {
         self.0.node
     }
 
+    pub fn raft(&self) -> &raft::Handle {
+        &self.0.raft
+    }
+
     pub fn shared(&self) -> &Arc<Shared> {
         &self.0.shared
     }

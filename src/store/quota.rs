@@ -4,6 +4,7 @@
 //! ```text
 //!   write ──reserve──▶ over? ──▶ alarm through the log, refused        (before it is proposed)
 //!   apply ──overdraws─▶ applied all the same; alarm through the log, then its client is told   (another member's quota)
+//!   disks of the leader, of a quorum or of this member are short ──▶ refused, as long as they are; no alarm
 //!   with auto-disarm:  alarm of this member, size well below ──▶ disarmed through the log
 //! ```
 //!
@@ -97,9 +98,13 @@ pub fn watch(world: &World, config: &Config, proposals: &Proposals, shutdown: &S
 }
 
 impl Proposals {
-    /// Refuses what would take the store over the quota, and lets the whole cluster know.
+    /// Refuses what the disks have no room for; and what would take the store over the quota, and lets the whole cluster
+    /// know of that.
     pub async fn reserve(&self, cost: u64) -> Result<(), Error> {
         let shared = self.shared();
+        if cost > 0 && self.raft().is_full() {
+            return Err(Error::NoSpace);
+        }
         if shared.quota.admits(shared.size(), cost) {
             return Ok(());
         }

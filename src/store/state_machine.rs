@@ -7,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::vec;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -24,6 +25,7 @@ use super::mvcc::hash::Hashes;
 use super::quota::Quota;
 use super::view::View;
 use super::waiting::{Outcome, Waiting};
+use crate::disk::{self, Space};
 use crate::raft::machine::{Applied, Committed, Machine, Payload, Position, Snapshot};
 use crate::world::failpoints::failpoint;
 
@@ -36,6 +38,8 @@ pub struct Shared {
     /// The checksums of the last compactions.
     pub hashes: Hashes,
     pub quota: Quota,
+    /// Of the data segments.
+    pub space: Space,
     pub metrics: Metrics,
     pub sessions: Sessions,
     authenticates: AtomicBool,
@@ -54,6 +58,7 @@ impl Shared {
             ledger: Mutex::new(ledger),
             waiting,
             quota,
+            space: Space::new("store"),
             metrics,
             sessions,
             feed: Feed::default(),
@@ -102,9 +107,25 @@ impl Shared {
 }
 
 /// The applied state, driven by the replica.
-pub struct StateMachine(pub(super) Arc<Shared>);
+pub struct StateMachine {
+    pub(super) shared: Arc<Shared>,
+    /// What the disk had no room for.
+    stalled: Option<Work>,
+}
+
+/// Entries that are being applied.
+struct Work {
+    entries: vec::IntoIter<Committed>,
+    /// Of those that are done.
+    happened: Vec<Happened>,
+    outcomes: Vec<(u64, Outcome)>,
+}
 
 impl StateMachine {
+    pub fn new(shared: Arc<Shared>) -> StateMachine {
+        StateMachine { shared, stalled: None }
+    }
+
     /// Applies the commands of one entry; the outcomes that someone waits for are added to `outcomes`.
     fn apply_batch(
         &self,
@@ -114,15 +135,15 @@ impl StateMachine {
         outcomes: &mut Vec<(u64, Outcome)>,
     ) -> io::Result<Batch> {
         let mut batch = Batch { index, ..Batch::default() };
-        let (size, metrics) = (ledger.size(), &self.0.metrics);
+        let (size, metrics) = (ledger.size(), &self.shared.metrics);
         let mut started = metrics.clock.now();
         for command in commands {
             let bytes = command.len();
             let command = pb::InternalRaftRequest::decode(command).map_err(io::Error::other)?;
             let id = command.header.as_ref().map_or(command.id, |header| header.id);
-            let answer = self.0.waiting.waits(id);
+            let answer = self.shared.waiting.waits(id);
             let kind = Kind::of(&command);
-            let overdraws = self.0.quota.overdraws(size, &command, bytes);
+            let overdraws = self.shared.quota.overdraws(size, &command, bytes);
             let outcome = match command::apply(&mut ledger.state, &ledger.segments, &mut batch, command, answer) {
                 Ok(answer) => Ok(answer),
                 Err(Fault::Refused(error)) => Err(error),
@@ -131,15 +152,45 @@ impl StateMachine {
             started = metrics.applied(kind, outcome.is_ok(), started);
             metrics.leases.count(&outcome);
             if overdraws && outcome.is_ok() {
-                self.0.quota.note(answer.then_some(id));
+                self.shared.quota.note(answer.then_some(id));
             } else if answer {
                 outcomes.push((id, outcome));
             }
         }
         metrics.changed(&batch.ops);
         // Before readers see the entry: a token is there as soon as the entry that made it.
-        self.0.sessions.follow(std::mem::take(&mut batch.sessions));
+        self.shared.sessions.follow(std::mem::take(&mut batch.sessions));
         Ok(batch)
+    }
+
+    fn work(&mut self, mut work: Work) -> io::Result<()> {
+        let mut ledger = self.shared.ledger();
+        if let Err(error) = self.work_off(&mut ledger, &mut work) {
+            drop(ledger);
+            if error.is_full() {
+                self.shared.space.run_short(&error);
+            }
+            self.stalled = Some(work);
+            return Err(error.into());
+        }
+        failpoint!("beforeWritebackBuf");
+        self.shared.publish(&ledger);
+        failpoint!("afterWritebackBuf");
+        drop(ledger);
+        self.shared.feed.push(work.happened);
+        self.shared.waiting.answer_all(work.outcomes);
+        Ok(())
+    }
+
+    fn work_off(&self, ledger: &mut Ledger, work: &mut Work) -> Result<(), disk::Error> {
+        work.happened.extend(ledger.resume()?);
+        for entry in work.entries.by_ref() {
+            // After a restart the log may offer entries that the state already holds.
+            if ledger.state.applied.is_none_or(|applied| entry.at.index > applied.index) {
+                work.happened.extend(self.apply_entry(ledger, entry, &mut work.outcomes)?);
+            }
+        }
+        Ok(())
     }
 
     fn apply_entry(
@@ -147,63 +198,57 @@ impl StateMachine {
         ledger: &mut Ledger,
         entry: Committed,
         outcomes: &mut Vec<(u64, Outcome)>,
-    ) -> io::Result<Vec<Happened>> {
+    ) -> Result<Vec<Happened>, disk::Error> {
         let (membership, batch) = match entry.payload {
             Payload::Blank => (None, Batch::default()),
             Payload::Membership(membership) => (Some(membership), Batch::default()),
             Payload::Batch(commands) => (None, self.apply_batch(ledger, entry.at.index, commands, outcomes)?),
         };
-        Ok(ledger.commit(entry.at, membership, batch)?)
+        ledger.commit(entry.at, membership, batch)
     }
 }
 
 impl Machine for StateMachine {
     fn applied(&self) -> Applied {
-        self.0.ledger().applied()
+        self.shared.ledger().applied()
     }
 
     fn apply(&mut self, entries: Vec<Committed>) -> io::Result<()> {
-        let mut ledger = self.0.ledger();
-        let (mut happened, mut outcomes) = (Vec::new(), Vec::new());
-        for entry in entries {
-            // After a restart the log may offer entries that the state already holds.
-            if ledger.state.applied.is_some_and(|applied| entry.at.index <= applied.index) {
-                continue;
-            }
-            happened.extend(self.apply_entry(&mut ledger, entry, &mut outcomes)?);
-        }
-        failpoint!("beforeWritebackBuf");
-        self.0.publish(&ledger);
-        failpoint!("afterWritebackBuf");
-        drop(ledger);
-        self.0.feed.push(happened);
-        self.0.waiting.answer_all(outcomes);
-        Ok(())
+        assert!(self.stalled.is_none(), "what has no room yet goes first");
+        self.work(Work { entries: entries.into_iter(), happened: Vec::new(), outcomes: Vec::new() })
+    }
+
+    fn resume(&mut self) -> io::Result<()> {
+        self.stalled.take().map_or(Ok(()), |work| self.work(work))
+    }
+
+    fn space(&self) -> Space {
+        self.shared.space.clone()
     }
 
     fn durable(&self) -> Option<Position> {
-        self.0.ledger().durable()
+        self.shared.ledger().durable()
     }
 
     fn snapshot(&mut self) -> io::Result<Snapshot> {
-        self.0.ledger().snapshot()
+        self.shared.ledger().snapshot()
     }
 
     fn incoming(&mut self) -> io::Result<PathBuf> {
-        self.0.ledger().incoming()
+        self.shared.ledger().incoming()
     }
 
     fn install(&mut self, directory: PathBuf) -> io::Result<Applied> {
-        let disk = &self.0.metrics.disk;
-        let _installing = self.0.metrics.measure(&disk.install, Some(&disk.installing));
-        let mut ledger = self.0.ledger();
+        let disk = &self.shared.metrics.disk;
+        let _installing = self.shared.metrics.measure(&disk.install, Some(&disk.installing));
+        let mut ledger = self.shared.ledger();
         let applied = ledger.install(&directory)?;
-        self.0.metrics.replaced(ledger.state.index.live_count());
-        self.0.hashes.clear();
-        self.0.sessions.forget();
-        self.0.publish(&ledger);
+        self.shared.metrics.replaced(ledger.state.index.live_count());
+        self.shared.hashes.clear();
+        self.shared.sessions.forget();
+        self.shared.publish(&ledger);
         drop(ledger);
-        self.0.feed.lose();
+        self.shared.feed.lose();
         Ok(applied)
     }
 }

@@ -9,7 +9,7 @@ mod memory;
 mod real;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use memory::MemoryDisk;
@@ -101,19 +101,25 @@ impl Disk {
 
     /// Replaces a file's content durably and at once: after a crash there is the old content or the new.
     pub fn replace(&self, path: &Path, content: &[u8], access: Access) -> io::Result<()> {
+        self.stage(path, content, access)?.commit()
+    }
+
+    /// Does all of [`replace`](Disk::replace) that needs room; what was there stays in force until
+    /// [`Staged::commit`].
+    pub fn stage(&self, path: &Path, content: &[u8], access: Access) -> io::Result<Staged> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
         let scratch = path.with_file_name(format!(".{name}.new"));
         if self.exists(&scratch) {
             self.remove(&scratch)?;
         }
-        let file = self.open(&scratch, Open::CreateNew)?;
+        let staged = Staged { disk: self.clone(), scratch, path: path.to_owned(), committed: false };
+        let file = self.open(&staged.scratch, Open::CreateNew)?;
         file.write_all_at(content, 0)?;
         file.sync_data()?;
         if access == Access::Everyone {
-            forward!(self, let_everyone_read(&scratch))?;
+            forward!(self, let_everyone_read(&staged.scratch))?;
         }
-        self.rename(&scratch, path)?;
-        self.sync_dir(path.parent().unwrap_or(Path::new(".")))
+        Ok(staged)
     }
 
     pub fn exists(&self, path: &Path) -> bool {
@@ -177,6 +183,33 @@ impl Disk {
     }
 }
 
+/// A file that is whole and durable beside its final name. Dropped, it goes.
+#[derive(Debug)]
+pub struct Staged {
+    disk: Disk,
+    scratch: PathBuf,
+    path: PathBuf,
+    committed: bool,
+}
+
+impl Staged {
+    /// Puts it in the place of what was there, durably.
+    pub fn commit(mut self) -> io::Result<()> {
+        self.disk.rename(&self.scratch, &self.path)?;
+        self.committed = true;
+        self.disk.sync_dir(self.path.parent().unwrap_or(Path::new(".")))
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.committed && self.disk.exists(&self.scratch) {
+            // The next one under this name removes it, too.
+            let _ = self.disk.remove(&self.scratch);
+        }
+    }
+}
+
 /// Holds a directory for this process.
 #[derive(Debug)]
 pub struct DirLock {
@@ -212,6 +245,14 @@ impl File {
         }
     }
 
+    /// Takes room for `bytes` bytes from `offset` on, so that writes there need none. The length stays.
+    pub fn reserve(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        match &self.0 {
+            FileKind::Real(file) | FileKind::Careless(file) => real::reserve(file, offset, bytes),
+            FileKind::Memory(file) => file.reserve(offset, bytes),
+        }
+    }
+
     /// Makes all that was written, and the length, durable. An error means that nothing is known of the bytes since
     /// the last success: end the process, never try again.
     pub fn sync_data(&self) -> io::Result<()> {
@@ -233,7 +274,7 @@ impl File {
         Ok(self.len()? == 0)
     }
 
-    /// Cuts the file, or grows it with zeroes.
+    /// Cuts the file, or grows it with zeroes, which take no room. Room that was reserved beyond the length goes.
     pub fn set_len(&self, length: u64) -> io::Result<()> {
         match &self.0 {
             FileKind::Real(file) | FileKind::Careless(file) => real::set_len(file, length),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::files::{SPARE, make_sparse, zero};
+use super::files::{SPARE, make, zero};
 use crate::disk::Error;
 use crate::world::Disk;
 use crate::world::disk::Open;
@@ -25,15 +25,16 @@ impl Chores {
     ///
     /// Segments go one by one, oldest first: after a crash a gapless run of them is left. None is written over before
     /// its old name is durably gone.
-    pub fn run(self) -> Result<(), Error> {
+    pub fn run(&mut self) -> Result<(), Error> {
         let (spare, scratch) = (self.directory.join(SPARE), self.directory.join("recycled.tmp"));
-        for path in &self.released {
+        while let Some(path) = self.released.first() {
             let recycle = !self.disk.exists(&spare) && self.length(path)? == self.segment_bytes;
             if recycle {
                 self.disk.rename(path, &scratch)?;
             } else {
                 self.disk.remove(path)?;
             }
+            self.released.remove(0);
             self.disk.sync_dir(&self.directory)?;
             if recycle {
                 self.disk.rename(&scratch, &spare)?;
@@ -42,15 +43,23 @@ impl Chores {
         if self.disk.exists(&spare) { Ok(()) } else { self.make_spare(&spare) }
     }
 
+    /// The segments that are still to go.
+    pub fn left(self) -> Vec<PathBuf> {
+        self.released
+    }
+
     fn length(&self, path: &Path) -> Result<u64, Error> {
         self.disk.open(path, Open::Read)?.len().map_err(|error| Error::io(path, error))
     }
 
     fn make_spare(&self, spare: &Path) -> Result<(), Error> {
         let scratch = self.directory.join("spare.tmp");
-        make_sparse(&self.disk, &scratch, self.segment_bytes)?;
-        let file = self.disk.open(&scratch, Open::Write)?;
-        zero(&file, 0..self.segment_bytes).map_err(|error| Error::io(&scratch, error))?;
+        let file = make(&self.disk, &scratch, self.segment_bytes)?;
+        let zeroed = file.len().and_then(|bytes| zero(&file, 0..bytes));
+        if let Err(error) = zeroed {
+            self.disk.remove(&scratch)?;
+            return Err(Error::io(&scratch, error));
+        }
         Ok(self.disk.rename(&scratch, spare)?)
     }
 }

@@ -22,6 +22,8 @@ pub const SPARE: &str = "spare";
 const WRITE_BYTES_MAX: usize = 4 << 20;
 /// Zeroes are written and synced in pieces, so that they never keep a sync of the log waiting for long.
 const ZEROES_BYTES: usize = 1 << 20;
+/// No segment is made smaller than this part of what it should be.
+const SMALLEST_PART: u64 = 16;
 
 /// A segment file.
 #[derive(Debug)]
@@ -64,6 +66,8 @@ pub struct Files {
     segment_bytes: u64,
     held: BTreeMap<u64, Held>,
     active: Arc<Segment>,
+    /// The length that the active segment was made with.
+    active_bytes: u64,
     /// Where `buffer` begins in the active segment.
     offset: u64,
     /// Frames that are not yet in the file.
@@ -73,8 +77,8 @@ pub struct Files {
     settled: bool,
     /// The active segment was not written over zeroes: leave it as soon as there is a spare.
     sparse: bool,
-    /// A spare is there, or could not be made for now.
-    spare_tried: bool,
+    /// A spare is there.
+    spare: bool,
     standing: Standing,
     mark: Mark,
     _lock: DirLock,
@@ -105,6 +109,7 @@ impl Files {
                 (Arc::new(created.segment), created.sparse)
             }
         };
+        let active_bytes = active.length()?;
         let mut files = Files {
             disk: world.disk.clone(),
             random: world.random.clone(),
@@ -112,12 +117,13 @@ impl Files {
             segment_bytes: options.segment_bytes,
             held,
             active: active.clone(),
+            active_bytes,
             offset: end.offset,
             buffer: Vec::new(),
             chain: end.chain,
             settled: true,
             sparse,
-            spare_tried: world.disk.exists(&directory.join(SPARE)),
+            spare: world.disk.exists(&directory.join(SPARE)),
             standing,
             mark: Mark::open(&world.disk, directory)?,
             _lock: lock,
@@ -168,7 +174,8 @@ impl Files {
         Ok(())
     }
 
-    /// Puts what was added into the file, and gives its bytes. After an error the end of the file is unknown: add nothing more.
+    /// Puts what was added into the file, and gives its bytes. After an error nobody knows what is in the file from
+    /// there on: until the very same bytes have been written over it, there must be no sync and no other frame.
     pub fn write(&mut self) -> Result<u64, Error> {
         if self.buffer.is_empty() {
             return Ok(0);
@@ -208,15 +215,15 @@ impl Files {
 
     /// What is to be done in the background: `released` segments to recycle or remove, and a spare to make.
     pub fn chores(&self, released: Vec<PathBuf>) -> Option<Chores> {
-        if released.is_empty() && self.spare_tried {
+        if released.is_empty() && self.spare {
             return None;
         }
         Some(Chores::new(&self.disk, &self.directory, released, self.segment_bytes))
     }
 
-    /// Takes note that chores were done, or failed: the next segment is then made without a spare.
+    /// Takes note that chores were done.
     pub fn chores_done(&mut self) {
-        self.spare_tried = true;
+        self.spare = true;
     }
 
     fn add(&mut self, frame: Frame<'_>) -> Result<u64, Error> {
@@ -225,7 +232,7 @@ impl Files {
             return Err(Error::io(&self.directory, std::io::Error::new(std::io::ErrorKind::InvalidInput, reason)));
         }
         let bytes = frame::frame_bytes(frame.payload.len()) as u64;
-        let full = self.end() + bytes > self.segment_bytes || (self.sparse && self.spare_tried);
+        let full = self.end() + bytes > self.active_bytes || (self.sparse && self.spare);
         if full && self.end() > SEGMENT_HEAD_BYTES {
             self.roll_over()?;
         }
@@ -246,14 +253,15 @@ impl Files {
     }
 
     /// Goes on in the next segment. The full one is durable before the next one exists: only the last may be torn.
+    /// After an error it has not, and may try again.
     fn roll_over(&mut self) -> Result<(), Error> {
         self.write()?;
         self.sync();
         let head = SegmentHead { id: self.active.id + 1, salt: self.random.u64(), chain: self.chain };
         let created = create(&self.disk, &self.directory, head, self.segment_bytes)?;
+        self.active_bytes = created.segment.length()?;
         self.active = Arc::new(created.segment);
-        self.sparse = created.sparse && !self.spare_tried;
-        self.spare_tried = false;
+        (self.sparse, self.spare) = (created.sparse, false);
         self.held.insert(head.id, Held { segment: self.active.clone(), highest: None });
         self.offset = SEGMENT_HEAD_BYTES;
         self.restate();
@@ -295,6 +303,10 @@ impl Place {
 }
 
 impl Segment {
+    fn length(&self) -> Result<u64, Error> {
+        self.file.len().map_err(|error| Error::io(&self.path, error))
+    }
+
     /// Opens a segment; also gives the chain that it continues.
     pub fn open(disk: &Disk, directory: &Path, id: u64) -> Result<(Segment, u32), Error> {
         let path = path_of(directory, id);
@@ -319,25 +331,40 @@ struct Created {
 fn create(disk: &Disk, directory: &Path, head: SegmentHead, segment_bytes: u64) -> Result<Created, Error> {
     let (path, spare, scratch) = (path_of(directory, head.id), directory.join(SPARE), directory.join("next.tmp"));
     let sparse = !disk.exists(&spare);
-    if !sparse {
-        disk.rename(&spare, &scratch)?;
+    let file = if sparse {
+        make(disk, &scratch, segment_bytes)?
     } else {
-        make_sparse(disk, &scratch, segment_bytes)?;
-    }
-    let file = disk.open(&scratch, Open::Write)?;
+        disk.rename(&spare, &scratch)?;
+        disk.open(&scratch, Open::Write)?
+    };
     file.write_all_at(&head.encode(), 0).and_then(|()| file.sync_data()).map_err(|error| Error::io(&scratch, error))?;
     disk.rename(&scratch, &path)?;
     disk.sync_dir(directory)?;
     Ok(Created { segment: Segment { id: head.id, path, seed: head.seed(), file }, sparse })
 }
 
-/// A new file of zeroes that take no room yet.
-pub fn make_sparse(disk: &Disk, path: &Path, bytes: u64) -> Result<(), Error> {
+/// A new file that has all its room: of `segment_bytes`, or, on a disk that is nearly full, of a part of it.
+pub fn make(disk: &Disk, path: &Path, segment_bytes: u64) -> Result<File, Error> {
+    let mut bytes = segment_bytes;
+    loop {
+        match make_exactly(disk, path, bytes) {
+            Err(error) if error.is_full() && bytes / 2 >= segment_bytes / SMALLEST_PART => bytes /= 2,
+            made => return made,
+        }
+    }
+}
+
+fn make_exactly(disk: &Disk, path: &Path, bytes: u64) -> Result<File, Error> {
     if disk.exists(path) {
         disk.remove(path)?;
     }
     let file = disk.open(path, Open::CreateNew)?;
-    file.set_len(bytes).map_err(|error| Error::io(path, error))
+    let made = file.set_len(bytes).and_then(|()| file.reserve(0, bytes));
+    if let Err(error) = made {
+        disk.remove(path)?;
+        return Err(Error::io(path, error));
+    }
+    Ok(file)
 }
 
 /// Writes zeroes over `range` of a file, durably.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tokio::task::LocalSet;
@@ -40,16 +41,28 @@ impl Model {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Append { size: usize },
+    Append {
+        size: usize,
+    },
     Vote(u8),
     Committed(u8),
-    Truncate { back: u64 },
-    Purge { forward: u64 },
+    Truncate {
+        back: u64,
+    },
+    Purge {
+        forward: u64,
+    },
     Write,
     Sync,
     Chores,
     Close,
-    Crash { seed: u64 },
+    Crash {
+        seed: u64,
+    },
+    /// The disk has so much room left.
+    Limit {
+        room: usize,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -65,6 +78,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Chores),
         1 => Just(Step::Close),
         2 => any::<u64>().prop_map(|seed| Step::Crash { seed }),
+        1 => (0_usize..3000).prop_map(|room| Step::Limit { room }),
     ];
     prop::collection::vec(step, 1..80)
 }
@@ -91,26 +105,43 @@ impl Run {
         self.files.as_mut().expect("the log is open")
     }
 
+    /// Where the disk is full, there is room again for the next try, or the power fails before.
     fn step(&mut self, step: Step) {
         let mut model = self.history.last().expect("there is a state").clone();
-        match step {
+        match self.attempt(&step, &mut model) {
+            Err(error) if error.is_full() && self.world.random.within(0..4) == 0 => return self.crash(self.term),
+            Err(error) => {
+                assert!(error.is_full(), "{error}");
+                self.disk.limit(None);
+                model.clone_from(self.history.last().expect("there is a state"));
+                self.attempt(&step, &mut model).unwrap();
+            }
+            Ok(()) => (),
+        }
+        if *self.history.last().expect("there is a state") != model && !reopens(&step) && self.files.is_some() {
+            self.history.push(model);
+        }
+    }
+
+    fn attempt(&mut self, step: &Step, model: &mut Model) -> Result<(), Error> {
+        match *step {
             Step::Append { size } => {
                 let entry = entry(self.term, model.next_index(), size);
-                self.files().add_entry(&entry).unwrap();
+                self.files().add_entry(&entry)?;
                 model.entries.insert(entry.at.index, entry);
             }
             Step::Vote(byte) => {
+                self.files().add_vote(&Bytes::from(vec![byte]))?;
                 model.vote = Some(Bytes::from(vec![byte]));
-                self.files().add_vote(&Bytes::from(vec![byte])).unwrap();
             }
             Step::Committed(byte) => {
+                self.files().add_committed(&Bytes::from(vec![byte]))?;
                 model.committed = Some(Bytes::from(vec![byte]));
-                self.files().add_committed(&Bytes::from(vec![byte])).unwrap();
             }
             Step::Truncate { back } => {
                 let floor = model.purged.map_or(0, |at| at.index);
                 let after = (model.next_index() - 1).saturating_sub(back).max(floor);
-                self.files().add_truncate(after).unwrap();
+                self.files().add_truncate(after)?;
                 model.entries.retain(|index, _| *index <= after);
                 self.term += 1;
             }
@@ -118,41 +149,45 @@ impl Run {
                 let floor = model.purged.map_or(0, |at| at.index);
                 let up_to = at(self.term, floor + forward);
                 if forward > 0 {
-                    self.files().add_purge(up_to).unwrap();
+                    self.files().add_purge(up_to)?;
                     model.entries.retain(|index, _| *index > up_to.index);
                     model.purged = Some(up_to);
                 }
             }
-            Step::Write => drop(self.files().write().unwrap()),
-            Step::Sync => self.sync(),
+            Step::Write => drop(self.files().write()?),
+            Step::Sync => self.sync()?,
             Step::Chores => {
-                self.sync();
+                self.sync()?;
                 let released = self.files().release();
-                if let Some(chores) = self.files().chores(released) {
-                    chores.run().unwrap();
+                if let Some(mut chores) = self.files().chores(released)
+                    && chores.run().is_ok()
+                {
                     self.files().chores_done();
                 }
             }
             Step::Close => {
-                self.files().close().unwrap();
+                self.files().close()?;
                 self.history.drain(..self.history.len() - 1);
                 self.reopen();
             }
-            Step::Crash { seed } => {
-                self.files = None;
-                self.disk.crash(&Random::from_seed(seed));
-                self.reopen();
-            }
+            Step::Crash { seed } => self.crash(seed),
+            Step::Limit { room } => self.disk.limit(Some(self.disk.used() + room)),
         }
-        if *self.history.last().expect("there is a state") != model && self.files.is_some() {
-            self.history.push(model);
-        }
+        Ok(())
     }
 
-    fn sync(&mut self) {
-        self.files().write().unwrap();
+    fn crash(&mut self, seed: u64) {
+        self.files = None;
+        self.disk.limit(None);
+        self.disk.crash(&Random::from_seed(seed));
+        self.reopen();
+    }
+
+    fn sync(&mut self) -> Result<(), Error> {
+        self.files().write()?;
         self.files().sync();
         self.history.drain(..self.history.len() - 1);
+        Ok(())
     }
 
     /// Opens the log again: it must hold what it held after one of the steps since the last sync.
@@ -162,8 +197,11 @@ impl Run {
         assert!(self.history.contains(&found), "found {found:#?}, expected one of {:#?}", self.history);
         self.files = Some(files);
         self.history = vec![found];
-        // The step that led here left nothing else to record.
     }
+}
+
+fn reopens(step: &Step) -> bool {
+    matches!(step, Step::Crash { .. } | Step::Close)
 }
 
 fn read_back(world: &World) -> Result<(Model, Files), Error> {
@@ -188,11 +226,7 @@ proptest! {
     fn no_crash_loses_what_was_synced_or_brings_back_what_was_cut(steps in steps()) {
         let mut run = Run::new();
         for step in steps {
-            let reopened = matches!(step, Step::Crash { .. } | Step::Close);
             run.step(step);
-            if reopened {
-                run.history.truncate(1);
-            }
         }
     }
 }
@@ -295,31 +329,75 @@ async fn append(log: &LogHandle, entries: Vec<Entry>) -> io::Result<()> {
     result.await.expect("the log answers")
 }
 
-#[tokio::test]
-async fn a_full_disk_refuses_and_loses_nothing_acknowledged() {
+/// Fills the disk and appends until the log no longer answers; says how much it acknowledged.
+async fn append_until_full(disk: &MemoryDisk, log: &LogHandle) -> (u64, oneshot::Receiver<io::Result<()>>) {
+    disk.limit(Some(disk.used()));
+    for index in 1.. {
+        let (done, mut result) = oneshot::channel();
+        log.append(vec![entry(1, index, 900)], move |outcome| drop(done.send(outcome)));
+        tokio::select! {
+            outcome = &mut result => outcome.expect("the log answers").unwrap(),
+            () = tokio::time::sleep(Duration::from_secs(5)) => return (index - 1, result),
+        }
+    }
+    unreachable!("no disk is endless")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_is_waited_for_and_nothing_is_lost() {
     let disk = MemoryDisk::new();
     let world = World::simulated(5, disk.clone());
     let test = async {
         let (log, _) = LogHandle::open(&world, Path::new(DIRECTORY), SMALL).unwrap();
-        disk.limit(Some(16 << 10));
-        let mut acknowledged = 0;
-        let error = loop {
-            match append(&log, vec![entry(1, acknowledged + 1, 900)]).await {
-                Ok(()) => acknowledged += 1,
-                Err(error) => break error,
-            }
-        };
-        assert!(acknowledged > 5, "{acknowledged}");
-        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-        let again = append(&log, vec![entry(1, acknowledged + 2, 1)]).await.unwrap_err();
-        assert_eq!(again.kind(), io::ErrorKind::StorageFull, "nothing more is taken");
-        log.close().await.unwrap_err();
+        log.save_vote(Bytes::from_static(b"mine")).await.unwrap();
+        let mut short = log.space().subscribe();
+        let (acknowledged, waiting) = append_until_full(&disk, &log).await;
+        assert!(acknowledged > 1 && *short.borrow_and_update(), "{acknowledged}");
+        let vote = tokio::task::spawn_local({
+            let log = log.clone();
+            async move { log.save_vote(Bytes::from_static(b"later")).await }
+        });
         disk.limit(None);
-        let (log, recovered) = LogHandle::open(&world, Path::new(DIRECTORY), SMALL).unwrap();
-        assert!(recovered.last.unwrap().index >= acknowledged);
-        append(&log, vec![entry(2, recovered.last.unwrap().index + 1, 1)]).await.unwrap();
+        waiting.await.unwrap().unwrap();
+        vote.await.unwrap().unwrap();
+        assert!(!*short.wait_for(|short| !short).await.unwrap());
+        append(&log, vec![entry(1, acknowledged + 2, 1)]).await.unwrap();
+        disk.crash(&Random::from_seed(1));
+        let recovered = read_back(&world).unwrap().0;
+        assert_eq!((recovered.entries.len() as u64, recovered.vote.unwrap()), (acknowledged + 2, "later".into()));
     };
     LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_gives_up_refuses_what_waits_and_keeps_what_it_acknowledged() {
+    let disk = MemoryDisk::new();
+    let world = World::simulated(5, disk.clone());
+    let test = async {
+        let (log, _) = LogHandle::open(&world, Path::new(DIRECTORY), SMALL).unwrap();
+        let (acknowledged, waiting) = append_until_full(&disk, &log).await;
+        log.give_up();
+        assert_eq!(waiting.await.unwrap().unwrap_err().kind(), io::ErrorKind::StorageFull);
+        log.close().await.unwrap_err();
+        assert!(read_back(&world).unwrap().0.entries.len() as u64 >= acknowledged, "also while the disk is full");
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[test]
+fn a_nearly_full_disk_gets_a_smaller_spare_and_a_full_one_is_left_clean() {
+    let disk = MemoryDisk::new();
+    let world = World::simulated(5, disk.clone());
+    let (files, ..) = recovery::open(&world, Path::new(DIRECTORY), SMALL).unwrap();
+    let used = disk.used();
+    for (room, spare) in [(100, None), (600, Some(512)), (5000, Some(512))] {
+        disk.limit(Some(used + room));
+        let outcome = files.chores(Vec::new()).expect("a spare is to be made").run();
+        let made = world.disk.open(&Path::new(DIRECTORY).join(files::SPARE), crate::world::disk::Open::Read).ok();
+        assert_eq!(made.map(|file| file.len().unwrap()), spare, "{outcome:?}");
+        assert_eq!(outcome.is_ok(), spare.is_some());
+        assert_eq!(disk.used(), used + spare.unwrap_or(0) as usize);
+    }
 }
 
 async fn exercise(world: &World, directory: &Path) {

@@ -2,8 +2,9 @@
 //! it was given, in the order of the queue.
 //!
 //! Messages that arrive while the disk is busy gather in the mailbox and become one write and one sync. The mailbox is
-//! bounded by those who fill it: the replica has a bounded number of entries under way. A write that fails poisons the
-//! log: everything after it is refused with the same error, and the replica stops. A sync that fails ends the process.
+//! bounded by those who fill it: the replica has a bounded number of entries under way. A write that finds the disk full
+//! waits for room, and everything after it with it. One that fails otherwise poisons the log: everything after it is
+//! refused with the same error, and the replica stops. A sync that fails ends the process.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,11 +14,11 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::chores::Chores;
 use super::files::{Files, Place};
 use super::metrics::Metrics;
 use super::window::Window;
 use super::{Done, Entry};
+use crate::disk::space::{RETRY, Space};
 use crate::disk::{Error, Position};
 use crate::world::failpoints::failpoint;
 use crate::world::planted::planted;
@@ -25,12 +26,28 @@ use crate::world::{Clock, Spawner, World};
 
 /// What is asked of the log.
 pub enum Op {
-    Append { entries: Vec<Entry>, done: Done },
-    Vote { vote: Bytes, done: Done },
-    Committed { committed: Bytes },
-    Truncate { after: u64 },
-    Purge { up_to: Position },
-    Close { done: oneshot::Sender<io::Result<()>> },
+    Append {
+        entries: Vec<Entry>,
+        done: Done,
+    },
+    Vote {
+        vote: Bytes,
+        done: Done,
+    },
+    Committed {
+        committed: Bytes,
+    },
+    Truncate {
+        after: u64,
+    },
+    Purge {
+        up_to: Position,
+    },
+    /// Wait for room no longer.
+    GiveUp,
+    Close {
+        done: oneshot::Sender<io::Result<()>>,
+    },
 }
 
 impl Message for Op {
@@ -45,10 +62,22 @@ impl Message for Flush {
 }
 
 /// The chores that were started have ended.
-struct ChoresDone(Result<(), Error>);
+struct ChoresDone {
+    outcome: Result<(), Error>,
+    left: Vec<PathBuf>,
+}
 
 impl Message for ChoresDone {
     type Result = ();
+}
+
+/// A drained queue on its way to the disk.
+#[derive(Default)]
+struct Batch {
+    ops: Vec<Op>,
+    /// How many of them, and entries of the next one, were added to the files.
+    added: (usize, usize),
+    places: Vec<(Position, Place)>,
 }
 
 /// Owns the log's files.
@@ -56,14 +85,19 @@ pub struct Log {
     spawner: Spawner,
     clock: Clock,
     metrics: Arc<Metrics>,
+    space: Space,
     /// `None` after the log was closed.
     files: Option<Files>,
     window: Arc<Mutex<Window<Place>>>,
     pending: Vec<Op>,
+    /// Waits for room.
+    waiting: Option<Batch>,
+    gives_up: bool,
     /// Why the log takes nothing more.
     poisoned: Option<(io::ErrorKind, String)>,
     released: Vec<PathBuf>,
-    chores_running: bool,
+    /// Chores are under way, or rest after a failure.
+    chores_away: bool,
 }
 
 impl Actor for Log {
@@ -78,6 +112,9 @@ impl Handler<Op> for Log {
     type Result = ();
 
     fn handle(&mut self, op: Op, ctx: &mut Context<Log>) {
+        if matches!(op, Op::GiveUp | Op::Close { .. }) {
+            self.give_up(ctx);
+        }
         if self.pending.is_empty() {
             ctx.notify(Flush);
         }
@@ -89,59 +126,104 @@ impl Handler<Flush> for Log {
     type Result = ();
 
     fn handle(&mut self, _: Flush, ctx: &mut Context<Log>) {
-        let ops = std::mem::take(&mut self.pending);
-        if self.poisoned.is_none()
-            && let Err(error) = self.persist(&ops)
-        {
-            tracing::error!(%error, "the write-ahead log can't be written; this node stops");
-            let error = io::Error::from(error);
-            self.poisoned = Some((error.kind(), error.to_string()));
+        if self.waiting.is_none() {
+            let ops = std::mem::take(&mut self.pending);
+            self.write(Batch { ops, ..Batch::default() }, ctx);
         }
-        for op in ops {
-            self.answer(op, ctx);
-        }
-        failpoint!("raftBeforeAdvance");
-        self.start_chores(ctx);
     }
 }
 
 impl Handler<ChoresDone> for Log {
     type Result = ();
 
-    fn handle(&mut self, ChoresDone(result): ChoresDone, ctx: &mut Context<Log>) {
-        self.chores_running = false;
+    fn handle(&mut self, ChoresDone { outcome, left }: ChoresDone, ctx: &mut Context<Log>) {
+        self.released.extend(left);
+        if let Err(error) = outcome {
+            if error.is_full() {
+                self.space.run_short(&error);
+            } else {
+                tracing::warn!(%error, "no segment of the write-ahead log could be prepared ahead");
+            }
+            ctx.run_later(RETRY, |log, ctx| {
+                log.chores_away = false;
+                log.start_chores(ctx);
+            });
+            return;
+        }
+        self.chores_away = false;
         if let Some(files) = &mut self.files {
             files.chores_done();
         }
-        match result {
-            Ok(()) => self.start_chores(ctx),
-            Err(error) => tracing::warn!(%error, "no segment of the write-ahead log could be prepared ahead"),
-        }
+        self.space.suffice();
+        self.start_chores(ctx);
     }
 }
 
 impl Log {
-    pub fn new(world: &World, files: Files, window: Arc<Mutex<Window<Place>>>, metrics: Arc<Metrics>) -> Log {
+    pub fn new(
+        world: &World,
+        files: Files,
+        window: Arc<Mutex<Window<Place>>>,
+        metrics: Arc<Metrics>,
+        space: Space,
+    ) -> Log {
         Log {
             spawner: world.spawner.clone(),
             clock: world.clock.clone(),
             metrics,
+            space,
             files: Some(files),
             window,
             pending: Vec::new(),
+            waiting: None,
+            gives_up: false,
             poisoned: None,
             released: Vec::new(),
-            chores_running: false,
+            chores_away: false,
         }
     }
 
-    /// Makes a drained queue durable: one write, one sync.
-    fn persist(&mut self, ops: &[Op]) -> Result<(), Error> {
-        let Some(files) = &mut self.files else { return Err(super::closed().into()) };
-        let mut places = Vec::new();
-        for op in ops {
-            add(files, op, &mut places)?;
+    /// Makes a batch durable and answers it, or lets it wait for room.
+    fn write(&mut self, mut batch: Batch, ctx: &mut Context<Log>) {
+        if self.poisoned.is_none()
+            && let Err(error) = self.persist(&mut batch)
+        {
+            if error.is_full() && !self.gives_up {
+                self.space.run_short(&error);
+                self.waiting = Some(batch);
+                ctx.run_later(RETRY, Self::write_again);
+                return;
+            }
+            tracing::error!(%error, "the write-ahead log can't be written; this node stops");
+            let error = io::Error::from(error);
+            self.poisoned = Some((error.kind(), error.to_string()));
         }
+        for op in batch.ops {
+            self.answer(op, ctx);
+        }
+        failpoint!("raftBeforeAdvance");
+        if !self.pending.is_empty() {
+            ctx.notify(Flush);
+        }
+        self.start_chores(ctx);
+    }
+
+    fn write_again(&mut self, ctx: &mut Context<Log>) {
+        if let Some(batch) = self.waiting.take() {
+            self.write(batch, ctx);
+        }
+    }
+
+    fn give_up(&mut self, ctx: &mut Context<Log>) {
+        self.gives_up = true;
+        self.write_again(ctx);
+    }
+
+    /// Makes a drained queue durable: one write, one sync. After it found the disk full it may go on.
+    fn persist(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        let Some(files) = &mut self.files else { return Err(super::closed().into()) };
+        batch.add_to(files)?;
+        let Batch { ops, places, .. } = batch;
         failpoint!("raftBeforeSave");
         let started = self.clock.now();
         self.metrics.bytes.add(files.write()?);
@@ -157,7 +239,7 @@ impl Log {
         }
         failpoint!("raftAfterSave");
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        for (at, place) in places {
+        for (at, place) in places.drain(..) {
             window.placed(at, place);
         }
         window.evict();
@@ -175,7 +257,7 @@ impl Log {
         };
         match op {
             Op::Append { done, .. } | Op::Vote { done, .. } => done(result),
-            Op::Committed { .. } | Op::Truncate { .. } | Op::Purge { .. } => (),
+            Op::Committed { .. } | Op::Truncate { .. } | Op::Purge { .. } | Op::GiveUp => (),
             Op::Close { done } => self.close(result, done, ctx),
         }
     }
@@ -193,15 +275,18 @@ impl Log {
     }
 
     fn start_chores(&mut self, ctx: &mut Context<Log>) {
-        let Some(files) = self.files.as_ref().filter(|_| !self.chores_running && self.poisoned.is_none()) else {
+        let Some(files) = self.files.as_ref().filter(|_| !self.chores_away && self.poisoned.is_none()) else {
             return;
         };
         let Some(chores) = files.chores(std::mem::take(&mut self.released)) else { return };
-        self.chores_running = true;
+        self.chores_away = true;
         let (log, spawner) = (ctx.address(), self.spawner.clone());
         self.spawner.task(async move {
-            let result = spawner.blocking(move || Chores::run(chores)).await;
-            log.do_send(ChoresDone(result));
+            let done = spawner.blocking(move || {
+                let mut chores = chores;
+                ChoresDone { outcome: chores.run(), left: chores.left() }
+            });
+            log.do_send(done.await);
         });
     }
 }
@@ -215,18 +300,25 @@ fn waits_for_sync(op: &Op) -> bool {
     }
 }
 
-fn add(files: &mut Files, op: &Op, places: &mut Vec<(Position, Place)>) -> Result<(), Error> {
-    match op {
-        Op::Append { entries, .. } => {
-            for entry in entries {
-                places.push((entry.at, files.add_entry(entry)?));
+impl Batch {
+    /// Adds what is not added yet.
+    fn add_to(&mut self, files: &mut Files) -> Result<(), Error> {
+        while let Some(op) = self.ops.get(self.added.0) {
+            match op {
+                Op::Append { entries, .. } => {
+                    for entry in &entries[self.added.1..] {
+                        self.places.push((entry.at, files.add_entry(entry)?));
+                        self.added.1 += 1;
+                    }
+                }
+                Op::Vote { vote, .. } => files.add_vote(vote)?,
+                Op::Committed { committed } => files.add_committed(committed)?,
+                Op::Truncate { after } => files.add_truncate(*after)?,
+                Op::Purge { up_to } => files.add_purge(*up_to)?,
+                Op::GiveUp | Op::Close { .. } => (),
             }
-            Ok(())
+            self.added = (self.added.0 + 1, 0);
         }
-        Op::Vote { vote, .. } => files.add_vote(vote),
-        Op::Committed { committed } => files.add_committed(committed),
-        Op::Truncate { after } => files.add_truncate(*after),
-        Op::Purge { up_to } => files.add_purge(*up_to),
-        Op::Close { .. } => Ok(()),
+        Ok(())
     }
 }

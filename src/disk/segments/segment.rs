@@ -2,12 +2,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 
 use super::frame::{self, Parsed, RECORD_HEAD_BYTES, SEGMENT_HEAD_BYTES, Seed};
 use super::{Frame, Place, SegmentId, path_of};
 use crate::disk::Error;
+use crate::disk::space::is_full;
 use crate::world::disk::Open;
 use crate::world::{Disk, File, Random};
 
@@ -18,7 +20,12 @@ pub struct Segment {
     pub path: PathBuf,
     pub seed: Seed,
     pub file: File,
+    /// Writes before this offset need no more room.
+    reserved: AtomicU32,
 }
+
+/// No less room than this part of what there should be ahead will do.
+const SMALLEST_PART: u32 = 16;
 
 impl Segment {
     pub fn open(disk: &Disk, directory: &Path, id: SegmentId) -> Result<Segment, Error> {
@@ -27,7 +34,7 @@ impl Segment {
         let mut head = [0; SEGMENT_HEAD_BYTES as usize];
         file.read_exact_at(&mut head, 0).map_err(|error| short(&path, 0, error))?;
         let seed = frame::read_segment_head(&head, id).map_err(|reason| Error::corrupt(&path, 0, reason))?;
-        Ok(Segment { id, path, seed, file })
+        Ok(Segment { id, path, seed, file, reserved: AtomicU32::new(0) })
     }
 
     pub fn length(&self) -> Result<u64, Error> {
@@ -36,6 +43,35 @@ impl Segment {
 
     pub fn write(&self, bytes: &[u8], offset: u32) -> Result<(), Error> {
         self.file.write_all_at(bytes, u64::from(offset)).map_err(|error| Error::io(&self.path, error))
+    }
+
+    /// Sees to it that about `ahead` bytes from `offset` on have room. An error: they have almost none.
+    pub fn reserve(&self, offset: u32, ahead: u32) -> Result<(), Error> {
+        let reserved = || self.reserved.load(Ordering::Relaxed);
+        if reserved() >= offset.saturating_add(ahead / 2) {
+            return Ok(());
+        }
+        let mut bytes = ahead;
+        loop {
+            match self.file.reserve(u64::from(offset), u64::from(bytes)) {
+                Ok(()) => {
+                    self.reserved.fetch_max(offset.saturating_add(bytes), Ordering::Relaxed);
+                    return Ok(());
+                }
+                Err(error) if is_full(&error) && bytes > ahead / SMALLEST_PART => bytes /= 4,
+                Err(_) if reserved() >= offset.saturating_add(ahead / SMALLEST_PART) => return Ok(()),
+                Err(error) => return Err(Error::io(&self.path, error)),
+            }
+        }
+    }
+
+    /// Gives back the room that a segment which takes no more still has.
+    pub fn trim(&self) -> Result<(), Error> {
+        if u64::from(self.reserved.swap(0, Ordering::Relaxed)) > self.length()? {
+            let length = self.length()?;
+            self.file.set_len(length).map_err(|error| Error::io(&self.path, error))?;
+        }
+        Ok(())
     }
 
     pub fn read(&self, place: Place) -> Result<Bytes, Error> {
@@ -89,8 +125,11 @@ pub fn create(disk: &Disk, random: &Random, directory: &Path, id: SegmentId) -> 
     }
     let file = disk.open(&scratch, Open::CreateNew)?;
     let head = frame::segment_head(id, random.u64());
-    file.write_all_at(&head, 0).and_then(|()| file.sync_data()).map_err(|error| Error::io(&scratch, error))?;
+    if let Err(error) = file.write_all_at(&head, 0).and_then(|()| file.sync_data()) {
+        disk.remove(&scratch)?;
+        return Err(Error::io(&scratch, error));
+    }
     disk.rename(&scratch, &path)?;
     disk.sync_dir(directory)?;
-    Ok(Segment { id, path, seed: Seed::of(&head), file })
+    Ok(Segment { id, path, seed: Seed::of(&head), file, reserved: AtomicU32::new(0) })
 }

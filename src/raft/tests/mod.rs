@@ -2,6 +2,7 @@
 
 mod chaos;
 mod churn;
+mod full;
 mod membership;
 mod simulation;
 mod sockets;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::mpsc;
 
+use super::PATIENCE;
 use super::toy::{Commands, Toy};
 use crate::disk::log;
 use crate::raft::{Bootstrap, ClusterId, Config, Handle, Leadership, Limits, Member, Refused, Replica, Rules, Timings};
@@ -30,6 +31,7 @@ enum Order {
     Remove(NodeId),
     Promote(NodeId),
     Transfer(NodeId),
+    Stop,
 }
 
 /// What the test sees of all members.
@@ -122,6 +124,12 @@ impl Node {
             tokio::select! {
                 biased;
                 order = received.recv() => match order {
+                    Some(Order::Stop) => {
+                        handle.shutdown().await;
+                        self.note("stopped");
+                        self.running.lock().unwrap().take();
+                        return Ok(());
+                    }
                     Some(order) => self.obey(&handle, order),
                     None => return Ok(()),
                 },
@@ -169,6 +177,7 @@ impl Node {
             Order::Promote(id) => self.task(async move {
                 node.note(&format!("promote: {:?}", handle.promote_member(id, deadline).await));
             }),
+            Order::Stop => unreachable!("seen to by its caller"),
             Order::Transfer(to) => self.task(async move {
                 node.note(&format!("transfer: {:?}", handle.transfer_leader(to, deadline).await));
             }),
@@ -399,6 +408,26 @@ impl Simulation {
         for node in self.nodes() {
             assert!(longest.starts_with(&self.applied(node)), "seed {}: member {node} differs", self.seed);
         }
+    }
+
+    /// Takes the last free byte of a member's disk.
+    pub fn fill(&mut self, node: NodeId) {
+        let disk = &self.nodes[&node].disk;
+        disk.limit(Some(disk.used()));
+    }
+
+    pub fn free(&mut self, node: NodeId) {
+        self.nodes[&node].disk.limit(None);
+    }
+
+    pub fn is_full(&self, node: NodeId) -> bool {
+        self.with(node, |running| running.handle.is_full()).unwrap_or(false)
+    }
+
+    /// Ends a member in good order.
+    pub fn stop(&mut self, node: NodeId) {
+        self.order(node, Order::Stop);
+        self.until("end", PATIENCE, |sim| sim.with(node, |_| ()).is_none());
     }
 
     pub fn crash(&mut self, node: NodeId) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 
 use super::Compactor;
+use crate::disk::space::RETRY;
 use crate::store::mvcc::hash;
 use crate::world::Instant;
 use crate::world::failpoints::failpoint;
@@ -87,6 +88,10 @@ impl Compactor {
         let slice = self.world.clock.now();
         let mut ledger = self.shared.ledger();
         failpoint!("compactAfterAcquiredBatchTxLock");
+        if ledger.is_stalled() {
+            context.run_later(RETRY, Self::sweep_on);
+            return;
+        }
         match ledger.sweep(self.sweep.batch) {
             Some(freed) => {
                 failpoint!("compactBeforeCommitBatch");

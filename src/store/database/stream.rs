@@ -63,10 +63,11 @@ struct Spooled {
 fn spool(world: &World, shared: &Shared) -> Result<Spooled, Fault> {
     let (view, segments, keep) = {
         let mut ledger = shared.ledger();
-        let view = ledger.view();
+        // Rather than the ledger's own, which may be ahead of its files.
+        let view = shared.view();
         (view, ledger.segments.pin(), ledger.scratch().map_err(disk::Error::from)?)
     };
-    let state = view.state;
+    let state = &view.state;
     let applied = state.applied.unwrap_or_default();
     let (members, removed) = match &state.membership {
         Some((_, membership)) => recorded_members(membership).map_err(disk::Error::from)?,
@@ -75,7 +76,7 @@ fn spool(world: &World, shared: &Shared) -> Result<Spooled, Fault> {
     let facts = Facts { applied, members, removed, versions: true };
     let path = keep.directory.join("db");
     let mut writer = bbolt::Writer::create(&world.disk, &path, applied.index)?;
-    export::write(&state, &segments, &facts, &mut writer)?;
+    export::write(state, &segments, &facts, &mut writer)?;
     let bytes = writer.finish()?;
     let file = world.disk.open(&path, Open::Read).map_err(disk::Error::from)?;
     let version = export::storage_version(&state.agreed).unwrap_or_default();

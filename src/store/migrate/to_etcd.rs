@@ -65,7 +65,7 @@ fn beside(to: &Path) -> PathBuf {
 
 fn write(world: &World, machine: &StateMachine, from: &Path, to: &Path, wanted: &ToEtcd) -> Result<Exported, Error> {
     let (view, segments) = {
-        let ledger = machine.0.ledger();
+        let ledger = machine.shared.ledger();
         (ledger.view(), ledger.segments.pin())
     };
     let membership = view.state.membership.as_ref().ok_or_else(|| Error::unfit(from, "it holds no membership yet"))?;

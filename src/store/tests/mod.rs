@@ -2,6 +2,7 @@
 
 mod auth;
 mod flips;
+mod full;
 mod golden;
 mod history;
 mod model;
@@ -48,7 +49,7 @@ impl Member {
     }
 
     pub fn shared(&self) -> &Shared {
-        &self.machine.0
+        &self.machine.shared
     }
 
     /// Ends the process and starts it again; what was not synced may be lost.
@@ -68,7 +69,7 @@ impl Member {
 
     /// Writes the index of this moment.
     pub fn checkpoint(&self) {
-        let (view, point, path) = self.shared().ledger().checkpoint();
+        let (view, point, path) = self.shared().ledger().checkpoint().unwrap();
         view.segments.sync().unwrap();
         super::checkpoint::write(&self.world, &path, &view.state, point).unwrap();
     }

@@ -34,6 +34,8 @@ struct Content {
     written: Vec<u8>,
     durable: Vec<u8>,
     unsynced: Vec<Change>,
+    /// The file has room up to here: it was written so far, or reserved. Growing it alone takes none.
+    allocated: usize,
 }
 
 #[derive(Clone)]
@@ -78,6 +80,7 @@ impl Content {
             keep_sectors(&unsynced, &mut self.durable, random);
         }
         self.written.clone_from(&self.durable);
+        self.allocated = self.allocated.min(self.written.len());
     }
 }
 
@@ -133,9 +136,14 @@ impl MemoryDisk {
         lock(&self.0).syncs_fail = fail;
     }
 
-    /// Limits the disk to `bytes_max`; writes that grow files beyond it fail as on a full disk. `None` lifts it.
+    /// Limits the disk to `bytes_max`; what needs more room than that fails as on a full disk. `None` lifts it.
     pub fn limit(&self, bytes_max: Option<usize>) {
         lock(&self.0).bytes_max = bytes_max;
+    }
+
+    /// The room that all files take, in bytes.
+    pub fn used(&self) -> usize {
+        lock(&self.0).used()
     }
 
     /// Flips one bit of a file, as a failing medium does.
@@ -228,11 +236,20 @@ impl MemoryDisk {
         Ok(())
     }
 
-    fn room_for(&self, growth: usize) -> io::Result<()> {
+    /// How much more the files may take.
+    fn room(&self) -> usize {
         let state = lock(&self.0);
-        let Some(bytes_max) = state.bytes_max else { return Ok(()) };
-        let used: usize = state.names.values().map(|inode| lock(inode).written.len()).sum();
-        if used + growth > bytes_max { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+        state.bytes_max.map_or(usize::MAX, |bytes_max| bytes_max.saturating_sub(state.used()))
+    }
+}
+
+impl State {
+    fn used(&self) -> usize {
+        let mut inodes: Vec<&Inode> = self.names.values().collect();
+        // A file may have several names.
+        inodes.sort_by_key(|inode| Arc::as_ptr(inode));
+        inodes.dedup_by_key(|inode| Arc::as_ptr(inode));
+        inodes.into_iter().map(|inode| lock(inode).allocated).sum()
     }
 }
 
@@ -260,10 +277,25 @@ impl MemoryFile {
 
     pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
-        let length = lock(&self.inode).written.len();
-        self.disk.room_for((offset + bytes.len()).saturating_sub(length))?;
-        self.change(Change::Write { offset, bytes: bytes.to_vec() });
-        Ok(())
+        let allocated = self.allocate(offset + bytes.len());
+        // A disk that fills up takes the beginning.
+        let taken = bytes.len().min(allocated.saturating_sub(offset));
+        self.change(Change::Write { offset, bytes: bytes[..taken].to_vec() });
+        if taken < bytes.len() { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    pub fn reserve(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let end = usize::try_from(offset + bytes).map_err(io::Error::other)?;
+        if self.allocate(end) < end { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    /// Takes room up to `end`, as far as there is any, and says how far the file has it.
+    fn allocate(&self, end: usize) -> usize {
+        let before = lock(&self.inode).allocated;
+        let growth = end.saturating_sub(before);
+        let taken = if growth == 0 { 0 } else { growth.min(self.disk.room()) };
+        lock(&self.inode).allocated = before + taken;
+        before + taken
     }
 
     pub fn sync_data(&self) -> io::Result<()> {
@@ -283,9 +315,9 @@ impl MemoryFile {
 
     pub fn set_len(&self, length: u64) -> io::Result<()> {
         let length = usize::try_from(length).map_err(io::Error::other)?;
-        let before = lock(&self.inode).written.len();
-        self.disk.room_for(length.saturating_sub(before))?;
         self.change(Change::SetLen(length));
+        let mut content = lock(&self.inode);
+        content.allocated = content.allocated.min(length);
         Ok(())
     }
 

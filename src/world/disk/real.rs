@@ -88,6 +88,14 @@ pub fn write_all_at(file: &fs::File, bytes: &[u8], offset: u64) -> io::Result<()
     file.write_all_at(bytes, offset)
 }
 
+pub fn reserve(file: &fs::File, offset: u64, bytes: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, offset, bytes) {
+        // A file system that cannot reserve tells of missing room when it is written to.
+        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 pub fn sync_data(file: &fs::File) -> io::Result<()> {
     file.sync_data()
 }

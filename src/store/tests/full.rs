@@ -1,0 +1,115 @@
+//! A full disk: nothing is half applied, half visible or left behind, and all goes on once there is room.
+
+use super::*;
+use crate::disk::space::is_full;
+use crate::store::checkpoint;
+
+fn fill(member: &Member) {
+    member.disk.limit(Some(member.disk.used()));
+}
+
+fn history(member: &Member) -> (u32, i64) {
+    let hash = member.shared().view().hash_kv(0).unwrap();
+    (hash.hash, hash.revision)
+}
+
+fn entry(member: &mut Member, command: pb::InternalRaftRequest) -> Committed {
+    let at = Position { term: 1, index: member.next_index };
+    member.next_index += 1;
+    Committed { at, payload: Payload::Batch(vec![command.encode_to_vec().into()]) }
+}
+
+#[test]
+fn what_the_disk_has_no_room_for_is_seen_by_nobody_until_it_has() {
+    let mut member = Member::new(1);
+    member.put(put("a", "before")).unwrap();
+    let before = history(&member);
+    fill(&member);
+    let (id, mut outcome) = member.shared().waiting.register().unwrap();
+    let mut first = put_command(put("a", "during"));
+    first.header = Some(pb::RequestHeader { id, ..Default::default() });
+    let entries = vec![entry(&mut member, first), entry(&mut member, put_command(put("b", "after it")))];
+    assert!(is_full(&member.machine.apply(entries).unwrap_err()));
+    for _ in 0..3 {
+        assert!(is_full(&member.machine.resume().unwrap_err()));
+        assert!(member.shared().space.is_short() && outcome.try_recv().is_err());
+        assert_eq!(history(&member), before, "readers see the state that is on disk");
+        assert!(member.shared().ledger().checkpoint().is_err(), "what is ahead of the files is in no checkpoint");
+    }
+    member.disk.limit(None);
+    member.machine.resume().unwrap();
+    assert!(outcome.try_recv().unwrap().is_ok());
+    let after = history(&member);
+    assert_eq!(after.1, before.1 + 2);
+    assert_eq!(history(&member.restart()), after);
+}
+
+#[test]
+fn a_crash_while_the_disk_is_full_leaves_what_was_applied_before() {
+    for seed in 0..20 {
+        let mut member = Member::new(seed);
+        member.put(put("a", "before")).unwrap();
+        member.shared().view().segments.sync().unwrap();
+        let before = history(&member);
+        member.disk.limit(Some(member.disk.used() + seed as usize * 8));
+        let entry = entry(&mut member, put_command(put("a", &"during".repeat(100))));
+        assert!(is_full(&member.machine.apply(vec![entry]).unwrap_err()));
+        assert_eq!(history(&member.crash(seed)), before);
+    }
+}
+
+#[test]
+fn a_checkpoint_without_room_leaves_the_one_before_and_nothing_else() {
+    let mut member = Member::new(1);
+    member.put(put("a", "1")).unwrap();
+    member.checkpoint();
+    member.put(put("b", "2")).unwrap();
+    let (view, point, path) = member.shared().ledger().checkpoint().unwrap();
+    view.segments.sync().unwrap();
+    let (before, used) = (member.world.disk.read(&path).unwrap(), member.disk.used());
+    member.disk.limit(Some(used + 40));
+    assert!(checkpoint::write(&member.world, &path, &view.state, point).unwrap_err().is_full());
+    assert_eq!((member.world.disk.read(&path).unwrap(), member.disk.used()), (before, used));
+}
+
+#[test]
+fn a_snapshot_is_installed_whole_or_later() {
+    let mut leader = Member::new(1);
+    (0..20).for_each(|n| drop(leader.put(put(&format!("k{n}"), "of the leader")).unwrap()));
+    let mut follower = Member::new(2);
+    follower.put(put("stale", "goes")).unwrap();
+    let stale = history(&follower);
+    let snapshot = leader.machine.snapshot().unwrap();
+    let directory = follower.machine.incoming().unwrap();
+    for file in &snapshot.files {
+        let path = directory.join(file.file_name().unwrap());
+        let copy = follower.world.disk.open(&path, crate::world::disk::Open::CreateNew).unwrap();
+        copy.write_all_at(&leader.world.disk.read(file).unwrap(), 0).unwrap();
+        copy.sync_data().unwrap();
+    }
+    fill(&follower);
+    assert!(is_full(&follower.machine.install(directory.clone()).unwrap_err()));
+    assert_eq!(history(&follower), stale);
+    follower.disk.limit(None);
+    follower.machine.install(directory).unwrap();
+    assert_eq!(history(&follower), history(&leader));
+    assert_eq!(history(&follower.crash(3)), history(&leader));
+}
+
+#[test]
+fn segments_take_their_room_ahead_and_give_back_what_they_do_not_need() {
+    let mut member = Member::new(1);
+    let segments = member.shared().view().segments.clone();
+    let before = member.disk.used();
+    segments.provide().unwrap();
+    let ahead = member.disk.used() - before;
+    assert!(ahead >= 1 << 20, "{ahead}");
+    fill(&member);
+    member.put(put("a", &"x".repeat(1 << 19))).unwrap();
+    assert!(!member.shared().space.is_short());
+    segments.seal().unwrap_err();
+    member.disk.limit(None);
+    segments.seal().unwrap();
+    segments.sync().unwrap();
+    assert!(member.disk.used() < before + (1 << 20));
+}
