@@ -101,6 +101,8 @@ impl Ledger {
                 reason: format!("segment {:08x}: {error}", frame.at.segment.0),
             })
         })?;
+        // The log may have been purged by what was durable before the restart, which nothing else remembers.
+        segments.sync()?;
         let usage = Usage::of(&state.index);
         let frames = state.applied.map(|applied| (end, applied)).into_iter().collect();
         let framed = state.applied;
