@@ -16,7 +16,7 @@ pub struct Clock(Kind);
 #[derive(Clone, Debug)]
 enum Kind {
     Real,
-    Simulated { started: Option<Instant> },
+    Simulated { started: Option<Instant>, ahead: Duration },
 }
 
 impl Clock {
@@ -26,7 +26,15 @@ impl Clock {
 
     pub fn simulated() -> Clock {
         let started = tokio::runtime::Handle::try_current().is_ok().then(Instant::now);
-        Clock(Kind::Simulated { started })
+        Clock(Kind::Simulated { started, ahead: Duration::ZERO })
+    }
+
+    /// A simulated clock whose wall time is `ahead` of the others'; the real one cannot be set.
+    pub fn ahead(self, ahead: Duration) -> Clock {
+        match self.0 {
+            Kind::Real => self,
+            Kind::Simulated { started, .. } => Clock(Kind::Simulated { started, ahead }),
+        }
     }
 
     /// Monotonic time, for measuring and for deadlines.
@@ -41,10 +49,10 @@ impl Clock {
             Kind::Real => std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)
                 .expect("the machine's clock stands after 1970"),
-            Kind::Simulated { started } => {
+            Kind::Simulated { started, ahead } => {
                 let inside = turmoil::in_simulation().then(turmoil::sim_elapsed).flatten();
                 let elapsed = inside.or_else(|| started.map(|s| s.elapsed())).unwrap_or_default();
-                SIMULATED_EPOCH + elapsed
+                SIMULATED_EPOCH + elapsed + *ahead
             }
         }
     }

@@ -11,6 +11,7 @@ mod real;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use memory::MemoryDisk;
 
@@ -75,6 +76,14 @@ impl Disk {
     /// Whether files live in memory: for what brings its own files and needs a twin in a simulation.
     pub fn is_simulated(&self) -> bool {
         matches!(self.0, Kind::Memory(_))
+    }
+
+    /// How long a simulated disk takes before it syncs; a real one takes its time while it does.
+    pub fn lag(&self) -> Duration {
+        match &self.0 {
+            Kind::Real | Kind::Careless => Duration::ZERO,
+            Kind::Memory(disk) => disk.lag(),
+        }
     }
 
     /// Opens a file. A file that [`Open::CreateNew`] makes is readable by its owner only, and its name durable only

@@ -9,6 +9,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message};
 use bytes::Bytes;
@@ -22,7 +23,7 @@ use crate::disk::space::{RETRY, Space};
 use crate::disk::{Error, Position};
 use crate::world::failpoints::failpoint;
 use crate::world::planted::planted;
-use crate::world::{Clock, Spawner, World};
+use crate::world::{Clock, Disk, Spawner, World};
 
 /// What is asked of the log.
 pub enum Op {
@@ -84,6 +85,7 @@ struct Batch {
 pub struct Log {
     spawner: Spawner,
     clock: Clock,
+    disk: Disk,
     metrics: Arc<Metrics>,
     space: Space,
     /// `None` after the log was closed.
@@ -116,7 +118,11 @@ impl Handler<Op> for Log {
             self.give_up(ctx);
         }
         if self.pending.is_empty() {
-            ctx.notify(Flush);
+            match self.disk.lag() {
+                Duration::ZERO => ctx.notify(Flush),
+                // A simulated disk that is slow cannot block this thread; it lets the queue wait.
+                lag => drop(ctx.notify_later(Flush, lag)),
+            }
         }
         self.pending.push(op);
     }
@@ -170,6 +176,7 @@ impl Log {
         Log {
             spawner: world.spawner.clone(),
             clock: world.clock.clone(),
+            disk: world.disk.clone(),
             metrics,
             space,
             files: Some(files),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{Access, Open};
 use crate::world::Random;
@@ -22,6 +23,7 @@ struct State {
     durable_names: BTreeMap<PathBuf, Inode>,
     bytes_max: Option<usize>,
     syncs_fail: bool,
+    lag: Duration,
 }
 
 /// What a disk writes whole or not at all.
@@ -29,7 +31,7 @@ const SECTOR_BYTES: usize = 512;
 
 type Inode = Arc<Mutex<Content>>;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Content {
     written: Vec<u8>,
     durable: Vec<u8>,
@@ -131,9 +133,34 @@ impl MemoryDisk {
         }
     }
 
+    /// A disk that holds the same, made as two disks are cloned.
+    pub fn image(&self) -> MemoryDisk {
+        let state = lock(&self.0);
+        let mut copies: BTreeMap<*const Mutex<Content>, Inode> = BTreeMap::new();
+        let mut copy = |names: &BTreeMap<PathBuf, Inode>| -> BTreeMap<PathBuf, Inode> {
+            let mut twin = |inode: &Inode| {
+                let copied = copies.entry(Arc::as_ptr(inode));
+                copied.or_insert_with(|| Arc::new(Mutex::new(lock(inode).clone()))).clone()
+            };
+            names.iter().map(|(name, inode)| (name.clone(), twin(inode))).collect()
+        };
+        let (names, durable_names) = (copy(&state.names), copy(&state.durable_names));
+        let State { bytes_max, syncs_fail, lag, .. } = *state;
+        MemoryDisk(Arc::new(Mutex::new(State { names, durable_names, bytes_max, syncs_fail, lag })))
+    }
+
     /// Makes every sync from now on fail, as a dying medium does, or lets them succeed again.
     pub fn fail_syncs(&self, fail: bool) {
         lock(&self.0).syncs_fail = fail;
+    }
+
+    /// From now on the log's syncs take this long.
+    pub fn slow_down(&self, lag: Duration) {
+        lock(&self.0).lag = lag;
+    }
+
+    pub(super) fn lag(&self) -> Duration {
+        lock(&self.0).lag
     }
 
     /// Limits the disk to `bytes_max`; what needs more room than that fails as on a full disk. `None` lifts it.
