@@ -97,7 +97,12 @@ impl Spawner {
     pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         match &self.0 {
             Kind::Threads { tasks, .. } => {
-                tasks.spawn_blocking(work).await.expect("blocking work neither panics nor is cancelled")
+                match tasks.spawn_blocking(work).await {
+                    Ok(done) => done,
+                    // The process is ending, and with it whoever waits here.
+                    Err(error) if error.is_cancelled() => std::future::pending().await,
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                }
             }
             Kind::Local => work(),
         }

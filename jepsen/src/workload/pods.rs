@@ -203,6 +203,10 @@ impl Workload for Pods {
         true
     }
 
+    fn operations_per_s_min(&self) -> u64 {
+        2
+    }
+
     fn attachments(&self) -> Vec<(String, String)> {
         let seen = self.seen();
         let watches = seen.watches.iter().map(|watch| format!("{}\n", json!(watch))).collect();
