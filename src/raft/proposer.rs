@@ -27,6 +27,7 @@ use super::types::{Callback, CommandBatch, Raft, Types};
 use super::wire::{FORWARD, Forwarded, Frame};
 use super::{Leadership, Refused};
 use crate::actor::Permit;
+use crate::world::failpoints::failpoint;
 use crate::world::planted::planted;
 use crate::world::{Instant, World};
 
@@ -255,6 +256,7 @@ impl Proposer {
     }
 
     fn propose(&mut self, ctx: &mut Context<Proposer>) {
+        failpoint!("raftBeforeLeaderSend");
         let (batch, commands) = self.next_batch();
         let me = ctx.address();
         let hear = Callback::new(move |result: ClientWriteResult<Types>| {
