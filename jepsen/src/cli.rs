@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use jepsen::campaign::{Ending, failover, power, soak};
+use jepsen::campaign::{Ending, failover, power, prove, soak};
 use jepsen::checker::{Report, Verdict};
 use jepsen::cluster::{Plan, is_chorus, namespaces};
 use jepsen::nemesis::Fault;
@@ -40,6 +40,8 @@ enum Action {
     Power(PowerArgs),
     /// Runs workloads and faults of all kinds in turn, for hours
     Soak(SoakArgs),
+    /// Shows that checks bite: each planted bug must be caught by its check
+    Prove(ProveArgs),
     /// Checks a history again
     Check {
         /// A history.jsonl
@@ -154,6 +156,24 @@ fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(number.saturating_mul(unit_s)))
 }
 
+#[derive(clap::Args, Clone)]
+struct ProveArgs {
+    /// A planted bug; may be repeated. All by default
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// How often each must be caught
+    #[arg(long, default_value_t = 3)]
+    times: u32,
+    /// The tests of the library, built with the feature `planted`; built now by default
+    #[arg(long)]
+    tests: Option<PathBuf>,
+    /// The server, built with the feature `planted`; built now by default
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    #[arg(long, default_value = "jepsen-runs")]
+    out: PathBuf,
+}
+
 pub fn main() -> ExitCode {
     match act(Cli::parse().command) {
         Ok(verdict) => match verdict {
@@ -179,6 +199,11 @@ fn act(command: Action) -> anyhow::Result<Verdict> {
         }),
         Action::Power(args) => inside(&args.cluster, Some(&ending), power_cycles(&args, &ending)),
         Action::Soak(args) => inside(&args.cluster, Some(&ending), soak_all(&args, &ending)),
+        Action::Prove(args) => {
+            let proofs = prove::chosen(&args.only)?;
+            let programs = prove::Programs::build(args.tests, args.binary, args.out)?;
+            Ok(if prove::prove(&proofs, args.times, &programs)? { Verdict::True } else { Verdict::False })
+        }
         Action::Check { history, workload } => check(&history, &workload),
         Action::Clean => {
             namespaces::remove();

@@ -249,3 +249,45 @@ impl Garbage {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::actor::Shutdown;
+    use crate::kube::client::fake::Fake;
+    use crate::world::{MemoryDisk, World};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_goes_with_its_last_owner() {
+        let test = async {
+            let (world, fake, shutdown) =
+                (World::simulated(1, MemoryDisk::default()), Fake::default(), Shutdown::new());
+            let table = Table::builtin();
+            let resource = table.by_kind("v1", "Pod").unwrap().clone();
+            let objects = Informer::at(&fake.client(), target(&resource, None, None)).start(&world, &shutdown);
+            let garbage = Garbage { client: fake.client(), table: table.clone(), kinds: Arc::default() };
+            let owner =
+                |name: &str| json!({"apiVersion": "v1", "kind": "ReplicationController", "name": name, "uid": name});
+            let pod = |name: &str, owner: serde_json::Value| {
+                let meta = json!({"namespace": "default", "name": name, "ownerReferences": [owner]});
+                json!({"apiVersion": "v1", "kind": "Pod", "metadata": meta})
+            };
+            let meta = json!({"namespace": "default", "name": "lives", "uid": "lives"});
+            fake.put(
+                "replicationcontrollers",
+                json!({"apiVersion": "v1", "kind": "ReplicationController", "metadata": meta}),
+            );
+            fake.put("pods", pod("kept", owner("lives")));
+            fake.put("pods", pod("orphan", owner("gone")));
+            let kind = Kind { resource, objects };
+            for pod in fake.all("pods") {
+                garbage.collect(&kind, &Object::from_value(&pod).unwrap()).await.unwrap();
+            }
+            let left: Vec<_> = fake.all("pods").into_iter().map(|pod| pod["metadata"]["name"].clone()).collect();
+            assert_eq!(left, ["kept"], "a pod stays without an owner");
+        };
+        LocalSet::new().run_until(test).await;
+    }
+}

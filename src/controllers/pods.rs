@@ -67,3 +67,26 @@ pub fn from_template(template: &PodTemplateSpec, owner: OwnerReference) -> Pod {
         status: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_has_ended_or_is_about_to_is_not_active() {
+        let pod = |meta: serde_json::Value, phase: &str| -> Pod {
+            serde_json::from_value(json!({"metadata": meta, "status": {"phase": phase}})).unwrap()
+        };
+        for (meta, phase, active) in [
+            (json!({}), "Pending", true),
+            (json!({}), "Running", true),
+            (json!({}), "Succeeded", false),
+            (json!({}), "Failed", false),
+            (json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}), "Running", false),
+        ] {
+            assert_eq!(is_active(&pod(meta.clone(), phase)), active, "{meta} {phase}");
+        }
+    }
+}

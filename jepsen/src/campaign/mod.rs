@@ -2,10 +2,12 @@
 //!
 //! - [`failover`]: how long writes stop when the leader dies
 //! - [`power`]: whether a write is still there after the power of all members was cut
+//! - [`prove`]: whether the checks bite, with planted bugs
 //! - [`soak`]: runs of all kinds in turn, for hours
 
 pub mod failover;
 pub mod power;
+pub mod prove;
 pub mod soak;
 
 use std::cell::Cell;

@@ -1,10 +1,17 @@
 //! What clients rely on, told through frontends on one store.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{Caller, config_map, pod, run};
+use crate::actor::Shutdown;
 use crate::apiserver::User;
+use crate::apiserver::watch_cache::history::Source;
+use crate::apiserver::watch_cache::{Behind, WatchCache};
 use crate::kube::client::{ListOptions, WatchOptions};
+use crate::world::Revision;
 
 #[test]
 fn an_object_is_written_by_whoever_saw_its_last_state() {
@@ -49,6 +56,22 @@ fn a_watch_goes_on_at_another_frontend_without_a_gap() {
         // A frontend that starts now never saw those revisions: it reads the store's history.
         let late = cluster.admin().await;
         assert_eq!(late.events("configmaps/default", from(version), 2).await, rest);
+    });
+}
+
+#[test]
+fn a_cache_that_is_behind_answers_nobody_who_must_see_more() {
+    run(async |cluster| {
+        let shutdown = Shutdown::new();
+        let (store, prefix) = (cluster.store.clone(), "/registry/configmaps/".to_owned());
+        let source = Source { store, prefix, end: None, fields: Arc::new(|_| Vec::new()) };
+        let cache = WatchCache::start(&cluster.world, source, shutdown.clone());
+        let soon = || cluster.world.clock.now() + Duration::from_secs(1);
+        let held = cache.any(soon()).await.unwrap().revision;
+        assert_eq!(cache.at_least(held, soon()).await.unwrap().revision, held);
+        shutdown.begin();
+        let more = cache.at_least(Revision(held.0 + 1), soon()).await;
+        assert_eq!(more.map(|view| view.revision), Err(Behind { revision: held }), "a stale view");
     });
 }
 

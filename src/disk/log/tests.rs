@@ -400,6 +400,26 @@ fn a_nearly_full_disk_gets_a_smaller_spare_and_a_full_one_is_left_clean() {
     }
 }
 
+#[tokio::test]
+async fn what_was_answered_survives_a_power_failure() {
+    let test = async {
+        for (seed, voted) in (0..20).map(|seed| (seed, seed >= 10)) {
+            let disk = MemoryDisk::new();
+            let world = World::simulated(seed, disk.clone());
+            let (log, _) = LogHandle::open(&world, Path::new(DIRECTORY), SMALL).unwrap();
+            append(&log, vec![entry(1, 1, 300)]).await.unwrap();
+            if voted {
+                log.save_vote(Bytes::from_static(b"mine")).await.unwrap();
+            }
+            disk.crash(&Random::from_seed(seed));
+            let (_, recovered) = LogHandle::open(&world, Path::new(DIRECTORY), SMALL).unwrap();
+            assert_eq!(recovered.last, Some(at(1, 1)), "an acknowledged entry is lost");
+            assert_eq!(recovered.vote.is_some(), voted, "a vote that was given is lost");
+        }
+    };
+    LocalSet::new().run_until(test).await;
+}
+
 async fn exercise(world: &World, directory: &Path) {
     let (log, recovered) = LogHandle::open(world, directory, SMALL).unwrap();
     assert_eq!(recovered, Recovered::default());

@@ -127,6 +127,15 @@ fn a_removed_id_never_comes_back() {
 }
 
 #[test]
+fn who_is_removed_is_a_member_no_more() {
+    let mut sim = Simulation::start(3, 47);
+    let leader = sim.await_leader(PATIENCE);
+    let gone = sim.nodes().into_iter().find(|node| *node != leader).expect("there are others");
+    sim.remove_member(leader, gone);
+    sim.until("end of its membership", Duration::from_secs(5), |sim| !members(sim, leader).contains(&gone.0));
+}
+
+#[test]
 fn a_learner_follows_and_votes_only_when_promoted() {
     let mut sim = Simulation::start(3, 43);
     let mut load = Load::new();

@@ -120,6 +120,20 @@ fn a_user_may_what_their_roles_may() {
 }
 
 #[test]
+fn a_write_is_judged_again_by_the_users_at_its_place_in_the_log() {
+    let mut member = Member::new(3);
+    let user = pb::AuthUserAddRequest { name: "root".into(), hashed_password: "hash".into(), ..Default::default() };
+    let role = pb::AuthUserGrantRoleRequest { user: "root".into(), role: "root".into() };
+    let prepared = member.apply_all(vec![
+        pb::InternalRaftRequest { auth_user_add: Some(user), ..Default::default() },
+        pb::InternalRaftRequest { auth_user_grant_role: Some(role), ..Default::default() },
+        pb::InternalRaftRequest { auth_enable: Some(Default::default()), ..Default::default() },
+    ]);
+    assert!(prepared.iter().all(Result::is_ok), "{prepared:?}");
+    assert_eq!(member.put(put("a", "1")).unwrap_err(), Error::UserEmpty, "it was proposed before there were users");
+}
+
+#[test]
 fn a_watch_is_checked_on_the_range_that_was_asked_for() {
     run(2, || async {
         let (store, ..) = start(&MemoryDisk::new(), 2).await;

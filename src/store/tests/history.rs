@@ -205,6 +205,27 @@ fn revisions(outbox: &Outbox) -> Vec<i64> {
 }
 
 #[test]
+fn what_happens_together_is_told_in_order() {
+    let mut hub = Hub::new();
+    let (one, all) = (hub.open(1), hub.open(2));
+    hub.create(1, watch("k", "", 0));
+    hub.create(2, watch("\0", "\0", 0));
+    for value in 0..5 {
+        let puts = ["a", "k", "z"].map(|key| Request::RequestPut(put(key, &value.to_string())));
+        hub.member.txn(pb::TxnRequest { success: ops(puts.into()), ..Default::default() }).unwrap();
+    }
+    hub.feed();
+    let keys = |outbox: &Outbox| {
+        let events = std::iter::from_fn(|| outbox.pop()).flat_map(|response| response.events);
+        let kvs = events.map(|event| event.kv.unwrap());
+        kvs.map(|kv| (kv.mod_revision, String::from_utf8_lossy(&kv.key).into_owned())).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&one), (2..=6).map(|revision| (revision, "k".to_owned())).collect::<Vec<_>>());
+    let each = |revision| ["a", "k", "z"].map(|key| (revision, key.to_owned()));
+    assert_eq!(keys(&all), (2..=6).flat_map(each).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_slow_client_loses_nothing_and_fills_no_memory() {
     let mut hub = Hub::new();
     let (slow, fast) = (hub.open(1), hub.open(2));

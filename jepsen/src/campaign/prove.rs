@@ -1,0 +1,289 @@
+//! Do the checks bite? For each planted bug the cheapest check that catches it, and for some also what users see of
+//! it, is run with the bug, and must fail for the right reason; and once without, and must pass.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+/// Longer than any check takes on a busy machine.
+const LIMIT: Duration = Duration::from_secs(600);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// What catches a bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Check {
+    /// A test of the library, by its full name: simulated members, or one rule.
+    Test(&'static str),
+    /// A run of this program.
+    Run { workload: &'static str, nemesis: &'static str, seconds: u64 },
+}
+
+/// A planted bug and its check.
+#[derive(Clone, Copy, Debug)]
+pub struct Proof {
+    pub bug: &'static str,
+    pub check: Check,
+    /// What the check says when it fails because of this bug.
+    pub says: &'static str,
+}
+
+/// The programs that checks need, built with the feature `planted`.
+pub struct Programs {
+    /// The tests of the library.
+    pub tests: PathBuf,
+    pub server: PathBuf,
+    /// Where runs leave their files.
+    pub out: PathBuf,
+}
+
+impl Programs {
+    /// Builds what is not given.
+    pub fn build(tests: Option<PathBuf>, server: Option<PathBuf>, out: PathBuf) -> anyhow::Result<Programs> {
+        let tests = match tests {
+            Some(tests) => tests,
+            None => built(&["test", "--lib", "--no-run"], "chorus")?,
+        };
+        let server = match server {
+            Some(server) => server,
+            None => built(&["build", "--bin", "chorus"], "chorus")?,
+        };
+        Ok(Programs { tests: tests.canonicalize()?, server: server.canonicalize()?, out })
+    }
+}
+
+/// The executable that cargo makes of `arguments`.
+fn built(arguments: &[&str], name: &str) -> anyhow::Result<PathBuf> {
+    let output = Command::new("cargo")
+        .args(arguments)
+        .args(["--package", "chorus", "--features", "planted", "--message-format", "json"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("cargo {} failed", arguments.join(" "));
+    }
+    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let executables = messages.filter(|message| message["target"]["name"] == name);
+    let mut paths = executables.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
+    paths.next_back().with_context(|| format!("cargo {} made no executable", arguments.join(" ")))
+}
+
+/// How a check ended.
+#[derive(Debug)]
+enum Ended {
+    Passed,
+    Failed(String),
+    TooLate,
+}
+
+impl Check {
+    fn command(self, programs: &Programs) -> anyhow::Result<Command> {
+        Ok(match self {
+            Check::Test(name) => {
+                let mut command = Command::new(&programs.tests);
+                command.args(["--exact", name, "--nocapture"]);
+                command
+            }
+            Check::Run { workload, nemesis, seconds } => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args(["run", "--workload", workload, "--nemesis", nemesis, "--time", &seconds.to_string()]);
+                command.arg("--binary").arg(&programs.server).arg("--out").arg(&programs.out);
+                command
+            }
+        })
+    }
+
+    fn run(self, programs: &Programs, bug: Option<&str>) -> anyhow::Result<(Ended, Duration)> {
+        std::fs::create_dir_all(&programs.out)?;
+        let said = programs.out.join("check.log");
+        let file = std::fs::File::create(&said)?;
+        let mut command = self.command(programs)?;
+        command.env("CHORUS_PLANTED", bug.unwrap_or_default()).stdin(Stdio::null());
+        command.stdout(file.try_clone()?).stderr(file);
+        let began = Instant::now();
+        let mut child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
+        let status = loop {
+            match child.try_wait()? {
+                Some(status) => break status,
+                None if began.elapsed() > LIMIT => {
+                    child.kill()?;
+                    child.wait()?;
+                    return Ok((Ended::TooLate, began.elapsed()));
+                }
+                None => std::thread::sleep(LOOK_AGAIN),
+            }
+        };
+        let took = began.elapsed();
+        let said = String::from_utf8_lossy(&std::fs::read(&said)?).into_owned();
+        let ran = !said.contains("running 0 tests");
+        Ok((if status.success() && ran { Ended::Passed } else { Ended::Failed(said) }, took))
+    }
+
+    /// The command that a person would give.
+    pub fn shown(self) -> String {
+        match self {
+            Check::Test(name) => format!("cargo test --features planted --lib {name}"),
+            Check::Run { workload, nemesis, seconds } => {
+                format!("jepsen run --workload {workload} --nemesis {nemesis} --time {seconds}")
+            }
+        }
+    }
+}
+
+/// Runs the checks of `proofs`, each `times` with its bug and once without; whether all did as they must. Tells about
+/// each as a row of a table.
+pub fn prove(proofs: &[Proof], times: u32, programs: &Programs) -> anyhow::Result<bool> {
+    let mut all = true;
+    println!("| bug | caught | in | by |");
+    println!("|---|---|---|---|");
+    for proof in proofs {
+        let (mut caught, mut slowest, mut other) = (0, Duration::ZERO, String::new());
+        for _ in 0..times {
+            let (ended, took) = proof.check.run(programs, Some(proof.bug))?;
+            slowest = slowest.max(took);
+            match ended {
+                Ended::Failed(said) if said.contains(proof.says) => caught += 1,
+                Ended::Failed(said) => other = tail(&said),
+                Ended::Passed => other = "the check passed".to_owned(),
+                Ended::TooLate => other = format!("the check took more than {LIMIT:?}"),
+            }
+        }
+        all &= caught == times;
+        println!("| {} | {caught}/{times} | {:.1} s | `{}` |", proof.bug, slowest.as_secs_f64(), proof.check.shown());
+        if !other.is_empty() {
+            println!("  not caught: {other}");
+        }
+    }
+    let checks: BTreeMap<Check, ()> = proofs.iter().map(|proof| (proof.check, ())).collect();
+    for check in checks.into_keys() {
+        let (ended, _) = check.run(programs, None)?;
+        if !matches!(ended, Ended::Passed) {
+            all = false;
+            println!("fails without a bug: {}: {ended:?}", check.shown());
+        }
+    }
+    Ok(all)
+}
+
+fn tail(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().rev().take(8).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n    ")
+}
+
+/// The proofs of the bugs named `only`, or of all.
+pub fn chosen(only: &[String]) -> anyhow::Result<Vec<Proof>> {
+    if let Some(unknown) = only.iter().find(|name| PROOFS.iter().all(|proof| proof.bug != **name)) {
+        let known: Vec<&str> = PROOFS.iter().map(|proof| proof.bug).collect();
+        bail!("there is no planted bug {unknown:?}; there are: {}", known.join(", "));
+    }
+    Ok(PROOFS.iter().filter(|proof| only.is_empty() || only.iter().any(|name| name == proof.bug)).copied().collect())
+}
+
+const fn test(bug: &'static str, name: &'static str, says: &'static str) -> Proof {
+    Proof { bug, check: Check::Test(name), says }
+}
+
+const fn run(
+    bug: &'static str,
+    workload: &'static str,
+    nemesis: &'static str,
+    seconds: u64,
+    says: &'static str,
+) -> Proof {
+    Proof { bug, check: Check::Run { workload, nemesis, seconds }, says }
+}
+
+/// Every planted bug, and what catches it.
+const PROOFS: &[Proof] = &[
+    test(
+        "skip-vote-sync",
+        "disk::log::tests::what_was_answered_survives_a_power_failure",
+        "a vote that was given is lost",
+    ),
+    test(
+        "ack-before-sync",
+        "disk::log::tests::what_was_answered_survives_a_power_failure",
+        "an acknowledged entry is lost",
+    ),
+    test("torn-frame", "disk::log::tests::a_flipped_bit_is_refused_by_file_and_offset", ".wal bit"),
+    test("skip-checksum", "disk::segments::tests::a_flipped_bit_is_never_served", "unwrap_err"),
+    test("read-without-quorum", "raft::tests::chaos::faults_lose_nothing_and_reads_are_never_stale", "commands"),
+    test(
+        "removed-member-counts",
+        "raft::tests::membership::who_is_removed_is_a_member_no_more",
+        "no end of its membership",
+    ),
+    test(
+        "forward-twice",
+        "raft::tests::chaos::faults_lose_nothing_and_reads_are_never_stale",
+        "applied a command twice",
+    ),
+    test(
+        "snapshot-misses-end",
+        "store::tests::recovery::a_snapshot_carries_the_whole_state_to_another_member",
+        "left == right",
+    ),
+    test(
+        "forget-applied",
+        "store::tests::recovery::a_restart_brings_back_everything_from_segments_or_from_the_index",
+        "left: None",
+    ),
+    test("lost-update", "store::tests::golden::requests_are_answered_as_etcd_does", "target: Mod"),
+    test("delete-leaves-one", "store::tests::model::every_revision_reads_as_the_model_says", "left: 0"),
+    test("wrong-prev-kv", "store::tests::history::a_watch_replays_history_and_goes_on_live", "prev"),
+    test("compact-drops-live", "store::tests::model::every_revision_reads_as_the_model_says", "at revision"),
+    test("lease-stays", "store::tests::golden::requests_are_answered_as_etcd_does", "left: 1"),
+    test(
+        "auth-unchecked",
+        "store::tests::auth::a_write_is_judged_again_by_the_users_at_its_place_in_the_log",
+        "unwrap_err",
+    ),
+    test("watch-drops", "store::tests::history::after_a_loss_watchers_read_the_history", "left: [2, 3]"),
+    test("watch-repeats", "store::tests::history::a_slow_client_loses_nothing_and_fills_no_memory", "left == right"),
+    test("watch-reorders", "store::tests::history::what_happens_together_is_told_in_order", "left: [(6,"),
+    test("progress-early", "store::tests::history::progress_is_told_after_everything_before_it", "#-1 rev 2"),
+    test("renew-expired", "store::lease::expiry::tests::a_lease_ends_unless_it_is_renewed", "Expired"),
+    test(
+        "two-lessors",
+        "store::lease::expiry::tests::a_new_leader_gives_every_lease_its_whole_life_and_an_old_one_ends_none",
+        "is_empty()",
+    ),
+    test(
+        "stale-cache",
+        "apiserver::tests::stories::a_cache_that_is_behind_answers_nobody_who_must_see_more",
+        "a stale view",
+    ),
+    test("double-bind", "apiserver::subresources::binding::tests::a_pod_is_bound_once", "unwrap_err"),
+    test(
+        "dead-endpoints",
+        "controllers::addresses::tests::ready_and_unready_pods_are_told_apart_under_the_named_port",
+        "left: \"10.0.0.1\"",
+    ),
+    test(
+        "counts-terminating",
+        "controllers::pods::tests::what_has_ended_or_is_about_to_is_not_active",
+        "deletionTimestamp",
+    ),
+    test("orphan-pod", "controllers::garbage::tests::a_pod_goes_with_its_last_owner", "a pod stays without an owner"),
+    // What users see of some of them.
+    run("ack-before-sync", "set", "power-all", 20, "lost:"),
+    run(
+        "read-without-quorum",
+        "register",
+        "partition-leader-minority,partition-leader-majority",
+        40,
+        "nonlinearizable",
+    ),
+    run("forward-twice", "register", "none", 12, "nonlinearizable"),
+    run("lost-update", "append", "none", 10, "incompatible-order"),
+    run("wrong-prev-kv", "watch", "none", 10, "prev_kv:"),
+    run("watch-drops", "watch", "none", 10, "never delivered"),
+    run("watch-repeats", "watch", "none", 10, "resumable:"),
+    run("watch-reorders", "watch", "none", 10, "ordered:"),
+    run("progress-early", "watch", "none", 10, "bookmarkable:"),
+    run("compact-drops-live", "register", "compact", 12, "nonlinearizable"),
+];
