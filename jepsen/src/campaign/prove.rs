@@ -270,7 +270,6 @@ const PROOFS: &[Proof] = &[
     ),
     test("orphan-pod", "controllers::garbage::tests::a_pod_goes_with_its_last_owner", "a pod stays without an owner"),
     // What users see of some of them.
-    run("ack-before-sync", "set", "power-all", 20, "lost:"),
     run(
         "read-without-quorum",
         "register",
