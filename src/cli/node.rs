@@ -32,6 +32,9 @@ pub struct Args {
     /// How many agents share this machine; by default, all of the configuration
     #[arg(long)]
     agents_on_machine: Option<u32>,
+    /// Should the files of its store be damaged, keep them aside and have the other members replace this one
+    #[arg(long)]
+    heal_from_peers: bool,
 }
 
 pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
@@ -54,6 +57,7 @@ pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
             Runtime::Hollow => RuntimeChoice::Hollow,
         },
         capacity: CapacitySource::Machine { agents },
+        heal_from_peers: args.heal_from_peers,
         log: Default::default(),
     };
     let end = interrupted();

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::heal::{self, HealError};
 use crate::actor::Shutdown;
 use crate::disk::log;
 use crate::raft::{self, identity};
@@ -40,6 +41,8 @@ pub struct MemberPlan {
     pub security: raft::Security,
     /// What a member whose directory is empty belongs to.
     pub origin: Origin,
+    /// Should its files be damaged, have its peers replace it by a new member that starts with nothing.
+    pub heal_from_peers: bool,
     /// Make this member the only one and keep its data, if it has run before.
     pub force_new_cluster: bool,
     /// What it asks of changes of the membership.
@@ -85,6 +88,13 @@ pub enum MemberError {
     Identity { path: PathBuf, message: String },
     #[error("couldn't find local name {name:?} in the initial cluster configuration")]
     NotInitial { name: String },
+    /// Never served. The damaged files are left as they are.
+    #[error("{0}; start this member once with --heal-from-peers to have its peers replace it")]
+    Damaged(Box<MemberError>),
+    #[error("{damage}; not healed: {source}")]
+    NotHealed { damage: Box<MemberError>, source: Box<MemberError> },
+    #[error(transparent)]
+    Heal(#[from] HealError),
     #[error(transparent)]
     Open(#[from] store::OpenError),
     #[error("etcd's data was not taken over: {0}")]
@@ -97,17 +107,40 @@ pub enum MemberError {
     Etcd(#[from] etcd::Error),
 }
 
+impl MemberError {
+    /// Stored files are damaged, or not all there.
+    fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            MemberError::Identity { .. }
+                | MemberError::Open(store::OpenError::Damaged { .. })
+                | MemberError::Replica(raft::Error::Damaged { .. })
+        )
+    }
+}
+
 /// Which member of which cluster a data directory belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub node: NodeId,
     #[serde(rename = "cluster")]
     cluster_id: u64,
+    /// Of both. Earlier releases wrote none.
+    #[serde(default)]
+    crc: Option<u32>,
 }
 
 impl Identity {
     pub fn cluster(&self) -> raft::ClusterId {
         raft::ClusterId(self.cluster_id)
+    }
+
+    /// What a member keeps in its data directory.
+    pub(super) const FILES_OF_A_MEMBER: [&str; 3] = ["wal", "state", IDENTITY];
+
+    /// Whether a member has started in `data_dir`.
+    pub fn is_kept(disk: &Disk, data_dir: &Path) -> bool {
+        disk.exists(&data_dir.join(IDENTITY))
     }
 
     /// The identity that `data_dir` keeps; nothing when no member has started there.
@@ -116,12 +149,19 @@ impl Identity {
         if !disk.exists(&path) {
             return Ok(None);
         }
-        let kept = serde_json::from_slice(&disk.read(&path)?);
-        kept.map(Some).map_err(|error| MemberError::Identity { path, message: error.to_string() })
+        let kept: Result<Identity, _> = serde_json::from_slice(&disk.read(&path)?);
+        match kept {
+            Ok(kept) if kept.crc.is_none_or(|crc| Some(crc) == Identity::new(kept.node, kept.cluster()).crc) => {
+                Ok(Some(kept))
+            }
+            Ok(_) => Err(MemberError::Identity { path, message: "the checksum does not match".to_owned() }),
+            Err(error) => Err(MemberError::Identity { path, message: error.to_string() }),
+        }
     }
 
     pub fn new(node: NodeId, cluster: raft::ClusterId) -> Identity {
-        Identity { node, cluster_id: cluster.0 }
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&node.0.to_le_bytes()), &cluster.0.to_le_bytes());
+        Identity { node, cluster_id: cluster.0, crc: Some(crc) }
     }
 
     /// The name and the content of the file that keeps it.
@@ -129,7 +169,7 @@ impl Identity {
         (IDENTITY.to_owned(), serde_json::to_vec(self).expect("two numbers are JSON"))
     }
 
-    fn keep(&self, disk: &Disk, data_dir: &Path) -> std::io::Result<()> {
+    pub(super) fn keep(&self, disk: &Disk, data_dir: &Path) -> std::io::Result<()> {
         let (name, content) = self.file();
         disk.replace(&data_dir.join(name), &content, Access::Owner)
     }
@@ -148,31 +188,36 @@ impl Member {
     /// Starts the member; it serves when this returns, though it may not know a leader yet. It ends with
     /// [`stop`](Member::stop), after `shutdown` began.
     pub async fn start(world: World, plan: MemberPlan, shutdown: Shutdown) -> Result<Member, MemberError> {
+        heal::finish(&world.disk, &plan.data_dir)?;
+        let damage = match Member::start_on(world.clone(), plan.clone(), shutdown.clone()).await {
+            Err(error) if error.is_damage() => Box::new(error),
+            started => return started,
+        };
+        if !plan.heal_from_peers {
+            return Err(MemberError::Damaged(damage));
+        }
+        tracing::error!(error = %damage, "files of this member are damaged");
+        match heal::heal(&world, &plan).await {
+            Ok(origin) => Member::start_on(world, MemberPlan { origin, ..plan }, shutdown).await,
+            Err(source) => Err(MemberError::NotHealed { damage, source: Box::new(source) }),
+        }
+    }
+
+    /// Starts on files as they are.
+    async fn start_on(world: World, plan: MemberPlan, shutdown: Shutdown) -> Result<Member, MemberError> {
         let restarts = Identity::read(&world.disk, &plan.data_dir)?.is_some();
         let (identity, bootstrap) = identify(&world, &plan)?;
         let config = store::Config { node: identity.node, cluster: identity.cluster(), ..plan.store.clone() };
         let (machine, opened) = store::Store::open(&world, config)?;
+        if plan.heal_from_peers {
+            store::Store::verify(&opened)?;
+        }
         let mut machine: Box<dyn raft::machine::Machine> = Box::new(machine);
         if let Some(directory) = &plan.mirror {
             let who = (identity.node, identity.cluster());
             machine = store::mirror(&world, &plan.data_dir, directory, who, machine).await?;
         }
-        let config = raft::Config {
-            node: identity.node,
-            cluster: identity.cluster(),
-            name: plan.name,
-            client_urls: plan.client_urls,
-            data_dir: plan.data_dir,
-            listen: plan.listen_peers,
-            security: plan.security,
-            bootstrap,
-            force_new_cluster: plan.force_new_cluster,
-            rules: plan.rules,
-            version: plan.store.version.clone(),
-            timings: plan.timings,
-            limits: plan.limits,
-            log: plan.log,
-        };
+        let config = replica_config(&plan, identity, bootstrap);
         let replica = raft::Replica::start(world.clone(), config, machine).await?;
         let local = store::Store::start(&world, opened, replica.clone(), shutdown.clone());
         if restarts && plan.check_initially {
@@ -233,23 +278,44 @@ impl Member {
     }
 }
 
+pub(super) fn replica_config(plan: &MemberPlan, identity: Identity, bootstrap: raft::Bootstrap) -> raft::Config {
+    let plan = plan.clone();
+    raft::Config {
+        node: identity.node,
+        cluster: identity.cluster(),
+        name: plan.name,
+        client_urls: plan.client_urls,
+        data_dir: plan.data_dir,
+        listen: plan.listen_peers,
+        security: plan.security,
+        bootstrap,
+        force_new_cluster: plan.force_new_cluster,
+        rules: plan.rules,
+        version: plan.store.version,
+        timings: plan.timings,
+        limits: plan.limits,
+        log: plan.log,
+    }
+}
+
 /// Which member this is, and how it comes to its first membership should its log be empty.
 fn identify(world: &World, plan: &MemberPlan) -> Result<(Identity, raft::Bootstrap), MemberError> {
     let kept = Identity::read(&world.disk, &plan.data_dir)?;
     let (derived, bootstrap) = match &plan.origin {
-        Origin::Existing { node, cluster } => {
-            (Some(Identity { node: *node, cluster_id: cluster.0 }), raft::Bootstrap::Join)
-        }
+        Origin::Existing { node, cluster } => (Some(Identity::new(*node, *cluster)), raft::Bootstrap::Join),
         Origin::New { members, token } => {
             let this = members.iter().find(|member| member.name == plan.name);
             let members: Vec<raft::Member> = members.iter().map(|member| first_member(member, token)).collect();
             let cluster_id = identity::cluster_id(members.iter().map(|member| member.id));
-            let derived = this.map(|this| Identity { node: identity::member_id(&this.peer_urls, token), cluster_id });
+            let cluster = raft::ClusterId(cluster_id);
+            let derived = this.map(|this| Identity::new(identity::member_id(&this.peer_urls, token), cluster));
             (derived, raft::Bootstrap::New(members))
         }
     };
     if let Some(kept) = kept {
-        return Ok((kept, bootstrap));
+        // One that came later, or in the place of a first member, has nothing to begin a cluster with.
+        let first = derived.is_some_and(|derived| derived.node == kept.node);
+        return Ok((kept, if first { bootstrap } else { raft::Bootstrap::Join }));
     }
     let derived = derived.ok_or_else(|| MemberError::NotInitial { name: plan.name.clone() })?;
     derived.keep(&world.disk, &plan.data_dir)?;

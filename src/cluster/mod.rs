@@ -8,7 +8,7 @@
 //!
 //! - [`config`]: the cluster configuration file
 //! - [`pki`], [`kubeconfig`]: certificates, keys, and the administrator's way in
-//! - [`member`]: one member of the store
+//! - [`member`]: one member of the store; [`heal`]: one whose files are damaged
 //! - [`node`]: one node, its actors started and ended in order
 //! - [`server`]: one member as a process of its own, with etcd's options
 //! - [`local`]: a local cluster's directory and processes
@@ -17,6 +17,7 @@
 //! - [`remote`]: clients of what runs elsewhere
 
 pub mod config;
+pub mod heal;
 pub mod health;
 pub mod kubeconfig;
 pub mod launcher;

@@ -37,6 +37,8 @@ pub struct Plan {
     pub tls: bool,
     pub runtime: RuntimeChoice,
     pub capacity: CapacitySource,
+    /// Should the files of the store be damaged, have its peers replace this member.
+    pub heal_from_peers: bool,
     /// Sizes of the store's log; a simulation keeps it small.
     pub log: log::Options,
 }
@@ -153,6 +155,7 @@ async fn start_store(world: &World, plan: &Plan, node: &NodeConfig, shutdown: &S
         listen_peers: node.peer.iter().cloned().collect(),
         security: raft::Security::default(),
         origin: Origin::New { members: members.collect(), token: plan.cluster.name.clone() },
+        heal_from_peers: plan.heal_from_peers,
         force_new_cluster: false,
         rules: raft::Rules::default(),
         check_initially: false,

@@ -22,7 +22,7 @@
 //! - [`snapshot_transfer`]: state for a member that lags too far behind
 //! - [`identity`]: IDs as etcd derives them; [`roster`]: who is a member, and who was
 //! - [`membership`]: changes of the membership; [`rules`]: whether they may be made now; [`activity`]: who is reachable
-//! - [`force`]: making one member the only one
+//! - [`force`]: making one member the only one; [`replace`]: having one replaced that does not run
 //! - [`room`]: who is short of disk space, and what follows
 //! - [`housekeeping`]: the tasks that follow leadership and membership; [`standing`]: whether this member is one still
 //! - [`offline`]: the log of a member that does not run
@@ -50,6 +50,7 @@ mod peers;
 mod proposer;
 mod questions;
 mod read_gate;
+mod replace;
 mod replica;
 mod room;
 mod roster;
@@ -70,6 +71,7 @@ pub use handle::{Handle, Leadership, Status};
 pub use member::Member;
 pub use peer_listener::PeerHttp;
 pub use questions::Answerer;
+pub use replace::replace;
 pub use replica::Replica;
 pub use roster::{record_members, recorded_members};
 pub use rules::Rules;

@@ -175,8 +175,8 @@ async fn open_log(world: &World, config: &Config, machine: &dyn Machine) -> Resu
     let directory = config.data_dir.join("wal");
     let (log, recovered) = LogHandle::open(world, &directory, config.log).map_err(|error| match error {
         disk::Error::Io(source) => Error::io(format!("opening the log in {}", directory.display()), &source),
-        disk::Error::Newer { .. } | disk::Error::Foreign { .. } => Error::Config(error.to_string()),
-        disk::Error::Corrupt { .. } => damaged(&directory, &error),
+        disk::Error::Newer { .. } => Error::Config(error.to_string()),
+        disk::Error::Foreign { .. } | disk::Error::Corrupt { .. } => damaged(&directory, &error),
     })?;
     let mut recovered = recovered;
     if config.force_new_cluster

@@ -52,6 +52,9 @@ impl OpenError {
     pub(super) fn from_disk(data_dir: &Path, error: disk::Error) -> OpenError {
         let directory = data_dir.display().to_string();
         match error {
+            disk::Error::Io(source) if source.kind() == std::io::ErrorKind::InvalidData => {
+                OpenError::Damaged { directory, message: source.to_string() }
+            }
             disk::Error::Io(source) => OpenError::Io { directory, source },
             disk::Error::Newer { found, known, .. } => OpenError::NewerFormat { directory, found, newest: known },
             damaged => OpenError::Damaged { directory, message: damaged.to_string() },
@@ -80,6 +83,13 @@ impl Store {
         let metrics = Metrics::new(world.clock.clone(), ledger.state.index.live_count(), config.slow_apply);
         let shared = Arc::new(Shared::new(ledger, waiting, quota, sessions, metrics));
         Ok((StateMachine::new(shared.clone()), Opened { config, shared }))
+    }
+
+    /// Reads every record that was ever written and is still there, so that damage does not wait to be met. Blocks.
+    pub fn verify(opened: &Opened) -> Result<(), OpenError> {
+        let segments = opened.shared.view().segments.clone();
+        let scanned = segments.scan(disk::Point::START, |_| Ok(()));
+        scanned.map(drop).map_err(|error| OpenError::from_disk(&opened.config.data_dir, error))
     }
 
     /// Starts the actors of the store: watch hub, lessor, compactor.

@@ -155,7 +155,7 @@ impl Disk {
         forward!(self, remove_dir_all(path))
     }
 
-    /// Renames a file, replacing one of that name.
+    /// Renames a file, replacing one of that name; or a directory, to a name that is free.
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         forward!(self, rename(from, to))
     }

@@ -67,6 +67,7 @@ fn plan(name: &str, swarm: &Swarm) -> Plan {
             storage_bytes: 64 << 30,
             pods: 110,
         }),
+        heal_from_peers: false,
         log: swarm.log,
     }
 }

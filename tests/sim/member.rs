@@ -122,6 +122,7 @@ fn plan(seat: &Seat, swarm: &Swarm) -> MemberPlan {
         listen_peers: vec![peer_url(name)],
         security: raft::Security::default(),
         origin: origin.clone(),
+        heal_from_peers: false,
         force_new_cluster: false,
         rules: raft::Rules { strict: swarm.strict, ..raft::Rules::default() },
         check_initially: false,

@@ -35,27 +35,28 @@ pub enum JoinError {
 /// A member as its peers know it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-struct KnownMember {
-    id: u64,
+pub struct KnownMember {
+    pub id: u64,
     #[serde(rename = "peerURLs")]
-    peer_urls: Vec<String>,
-    name: String,
+    pub peer_urls: Vec<String>,
+    pub name: String,
+    #[serde(rename = "isLearner")]
+    pub learner: bool,
 }
 
-/// Finds out which member of which cluster the member `name` among `members` is.
+/// Finds out which member of which cluster the member `name` among those `given` is.
 pub async fn join(
     world: &World,
     name: &str,
-    members: &[InitialMember],
+    given: &[InitialMember],
     tls: Option<tls::Client>,
 ) -> Result<Origin, JoinError> {
-    let others = members.iter().filter(|member| member.name != name).flat_map(|member| &member.peer_urls);
+    let others = given.iter().filter(|member| member.name != name).flat_map(|member| &member.peer_urls);
     let others: BTreeSet<&String> = others.collect();
     let mut refused = JoinError::NoAnswer;
     for url in others {
-        let asked = world.clock.timeout(ANSWER_LIMIT, ask(world, url, tls.clone())).await;
-        match asked.unwrap_or_else(|_| Err("no answer in time".into())) {
-            Ok((cluster, known)) => match this_member(world, name, members, &known).await {
+        match members(world, url, tls.clone()).await {
+            Ok((cluster, known)) => match this_member(world, name, given, &known).await {
                 Ok(node) => return Ok(Origin::Existing { node, cluster }),
                 // That peer may not have heard yet of who was added last.
                 Err(error) => refused = error,
@@ -68,7 +69,16 @@ pub async fn join(
     Err(refused)
 }
 
-/// Asks the peer at `url` for the members.
+/// Which cluster the peer at `url` belongs to, and its members. The error is a reason.
+pub async fn members(
+    world: &World,
+    url: &str,
+    tls: Option<tls::Client>,
+) -> Result<(ClusterId, Vec<KnownMember>), String> {
+    let asked = world.clock.timeout(ANSWER_LIMIT, ask(world, url, tls)).await;
+    asked.unwrap_or_else(|_| Err("no answer in time".into()))
+}
+
 async fn ask(world: &World, url: &str, tls: Option<tls::Client>) -> Result<(ClusterId, Vec<KnownMember>), String> {
     let failed = |error: &dyn std::fmt::Display| error.to_string();
     let address = Address::parse(url).map_err(|error| failed(&error))?;
@@ -158,7 +168,7 @@ mod tests {
     }
 
     fn known(id: u64, url: &str) -> KnownMember {
-        KnownMember { id, peer_urls: vec![url.into()], name: String::new() }
+        KnownMember { id, peer_urls: vec![url.into()], ..KnownMember::default() }
     }
 
     #[tokio::test]

@@ -131,6 +131,7 @@ options! {
         initial_cluster_token: String = "etcd-cluster".into(), "initial-cluster-token", "Tells clusters apart whose members have the same URLs.";
         advertise_client_urls: Urls = url("http://localhost:2379"), "advertise-client-urls", "This member's client URLs, as clients reach them.";
         strict_reconfig_check: bool = true, "strict-reconfig-check", "Refuse changes of the membership that would lose quorum.";
+        heal_from_peers: bool = false, "heal-from-peers", "Should this member's files be damaged, keep them aside and have the others replace it by a new member. Reads all files at the start.";
         pre_vote: bool = true, "pre-vote", "Accepted for compatibility.";
         auto_compaction_retention: String = "0".into(), "auto-compaction-retention", "How much history stays: a duration (a bare number is hours) or a number of revisions; 0 is off.";
         auto_compaction_mode: String = "periodic".into(), "auto-compaction-mode", "What the retention counts: 'periodic' or 'revision'.";

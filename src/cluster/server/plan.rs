@@ -76,6 +76,7 @@ impl Options {
             listen_peers: self.listen_peer_urls.texts(),
             security: raft::Security { tls: self.peer_tls(world)?, local_address: self.local_address() },
             origin,
+            heal_from_peers: self.heal_from_peers,
             force_new_cluster: self.force_new_cluster,
             rules: raft::Rules {
                 strict: self.strict_reconfig_check,

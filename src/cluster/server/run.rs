@@ -57,7 +57,7 @@ impl Server {
         let directory = options.member_dir();
         let wal_dir = Some(Path::new(&options.wal_dir)).filter(|path| !path.as_os_str().is_empty());
         take_over(world, &options.data_dir(), wal_dir).await?;
-        let initialized = Identity::read(&world.disk, &directory)?.is_some();
+        let initialized = Identity::is_kept(&world.disk, &directory);
         record(options, initialized);
         let origin = origin(world, options, initialized).await?;
         let plan = options.plan(world, origin)?;
@@ -120,7 +120,10 @@ impl Server {
 /// What the member belongs to. One that has run before knows, whatever the options say.
 async fn origin(world: &World, options: &Options, initialized: bool) -> Result<Origin, ServerError> {
     if initialized {
-        return Ok(Origin::New { members: options.initial_members().unwrap_or_default(), token: String::new() });
+        return Ok(Origin::New {
+            members: options.initial_members().unwrap_or_default(),
+            token: options.initial_cluster_token.clone(),
+        });
     }
     if !options.discovery_endpoints.0.is_empty() {
         let members = discovery::members(world, options).await?;

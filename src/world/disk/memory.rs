@@ -109,6 +109,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Gives all below `from` their names below `to`; false when there is nothing.
+fn move_below(names: &mut BTreeMap<PathBuf, Inode>, from: &Path, to: &Path) -> bool {
+    let moved: Vec<_> = names.extract_if(.., |name, _| name.starts_with(from)).collect();
+    let found = !moved.is_empty();
+    let renamed = |name: &Path| to.join(name.strip_prefix(from).expect("it is below"));
+    names.extend(moved.into_iter().map(|(name, inode)| (renamed(&name), inode)));
+    found
+}
+
 fn missing(path: &Path) -> io::Error {
     io::Error::new(ErrorKind::NotFound, format!("{}: no such file", path.display()))
 }
@@ -233,9 +242,16 @@ impl MemoryDisk {
     }
 
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = lock(&self.0);
-        let inode = state.names.remove(from).ok_or_else(|| missing(from))?;
-        state.names.insert(to.to_owned(), inode);
+        let State { names, durable_names, .. } = &mut *lock(&self.0);
+        if let Some(inode) = names.remove(from) {
+            names.insert(to.to_owned(), inode);
+            return Ok(());
+        }
+        // A directory; its new name is durable at once.
+        if !move_below(names, from, to) {
+            return Err(missing(from));
+        }
+        move_below(durable_names, from, to);
         Ok(())
     }
 
