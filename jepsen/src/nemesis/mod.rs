@@ -63,6 +63,8 @@ pub enum Fault {
     PowerSome,
     PowerAll,
     DiskFull,
+    /// No member has space: reads must go on.
+    DiskFullAll,
     ReadOnly,
     /// Bits of a stored file of a minority are flipped while it is down.
     BitFlip,
@@ -76,7 +78,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 24] = [
+    pub const ALL: [Fault; 25] = [
         Fault::Kill,
         Fault::Pause,
         Fault::FreezeLeader,
@@ -94,6 +96,7 @@ impl Fault {
         Fault::PowerSome,
         Fault::PowerAll,
         Fault::DiskFull,
+        Fault::DiskFullAll,
         Fault::ReadOnly,
         Fault::BitFlip,
         Fault::Truncate,
@@ -122,6 +125,7 @@ impl Fault {
             Fault::PowerSome => "power-some",
             Fault::PowerAll => "power-all",
             Fault::DiskFull => "disk-full",
+            Fault::DiskFullAll => "disk-full-all",
             Fault::ReadOnly => "read-only",
             Fault::BitFlip => "bit-flip",
             Fault::Truncate => "truncate",
@@ -139,7 +143,7 @@ impl Fault {
             let before = chosen.len();
             chosen.extend(Fault::ALL.into_iter().filter(|fault| match word {
                 // What destroys a member's data for good, or takes long, is asked for by name.
-                "all" => !fault.replaces_members() && *fault != Fault::FreezeLeader,
+                "all" => !fault.replaces_members() && !matches!(fault, Fault::FreezeLeader | Fault::DiskFullAll),
                 word => {
                     fault.name() == word || fault.name().strip_prefix(word).is_some_and(|rest| rest.starts_with('-'))
                 }
@@ -207,6 +211,7 @@ impl Fault {
             Fault::PowerSome => disk::power(cluster, random, cluster.members.len().div_ceil(2)).await,
             Fault::PowerAll => disk::power(cluster, random, cluster.members.len()).await,
             Fault::DiskFull => disk::full(cluster, random).await,
+            Fault::DiskFullAll => disk::full_all(cluster).await,
             Fault::ReadOnly => disk::read_only(cluster, random).await,
             Fault::BitFlip => disk::damage(cluster, random, disk::flip).await,
             Fault::Truncate => disk::damage(cluster, random, disk::truncate).await,
@@ -251,7 +256,7 @@ mod tests {
     fn faults_are_chosen_by_name_and_group() {
         assert_eq!(Fault::parse("kill, pause").unwrap(), [Fault::Kill, Fault::Pause]);
         assert_eq!(Fault::parse("power").unwrap(), [Fault::PowerOne, Fault::PowerSome, Fault::PowerAll]);
-        assert_eq!(Fault::parse("all,kill").unwrap().len(), Fault::ALL.len() - 4);
+        assert_eq!(Fault::parse("all,kill").unwrap().len(), Fault::ALL.len() - 5);
         assert!(Fault::parse("none").unwrap().is_empty());
         assert!(Fault::parse("kil").unwrap_err().to_string().contains("partition-ring"));
     }

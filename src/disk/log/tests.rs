@@ -273,6 +273,28 @@ fn a_flipped_bit_is_refused_by_file_and_offset() {
 }
 
 #[test]
+fn a_flipped_bit_beside_the_segments_changes_nothing_or_is_refused() {
+    let disk = MemoryDisk::new();
+    let world = closed_log(&disk);
+    let (expected, files) = read_back(&world).unwrap();
+    drop(files);
+    let names = world.disk.list(Path::new(DIRECTORY)).unwrap();
+    let others: Vec<_> = names.iter().filter(|name| !name.ends_with(".wal")).collect();
+    assert!(others.len() >= 2, "{others:?}");
+    for name in others {
+        let path = Path::new(DIRECTORY).join(name);
+        for bit in 0..world.disk.read(&path).unwrap().len() as u64 * 8 {
+            disk.flip_bit(&path, bit).unwrap();
+            match read_back(&world) {
+                Ok((found, _)) => assert_eq!(found, expected, "{name} bit {bit}"),
+                Err(error) => assert!(error.to_string().contains(DIRECTORY), "{name} bit {bit}: {error}"),
+            }
+            disk.flip_bit(&path, bit).unwrap();
+        }
+    }
+}
+
+#[test]
 fn damage_to_the_last_write_is_known_as_such_while_the_machine_stays_up() {
     let disk = MemoryDisk::new();
     let world = World::simulated(3, disk.clone());
