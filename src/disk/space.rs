@@ -41,14 +41,14 @@ impl Space {
 
     /// No more room is to be had, because of `error`.
     pub fn run_short(&self, error: &Error) {
-        if !self.short.send_replace(true) {
+        if self.short.send_if_modified(|short| !std::mem::replace(short, true)) {
             tracing::error!(%error, "the {} is short of disk space: make room", self.what);
         }
     }
 
     /// There is room ahead.
     pub fn suffice(&self) {
-        if self.short.send_replace(false) {
+        if self.short.send_if_modified(|short| std::mem::replace(short, false)) {
             tracing::info!("the {} has disk space again", self.what);
         }
     }
