@@ -107,6 +107,11 @@ mod tests {
         }
         let empty = decode(br#"{"apiVersion":"v1","kind":"Pod","metadata":{}}"#, Revision(2)).unwrap();
         assert_eq!(empty.meta.resource_version, "2");
+        let deep = "[".repeat(200) + &"]".repeat(200);
+        for unreadable in ["1e999", "\"\\ud800\"", deep.as_str()] {
+            let stored = format!(r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"a"}},"x":{unreadable}}}"#);
+            assert!(decode(stored.as_bytes(), Revision(1)).is_err(), "{unreadable}");
+        }
         assert!(decode(b"\x01not json", Revision(1)).is_err());
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::status::Status;
 
@@ -94,9 +94,62 @@ struct Envelope {
     metadata: Meta,
 }
 
+/// Any JSON that can be read as a whole. A parser that skips a value looks neither at its depth nor at the size of its
+/// numbers.
+struct Readable;
+
+impl<'de> Deserialize<'de> for Readable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Readable, D::Error> {
+        deserializer.deserialize_any(Readable)
+    }
+}
+
+impl<'de> Visitor<'de> for Readable {
+    type Value = Readable;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Readable, A::Error> {
+        while let Some(Readable) = items.next_element()? {}
+        Ok(Readable)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Readable, A::Error> {
+        while let Some((Readable, Readable)) = entries.next_entry()? {}
+        Ok(Readable)
+    }
+}
+
 impl Object {
-    /// Parses the identity of `json`.
+    /// Parses the identity of `json`, all of which must be readable: the store may hold what others wrote.
     pub fn from_json(json: Bytes) -> Result<Object, serde_json::Error> {
+        let Readable: Readable = serde_json::from_slice(&json)?;
         let Envelope { api_version, kind, metadata } = serde_json::from_slice(&json)?;
         Ok(Object { meta: Meta { api_version, kind, ..metadata }, json })
     }
@@ -114,7 +167,7 @@ impl Object {
     }
 
     pub fn value(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.json).expect("an Object holds JSON that was parsed before")
+        serde_json::from_slice(&self.json).expect("an Object holds JSON that is readable")
     }
 }
 

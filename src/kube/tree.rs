@@ -4,6 +4,9 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
+/// Levels of an object. Parsers stop at 128, and an object travels inside of lists and events.
+pub const DEPTH_MAX: usize = 100;
+
 static NOTHING: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
 
 /// The text of a field, empty when it is absent or no string.
@@ -19,6 +22,15 @@ pub fn items<'a>(object: &'a Value, field: &str) -> &'a [Value] {
 /// The entries of a field, none when it is absent or no map.
 pub fn entries<'a>(object: &'a Value, field: &str) -> &'a Map<String, Value> {
     object.get(field).and_then(Value::as_object).unwrap_or(&NOTHING)
+}
+
+/// How many levels of values lie below this one.
+pub fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.iter().map(|item| depth(item) + 1).max().unwrap_or(0),
+        Value::Object(fields) => fields.values().map(|field| depth(field) + 1).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 /// The value of a string, a number as text otherwise.

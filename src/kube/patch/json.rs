@@ -1,15 +1,17 @@
 //! JSON patches (RFC 6902), with bounds on what one body may make of an object.
 
+use json_patch::jsonptr::Pointer;
 use json_patch::{Patch, PatchOperation};
 use serde_json::Value;
 
 use super::unfit;
 use crate::kube::status::Status;
+use crate::kube::tree::{DEPTH_MAX, depth};
 
 /// A patch with more operations is refused with 413.
 const OPERATIONS_MAX: usize = 10_000;
-/// How much `copy` operations may add together: without a bound, a few hundred of them fill the memory.
-const COPIED_BYTES_MAX: usize = 3 << 20;
+/// How much `copy` and `move` operations may carry together: without a bound, a few hundred of them fill the memory.
+const CARRIED_BYTES_MAX: usize = 3 << 20;
 
 pub(super) fn apply(body: &[u8], object: &Value) -> Result<Value, Status> {
     let Patch(operations) =
@@ -22,18 +24,41 @@ pub(super) fn apply(body: &[u8], object: &Value) -> Result<Value, Status> {
         return Err(Status::new(413, "RequestEntityTooLarge", message));
     }
     let mut patched = object.clone();
-    let mut copied = 0;
+    let mut carried = 0;
     for operation in &operations {
-        if let PatchOperation::Copy(copy) = operation {
-            copied += patched.pointer(copy.from.as_str()).map_or(0, |value| value.to_string().len());
-            if copied > COPIED_BYTES_MAX {
-                return Err(Status::request_entity_too_large(COPIED_BYTES_MAX));
-            }
+        let source = from(operation).and_then(|from| patched.pointer(from.as_str()));
+        carried += source.map_or(0, |value| value.to_string().len());
+        if carried > CARRIED_BYTES_MAX {
+            return Err(Status::request_entity_too_large(CARRIED_BYTES_MAX));
+        }
+        // A few copies would nest an object without end.
+        if let Some(value) = source.or(given(operation))
+            && operation.path().tokens().count() + depth(value) >= DEPTH_MAX
+        {
+            return Err(unfit(format!("{}: exceeded max depth", operation.path())));
         }
         json_patch::patch_unsafe(&mut patched, std::slice::from_ref(operation))
             .map_err(|error| unfit(describe(operation, &error)))?;
     }
     Ok(patched)
+}
+
+/// The place from which an operation takes a value.
+fn from(operation: &PatchOperation) -> Option<&Pointer> {
+    match operation {
+        PatchOperation::Copy(copy) => Some(&copy.from),
+        PatchOperation::Move(operation) => Some(&operation.from),
+        _ => None,
+    }
+}
+
+/// The value that an operation brings along.
+fn given(operation: &PatchOperation) -> Option<&Value> {
+    match operation {
+        PatchOperation::Add(add) => Some(&add.value),
+        PatchOperation::Replace(replace) => Some(&replace.value),
+        _ => None,
+    }
 }
 
 fn describe(operation: &PatchOperation, error: &json_patch::PatchError) -> String {
@@ -78,6 +103,16 @@ mod tests {
         for body in ["{}", "[{\"op\":\"jump\"}]", "x"] {
             assert_eq!(apply(body.as_bytes(), &object).unwrap_err().code, 400, "{body}");
         }
+    }
+
+    #[test]
+    fn copies_cannot_nest_without_end() {
+        let inward = |count: usize| -> Vec<Value> {
+            (0..count).map(|_| json!({"op": "copy", "from": "/a", "path": "/a/a"})).collect()
+        };
+        let patch = |count| apply(&serde_json::to_vec(&inward(count)).unwrap(), &json!({"a": {}}));
+        assert_eq!(depth(&patch(DEPTH_MAX - 2).unwrap()), DEPTH_MAX - 1);
+        assert_eq!(patch(DEPTH_MAX - 1).unwrap_err().code, 422);
     }
 
     #[test]

@@ -1,5 +1,4 @@
-//! Text to JSON value, noting fields that stand twice. Depth is bounded by the parsers: 128 levels, and the repetition of
-//! YAML aliases by its parser too.
+//! Text to JSON value, noting fields that stand twice. Depth is bounded; the repetition of YAML aliases is by its parser.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -8,6 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::{Map, Number, Value};
 
 use super::place::Place;
+use crate::kube::tree::DEPTH_MAX;
 
 /// More doubled fields than this in one body are not told.
 const DUPLICATES_MAX: usize = 100;
@@ -31,7 +31,7 @@ pub struct Parsed {
 pub fn parse(body: &[u8], format: Format) -> Result<Parsed, String> {
     let duplicates = RefCell::new(Vec::new());
     let place = Place::default();
-    let seed = ValueSeed { place: &place, duplicates: &duplicates };
+    let seed = ValueSeed { place: &place, depth: 0, duplicates: &duplicates };
     let value = match format {
         Format::Json => {
             let mut deserializer = serde_json::Deserializer::from_slice(body);
@@ -48,7 +48,18 @@ pub fn parse(body: &[u8], format: Format) -> Result<Parsed, String> {
 
 struct ValueSeed<'a> {
     place: &'a Place<'a>,
+    depth: usize,
     duplicates: &'a RefCell<Vec<String>>,
+}
+
+impl ValueSeed<'_> {
+    /// For the value at `place`, which is in this one.
+    fn inner<'b, E: Error>(&'b self, place: &'b Place<'b>) -> Result<ValueSeed<'b>, E> {
+        match self.depth + 1 {
+            DEPTH_MAX.. => Err(E::custom("exceeded max depth")),
+            depth => Ok(ValueSeed { place, depth, duplicates: self.duplicates }),
+        }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
@@ -106,8 +117,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
         let mut list = Vec::new();
         loop {
             let place = self.place.index(list.len());
-            let seed = ValueSeed { place: &place, duplicates: self.duplicates };
-            match items.next_element_seed(seed)? {
+            match items.next_element_seed(self.inner(&place)?)? {
                 Some(item) => list.push(item),
                 None => return Ok(Value::Array(list)),
             }
@@ -118,7 +128,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             let place = self.place.field(&key);
-            let value = entries.next_value_seed(ValueSeed { place: &place, duplicates: self.duplicates })?;
+            let value = entries.next_value_seed(self.inner(&place)?)?;
             if map.contains_key(&key) && self.duplicates.borrow().len() < DUPLICATES_MAX {
                 self.duplicates.borrow_mut().push(place.text());
             }
@@ -152,6 +162,11 @@ mod tests {
     fn nonsense_and_depth_are_refused() {
         for bad in ["{", "{} {}", "", "{\"a\":}"] {
             parse(bad.as_bytes(), Format::Json).unwrap_err();
+        }
+        let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
+        for format in [Format::Json, Format::Yaml] {
+            parse(nested(DEPTH_MAX - 1).as_bytes(), format).unwrap();
+            parse(nested(DEPTH_MAX + 1).as_bytes(), format).unwrap_err();
         }
         parse("[".repeat(100_000).as_bytes(), Format::Json).unwrap_err();
         parse("- ".repeat(10_000).as_bytes(), Format::Yaml).unwrap_err();
