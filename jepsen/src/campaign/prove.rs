@@ -270,13 +270,6 @@ const PROOFS: &[Proof] = &[
     ),
     test("orphan-pod", "controllers::garbage::tests::a_pod_goes_with_its_last_owner", "a pod stays without an owner"),
     // What users see of some of them.
-    run(
-        "read-without-quorum",
-        "register",
-        "partition-leader-minority,partition-leader-majority",
-        40,
-        "nonlinearizable",
-    ),
     run("forward-twice", "register", "none", 12, "nonlinearizable"),
     run("lost-update", "append", "none", 10, "incompatible-order"),
     run("wrong-prev-kv", "watch", "none", 10, "prev_kv:"),
