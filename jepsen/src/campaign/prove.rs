@@ -274,7 +274,7 @@ const PROOFS: &[Proof] = &[
     run("lost-update", "append", "none", 10, "incompatible-order"),
     run("wrong-prev-kv", "watch", "none", 10, "prev_kv:"),
     run("watch-drops", "watch", "none", 10, "never delivered"),
-    run("watch-repeats", "watch", "none", 10, "resumable:"),
+    run("watch-repeats", "watch", "none", 10, "watch          false"),
     run("watch-reorders", "watch", "none", 10, "ordered:"),
     run("progress-early", "watch", "none", 10, "bookmarkable:"),
     run("compact-drops-live", "register", "compact", 12, "nonlinearizable"),
