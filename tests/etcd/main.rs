@@ -4,6 +4,7 @@
 mod frozen;
 mod grpc;
 mod http;
+mod tls;
 
 use std::net::SocketAddr;
 
