@@ -277,5 +277,4 @@ const PROOFS: &[Proof] = &[
     run("watch-repeats", "watch", "none", 10, "watch          false"),
     run("watch-reorders", "watch", "none", 10, "ordered:"),
     run("progress-early", "watch", "none", 10, "bookmarkable:"),
-    run("compact-drops-live", "register", "compact", 12, "nonlinearizable"),
 ];
