@@ -30,8 +30,6 @@ pub enum Fault {
     BitFlip,
     DiskFull,
     SlowDisk,
-    /// Syncs fail.
-    DeadDisk,
     /// A machine comes back with its wall clock ahead.
     ClockSkew,
     AddMember,
@@ -42,7 +40,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 19] = [
+    pub const ALL: [Fault; 18] = [
         Fault::Partition,
         Fault::OneWay,
         Fault::Flapping,
@@ -55,7 +53,6 @@ impl Fault {
         Fault::BitFlip,
         Fault::DiskFull,
         Fault::SlowDisk,
-        Fault::DeadDisk,
         Fault::ClockSkew,
         Fault::AddMember,
         Fault::AddLearner,
@@ -78,7 +75,6 @@ impl Fault {
             Fault::BitFlip => "bit flip",
             Fault::DiskFull => "full disk",
             Fault::SlowDisk => "slow disk",
-            Fault::DeadDisk => "dead disk",
             Fault::ClockSkew => "clock skew",
             Fault::AddMember => "member added",
             Fault::AddLearner => "learner added",
@@ -173,7 +169,6 @@ impl Faults {
             Fault::BitFlip => return self.flip_bit(hosts, victim),
             Fault::DiskFull => self.fill(hosts, victim),
             Fault::SlowDisk => self.slow_disk_down(hosts, victim),
-            Fault::DeadDisk => self.break_disk(hosts, victim),
             Fault::ClockSkew => {
                 let ahead = self.random.duration(Duration::ZERO..Duration::from_secs(100_000));
                 hosts.seats[&victim].state().clock_ahead = ahead;
@@ -282,20 +277,6 @@ impl Faults {
         let lag = self.random.duration(Duration::from_millis(5)..Duration::from_millis(600));
         hosts.seats[&victim].state().disk.slow_down(lag);
         self.later(hosts, move |hosts, _| hosts.seats[&victim].state().disk.slow_down(Duration::ZERO));
-    }
-
-    fn break_disk(&mut self, hosts: &mut Hosts<'_>, victim: String) {
-        ail(hosts, &victim);
-        hosts.seats[&victim].state().disk.fail_syncs(true);
-        self.later(hosts, move |hosts, random| {
-            hosts.seats[&victim].state().disk.fail_syncs(false);
-            recover(hosts, &victim);
-            // The medium is another one now, but what it did not take is lost.
-            if hosts.is_up(&victim) {
-                hosts.cut_power(&victim, random);
-                hosts.start(&victim);
-            }
-        });
     }
 
     /// The member is tried out in a room of its own: it must say that something is wrong, or do everything right. Then
