@@ -4,6 +4,7 @@
 verify:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy --features failpoints,planted --lib --bins -- -D warnings
     cargo test --workspace
 
 # Licences, advisories and sources of what is built in; needs cargo-deny and the network.
