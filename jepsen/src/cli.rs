@@ -199,17 +199,19 @@ fn act(command: Action) -> anyhow::Result<Verdict> {
         }),
         Action::Power(args) => inside(&args.cluster, Some(&ending), power_cycles(&args, &ending)),
         Action::Soak(args) => inside(&args.cluster, Some(&ending), soak_all(&args, &ending)),
-        Action::Prove(args) => {
-            let proofs = prove::chosen(&args.only)?;
-            let programs = prove::Programs::build(args.tests, args.binary, args.out)?;
-            Ok(if prove::prove(&proofs, args.times, &programs)? { Verdict::True } else { Verdict::False })
-        }
+        Action::Prove(args) => local(prove_all(args), None),
         Action::Check { history, workload } => check(&history, &workload),
         Action::Clean => {
             namespaces::remove();
             Ok(Verdict::True)
         }
     }
+}
+
+async fn prove_all(args: ProveArgs) -> anyhow::Result<Verdict> {
+    let proofs = prove::chosen(&args.only)?;
+    let programs = prove::Programs::build(args.tests, args.binary, args.out).await?;
+    Ok(if prove::prove(&proofs, args.times, &programs).await? { Verdict::True } else { Verdict::False })
 }
 
 /// Does `work` among the namespaces of a cluster, which are gone afterwards.

@@ -18,7 +18,7 @@
 //! - [`disk`]: files and directories, with durability spelled out
 //! - [`spawn`]: where actors and tasks run
 //! - [`failpoints`]: steps that a test may disturb
-//! - [`planted`]: mistakes that prove that checks bite
+//! - [`planted`]: mistakes that prove that checks bite; `names`: their names and those of failpoints are checked early
 //! - [`process`]: processes of this machine, for the local launcher alone
 //! - [`init`]: what the init system and its journal are told
 //! - [`ids`]: the newtypes every room shares
@@ -28,6 +28,7 @@ pub mod disk;
 pub mod failpoints;
 pub mod ids;
 pub mod init;
+mod names;
 pub mod net;
 pub mod planted;
 pub mod process;

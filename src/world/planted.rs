@@ -20,6 +20,7 @@ struct Bug {
 
 macro_rules! bugs {
     ($($name:literal $feature:literal $what:literal)*) => {
+        const NAMES: &[&str] = &[$($name),*];
         const BUGS: &[Bug] = &[$(Bug { name: $name, alone: cfg!(feature = $feature), what: $what }),*];
     };
 }
@@ -55,22 +56,8 @@ bugs! {
 
 /// The name of a place in the code; one that is not in the table does not compile.
 pub const fn known(name: &'static str) -> &'static str {
-    let mut at = 0;
-    while at < BUGS.len() {
-        if equal(BUGS[at].name.as_bytes(), name.as_bytes()) {
-            return name;
-        }
-        at += 1;
-    }
-    panic!("no planted bug has this name");
-}
-
-const fn equal(one: &[u8], other: &[u8]) -> bool {
-    let mut at = 0;
-    while at < one.len() && at < other.len() && one[at] == other[at] {
-        at += 1;
-    }
-    at == one.len() && at == other.len()
+    assert!(crate::world::names::listed(NAMES, name), "no planted bug has this name");
+    name
 }
 
 /// The mistake that this process makes.

@@ -42,6 +42,8 @@ mod swarm;
 mod traffic;
 mod watches;
 
+use std::collections::BTreeSet;
+
 /// How many seeds run unless `CHORUS_SIM_SEEDS` says otherwise.
 const SEEDS: u64 = 120;
 
@@ -49,15 +51,15 @@ const SEEDS: u64 = 120;
 const SEEDS_THAT_SEE_ALL: usize = 1000;
 
 /// Seeds that found something once.
-const FOUND_SOMETHING: &[u64] = &[];
+const FOUND_SOMETHING: &[u64] = &[26, 61, 65];
 
 #[test]
 fn every_seed_keeps_its_promises() {
     if let Some(seed) = seeds::asked_for() {
         return tell(seed);
     }
-    let known = FOUND_SOMETHING.iter().copied();
-    let seeds: Vec<u64> = known.chain(0..seeds::how_many().unwrap_or(SEEDS)).collect();
+    let all: BTreeSet<u64> = FOUND_SOMETHING.iter().copied().chain(0..seeds::how_many().unwrap_or(SEEDS)).collect();
+    let seeds = Vec::from_iter(all);
     let told = seeds::run_all(&seeds);
     println!("{} seeds: {}", seeds.len(), told.summary());
     if seeds.len() >= SEEDS_THAT_SEE_ALL {

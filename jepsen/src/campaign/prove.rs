@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use tokio::process::Command;
 
 /// Longer than any check takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(600);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What catches a bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,26 +41,27 @@ pub struct Programs {
 
 impl Programs {
     /// Builds what is not given.
-    pub fn build(tests: Option<PathBuf>, server: Option<PathBuf>, out: PathBuf) -> anyhow::Result<Programs> {
+    pub async fn build(tests: Option<PathBuf>, server: Option<PathBuf>, out: PathBuf) -> anyhow::Result<Programs> {
         let tests = match tests {
             Some(tests) => tests,
-            None => built(&["test", "--lib", "--no-run"], "chorus")?,
+            None => built(&["test", "--lib", "--no-run"], "chorus").await?,
         };
         let server = match server {
             Some(server) => server,
-            None => built(&["build", "--bin", "chorus"], "chorus")?,
+            None => built(&["build", "--bin", "chorus"], "chorus").await?,
         };
         Ok(Programs { tests: tests.canonicalize()?, server: server.canonicalize()?, out })
     }
 }
 
 /// The executable that cargo makes of `arguments`.
-fn built(arguments: &[&str], name: &str) -> anyhow::Result<PathBuf> {
+async fn built(arguments: &[&str], name: &str) -> anyhow::Result<PathBuf> {
     let output = Command::new("cargo")
         .args(arguments)
         .args(["--package", "chorus", "--features", "planted", "--message-format", "json"])
         .stderr(Stdio::inherit())
         .output()
+        .await
         .context("cannot run cargo")?;
     if !output.status.success() {
         bail!("cargo {} failed", arguments.join(" "));
@@ -97,7 +98,7 @@ impl Check {
         })
     }
 
-    fn run(self, programs: &Programs, bug: Option<&str>) -> anyhow::Result<(Ended, Duration)> {
+    async fn run(self, programs: &Programs, bug: Option<&str>) -> anyhow::Result<(Ended, Duration)> {
         std::fs::create_dir_all(&programs.out)?;
         let said = programs.out.join("check.log");
         let file = std::fs::File::create(&said)?;
@@ -106,17 +107,11 @@ impl Check {
         command.stdout(file.try_clone()?).stderr(file);
         let began = Instant::now();
         let mut child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
-        let status = loop {
-            match child.try_wait()? {
-                Some(status) => break status,
-                None if began.elapsed() > LIMIT => {
-                    child.kill()?;
-                    child.wait()?;
-                    return Ok((Ended::TooLate, began.elapsed()));
-                }
-                None => std::thread::sleep(LOOK_AGAIN),
-            }
+        let Ok(status) = tokio::time::timeout(LIMIT, child.wait()).await else {
+            child.kill().await?;
+            return Ok((Ended::TooLate, began.elapsed()));
         };
+        let status = status?;
         let took = began.elapsed();
         let said = String::from_utf8_lossy(&std::fs::read(&said)?).into_owned();
         let ran = !said.contains("running 0 tests");
@@ -136,14 +131,14 @@ impl Check {
 
 /// Runs the checks of `proofs`, each `times` with its bug and once without; whether all did as they must. Tells about
 /// each as a row of a table.
-pub fn prove(proofs: &[Proof], times: u32, programs: &Programs) -> anyhow::Result<bool> {
+pub async fn prove(proofs: &[Proof], times: u32, programs: &Programs) -> anyhow::Result<bool> {
     let mut all = true;
     println!("| bug | caught | in | by |");
     println!("|---|---|---|---|");
     for proof in proofs {
         let (mut caught, mut slowest, mut other) = (0, Duration::ZERO, String::new());
         for _ in 0..times {
-            let (ended, took) = proof.check.run(programs, Some(proof.bug))?;
+            let (ended, took) = proof.check.run(programs, Some(proof.bug)).await?;
             slowest = slowest.max(took);
             match ended {
                 Ended::Failed(said) if said.contains(proof.says) => caught += 1,
@@ -160,7 +155,7 @@ pub fn prove(proofs: &[Proof], times: u32, programs: &Programs) -> anyhow::Resul
     }
     let checks: BTreeMap<Check, ()> = proofs.iter().map(|proof| (proof.check, ())).collect();
     for check in checks.into_keys() {
-        let (ended, _) = check.run(programs, None)?;
+        let (ended, _) = check.run(programs, None).await?;
         if !matches!(ended, Ended::Passed) {
             all = false;
             println!("fails without a bug: {}: {ended:?}", check.shown());

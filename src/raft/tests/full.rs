@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::PATIENCE;
 use super::simulation::Simulation;
+use super::{PATIENCE, leave_behind};
 use crate::world::NodeId;
 
 /// Commands of which a few fill a segment.
@@ -67,14 +67,7 @@ fn without_space_anywhere_reads_and_elections_go_on_and_writes_come_back() {
 #[test]
 fn a_snapshot_waits_for_space() {
     let mut sim = Simulation::start(3, 47);
-    let leader = sim.await_leader(PATIENCE);
-    let behind = sim.nodes().into_iter().find(|node| *node != leader).unwrap();
-    sim.crash(behind);
-    for n in 1..=300 {
-        let leader = sim.await_leader(PATIENCE);
-        sim.propose(leader, &format!("command {n}"));
-        sim.until("applied", PATIENCE, |sim| sim.applied(leader).len() >= n);
-    }
+    let behind = leave_behind(&mut sim, 300);
     sim.fill(behind);
     sim.restart(behind);
     sim.run_for(Duration::from_secs(10));

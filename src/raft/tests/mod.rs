@@ -125,18 +125,24 @@ fn all_members_crash_at_once_and_have_every_command_that_was_applied() {
     sim.assert_same_order();
 }
 
-#[test]
-fn a_member_that_lags_behind_the_log_gets_a_snapshot() {
-    let mut sim = Simulation::start(3, 9);
+/// Crashes a follower and applies so many commands without it: one at a time, so that each is an entry and the log is
+/// purged on the way.
+fn leave_behind(sim: &mut Simulation, commands: usize) -> NodeId {
     let leader = sim.await_leader(PATIENCE);
     let behind = sim.nodes().into_iter().find(|node| *node != leader).unwrap();
     sim.crash(behind);
-    // One at a time, so that each is an entry and the log is purged on the way.
-    for n in 1..=300 {
+    for n in 1..=commands {
         let leader = sim.await_leader(PATIENCE);
         sim.propose(leader, &format!("command {n}"));
         sim.until("applied", PATIENCE, |sim| sim.applied(leader).len() >= n);
     }
+    behind
+}
+
+#[test]
+fn a_member_that_lags_behind_the_log_gets_a_snapshot() {
+    let mut sim = Simulation::start(3, 9);
+    let behind = leave_behind(&mut sim, 300);
     sim.restart(behind);
     sim.await_applied_everywhere(300);
     sim.assert_same_order();

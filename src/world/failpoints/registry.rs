@@ -2,11 +2,11 @@
 //! output.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::terms::{Action, Terms, Value};
+use crate::world::names::listed;
 use crate::world::{Clock, Random};
 
 /// Every failpoint that there is.
@@ -71,22 +71,8 @@ pub const NAMES: &[&str] = &[
 
 /// The name of a place in the code; one that is not in the list does not compile.
 pub const fn known(name: &'static str) -> &'static str {
-    let mut at = 0;
-    while at < NAMES.len() {
-        if equal(NAMES[at].as_bytes(), name.as_bytes()) {
-            return name;
-        }
-        at += 1;
-    }
-    panic!("no failpoint has this name");
-}
-
-const fn equal(one: &[u8], other: &[u8]) -> bool {
-    let mut at = 0;
-    while at < one.len() && at < other.len() && one[at] == other[at] {
-        at += 1;
-    }
-    at == one.len() && at == other.len()
+    assert!(listed(NAMES, name), "no failpoint has this name");
+    name
 }
 
 /// Why a failpoint was not set or told.
@@ -140,24 +126,29 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, String>, String> {
     text.split(';').filter(|part| !part.is_empty()).map(pair).collect()
 }
 
-/// A panic waits until nobody is being answered, so that who sets it hears that it is set.
-static ANSWERING: AtomicUsize = AtomicUsize::new(0);
-const ANSWERS_MAX: Duration = Duration::from_secs(1);
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// Answers under way: a panic waits until there is none, so that who sets it hears that it is set.
+static ANSWERING: Mutex<usize> = Mutex::new(0);
+static ANSWERED: Condvar = Condvar::new();
+const PATIENCE: Duration = Duration::from_secs(1);
+
+fn answering() -> MutexGuard<'static, usize> {
+    ANSWERING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Holds panics off.
 pub struct Answering(());
 
 impl Answering {
     pub fn begin() -> Answering {
-        ANSWERING.fetch_add(1, Ordering::SeqCst);
+        *answering() += 1;
         Answering(())
     }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        ANSWERING.fetch_sub(1, Ordering::SeqCst);
+        *answering() -= 1;
+        ANSWERED.notify_all();
     }
 }
 
@@ -186,13 +177,8 @@ fn hit(name: &'static str) -> Rest {
 }
 
 /// Ends the process at once, as a panic does in Go. No thread of ours may survive it.
-#[allow(clippy::disallowed_methods, reason = "the process ends here; no simulation goes on")]
 fn end(name: &str, value: &Value) -> ! {
-    let mut patience = ANSWERS_MAX;
-    while ANSWERING.load(Ordering::SeqCst) > 0 && !patience.is_zero() {
-        std::thread::sleep(LOOK_AGAIN);
-        patience -= LOOK_AGAIN;
-    }
+    drop(ANSWERED.wait_timeout_while(answering(), PATIENCE, |answering| *answering > 0));
     let what = if *value == Value::Nothing { name.to_owned() } else { value.text() };
     eprintln!("panic: failpoint panic: {what}");
     std::process::exit(2)
