@@ -105,7 +105,7 @@ impl Served {
             return status.into_http();
         }
         if !self.taking_part.load(Ordering::Relaxed) && request.uri().path() != HELLO {
-            return Status::unavailable(format!("member {} is starting", self.node)).into_http();
+            return Status::failed_precondition(format!("member {} is starting", self.node)).into_http();
         }
         let mut grpc = Grpc::new(Untouched)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)

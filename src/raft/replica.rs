@@ -44,7 +44,6 @@ impl Replica {
     /// started.
     pub async fn start(world: World, config: Config, machine: Box<dyn Machine>) -> Result<Handle, Error> {
         let settings = settings(&config.timings, &config.limits)?;
-        let listeners = PeerListeners::open(&world, &config).await?;
         let (log, store) = open_log(&world, &config, &*machine).await?;
         let told = Told::default();
         let (applied, roster) = (told.applied.subscribe(), told.roster.subscribe());
@@ -52,6 +51,9 @@ impl Replica {
         let shutdown = Shutdown::new();
         let state = StateMachine::new(world.clone(), machine, told, shutdown.clone())
             .map_err(|error| Error::io("reading the membership of the state", &error))?;
+        // Not sooner: a peer that can connect waits for an answer, and when it waits in vain it can't tell what became
+        // of the commands that it sent.
+        let listeners = PeerListeners::open(&world, &config).await?;
         // openraft's tasks and the connections to peers belong to the shared runtime, whichever thread asks for them.
         let recovery = recover(world.clone(), config.clone(), settings, store, state, roster, room, shutdown);
         let recovery = world.spawner.task(runtime::scope(world.random.clone(), recovery));

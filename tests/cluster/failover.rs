@@ -2,11 +2,13 @@
 
 use libtest_mimic::Failed;
 
-use crate::cluster::{TestCluster, eventually, put, range};
+use chorus_proto::etcdserverpb::PutRequest;
+
+use crate::cluster::{TestCluster, eventually, kv, put, range};
 
 pub fn writes_go_on() -> Result<(), Failed> {
     let cluster = TestCluster::start("hollow");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let leader = cluster.leader();
     assert!(runtime.block_on(put(&cluster.clients, "before", "1")));
     assert!(cluster.chorus(&["kill", &leader]).ok);
@@ -21,13 +23,7 @@ pub fn writes_go_on() -> Result<(), Failed> {
     // A node that is frozen, not dead, must not serve stale reads after it wakes.
     let leader = cluster.leader();
     assert!(cluster.chorus(&["pause", &leader]).ok);
-    let others: Vec<String> = cluster
-        .clients
-        .iter()
-        .enumerate()
-        .filter(|(number, _)| format!("n{}", number + 1) != leader)
-        .map(|(_, client)| client.clone())
-        .collect();
+    let others = others_than(&cluster, &leader);
     eventually("a write goes on without the frozen leader", || {
         runtime.block_on(put(&others, "frozen", "3")).then_some(())
     });
@@ -35,5 +31,23 @@ pub fn writes_go_on() -> Result<(), Failed> {
     let number: usize = leader[1..].parse()?;
     let woken = std::slice::from_ref(&cluster.clients[number - 1]);
     assert_eq!(runtime.block_on(range(woken, "frozen")), [("frozen".to_owned(), "3".to_owned())]);
+
+    // A write that another node takes while the leader is dead waits for the next leader, also when the dead one is back
+    // before there is a new one.
+    let leader = cluster.leader();
+    assert!(cluster.chorus(&["kill", &leader]).ok);
+    let survivor = others_than(&cluster, &leader)[0].clone();
+    let write = runtime.spawn(async move {
+        let request = PutRequest { key: "patient".into(), value: "4".into(), ..Default::default() };
+        kv(&survivor).await.expect("it is reachable").put(request).await.map(drop)
+    });
+    assert!(cluster.chorus(&["start", &leader]).ok);
+    runtime.block_on(write)?.map_err(|status| format!("the first write after the leader's death: {status}"))?;
     Ok(())
+}
+
+/// Where clients reach all nodes but one.
+fn others_than(cluster: &TestCluster, node: &str) -> Vec<String> {
+    let names = (1..).map(|number| format!("n{number}"));
+    names.zip(&cluster.clients).filter(|(name, _)| name != node).map(|(_, client)| client.clone()).collect()
 }
