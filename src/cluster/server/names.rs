@@ -146,6 +146,7 @@ mod tests {
         for (name, value) in [
             ("max-snapshots", "5"),
             ("max-wals", "5"),
+            ("wal-dir", "/wal"),
             ("pre-vote", "false"),
             ("snapshot-count", "7"),
             ("feature-gates", "StopGRPCServiceOnDefrag=true,LeaseCheckpoint=true"),

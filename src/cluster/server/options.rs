@@ -94,7 +94,7 @@ options! {
     "Member" {
         name: String = "default".into(), "name", "Human-readable name for this member.";
         data_dir: String = String::new(), "data-dir", "Path to the data directory; '${name}.etcd' when empty.";
-        wal_dir: String = String::new(), "wal-dir", "Accepted for compatibility: where the log of an etcd lies that is taken over. A member keeps its own log in its data directory.";
+        wal_dir: String = String::new(), "wal-dir", "Where the log of an etcd lies whose data directory is taken over; member/wal in it when empty. A member keeps its own log in its data directory.";
         snapshot_count: u64 = 10_000, "snapshot-count", "Committed transactions between two snapshots of the state.";
         snapshot_catchup_entries: u64 = 5_000, "snapshot-catchup-entries", "Entries that stay in the log for slow followers.";
         max_wals: u32 = 5, "max-wals", "Accepted for compatibility.";
