@@ -53,7 +53,8 @@ pub trait Machine: Send + 'static {
     /// The position up to which the state is durable on disk: the log may be purged up to here.
     fn durable(&self) -> Option<Position>;
 
-    /// A consistent copy of the state for a lagging peer, as files that nobody changes any more.
+    /// A consistent copy of the state for a lagging peer, as files that nobody changes any more. When the disk is full,
+    /// nothing is left of it.
     fn snapshot(&mut self) -> io::Result<Snapshot>;
 
     /// A fresh directory in which the files of an incoming snapshot are laid down, under the names of the sender.

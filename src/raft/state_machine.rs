@@ -234,7 +234,15 @@ impl RaftStateMachine<Types> for StateMachine {
         if !self.serving {
             return Ok(self.durable().map(|meta| SnapshotOf::<Types, _> { meta, snapshot: SnapshotData::Durable }));
         }
-        let snapshot = self.away(|machine| machine.snapshot()).await?;
+        let snapshot = match self.away(|machine| machine.snapshot()).await {
+            Err(error) if is_full(&error) => {
+                self.machine().space().run_short(&error.into());
+                // There is nothing in it to send: openraft asks again.
+                let meta = self.durable().unwrap_or_default();
+                return Ok(Some(SnapshotOf::<Types, _> { meta, snapshot: SnapshotData::Durable }));
+            }
+            snapshot => snapshot?,
+        };
         let meta =
             Meta { last_log_id: snapshot.applied.at.map(log_id), last_membership: membership_of(&snapshot.applied)? };
         Ok(Some(SnapshotOf::<Types, _> { meta, snapshot: SnapshotData::Outgoing(snapshot) }))

@@ -78,6 +78,34 @@ fn a_snapshot_waits_for_space() {
 }
 
 #[test]
+fn a_member_without_space_for_a_snapshot_stays_and_sends_it_later_or_lets_another_do_so() {
+    for (seed, full) in [(49, 1), (50, 2)] {
+        let mut sim = Simulation::start(3, seed);
+        let behind = leave_behind(&mut sim, 300);
+        let leader = sim.await_leader(PATIENCE);
+        let other = sim.nodes().into_iter().find(|node| ![behind, leader].contains(node)).unwrap();
+        [leader, other][..full].iter().for_each(|node| sim.fill(*node));
+        sim.restart(behind);
+        if full == 2 {
+            sim.run_for(Duration::from_secs(10));
+            assert!(sim.applied(behind).len() < 300 && sim.is_full(leader) && sim.is_full(other));
+            [leader, other].into_iter().for_each(|node| sim.free(node));
+        }
+        sim.await_applied_everywhere(300);
+        sim.assert_same_order();
+        sim.free(leader);
+        // As many as it takes for the first one to see that it has space.
+        for n in 301..=320 {
+            let leader = sim.await_leader(PATIENCE);
+            sim.propose(leader, &format!("command {n}"));
+            sim.until("applied", PATIENCE, |sim| sim.applied(leader).len() >= n);
+        }
+        sim.await_applied_everywhere(320);
+        sim.until("space everywhere", PATIENCE, |sim| sim.nodes().into_iter().all(|node| !sim.is_full(node)));
+    }
+}
+
+#[test]
 fn a_member_without_space_ends_when_it_is_told_to() {
     let mut sim = Simulation::start(1, 48);
     let alone = sim.await_leader(PATIENCE);

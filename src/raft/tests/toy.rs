@@ -33,6 +33,7 @@ pub struct Toy {
     durable: Option<Position>,
     seen: Commands,
     snapshots: u64,
+    space: Space,
 }
 
 impl Toy {
@@ -42,7 +43,8 @@ impl Toy {
         let state: State =
             if disk.exists(&file) { parse(&disk.read(&file).unwrap()).unwrap() } else { State::default() };
         let durable = state.at;
-        let toy = Toy { disk, directory: directory.to_owned(), state, durable, seen, snapshots: 0 };
+        let toy =
+            Toy { disk, directory: directory.to_owned(), state, durable, seen, snapshots: 0, space: Space::new("toy") };
         toy.show();
         toy
     }
@@ -54,6 +56,7 @@ impl Toy {
     fn save(&mut self) -> io::Result<()> {
         self.disk.replace(&self.directory.join("state"), &record(&self.state), Access::Owner)?;
         self.durable = self.state.at;
+        self.space.suffice();
         Ok(())
     }
 }
@@ -92,7 +95,7 @@ impl Machine for Toy {
     }
 
     fn space(&self) -> Space {
-        Space::new("toy")
+        self.space.clone()
     }
 
     fn durable(&self) -> Option<Position> {
@@ -105,7 +108,12 @@ impl Machine for Toy {
         if self.disk.exists(&file) {
             self.disk.remove(&file)?;
         }
-        self.disk.open(&file, Open::CreateNew)?.write_all_at(&record(&self.state), 0)?;
+        let written = self.disk.open(&file, Open::CreateNew)?.write_all_at(&record(&self.state), 0);
+        if let Err(error) = written {
+            self.disk.remove(&file)?;
+            return Err(error);
+        }
+        self.space.suffice();
         Ok(Snapshot { applied: self.applied(), files: vec![file], keep: Box::new(()) })
     }
 
