@@ -392,6 +392,29 @@ async fn a_full_disk_is_waited_for_and_nothing_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_write_that_found_no_room_beside_a_spare_leaves_nobody_short() {
+    let disk = MemoryDisk::new();
+    let world = World::simulated(5, disk.clone());
+    let test = async {
+        let (log, _) = LogHandle::open(&world, Path::new(DIRECTORY), SMALL).unwrap();
+        let mut short = log.space().subscribe();
+        while !world.disk.exists(&Path::new(DIRECTORY).join(files::SPARE)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        disk.limit(Some(disk.used()));
+        let (done, result) = oneshot::channel();
+        let larger_than_a_segment = entry(1, 1, 3 * SMALL.segment_bytes as usize);
+        log.append(vec![larger_than_a_segment], move |outcome| drop(done.send(outcome)));
+        assert!(*short.wait_for(|short| *short).await.unwrap());
+        disk.limit(None);
+        result.await.unwrap().unwrap();
+        let long = Duration::from_secs(60);
+        assert!(!*tokio::time::timeout(long, short.wait_for(|short| !short)).await.expect("short for ever").unwrap());
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_log_that_gives_up_refuses_what_waits_and_keeps_what_it_acknowledged() {
     let disk = MemoryDisk::new();
     let world = World::simulated(5, disk.clone());

@@ -160,7 +160,6 @@ impl Handler<ChoresDone> for Log {
         if let Some(files) = &mut self.files {
             files.chores_done();
         }
-        self.space.suffice();
         self.start_chores(ctx);
     }
 }
@@ -285,7 +284,10 @@ impl Log {
         let Some(files) = self.files.as_ref().filter(|_| !self.chores_away && self.poisoned.is_none()) else {
             return;
         };
-        let Some(chores) = files.chores(std::mem::take(&mut self.released)) else { return };
+        let Some(chores) = files.chores(std::mem::take(&mut self.released)) else {
+            self.space.suffice();
+            return;
+        };
         self.chores_away = true;
         let (log, spawner) = (ctx.address(), self.spawner.clone());
         self.spawner.task(async move {
