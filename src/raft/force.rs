@@ -13,7 +13,7 @@ use super::encoding::{decode, encode, parse, record};
 use super::machine::{Applied, Position};
 use super::roster::Roster;
 use super::types::{Membership, Payload, Types, Vote, log_id};
-use super::{Error, damaged};
+use super::{Error, unusable};
 use crate::disk::{Entry, LogHandle, Recovered};
 use crate::world::NodeId;
 
@@ -29,7 +29,7 @@ pub(super) async fn alone(
     node: NodeId,
     directory: &Path,
 ) -> Result<Option<Recovered>, Error> {
-    let wrap = |error: std::io::Error| damaged(directory, &error);
+    let wrap = |error: std::io::Error| unusable(directory, &error);
     let Some(membership) = last_membership(log, applied).map_err(wrap)? else { return Ok(None) };
     let Some(me) = membership.get_node(&node.0).cloned() else {
         return Err(Error::Config(format!("member {node} is not in the membership that its data directory holds")));

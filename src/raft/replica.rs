@@ -1,9 +1,11 @@
 //! Starting a replica: the log is opened, openraft recovers over it, and the actors and tasks around it begin.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use openraft::SnapshotPolicy;
+use openraft::errors::Fatal;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -24,8 +26,8 @@ use super::room::Room;
 use super::roster::Roster;
 use super::standing::Standing;
 use super::state_machine::{StateMachine, Told};
-use super::types::{Membership, Raft};
-use super::{Bootstrap, Config, Error, Handle, Leadership, Limits, Timings, damaged, runtime};
+use super::types::{Cause, Membership, Raft, Types};
+use super::{Bootstrap, Config, Error, Handle, Leadership, Limits, Timings, damaged, runtime, unusable};
 use crate::actor::{Gate, Shutdown};
 use crate::disk::{self, LogHandle};
 use crate::world::{Lane, World};
@@ -86,7 +88,7 @@ async fn recover(
     let open_limit = config.timings.election.start / 2;
     let network = Network { world: world.clone(), peers: peers.clone(), open_limit };
     let raft = Raft::new(config.node.0, Arc::new(settings), network, store, state).await;
-    let raft = raft.map_err(|error| damaged(&config.data_dir, &error))?;
+    let raft = raft.map_err(|error| not_recovered(&config.data_dir, &error))?;
     raft.with_state_machine(|state| Box::pin(async move { state.serve() })).await.map_err(|_| Error::Stopped)?;
     let (node, rules, timings) = (config.node, config.rules, config.timings);
     let standing = Standing::new(node, world.clock.clone(), peers.clone(), roster);
@@ -103,6 +105,15 @@ async fn recover(
         timings,
         shutdown,
     })
+}
+
+/// Why openraft did not come up. A member that is damaged may be replaced, so that nothing else may be taken for damage.
+fn not_recovered(data_dir: &Path, error: &Fatal<Types>) -> Error {
+    let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Cause>());
+    if cause.is_some_and(|cause| cause.damage) {
+        return damaged(data_dir, error);
+    }
+    Error::Io { context: format!("recovering in {}", data_dir.display()), message: error.to_string() }
 }
 
 /// Starts what runs beside the log.
@@ -186,7 +197,7 @@ async fn open_log(world: &World, config: &Config, machine: &dyn Machine) -> Resu
     {
         recovered = forced;
     }
-    let store = LogStore::new(log.clone(), &recovered).map_err(|error| damaged(&directory, &error))?;
+    let store = LogStore::new(log.clone(), &recovered).map_err(|error| unusable(&directory, &error))?;
     Ok((log, store))
 }
 
@@ -257,4 +268,30 @@ fn start_read_gate(keeping: &Housekeeping, leadership: watch::Receiver<Leadershi
     };
     let gate = ReadGate { rounds, waiting: Vec::new(), under_way: false };
     keeping.world.spawner.start(Lane::Consensus, move |_| gate)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use openraft::errors::ErrorSource;
+    use openraft::{ErrorSubject, ErrorVerb, StorageError};
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_not_damaged() {
+        let told = |cause| {
+            let error = StorageError::new(ErrorSubject::Logs, ErrorVerb::Read, cause);
+            not_recovered(Path::new("/data"), &Fatal::StorageError(error))
+        };
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::PermissionDenied, io::ErrorKind::Other] {
+            let error = told(Cause::from_error(&io::Error::new(kind, "the disk's words")));
+            assert!(matches!(&error, Error::Io { .. }) && error.to_string().contains("the disk's words"), "{error}");
+        }
+        let malformed = io::Error::new(io::ErrorKind::InvalidData, "not an entry");
+        for cause in [Cause::from_error(&malformed), Cause::from_string("the log store is corrupted")] {
+            assert!(matches!(told(cause), Error::Damaged { .. }));
+        }
+    }
 }

@@ -1,13 +1,14 @@
 //! The types that openraft is instantiated with.
 
-use std::fmt;
+use std::{error, fmt, io};
 
 use bytes::Bytes;
+use openraft::errors::ErrorSource;
 use openraft::impls::{InlineBatch, leader_id_std};
 use openraft::raft::responder::Responder;
 use openraft::type_config::alias;
 use openraft::vote::RaftLeaderId;
-use openraft::{AnyError, EntryPayload, RaftTypeConfig};
+use openraft::{EntryPayload, RaftTypeConfig};
 use serde::{Deserialize, Serialize};
 
 use super::machine::Position;
@@ -40,7 +41,7 @@ impl RaftTypeConfig for Types {
         = InlineBatch<T>
     where
         T: Send + 'static;
-    type ErrorSource = AnyError;
+    type ErrorSource = Cause;
 }
 
 pub(super) type Raft = openraft::Raft<Types, StateMachine>;
@@ -65,6 +66,28 @@ impl fmt::Debug for CommandBatch {
 impl fmt::Display for CommandBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What openraft keeps of an error that it is told of, or finds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{text}")]
+pub struct Cause {
+    text: String,
+    /// What was stored cannot be right; else it could not be had.
+    pub(super) damage: bool,
+}
+
+impl ErrorSource for Cause {
+    fn from_error<E: error::Error + 'static>(error: &E) -> Cause {
+        let io = (error as &(dyn error::Error + 'static)).downcast_ref::<io::Error>();
+        let damage = io.is_some_and(|error| error.kind() == io::ErrorKind::InvalidData);
+        Cause { text: error.to_string(), damage }
+    }
+
+    /// In openraft's own words: what it read contradicts itself.
+    fn from_string(text: impl ToString) -> Cause {
+        Cause { text: text.to_string(), damage: true }
     }
 }
 
