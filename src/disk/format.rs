@@ -18,9 +18,14 @@ pub fn claim(disk: &Disk, directory: &Path, what: &'static str, known: u32) -> R
         let found = disk.read(&path)?;
         check(directory, what, known, &found)?;
     } else {
-        disk.replace(&path, format!("chorus {what} {known}\n").as_bytes(), Access::Everyone)?;
+        label(disk, directory, what, known)?;
     }
     Ok(lock)
+}
+
+/// Says in `directory` that it holds `what` in format `known`, durably.
+pub fn label(disk: &Disk, directory: &Path, what: &'static str, known: u32) -> Result<(), Error> {
+    Ok(disk.replace(&directory.join(NAME), format!("chorus {what} {known}\n").as_bytes(), Access::Everyone)?)
 }
 
 /// Creates `directory` and those above it, durably.

@@ -34,6 +34,7 @@ use crate::world::{Disk, Random, World};
 use frame::SEGMENT_HEAD_BYTES;
 use segment::Segment;
 
+const WHAT: &str = "data segments";
 const FORMAT: u32 = 1;
 
 /// The part of a segment that has its room ahead.
@@ -172,7 +173,7 @@ impl Segments {
     pub fn open(world: &World, directory: &Path, options: Options) -> Result<Segments, Error> {
         assert!(options.segment_bytes <= 1 << 31, "offsets have 32 bits");
         let disk = &world.disk;
-        let dir_lock = format::claim(disk, directory, "data segments", FORMAT)?;
+        let dir_lock = format::claim(disk, directory, WHAT, FORMAT)?;
         let mut table = recovery::list(disk, directory)?;
         let end = recovery::find_end(disk, directory, &mut table, options.durable)?;
         let (active, offset) = match end {
@@ -197,6 +198,11 @@ impl Segments {
             syncing: Mutex::new(()),
             _lock: dir_lock,
         })))
+    }
+
+    /// Does beforehand what [`open`](Segments::open) needs room for in a directory of whole segments.
+    pub fn prepare(disk: &Disk, directory: &Path) -> Result<(), Error> {
+        format::label(disk, directory, WHAT, FORMAT)
     }
 
     /// Writes one frame and says where its records lie; they can be read at once and are durable after the next

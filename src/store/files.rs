@@ -67,23 +67,21 @@ impl Files {
         self.fresh("incoming")
     }
 
-    /// Puts the files of `directory` in force, durably: after a crash there is the old generation or the new. The old
-    /// one's files go; those who hold them open can still read them. What needs room comes first: where there is none,
-    /// `directory` is as it was, and may be put in force later.
+    /// Puts `directory` in force, durably: after a crash there is the old generation or the new. The old one's files
+    /// go; those who hold them open can still read them. Where there is no room, `directory` is as it was, and may be
+    /// put in force later.
     pub fn replace(&mut self, directory: &Path) -> io::Result<()> {
         let next = self.generation + 1;
         let target = self.generation_directory(next);
         if self.disk.exists(&target) {
             self.disk.remove_dir_all(&target)?;
         }
-        self.disk.create_dir_all(&target, Access::Owner)?;
         let current = self.disk.stage(&self.root.join(CURRENT), record(next).as_bytes(), Access::Everyone)?;
-        for name in self.disk.list(directory)? {
-            self.disk.rename(&directory.join(&name), &target.join(&name))?;
+        self.disk.rename(directory, &target)?;
+        if let Err(error) = self.disk.sync_dir(&target).and_then(|()| self.disk.sync_dir(&self.root)) {
+            self.disk.rename(&target, directory)?;
+            return Err(error);
         }
-        self.disk.sync_dir(&target)?;
-        self.disk.remove_dir_all(directory)?;
-        self.disk.sync_dir(&self.root)?;
         current.commit()?;
         let old = self.directory();
         self.generation = next;

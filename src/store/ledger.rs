@@ -316,6 +316,7 @@ impl Ledger {
         if checkpoint::read(&self.world, &Files::index_in(directory))?.is_none() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the snapshot has no index"));
         }
+        Segments::prepare(&self.world.disk, directory)?;
         let mut files = self.files.clone();
         files.replace(directory)?;
         *self = Ledger::load(&self.world.clone(), files)?;
