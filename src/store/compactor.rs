@@ -111,14 +111,34 @@ impl Compactor {
         if now < self.resumes_at || self.shared.ledger().is_stalled() {
             return Ok(());
         }
+        if self.shared.space.is_short() {
+            // First of all: the little room that there is must do for the checkpoint.
+            self.reclaim_dead()?;
+        }
         self.shared.view().segments.provide()?;
+        self.reclaim(now >= self.checkpointed_at + RECLAIM_INTERVAL)?;
         self.shared.space.suffice();
-        let rested = now >= self.checkpointed_at + RECLAIM_INTERVAL;
+        Ok(())
+    }
+
+    fn reclaim(&mut self, rested: bool) -> Result<(), disk::Error> {
         if self.may_reclaim()
             && let Some(segment) = reclaim::candidate(&self.shared, self.checkpointed.segment, &self.emptied)?
         {
             self.empty(segment)?;
         }
+        self.checkpoint_if_due(rested)
+    }
+
+    /// Gives back at once what needs no room for copies.
+    fn reclaim_dead(&mut self) -> Result<(), disk::Error> {
+        if self.may_reclaim() {
+            self.emptied.extend(reclaim::dead(&self.shared, self.checkpointed.segment, &self.emptied)?);
+        }
+        self.checkpoint_if_due(true)
+    }
+
+    fn checkpoint_if_due(&mut self, rested: bool) -> Result<(), disk::Error> {
         if self.tail_bytes() >= TAIL_BYTES_MAX || (rested && !self.emptied.is_empty()) {
             self.checkpoint()?;
         }

@@ -22,6 +22,14 @@ pub fn candidate(shared: &Shared, end: SegmentId, emptied: &[SegmentId]) -> Resu
     Ok(candidates.filter(half_dead).max_by_key(dead).map(|listed| listed.id))
 }
 
+/// The sealed segments before `end` in which nothing lives.
+pub fn dead(shared: &Shared, end: SegmentId, emptied: &[SegmentId]) -> Result<Vec<SegmentId>, disk::Error> {
+    let listed = shared.view().segments.list()?.into_iter();
+    let ledger = shared.ledger();
+    let dead = listed.filter(|listed| listed.sealed && listed.id < end && ledger.usage.live(listed.id) == 0);
+    Ok(dead.map(|listed| listed.id).filter(|segment| !emptied.contains(segment)).collect())
+}
+
 /// The sealed segments before `end` of which more than a quarter is dead.
 pub fn with_dead(shared: &Shared, end: SegmentId) -> Result<Vec<SegmentId>, disk::Error> {
     let listed = shared.view().segments.list()?.into_iter();

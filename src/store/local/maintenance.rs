@@ -36,6 +36,11 @@ impl Local {
         self.0.shared.view().segments.list().expect("the files are there")
     }
 
+    #[cfg(test)]
+    pub(in crate::store) fn shared(&self) -> &crate::store::state_machine::Shared {
+        &self.0.shared
+    }
+
     /// The checksums that this member took at compactions, the newest first.
     pub(in crate::store) fn compaction_hashes(&self) -> Vec<Hash> {
         self.0.shared.hashes.newest_first()

@@ -1,8 +1,11 @@
 //! A full disk: nothing is half applied, half visible or left behind, and all goes on once there is room.
 
+use std::time::Duration;
+
 use super::*;
 use crate::disk::space::is_full;
 use crate::store::checkpoint;
+use crate::store::client::Transport;
 
 fn fill(member: &Member) {
     member.disk.limit(Some(member.disk.used()));
@@ -106,6 +109,42 @@ fn a_snapshot_is_installed_whole_or_later() {
         assert_eq!(history(&follower.crash(3)), history(&leader));
     }
     assert!((1..64).contains(&refused), "{refused}");
+}
+
+#[test]
+fn a_member_is_short_until_a_checkpoint_has_room_and_gets_back_what_is_dead() {
+    single::run(8, || async {
+        let disk = MemoryDisk::new();
+        let (local, world, raft, _) = single::start(&disk, 8).await;
+        for key in ["a", "b"] {
+            local.put(put(key, &"x".repeat(1 << 20))).await.unwrap();
+        }
+        local.defragment(pb::DefragmentRequest {}).await.unwrap();
+        local.delete_range(delete_range("a", "c")).await.unwrap();
+        local.compact(pb::CompactionRequest { revision: 4, physical: true }).await.unwrap();
+        world.clock.sleep(Duration::from_secs(1)).await;
+        let (segments, mut short) = (local.shared().view().segments.clone(), local.shared().space.subscribe());
+        assert_eq!((segments.list().unwrap().len(), *short.borrow_and_update()), (2, false));
+
+        // There is room ahead, but none for a checkpoint.
+        disk.limit(Some(disk.used()));
+        short.wait_for(|short| *short).await.unwrap();
+        world.clock.sleep(Duration::from_secs(5)).await;
+        assert!(!short.has_changed().unwrap(), "it is told once");
+
+        // There is room for a checkpoint, but none ahead.
+        disk.limit(None);
+        segments.seal().unwrap();
+        segments.sync().unwrap();
+        disk.limit(Some(disk.used() + (1 << 16)));
+        let recovers = short.wait_for(|short| !short);
+        let recovered = world.clock.timeout(Duration::from_secs(30), recovers).await;
+        assert!(!*recovered.expect("what is dead makes room").unwrap());
+        while raft.is_full() {
+            world.clock.sleep(Duration::from_millis(100)).await;
+        }
+        local.put(put("c", "goes on")).await.unwrap();
+    });
 }
 
 #[test]
