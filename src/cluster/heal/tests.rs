@@ -168,8 +168,13 @@ impl Cluster {
         });
     }
 
+    /// What was seen of the member is forgotten, too.
     fn crash(&mut self, name: &str) {
         self.sim.crash(name);
+        let mut seen = self.seen.lock().unwrap();
+        seen.read.remove(name);
+        seen.ids.remove(name);
+        drop(seen);
         let node = &self.nodes[name];
         node.orders.lock().unwrap().take();
         node.disk.crash(&Random::from_seed(self.keys));
