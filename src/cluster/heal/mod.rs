@@ -61,11 +61,14 @@ pub async fn heal(world: &World, plan: &MemberPlan) -> Result<Origin, MemberErro
     };
     let others: Vec<raft::Member> = others.into_iter().map(member).collect();
     tracing::warn!(old = ?old, new = %node, "asking the peers to replace this member");
-    let config = replica_config(plan, Identity::new(node, cluster), raft::Bootstrap::Join);
-    raft::replace(world, &config, &others, old, new, REPLACE_LIMIT).await.map_err(HealError::Refused)?;
-    let healing = Healing { identity: Identity::new(node, cluster), aside: format!("damaged-{now}") };
+    let identity = Identity::new(node, cluster);
+    let healing = Healing { identity, aside: format!("damaged-{now}") };
     let content = serde_json::to_vec(&healing).expect("numbers and a name are JSON");
-    world.disk.replace(&plan.data_dir.join(HEALING), &content, Access::Owner)?;
+    // Without room for it there would be nobody to start as the new member.
+    let note = world.disk.stage(&plan.data_dir.join(HEALING), &content, Access::Owner)?;
+    let config = replica_config(plan, identity, raft::Bootstrap::Join);
+    raft::replace(world, &config, &others, old, new, REPLACE_LIMIT).await.map_err(HealError::Refused)?;
+    note.commit()?;
     finish(&world.disk, &plan.data_dir)?;
     Ok(Origin::Existing { node, cluster })
 }

@@ -241,6 +241,28 @@ fn without_a_majority_nothing_is_healed_and_nothing_is_changed() {
 }
 
 #[test]
+fn a_member_without_room_for_healing_is_not_replaced() {
+    let mut cluster = Cluster::start(5);
+    cluster.put("n1", 5);
+    cluster.reads_all("n3");
+    let old = cluster.id("n3").unwrap();
+    cluster.crash("n3");
+    let (disk, file) = (cluster.nodes["n3"].disk.clone(), Path::new("/data/member/chorus/wal/0000000000000001.wal"));
+    disk.flip_bit(file, 8 * 12).unwrap();
+    disk.limit(Some(disk.used()));
+    cluster.nodes["n3"].heals.store(true, Ordering::Relaxed);
+    cluster.sim.bounce("n3");
+    cluster.until("refusal", |cluster| cluster.seen.lock().unwrap().errors.contains_key("n3"));
+    let error = cluster.seen.lock().unwrap().errors["n3"].clone();
+    assert!(error.contains("not healed"), "{error}");
+    disk.flip_bit(file, 8 * 12).unwrap();
+    disk.limit(None);
+    cluster.sim.bounce("n3");
+    cluster.reads_all("n3");
+    assert_eq!(cluster.id("n3"), Some(old));
+}
+
+#[test]
 fn a_healing_that_was_interrupted_goes_on() {
     let disk = MemoryDisk::new();
     let world = World::simulated(1, disk.clone());
