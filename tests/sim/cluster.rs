@@ -11,7 +11,9 @@ use chorus::cluster::pki::{Pair, Pki};
 use chorus::kube::client::{Client, DeleteOptions, PatchType};
 use chorus::kube::status::Status;
 use chorus::world::World;
+use k8s_openapi::Metadata;
 use k8s_openapi::api::core::v1::{Endpoints, Pod, ReplicationController, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -156,6 +158,15 @@ impl User {
         }
     }
 
+    /// Keeps what was said of a write.
+    fn wrote<T: Metadata<Ty = ObjectMeta>>(&self, object: Option<T>) {
+        let Some(object) = object else { return };
+        let ObjectMeta { name, resource_version, .. } = object.metadata();
+        let revision = resource_version.as_deref().and_then(|version| version.parse().ok());
+        let (name, revision) = name.clone().zip(revision).expect("a stored object has a name and a version");
+        self.history.wrote(name, revision);
+    }
+
     async fn create(&self, number: u64) -> Result<(), Status> {
         let name = format!("www-{number}");
         let template = json!({
@@ -169,8 +180,9 @@ impl User {
             "spec": {"selector": {"name": name}, "ports": [{"port": 80}]},
         }));
         let services = self.admin.api::<Service>().namespaced("default");
-        unless_exists(services.create(&service).await)?;
-        unless_exists(self.controllers().create(&controller).await)
+        self.wrote(unless_exists(services.create(&service).await)?);
+        self.wrote(unless_exists(self.controllers().create(&controller).await)?);
+        Ok(())
     }
 
     fn controllers(&self) -> chorus::kube::client::Api<ReplicationController> {
@@ -183,7 +195,8 @@ impl User {
 
     async fn scale(&self, number: u64, replicas: u64) -> Result<(), Status> {
         let patch = json!({"spec": {"replicas": replicas}});
-        self.controllers().patch(&format!("www-{number}"), PatchType::Merge, &patch).await.map(drop)
+        self.wrote(Some(self.controllers().patch(&format!("www-{number}"), PatchType::Merge, &patch).await?));
+        Ok(())
     }
 
     async fn delete(&self, number: u64) -> Result<(), Status> {
@@ -195,7 +208,8 @@ impl User {
             "metadata": {"name": format!("alone-{}", self.world.random.within(0..3))},
             "spec": {"containers": [{"name": "nginx", "image": "nginx"}]},
         }));
-        unless_exists(self.pods().create(&pod).await)
+        self.wrote(unless_exists(self.pods().create(&pod).await)?);
+        Ok(())
     }
 
     async fn delete_some_pod(&self) -> Result<(), Status> {
@@ -255,8 +269,9 @@ impl User {
     }
 }
 
-fn unless_exists<T>(created: Result<T, Status>) -> Result<(), Status> {
-    created.map(drop).or_else(|status| if status.is_already_exists() { Ok(()) } else { Err(status) })
+/// What was created; `None` if it was there before.
+fn unless_exists<T>(created: Result<T, Status>) -> Result<Option<T>, Status> {
+    created.map(Some).or_else(|status| if status.is_already_exists() { Ok(None) } else { Err(status) })
 }
 
 fn unless_gone<T>(deleted: Result<T, Status>) -> Result<(), Status> {

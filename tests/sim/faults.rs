@@ -154,8 +154,8 @@ impl Faults {
         let victim = (!up.is_empty()).then(|| one_of(&self.random, &up))?;
         self.history.note(format_args!("fault: {} for {victim}", fault.name()));
         match fault {
-            Fault::Partition => self.partition(hosts, victim),
-            Fault::OneWay => self.one_way(hosts, victim),
+            Fault::Partition => return self.partition(hosts, victim),
+            Fault::OneWay => return self.one_way(hosts, victim),
             Fault::Flapping => self.flap(hosts, victim, 4),
             Fault::Delay => self.delay(hosts, victim),
             Fault::Loss => self.lose(hosts),
@@ -190,7 +190,7 @@ impl Faults {
         None
     }
 
-    fn partition(&mut self, hosts: &mut Hosts<'_>, victim: String) {
+    fn partition(&mut self, hosts: &mut Hosts<'_>, victim: String) -> Option<()> {
         let together = one_of(&self.random, &hosts.members());
         let side = if self.random.within(0..2) == 0 { vec![victim] } else { vec![victim, together] };
         let mut links = Vec::new();
@@ -199,28 +199,37 @@ impl Faults {
             let others: Vec<String> = hosts.others(name).into_iter().filter(apart).collect();
             links.extend(others.into_iter().map(|other| (name.clone(), other)));
         }
+        if links.is_empty() {
+            return None;
+        }
         links.iter().for_each(|(one, other)| hosts.network().partition(one.as_str(), other.as_str()));
         self.later(hosts, move |hosts, _| {
             links.iter().for_each(|(one, other)| hosts.network().repair(one.as_str(), other.as_str()));
         });
+        Some(())
     }
 
-    fn one_way(&mut self, hosts: &mut Hosts<'_>, victim: String) {
+    fn one_way(&mut self, hosts: &mut Hosts<'_>, victim: String) -> Option<()> {
         let deaf = self.random.within(0..2) == 0;
         let others = hosts.others(&victim).into_iter().filter(|other| other != CLIENTS);
         let links: Vec<_> =
             others.map(|other| if deaf { (other, victim.clone()) } else { (victim.clone(), other) }).collect();
+        if links.is_empty() {
+            return None;
+        }
         links.iter().for_each(|(from, to)| hosts.network().partition_oneway(from.as_str(), to.as_str()));
         self.later(hosts, move |hosts, _| {
             links.iter().for_each(|(from, to)| hosts.network().repair_oneway(from.as_str(), to.as_str()));
         });
+        Some(())
     }
 
-    fn flap(&mut self, hosts: &mut Hosts<'_>, victim: String, times: u64) {
+    fn flap(&mut self, hosts: &mut Hosts<'_>, victim: String, times: u32) {
         let other = one_of(&self.random, &hosts.others(&victim));
+        let beat = Duration::from_millis(self.random.within(50..500));
         for turn in 0..times * 2 {
             let (one, other) = (victim.clone(), other.clone());
-            let at = hosts.now() + Duration::from_millis(turn * self.random.within(50..500));
+            let at = hosts.now() + beat * turn;
             self.pending.push((
                 at,
                 Box::new(move |hosts, _| match turn % 2 {

@@ -30,6 +30,8 @@ pub struct Records {
     pub log: BTreeMap<i64, Applied>,
     /// The highest revision that anybody was told of.
     pub told: i64,
+    /// Objects that the control plane said to have written, and the revisions it named.
+    pub written: Vec<(String, i64)>,
     pub calls: Vec<Call>,
     pub watches: Vec<Watch>,
     pub leases: BTreeMap<LeaseId, Lease>,
@@ -122,6 +124,13 @@ impl History {
         // A serializable read may tell of what its member alone knows to be committed; that counts as told, too.
         records.told = records.told.max(told);
         records.calls.push(call);
+    }
+
+    /// The control plane said that it wrote the object `name` at `revision`, or had done so before.
+    pub fn wrote(&self, name: String, revision: i64) {
+        let mut records = self.records();
+        records.told = records.told.max(revision);
+        records.written.push((name, revision));
     }
 
     /// A member has applied `events`, all of one revision. Every member must tell the same of it.

@@ -96,7 +96,7 @@ impl<'a> Hosts<'a> {
     fn process_ended(&mut self, runtime: tokio::runtime::Id, text: &str) {
         let at = self.seats.iter().find(|(_, seat)| seat.is_on(runtime)).map(|(name, _)| name.clone());
         let name = at.unwrap_or_else(|| panic!("outside of all members: {text}"));
-        let expected = text.contains("consensus has stopped") || text.contains("sync");
+        let expected = text.contains("consensus has stopped") || text.contains("sync failed");
         assert!(expected && self.ailing.contains_key(&name), "the process of {name} ended: {text}");
         self.history.count("processes ended");
         self.history.note(format_args!("the process of {name} ends"));

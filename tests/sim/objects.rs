@@ -1,5 +1,5 @@
-//! What the store's log says of Kubernetes objects: a pod that is bound stays where it is, and who leads among the
-//! control plane's components leads alone.
+//! What the store's log says of Kubernetes objects: what was said to be written is there, a pod that is bound stays
+//! where it is, and who leads among the control plane's components leads alone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,6 +17,7 @@ const LEADERS: &[u8] = b"/registry/leases/kube-system/";
 
 /// Checks the whole log. Panics where something is wrong.
 pub fn check(records: &Records) {
+    no_write_is_lost(records);
     no_pod_moves(records);
     leaders_lead_alone(records);
 }
@@ -32,6 +33,20 @@ fn written<'a, T: DeserializeOwned>(
         let object = kv.key.starts_with(prefix).then(|| serde_json::from_slice(&kv.value))?;
         Some((&kv.key[..], applied.first_seen, object.expect("objects are stored as JSON")))
     })
+}
+
+fn no_write_is_lost(records: &Records) {
+    for (name, revision) in &records.written {
+        let of_it = format!("/default/{name}");
+        let keys = records
+            .log
+            .get(revision)
+            .into_iter()
+            .flat_map(|applied| &applied.events)
+            .filter_map(|event| event.kv.as_ref());
+        let there = keys.into_iter().any(|kv| kv.key.ends_with(of_it.as_bytes()));
+        assert!(there, "{name} was said to be written at {revision}, where it is not");
+    }
 }
 
 fn no_pod_moves(records: &Records) {

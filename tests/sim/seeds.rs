@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::faults::Fault;
+
+/// Seeds take seconds; on a busy machine perhaps a minute.
+const DEADLINE: Duration = Duration::from_secs(600);
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -48,7 +52,8 @@ impl Told {
 
     /// A set of `seeds` in which a fault never happened, or nobody ever took over, says nothing about it.
     pub fn assert_that_all_happened(&self, seeds: usize) {
-        let others = ["snapshots received", "compactions", "leases kept alive", "processes ended", "wishes"];
+        let others =
+            ["bit flip told", "snapshots received", "compactions", "leases kept alive", "learner promoted", "wishes"];
         for what in Fault::ALL.map(Fault::name).into_iter().chain(others) {
             assert!(self.counts.contains_key(what), "in no seed there was: {what}");
         }
@@ -80,6 +85,15 @@ pub fn run_all(seeds: &[u64]) -> Told {
 
 fn line(seed: u64) -> String {
     format!("CHORUS_SIM_SEED={seed} cargo test --test sim")
+}
+
+/// Ends this process, which runs one seed, when it takes far too long: what hangs has failed, too.
+pub fn end_in_time() {
+    std::thread::spawn(|| {
+        std::thread::sleep(DEADLINE);
+        eprintln!("after {} s the simulation had not ended", DEADLINE.as_secs());
+        std::process::exit(1);
+    });
 }
 
 /// Runs one seed in a process of its own; `None` if it failed.
