@@ -35,6 +35,15 @@ pub struct Node {
 }
 
 #[derive(clap::Args)]
+pub struct Start {
+    #[command(flatten)]
+    node: Node,
+    /// Should the files of its store be damaged, keep them aside and have the other members replace this one
+    #[arg(long)]
+    heal_from_peers: bool,
+}
+
+#[derive(clap::Args)]
 pub struct Logs {
     #[command(flatten)]
     node: Node,
@@ -115,10 +124,12 @@ fn signal(world: &World, args: &Node, signal: Signal, done: &str) -> anyhow::Res
     Ok(ExitCode::SUCCESS)
 }
 
-pub async fn start(world: World, args: Node) -> anyhow::Result<ExitCode> {
-    let cluster = open(&world, &args.dir.data_dir)?;
-    let process = cluster.start(&args.name, &cluster.record(&args.name).extra)?;
-    println!("Started {} (process {})", args.name, process.pid);
+pub async fn start(world: World, args: Start) -> anyhow::Result<ExitCode> {
+    let Node { name, dir } = args.node;
+    let cluster = open(&world, &dir.data_dir)?;
+    let once: &[&str] = if args.heal_from_peers { &["--heal-from-peers"] } else { &[] };
+    let process = cluster.start(&name, &cluster.record(&name).extra, once)?;
+    println!("Started {name} (process {})", process.pid);
     Ok(ExitCode::SUCCESS)
 }
 

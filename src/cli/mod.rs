@@ -54,7 +54,7 @@ enum Command {
     /// Let a frozen node go on
     Resume(local::Node),
     /// Start a node that was killed
-    Start(local::Node),
+    Start(local::Start),
     /// Print what a node's process has written
     Logs(local::Logs),
     /// Run one node in the foreground

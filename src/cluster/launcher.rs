@@ -55,7 +55,7 @@ pub fn start(cluster: &LocalCluster, extra: &[String]) -> Result<(), LaunchError
         match cluster.process(&node.name) {
             Some((process, ProcessState::Paused)) => process.signal(Signal::CONT).map_err(LocalError::Io)?,
             Some(_) => {}
-            None => drop(cluster.start(&node.name, extra)?),
+            None => drop(cluster.start(&node.name, extra, &[])?),
         }
     }
     Ok(())
@@ -113,7 +113,7 @@ pub async fn watch(
             if restarted.get(&name).is_some_and(|last| now - *last < RESTART_PAUSE) {
                 continue;
             }
-            cluster.start(&name, extra)?;
+            cluster.start(&name, extra, &[])?;
             restarted.insert(name.clone(), now);
             tell(Progress::Restarted { name: &name });
         }

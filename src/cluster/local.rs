@@ -135,8 +135,9 @@ impl LocalCluster {
         }
     }
 
-    /// Starts a node's process with `extra` added to its command line; one that runs already is an error.
-    pub fn start(&self, name: &str, extra: &[String]) -> Result<Process, LocalError> {
+    /// Starts a node's process with `extra` added to its command line, and `once` for this time only; one that runs
+    /// already is an error.
+    pub fn start(&self, name: &str, extra: &[String], once: &[&str]) -> Result<Process, LocalError> {
         self.node(name)?;
         if let Some((process, _)) = self.process(name) {
             return Err(LocalError::AlreadyRunning { name: name.to_owned(), pid: process.pid });
@@ -145,6 +146,7 @@ impl LocalCluster {
         let mut args: Vec<OsString> = vec!["node".into(), "--config".into(), self.dir.join("cluster.toml").into()];
         args.extend(["--name".into(), name.into(), "--data-dir".into(), self.dir.clone().into()]);
         args.extend(extra.iter().map(OsString::from));
+        args.extend(once.iter().map(OsString::from));
         let process = Process::start(&program, args, &self.log_file(name))?;
         self.write_record(name, &Record { process: Some(process), wanted: true, extra: extra.to_vec() })?;
         Ok(process)

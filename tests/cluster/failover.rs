@@ -1,5 +1,7 @@
 //! The leader of the store dies: writes go on, and nothing that was acknowledged is lost.
 
+use std::os::unix::fs::FileExt;
+
 use libtest_mimic::Failed;
 
 use chorus_proto::etcdserverpb::PutRequest;
@@ -43,6 +45,30 @@ pub fn writes_go_on() -> Result<(), Failed> {
     });
     assert!(cluster.chorus(&["start", &leader]).ok);
     runtime.block_on(write)?.map_err(|status| format!("the first write after the leader's death: {status}"))?;
+    Ok(())
+}
+
+/// A node whose store is damaged stays away and says why, until it is told to heal.
+pub fn a_damaged_node_heals() -> Result<(), Failed> {
+    let cluster = TestCluster::start("hollow");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    assert!(runtime.block_on(put(&cluster.clients, "before", "1")));
+    assert!(cluster.chorus(&["kill", "n2"]).ok);
+    let log = cluster.data_dir().join("n2/wal/0000000000000001.wal");
+    let file = std::fs::File::options().read(true).write(true).open(&log)?;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 200)?;
+    file.write_all_at(&[byte[0] ^ 1], 200)?;
+
+    assert!(cluster.chorus(&["start", "n2"]).ok);
+    eventually("it says what is damaged and what to do", || {
+        let said = cluster.chorus(&["logs", "n2"]).out;
+        (said.contains(log.to_str()?) && said.contains("--heal-from-peers")).then_some(())
+    });
+    eventually("it has ended", || cluster.chorus(&["start", "n2", "--heal-from-peers"]).ok.then_some(()));
+    eventually("the healed node is ready", || cluster.chorus(&["status"]).ok.then_some(()));
+    let healed = std::slice::from_ref(&cluster.clients[1]);
+    assert_eq!(runtime.block_on(range(healed, "before")), [("before".to_owned(), "1".to_owned())]);
     Ok(())
 }
 
