@@ -1,6 +1,7 @@
 //! One member: a process in its namespace.
 
 use std::fs::OpenOptions;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -83,6 +84,8 @@ impl Member {
             .args(["netns", "exec", &namespaces::namespace(self.number)])
             .arg(&self.binary)
             .args(&self.arguments)
+            // Ctrl-C in a terminal is for the harness, which ends its members itself.
+            .process_group(0)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .envs(self.clock.iter().flat_map(Clock::environment))
             .stdin(Stdio::null())

@@ -1,5 +1,6 @@
 //! Network namespaces, one a member and one for the clients, on a bridge that has its own.
 
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
@@ -27,6 +28,8 @@ pub fn run(words: &str) -> anyhow::Result<()> {
     let program = parts.next().context("an empty command")?;
     let output = Command::new(program)
         .args(parts)
+        // Ctrl-C in a terminal must not end half of what puts a fault in place or heals it.
+        .process_group(0)
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot run {program}: install it (iproute2, iptables, e2fsprogs, mount)"))?;
