@@ -276,7 +276,6 @@ fn plan(args: &ClusterArgs, dir: &Path) -> anyhow::Result<Plan> {
         election_timeout_ms: args.election_timeout_ms,
         snapshot_count: args.snapshot_count,
         flags: args.flags.clone(),
-        environment: Vec::new(),
         own_clocks: false,
         nodes: false,
     })

@@ -20,7 +20,6 @@ pub struct Member {
     number: usize,
     binary: PathBuf,
     arguments: Vec<String>,
-    environment: Vec<(String, String)>,
     log: PathBuf,
     pub disk: Disk,
     /// Its own, where its clock is to be disturbed and can be.
@@ -36,7 +35,6 @@ impl Member {
             number,
             binary: plan.binary.clone(),
             arguments: Vec::new(),
-            environment: plan.environment.clone(),
             log,
             disk,
             clock,
@@ -86,7 +84,6 @@ impl Member {
             .args(&self.arguments)
             // Ctrl-C in a terminal is for the harness, which ends its members itself.
             .process_group(0)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .envs(self.clock.iter().flat_map(Clock::environment))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

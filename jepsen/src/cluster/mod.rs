@@ -45,8 +45,6 @@ pub struct Plan {
     pub snapshot_count: u64,
     /// Further flags for every member.
     pub flags: Vec<String>,
-    /// Variables for every member.
-    pub environment: Vec<(String, String)>,
     /// Whether members go by clocks of their own, so that those can be disturbed.
     pub own_clocks: bool,
     /// Whether members are whole nodes with a Kubernetes API, and not just members of a store.
