@@ -140,22 +140,34 @@ impl Fault {
     pub fn parse(text: &str) -> anyhow::Result<Vec<Fault>> {
         let mut chosen = Vec::new();
         for word in text.split(',').map(str::trim).filter(|word| !word.is_empty() && *word != "none") {
-            let before = chosen.len();
-            chosen.extend(Fault::ALL.into_iter().filter(|fault| match word {
-                // What destroys a member's data for good, or takes long, is asked for by name.
-                "all" => !fault.replaces_members() && !matches!(fault, Fault::FreezeLeader | Fault::DiskFullAll),
-                word => {
-                    fault.name() == word || fault.name().strip_prefix(word).is_some_and(|rest| rest.starts_with('-'))
-                }
-            }));
-            if chosen.len() == before {
+            let named = Fault::named(word);
+            if named.is_empty() {
                 let names: Vec<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
                 anyhow::bail!("there is no fault {word:?}; there are: all, none, {}", names.join(", "));
             }
+            chosen.extend(named);
         }
         chosen.sort();
         chosen.dedup();
         Ok(chosen)
+    }
+
+    /// The fault of that name, or else the group: those whose names go on after it with a dash.
+    fn named(word: &str) -> Vec<Fault> {
+        if let Some(fault) = Fault::ALL.into_iter().find(|fault| fault.name() == word) {
+            return vec![fault];
+        }
+        let belongs = |fault: &Fault| {
+            let name = fault.name();
+            word == "all" || name.strip_prefix(word).is_some_and(|rest| rest.starts_with('-'))
+        };
+        Fault::ALL.into_iter().filter(|fault| !fault.is_alone() && belongs(fault)).collect()
+    }
+
+    /// Whether it belongs to no group: what destroys a member's data for good, takes long, or ends an etcd is asked for
+    /// by name.
+    fn is_alone(self) -> bool {
+        self.replaces_members() || matches!(self, Fault::FreezeLeader | Fault::DiskFullAll)
     }
 
     /// Whether it does away with history that a workload may need.
@@ -257,6 +269,10 @@ mod tests {
         assert_eq!(Fault::parse("kill, pause").unwrap(), [Fault::Kill, Fault::Pause]);
         assert_eq!(Fault::parse("power").unwrap(), [Fault::PowerOne, Fault::PowerSome, Fault::PowerAll]);
         assert_eq!(Fault::parse("all,kill").unwrap().len(), Fault::ALL.len() - 5);
+        assert_eq!(Fault::parse("disk-full").unwrap(), [Fault::DiskFull], "a name is no group");
+        assert_eq!(Fault::parse("disk").unwrap(), [Fault::DiskFull]);
+        assert_eq!(Fault::parse("disk-full-all,freeze-leader").unwrap(), [Fault::FreezeLeader, Fault::DiskFullAll]);
+        assert!(Fault::parse("freeze").is_err() && Fault::parse("bit").is_err(), "asked for by name alone");
         assert!(Fault::parse("none").unwrap().is_empty());
         assert!(Fault::parse("kil").unwrap_err().to_string().contains("partition-ring"));
     }
