@@ -38,6 +38,8 @@ const DAMAGED_LIMIT: Duration = Duration::from_secs(10);
 const STANDING_INTERVAL: Duration = Duration::from_millis(300);
 /// How long the checkers may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(120);
+/// The event of a member that did not do under a fault what it must; its value is the fault.
+const NOT_ENDURED: &str = "not-endured";
 
 /// What is run.
 #[derive(Clone, Debug)]
@@ -111,6 +113,7 @@ async fn disturbed(
     let events = recorder.take();
     let leaders = leaders.borrow().clone();
     let mut reports = workload.check(&events, CHECK_LIMIT);
+    reports.push(endurance(&events));
     reports.push(recovery(&recovered));
     reports.push(crash_report(cluster, faults));
     reports.push(coverage::check(&events, changes(&leaders), &floor(options, faults, workload.operations_per_s_min())));
@@ -162,6 +165,10 @@ async fn disturb(
             let hold = fault.hold(&mut random);
             if in_place {
                 tokio::time::sleep(hold).await;
+                if let Err(error) = fault.endured(cluster).await {
+                    let why = Some(format!("{error:#}"));
+                    recorder.note(Process::Nemesis, Kind::Info, NOT_ENDURED, json!(fault.name()), None, why);
+                }
             }
             progress.say("healing");
             nemesis::heal(cluster).await?;
@@ -276,6 +283,18 @@ fn floor(options: &Options, faults: &[Fault], operations_per_s: u64) -> coverage
     }
 }
 
+/// What members must go on doing under a fault, as the nemesis saw it.
+fn endurance(events: &[Event]) -> Report {
+    let seen = events.iter().filter(|event| event.process == Process::Nemesis && event.f == NOT_ENDURED);
+    let anomalies = seen.map(|event| Anomaly {
+        name: NOT_ENDURED.to_owned(),
+        what: format!("{}: {}", event.value.as_str().unwrap_or_default(), event.error.as_deref().unwrap_or_default()),
+        events: vec![event.index],
+        because: Vec::new(),
+    });
+    Report::of("endurance", anomalies.collect())
+}
+
 fn recovery(recovered: &anyhow::Result<Duration>) -> Report {
     match recovered {
         Ok(took) => Report::of("recovery", Vec::new()).note(format!("whole {:.1} s after healing", took.as_secs_f64())),
@@ -325,4 +344,21 @@ fn write(outcome: &Outcome, workload: &dyn Workload) -> anyhow::Result<()> {
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_that_refuses_what_a_fault_is_no_excuse_for_is_a_violation() {
+        let recorder = Recorder::default();
+        recorder.note(Process::Nemesis, Kind::Ok, "disk-full-all", json!("the disks are full"), None, None);
+        assert_eq!(endurance(&recorder.take()).verdict, Verdict::True);
+        let why = Some("n2 does not answer".to_owned());
+        recorder.note(Process::Nemesis, Kind::Info, NOT_ENDURED, json!("disk-full-all"), None, why);
+        let report = endurance(&recorder.take());
+        assert_eq!((report.verdict, report.anomalies[0].events.as_slice()), (Verdict::False, &[1][..]));
+        assert_eq!(report.anomalies[0].what, "disk-full-all: n2 does not answer");
+    }
 }

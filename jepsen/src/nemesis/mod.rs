@@ -25,6 +25,8 @@ use crate::cluster::Cluster;
 
 /// Longer than any lease that workloads ask for.
 const FREEZE: Duration = Duration::from_secs(30);
+/// How long a member may take to answer a read where a fault is no excuse.
+const READ_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why a fault can't happen with this machine or this binary. Says nothing against the run.
 #[derive(Debug, thiserror::Error)]
@@ -231,6 +233,17 @@ impl Fault {
             Fault::Defragment => upkeep::defragment(cluster, random).await,
             Fault::Snapshot => upkeep::snapshot(cluster, random).await,
             Fault::Member => membership::replace(cluster, random).await,
+        }
+    }
+
+    /// Whether members do what they must while the fault is in place; the error says which one does not. To be asked at
+    /// the end, when they have met the fault.
+    pub async fn endured(self, cluster: &Cluster) -> anyhow::Result<()> {
+        match self {
+            Fault::DiskFullAll => {
+                cluster.wait_until_whole(READ_LIMIT).await.context("no read while all disks are full")
+            }
+            _ => Ok(()),
         }
     }
 }
