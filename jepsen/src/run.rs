@@ -72,7 +72,8 @@ pub struct Outcome {
 
 /// Runs `workload` once. An error is trouble of the harness, never a verdict.
 pub async fn run(options: &Options, workload: Arc<dyn Workload>) -> anyhow::Result<Outcome> {
-    let faults: Vec<Fault> = options.faults.iter().copied().filter(|fault| bears(&*workload, *fault)).collect();
+    let faults: Vec<Fault> =
+        options.faults.iter().copied().filter(|fault| unbearable(&*workload, *fault).is_none()).collect();
     let plan = Plan {
         own_clocks: faults.iter().any(|fault| fault.moves_clocks()),
         nodes: workload.needs_nodes(),
@@ -116,7 +117,7 @@ async fn disturbed(
     reports.push(endurance(&events));
     reports.push(recovery(&recovered));
     reports.push(crash_report(cluster, faults));
-    reports.push(coverage::check(&events, changes(&leaders), &floor(options, faults, workload.operations_per_s_min())));
+    reports.push(coverage::check(&events, changes(&leaders), &floor(options, faults, &*workload)));
     progress.end();
     let verdict = reports.iter().fold(Verdict::True, |all, report| all.and(report.verdict));
     let outcome = Outcome {
@@ -133,9 +134,15 @@ async fn disturbed(
     Ok(outcome)
 }
 
-/// Whether a fault leaves a workload what it needs.
-fn bears(workload: &dyn Workload, fault: Fault) -> bool {
-    !(workload.needs_history() && fault.compacts() || workload.needs_nodes() && fault.replaces_members())
+/// Why a fault takes from a workload what it needs, if it does.
+fn unbearable(workload: &dyn Workload, fault: Fault) -> Option<&'static str> {
+    if workload.needs_history() && fault.compacts() {
+        Some("the workload needs the whole history of the store")
+    } else if workload.needs_nodes() && fault.replaces_members() {
+        Some("whole nodes are not replaced")
+    } else {
+        None
+    }
 }
 
 /// Puts one fault after the other in place until the time is up. All take part before one comes again.
@@ -262,9 +269,20 @@ fn changes(leaders: &Leaders) -> u64 {
     terms.len().saturating_sub(1) as u64
 }
 
-fn floor(options: &Options, faults: &[Fault], operations_per_s: u64) -> coverage::Floor {
+/// What the run must have seen. `faults` are those of the options that the workload bears.
+fn floor(options: &Options, faults: &[Fault], workload: &dyn Workload) -> coverage::Floor {
     // A fault holds for about three seconds and rests for two: there must have been time for all.
-    let time_for_all = options.time > faults.iter().map(|fault| fault.time_for_one()).sum();
+    let needed: Duration = faults.iter().map(|fault| fault.time_for_one()).sum();
+    let time_for_all = options.time > needed;
+    let why = |fault: Fault| match unbearable(workload, fault) {
+        Some(why) => Some(why.to_owned()),
+        None if time_for_all => None,
+        None => {
+            let (time, needed) = (options.time.as_secs(), needed.as_secs());
+            Some(format!("the faults asked for need more than {needed} s, and the run took {time} s"))
+        }
+    };
+    let spared = options.faults.iter().filter_map(|fault| Some((fault, why(*fault)?)));
     let unsettles = faults.iter().any(|fault| {
         matches!(
             fault,
@@ -277,8 +295,9 @@ fn floor(options: &Options, faults: &[Fault], operations_per_s: u64) -> coverage
         )
     });
     coverage::Floor {
-        faults: if time_for_all { faults.iter().map(|fault| fault.name().to_owned()).collect() } else { Vec::new() },
-        operations: options.time.as_secs() * operations_per_s,
+        faults: options.faults.iter().map(|fault| fault.name().to_owned()).collect(),
+        spared: spared.map(|(fault, why)| (fault.name().to_owned(), format!("skipped: {why}"))).collect(),
+        operations: options.time.as_secs() * workload.operations_per_s_min(),
         leader_changes: u64::from(unsettles && time_for_all),
     }
 }
@@ -349,6 +368,39 @@ fn write(outcome: &Outcome, workload: &dyn Workload) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload;
+
+    #[test]
+    fn a_fault_that_need_not_happen_is_told_with_the_reason() {
+        let spared = |name: &str, faults: &str, time_s: u64| {
+            let options = Options {
+                plan: Plan {
+                    binary: PathBuf::new(),
+                    members: 3,
+                    dir: PathBuf::new(),
+                    election_timeout_ms: 1000,
+                    snapshot_count: 100,
+                    flags: Vec::new(),
+                    own_clocks: false,
+                    nodes: false,
+                },
+                faults: Fault::parse(faults).unwrap(),
+                time: Duration::from_secs(time_s),
+                sessions: 1,
+                rate: 1.0,
+                seed: 1,
+            };
+            let workload = workload::find(name).unwrap();
+            let borne = options.faults.iter().copied().filter(|fault| unbearable(&*workload, *fault).is_none());
+            let floor = floor(&options, &borne.collect::<Vec<_>>(), &*workload);
+            assert_eq!(floor.faults.len(), options.faults.len(), "all that was asked for");
+            floor.spared.into_keys().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(spared("set", "kill,compact", 21), "");
+        assert_eq!(spared("set", "kill,compact", 20), "compact kill");
+        assert_eq!(spared("watch", "kill,compact", 20), "compact");
+        assert_eq!(spared("pods", "kill,member", 20), "member");
+    }
 
     #[test]
     fn a_member_that_refuses_what_a_fault_is_no_excuse_for_is_a_violation() {
