@@ -109,7 +109,7 @@ struct Load {
 struct FailoverArgs {
     #[command(flatten)]
     cluster: ClusterArgs,
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     kills: u32,
 }
 
@@ -117,7 +117,7 @@ struct FailoverArgs {
 struct PowerArgs {
     #[command(flatten)]
     cluster: ClusterArgs,
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     cycles: u32,
     /// What the campaign draws from; a random one by default
     #[arg(long)]
@@ -162,7 +162,7 @@ struct ProveArgs {
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// How often each must be caught
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     times: u32,
     /// The tests of the library, built with the feature `planted`; built now by default
     #[arg(long)]
@@ -194,8 +194,10 @@ fn act(command: Action) -> anyhow::Result<Verdict> {
         Action::Run(args) => inside(&args.cluster, None, run_all(&args)),
         Action::Failover(args) => inside(&args.cluster, Some(&ending), async {
             let plan = plan(&args.cluster, &args.cluster.out.join(format!("failover-{}", rand::random::<u32>())))?;
-            println!("{}", failover::measure(plan, args.kills, &ending).await?);
-            Ok(Verdict::True)
+            let mut times = failover::Times::default();
+            let ended = failover::measure(plan, args.kills, &ending, &mut times).await;
+            println!("{times}");
+            concluded(times.verdict(), ended)
         }),
         Action::Power(args) => inside(&args.cluster, Some(&ending), power_cycles(&args, &ending)),
         Action::Soak(args) => inside(&args.cluster, Some(&ending), soak_all(&args, &ending)),
@@ -205,6 +207,18 @@ fn act(command: Action) -> anyhow::Result<Verdict> {
             namespaces::remove();
             Ok(Verdict::True)
         }
+    }
+}
+
+/// The verdict of a campaign over what it found. Trouble that ended it is told, and makes no violation undone.
+fn concluded(found: Verdict, ended: anyhow::Result<()>) -> anyhow::Result<Verdict> {
+    match ended {
+        Ok(()) => Ok(found),
+        Err(error) if found == Verdict::False => {
+            eprintln!("jepsen: {error:#}");
+            Ok(found)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -318,7 +332,10 @@ async fn run_all(args: &RunArgs) -> anyhow::Result<Verdict> {
     for name in workloads(&args.workload, &args.cluster.binary)? {
         let options = options(&args.cluster, &args.nemesis, args.time, &load, name)?;
         let chosen = workload::find(name).context("its name was checked")?;
-        let outcome = run::run(&options, chosen).await?;
+        let outcome = match run::run(&options, chosen).await {
+            Ok(outcome) => outcome,
+            Err(error) => return concluded(all, Err(error)),
+        };
         tell(&outcome);
         all = all.and(outcome.verdict);
     }
@@ -328,12 +345,13 @@ async fn run_all(args: &RunArgs) -> anyhow::Result<Verdict> {
 async fn power_cycles(args: &PowerArgs, ending: &Ending) -> anyhow::Result<Verdict> {
     let seed = args.seed.unwrap_or_else(rand::random);
     let plan = plan(&args.cluster, &args.cluster.out.join(format!("power-{seed:016x}")))?;
-    let tally = power::measure(plan, args.cycles, seed, ending).await?;
+    let mut tally = power::Tally::default();
+    let ended = power::measure(plan, args.cycles, seed, ending, &mut tally).await;
     println!("{tally}");
     for violation in tally.violations.iter().take(20) {
         println!("  {violation}");
     }
-    Ok(if tally.violations.is_empty() { Verdict::True } else { Verdict::False })
+    concluded(tally.verdict(), ended)
 }
 
 async fn soak_all(args: &SoakArgs, ending: &Ending) -> anyhow::Result<Verdict> {
@@ -341,10 +359,11 @@ async fn soak_all(args: &SoakArgs, ending: &Ending) -> anyhow::Result<Verdict> {
     let mut names = workloads(&args.workload, &args.cluster.binary)?;
     // What is known to fail tells nothing here.
     names.retain(|name| workload::find(name).is_some_and(|found| found.caveat().is_none()));
-    let summary =
-        soak::soak(&options, &names, args.time, ending, |line, summary| println!("{line}\n  {summary}")).await?;
+    let mut summary = soak::Summary::default();
+    let tell = |line: &str, summary: &soak::Summary| println!("{line}\n  {summary}");
+    let ended = soak::soak(&options, &names, args.time, ending, &mut summary, tell).await;
     println!("{}  {summary}  {}", coloured(summary.verdict()), options.plan.dir.join("summary.json").display());
-    Ok(summary.verdict())
+    concluded(summary.verdict(), ended)
 }
 
 fn tell(outcome: &Outcome) {
@@ -392,6 +411,21 @@ fn check(path: &Path, name: &str) -> anyhow::Result<Verdict> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trouble_at_the_end_takes_no_violation_back() {
+        let trouble = || Err(anyhow::anyhow!("trouble"));
+        assert_eq!(concluded(Verdict::False, trouble()).unwrap(), Verdict::False);
+        assert!(concluded(Verdict::True, trouble()).is_err(), "nobody knows what was still to come");
+        assert_eq!(concluded(Verdict::Unknown, Ok(())).unwrap(), Verdict::Unknown);
+    }
+
+    #[test]
+    fn a_campaign_of_nothing_is_refused() {
+        for words in ["failover --kills 0", "power --cycles 0", "prove --times 0"] {
+            assert!(Cli::try_parse_from(["jepsen"].into_iter().chain(words.split(' '))).is_err(), "{words}");
+        }
+    }
 
     #[test]
     fn times_have_units() {

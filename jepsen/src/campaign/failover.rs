@@ -7,6 +7,7 @@ use anyhow::Context;
 use chorus_proto::etcdserverpb as pb;
 
 use super::{Ending, quantile, show};
+use crate::checker::Verdict;
 use crate::cluster::{Cluster, Plan};
 
 /// The next acknowledged write must come within this.
@@ -14,8 +15,16 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// One attempt to write: shorter than a call's usual limit, so that the end of the gap is seen.
 const ATTEMPT: Duration = Duration::from_millis(200);
 
-/// From each kill of a leader to the next acknowledged write, sorted.
+/// From each kill of a leader to the next acknowledged write.
+#[derive(Default)]
 pub struct Times(Vec<Duration>);
+
+impl Times {
+    /// Unknown when no leader was killed.
+    pub fn verdict(&self) -> Verdict {
+        if self.0.is_empty() { Verdict::Unknown } else { Verdict::True }
+    }
+}
 
 impl fmt::Display for Times {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,9 +42,8 @@ impl fmt::Display for Times {
 }
 
 /// Kills the leader `kills` times.
-pub async fn measure(plan: Plan, kills: u32, ending: &Ending) -> anyhow::Result<Times> {
+pub async fn measure(plan: Plan, kills: u32, ending: &Ending, times: &mut Times) -> anyhow::Result<()> {
     let cluster = Cluster::start(plan).await?;
-    let mut times = Vec::new();
     for round in 1..=kills {
         if ending.has_begun() {
             break;
@@ -46,13 +54,12 @@ pub async fn measure(plan: Plan, kills: u32, ending: &Ending) -> anyhow::Result<
         cluster.members[leader - 1].lock().await.kill();
         let survivors: Vec<usize> = cluster.numbers().into_iter().filter(|number| *number != leader).collect();
         next_write(&cluster, &survivors).await.with_context(|| format!("no write after kill {round}"))?;
-        times.push(killed.elapsed());
+        times.0.push(killed.elapsed());
         show(&format!("{round}/{kills}  n{leader} killed, writes again after {} ms", killed.elapsed().as_millis()));
         cluster.revive().await?;
     }
     show("");
-    times.sort();
-    Ok(Times(times))
+    Ok(())
 }
 
 async fn next_write(cluster: &Cluster, survivors: &[usize]) -> anyhow::Result<()> {
@@ -78,7 +85,8 @@ mod tests {
 
     #[test]
     fn quantiles_are_those_of_the_sorted_list() {
-        let times = Times((1..=100).map(Duration::from_millis).collect());
+        let times = Times((1..=100).rev().map(Duration::from_millis).collect());
         assert_eq!(times.to_string(), "100 kills: p50 50 ms, p90 90 ms, p99 99 ms, most 100 ms");
+        assert_eq!((times.verdict(), Times::default().verdict()), (Verdict::True, Verdict::Unknown));
     }
 }

@@ -13,6 +13,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::{Ending, quantile, show};
+use crate::checker::Verdict;
 use crate::client::{Client, Gateway, Grpc};
 use crate::cluster::{Cluster, Plan};
 use crate::nemesis::Fault;
@@ -30,10 +31,21 @@ pub struct Tally {
     cycles: u32,
     acknowledged: usize,
     unknown: u64,
-    /// From the start of the processes to a linearizable read from each, sorted.
+    /// From the start of the processes to a linearizable read from each.
     recoveries: Vec<Duration>,
     /// Acknowledged writes that were gone afterwards, and other things that must not be.
     pub violations: Vec<String>,
+}
+
+impl Tally {
+    /// False with a single violation; unknown when there was no write that could have been lost.
+    pub fn verdict(&self) -> Verdict {
+        match self.acknowledged {
+            _ if !self.violations.is_empty() => Verdict::False,
+            0 => Verdict::Unknown,
+            _ => Verdict::True,
+        }
+    }
 }
 
 impl fmt::Display for Tally {
@@ -61,10 +73,9 @@ struct Load {
 }
 
 /// Cuts the power `cycles` times. An error is trouble of the harness, or a cluster that does not come back.
-pub async fn measure(plan: Plan, cycles: u32, seed: u64, ending: &Ending) -> anyhow::Result<Tally> {
+pub async fn measure(plan: Plan, cycles: u32, seed: u64, ending: &Ending, tally: &mut Tally) -> anyhow::Result<()> {
     let cluster = Rc::new(Cluster::start(plan).await?);
     let mut random = SmallRng::seed_from_u64(seed);
-    let mut tally = Tally::default();
     let mut acknowledged = BTreeMap::new();
     for cycle in 1..=cycles {
         if ending.has_begun() {
@@ -92,8 +103,7 @@ pub async fn measure(plan: Plan, cycles: u32, seed: u64, ending: &Ending) -> any
         }
     }
     tally.violations.extend(differences(&cluster).await?);
-    tally.recoveries.sort();
-    Ok(tally)
+    Ok(())
 }
 
 /// Writes until the power of all members is cut. They are dead afterwards.
@@ -163,4 +173,21 @@ async fn differences(cluster: &Cluster) -> anyhow::Result<Option<String>> {
     }
     let differ = hashes.iter().any(|hash| *hash != hashes[0]);
     Ok(differ.then(|| format!("the members differ at revision {revision}: hashes {hashes:x?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_campaign_without_an_acknowledged_write_shows_nothing() {
+        let tally = |acknowledged, violations: &[&str]| Tally {
+            acknowledged,
+            violations: violations.iter().map(|violation| (*violation).to_owned()).collect(),
+            ..Tally::default()
+        };
+        assert_eq!(Tally::default().verdict(), Verdict::Unknown);
+        assert_eq!(tally(1, &[]).verdict(), Verdict::True);
+        assert_eq!(tally(0, &["the members differ"]).verdict(), Verdict::False);
+    }
 }

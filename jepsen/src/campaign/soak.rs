@@ -79,10 +79,10 @@ pub async fn soak(
     workloads: &[&str],
     time: Duration,
     ending: &Ending,
+    summary: &mut Summary,
     mut tell: impl FnMut(&str, &Summary),
-) -> anyhow::Result<Summary> {
+) -> anyhow::Result<()> {
     let mut random = SmallRng::seed_from_u64(options.seed);
-    let mut summary = Summary::default();
     let began = Instant::now();
     let (mut names, mut faults) = (Vec::new(), Vec::new());
     while began.elapsed() < time && !ending.has_begun() {
@@ -95,14 +95,15 @@ pub async fn soak(
         std::fs::create_dir_all(&this.plan.dir)?;
         let row = row(&this, chosen.name(), run::run(&this, chosen).await);
         let line = format!("{:<9} {:?}  {}  {}", row.workload, row.verdict, row.faults.join(" "), row.notes.join("; "));
-        if row.verdict == Verdict::True {
+        let tells_nothing_more = row.verdict == Verdict::True;
+        summary.runs.push(row);
+        std::fs::write(options.plan.dir.join("summary.json"), serde_json::to_string_pretty(summary)?)?;
+        tell(&line, summary);
+        if tells_nothing_more {
             tidy(&this.plan.dir)?;
         }
-        summary.runs.push(row);
-        std::fs::write(options.plan.dir.join("summary.json"), serde_json::to_string_pretty(&summary)?)?;
-        tell(&line, &summary);
     }
-    Ok(summary)
+    Ok(())
 }
 
 /// The next `count` of a shuffled deck, which begins anew when it is used up.
