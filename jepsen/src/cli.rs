@@ -42,7 +42,7 @@ enum Action {
     Soak(SoakArgs),
     /// Shows that checks bite: each planted bug must be caught by its check
     Prove(ProveArgs),
-    /// Checks a history again
+    /// Checks a history again; not of `watch` and `pods`, whose histories do not hold all that they are judged by
     Check {
         /// A history.jsonl
         history: PathBuf,
@@ -401,6 +401,12 @@ fn check(path: &Path, name: &str) -> anyhow::Result<Verdict> {
     let Some(workload) = workload::find(name) else {
         bail!("there is no workload {name:?}; there are: {}", workload::NAMES.join(", "));
     };
+    if !workload.is_judged_by_history() {
+        bail!(
+            "the workload {name} is judged by what its watches and last reads told, too, which a history does not hold: \
+             run it again with `run --workload {name} --seed` and the seed of its report"
+        );
+    }
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let events = history::from_json_lines(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     let checked = workload.check(&events, Duration::from_secs(600));
@@ -425,6 +431,15 @@ mod tests {
         for words in ["failover --kills 0", "power --cycles 0", "prove --times 0"] {
             assert!(Cli::try_parse_from(["jepsen"].into_iter().chain(words.split(' '))).is_err(), "{words}");
         }
+    }
+
+    #[test]
+    fn only_a_history_that_holds_everything_is_checked_again() {
+        for name in ["watch", "pods"] {
+            let refused = check(Path::new("history.jsonl"), name).unwrap_err().to_string();
+            assert!(refused.contains("run it again"), "{refused}");
+        }
+        assert!(check(Path::new("no such file"), "set").unwrap_err().to_string().contains("cannot read"));
     }
 
     #[test]

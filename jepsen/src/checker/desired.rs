@@ -5,6 +5,7 @@
 //! values are `[name, uid, generation, replicas]`, of a delete `[name, uid]`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -43,6 +44,8 @@ pub struct Pod {
 pub struct State {
     pub controllers: Vec<Controller>,
     pub pods: Vec<Pod>,
+    /// Each selects the pods whose `app` is its name.
+    pub services: BTreeSet<String>,
     /// By service, the names of the pods that it leads to.
     pub endpoints: BTreeMap<String, BTreeSet<String>>,
     /// Objects that nobody ever deletes.
@@ -95,14 +98,23 @@ pub fn unsettled(state: &State) -> Vec<Anomaly> {
             found.push(anomaly("not-ready", format!("{} on {node} is not ready", pod.name)));
         }
     }
-    for (service, told) in &state.endpoints {
+    for service in &state.services {
         let selected = state.pods.iter().filter(|pod| pod.app.as_ref() == Some(service) && pod.ready && !pod.ending);
         let ready: BTreeSet<String> = selected.map(|pod| pod.name.clone()).collect();
-        if *told != ready {
-            found.push(anomaly("endpoints", format!("{service} leads to {told:?}, and {ready:?} are ready")));
-        }
+        let what = match state.endpoints.get(service) {
+            Some(told) if *told == ready => continue,
+            Some(told) => format!("{service} leads to {told:?}, and {ready:?} are ready"),
+            None => format!("{service} has no endpoints, and {ready:?} are ready"),
+        };
+        found.push(anomaly("endpoints", what));
     }
     found
+}
+
+/// Judges a healed cluster that did not show for `limit` what there is; `why` is the last error.
+pub fn silent(limit: Duration, why: &str) -> Report {
+    let what = format!("nobody could tell for {} s after healing what there is: {why}", limit.as_secs());
+    Report::of("desired", vec![anomaly("silent", what)])
 }
 
 /// Judges the state that was reached in the end.
@@ -309,6 +321,7 @@ mod tests {
         State {
             controllers: vec![controller],
             pods,
+            services: BTreeSet::from(["rc".to_owned()]),
             endpoints: BTreeMap::from([("rc".to_owned(), told)]),
             kept: BTreeSet::from(["kept-1".to_owned()]),
         }
@@ -328,6 +341,8 @@ mod tests {
         ] {
             assert_eq!(names(&check_state(&wrong)), expected);
         }
+        let without = State { endpoints: BTreeMap::new(), ..state(1, vec![pod("a", "u")]) };
+        assert_eq!(names(&check_state(&without)), ["endpoints"], "a service without an endpoints object");
     }
 
     #[test]

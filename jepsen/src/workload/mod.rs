@@ -140,6 +140,11 @@ pub trait Workload: Send + Sync {
         false
     }
 
+    /// Whether the history of operations is all that the verdict needs, so that it can be judged again.
+    fn is_judged_by_history(&self) -> bool {
+        true
+    }
+
     /// Acknowledged operations a second without which a run proves nothing.
     fn operations_per_s_min(&self) -> u64 {
         5

@@ -34,6 +34,8 @@ struct Seen {
     /// How far the last watch came.
     position: u64,
     last: Option<State>,
+    /// Why the last look showed nothing.
+    silent: Option<String>,
     settled_after: Option<Duration>,
 }
 
@@ -100,6 +102,7 @@ fn items(list: &Value) -> impl Iterator<Item = &Value> {
 async fn look(api: &Kubernetes) -> Result<State, Failed> {
     let controllers = api.get(&path("replicationcontrollers")).await?;
     let pods = api.get(&path("pods")).await?;
+    let services = api.get(&path("services")).await?;
     let endpoints = api.get(&path("endpoints")).await?;
     let kept = api.get(&path("configmaps")).await?;
     let leads_to = |object: &Value| {
@@ -111,6 +114,7 @@ async fn look(api: &Kubernetes) -> Result<State, Failed> {
     Ok(State {
         controllers: items(&controllers).map(controller).collect(),
         pods: items(&pods).map(pod).collect(),
+        services: items(&services).map(name).collect(),
         endpoints: items(&endpoints).map(|object| (name(object), leads_to(object))).collect(),
         kept: items(&kept).map(name).collect(),
     })
@@ -166,14 +170,17 @@ impl Workload for Pods {
     async fn finish(&self, session: &mut Session) {
         let began = tokio::time::Instant::now();
         loop {
-            if let Ok(state) = look(api(session)).await {
-                let settled = desired::unsettled(&state).is_empty();
-                let mut seen = self.seen();
-                seen.last = Some(state);
-                if settled {
-                    seen.settled_after = Some(began.elapsed());
-                    return;
+            match look(api(session)).await {
+                Ok(state) => {
+                    let settled = desired::unsettled(&state).is_empty();
+                    let mut seen = self.seen();
+                    seen.last = Some(state);
+                    if settled {
+                        seen.settled_after = Some(began.elapsed());
+                        return;
+                    }
                 }
+                Err(failed) => self.seen().silent = Some(format!("{}: {failed}", session.node)),
             }
             if began.elapsed() > SETTLED_LIMIT {
                 return;
@@ -184,9 +191,13 @@ impl Workload for Pods {
 
     fn check(&self, events: &[Event], _limit: Duration) -> Vec<Report> {
         let seen = self.seen();
-        let Some(state) = &seen.last else {
-            let report = Report::of("desired", Vec::new()).note("nobody showed what there is in the end");
-            return vec![Report { verdict: Verdict::Unknown, ..report }];
+        let state = match (&seen.last, &seen.silent) {
+            (Some(state), _) => state,
+            (None, Some(why)) => return vec![desired::silent(SETTLED_LIMIT, why)],
+            (None, None) => {
+                let report = Report::of("desired", Vec::new()).note("nobody asked what there is in the end");
+                return vec![Report { verdict: Verdict::Unknown, ..report }];
+            }
         };
         let settled = match seen.settled_after {
             Some(after) => format!("settled after {:.1} s", after.as_secs_f64()),
@@ -201,6 +212,10 @@ impl Workload for Pods {
 
     fn needs_nodes(&self) -> bool {
         true
+    }
+
+    fn is_judged_by_history(&self) -> bool {
+        false
     }
 
     fn operations_per_s_min(&self) -> u64 {
@@ -345,5 +360,21 @@ async fn follow(api: &Kubernetes, watch: &mut Watch, lives: Duration) -> Result<
         let object = &event["object"];
         let pod = (kind != "BOOKMARK").then(|| pod(object));
         watch.changes.push(Change { kind, revision: revision(object), pod });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_api_that_stays_silent_after_healing_is_a_violation() {
+        let pods = Pods::default();
+        assert_eq!(pods.check(&[], SETTLED_LIMIT)[0].verdict, Verdict::Unknown, "nobody has looked");
+        pods.seen().silent = Some("n1: not connected".to_owned());
+        let report = pods.check(&[], SETTLED_LIMIT).remove(0);
+        assert_eq!((report.verdict, report.anomalies[0].name.as_str()), (Verdict::False, "silent"));
+        pods.seen().last = Some(State::default());
+        assert_eq!(pods.check(&[], SETTLED_LIMIT)[0].verdict, Verdict::True, "it answered after all");
     }
 }

@@ -81,6 +81,10 @@ impl Workload for Watchers {
         true
     }
 
+    fn is_judged_by_history(&self) -> bool {
+        false
+    }
+
     fn attachments(&self) -> Vec<(String, String)> {
         let line = |value: Value| format!("{value}\n");
         let watches = held(&self.watches).iter().map(|watch| line(json!(watch))).collect();
