@@ -21,7 +21,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::checker::{Anomaly, Report, Verdict, coverage};
-use crate::cluster::{Cluster, Plan, Standing, crashes};
+use crate::cluster::{Cluster, Plan, Standing, crashes, member};
 use crate::history::{self, Event, Kind, Process, Recorder};
 use crate::nemesis::{self, Fault, Impossible, membership};
 use crate::report;
@@ -329,25 +329,28 @@ fn recovery(recovered: &anyhow::Result<Duration>) -> Report {
     }
 }
 
-/// A member may end itself when its disk fails; any other crash is a bug.
+/// What crashed. A member may end itself when its disk fails, if it says so; any other crash is a bug.
 fn crash_report(cluster: &Cluster, faults: &[Fault]) -> Report {
-    let expected = faults.iter().any(|fault| {
-        use Fault::*;
-        matches!(fault, PowerOne | PowerSome | PowerAll | DiskFull | ReadOnly | BitFlip | Truncate | Member)
-    });
-    let mut anomalies = Vec::new();
-    let mut report_notes = Vec::new();
-    for number in cluster.numbers() {
-        let lines = crashes(&cluster.log(number));
-        let Some(first) = lines.first() else { continue };
-        let what = format!("n{number}: {} lines like {first:?}", lines.len());
-        if expected {
-            report_notes.push(what);
-        } else {
+    let read = |number| String::from_utf8_lossy(&std::fs::read(cluster.log(number)).unwrap_or_default()).into_owned();
+    let logs: Vec<(String, String)> =
+        cluster.numbers().into_iter().map(|number| (member::name(number), read(number))).collect();
+    judge_crashes(&logs, faults)
+}
+
+fn judge_crashes(logs: &[(String, String)], faults: &[Fault]) -> Report {
+    let reasons: Vec<&str> = faults.iter().flat_map(|fault| fault.last_words()).copied().collect();
+    let (mut anomalies, mut notes) = (Vec::new(), Vec::new());
+    for (name, log) in logs {
+        let (explained, bugs): (Vec<_>, Vec<_>) = crashes(log).into_iter().partition(|crash| crash.says(&reasons));
+        if let Some(first) = explained.first() {
+            notes.push(format!("{name}: {} crashes that a fault explains, as {:?}", explained.len(), first.line));
+        }
+        if let Some(first) = bugs.first() {
+            let what = format!("{name}: {} crashes that no fault explains, as {:?}", bugs.len(), first.line);
             anomalies.push(Anomaly { name: "crash".to_owned(), what, events: Vec::new(), because: Vec::new() });
         }
     }
-    report_notes.into_iter().fold(Report::of("crashes", anomalies), Report::note)
+    notes.into_iter().fold(Report::of("crashes", anomalies), Report::note)
 }
 
 fn write(outcome: &Outcome, workload: &dyn Workload) -> anyhow::Result<()> {
@@ -400,6 +403,18 @@ mod tests {
         assert_eq!(spared("set", "kill,compact", 20), "compact kill");
         assert_eq!(spared("watch", "kill,compact", 20), "compact");
         assert_eq!(spared("pods", "kill,member", 20), "member");
+    }
+
+    #[test]
+    fn only_a_crash_that_names_what_a_fault_did_is_excused() {
+        let judged = |log: &str, faults: &[Fault]| judge_crashes(&[("n1".to_owned(), log.to_owned())], faults).verdict;
+        let broken =
+            "thread 'x' panicked at src/a.rs:1:2:\nsync failed: Os { code: 5, message: \"Input/output error\" }\n";
+        assert_eq!(judged(broken, &[Fault::Kill, Fault::PowerAll]), Verdict::True);
+        assert_eq!(judged(broken, &[Fault::Kill, Fault::DiskFull]), Verdict::False);
+        let bug = "thread 'x' panicked at src/a.rs:1:2:\nindex out of bounds\n";
+        assert_eq!(judged(bug, &Fault::ALL), Verdict::False);
+        assert_eq!(judged("ready\n", &[]), Verdict::True);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One member: a process in its namespace.
 
 use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -77,7 +78,8 @@ impl Member {
     }
 
     pub fn start(&mut self) -> anyhow::Result<()> {
-        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let mut log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        writeln!(log, "{}", super::BEGINS)?;
         let child = Command::new("ip")
             .args(["netns", "exec", &namespaces::namespace(self.number)])
             .arg(&self.binary)

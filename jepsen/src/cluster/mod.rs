@@ -164,14 +164,68 @@ pub fn is_chorus(binary: &Path) -> bool {
     binary.file_name().is_some_and(|name| name.to_string_lossy().starts_with("chorus"))
 }
 
-/// So much of a line is shown.
-const LINE_CHARS_MAX: usize = 240;
+/// Stands in a member's log where a process begins.
+const BEGINS: &str = "jepsen: a process begins";
+/// Lines that tell of a crash: a panic, a fatal error, a data race.
+const SIGNS: [&str; 5] = ["panicked at", "panic:", "fatal error:", "SIGSEGV", "\"level\":\"fatal\""];
+/// So much of what tells of a crash is shown.
+const CRASH_CHARS_MAX: usize = 480;
+/// A process that is about to crash may say why in this many lines before.
+const REASON_LINES: usize = 10;
 
-/// Lines of a log that tell of a crash: a panic, a fatal error, a data race.
-pub fn crashes(log: &Path) -> Vec<String> {
-    const SIGNS: [&str; 5] = ["panicked at", "panic:", "fatal error:", "SIGSEGV", "\"level\":\"fatal\""];
-    let text = std::fs::read(log).unwrap_or_default();
-    let lines = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect::<Vec<_>>();
-    let crashed = lines.into_iter().filter(|line| SIGNS.iter().any(|sign| line.contains(sign)));
-    crashed.map(|line| line.chars().take(LINE_CHARS_MAX).collect()).take(20).collect()
+/// How a process of a member crashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crash {
+    /// What tells of it.
+    pub line: String,
+    /// From a little before that to the end of the process, in lower case.
+    last_words: String,
+}
+
+impl Crash {
+    /// Whether the process named one of `reasons`, which are in lower case.
+    pub fn says(&self, reasons: &[&str]) -> bool {
+        reasons.iter().any(|reason| self.last_words.contains(reason))
+    }
+}
+
+/// The crashes that a member's log tells of, at most one a process.
+pub fn crashes(log: &str) -> Vec<Crash> {
+    log.split(BEGINS).filter_map(crash).collect()
+}
+
+fn crash(said: &str) -> Option<Crash> {
+    let lines: Vec<&str> = said.lines().collect();
+    let at = lines.iter().position(|line| SIGNS.iter().any(|sign| line.contains(sign)))?;
+    // A panic's own text may be on the line after its place.
+    let told = lines[at..].iter().take(2).copied().collect::<Vec<_>>().join(" ");
+    Some(Crash {
+        line: told.chars().take(CRASH_CHARS_MAX).collect(),
+        last_words: lines[at.saturating_sub(REASON_LINES)..].join("\n").to_lowercase(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_is_told_once_a_process_and_with_its_reason() {
+        let log = format!(
+            "{BEGINS}\nready\n{BEGINS}\nthread 'x' panicked at src/a.rs:1:2:\nsync failed: Input/output error\n\
+             thread 'y' panicked at src/b.rs:3:4:\nthe log is closed\n{BEGINS}\nthread 'z' panicked at src/c.rs:5:6:\n\
+             index out of bounds\n"
+        );
+        let found = crashes(&log);
+        let reasons: Vec<bool> = found.iter().map(|crash| crash.says(&["input/output error"])).collect();
+        assert_eq!(reasons, [true, false]);
+        assert_eq!(found[1].line, "thread 'z' panicked at src/c.rs:5:6: index out of bounds");
+    }
+
+    #[test]
+    fn the_reason_may_come_before_the_crash() {
+        let log = "{\"msg\":\"can't be written: No space left on device\"}\n{\"level\":\"fatal\"}\n";
+        assert!(crashes(log)[0].says(&["no space left"]));
+        assert!(!crashes(&log.replace('}', "}\n\n\n\n\n\n\n\n\n\n\n\n"))[0].says(&["no space left"]), "long before");
+    }
 }

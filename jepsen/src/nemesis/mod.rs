@@ -191,6 +191,33 @@ impl Fault {
         matches!(self, Fault::ClockSkew | Fault::ClockStrobe)
     }
 
+    /// What a process says, in lower case, that ends itself because of the fault. Where all disks are full there is no
+    /// such excuse.
+    pub fn last_words(self) -> &'static [&'static str] {
+        match self {
+            Fault::PowerOne | Fault::PowerSome | Fault::PowerAll | Fault::ReadOnly => {
+                // A page that is mapped and can't be read is a signal.
+                &["input/output error", "read-only file system", "structure needs cleaning", "sigbus"]
+            }
+            Fault::DiskFull => &["no space left on device"],
+            Fault::BitFlip | Fault::Truncate => &[
+                "damaged",
+                "corrupt",
+                "checksum",
+                "crc mismatch",
+                "malformed",
+                "newer than format",
+                "does not hold",
+                "failed to fill whole buffer",
+                "unexpected eof",
+                "invalid page",
+                "freelist",
+            ],
+            Fault::Member => &["permanently removed"],
+            _ => &[],
+        }
+    }
+
     /// How long it stays in place.
     pub fn hold(self, random: &mut SmallRng) -> Duration {
         match self {
