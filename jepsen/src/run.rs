@@ -118,7 +118,7 @@ async fn disturbed(
     reports.push(recovery(&recovered));
     reports.push(crash_report(cluster, faults));
     reports.push(coverage::check(&events, changes(&leaders), &floor(options, faults, &*workload)));
-    progress.end();
+    drop(progress);
     let verdict = reports.iter().fold(Verdict::True, |all, report| all.and(report.verdict));
     let outcome = Outcome {
         workload: workload.name(),

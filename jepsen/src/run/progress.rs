@@ -55,9 +55,12 @@ impl Progress {
     pub fn say(&self, what: &str) {
         what.clone_into(&mut self.doing.borrow_mut());
     }
+}
 
-    pub fn end(self) {
-        if let Some(task) = self.task {
+/// However a run ends, its line does not stay.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
             task.abort();
             eprint!("\r\x1b[K");
         }
