@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use tokio::process::Command;
 
+use crate::cluster::namespaces;
+
 /// Longer than any check takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -74,11 +76,22 @@ async fn built(arguments: &[&str], name: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// How a check ended.
-#[derive(Debug)]
 enum Ended {
     Passed,
+    /// With all that it said.
     Failed(String),
     TooLate,
+}
+
+impl Ended {
+    /// A few lines for the reader.
+    fn told(&self) -> String {
+        match self {
+            Ended::Passed => "the check passed".to_owned(),
+            Ended::Failed(said) => tail(said),
+            Ended::TooLate => format!("the check took more than {LIMIT:?}"),
+        }
+    }
 }
 
 impl Check {
@@ -109,6 +122,10 @@ impl Check {
         let mut child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
         let Ok(status) = tokio::time::timeout(LIMIT, child.wait()).await else {
             child.kill().await?;
+            // A run that is killed can't remove its own.
+            if let Check::Run { .. } = self {
+                namespaces::remove();
+            }
             return Ok((Ended::TooLate, began.elapsed()));
         };
         let status = status?;
@@ -142,9 +159,7 @@ pub async fn prove(proofs: &[Proof], times: u32, programs: &Programs) -> anyhow:
             slowest = slowest.max(took);
             match ended {
                 Ended::Failed(said) if said.contains(proof.says) => caught += 1,
-                Ended::Failed(said) => other = tail(&said),
-                Ended::Passed => other = "the check passed".to_owned(),
-                Ended::TooLate => other = format!("the check took more than {LIMIT:?}"),
+                ended => other = ended.told(),
             }
         }
         all &= caught == times;
@@ -158,7 +173,7 @@ pub async fn prove(proofs: &[Proof], times: u32, programs: &Programs) -> anyhow:
         let (ended, _) = check.run(programs, None).await?;
         if !matches!(ended, Ended::Passed) {
             all = false;
-            println!("fails without a bug: {}: {ended:?}", check.shown());
+            println!("fails without a bug: {}: {}", check.shown(), ended.told());
         }
     }
     Ok(all)
@@ -273,3 +288,15 @@ const PROOFS: &[Proof] = &[
     run("watch-reorders", "watch", "none", 10, "ordered:"),
     run("progress-early", "watch", "none", 10, "bookmarkable:"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_log_the_end_is_shown() {
+        let said: String = (0..100).map(|line| format!("line {line}\n")).collect();
+        let told = Ended::Failed(said).told();
+        assert!(told.starts_with("line 92\n") && told.ends_with("line 99"), "{told}");
+    }
+}
