@@ -110,7 +110,11 @@ impl Chaos {
         for (read, before) in &self.reads {
             if self.sim.has_read(*read) {
                 let seen = self.sim.seen_by(*read);
-                assert!(seen >= *before, "{read:?} saw {seen} of {before} commands\n{}", self.sim.trace());
+                assert!(
+                    seen >= *before,
+                    "a stale read: {read:?} saw {seen} of {before} commands\n{}",
+                    self.sim.trace()
+                );
             }
         }
     }

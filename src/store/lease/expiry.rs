@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(expiry.remaining(1, start + after(100)), Some(after(11)));
         assert_eq!(expiry.remaining(2, start + after(100)), Some(after(61)));
         expiry.demote();
-        assert!(expiry.due(start + after(1000), 9).is_empty());
+        assert!(expiry.due(start + after(1000), 9).is_empty(), "a former leader ends no lease");
     }
 
     #[tokio::test(start_paused = true)]

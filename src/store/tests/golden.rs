@@ -151,7 +151,8 @@ fn leases(member: &mut Member) {
     assert_eq!(revision_of(&member.put(pb::PutRequest { lease: 77, ..put("L", "q") }).unwrap().header), 8);
     assert_eq!(member.shared().view().state.leases.get(77).unwrap().keys.len(), 1);
     assert_eq!(revision_of(&member.put(put("L", "q")).unwrap().header), 9);
-    assert_eq!(member.shared().view().state.leases.get(77).unwrap().keys.len(), 0);
+    let left = member.shared().view().state.leases.get(77).unwrap().keys.len();
+    assert_eq!(left, 0, "a key that is put again leaves its lease");
     assert_eq!(member.revoke(12345), Err(Error::LeaseNotFound));
     assert_eq!(member.revoke(77), Ok(9));
 }

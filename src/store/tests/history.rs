@@ -167,7 +167,7 @@ fn progress_is_told_after_everything_before_it() {
     let outbox = hub.open(1);
     hub.create(1, watch("a", "", 1));
     hub.ask(1, RequestUnion::ProgressRequest(pb::WatchProgressRequest {}));
-    assert_eq!(drain(&outbox), ["#0 rev 2; created"]);
+    assert_eq!(drain(&outbox), ["#0 rev 2; created"], "progress waits for the events before it");
     hub.settle();
     assert_eq!(drain(&outbox), [r#"#0 rev 2; a{2,2,1,"1"}"#, "#-1 rev 2"]);
     let empty = hub.open(2);
@@ -244,8 +244,8 @@ fn a_slow_client_loses_nothing_and_fills_no_memory() {
     hub.settle();
     slowly.extend(revisions(&slow));
     let all: Vec<i64> = (2..=1001).collect();
-    assert_eq!(seen, all);
-    assert_eq!(slowly, all);
+    assert_eq!(seen, all, "a fast client sees each revision once");
+    assert_eq!(slowly, all, "a slow client sees each revision once");
 }
 
 #[test]

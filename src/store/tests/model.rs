@@ -88,7 +88,7 @@ fn run(member: &mut Member, model: &mut Model, step: &Step) {
             model.change(|state, _| {
                 let before = state.len();
                 state.retain(|key, _| *key < name(*from) || *key >= name(*to));
-                assert_eq!(deleted, (before - state.len()) as i64);
+                assert_eq!(deleted, (before - state.len()) as i64, "not the keys that a delete took");
                 state.len() < before
             });
         }
@@ -125,7 +125,11 @@ fn compare(member: &Member, model: &Model) {
             continue;
         }
         let found: Vec<String> = found.unwrap().kvs.iter().map(shown).collect();
-        assert_eq!(found, model.at(revision).into_values().collect::<Vec<_>>(), "at revision {revision}");
+        assert_eq!(
+            found,
+            model.at(revision).into_values().collect::<Vec<_>>(),
+            "not what lives at revision {revision}"
+        );
         let pages = pb::RangeRequest { revision, limit: 2, ..all() };
         let page = member.range(pages).unwrap();
         assert_eq!((page.kvs.len(), page.count as usize), (found.len().min(2), found.len()));

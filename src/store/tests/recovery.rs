@@ -37,7 +37,7 @@ fn a_restart_brings_back_everything_from_segments_or_from_the_index() {
         let (before, hash, applied) = (contents(&member), history(&member), member.machine.applied());
         let member = member.restart();
         assert_eq!((contents(&member), history(&member)), (before, hash));
-        assert_eq!(member.machine.applied().at, applied.at);
+        assert_eq!(member.machine.applied().at, applied.at, "the applied position is lost");
         assert_eq!(member.machine.applied().membership, applied.membership);
         assert_eq!(member.shared().view().state.leases.get(9).unwrap().keys.len(), 2);
         // The log may have been purged up to there.
@@ -99,13 +99,13 @@ fn a_snapshot_carries_the_whole_state_to_another_member() {
     }
     assert_eq!(follower.machine.install(directory).unwrap().at, told);
     let expected: Vec<String> = contents(&leader).into_iter().filter(|kv| !kv.starts_with("later")).collect();
-    assert_eq!(contents(&follower), expected);
+    assert_eq!(contents(&follower), expected, "the state is not the one of the snapshot");
     drop(snapshot);
     assert_eq!(leader.world.disk.list(leader.ledger_path()).unwrap(), ["g00000001"]);
 
     follower.next_index = told.unwrap().index + 1;
     follower.put(put("later", "not in the snapshot")).unwrap();
-    assert_eq!(history(&follower), history(&leader));
+    assert_eq!(history(&follower), history(&leader), "the state is not the one of the snapshot");
     let follower = follower.crash(3);
     assert_eq!(follower.machine.applied().at.unwrap().index + 1, follower.next_index);
     assert!(contents(&follower).len() >= expected.len());
