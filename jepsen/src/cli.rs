@@ -411,7 +411,7 @@ fn check(path: &Path, name: &str) -> anyhow::Result<Verdict> {
     };
     if !workload.is_judged_by_history() {
         bail!(
-            "the workload {name} is judged by what its watches and last reads told, too, which a history does not hold: \
+            "the workload {name} is judged by what its watches and last reads told, too, which no history holds: \
              run it again with `run --workload {name} --seed` and the seed of its report"
         );
     }

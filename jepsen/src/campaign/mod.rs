@@ -1,7 +1,7 @@
 //! Campaigns: one question, asked again and again, with a figure as the answer.
 //!
-//! Each fills in what its caller holds, so that what was found is there however the campaign ends: an error is trouble of
-//! the harness, and takes nothing of it back.
+//! Each fills in what its caller holds, so that what was found is there however the campaign ends: an error is trouble
+//! of the harness, and takes nothing of it back.
 //!
 //! - [`failover`]: how long writes stop when the leader dies
 //! - [`power`]: whether a write is still there after the power of all members was cut

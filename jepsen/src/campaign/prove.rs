@@ -28,8 +28,8 @@ pub enum Check {
 pub struct Proof {
     pub bug: &'static str,
     pub check: Check,
-    /// What the check says when it fails because of this bug; where it may see the bug in several ways, one of them each,
-    /// with bars between.
+    /// What the check says when it fails because of this bug. Where it may see the bug in several ways, there are bars
+    /// between.
     pub says: &'static str,
 }
 
