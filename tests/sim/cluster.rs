@@ -87,8 +87,9 @@ pub async fn run(seat: Seat, swarm: Swarm, history: History) -> turmoil::Result 
     seat.state().running = Some(Running { node: replica.status().node, replica });
     world.spawner.task(witness(world.clone(), name.clone(), node.store().clone(), history.clone()));
     let admin = node.admin().expect("every node has a frontend");
-    let user = User { world, admin, history };
-    if name == "m1" {
+    let is_first = name == "m1";
+    let user = User { name, world, admin, history };
+    if is_first {
         user.make_wishes_until_all_is_well().await
     } else {
         user.make_wishes().await
@@ -98,6 +99,7 @@ pub async fn run(seat: Seat, swarm: Swarm, history: History) -> turmoil::Result 
 
 /// Somebody who uses the cluster through one frontend.
 struct User {
+    name: String,
     world: World,
     admin: Client,
     history: History,
@@ -113,15 +115,20 @@ fn background() -> DeleteOptions {
 
 impl User {
     async fn make_wishes(&self) {
+        self.history.wishes(&self.name);
         while !self.history.is_over() {
             self.make_a_wish().await;
             let pause = self.world.random.duration(Duration::from_millis(300)..Duration::from_millis(3000));
             self.world.clock.sleep(pause).await;
         }
+        self.history.wishes_no_more(&self.name);
     }
 
     async fn make_wishes_until_all_is_well(&self) {
         self.make_wishes().await;
+        while self.history.somebody_wishes() {
+            self.world.clock.sleep(Duration::from_millis(100)).await;
+        }
         // However the storm ended, these are the last wishes.
         while let Err(error) = self.make_last_wishes().await {
             self.history.note(format_args!("last wishes: {error:?}"));
@@ -249,7 +256,8 @@ impl User {
             let ready: BTreeSet<String> =
                 mine.iter().filter(|pod| is_ready(pod)).filter_map(|pod| address(pod)).collect();
             if mine.len() != wanted || ready.len() != wanted {
-                return Ok(Some(format!("{name} has {} pods, {} ready, of {wanted}", mine.len(), ready.len())));
+                let pods: Vec<String> = mine.iter().map(|pod| describe(pod)).collect();
+                return Ok(Some(format!("{name} has, of {wanted} pods: {}", pods.join("; "))));
             }
             let behind = self.behind(name).await?;
             if behind != ready {
@@ -276,6 +284,16 @@ fn unless_exists<T>(created: Result<T, Status>) -> Result<Option<T>, Status> {
 
 fn unless_gone<T>(deleted: Result<T, Status>) -> Result<(), Status> {
     deleted.map(drop).or_else(|status| if status.is_not_found() { Ok(()) } else { Err(status) })
+}
+
+/// A pod in a few words.
+fn describe(pod: &Pod) -> String {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("no node");
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("no phase");
+    let ready = if is_ready(pod) { "ready" } else { "not ready" };
+    let leaving = if pod.metadata.deletion_timestamp.is_some() { ", leaving" } else { "" };
+    format!("{name} on {node}, {phase}, {ready} at {}{leaving}", address(pod).unwrap_or_default())
 }
 
 fn address(pod: &Pod) -> Option<String> {

@@ -1,7 +1,7 @@
 //! What happened, in simulated time: a trace that is the same in every run of a seed, and the records by which the end
 //! of a simulation is judged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -22,6 +22,8 @@ pub struct Records {
     trace: String,
     now: Duration,
     over: bool,
+    /// Those who still ask the control plane for this and that.
+    wishing: BTreeSet<String>,
     satisfied: bool,
     settled: bool,
     /// How often each thing happened that a set of seeds must have seen.
@@ -177,6 +179,21 @@ impl History {
 
     pub fn is_over(&self) -> bool {
         self.records().over
+    }
+
+    /// `user` asks the control plane for this and that.
+    pub fn wishes(&self, user: &str) {
+        self.records().wishing.insert(user.to_owned());
+    }
+
+    /// `user` has been answered the last time.
+    pub fn wishes_no_more(&self, user: &str) {
+        self.records().wishing.remove(user);
+    }
+
+    /// Whether somebody may still change what there is.
+    pub fn somebody_wishes(&self) -> bool {
+        !self.records().wishing.is_empty()
     }
 
     /// Those who use the control plane have got what they wanted.
