@@ -100,6 +100,8 @@ pub struct PodActor {
     wake: Option<SpawnHandle>,
     /// What the API was told last, and what it is to be told.
     told: Option<PodStatus>,
+    /// What the API showed of it then, and at which version of the pod.
+    shown: Option<(u64, PodStatus)>,
     telling: bool,
     status: Option<PodStatus>,
     retry: Duration,
@@ -124,6 +126,7 @@ impl PodActor {
             reports: Vec::new(),
             wake: None,
             told: None,
+            shown: None,
             telling: false,
             status: None,
             retry: RETRY_MIN,
@@ -150,6 +153,15 @@ impl PodActor {
         };
         let by = self.now() + grace;
         self.delete_by = Some(self.delete_by.map_or(by, |before| before.min(by)));
+    }
+
+    /// Somebody else may have written what is the agent's to say, as the controller does for nodes that are not heard
+    /// of: then the API is told once more.
+    fn hear_of_others(&mut self) {
+        let overruled = |(at, shown): &(u64, PodStatus)| version(&self.pod) > *at && status::own(&self.pod) != *shown;
+        if self.shown.as_ref().is_some_and(overruled) {
+            self.told = None;
+        }
     }
 
     fn look(&mut self, ctx: &mut Ctx<PodActor>) {
@@ -226,13 +238,15 @@ impl PodActor {
         let (name, clock) = (meta.name.clone().unwrap_or_default(), self.context.world.clock.clone());
         let write = self.context.world.spawner.task(async move {
             let patched = pods.patch_status(&name, PatchType::Merge, &patch);
-            clock.timeout(WRITE_MAX, patched).await.unwrap_or_else(|_| Err(no_answer())).map(|_| ())
+            clock.timeout(WRITE_MAX, patched).await.unwrap_or_else(|_| Err(no_answer()))
         });
         ctx.spawn(write.into_actor(self).map(move |result, actor, ctx| {
             actor.telling = false;
             match result {
-                Ok(Ok(())) => {
+                Ok(Ok(written)) => {
                     actor.told = Some(status);
+                    actor.shown = Some((version(&written), status::own(&written)));
+                    actor.hear_of_others();
                     actor.retry = RETRY_MIN;
                     // A deletion waits for its last status to be told.
                     if actor.delete_by.is_some() { actor.look(ctx) } else { actor.tell(ctx) }
@@ -452,6 +466,11 @@ impl PodActor {
     }
 }
 
+/// The version of a pod, in the order in which the API wrote it.
+fn version(pod: &Pod) -> u64 {
+    pod.metadata.resource_version.as_ref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
 /// Writes a report into the pod's memory.
 fn note(memory: &mut Memory, report: Report, now: Timestamp) {
     match report {
@@ -542,6 +561,8 @@ impl Handler<Update> for PodActor {
             && self.pod.metadata.annotations == pod.metadata.annotations
             && foreign_conditions(&self.pod) == foreign_conditions(&pod);
         self.pod = pod;
+        self.hear_of_others();
+        self.tell(ctx);
         if !same {
             self.hear_of_deletion();
             self.look(ctx);

@@ -80,6 +80,27 @@ pub fn with_found(pod: &Pod, found: &PodStatus) -> Pod {
     Pod { status: Some(status), ..pod.clone() }
 }
 
+/// What is the agent's of the status that the API shows.
+pub fn own(pod: &Pod) -> PodStatus {
+    let shown = pod.status.clone().unwrap_or_default();
+    let conditions = shown.conditions.into_iter().flatten();
+    PodStatus {
+        phase: shown.phase,
+        conditions: Some(conditions.filter(|condition| OWN_CONDITIONS.contains(&condition.type_.as_str())).collect()),
+        host_ip: shown.host_ip,
+        host_ips: shown.host_ips,
+        pod_ip: shown.pod_ip,
+        pod_ips: shown.pod_ips,
+        start_time: shown.start_time,
+        init_container_statuses: shown.init_container_statuses,
+        container_statuses: shown.container_statuses,
+        reason: shown.reason,
+        message: shown.message,
+        observed_generation: shown.observed_generation,
+        ..PodStatus::default()
+    }
+}
+
 /// A merge patch that makes the status in the API the computed one, and leaves what is not the agent's alone.
 pub fn patch(uid: &str, status: &PodStatus) -> Value {
     const OWN: [&str; 12] = [

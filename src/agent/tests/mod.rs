@@ -150,6 +150,23 @@ fn a_pod_runs_is_told_and_ends_when_deleted() {
 }
 
 #[test]
+fn what_others_wrote_of_its_pods_the_node_puts_right() {
+    run(|| async {
+        let node = Node::new();
+        node.start().await;
+        node.api.put(POD, www());
+        let mut pod = node.until_pod("running", |pod| condition(pod, "Ready")).await;
+        for _ in 0..2 {
+            let conditions = pod["status"]["conditions"].as_array_mut().unwrap();
+            let ready = conditions.iter_mut().find(|condition| condition["type"] == "Ready").unwrap();
+            (ready["status"], ready["reason"]) = (json!("False"), json!("NodeNotReady"));
+            node.api.put(POD, pod);
+            pod = node.until_pod("ready again", |pod| condition(pod, "Ready")).await;
+        }
+    });
+}
+
+#[test]
 fn a_crashed_container_is_started_again_at_once_and_then_ever_later() {
     run(|| async {
         let node = Node::new();
