@@ -38,13 +38,8 @@ fn written<'a, T: DeserializeOwned>(
 fn no_write_is_lost(records: &Records) {
     for (name, revision) in &records.written {
         let of_it = format!("/default/{name}");
-        let keys = records
-            .log
-            .get(revision)
-            .into_iter()
-            .flat_map(|applied| &applied.events)
-            .filter_map(|event| event.kv.as_ref());
-        let there = keys.into_iter().any(|kv| kv.key.ends_with(of_it.as_bytes()));
+        let mut events = records.log.get(revision).into_iter().flat_map(|applied| &applied.events);
+        let there = events.any(|event| event.kv.as_ref().is_some_and(|kv| kv.key.ends_with(of_it.as_bytes())));
         assert!(there, "{name} was said to be written at {revision}, where it is not");
     }
 }

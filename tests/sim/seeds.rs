@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use crate::faults::Fault;
@@ -87,13 +88,16 @@ fn line(seed: u64) -> String {
     format!("CHORUS_SIM_SEED={seed} cargo test --test sim")
 }
 
-/// Ends this process, which runs one seed, when it takes far too long: what hangs has failed, too.
-pub fn end_in_time() {
-    std::thread::spawn(|| {
-        std::thread::sleep(DEADLINE);
-        eprintln!("after {} s the simulation had not ended", DEADLINE.as_secs());
-        std::process::exit(1);
+/// Ends this process, which runs one seed, when what is returned is held far too long: what hangs has failed, too.
+pub fn end_in_time() -> mpsc::Sender<()> {
+    let (running, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        if ended.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("after {} s the simulation had not ended", DEADLINE.as_secs());
+            std::process::exit(1);
+        }
     });
+    running
 }
 
 /// Runs one seed in a process of its own; `None` if it failed.

@@ -16,6 +16,16 @@ pub fn name(number: usize) -> String {
     format!("n{number}")
 }
 
+/// Where its peers reach it.
+pub fn peer_url(number: usize) -> String {
+    format!("http://{}:2380", namespaces::address(number))
+}
+
+/// The member as `--initial-cluster` has it.
+pub fn initial(number: usize) -> String {
+    format!("{}={}", name(number), peer_url(number))
+}
+
 /// A member's process and its disk.
 pub struct Member {
     number: usize,
@@ -63,8 +73,8 @@ impl Member {
             ("data-dir", self.disk.data().display().to_string()),
             ("listen-client-urls", format!("http://{address}:2379")),
             ("advertise-client-urls", format!("http://{address}:2379")),
-            ("listen-peer-urls", format!("http://{address}:2380")),
-            ("initial-advertise-peer-urls", format!("http://{address}:2380")),
+            ("listen-peer-urls", peer_url(self.number)),
+            ("initial-advertise-peer-urls", peer_url(self.number)),
             ("initial-cluster", initial.to_owned()),
             ("initial-cluster-state", state.to_owned()),
             ("heartbeat-interval", "100".to_owned()),

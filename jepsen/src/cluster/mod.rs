@@ -70,9 +70,7 @@ pub struct Standing {
 impl Cluster {
     /// Makes filesystems, starts the members, and waits until they serve.
     pub async fn start(plan: Plan) -> anyhow::Result<Cluster> {
-        let initial: Vec<String> = (1..=plan.members)
-            .map(|number| format!("{}=http://{}:2380", member::name(number), namespaces::address(number)))
-            .collect();
+        let initial: Vec<String> = (1..=plan.members).map(member::initial).collect();
         let initial = initial.join(",");
         let mut members = Vec::new();
         for number in 1..=plan.members {

@@ -8,7 +8,7 @@ use rand::rngs::SmallRng;
 
 use super::{names, some};
 use crate::client::{Client, Failed};
-use crate::cluster::{Cluster, member, namespaces};
+use crate::cluster::{Cluster, member};
 
 /// How long the others may take to change the membership. They refuse until they have been connected for five seconds,
 /// and who leads may have to be found out first.
@@ -20,18 +20,18 @@ pub async fn replace(cluster: &Cluster, random: &mut SmallRng) -> anyhow::Result
 
 /// Removes a member for good, wipes it, and adds it anew as a member with another ID.
 pub async fn replace_member(cluster: &Cluster, number: usize) -> anyhow::Result<String> {
-    let url = url(number);
+    let url = member::peer_url(number);
     insist(cluster, number, async |client| remove(&client, &url).await).await.context("it could not be removed")?;
     let mut member = cluster.members[number - 1].lock().await;
     // Whatever happens from here on, a member that has forgotten everything must not found the cluster again: two of
     // that kind would be a quorum of the founders. As one that joins, it does not start before it was added.
-    let everybody: Vec<String> = cluster.numbers().into_iter().map(peer).collect();
+    let everybody: Vec<String> = cluster.numbers().into_iter().map(member::initial).collect();
     member.configure(&cluster.plan, &everybody.join(","), "existing");
     member.wipe()?;
     let added = insist(cluster, number, async |client| add(&client, &url).await).await;
     let now = added.context("it was removed and could not be added again")?;
-    let is_known = |at: &usize| now.iter().any(|known| known.peer_ur_ls.contains(&self::url(*at)));
-    let initial: Vec<String> = cluster.numbers().into_iter().filter(is_known).map(peer).collect();
+    let is_known = |at: &usize| now.iter().any(|known| known.peer_ur_ls.contains(&member::peer_url(*at)));
+    let initial: Vec<String> = cluster.numbers().into_iter().filter(is_known).map(member::initial).collect();
     member.configure(&cluster.plan, &initial.join(","), "existing");
     member.start()?;
     Ok(format!("replaced {}", names(&[number])))
@@ -77,13 +77,4 @@ async fn add(client: &Client, url: &String) -> Result<Vec<pb::Member>, Failed> {
 
 async fn list(client: &Client) -> Result<Vec<pb::Member>, Failed> {
     Ok(client.member_list(pb::MemberListRequest { linearizable: true }).await?.members)
-}
-
-fn url(number: usize) -> String {
-    format!("http://{}:2380", namespaces::address(number))
-}
-
-/// A member as `--initial-cluster` has it.
-fn peer(number: usize) -> String {
-    format!("{}={}", member::name(number), url(number))
 }
