@@ -19,6 +19,8 @@ use super::terminal::{bytes, table};
 
 /// How often a followed log is looked at.
 const FOLLOW: Duration = Duration::from_millis(200);
+/// How often it is looked whether a killed process is gone.
+const ENDED: Duration = Duration::from_millis(5);
 
 #[derive(clap::Args)]
 pub struct Cluster {
@@ -106,8 +108,14 @@ pub async fn down(world: World, args: Cluster) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn kill(world: World, args: Node) -> anyhow::Result<ExitCode> {
-    signal(&world, &args, Signal::KILL, "Killed")
+pub async fn kill(world: World, args: Node) -> anyhow::Result<ExitCode> {
+    let process = open(&world, &args.dir.data_dir)?.signal(&args.name, Signal::KILL)?;
+    // What is done next may need its ports, or rely on its connections being closed.
+    while process.state() != ProcessState::Gone {
+        world.clock.sleep(ENDED).await;
+    }
+    println!("Killed {} (process {})", args.name, process.pid);
+    Ok(ExitCode::SUCCESS)
 }
 
 pub fn pause(world: World, args: Node) -> anyhow::Result<ExitCode> {

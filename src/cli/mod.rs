@@ -123,7 +123,7 @@ async fn run(world: World, command: Command) -> anyhow::Result<ExitCode> {
         Command::Up(args) => up::run(world, args).await,
         Command::Status(args) => local::status(world, args).await,
         Command::Down(args) => local::down(world, args).await,
-        Command::Kill(args) => local::kill(world, args),
+        Command::Kill(args) => local::kill(world, args).await,
         Command::Pause(args) => local::pause(world, args),
         Command::Resume(args) => local::resume(world, args),
         Command::Start(args) => local::start(world, args).await,

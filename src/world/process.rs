@@ -74,7 +74,8 @@ impl Process {
         match stat(self.pid) {
             Some(stat) if stat.started_ticks != self.started_ticks => ProcessState::Gone,
             Some(Stat { state: 'T' | 't', .. }) => ProcessState::Paused,
-            Some(Stat { state: 'Z' | 'X', .. }) | None => ProcessState::Gone,
+            // The first thread may end before the others, which hold files and ports until they end, too.
+            Some(Stat { state: 'Z' | 'X', threads: ..=1, .. }) | None => ProcessState::Gone,
             Some(_) => ProcessState::Running,
         }
     }
@@ -109,6 +110,7 @@ impl Process {
 
 struct Stat {
     state: char,
+    threads: u64,
     started_ticks: u64,
 }
 
@@ -118,7 +120,8 @@ fn stat(pid: i32) -> Option<Stat> {
     let line = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = line.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?.chars().next()?;
-    Some(Stat { state, started_ticks: fields.nth(18)?.parse().ok()? })
+    let threads = fields.nth(16)?.parse().ok()?;
+    Some(Stat { state, threads, started_ticks: fields.nth(1)?.parse().ok()? })
 }
 
 #[cfg(test)]
