@@ -240,20 +240,19 @@ impl Handle {
 
     async fn change(&self, change: Change, deadline: Instant) -> Result<Vec<Member>, Error> {
         let clock = &self.0.keeping.world.clock;
-        let removed = if let Change::Remove { id } = change { Some(id) } else { None };
         let mut uncertain = false;
         let work = async {
             loop {
                 match self.0.keeping.submit(change.clone()).await {
                     Ok(made) => break Ok(self.took_effect(made).await),
-                    // A leader that is removed may end before it answers: the next one tells whether it is gone.
-                    Err(Unchanged::Unknown) if removed.is_some() => {
+                    // A leader may end before it answers, above all one that is removed: the next one knows.
+                    Err(Unchanged::Unknown) if change.can_be_told_made() => {
                         uncertain = true;
                         clock.sleep(CHANGE_RETRY).await;
                     }
-                    Err(Unchanged::NotFound(id)) if uncertain => {
+                    Err(reason) if uncertain && change.was_made_before(&reason) => {
                         let known = self.members();
-                        if known.iter().all(|member| member.id.0 != id) {
+                        if change.shows_in(&known) {
                             break Ok(known);
                         }
                         clock.sleep(CHANGE_RETRY).await;

@@ -256,7 +256,10 @@ impl Housekeeping {
                 let answer = self.peers.call(leader.0, Purpose::Control, CHANGE, head(&ask), limit).await;
                 answer.unwrap_or_else(|error| {
                     tracing::debug!(%error, "the leader did not answer to a membership change");
-                    Err(Unchanged::Unknown)
+                    Err(match error {
+                        CallError::Unreached { .. } => Unchanged::NotLeader,
+                        CallError::Failed { .. } | CallError::Timeout { .. } => Unchanged::Unknown,
+                    })
                 })
             }
             None => Err(Unchanged::NotLeader),

@@ -62,6 +62,34 @@ pub(super) enum Change {
     },
 }
 
+impl Change {
+    /// Made once, it is refused from then on, for a reason that tells so.
+    pub fn can_be_told_made(&self) -> bool {
+        matches!(self, Change::Add { .. } | Change::Remove { .. } | Change::Promote { .. })
+    }
+
+    /// `reason` says that the change was made before.
+    pub fn was_made_before(&self, reason: &Unchanged) -> bool {
+        match (self, reason) {
+            (Change::Add { id, .. }, Unchanged::Exists(found)) => id == found,
+            (Change::Remove { id }, Unchanged::NotFound(missing)) => id == missing,
+            (Change::Promote { id }, Unchanged::NotLearner(voter)) => id == voter,
+            _ => false,
+        }
+    }
+
+    /// `members` are those after such a change.
+    pub fn shows_in(&self, members: &[Member]) -> bool {
+        let member = |id: &u64| members.iter().find(|member| member.id.0 == *id);
+        match self {
+            Change::Add { id, .. } => member(id).is_some(),
+            Change::Remove { id } => member(id).is_none(),
+            Change::Promote { id } => member(id).is_some_and(|member| !member.learner),
+            _ => false,
+        }
+    }
+}
+
 /// Why a change was not made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Unchanged {
@@ -136,6 +164,7 @@ pub(super) fn first(members: &[Member]) -> BTreeMap<u64, Peer> {
 /// Judges `ask` by its rules, in the order in which etcd does.
 fn judge(scene: &Scene, ask: &Ask) -> Result<(), Unchanged> {
     match &ask.change {
+        Change::Add { id, .. } if scene.membership.get_node(id).is_some() => Err(Unchanged::Exists(*id)),
         Change::Add { peer, .. } if ask.rules.strict => scene.may_add(!peer.joining),
         Change::Remove { id } if ask.rules.strict => scene.may_remove(*id),
         Change::Promote { id } => {
@@ -161,7 +190,6 @@ fn plan(scene: &Scene, ask: &Ask) -> Result<Plan, Unchanged> {
         |id: u64, old: Peer, new: Peer| (old != new).then(|| ChangeMembers::SetNodes(BTreeMap::from([(id, new)])));
     match &ask.change {
         Change::Add { id, .. } if scene.removed.contains(id) => Err(Unchanged::NotFound(*id)),
-        Change::Add { id, .. } if membership.get_node(id).is_some() => Err(Unchanged::Exists(*id)),
         Change::Add { id, peer } => {
             unused(membership, *id, &peer.peer_urls)?;
             let learners = members(membership).iter().filter(|member| member.learner).count();
@@ -325,6 +353,21 @@ mod tests {
     fn asked(membership: &Membership, change: Change, matched: u64) -> Result<Plan, Unchanged> {
         let ask = Ask { change, rules: Rules { strict: false, learners_max: 1 } };
         with_scene(membership, matched, |scene| judge(scene, &ask).and_then(|()| plan(scene, &ask)))
+    }
+
+    #[test]
+    fn a_change_that_was_made_before_is_told_from_one_that_never_will_be() {
+        let membership = membership();
+        let made = |change: Change| {
+            let reason = asked(&membership, change.clone(), 5_000).unwrap_err();
+            change.was_made_before(&reason) && change.shows_in(&members(&membership))
+        };
+        assert!(made(Change::Add { id: 3, peer: peer("http://c:1") }));
+        assert!(made(Change::Remove { id: 4 }));
+        assert!(made(Change::Promote { id: 2 }));
+        assert!(!made(Change::Add { id: 4, peer: peer("http://c:1") }), "another member has its URL");
+        assert!(!made(Change::Promote { id: 4 }), "it is gone");
+        assert!(!Change::SetPeerUrls { id: 3, urls: Vec::new() }.can_be_told_made());
     }
 
     fn planned(change: Change, matched: u64) -> Result<Plan, Unchanged> {

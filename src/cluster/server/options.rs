@@ -206,9 +206,9 @@ options! {
     "Features" {
         corrupt_check_time: GoDuration = GoDuration(0), "corrupt-check-time", "Time between two comparisons of the members' states (0 is never).";
         compact_hash_check_time: GoDuration = GoDuration::seconds(60), "compact-hash-check-time", "Time between two comparisons of the members' compaction hashes.";
-        compaction_batch_limit: i64 = 0, "compaction-batch-limit", "Most revisions removed in one step of a compaction.";
-        compaction_sleep_interval: GoDuration = GoDuration(0), "compaction-sleep-interval", "Pause between two steps of a compaction.";
-        watch_progress_notify_interval: GoDuration = GoDuration(0), "watch-progress-notify-interval", "Time between two progress notifications of a watch.";
+        compaction_batch_limit: i64 = 1_000, "compaction-batch-limit", "Most revisions removed in one step of a compaction.";
+        compaction_sleep_interval: GoDuration = GoDuration::millis(10), "compaction-sleep-interval", "Pause between two steps of a compaction.";
+        watch_progress_notify_interval: GoDuration = GoDuration::seconds(600), "watch-progress-notify-interval", "Time between two progress notifications of a watch.";
         downgrade_check_time: GoDuration = GoDuration::seconds(5), "downgrade-check-time", "Accepted for compatibility.";
         warning_apply_duration: GoDuration = GoDuration::millis(100), "warning-apply-duration", "A request that takes longer to apply is logged.";
         warning_unary_request_duration: GoDuration = GoDuration::millis(300), "warning-unary-request-duration", "A request that takes longer to answer is logged.";
