@@ -30,6 +30,9 @@ pub(super) async fn answer(connection: &Connection, request: Request<RequestBody
     if connection.serves == Serves::Metrics {
         return monitor(shared, &parts).await;
     }
+    if let Some(cleaned) = cleaned(parts.uri.path()) {
+        return moved(&parts.uri, &cleaned);
+    }
     let path = renamed(parts.uri.path());
     if let Some(refused) = access::refusal(connection, &parts, &path) {
         return refused;
@@ -55,6 +58,36 @@ async fn monitor(shared: &Arc<Shared>, request: &Parts) -> Response<Body> {
         true => route(shared, path, request).await,
         false => text(StatusCode::NOT_FOUND, "404 page not found\n".into()),
     }
+}
+
+/// The path without steps that lead nowhere, if it has any: `//version`, `/v3/../health`.
+fn cleaned(path: &str) -> Option<String> {
+    if path == "/v3" {
+        return Some("/v3/".to_owned());
+    }
+    if !path.contains("//") && !path.contains("/.") {
+        return None;
+    }
+    let mut kept = Vec::new();
+    for step in path.split('/') {
+        match step {
+            "" | "." => {}
+            ".." => _ = kept.pop(),
+            step => kept.push(step),
+        }
+    }
+    let end = if path.ends_with('/') && !kept.is_empty() { "/" } else { "" };
+    Some(format!("/{}{end}", kept.join("/"))).filter(|cleaned| cleaned != path)
+}
+
+/// Sends the client to `path`, with the same method and query.
+fn moved(uri: &http::Uri, path: &str) -> Response<Body> {
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    let location = HeaderValue::from_str(&format!("{path}{query}")).expect("parts of a URI are a valid header");
+    response.headers_mut().insert(header::LOCATION, location);
+    response
 }
 
 /// The paths of older releases are those of today.
@@ -137,6 +170,24 @@ impl Query<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_lead_straight() {
+        for (path, to) in [
+            ("//version", "/version"),
+            ("/v3//kv/range", "/v3/kv/range"),
+            ("/v3/../health", "/health"),
+            ("/../..//", "/"),
+            ("/v3/./lease/", "/v3/lease/"),
+            ("//host/path", "/host/path"),
+            ("/v3", "/v3/"),
+        ] {
+            assert_eq!(cleaned(path).as_deref(), Some(to), "{path}");
+        }
+        for straight in ["/", "/version", "/v3/kv/range", "/.well-known", "*"] {
+            assert_eq!(cleaned(straight), None, "{straight}");
+        }
+    }
 
     #[test]
     fn queries_are_read_as_given() {

@@ -84,15 +84,20 @@ fn listed(members: Vec<pb::Member>) -> Value {
     Value::Array(members.into_iter().map(row).collect())
 }
 
+#[derive(serde::Deserialize)]
+struct Asked {
+    #[serde(default)]
+    revision: i64,
+}
+
 /// A checksum of this member's history, as `{"revision":…}` asks for it.
 async fn hash(store: &Client, request: &Parts, body: &[u8]) -> Response<Bytes> {
-    let Ok(asked) = serde_json::from_slice::<Value>(body) else {
+    let Ok(Asked { revision }) = serde_json::from_slice(body) else {
         return text(StatusCode::BAD_REQUEST, "error unmarshalling request");
     };
-    let revision = asked.get("revision").and_then(Value::as_i64).unwrap_or_default();
     let hashed = match store.hash_kv(pb::HashKvRequest { revision }).await {
         Ok(hashed) => hashed,
-        Err(error) => return text(StatusCode::BAD_REQUEST, error.to_wire().1),
+        Err(error) => return text(StatusCode::BAD_REQUEST, error.to_wire().1.trim_start_matches("etcdserver: ")),
     };
     let header = hashed.header.unwrap_or_default();
     let cluster = request.headers.get(CLUSTER_ID).map(HeaderValue::as_bytes);

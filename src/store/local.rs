@@ -368,7 +368,9 @@ impl Transport for Local {
             alarms.push(pb::AlarmMember { member_id, alarm });
         }
         for alarm in alarms {
-            errors.push(format!("memberID:{} alarm:{} ", alarm.member_id, alarm.alarm().as_str_name()));
+            // As Go prints a message: what is zero is left out.
+            let member = if alarm.member_id == 0 { String::new() } else { format!("memberID:{} ", alarm.member_id) };
+            errors.push(format!("{member}alarm:{} ", alarm.alarm().as_str_name()));
         }
         Ok(pb::StatusResponse {
             header: Some(self.header()),

@@ -118,7 +118,7 @@ pub fn read(disk: &Disk, arguments: &[String], variables: &BTreeMap<String, Stri
     }
     let named = Some(given.config_file.clone()).filter(|file| !file.is_empty());
     if let Some(file) = named.or_else(|| variable(CONFIG_FILE)) {
-        let bytes = disk.read(Path::new(&file)).map_err(|error| Refusal::Invalid(format!("open {file}: {error}")))?;
+        let bytes = disk.read(Path::new(&file)).map_err(|error| Refusal::Invalid(format!("open {error}")))?;
         let from_file = Options::from_file(&bytes).map_err(|error| Refusal::Invalid(error.to_string()))?;
         *options = Options { version: options.version, ..from_file };
         return Ok(Asked::Server(options, Said { file: Some(file), ..Said::default() }));

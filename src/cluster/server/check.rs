@@ -53,7 +53,9 @@ pub enum Invalid {
     LeaseCheckpoint,
     #[error("--compact-hash-check-time must be >0 (set to {0})")]
     CompactHashCheck(String),
-    #[error("unexpected TLS version {0:?}")]
+    #[error("membership: too many learner members in cluster")]
+    Learners,
+    #[error("unexpected TLS version {0:?} (must be one of: TLS1.2, TLS1.3)")]
     TlsVersion(String),
     #[error("min version ({min}) is greater than max version ({max})")]
     TlsVersions { min: String, max: String },
@@ -75,6 +77,9 @@ pub fn check(options: &Options) -> Result<(), Invalid> {
         "periodic" | "revision" => {}
         "" => return Err(Invalid::CompactionModeUnset),
         other => return Err(Invalid::CompactionMode(other.into())),
+    }
+    if options.max_learners < 0 {
+        return Err(Invalid::Learners);
     }
     let gates = &options.feature_gates;
     if gates.enabled("LeaseCheckpointPersist") && !gates.enabled("LeaseCheckpoint") {
@@ -133,8 +138,8 @@ fn check_bootstrap(options: &Options) -> Result<(), Invalid> {
     if options.discovery_fallback == "proxy" {
         return Err(Invalid::DiscoveryProxy);
     }
-    if !["new", "existing"].contains(&options.initial_cluster_state.as_str()) {
-        return Err(Invalid::ClusterState(options.initial_cluster_state.clone()));
+    if !options.initial_cluster_state.is_known() {
+        return Err(Invalid::ClusterState(options.initial_cluster_state.0.clone()));
     }
     let discovered = !options.discovery_endpoints.0.is_empty();
     let ways = [!options.initial_cluster.is_empty(), !options.discovery_srv.is_empty(), discovered];
@@ -196,6 +201,9 @@ mod tests {
     #[test]
     fn options_are_refused_in_etcds_words() {
         assert_eq!(refusal(&[]), "");
+        let mut unset = Options::default();
+        unset.advertise_client_urls.0.clear();
+        assert_eq!(check(&unset), Err(Invalid::AdvertiseClientUnset));
         for (given, text) in [
             (&[("heartbeat-interval", "0")][..], "--heartbeat-interval must be >0 (set to 0ms)"),
             (
@@ -216,13 +224,10 @@ mod tests {
                 "both --discovery-token and --discovery-endpoints must be set",
             ),
             (&[("listen-client-urls", "http://a.b:1")], "expected IP in URL for binding (http://a.b:1)"),
-            (
-                &[("advertise-client-urls", "")],
-                "--advertise-client-urls is required when --listen-client-urls is set explicitly",
-            ),
+            (&[("max-learners", "-1")], "membership: too many learner members in cluster"),
             (&[("auto-compaction-mode", "x")], "unknown auto-compaction-mode \"x\""),
             (&[("compact-hash-check-time", "0")], "--compact-hash-check-time must be >0 (set to 0s)"),
-            (&[("tls-min-version", "TLS1.1")], "unexpected TLS version \"TLS1.1\""),
+            (&[("tls-min-version", "TLS1.1")], "unexpected TLS version \"TLS1.1\" (must be one of: TLS1.2, TLS1.3)"),
             (
                 &[("tls-min-version", "TLS1.3"), ("tls-max-version", "TLS1.2")],
                 "min version (TLS1.3) is greater than max version (TLS1.2)",

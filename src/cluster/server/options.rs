@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::features::FeatureGates;
 use super::urls::Url;
-use super::values::{GoDuration, List, Set, Urls, Value};
+use super::values::{ClusterState, GoDuration, List, Origins, Set, Urls, Value};
 use crate::store::version::ETCD_VERSION;
 
 /// How the help begins of what is taken and has no effect: it is done otherwise here, or not at all.
@@ -127,7 +127,7 @@ options! {
     "Clustering" {
         initial_advertise_peer_urls: Urls = url("http://localhost:2380"), "initial-advertise-peer-urls", "This member's peer URLs, as the rest of the cluster reaches them.";
         initial_cluster: String = "default=http://localhost:2380".into(), "initial-cluster", "Members of the new cluster, 'name=url,...'.";
-        initial_cluster_state: String = "new".into(), "initial-cluster-state", "'new' for the first start of a cluster, 'existing' for a member that was added to one.";
+        initial_cluster_state: ClusterState = ClusterState("new".into()), "initial-cluster-state", "'new' for the first start of a cluster, 'existing' for a member that was added to one.";
         initial_cluster_token: String = "etcd-cluster".into(), "initial-cluster-token", "Tells clusters apart whose members have the same URLs.";
         advertise_client_urls: Urls = url("http://localhost:2379"), "advertise-client-urls", "This member's client URLs, as clients reach them.";
         strict_reconfig_check: bool = true, "strict-reconfig-check", "Refuse changes of the membership that would lose quorum.";
@@ -175,7 +175,7 @@ options! {
         peer_skip_client_san_verification: bool = false, "peer-skip-client-san-verification", "Do not compare a peer's address with its certificate.";
         self_signed_cert_validity: u64 = 1, "self-signed-cert-validity", "Years for which generated certificates hold.";
         cipher_suites: List = List::default(), "cipher-suites", "TLS cipher suites; empty is all that are safe.";
-        cors: Set = set("*"), "cors", "Origins that may read answers in a browser; * is all.";
+        cors: Origins = Origins(vec!["*".into()]), "cors", "Origins that may read answers in a browser; * is all.";
         host_whitelist: Set = set("*"), "host-whitelist", "Host names that plain HTTP requests may ask for; * is all.";
         tls_min_version: String = "TLS1.2".into(), "tls-min-version", "Lowest TLS version: TLS1.2 or TLS1.3.";
         tls_max_version: String = String::new(), "tls-max-version", "Highest TLS version: TLS1.2 or TLS1.3.";

@@ -218,13 +218,17 @@ pub fn initial_members(text: &str) -> Result<Vec<InitialMember>, UrlError> {
 
 /// A retention without a unit is hours, or revisions.
 fn compaction(mode: &str, retention: &str) -> Result<store::AutoCompaction, Invalid> {
-    let refused = || Invalid::CompactionRetention(format!("time: invalid duration {retention:?}"));
+    let refused = || {
+        let bare = retention.parse::<i64>().is_ok();
+        let reason = if bare { "missing unit in duration" } else { "invalid duration" };
+        Invalid::CompactionRetention(format!("time: {reason} {retention:?}"))
+    };
     let number = match retention {
         "" => Some(0),
-        text => i64::read(text).ok(),
+        text => text.parse::<i64>().ok().filter(|number| *number >= 0),
     };
     match (mode, number) {
-        (_, Some(number)) if number <= 0 => Ok(store::AutoCompaction::Off),
+        (_, Some(0)) => Ok(store::AutoCompaction::Off),
         ("revision", Some(revisions)) => Ok(store::AutoCompaction::Revisions(revisions)),
         (_, Some(hours)) => Ok(store::AutoCompaction::Periodic(Duration::from_secs(hours.unsigned_abs() * 3600))),
         (mode, None) => {
@@ -256,7 +260,10 @@ mod tests {
         ] {
             assert_eq!(compaction(mode, retention), Ok(meant), "{mode} {retention}");
         }
-        assert!(compaction("periodic", "soon").is_err());
+        for (retention, reason) in [("soon", "invalid duration \"soon\""), ("-1", "missing unit in duration \"-1\"")] {
+            let refused = compaction("periodic", retention).unwrap_err();
+            assert_eq!(refused.to_string(), format!("error parsing CompactionRetention: time: {reason}"));
+        }
     }
 
     #[test]

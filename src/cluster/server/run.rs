@@ -134,7 +134,7 @@ async fn origin(world: &World, options: &Options, initialized: bool) -> Result<O
     }
     let members = options.initial_members().map_err(ServerError::InitialCluster)?;
     check_own(world, options, &members).await?;
-    match options.initial_cluster_state.as_str() {
+    match options.initial_cluster_state.0.as_str() {
         "existing" => Ok(existing::join(world, &options.name, &members, peer_client(world, options)?).await?),
         _ => Ok(Origin::New { members, token: options.initial_cluster_token.clone() }),
     }

@@ -69,6 +69,8 @@ impl Options {
     }
 
     fn with_protocol(&self, options: tls::Options) -> Result<tls::Options, tls::Error> {
+        // Also where nothing speaks TLS.
+        tls::check_suites(&self.cipher_suites.0)?;
         Ok(tls::Options {
             cipher_suites: self.cipher_suites.0.clone(),
             min_version: Version::parse(&self.tls_min_version)?,

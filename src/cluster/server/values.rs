@@ -306,6 +306,52 @@ impl Value for Set {
     }
 }
 
+/// Whether a member founds its cluster, or joins one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterState(pub String);
+
+impl ClusterState {
+    pub fn is_known(&self) -> bool {
+        matches!(self.0.as_str(), "new" | "existing")
+    }
+}
+
+impl Value for ClusterState {
+    fn read(text: &str) -> Result<ClusterState, String> {
+        Some(ClusterState(text.to_owned())).filter(ClusterState::is_known).ok_or_else(|| "invalid value".into())
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+
+    /// What a file says is judged with the other options.
+    fn read_file(value: &Json) -> Result<ClusterState, String> {
+        String::read_file(value).map(ClusterState)
+    }
+}
+
+/// Origins of pages in a browser: URLs, or `*` for all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origins(pub Vec<String>);
+
+impl Value for Origins {
+    fn read(text: &str) -> Result<Origins, String> {
+        match text {
+            "*" => Ok(Origins(vec![text.to_owned()])),
+            _ => Urls::read(text).map(|urls| Origins(urls.texts())),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.0.join(",")
+    }
+
+    fn json(&self) -> Json {
+        self.0.clone().into()
+    }
+}
+
 /// A list of URLs, sorted as etcd does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Urls(pub Vec<Url>);
@@ -325,6 +371,11 @@ impl Value for Urls {
         urls.sort();
         urls.dedup();
         Ok(Urls(urls))
+    }
+
+    /// An empty text leaves what was there.
+    fn after(self, old: &Urls) -> Urls {
+        if self.0.is_empty() { old.clone() } else { self }
     }
 
     fn show(&self) -> String {

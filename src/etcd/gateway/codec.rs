@@ -1,21 +1,19 @@
 //! JSON from and to the messages of one RPC, as the .proto files describe them: names as they stand there, 64-bit
-//! integers as strings, bytes in base64, enums by name, fields with their default value left out. Unknown fields of a
-//! request are ignored.
+//! integers as strings, bytes in base64, enums by name, fields with their default value left out.
 
 use std::sync::LazyLock;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
-use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
-use serde_json::de::SliceRead;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
 use tonic::Status;
 
+use super::reader;
 use crate::etcd::rpc::Rpc;
 
 static POOL: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(chorus_proto::DESCRIPTORS).expect("the compiler wrote them"));
 
-const IN: DeserializeOptions = DeserializeOptions::new().deny_unknown_fields(false);
 const OUT: SerializeOptions = SerializeOptions::new()
     .stringify_64_bit_integers(true)
     .use_enum_numbers(false)
@@ -46,10 +44,7 @@ impl Codec {
         if json[0] != b'{' {
             return Err(Status::invalid_argument("a message is a JSON object: expected '{' at its start"));
         }
-        // What follows the first value is not looked at.
-        let mut reader = serde_json::Deserializer::new(SliceRead::new(json));
-        let message = DynamicMessage::deserialize_with_options(self.request.clone(), &mut reader, &IN);
-        message.map(|message| frame(&message)).map_err(|error| malformed(&error))
+        reader::read(&self.request, json).map(|message| frame(&message)).map_err(|error| malformed(&error))
     }
 
     /// A framed response as JSON, after `before` and before `after`.
@@ -80,15 +75,18 @@ fn frame(message: &DynamicMessage) -> Bytes {
 
 fn malformed(error: &serde_json::Error) -> Status {
     if error.is_eof() {
-        Status::invalid_argument("unexpected EOF")
-    } else {
-        Status::invalid_argument(error.to_string())
+        return Status::invalid_argument("unexpected EOF");
     }
+    let (line, column, text) = (error.line(), error.column(), error.to_string());
+    let reason = text.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&text);
+    let syntax = if error.is_syntax() { "syntax error " } else { "" };
+    Status::invalid_argument(format!("proto: {syntax}(line {line}:{column}): {reason}"))
 }
 
 #[cfg(test)]
 mod tests {
     use chorus_proto::etcdserverpb as pb;
+    use prost_reflect::Kind;
 
     use super::*;
 
@@ -117,8 +115,48 @@ mod tests {
     #[test]
     fn malformed_requests_are_refused() {
         assert_eq!(range(r#"{"key":"#).unwrap_err().message(), "unexpected EOF");
-        for malformed in [r#"{"key":"!"}"#, "[]", "1", r#"{"limit":"x"}"#, "nope"] {
-            assert_eq!(range(malformed).unwrap_err().code(), tonic::Code::InvalidArgument, "{malformed}");
+        for (malformed, reason) in [
+            (r#"{"key":"!"}"#, r#"proto: (line 1:11): invalid value for bytes field key: "!""#),
+            (r#"{"limit":"x"}"#, r#"proto: (line 1:13): invalid value for int64 field limit: "x""#),
+            (r#"{"sort_order":"UP"}"#, r#"proto: (line 1:19): invalid value for enum field sort_order: "UP""#),
+            (r#"{"rangeEnd":"","range_end":""}"#, r#"proto: (line 1:26): duplicate field "range_end""#),
+            (r#"{"key" "YQ=="}"#, "proto: syntax error (line 1:8): expected `:`"),
+            ("[]", "a message is a JSON object: expected '{' at its start"),
+        ] {
+            let refused = range(malformed).unwrap_err();
+            assert_eq!((refused.code(), refused.message()), (tonic::Code::InvalidArgument, reason), "{malformed}");
+        }
+        // A number that is rounded would name another member.
+        let remove = Codec::of(Rpc::MemberRemove).request(br#"{"ID":18446744073709551616}"#);
+        assert_eq!(remove.unwrap_err().code(), tonic::Code::InvalidArgument);
+        let two = br#"{"compare":[],"success":[{"requestPut":{},"request_range":{}}]}"#;
+        let refused = Codec::of(Rpc::Txn).request(two).unwrap_err();
+        assert!(refused.message().ends_with("oneof etcdserverpb.RequestOp.request is already set"), "{refused}");
+    }
+
+    #[test]
+    fn no_field_is_there_that_stands_as_null() {
+        assert_eq!(range(r#"{"key":null,"limit":null,"serializable":null}"#).unwrap(), pb::RangeRequest::default());
+        let framed = Codec::of(Rpc::Txn).request(br#"{"compare":null,"success":[{"requestPut":null}]}"#).unwrap();
+        let txn = pb::TxnRequest::decode(&framed[PREFIX_BYTES..]).unwrap();
+        assert_eq!((txn.compare.len(), txn.success.len()), (0, 1));
+        assert!(Codec::of(Rpc::Txn).request(br#"{"success":[null]}"#).is_err());
+    }
+
+    #[test]
+    fn every_field_of_a_request_can_be_read() {
+        let mut open: Vec<MessageDescriptor> = Rpc::ALL.iter().map(|rpc| Codec::of(*rpc).request).collect();
+        let mut seen = std::collections::HashSet::new();
+        while let Some(message) = open.pop() {
+            if !seen.insert(message.full_name().to_owned()) {
+                continue;
+            }
+            for field in message.fields() {
+                let kind = field.kind();
+                let readable = !field.is_map() && !matches!(kind, Kind::Double | Kind::Float);
+                assert!(readable, "{}", field.full_name());
+                open.extend(kind.as_message().cloned());
+            }
         }
     }
 

@@ -12,6 +12,7 @@
 //!
 //! - `route`: the table of paths
 //! - `codec`: JSON from and to framed messages
+//! - `reader`: a JSON object as a message
 //! - `split`: where one JSON value of a stream of them ends
 //! - `metadata`: HTTP headers as gRPC metadata
 //! - `unary`, `lines`, `websocket`: one answer, many in one body, many over a socket
@@ -20,6 +21,7 @@
 mod codec;
 mod lines;
 mod metadata;
+mod reader;
 mod refusal;
 mod route;
 mod split;

@@ -156,7 +156,7 @@ fn filters_and_starts_in_the_future_hide_what_is_not_wanted() {
     hub.settle();
     assert_eq!(
         drain(&outbox),
-        ["#0 rev 1; created", "#1 rev 1; created", "#-1 rev 3", "#0 rev 4; -a@4", "#1 rev 4; -a@4",]
+        ["#0 rev 1; created", "#1 rev 1; created", "#0 rev 4; -a@4", "#1 rev 4; -a@4", "#-1 rev 4"]
     );
 }
 

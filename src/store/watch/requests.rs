@@ -85,6 +85,7 @@ impl Watchers {
             interest: interest(&request, range),
             fragment: request.fragment,
             progress_notify: request.progress_notify,
+            start: request.start_revision,
             next,
             synced: next > current,
             active: false,

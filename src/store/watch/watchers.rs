@@ -69,12 +69,21 @@ pub struct Watcher {
     pub interest: Interest,
     pub fragment: bool,
     pub progress_notify: bool,
+    /// The revision it was asked to begin with; 0 is the first one to come.
+    pub start: i64,
     /// Events below this revision were sent, or are not wanted.
     pub next: i64,
     /// Is fed as things happen.
     pub synced: bool,
     /// Something was sent since the last progress tick.
     pub active: bool,
+}
+
+impl Watcher {
+    /// Nothing that it wants of `revision` or before is still to be sent. One that has yet to begin knows nothing.
+    fn knows_all_up_to(&self, revision: i64) -> bool {
+        self.synced && self.next <= revision + 1 && self.start <= revision
+    }
 }
 
 /// All streams and watchers.
@@ -297,7 +306,7 @@ impl Watchers {
         for watcher in self.watchers.values_mut().filter(|watcher| watcher.progress_notify) {
             let stream = self.streams.get_mut(&watcher.stream).expect("a watcher's stream exists");
             let idle = !std::mem::take(&mut watcher.active);
-            let caught_up = watcher.synced && watcher.next <= self.revision + 1 && stream.told <= self.revision;
+            let caught_up = watcher.knows_all_up_to(self.revision) && stream.told <= self.revision;
             if idle && caught_up && stream.outbox.has_room() {
                 stream.send(response::empty(self.revision, watcher.id));
             }
@@ -309,10 +318,7 @@ impl Watchers {
         let Watchers { revision, streams, watchers, progress_wanted, .. } = self;
         progress_wanted.retain(|stream| {
             let Some(stream) = streams.get_mut(stream) else { return false };
-            let caught_up = |key| {
-                let watcher: &Watcher = &watchers[key];
-                watcher.synced && watcher.next <= *revision + 1
-            };
+            let caught_up = |key| Watcher::knows_all_up_to(&watchers[key], *revision);
             let answered =
                 stream.told <= *revision && (planted!("progress-early") || stream.watches.values().all(caught_up));
             if answered {

@@ -74,6 +74,17 @@ const GO_SUITES: &[(&str, Option<CipherSuite>)] = &[
     ("TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256", None),
 ];
 
+/// Refuses names that Go does not know.
+pub fn check_suites(names: &[String]) -> Result<(), Error> {
+    names.iter().try_for_each(|name| suite(name).map(drop))
+}
+
+/// The suite that Go calls `name`, if it is offered here.
+fn suite(name: &str) -> Result<Option<CipherSuite>, Error> {
+    let known = GO_SUITES.iter().find(|(known, _)| *known == name);
+    known.map(|(_, suite)| *suite).ok_or_else(|| Error::UnknownSuite(name.to_owned()))
+}
+
 /// The cryptography that the options leave.
 pub(super) fn provider(options: &Options) -> Result<Arc<CryptoProvider>, Error> {
     let mut provider = ring::default_provider();
@@ -82,10 +93,8 @@ pub(super) fn provider(options: &Options) -> Result<Arc<CryptoProvider>, Error> 
     }
     let mut wanted = Vec::new();
     for name in &options.cipher_suites {
-        let known = GO_SUITES.iter().find(|(known, _)| known == name);
-        let (_, suite) = known.ok_or_else(|| Error::UnknownSuite(name.clone()))?;
-        match suite {
-            Some(suite) => wanted.push(*suite),
+        match suite(name)? {
+            Some(suite) => wanted.push(suite),
             None => tracing::warn!(suite = name, "a cipher suite is weak and not offered"),
         }
     }

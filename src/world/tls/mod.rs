@@ -28,7 +28,7 @@ mod words;
 use std::path::PathBuf;
 
 pub use certificate::Certificate;
-pub use cipher::Version;
+pub use cipher::{Version, check_suites};
 pub use client::Client;
 pub use server::{Accepted, Rejected, Server};
 
