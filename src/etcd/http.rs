@@ -30,9 +30,6 @@ pub(super) async fn answer(connection: &Connection, request: Request<RequestBody
     if connection.serves == Serves::Metrics {
         return monitor(shared, &parts).await;
     }
-    if let Some(cleaned) = cleaned(parts.uri.path()) {
-        return moved(&parts.uri, &cleaned);
-    }
     let path = renamed(parts.uri.path());
     if let Some(refused) = access::refusal(connection, &parts, &path) {
         return refused;
@@ -40,6 +37,8 @@ pub(super) async fn answer(connection: &Connection, request: Request<RequestBody
     let allowed = access::allowed_origin(&shared.config.http.cors, &parts.headers);
     let mut response = if parts.method == Method::OPTIONS {
         Response::new(Body::default())
+    } else if let Some(cleaned) = cleaned(&path) {
+        moved(&parts.uri, &cleaned)
     } else if shared.config.http.gateway && gateway::serves(&path) {
         gateway::answer(shared, &path, Request::from_parts(parts, body)).await
     } else {

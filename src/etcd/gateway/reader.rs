@@ -1,12 +1,12 @@
 //! A JSON object as the message that a descriptor describes, by the rules of protobuf's JSON: fields under either of
 //! their names, each once; integers as numbers or in quotes, also with a fraction or an exponent as long as they are
 //! whole; bytes in base64 of either alphabet, with padding or without; `null` is a field that is not there. Unknown
-//! fields are passed over.
+//! fields and unknown names of an enum's values are passed over.
 //!
 //! Values keep their text until their field is known, so that no integer is ever rounded.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use base64::Engine as _;
@@ -43,7 +43,7 @@ impl<'de> Visitor<'de> for Object<'_> {
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<DynamicMessage, M::Error> {
         let mut message = DynamicMessage::new(self.0.clone());
-        let mut seen = HashSet::new();
+        let mut seen = BTreeSet::new();
         while let Some(name) = map.next_key::<Cow<'de, str>>()? {
             let field = self.0.get_field_by_name(&name).or_else(|| self.0.get_field_by_json_name(&name));
             let Some(field) = field else {
@@ -66,7 +66,7 @@ impl<'de> Visitor<'de> for Object<'_> {
     }
 }
 
-/// What a field holds; nothing where `null` stands.
+/// What a field holds; nothing where `null` or an unknown name stands.
 struct Content<'a>(&'a FieldDescriptor);
 
 impl<'de> DeserializeSeed<'de> for Content<'_> {
@@ -105,7 +105,11 @@ impl<'de> Visitor<'de> for Content<'_> {
     fn visit_seq<S: SeqAccess<'de>>(self, mut items: S) -> Result<Option<Value>, S::Error> {
         let mut list = Vec::new();
         while let Some(item) = items.next_element_seed(Item(self.0))? {
-            list.push(item.ok_or_else(|| S::Error::custom("unexpected token null"))?);
+            match item {
+                Some(item) => list.push(item),
+                None if matches!(self.0.kind(), Kind::Enum(_)) => {}
+                None => return Err(S::Error::custom("unexpected token null")),
+            }
         }
         Ok(Some(Value::List(list)))
     }
@@ -123,7 +127,7 @@ impl<'de> DeserializeSeed<'de> for Item<'_> {
             return Object(descriptor).deserialize(deserializer).map(|message| Some(Value::Message(message)));
         }
         let text = <&RawValue as serde::Deserialize>::deserialize(deserializer)?.get();
-        if text == "null" {
+        if text == "null" || is_unknown_name(&kind, text) {
             return Ok(None);
         }
         scalar(&kind, text).map(Some).ok_or_else(|| {
@@ -132,6 +136,11 @@ impl<'de> DeserializeSeed<'de> for Item<'_> {
             D::Error::custom(format_args!("invalid value for {kind} field {name}: {shown}"))
         })
     }
+}
+
+fn is_unknown_name(kind: &Kind, text: &str) -> bool {
+    let Kind::Enum(names) = kind else { return false };
+    quoted(text).is_some_and(|name| names.get_value_by_name(&name).is_none())
 }
 
 /// What `text`, a JSON value, means to a field of that kind. None of etcd's requests has a fraction.
