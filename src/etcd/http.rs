@@ -59,7 +59,8 @@ async fn monitor(shared: &Arc<Shared>, request: &Parts) -> Response<Body> {
     }
 }
 
-/// The path without steps that lead nowhere, if it has any: `//version`, `/v3/../health`.
+/// Where `path` should have led, as Go's servers see it: without the idle steps of `//version` or `/v3/../health`, and
+/// into the tree that is named without its slash. Nothing for a path that is straight.
 fn cleaned(path: &str) -> Option<String> {
     if path == "/v3" {
         return Some("/v3/".to_owned());
@@ -82,9 +83,12 @@ fn cleaned(path: &str) -> Option<String> {
 /// Sends the client to `path`, with the same method and query.
 fn moved(uri: &http::Uri, path: &str) -> Response<Body> {
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    // A URI may hold a byte that no header may.
+    let Ok(location) = HeaderValue::from_bytes(format!("{path}{query}").as_bytes()) else {
+        return text(StatusCode::NOT_FOUND, "404 page not found\n".into());
+    };
     let mut response = Response::new(Body::default());
     *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-    let location = HeaderValue::from_str(&format!("{path}{query}")).expect("parts of a URI are a valid header");
     response.headers_mut().insert(header::LOCATION, location);
     response
 }

@@ -51,6 +51,25 @@ fn a_healthy_member_says_so_everywhere() {
 }
 
 #[test]
+fn paths_with_idle_steps_are_moved_whatever_bytes_they_hold() {
+    run(async {
+        let running = Running::start(Frozen::default()).await;
+        for (path, status) in [
+            ("//version?a=b", "307 Temporary Redirect"),
+            ("//caf\u{e9}?\u{e9}", "307 Temporary Redirect"),
+            ("//\u{7f}", "400 Bad Request"),
+        ] {
+            let (head, _) = ask(&running, "GET", path).await;
+            assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{path:?}: {head}");
+            if status.starts_with("307") {
+                assert!(head.contains(&format!("Location: {}\r\n", &path[1..])), "{path:?}: {head}");
+            }
+        }
+        running.stop().await;
+    });
+}
+
+#[test]
 fn without_a_leader_the_member_is_unhealthy() {
     run(check(
         Frozen::without_leader(),

@@ -44,7 +44,7 @@ impl<'de> Visitor<'de> for Object<'_> {
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<DynamicMessage, M::Error> {
         let mut message = DynamicMessage::new(self.0.clone());
         let mut seen = BTreeSet::new();
-        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+        while let Some(name) = map.next_key::<String>()? {
             let field = self.0.get_field_by_name(&name).or_else(|| self.0.get_field_by_json_name(&name));
             let Some(field) = field else {
                 map.next_value::<IgnoredAny>()?;
