@@ -132,7 +132,9 @@ impl Api {
             Method::DELETE => "delete",
             _ => "patch",
         };
-        let attributes = Attributes::Path { verb, path: parts.uri.path() };
+        // Routes are found by the decoded path, so rights are asked for that, too.
+        let path = route::decode(parts.uri.path()).ok_or_else(Status::no_such_resource)?;
+        let attributes = Attributes::Path { verb, path: &path };
         self.authorizer.check(user, &attributes, deadline).await
     }
 

@@ -103,7 +103,7 @@ pub fn parameters(query: &str) -> Vec<(String, String)> {
 }
 
 /// Resolves `%XX`; `None` if what comes out is not UTF-8.
-fn decode(text: &str) -> Option<String> {
+pub fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

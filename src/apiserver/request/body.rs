@@ -105,10 +105,11 @@ pub fn must_have_version(resource: &Resource, name: &str) -> Status {
     Status::invalid_with(&resource.group, &resource.kind, name, &format!("{field}: {message}"), vec![cause])
 }
 
-/// A moment as objects carry it: whole seconds.
+/// A moment as objects carry it: whole seconds, up to the end of the year 9999.
 pub fn timestamp(since_epoch: Duration) -> String {
-    let seconds = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(seconds).map(|at| at.to_string()).unwrap_or_default()
+    let last = jiff::Timestamp::MAX.as_second();
+    let seconds = i64::try_from(since_epoch.as_secs()).map_or(last, |seconds| seconds.min(last));
+    jiff::Timestamp::from_second(seconds).expect("it is within the range of timestamps").to_string()
 }
 
 #[cfg(test)]
@@ -125,5 +126,8 @@ mod tests {
     #[test]
     fn times_are_whole_seconds() {
         assert_eq!(timestamp(Duration::from_millis(1_767_225_600_900)), "2026-01-01T00:00:00Z");
+        for beyond in [i64::MAX as u64, u64::MAX] {
+            assert!(timestamp(Duration::from_secs(beyond)).starts_with("9999-12-3"), "{beyond}");
+        }
     }
 }

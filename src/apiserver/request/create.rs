@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::apiserver::admission::{Attempt, Operation};
+use crate::apiserver::admission::{Attempt, Operation, Turn};
 use crate::apiserver::storage::{Committed, Write};
 use crate::apiserver::{codec, names};
 use crate::kube::client::Response;
@@ -37,12 +37,14 @@ impl Api {
         &self,
         call: &Call<'_>,
         mut object: Value,
-        warnings: Vec<String>,
+        mut warnings: Vec<String>,
     ) -> Result<Outcome, Status> {
         body::check_new(&object)?;
+        let (resource, namespace) = (call.resource, call.namespace());
+        let told = self.admission.pod_security_warnings(resource, namespace, &object, None, call.deadline).await?;
+        warnings.extend(told);
         call.resource.default(&mut object);
         self.begin_metadata(&mut object);
-        call.resource.prepare_create(&mut object);
         let base = body::generate_name(&object);
         for _ in 0..NAMES {
             let mut named = object.clone();
@@ -54,7 +56,6 @@ impl Api {
                 other => return other.map(|object| Outcome::created(object, warnings)),
             }
         }
-        let resource = call.resource;
         Err(Status::generated_name_exists(&resource.group, &resource.plural, base.as_deref().unwrap_or_default()))
     }
 
@@ -72,13 +73,15 @@ impl Api {
             again: false,
             deadline: call.deadline,
         };
+        let mut turn = Turn::default();
         for _ in 0..ATTEMPTS {
             let mut object = object.clone();
             let complete = self.admission.mutate(&attempt, &mut object).await?;
-            resource.default(&mut object);
+            // What follows from the whole object, the class of a pod for one, follows from what was filled in, too.
+            resource.prepare_create(&mut object);
             let claims = self.addresses.claim(resource, &mut object, None).await?;
             resource.validate_create(&object)?;
-            let also = self.admission.review(&attempt, &object).await?;
+            let also = self.admission.review(&attempt, &object, &mut turn).await?;
             if call.write.dry_run {
                 if self.storage.read(resource, call.namespace(), &name).await?.is_some() {
                     return Err(Status::already_exists(&resource.group, &resource.plural, &name));

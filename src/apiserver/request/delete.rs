@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::apiserver::admission::{Attempt, Operation};
+use crate::apiserver::admission::{Attempt, Operation, Turn};
 use crate::apiserver::codec;
 use crate::apiserver::selection::Selection;
 use crate::apiserver::storage::{Committed, Stored, Write};
@@ -53,7 +53,7 @@ impl Api {
                 again: false,
                 deadline: call.deadline,
             };
-            let also = self.admission.review(&attempt, &old).await?;
+            let also = self.admission.review(&attempt, &old, &mut Turn::default()).await?;
             let fate = fate(resource, &old, options, self.world.clock.unix())?;
             if fate == Fate::Unchanged || call.write.dry_run {
                 return Ok(showing(stored.object.clone(), Vec::new()));
@@ -132,7 +132,7 @@ fn fate(resource: &Resource, object: &Value, options: &DeleteOptions, now: Durat
     let before = object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
     let shortens = !deleting || grace < before;
     if shortens {
-        let at = now + Duration::from_secs(grace.unsigned_abs());
+        let at = now.saturating_add(Duration::from_secs(grace.unsigned_abs()));
         let metadata = &mut new["metadata"];
         metadata["deletionTimestamp"] = json!(timestamp(at));
         metadata["deletionGracePeriodSeconds"] = json!(grace);

@@ -25,12 +25,13 @@ use tokio::sync::watch;
 
 use crate::actor::{Gate, Shutdown};
 use crate::kube::client::{Request, Response, Target, Verb, WatchOptions, WriteOptions};
+use crate::kube::names::path_segment;
 use crate::kube::resources::{Resource, Table};
 use crate::kube::schema::Schemas;
 use crate::kube::status::Status;
 use crate::world::{Instant, World};
 
-use super::admission::{Admission, is_over};
+use super::admission::{Admission, Counted};
 use super::authentication::Authenticator;
 use super::authorization::{Attributes, Authorizer};
 use super::config::Config;
@@ -61,7 +62,7 @@ pub struct Api {
     pub storage: Storage,
     pub tokens: Arc<Tokens>,
     pub authenticator: Authenticator,
-    pub authorizer: Authorizer,
+    pub authorizer: Arc<Authorizer>,
     pub admission: Admission,
     pub addresses: Addresses,
     pub schemas: Arc<Schemas>,
@@ -181,7 +182,7 @@ impl Api {
             Verb::List(options) => self.list(&call, &selection, &options).await,
             Verb::Create { body } => {
                 let outcome = self.create(&call, &body).await?;
-                self.after_create(&call);
+                self.after_create(&call).await;
                 Ok(outcome)
             }
             Verb::Update { body } => self.replace(&call, &body).await,
@@ -201,13 +202,22 @@ impl Api {
         }
     }
 
+    /// The resource of a path. A path that puts an object where none of its kind can be leads nowhere: rights are
+    /// asked by what the path says, so that it has to be what is then done.
     pub fn resource(&self, target: &Target) -> Result<&Arc<Resource>, Status> {
         let found = self.table.get(&target.group, &target.version, &target.resource);
         let resource = found.ok_or_else(Status::no_such_resource)?;
-        match target.subresource.as_deref() {
-            Some(subresource) if resource.subresource(subresource).is_none() => Err(Status::no_such_resource()),
-            _ => Ok(resource),
+        let misplaced = match target.namespace {
+            Some(_) => !resource.is_namespaced(),
+            None => resource.is_namespaced() && target.name.is_some(),
+        };
+        let known = target.subresource.as_deref().is_none_or(|name| resource.subresource(name).is_some());
+        if misplaced || !known {
+            return Err(Status::no_such_resource());
         }
+        check_segment("Namespace", target.namespace.as_deref())?;
+        check_segment("Name", target.name.as_deref())?;
+        Ok(resource)
     }
 
     pub async fn authorize(
@@ -224,43 +234,55 @@ impl Api {
             resource: &target.resource,
             subresource: target.subresource.as_deref(),
             // A namespace is named by its own path: its rights are asked inside it.
-            namespace: target
-                .namespace
-                .as_deref()
-                .or(name.filter(|_| target.group.is_empty() && target.resource == "namespaces")),
+            namespace: target.namespace.as_deref().or_else(|| {
+                target.name.as_deref().filter(|_| target.group.is_empty() && target.resource == "namespaces")
+            }),
             name,
         };
         self.authorizer.check(user, &attributes, deadline).await
     }
 
-    /// What follows from a change that was written: quotas are counted anew where something went away.
+    /// What follows from a change that was written: quotas are counted anew where an object uses less, or something
+    /// of them changed.
     fn after_change(&self, call: &Call<'_>, old: &Value, new: &Value) {
         let Some(namespace) = call.namespace() else { return };
-        let quota = call.resource.plural == "resourcequotas" && call.target.subresource.is_none() && !new.is_null();
-        if new.is_null() || quota || (call.resource.plural == "pods" && is_over(old) != is_over(new)) {
+        let counted = |object| Counted::of(call.resource, object);
+        if new.is_null() || call.resource.plural == "resourcequotas" || counted(old) != counted(new) {
             self.recounts.add(namespace.to_owned());
         }
     }
 
-    /// A new quota counts what is there already.
-    fn after_create(&self, call: &Call<'_>) {
-        if call.resource.plural == "resourcequotas"
-            && let Some(namespace) = call.namespace()
-        {
+    /// A new quota counts what is there already, before anybody looks at it.
+    async fn after_create(&self, call: &Call<'_>) {
+        let is_quota = call.resource.group.is_empty() && call.resource.plural == "resourcequotas";
+        let Some(namespace) = call.namespace().filter(|_| is_quota && !call.write.dry_run) else { return };
+        if let Err(status) = self.admission.count_new_quota(namespace, call.deadline).await {
+            tracing::debug!(namespace, %status, "a new quota could not be counted at once");
             self.recounts.add(namespace.to_owned());
         }
     }
 
     fn check_verb(&self, call: &Call<'_>, verb: &Verb) -> Result<(), Status> {
         let word = word(verb);
+        // Across all namespaces there is nothing but reading.
+        let everywhere = call.resource.is_namespaced() && call.target.namespace.is_none();
         let allowed = match call.target.subresource.as_deref() {
-            None => call.resource.allows(word),
+            None => call.resource.allows(word) && (!everywhere || word == "list"),
             Some(name) => call.resource.subresource(name).is_some_and(|sub| sub.verbs.iter().any(|v| v == word)),
         };
         if allowed {
             return Ok(());
         }
         Err(Status::method_not_allowed(&call.resource.group, &call.resource.plural, word))
+    }
+}
+
+/// A name in a path is one segment of the object's key.
+fn check_segment(what: &str, text: Option<&str>) -> Result<(), Status> {
+    let Some(text) = text else { return Ok(()) };
+    match path_segment(text, false).as_slice() {
+        [] => Ok(()),
+        broken => Err(Status::bad_request(format!("{what} parameter invalid: {text:?}: {}", broken.join(";")))),
     }
 }
 

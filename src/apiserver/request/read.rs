@@ -19,6 +19,8 @@ use super::{Api, Call, Outcome};
 /// A watch without `timeoutSeconds` ends at a random time between these, so that clients spread out.
 const WATCH_MIN: Duration = Duration::from_secs(30 * 60);
 const WATCH_MAX: Duration = Duration::from_secs(60 * 60);
+/// No watch lasts longer, whatever its client asks for: a sum with more would leave the range of instants.
+const WATCH_SECONDS_MAX: u64 = 365 * 24 * 60 * 60;
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
 
 /// An open watch.
@@ -72,7 +74,7 @@ impl Api {
             name.as_ref().is_none_or(|name| item.object.meta.name == *name) && selection.matches(item)
         });
         let lasts = match options.timeout_seconds {
-            Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
+            Some(seconds) if seconds > 0 => Duration::from_secs(seconds.min(WATCH_SECONDS_MAX)),
             _ => self.world.random.duration(WATCH_MIN..WATCH_MAX),
         };
         let opening = Opening {

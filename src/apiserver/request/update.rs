@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::apiserver::admission::{Attempt, Operation};
+use crate::apiserver::admission::{Attempt, Operation, Turn};
 use crate::apiserver::codec;
 use crate::apiserver::storage::{Committed, Stored, Write};
 use crate::kube::client::PatchType;
@@ -40,6 +40,9 @@ impl Api {
     }
 
     pub(super) async fn patch(&self, call: &Call<'_>, kind: PatchType, bytes: &[u8]) -> Result<Outcome, Status> {
+        if kind == PatchType::Apply {
+            return Err(body::no_apply());
+        }
         self.change(call, Change::Patch(kind, bytes)).await
     }
 
@@ -47,12 +50,12 @@ impl Api {
     pub async fn change(&self, call: &Call<'_>, change: Change<'_>) -> Result<Outcome, Status> {
         let name = call.name()?;
         let resource = call.resource;
-        let mut again = false;
+        let (mut again, mut turn) = (false, Turn::default());
         for _ in 0..ATTEMPTS {
             let Some(stored) = self.storage.read(resource, call.namespace(), name).await? else {
                 return self.create_by_update(call, name, change).await;
             };
-            match self.try_change(call, name, &stored, change, again).await? {
+            match self.try_change(call, name, &stored, change, again, &mut turn).await? {
                 Tried::Done(outcome) => return Ok(*outcome),
                 Tried::Conflict => again = true,
             }
@@ -64,6 +67,7 @@ impl Api {
     async fn create_by_update(&self, call: &Call<'_>, name: &str, change: Change<'_>) -> Result<Outcome, Status> {
         match change {
             Change::Replace(object) if call.resource.allows_create_on_update && call.target.subresource.is_none() => {
+                self.authorize(call.user, "create", call.target, Some(name), call.deadline).await?;
                 self.create_object(call, object.clone(), Vec::new()).await
             }
             _ => Err(call.resource.not_found(name)),
@@ -77,14 +81,15 @@ impl Api {
         stored: &Stored,
         change: Change<'_>,
         again: bool,
+        turn: &mut Turn,
     ) -> Result<Tried, Status> {
         let resource = call.resource;
         let old = stored.object.value();
-        let (mut new, warnings) = match change {
+        let (mut new, mut warnings) = match change {
             Change::Replace(object) => (object.clone(), Vec::new()),
             Change::Patch(kind, bytes) => body::patched(&self.schemas, call, kind, &old, bytes)?,
         };
-        let pinned = self.check_preconditions(call, name, stored, &new, &old, change)?;
+        self.check_preconditions(call, name, stored, &new, &old, change)?;
         let part = Part::of(call.target.subresource.as_deref());
         resource.default(&mut new);
         resource.prepare_update(part, &mut new, &old);
@@ -100,12 +105,15 @@ impl Api {
             deadline: call.deadline,
         };
         self.admission.mutate(&attempt, &mut new).await?;
+        let namespace = call.namespace();
+        let told = self.admission.pod_security_warnings(resource, namespace, &new, Some(&old), call.deadline).await?;
+        warnings.extend(told);
         let claims = match part {
             Part::Main => self.addresses.claim(resource, &mut new, Some(&old)).await?,
             _ => Write::default(),
         };
         resource.validate_update(part, &new, &old)?;
-        let also = self.admission.review(&attempt, &new).await?;
+        let also = self.admission.review(&attempt, &new, turn).await?;
         codec::set_resource_version(&mut new, stored.revision);
         if new == old {
             return Ok(Tried::Done(Box::new(showing(stored.object.clone(), warnings))));
@@ -124,7 +132,7 @@ impl Api {
                 self.after_change(call, &old, &new);
                 Ok(Tried::Done(Box::new(showing(shown(&new, revision), warnings))))
             }
-            Committed::Conflict if pinned => Err(Status::modified(&resource.group, &resource.plural, name)),
+            // Whether it was this object that changed, the next attempt finds out.
             Committed::Conflict => Ok(Tried::Conflict),
         }
     }
@@ -134,7 +142,7 @@ impl Api {
         if call.resource.plural == "events" { self.storage.event_lease().await.map(Some) } else { Ok(None) }
     }
 
-    /// Is the new state made from the stored one? True if the client said so by a resource version.
+    /// Is the new state made from the stored one, as far as the client says so?
     fn check_preconditions(
         &self,
         call: &Call<'_>,
@@ -143,7 +151,7 @@ impl Api {
         new: &Value,
         old: &Value,
         change: Change<'_>,
-    ) -> Result<bool, Status> {
+    ) -> Result<(), Status> {
         let resource = call.resource;
         let uid = new["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty());
         let found = old["metadata"]["uid"].as_str().unwrap_or_default();
@@ -154,10 +162,9 @@ impl Api {
         let current = stored.revision.to_string();
         match (version, change) {
             (Some(version), _) if version != current => Err(Status::modified(&resource.group, &resource.plural, name)),
-            (Some(_), Change::Replace(_)) => Ok(true),
             // A patched object carries the version it was patched from.
-            (_, Change::Patch(..)) => Ok(false),
-            (None, Change::Replace(_)) if resource.allows_unconditional_update => Ok(false),
+            (Some(_), _) | (_, Change::Patch(..)) => Ok(()),
+            (None, Change::Replace(_)) if resource.allows_unconditional_update => Ok(()),
             (None, Change::Replace(_)) => Err(body::must_have_version(resource, name)),
         }
     }

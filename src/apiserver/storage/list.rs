@@ -34,8 +34,8 @@ pub enum Moment {
 }
 
 impl Moment {
-    /// What a list's parameters ask for.
-    pub fn of(options: &ListOptions) -> Result<Moment, Status> {
+    /// What the parameters of a list of the keys below `prefix` ask for.
+    pub fn of(options: &ListOptions, prefix: &str) -> Result<Moment, Status> {
         let version = options.resource_version.as_deref().filter(|version| !version.is_empty());
         let rule = options.resource_version_match.as_deref().filter(|rule| !rule.is_empty());
         let limited = options.limit.is_some_and(|limit| limit > 0);
@@ -49,7 +49,7 @@ impl Moment {
             if version.is_some_and(|version| version != "0") {
                 return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
             }
-            return Ok(Moment::Page(Continue::parse(token)?));
+            return Ok(Moment::Page(Continue::parse(token, prefix)?));
         }
         let Some(version) = version else {
             return match rule {
@@ -105,6 +105,10 @@ pub fn invalid_options(reason: &str, field: &str, message: String) -> Status {
 /// A page under construction.
 struct Pages<'a> {
     selection: &'a Selection,
+    /// The prefix of the list's keys in the store.
+    prefix: &'a str,
+    /// What of it the keys of a view begin with: the namespace and a slash, or nothing.
+    scope: &'a str,
     limit: usize,
     items: Vec<Arc<Item>>,
     /// The key after which the next page begins, once the page is full.
@@ -138,9 +142,11 @@ impl Storage {
         deadline: Instant,
     ) -> Result<List, Status> {
         let cache = self.cache(resource)?;
-        let moment = Moment::of(options)?;
+        let prefix = resource.storage_range(namespace).ok_or_else(|| super::not_stored(resource))?;
+        let moment = Moment::of(options, &prefix)?;
         let limit = options.limit.filter(|limit| *limit > 0).map_or(usize::MAX, |limit| limit as usize);
-        let pages = Pages { selection, limit, items: Vec::new(), full_at: None };
+        let scope = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
+        let pages = Pages { selection, prefix: &prefix, scope: &scope, limit, items: Vec::new(), full_at: None };
         match moment {
             Moment::Any => {
                 // As upstream's cache does: a list that takes any revision is never cut into pages.
@@ -193,7 +199,7 @@ impl Storage {
             let list = from_view(&view, namespace, start, pages);
             return Ok(List { resource_version: revision.to_string(), ..list });
         }
-        match self.snapshot(cache, revision, namespace, start, pages).await {
+        match self.snapshot(cache, revision, start, pages).await {
             Err(Error::Compacted) => Err(match place {
                 Some(place) => Status::continue_expired(Some(place.inconsistent().to_token())),
                 None => Status::expired(format!("The resourceVersion for the provided list is too old: {revision}")),
@@ -211,16 +217,12 @@ impl Storage {
         &self,
         cache: &WatchCache,
         revision: Revision,
-        namespace: Option<&str>,
         start: &str,
         mut pages: Pages<'_>,
     ) -> Result<List, Error> {
         let mut source = cache.source().clone();
-        let prefix = source.prefix.clone();
-        let scope = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
-        let first = if start.is_empty() { format!("{prefix}{scope}") } else { format!("{prefix}{start}") };
-        source.end = Some(format!("{prefix}{scope}"));
-        let mut next = Some(Bytes::from(first));
+        source.end = Some(pages.prefix.to_owned());
+        let mut next = Some(Bytes::from(format!("{}{start}", pages.prefix)));
         let mut beyond = 0;
         while let Some(from) = next {
             let page = source.page(from, revision, SNAPSHOT_PAGE_KEYS).await?;
@@ -245,9 +247,10 @@ fn from_view(view: &View, namespace: Option<&str>, start: &str, mut pages: Pages
         pages.full_at = None;
         return finish(pages, view.revision, 0);
     }
+    let start = format!("{}{start}", pages.scope);
     let mut beyond = 0;
     for (key, item) in view.select(namespace) {
-        if key.as_str() >= start && !pages.take(key, item) {
+        if *key >= start && !pages.take(key, item) {
             beyond += 1;
         }
     }
@@ -260,13 +263,18 @@ fn finish(pages: Pages<'_>, revision: Revision, beyond: u64) -> List {
         items: pages.items.iter().map(|item| item.object.clone()).collect(),
         resource_version: revision.to_string(),
         remaining_item_count: more.as_ref().filter(|_| pages.selection.is_everything()).map(|_| beyond),
-        continue_token: more.map(|key| Continue::at(revision, format!("{key}\0")).to_token()),
+        continue_token: more.map(|key| {
+            let last = key.strip_prefix(pages.scope).unwrap_or(&key);
+            Continue::at(revision, pages.prefix, format!("{last}\0")).to_token()
+        }),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PREFIX: &str = "/registry/pods/";
 
     fn options(version: &str, rule: &str, limit: u64) -> ListOptions {
         ListOptions {
@@ -295,21 +303,21 @@ mod tests {
             ("-1", "", 0, Err(422)),
         ];
         for (version, rule, limit, expected) in table {
-            let found = Moment::of(&options(version, rule, limit)).map_err(|status| status.code);
+            let found = Moment::of(&options(version, rule, limit), PREFIX).map_err(|status| status.code);
             assert_eq!(found, expected, "{version:?} {rule:?} {limit}");
         }
     }
 
     #[test]
     fn a_continue_token_decides_alone() {
-        let token = Continue::at(Revision(3), "a\0".to_owned()).to_token();
+        let token = Continue::at(Revision(3), PREFIX, "a\0".to_owned()).to_token();
         let with = |version: &str, rule: &str| ListOptions {
             continue_token: Some(token.clone()),
             ..options(version, rule, 1)
         };
-        assert!(matches!(Moment::of(&with("", "")), Ok(Moment::Page(_))));
-        assert!(matches!(Moment::of(&with("0", "")), Ok(Moment::Page(_))));
-        assert_eq!(Moment::of(&with("3", "")).unwrap_err().code, 400);
-        assert_eq!(Moment::of(&with("", "Exact")).unwrap_err().code, 422);
+        assert!(matches!(Moment::of(&with("", ""), PREFIX), Ok(Moment::Page(_))));
+        assert!(matches!(Moment::of(&with("0", ""), PREFIX), Ok(Moment::Page(_))));
+        assert_eq!(Moment::of(&with("3", ""), PREFIX).unwrap_err().code, 400);
+        assert_eq!(Moment::of(&with("", "Exact"), PREFIX).unwrap_err().code, 422);
     }
 }

@@ -1,4 +1,7 @@
-//! Continue tokens: where the next page of a list begins, and at which revision.
+//! Continue tokens: where the next page of a list begins, at which revision, and of which list.
+//!
+//! A client hands a token back as it got it, or makes one up. Its start is therefore read relative to the keys that
+//! the request was authorized for, and a token that was made for other keys is refused.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,21 +10,24 @@ use serde::{Deserialize, Serialize};
 use crate::kube::status::Status;
 use crate::world::Revision;
 
-/// The place after a page. Clients hand it back as they got it.
+/// The place after a page.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Continue {
     v: String,
     /// -1 goes on in the newest state, which need not fit what came before.
     rv: i64,
-    /// The first key of the next page, without the resource's prefix.
+    /// The first key of the next page, without the prefix of the list's keys.
     start: String,
+    /// The prefix of the list's keys.
+    prefix: String,
 }
 
 const VERSION: &str = "meta.k8s.io/v1";
 
 impl Continue {
-    pub fn at(revision: Revision, start: String) -> Continue {
-        Continue { v: VERSION.to_owned(), rv: revision.0, start }
+    /// The place `start` in the list of all keys below `prefix`.
+    pub fn at(revision: Revision, prefix: &str, start: String) -> Continue {
+        Continue { v: VERSION.to_owned(), rv: revision.0, start, prefix: prefix.to_owned() }
     }
 
     /// The same place in the newest state.
@@ -34,6 +40,7 @@ impl Continue {
         (self.rv > 0).then_some(Revision(self.rv))
     }
 
+    /// The first key of the page, without the prefix that the token was parsed for.
     pub fn start(&self) -> &str {
         &self.start
     }
@@ -42,12 +49,17 @@ impl Continue {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).expect("strings and numbers serialize"))
     }
 
-    pub fn parse(token: &str) -> Result<Continue, Status> {
-        let refuse = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
+    /// A token that goes on with a list of the keys below `prefix`; 400 for every other.
+    pub fn parse(token: &str, prefix: &str) -> Result<Continue, Status> {
+        let refuse =
+            |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
         let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| refuse("it is not base64"))?;
-        let parsed: Continue = serde_json::from_slice(&bytes).map_err(|_| refuse("it is not one of ours"))?;
+        let parsed: Continue = serde_json::from_slice(&bytes).map_err(|_| refuse("it is not one of this cluster's"))?;
         if parsed.v != VERSION || parsed.rv == 0 || parsed.rv < -1 || parsed.start.is_empty() {
-            return Err(refuse("it is not one of ours"));
+            return Err(refuse("it is not one of this cluster's"));
+        }
+        if parsed.prefix != prefix {
+            return Err(refuse("it was made for another list"));
         }
         Ok(parsed)
     }
@@ -57,18 +69,30 @@ impl Continue {
 mod tests {
     use super::*;
 
+    const PREFIX: &str = "/registry/secrets/zz/";
+
     #[test]
     fn tokens_survive_the_way_through_a_client() {
-        let place = Continue::at(Revision(12), "ns/name\0".to_owned());
-        assert_eq!(Continue::parse(&place.to_token()).unwrap(), place);
-        let loose = Continue::parse(&place.inconsistent().to_token()).unwrap();
-        assert_eq!((loose.revision(), loose.start()), (None, "ns/name\0"));
+        let place = Continue::at(Revision(12), PREFIX, "name\0".to_owned());
+        assert_eq!(Continue::parse(&place.to_token(), PREFIX).unwrap(), place);
+        let loose = Continue::parse(&place.inconsistent().to_token(), PREFIX).unwrap();
+        assert_eq!((loose.revision(), loose.start()), (None, "name\0"));
     }
 
     #[test]
     fn other_tokens_are_refused() {
-        for token in ["%", "e30", "eyJ2IjoieCIsInJ2IjoxLCJzdGFydCI6ImEifQ"] {
-            assert_eq!(Continue::parse(token).unwrap_err().code, 400, "{token}");
+        let made_up = |json: &str| URL_SAFE_NO_PAD.encode(json);
+        let of = |prefix: &str| Continue::at(Revision(1), prefix, "a\0".to_owned()).to_token();
+        for token in [
+            "%".to_owned(),
+            made_up("{}"),
+            made_up(r#"{"v":"x","rv":1,"start":"a","prefix":"/registry/secrets/zz/"}"#),
+            made_up(r#"{"v":"meta.k8s.io/v1","rv":1,"start":"na/"}"#),
+            of("/registry/secrets/na/"),
+            of("/registry/secrets/"),
+            of("/registry/configmaps/zz/"),
+        ] {
+            assert_eq!(Continue::parse(&token, PREFIX).unwrap_err().code, 400, "{token}");
         }
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::apiserver::codec;
 use crate::apiserver::request::{Api, Call, Outcome, timestamp};
 use crate::apiserver::storage::{Committed, Write};
-use crate::kube::client::DeleteOptions;
+use crate::kube::client::{DeleteOptions, WriteOptions};
 use crate::kube::status::Status;
 use crate::world::planted::planted;
 
@@ -44,7 +44,9 @@ impl Api {
             precondition_uid: text(&said["preconditions"]["uid"]),
             precondition_resource_version: text(&said["preconditions"]["resourceVersion"]),
         };
-        self.delete(call, &options).await?;
+        let dry = said["dryRun"].as_array().is_some_and(|stages| stages.iter().any(|stage| stage == "All"));
+        let write = WriteOptions { dry_run: call.write.dry_run || dry, ..call.write.clone() };
+        self.delete(&Call { write: &write, ..*call }, &options).await?;
         Ok(Outcome { created: true, ..Outcome::done(Status::created()) })
     }
 }

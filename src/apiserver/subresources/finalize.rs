@@ -22,6 +22,9 @@ impl Api {
             if namespace["spec"]["finalizers"].is_null() {
                 namespace["spec"].as_object_mut().map(|spec| spec.shift_remove("finalizers"));
             }
+            if call.write.dry_run {
+                return Ok(showing(shown(&namespace, stored.revision), Vec::new()));
+            }
             let key = self.storage.key(call.resource, None, name)?;
             let write = if ends(&namespace) {
                 Write::remove(&key, stored.revision)

@@ -17,6 +17,8 @@ mod token;
 use serde_json::Value;
 
 use crate::kube::client::Verb;
+use crate::kube::resources::{foreign_definition, group_version};
+use crate::kube::schema::{Decoded, Expected, FieldValidation, Format};
 use crate::kube::status::Status;
 
 use super::request::{Api, Call, Outcome};
@@ -24,27 +26,48 @@ use super::request::{Api, Call, Outcome};
 impl Api {
     pub(super) async fn subresource(&self, call: &Call<'_>, name: &str, verb: Verb) -> Result<Outcome, Status> {
         let resource = call.resource;
+        let body = |body: &[u8]| self.body_of(call, name, body);
         match (resource.group.as_str(), resource.plural.as_str(), name, verb) {
-            ("", "pods", "binding", Verb::Create { body }) => self.bind(call, &parse(&body)?).await,
-            ("", "pods", "eviction", Verb::Create { body }) => self.evict(call, &parse(&body)?).await,
-            ("", "namespaces", "finalize", Verb::Update { body }) => self.finalize(call, &parse(&body)?).await,
-            ("", "serviceaccounts", "token", Verb::Create { body }) => self.issue_token(call, parse(&body)?).await,
+            ("", "pods", "binding", Verb::Create { body: bytes }) => self.bind(call, &body(&bytes)?).await,
+            ("", "pods", "eviction", Verb::Create { body: bytes }) => self.evict(call, &body(&bytes)?).await,
+            ("", "namespaces", "finalize", Verb::Update { body: bytes }) => self.finalize(call, &body(&bytes)?).await,
+            ("", "serviceaccounts", "token", Verb::Create { body: bytes }) => {
+                self.issue_token(call, body(&bytes)?).await
+            }
             (_, _, "scale", Verb::Get) => self.scale(call).await,
-            (_, _, "scale", Verb::Update { body }) => self.set_scale(call, parse(&body)?).await,
+            (_, _, "scale", Verb::Update { body: bytes }) => self.set_scale(call, body(&bytes)?).await,
             (_, _, "scale", Verb::Patch { kind, body, .. }) => self.patch_scale(call, kind, &body).await,
-            (group, plural, name, _) => {
-                let path = format!("{plural}/{name}");
-                Err(Status::new(
-                    501,
-                    "NotImplemented",
-                    format!("{path} of {group:?} is not served over this connection"),
-                ))
+            (_, plural, name, _) => {
+                let place = call.namespace().map(|namespace| format!(" in the namespace {namespace:?}"));
+                let (object, place) = (call.name()?, place.unwrap_or_default());
+                Err(Status::new(501, "NotImplemented", format!("{plural}/{name} of {object:?}{place} is not served")))
             }
         }
     }
-}
 
-fn parse(body: &[u8]) -> Result<Value, Status> {
-    serde_json::from_slice(body)
-        .map_err(|error| Status::bad_request(format!("the object provided is unrecognized: {error}")))
+    /// The body of a subresource: of the kind that the path takes, and about the object that the path names.
+    fn body_of(&self, call: &Call<'_>, subresource: &str, bytes: &[u8]) -> Result<Value, Status> {
+        let resource = call.resource;
+        let foreign = resource.subresource(subresource).and_then(|subresource| subresource.foreign.as_ref());
+        let (definition, api_version, kind) = match foreign {
+            Some((group, version, kind)) => {
+                (foreign_definition(group, version, kind), group_version(group, version), kind)
+            }
+            None => (resource.definition.clone(), resource.group_version(), &resource.kind),
+        };
+        let expected = Expected { definition: &definition, api_version: &api_version, kind };
+        let validation = FieldValidation::parse(call.write.field_validation.as_deref())?;
+        let Decoded { object, .. } = self.schemas.decode_as(expected, bytes, Format::Json, validation)?;
+        let said = |field: &str| object["metadata"][field].as_str().filter(|text| !text.is_empty());
+        let (name, namespace) = (call.name()?, call.namespace());
+        if said("name").is_some_and(|said| said != name) {
+            return Err(Status::bad_request(format!("name in URL does not match name in {kind} object")));
+        }
+        if said("namespace").is_some_and(|said| namespace.is_some_and(|namespace| said != namespace)) {
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+        Ok(object)
+    }
 }

@@ -11,10 +11,13 @@ use crate::apiserver::user::User;
 use crate::kube::client::Response;
 use crate::kube::object::Object;
 use crate::kube::status::Status;
+use crate::kube::tree::{items, text};
+use crate::kube::validation::{FieldErrors, Path};
 
 impl Api {
     /// Answers a review.
     pub(in crate::apiserver) async fn review(&self, call: &Call<'_>, mut review: Value) -> Result<Outcome, Status> {
+        check(call, &review)?;
         review["status"] = match call.resource.kind.as_str() {
             "SelfSubjectReview" => json!({"userInfo": user_info(call.user)}),
             "SelfSubjectAccessReview" => self.access(call, call.user, &review["spec"]).await?,
@@ -33,10 +36,7 @@ impl Api {
     }
 
     async fn access(&self, call: &Call<'_>, user: &User, spec: &Value) -> Result<Value, Status> {
-        let attributes = attributes(spec).ok_or_else(|| {
-            let text = "spec.resourceAttributes: Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified";
-            Status::invalid_with(&call.resource.group, &call.resource.kind, "", text, Vec::new())
-        })?;
+        let attributes = attributes(spec).ok_or_else(|| Status::internal_error("a review without attributes"))?;
         let allowed = self.authorizer.allows(user, &attributes, call.deadline).await?;
         Ok(json!({"allowed": allowed}))
     }
@@ -78,6 +78,41 @@ impl Api {
             Err(status) => json!({"authenticated": false, "error": status.message}),
         }
     }
+}
+
+/// A review asks one question, about somebody; a local one asks it about its own namespace, in which alone its
+/// sender was given the right to ask.
+fn check(call: &Call<'_>, review: &Value) -> Result<(), Status> {
+    let kind = call.resource.kind.as_str();
+    if !kind.ends_with("SubjectAccessReview") {
+        return Ok(());
+    }
+    let (spec, path, mut errors) = (&review["spec"], Path::new("spec"), FieldErrors::new());
+    let (resource, other) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
+    if resource.is_object() && other.is_object() {
+        let detail = "cannot be specified in combination with resourceAttributes";
+        errors.invalid(&path.child("nonResourceAttributes"), other.clone(), detail);
+    }
+    if !resource.is_object() && !other.is_object() {
+        let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+        errors.invalid(&path.child("resourceAttributes"), Value::Null, detail);
+    }
+    let is_nobody = text(spec, "user").is_empty() && items(spec, "groups").is_empty();
+    if kind != "SelfSubjectAccessReview" && is_nobody {
+        errors.invalid(&path.child("user"), "", "at least one of user or group must be specified");
+    }
+    if kind == "LocalSubjectAccessReview" {
+        let asked = text(resource, "namespace");
+        if resource.is_object() && Some(asked) != call.namespace() {
+            let path = path.child("resourceAttributes").child("namespace");
+            errors.invalid(&path, asked, "must match metadata.namespace");
+        }
+        if other.is_object() {
+            let detail = "disallowed on this kind of request";
+            errors.invalid(&path.child("nonResourceAttributes"), other.clone(), detail);
+        }
+    }
+    errors.into_result(&call.resource.group, kind, "")
 }
 
 fn subject(spec: &Value) -> User {

@@ -1,7 +1,10 @@
 //! Frontends on a real store of one member: sockets for its peer port only, files in memory, all actors on the test's
 //! thread.
 
+mod escalation;
+mod quota;
 mod stories;
+mod trust;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +26,8 @@ use crate::raft::{self, ClusterId, Member, Replica};
 use crate::store::client::Client;
 use crate::store::{self, Store};
 use crate::world::{MemoryDisk, Network, NodeId, World};
+
+const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// A store, and as many frontends as a test wants.
 pub struct Cluster {
@@ -101,7 +106,7 @@ pub fn target(path: &str) -> Target {
 }
 
 impl Caller {
-    async fn call(&self, path: &str, verb: Verb) -> Result<Response, Status> {
+    pub async fn call(&self, path: &str, verb: Verb) -> Result<Response, Status> {
         let request = Request { target: target(path), verb, write: WriteOptions::default() };
         self.0.call(request).await
     }
@@ -152,6 +157,39 @@ impl Caller {
             WatchEvent::Bookmark { .. } => "BOOKMARK".to_owned(),
         });
         told.collect().await
+    }
+
+    /// Waits until the user may list `path`: rights come from the cache, which follows the store.
+    pub async fn until_allowed(&self, path: &str) {
+        let allowed = async {
+            while self.list(path, ListOptions::default()).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), allowed).await.expect("the rights arrive in time");
+    }
+
+    /// Gives `user` these rights in a namespace, by a role and a binding of its own.
+    pub async fn grant(&self, user: &str, namespace: &str, verbs: &[&str], group: &str, resource: &str) {
+        let name = format!("{user}-{resource}");
+        let role = json!({"metadata": {"name": name},
+            "rules": [{"verbs": verbs, "apiGroups": [group], "resources": [resource]}]});
+        self.create(&format!("{RBAC}:roles/{namespace}"), role).await.unwrap();
+        let binding = json!({"metadata": {"name": name}, "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": name},
+            "subjects": [{"apiGroup": RBAC, "kind": "User", "name": user}]});
+        self.create(&format!("{RBAC}:rolebindings/{namespace}"), binding).await.unwrap();
+    }
+
+    /// Gives `user` these rights everywhere.
+    pub async fn grant_everywhere(&self, user: &str, verbs: &[&str], group: &str, resource: &str) {
+        let name = format!("{user}-{resource}");
+        let role = json!({"metadata": {"name": name},
+            "rules": [{"verbs": verbs, "apiGroups": [group], "resources": [resource]}]});
+        self.create(&format!("{RBAC}:clusterroles"), role).await.unwrap();
+        let binding = json!({"metadata": {"name": name},
+            "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
+            "subjects": [{"apiGroup": RBAC, "kind": "User", "name": user}]});
+        self.create(&format!("{RBAC}:clusterrolebindings"), binding).await.unwrap();
     }
 
     /// A namespace in which pods can be created.
