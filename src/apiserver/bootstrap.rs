@@ -1,14 +1,17 @@
 //! What every cluster has from the start: the built-in namespaces, roles and bindings, and the Service `kubernetes`.
 //! Several frontends may do this at once; what is there already is left, or brought up to date.
 
-use serde_json::{Value, json};
+use k8s_openapi::api::rbac::v1::PolicyRule;
+use serde_json::{Map, Value, json};
 
 use crate::kube::client::{PatchType, Target, WriteOptions};
 use crate::kube::status::Status;
+use crate::kube::tree::items;
 use crate::world::Instant;
 
 use super::admission::namespaces::PERMANENT;
 use super::authorization::bootstrap::{cluster_role_bindings, cluster_roles};
+use super::authorization::covers::{compact, missing};
 use super::request::{Api, Call, Change};
 use super::user::User;
 
@@ -20,27 +23,26 @@ impl Api {
     /// Puts in the store what is missing there.
     pub(super) async fn ensure_built_in(&self, deadline: Instant) -> Result<(), Status> {
         for role in cluster_roles() {
-            self.ensure(RBAC, "clusterroles", None, role, &["rules", "aggregationRule"], deadline).await?;
+            self.ensure(RBAC, "clusterroles", None, role, deadline).await?;
         }
         for binding in cluster_role_bindings() {
-            self.ensure(RBAC, "clusterrolebindings", None, binding, &["subjects"], deadline).await?;
+            self.ensure(RBAC, "clusterrolebindings", None, binding, deadline).await?;
         }
         for name in PERMANENT.into_iter().chain([NODE_LEASES]) {
             let namespace = json!({"metadata": {"name": name}});
-            self.ensure("", "namespaces", None, namespace, &[], deadline).await?;
+            self.ensure("", "namespaces", None, namespace, deadline).await?;
         }
         let service = kubernetes_service(&self.addresses.network.first().to_string());
-        self.ensure("", "services", Some("default"), service, &[], deadline).await
+        self.ensure("", "services", Some("default"), service, deadline).await
     }
 
-    /// Creates the object, or brings `kept` fields of the one that is there up to date.
+    /// Creates the object, or adds to a role or binding that is there what it lacks.
     async fn ensure(
         &self,
         group: &str,
         plural: &str,
         namespace: Option<&str>,
         mut object: Value,
-        kept: &[&str],
         deadline: Instant,
     ) -> Result<(), Status> {
         let user = User::master("system:apiserver");
@@ -69,22 +71,43 @@ impl Api {
             };
         };
         let old = stored.object.value();
-        let stale: serde_json::Map<String, Value> = kept
-            .iter()
-            .filter(|field| old[**field] != object[**field] && !empty(&old[**field], &object[**field]))
-            .map(|field| ((*field).to_owned(), object[*field].clone()))
-            .collect();
-        if stale.is_empty() || old["metadata"]["annotations"][format!("{RBAC}/autoupdate")] != "true" {
+        if old["metadata"]["annotations"][format!("{RBAC}/autoupdate")] != "true" {
             return Ok(());
         }
-        let patch = serde_json::to_vec(&stale).expect("JSON values serialize");
+        let Some(patch) = lacking(&old, &object) else { return Ok(()) };
+        let patch = serde_json::to_vec(&patch).expect("JSON values serialize");
         self.change(&call, Change::Patch(PatchType::Merge, &patch)).await.map(|_| ())
     }
 }
 
-/// Nothing and an empty list are the same.
-fn empty(old: &Value, new: &Value) -> bool {
-    [old, new].iter().all(|value| value.is_null() || value.as_array().is_some_and(Vec::is_empty))
+/// What a built-in role or binding lacks, as a merge patch. Rights, subjects and labels that an administrator added
+/// stay; the rules of a role that aggregates others are not its own.
+fn lacking(old: &Value, wanted: &Value) -> Option<Value> {
+    let mut patch = Map::new();
+    let aggregates = !wanted["aggregationRule"].is_null();
+    if aggregates && old["aggregationRule"] != wanted["aggregationRule"] {
+        patch.insert("aggregationRule".to_owned(), wanted["aggregationRule"].clone());
+    }
+    let rules = |role: &Value| -> Vec<PolicyRule> { serde_json::from_value(role["rules"].clone()).unwrap_or_default() };
+    let held = rules(old);
+    let missing = missing(&held.iter().collect::<Vec<_>>(), &rules(wanted));
+    if !aggregates && !missing.is_empty() {
+        let all: Vec<PolicyRule> = held.into_iter().chain(compact(&missing)).collect();
+        patch.insert("rules".to_owned(), json!(all));
+    }
+    let subjects = items(old, "subjects");
+    let absent: Vec<&Value> = items(wanted, "subjects").iter().filter(|subject| !subjects.contains(subject)).collect();
+    if !absent.is_empty() {
+        let all: Vec<&Value> = subjects.iter().chain(absent).collect();
+        patch.insert("subjects".to_owned(), json!(all));
+    }
+    let (labels, known) = (&wanted["metadata"]["labels"], &old["metadata"]["labels"]);
+    let labels = labels.as_object().into_iter().flatten().filter(|(key, value)| known[key.as_str()] != **value);
+    let labels: Map<String, Value> = labels.map(|(key, value)| (key.clone(), value.clone())).collect();
+    if !labels.is_empty() {
+        patch.insert("metadata".to_owned(), json!({"labels": labels}));
+    }
+    (!patch.is_empty()).then_some(Value::Object(patch))
 }
 
 fn kubernetes_service(address: &str) -> Value {
@@ -96,4 +119,28 @@ fn kubernetes_service(address: &str) -> Value {
             "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": 6443}],
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lacking_is_added_to_what_is_there() {
+        let rule = |verb: &str| json!({"apiGroups": [""], "resources": ["pods"], "verbs": [verb]});
+        let role = |rules: Value| json!({"metadata": {"labels": {"a": "b"}}, "rules": rules});
+        assert_eq!(lacking(&role(json!([rule("*")])), &role(json!([rule("get")]))), None);
+        let patch = lacking(&role(json!([rule("list")])), &role(json!([rule("get")]))).unwrap();
+        assert_eq!(patch, json!({"rules": [rule("list"), rule("get")]}));
+
+        let gathers = |rules: Value| json!({"aggregationRule": {"clusterRoleSelectors": []}, "rules": rules});
+        assert_eq!(lacking(&gathers(json!([rule("get")])), &gathers(json!([]))), None);
+        let patch = lacking(&role(json!([])), &gathers(json!([]))).unwrap();
+        assert_eq!(patch, json!({"aggregationRule": {"clusterRoleSelectors": []}}));
+
+        let binding = |names: &[&str]| json!({"subjects": names, "metadata": {"labels": {"x": "y"}}});
+        assert_eq!(lacking(&binding(&["me", "them"]), &binding(&["them"])), None);
+        let patch = lacking(&json!({"subjects": ["me"]}), &binding(&["them"])).unwrap();
+        assert_eq!(patch, json!({"subjects": ["me", "them"], "metadata": {"labels": {"x": "y"}}}));
+    }
 }

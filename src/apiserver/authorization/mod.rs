@@ -1,10 +1,13 @@
 //! May they? `system:masters` may everything; an agent what its node needs; everybody else what RBAC grants.
 //!
 //! - [`rbac`]: roles and bindings, indexed; pure
+//! - [`escalation`]: nobody gives what they do not have; [`covers`]: rules within other rules, pure
 //! - [`node`]: what an agent may do; pure
 //! - [`bootstrap`]: the built-in roles
 
 pub mod bootstrap;
+pub mod covers;
+mod escalation;
 pub mod node;
 pub mod rbac;
 
@@ -133,11 +136,23 @@ impl Authorizer {
             self.view(c, deadline).await?,
             self.view(d, deadline).await?,
         ];
+        Ok(self.compiled(views))
+    }
+
+    /// The rules with all that was written before this call.
+    async fn newest_rules(&self, deadline: Instant) -> Result<Arc<Rules>, Status> {
+        for source in &self.sources {
+            self.storage.newest(&*self.storage.cache(source)?, deadline).await?;
+        }
+        self.rules(deadline).await
+    }
+
+    fn compiled(&self, views: [Arc<View>; 4]) -> Arc<Rules> {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = compiled.as_mut()
             && known.views.iter().zip(&views).all(|(old, new)| same(old, new))
         {
-            return Ok(known.rules.clone());
+            return known.rules.clone();
         }
         let [cluster_roles, roles, cluster_bindings, bindings] = &views;
         let rules = Arc::new(Rules::new(
@@ -147,7 +162,7 @@ impl Authorizer {
             decoded::<RoleBinding>(bindings),
         ));
         *compiled = Some(Compiled { views, rules: rules.clone() });
-        Ok(rules)
+        rules
     }
 
     async fn view(&self, resource: &Arc<Resource>, deadline: Instant) -> Result<Arc<View>, Status> {

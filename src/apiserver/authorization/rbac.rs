@@ -71,11 +71,16 @@ impl Rules {
     }
 
     fn rules_of(&self, role: &RoleRef, namespace: &str) -> &[PolicyRule] {
+        self.find(role, namespace).unwrap_or_default()
+    }
+
+    /// The rules of a role that a binding in `namespace` refers to, if there is such a role.
+    pub fn find(&self, role: &RoleRef, namespace: &str) -> Option<&[PolicyRule]> {
         let found = match role.kind.as_str() {
             "Role" => self.roles.get(&(namespace.to_owned(), role.name.clone())),
             _ => self.cluster_roles.get(&role.name),
         };
-        found.map_or(&[], Vec::as_slice)
+        found.map(Vec::as_slice)
     }
 }
 

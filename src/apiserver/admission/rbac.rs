@@ -1,0 +1,88 @@
+//! RBAC escalation: roles and bindings grant nothing that their writer may not grant.
+
+use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef};
+use serde_json::Value;
+
+use crate::kube::status::Status;
+
+use super::{Admission, Attempt, Operation};
+
+const GROUP: &str = "rbac.authorization.k8s.io";
+
+impl Admission {
+    /// Refuses a role or a binding whose writer holds less than it grants.
+    pub(super) async fn review_rbac(&self, attempt: &Attempt<'_>, object: &Value) -> Result<(), Status> {
+        let is_write = attempt.operation != Operation::Delete && attempt.resource.group == GROUP;
+        if !is_write || attempt.user.in_group("system:masters") || changes_only_owners(attempt, object) {
+            return Ok(());
+        }
+        match attempt.resource.plural.as_str() {
+            "roles" | "clusterroles" => self.review_role(attempt, object).await,
+            "rolebindings" | "clusterrolebindings" => self.review_binding(attempt, object).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn review_role(&self, attempt: &Attempt<'_>, role: &Value) -> Result<(), Status> {
+        let (user, namespace, deadline) = (attempt.user, attempt.namespace, attempt.deadline);
+        let name = Some(attempt.name).filter(|_| attempt.operation != Operation::Create);
+        if self.authorizer.may_escalate(user, &attempt.resource.plural, namespace, name, deadline).await? {
+            return Ok(());
+        }
+        let rules: Vec<PolicyRule> = decode(&role["rules"])?;
+        if let Some(why) = self.authorizer.escalates(user, namespace, &rules, deadline).await? {
+            return Err(attempt.forbidden(why));
+        }
+        // What a role aggregates can be anything, now or later.
+        let aggregates = |role: &Value| !role["aggregationRule"].is_null();
+        if (aggregates(role) || attempt.old.is_some_and(aggregates))
+            && self.authorizer.escalates(user, None, &everything(), deadline).await?.is_some()
+        {
+            return Err(attempt.forbidden("must have cluster-admin privileges to use the aggregationRule"));
+        }
+        Ok(())
+    }
+
+    async fn review_binding(&self, attempt: &Attempt<'_>, binding: &Value) -> Result<(), Status> {
+        let (user, namespace, deadline) = (attempt.user, attempt.namespace, attempt.deadline);
+        let role: RoleRef = decode(&binding["roleRef"])?;
+        if self.authorizer.may_bind(user, &role, namespace, deadline).await? {
+            return Ok(());
+        }
+        let rules = self.authorizer.rules_of(&role, namespace, deadline).await?;
+        match self.authorizer.escalates(user, namespace, &rules, deadline).await? {
+            Some(why) => Err(attempt.forbidden(why)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn decode<T: serde::de::DeserializeOwned + Default>(value: &Value) -> Result<T, Status> {
+    if value.is_null() {
+        return Ok(T::default());
+    }
+    serde_json::from_value(value.clone()).map_err(|error| Status::bad_request(error.to_string()))
+}
+
+/// All rights there are.
+fn everything() -> [PolicyRule; 2] {
+    let all = || vec!["*".to_owned()];
+    let resources =
+        PolicyRule { verbs: all(), api_groups: Some(all()), resources: Some(all()), ..PolicyRule::default() };
+    [resources, PolicyRule { verbs: all(), non_resource_urls: Some(all()), ..PolicyRule::default() }]
+}
+
+/// The garbage collector takes owners and finalizers off objects whose rights it does not hold.
+fn changes_only_owners(attempt: &Attempt<'_>, object: &Value) -> bool {
+    let Some(old) = attempt.old else { return false };
+    let bare = |object: &Value| {
+        let mut bare = object.clone();
+        if let Some(metadata) = bare["metadata"].as_object_mut() {
+            for field in ["ownerReferences", "finalizers", "managedFields", "resourceVersion", "selfLink"] {
+                metadata.shift_remove(field);
+            }
+        }
+        bare
+    };
+    bare(old) == bare(object)
+}
