@@ -19,7 +19,7 @@ use crate::store;
 use crate::world::World;
 use crate::world::spawn::Lane;
 
-use super::admission::Admission;
+use super::admission::{Admission, Turns};
 use super::authentication::Authenticator;
 use super::authorization::Authorizer;
 use super::config::Config;
@@ -38,6 +38,8 @@ use super::user::User;
 const RETRY: Duration = Duration::from_millis(200);
 /// How long one attempt may take.
 const ATTEMPT_MAX: Duration = Duration::from_secs(20);
+/// How often all quotas are counted anew, whatever may have been missed.
+const RECOUNT_PERIOD: Duration = Duration::from_secs(300);
 /// How often the address is told; what is told fades after three times as long.
 const ADVERTISE_PERIOD: Duration = Duration::from_secs(5);
 /// Core kinds that admission and authentication ask for: their caches are filled from the start.
@@ -106,6 +108,7 @@ fn build(
         let resource = table.get("", "v1", plural).expect("the table of resources has the core kinds");
         storage.cache(resource).expect("core kinds are stored");
     }
+    let authorizer = Arc::new(Authorizer::new(storage.clone(), &table));
     Ok(Api {
         authenticator: Authenticator {
             clock: world.clock.clone(),
@@ -113,8 +116,10 @@ fn build(
             storage: storage.clone(),
             table: table.clone(),
         },
-        authorizer: Authorizer::new(storage.clone(), &table),
+        authorizer: authorizer.clone(),
         admission: Admission {
+            authorizer,
+            turns: Turns::default(),
             world: world.clone(),
             storage: storage.clone(),
             table: table.clone(),
@@ -170,10 +175,21 @@ async fn begin(api: Arc<Api>, ready: Arc<watch::Sender<bool>>) {
     ready.send_replace(true);
 }
 
-/// Counts the quotas of namespaces anew in which something went away.
+/// Counts the quotas of namespaces anew in which something went away, and all of them from time to time.
 async fn recount(api: Arc<Api>) {
+    let mut ready = api.ready.clone();
+    let _ = ready.wait_for(|ready| *ready).await;
+    let mut all_at = api.world.clock.now();
     loop {
-        let namespaces = api.recounts.next().await;
+        let waiting = api.world.clock.timeout_at(all_at, api.recounts.next()).await;
+        let namespaces = match waiting {
+            Ok(namespaces) => namespaces,
+            Err(_) => {
+                all_at = api.world.clock.now() + RECOUNT_PERIOD;
+                let deadline = api.world.clock.now() + ATTEMPT_MAX;
+                api.admission.limited_namespaces(deadline).await.unwrap_or_default()
+            }
+        };
         for namespace in namespaces {
             let deadline = api.world.clock.now() + ATTEMPT_MAX;
             let counted = api.until(deadline, api.admission.recount_quotas(&namespace, deadline)).await;

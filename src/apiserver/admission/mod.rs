@@ -5,18 +5,24 @@
 //!            │ limits: defaults of LimitRanges            │ namespaces: the namespace is there and not ending
 //!            │ service_account, tolerations, priority     │ limits: minima and maxima
 //!            ▼                                            │ node_restriction: agents keep to their own
+//!                                                         │ rbac: nobody grants what they do not hold
 //!                                                         │ quota: usage is counted in the same transaction
 //! ```
 //!
-//! - [`namespaces`], [`limits`], [`service_account`], [`tolerations`], [`priority`], [`node_restriction`], [`quota`]:
-//!   a plugin each
+//! - [`scopes`], [`tally`], [`usage`]: what quotas count, and in whose turn
+//! - [`namespaces`], [`limits`], [`service_account`], [`tolerations`], [`priority`], [`node_restriction`], [`rbac`],
+//!   [`quota`]: a plugin each; [`pod_security`]: a warning in place of one
 
 pub mod limits;
 pub mod namespaces;
 mod node_restriction;
+mod pod_security;
 mod priority;
 pub mod quota;
+mod rbac;
+mod scopes;
 mod service_account;
+mod tally;
 mod tolerations;
 mod usage;
 
@@ -28,11 +34,12 @@ use crate::kube::resources::{Resource, Table};
 use crate::kube::status::Status;
 use crate::world::{Instant, World};
 
+use super::authorization::Authorizer;
 use super::storage::{Storage, Write};
 use super::user::User;
 use super::watch_cache::view::View;
 
-pub use usage::is_over;
+pub use tally::{Counted, Turn, Turns};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -63,6 +70,12 @@ impl Attempt<'_> {
         self.resource.group == group && self.resource.plural == plural
     }
 
+    /// The resources of a pod's containers are decided: it is created or resized.
+    fn sizes_pod(&self) -> bool {
+        let resizes = self.operation == Operation::Update && self.subresource == Some("resize");
+        self.creates_pod() || (resizes && self.is("", "pods"))
+    }
+
     /// A pod is created.
     fn creates_pod(&self) -> bool {
         self.operation == Operation::Create && self.subresource.is_none() && self.is("", "pods")
@@ -78,6 +91,8 @@ pub struct Admission {
     pub world: World,
     pub storage: Storage,
     pub table: Arc<Table>,
+    pub authorizer: Arc<Authorizer>,
+    pub turns: Turns,
     /// How long pods stay on a node that is not ready, unless they say so themselves.
     pub toleration_seconds: u64,
 }
@@ -95,17 +110,16 @@ impl Admission {
         Ok(write)
     }
 
-    /// Refuses, or says what has to hold and to be written together with the object.
-    pub async fn review(&self, attempt: &Attempt<'_>, object: &Value) -> Result<Write, Status> {
-        let mut write = self.review_namespace(attempt).await?;
+    /// Refuses, or says what has to hold and to be written together with the object. `turn` is held until the write is
+    /// done.
+    pub async fn review(&self, attempt: &Attempt<'_>, object: &Value, turn: &mut Turn) -> Result<Write, Status> {
+        let write = self.review_namespace(attempt).await?;
         node_restriction::review(attempt, object)?;
-        if attempt.creates_pod() {
+        self.review_rbac(attempt, object).await?;
+        if attempt.sizes_pod() {
             self.review_limits(attempt, object).await?;
         }
-        if attempt.operation == Operation::Create && attempt.subresource.is_none() {
-            write = write.and(self.charge_quota(attempt, object).await?);
-        }
-        Ok(write)
+        Ok(write.and(self.charge_quota(attempt, object, turn).await?))
     }
 
     fn core(&self, plural: &str) -> &Arc<Resource> {

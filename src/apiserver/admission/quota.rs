@@ -1,68 +1,140 @@
 //! ResourceQuota: what a namespace may use at most.
 //!
-//! A create that a quota counts is one transaction with the quota's status: it holds only if the quota is as it was
-//! when the usage was counted. Two creates that would exceed a quota together therefore never both succeed, through
-//! whichever frontends they come. Usage is counted from the objects each time, so that it cannot drift; deletions need
-//! no such care, and the status follows them a moment later.
+//! A write that makes a namespace use more of what a quota counts is one transaction with the quota's status: it holds
+//! only if the quota is as it was when the usage was added up. Two writes that would exceed a quota together therefore
+//! never both succeed, through whichever frontends they come.
+//!
+//! The status of a quota is therefore never less than what is used; it may be more for a moment after a deletion, which
+//! the status follows a moment later. A write that fits the status needs no count; one that does not, or meets a status
+//! that was never filled, has the objects counted first.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::apiserver::codec;
 use crate::apiserver::storage::{Stored, Write};
+use crate::apiserver::watch_cache::view::View;
 use crate::kube::quantity::Quantity;
 use crate::kube::resources::Resource;
 use crate::kube::status::Status;
 use crate::world::{Instant, Revision};
 
+use super::tally::{Counted, Tally, Turn};
 use super::usage::{self, Usage};
-use super::{Admission, Attempt, items};
+use super::{Admission, Attempt, Operation, items};
 
 impl Admission {
-    /// Counts the object against the quotas of its namespace, in the transaction that creates it.
-    pub(super) async fn charge_quota(&self, attempt: &Attempt<'_>, object: &Value) -> Result<Write, Status> {
-        let Some(namespace) = attempt.namespace else { return Ok(Write::default()) };
-        let more = usage::of(&attempt.resource.group, &attempt.resource.plural, object);
+    /// Charges what the write uses more to the quotas of its namespace, in the transaction of the write. `turn` is held
+    /// until that is done.
+    pub(super) async fn charge_quota(
+        &self,
+        attempt: &Attempt<'_>,
+        object: &Value,
+        turn: &mut Turn,
+    ) -> Result<Write, Status> {
+        let Some(namespace) = attempt.namespace.filter(|_| is_charged(attempt)) else { return Ok(Write::default()) };
+        let after = Counted::of(attempt.resource, object);
+        let before = attempt.old.map(|old| Counted::of(attempt.resource, old));
+        if before.as_ref() == Some(&after) {
+            return Ok(Write::default());
+        }
         let view = self.view("resourcequotas", attempt).await?;
         // A quota that the cache does not know yet counts as well.
         let mut write = Write::default().if_none_created(&self.range("resourcequotas", attempt), view.revision);
         for (_, item) in view.select(Some(namespace)) {
             let quota = item.object.value();
-            if !counts(&quota, attempt.resource, &more, object) {
+            if attempt.creates_pod() && after.counts_under(&quota) {
+                require_amounts(attempt, &quota, object)?;
+            }
+            if more(&quota, before.as_ref(), &after).is_empty() {
                 continue;
             }
+            let name = &item.object.meta.name;
+            let tally = turn.take(&self.turns, namespace).await;
             // What follows depends on the quota's exact revision: ask the store.
-            let Some(stored) =
-                self.storage.read(self.core("resourcequotas"), Some(namespace), &item.object.meta.name).await?
-            else {
+            let Some(stored) = self.storage.read(self.core("resourcequotas"), Some(namespace), name).await? else {
                 continue;
             };
-            let used = self.used(&stored, namespace, attempt.deadline).await?;
-            let charged = charge(attempt, &stored.object.value(), &used, &more, object)?;
-            let key = self.storage.key(self.core("resourcequotas"), Some(namespace), &item.object.meta.name)?;
+            let more = more(&stored.object.value(), before.as_ref(), &after);
+            let charged = self.charge(attempt, &stored, &more, tally).await?;
+            let key = self.storage.key(self.core("resourcequotas"), Some(namespace), name)?;
             write = write.if_revision(&key, stored.revision).put(&key, codec::encode(&charged), None);
         }
         Ok(write)
     }
 
+    /// The quota with its usage added up, or the refusal.
+    async fn charge(
+        &self,
+        attempt: &Attempt<'_>,
+        stored: &Stored,
+        more: &Usage,
+        tally: &mut Tally,
+    ) -> Result<Value, Status> {
+        let quota = stored.object.value();
+        let hard: Usage = usage::amounts(&quota["spec"]["hard"]).collect();
+        if let Some(used) = told(&quota)
+            && exceeded(&hard, &used, more).is_empty()
+        {
+            return Ok(with_status(&quota, &used, more));
+        }
+        let used = self.used(stored, attempt.namespace.unwrap_or_default(), attempt.deadline, tally).await?;
+        let exceeded = exceeded(&hard, &used, more);
+        if exceeded.is_empty() {
+            return Ok(with_status(&quota, &used, more));
+        }
+        let list = |amount: &dyn Fn(&str) -> Quantity| {
+            exceeded.iter().map(|name| format!("{name}={}", amount(name))).collect::<Vec<_>>().join(",")
+        };
+        let of = |usage: &Usage, name: &str| usage.get(name).copied().unwrap_or_default();
+        Err(attempt.forbidden(format!(
+            "exceeded quota: {}, requested: {}, used: {}, limited: {}",
+            stored.object.meta.name,
+            list(&|name| of(more, name)),
+            list(&|name| of(&used, name)),
+            list(&|name| of(&hard, name)),
+        )))
+    }
+
+    /// The namespaces that have quotas.
+    pub async fn limited_namespaces(&self, deadline: Instant) -> Result<BTreeSet<String>, Status> {
+        let view = self.storage.cache(self.core("resourcequotas"))?.any(deadline).await?;
+        Ok(view.objects.values().filter_map(|item| item.object.meta.namespace.clone()).collect())
+    }
+
+    /// Fills in the status of the quotas of a namespace to which one was just added.
+    pub async fn count_new_quota(&self, namespace: &str, deadline: Instant) -> Result<(), Status> {
+        let cache = self.storage.cache(self.core("resourcequotas"))?;
+        let view = self.storage.newest(&cache, deadline).await?;
+        self.recount(namespace, &view, deadline).await
+    }
+
     /// Brings the status of a namespace's quotas up to what is there.
     pub async fn recount_quotas(&self, namespace: &str, deadline: Instant) -> Result<(), Status> {
+        let view = self.storage.cache(self.core("resourcequotas"))?.any(deadline).await?;
+        self.recount(namespace, &view, deadline).await
+    }
+
+    async fn recount(&self, namespace: &str, view: &View, deadline: Instant) -> Result<(), Status> {
         let resource = self.core("resourcequotas");
-        let cache = self.storage.cache(resource)?;
-        let names: Vec<String> = {
-            let view = cache.any(deadline).await?;
-            view.select(Some(namespace)).map(|(_, item)| item.object.meta.name.clone()).collect()
-        };
+        let names: Vec<&String> = view.select(Some(namespace)).map(|(_, item)| &item.object.meta.name).collect();
+        if names.is_empty() {
+            self.turns.forget(namespace);
+            return Ok(());
+        }
+        let mut turn = Turn::default();
+        let tally = turn.take(&self.turns, namespace).await;
         for name in names {
-            let Some(stored) = self.storage.read(resource, Some(namespace), &name).await? else { continue };
-            let used = self.used(&stored, namespace, deadline).await?;
+            let Some(stored) = self.storage.read(resource, Some(namespace), name).await? else { continue };
+            let used = self.used(&stored, namespace, deadline, tally).await?;
             let quota = stored.object.value();
             let counted = with_status(&quota, &used, &Usage::new());
             if counted["status"] != quota["status"] {
-                let key = self.storage.key(resource, Some(namespace), &name)?;
+                let key = self.storage.key(resource, Some(namespace), name)?;
                 let write = Write::replace(&key, stored.revision, codec::encode(&counted), None);
-                // Whoever wrote the quota meanwhile counted it anew as well.
+                // Whoever charged the quota meanwhile, at another frontend, has its deletions counted with the next.
                 self.storage.commit(write).await?;
             }
         }
@@ -70,22 +142,21 @@ impl Admission {
     }
 
     /// What the namespace uses of what a quota limits, as of the quota's revision or later.
-    async fn used(&self, quota: &Stored, namespace: &str, deadline: Instant) -> Result<Usage, Status> {
+    async fn used(
+        &self,
+        quota: &Stored,
+        namespace: &str,
+        deadline: Instant,
+        tally: &mut Tally,
+    ) -> Result<Usage, Status> {
         let value = quota.object.value();
         let mut used = Usage::new();
         for resource in self.counted(&value) {
             let cache = self.storage.cache(&resource)?;
             let at = Revision(quota.revision.0.max(quota.read_at.0));
             let view = self.storage.reach(&cache, at, deadline).await?;
-            for (_, item) in view.select(Some(namespace)) {
-                let object = item.object.value();
-                if !in_scope(&value, &object) {
-                    continue;
-                }
-                for (name, amount) in usage::of(&resource.group, &resource.plural, &object) {
-                    usage::add(&mut used, &name, &amount);
-                }
-            }
+            tally.update(&resource, &view, namespace);
+            tally.add_used(&resource, &value, &mut used);
         }
         Ok(used)
     }
@@ -102,6 +173,15 @@ impl Admission {
     }
 }
 
+/// Writes that can make an object use more. A status never does: what it says is counted, not refused.
+fn is_charged(attempt: &Attempt<'_>) -> bool {
+    match attempt.operation {
+        Operation::Create => attempt.subresource.is_none(),
+        Operation::Update => matches!(attempt.subresource, None | Some("resize")),
+        Operation::Delete => false,
+    }
+}
+
 /// Does an object of this resource use what is called `name`?
 fn usage_names(resource: &Resource) -> impl Fn(&str) -> bool {
     let (plural, qualified, core) = (resource.plural.clone(), resource.qualified(), resource.group.is_empty());
@@ -112,66 +192,49 @@ fn usage_names(resource: &Resource) -> impl Fn(&str) -> bool {
             || (core
                 && plural == "pods"
                 && (matches!(name, "cpu" | "memory" | "ephemeral-storage")
+                    || name.starts_with("hugepages-")
                     || name.starts_with("requests.")
                     || name.starts_with("limits.")))
     }
 }
 
-fn counts(quota: &Value, resource: &Resource, more: &Usage, object: &Value) -> bool {
-    let names = usage_names(resource);
+/// What a write uses more of what a quota limits.
+fn more(quota: &Value, before: Option<&Counted>, after: &Counted) -> Usage {
+    let had = before.map(|before| before.under(quota)).unwrap_or_default();
+    let mut more = after.under(quota);
+    more.retain(|name, amount| match had.get(name) {
+        Some(had) => {
+            *amount -= *had;
+            *amount > Quantity::ZERO
+        }
+        None => true,
+    });
+    more
+}
+
+/// What the status says is used, if it says that of everything that is limited.
+fn told(quota: &Value) -> Option<Usage> {
+    let used: Usage = usage::amounts(&quota["status"]["used"]).collect();
     let hard = quota["spec"]["hard"].as_object();
-    let touched = hard.into_iter().flatten().any(|(name, _)| more.contains_key(name) || names(name));
-    touched && in_scope(quota, object)
+    let complete = hard.into_iter().flatten().all(|(name, _)| used.contains_key(name));
+    complete.then_some(used)
 }
 
-/// Quotas may count only some pods.
-fn in_scope(quota: &Value, object: &Value) -> bool {
-    let scopes = quota["spec"]["scopes"].as_array().map_or(&[][..], Vec::as_slice);
-    scopes.iter().all(|scope| {
-        let terminating = object["spec"]["activeDeadlineSeconds"].is_number();
-        let best_effort =
-            usage::pod_resources(object, "requests").is_empty() && usage::pod_resources(object, "limits").is_empty();
-        match scope.as_str().unwrap_or_default() {
-            "Terminating" => terminating,
-            "NotTerminating" => !terminating,
-            "BestEffort" => best_effort,
-            "NotBestEffort" => !best_effort,
-            _ => true,
-        }
-    })
-}
-
-/// The quota with the object counted, or the refusal.
-fn charge(attempt: &Attempt<'_>, quota: &Value, used: &Usage, more: &Usage, object: &Value) -> Result<Value, Status> {
-    let name = quota["metadata"]["name"].as_str().unwrap_or_default();
-    let hard: Usage = usage::amounts(&quota["spec"]["hard"]).collect();
-    if attempt.is("", "pods") {
-        require_amounts(attempt, name, &hard, object)?;
-    }
-    let mut exceeded: [Vec<String>; 3] = Default::default();
-    for (resource, limit) in &hard {
-        let Some(asked) = more.get(resource) else { continue };
-        let before = used.get(resource).copied().unwrap_or_default();
-        let mut after = before;
+/// The names of what would be more than is allowed.
+fn exceeded<'a>(hard: &'a Usage, used: &Usage, more: &Usage) -> Vec<&'a str> {
+    let over = hard.iter().filter(|(name, limit)| {
+        let Some(asked) = more.get(*name).filter(|asked| !asked.is_zero()) else { return false };
+        let mut after = used.get(*name).copied().unwrap_or_default();
         after += *asked;
-        if after > *limit && !asked.is_zero() {
-            exceeded[0].push(format!("{resource}={asked}"));
-            exceeded[1].push(format!("{resource}={before}"));
-            exceeded[2].push(format!("{resource}={limit}"));
-        }
-    }
-    if !exceeded[0].is_empty() {
-        let [asked, before, limit] = exceeded.map(|all| all.join(","));
-        return Err(
-            attempt.forbidden(format!("exceeded quota: {name}, requested: {asked}, used: {before}, limited: {limit}"))
-        );
-    }
-    Ok(with_status(quota, used, more))
+        after > **limit
+    });
+    over.map(|(name, _)| name.as_str()).collect()
 }
 
-/// Each container has to say what it needs of a compute resource that is limited.
-fn require_amounts(attempt: &Attempt<'_>, quota: &str, hard: &Usage, pod: &Value) -> Result<(), Status> {
+/// Each container has to say what it needs of a compute resource that is limited, unless the pod does for all of them.
+fn require_amounts(attempt: &Attempt<'_>, quota: &Value, pod: &Value) -> Result<(), Status> {
     let mut missing: Vec<String> = Vec::new();
+    let hard: Usage = usage::amounts(&quota["spec"]["hard"]).collect();
     for limited in hard.keys() {
         let (part, resource) = match limited.as_str() {
             "cpu" | "memory" => ("requests", limited.as_str()),
@@ -180,7 +243,11 @@ fn require_amounts(attempt: &Attempt<'_>, quota: &str, hard: &Usage, pod: &Value
                 _ => continue,
             },
         };
-        let lacking: Vec<&str> = items(&pod["spec"]["containers"])
+        if !pod["spec"]["resources"][part][resource].is_null() {
+            continue;
+        }
+        let containers = items(&pod["spec"]["containers"]).chain(items(&pod["spec"]["initContainers"]));
+        let lacking: Vec<&str> = containers
             .filter(|container| container["resources"][part][resource].is_null())
             .filter_map(|container| container["name"].as_str())
             .collect();
@@ -191,7 +258,8 @@ fn require_amounts(attempt: &Attempt<'_>, quota: &str, hard: &Usage, pod: &Value
     if missing.is_empty() {
         return Ok(());
     }
-    Err(attempt.forbidden(format!("failed quota: {quota}: must specify {}", missing.join("; "))))
+    let name = quota["metadata"]["name"].as_str().unwrap_or_default();
+    Err(attempt.forbidden(format!("failed quota: {name}: must specify {}", missing.join("; "))))
 }
 
 /// The quota with its status counted anew.
@@ -211,16 +279,60 @@ fn with_status(quota: &Value, used: &Usage, more: &Usage) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Operation;
     use super::*;
     use crate::apiserver::user::User;
     use crate::kube::resources::Table;
 
-    fn quota(hard: Value) -> Value {
-        json!({"metadata": {"name": "q"}, "spec": {"hard": hard}})
+    fn counted(plural: &str, object: &Value) -> Counted {
+        Counted::of(Table::builtin().get("", "v1", plural).unwrap(), object)
     }
 
-    fn charged(quota: &Value, used: &Usage, pod: &Value) -> Result<Value, String> {
+    fn pod(cpu: &str) -> Value {
+        json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}})
+    }
+
+    fn shown(usage: &Usage) -> String {
+        usage.iter().map(|(name, amount)| format!("{name}={amount}")).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_write_is_charged_what_it_uses_more() {
+        let quota = json!({"spec": {"hard": {"pods": "2", "requests.cpu": "1", "secrets": "1"}}});
+        let of = |cpu: &str| counted("pods", &pod(cpu));
+        assert_eq!(shown(&more(&quota, None, &of("600m"))), "pods=1 requests.cpu=600m");
+        assert_eq!(shown(&more(&quota, Some(&of("600m")), &of("900m"))), "requests.cpu=300m");
+        assert_eq!(shown(&more(&quota, Some(&of("900m")), &of("600m"))), "");
+        let ports = json!({"spec": {"hard": {"services.nodeports": "0", "services": "5"}}});
+        let service = |kind: &str| counted("services", &json!({"spec": {"type": kind, "ports": [{"port": 80}]}}));
+        let (internal, external) = (service("ClusterIP"), service("NodePort"));
+        assert_eq!(shown(&more(&ports, Some(&internal), &external)), "services.nodeports=1");
+        assert_eq!(shown(&more(&ports, Some(&external), &internal)), "");
+        let mut scoped = quota;
+        scoped["spec"]["scopes"] = json!(["Terminating"]);
+        let mut ending = pod("600m");
+        assert_eq!(shown(&more(&scoped, None, &of("600m"))), "");
+        ending["spec"]["activeDeadlineSeconds"] = json!(5);
+        let ending = counted("pods", &ending);
+        assert_eq!(shown(&more(&scoped, Some(&of("600m")), &ending)), "pods=1 requests.cpu=600m");
+    }
+
+    #[test]
+    fn a_quota_is_full_when_more_would_be_too_much() {
+        let quota = json!({"spec": {"hard": {"pods": "2", "requests.cpu": "1"}}});
+        let hard: Usage = usage::amounts(&quota["spec"]["hard"]).collect();
+        assert_eq!(told(&quota), None, "nothing was counted yet");
+        let more = more(&quota, None, &counted("pods", &pod("600m")));
+        let first = with_status(&quota, &Usage::new(), &more);
+        assert_eq!(first["status"]["used"], json!({"pods": "1", "requests.cpu": "600m"}));
+        let used = told(&first).unwrap();
+        assert_eq!(exceeded(&hard, &used, &more), ["requests.cpu"]);
+        let mut wider = first;
+        wider["spec"]["hard"]["secrets"] = json!("1");
+        assert_eq!(told(&wider), None, "what is newly limited was not counted");
+    }
+
+    #[test]
+    fn a_pod_says_what_it_needs_where_that_is_limited() {
         let table = Table::builtin();
         let attempt = Attempt {
             user: &User::anonymous(),
@@ -233,34 +345,11 @@ mod tests {
             again: false,
             deadline: Instant::now(),
         };
-        charge(&attempt, quota, used, &usage::of("", "pods", pod), pod).map_err(|status| status.message)
-    }
-
-    #[test]
-    fn a_quota_is_charged_until_it_is_full() {
-        let quota = quota(json!({"pods": "2", "requests.cpu": "1"}));
-        let pod = json!({"spec": {"containers": [{"resources": {"requests": {"cpu": "600m"}}}]}});
-        let first = charged(&quota, &Usage::new(), &pod).unwrap();
-        assert_eq!(first["status"]["used"], json!({"pods": "1", "requests.cpu": "600m"}));
-        let used: Usage = usage::amounts(&first["status"]["used"]).collect();
-        assert_eq!(
-            charged(&quota, &used, &pod).unwrap_err(),
-            "pods \"p\" is forbidden: exceeded quota: q, requested: requests.cpu=600m, used: requests.cpu=600m, limited: requests.cpu=1"
-        );
-    }
-
-    #[test]
-    fn a_pod_says_what_it_needs_where_that_is_limited() {
-        let quota = quota(json!({"limits.memory": "1Gi"}));
-        let refused = charged(&quota, &Usage::new(), &json!({"spec": {"containers": [{"name": "c"}]}})).unwrap_err();
-        assert!(refused.contains("failed quota: q: must specify limits.memory for: c"), "{refused}");
-    }
-
-    #[test]
-    fn scopes_choose_pods() {
-        let mut quota = quota(json!({"pods": "2"}));
-        quota["spec"]["scopes"] = json!(["BestEffort"]);
-        assert!(in_scope(&quota, &json!({"spec": {"containers": [{}]}})));
-        assert!(!in_scope(&quota, &json!({"spec": {"containers": [{"resources": {"limits": {"cpu": "1"}}}]}})));
+        let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"limits.memory": "1Gi", "pods": "1"}}});
+        let mut pod = json!({"spec": {"containers": [{"name": "c"}], "initContainers": [{"name": "i"}]}});
+        let refused = require_amounts(&attempt, &quota, &pod).unwrap_err();
+        assert_eq!(refused.message, "pods \"p\" is forbidden: failed quota: q: must specify limits.memory for: c,i");
+        pod["spec"]["resources"] = json!({"limits": {"memory": "1Mi"}});
+        assert_eq!(require_amounts(&attempt, &quota, &pod), Ok(()));
     }
 }

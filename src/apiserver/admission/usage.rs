@@ -39,13 +39,13 @@ pub fn of(group: &str, plural: &str, object: &Value) -> Usage {
 }
 
 /// A pod that has run uses nothing but its place in the count.
-pub fn is_over(pod: &Value) -> bool {
+fn is_over(pod: &Value) -> bool {
     matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
 }
 
 fn add_pod(usage: &mut Usage, pod: &Value) {
     for (name, amount) in pod_resources(pod, "requests") {
-        if matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") {
+        if matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-") {
             add(usage, &name, &amount);
         }
         add(usage, &format!("requests.{name}"), &amount);
@@ -55,21 +55,44 @@ fn add_pod(usage: &mut Usage, pod: &Value) {
     }
 }
 
-/// The sum of the containers, or the largest init container where that is more.
+/// What a pod takes at most at any time: its containers together, or an init container with the sidecars before it
+/// where that is more; what the pod asks for as a whole counts instead, and its overhead on top.
 pub fn pod_resources(pod: &Value, part: &str) -> Usage {
-    let mut sum = Usage::new();
-    for container in items(&pod["spec"]["containers"]) {
-        for (name, amount) in amounts(&container["resources"][part]) {
+    let spec = &pod["spec"];
+    let (mut sum, mut sidecars, mut peak) = (Usage::new(), Usage::new(), Usage::new());
+    for container in items(&spec["containers"]) {
+        add_all(&mut sum, amounts(&container["resources"][part]));
+    }
+    for container in items(&spec["initContainers"]) {
+        let mut running = sidecars.clone();
+        add_all(&mut running, amounts(&container["resources"][part]));
+        for (name, amount) in &running {
+            let known = peak.entry(name.clone()).or_insert(*amount);
+            *known = (*known).max(*amount);
+        }
+        if container["restartPolicy"] == "Always" {
+            add_all(&mut sum, amounts(&container["resources"][part]));
+            sidecars = running;
+        }
+    }
+    for (name, amount) in peak {
+        let known = sum.entry(name).or_insert(amount);
+        *known = (*known).max(amount);
+    }
+    sum.extend(amounts(&spec["resources"][part]));
+    for (name, amount) in amounts(&spec["overhead"]) {
+        // What is not limited stays so.
+        if part == "requests" || sum.contains_key(&name) {
             add(&mut sum, &name, &amount);
         }
     }
-    for container in items(&pod["spec"]["initContainers"]) {
-        for (name, amount) in amounts(&container["resources"][part]) {
-            let known = sum.entry(name).or_insert(amount);
-            *known = (*known).max(amount);
-        }
-    }
     sum
+}
+
+fn add_all(usage: &mut Usage, more: impl Iterator<Item = (String, Quantity)>) {
+    for (name, amount) in more {
+        add(usage, &name, &amount);
+    }
 }
 
 /// A map of quantities; what does not parse is left to validation.
@@ -81,8 +104,12 @@ pub fn amounts(map: &Value) -> impl Iterator<Item = (String, Quantity)> + '_ {
 }
 
 fn add_service(usage: &mut Usage, service: &Value) {
-    let ports = service["spec"]["ports"].as_array().map_or(0, Vec::len);
     let kind = service["spec"]["type"].as_str();
+    // A load balancer may do without node ports, but for those it names.
+    let without = kind == Some("LoadBalancer") && service["spec"]["allocateLoadBalancerNodePorts"] == false;
+    let ports = items(&service["spec"]["ports"])
+        .filter(|port| !without || port["nodePort"].as_i64().is_some_and(|number| number != 0))
+        .count();
     if kind == Some("LoadBalancer") {
         usage.insert("services.loadbalancers".to_owned(), Quantity::from_units(1));
     }
@@ -129,5 +156,29 @@ mod tests {
         assert!(of("apps", "deployments", &json!({})).contains_key("count/deployments.apps"));
         let service = json!({"spec": {"type": "NodePort", "ports": [{}, {}]}});
         assert_eq!(of("", "services", &service)["services.nodeports"].units(), 2);
+        let balancer = json!({"spec": {"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false,
+            "ports": [{"nodePort": 30000}, {}]}});
+        assert_eq!(of("", "services", &balancer)["services.nodeports"].units(), 1);
+    }
+
+    #[test]
+    fn sidecars_run_beside_what_comes_after_them() {
+        let cpu = |amount: &str| json!({"requests": {"cpu": amount}});
+        let mut pod = json!({"spec": {
+            "initContainers": [
+                {"resources": cpu("3")},
+                {"resources": cpu("1"), "restartPolicy": "Always"},
+                {"resources": cpu("4")},
+            ],
+            "containers": [{"resources": cpu("2")}],
+        }});
+        let asked = |pod: &Value| pod_resources(pod, "requests")["cpu"].to_string();
+        assert_eq!(asked(&pod), "5", "the sidecar and the init container after it");
+        pod["spec"]["containers"][0]["resources"] = cpu("5");
+        assert_eq!(asked(&pod), "6", "the sidecar and the container");
+        pod["spec"]["overhead"] = json!({"cpu": "500m"});
+        assert_eq!(asked(&pod), "6500m");
+        pod["spec"]["resources"] = cpu("10");
+        assert_eq!(asked(&pod), "10500m");
     }
 }

@@ -70,16 +70,78 @@ fn one_limit(limit: &Value, path: &Path, errors: &mut FieldErrors) {
 pub fn resource_quota(object: &Value, errors: &mut FieldErrors) {
     let (spec, path) = (&object["spec"], Path::new("spec"));
     hard(spec, &path, errors);
+    scopes(spec, &path, errors);
+    scope_selector(spec, &path.child("scopeSelector.matchExpressions"), errors);
+}
+
+/// Scopes that exclude each other.
+const OPPOSITES: [[&str; 2]; 2] = [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]];
+
+fn scopes(spec: &Value, path: &Path, errors: &mut FieldErrors) {
+    let path = path.child("scopes");
+    let all: BTreeSet<&str> = items(spec, "scopes").iter().filter_map(Value::as_str).collect();
     for (index, scope) in items(spec, "scopes").iter().filter_map(Value::as_str).enumerate() {
-        if !SCOPES.contains(&scope) {
-            errors.not_supported(&path.child("scopes").index(index), scope, &SCOPES);
+        one_scope(scope, spec, &path.index(index), errors);
+    }
+    if OPPOSITES.iter().any(|pair| pair.iter().all(|scope| all.contains(scope))) {
+        errors.invalid(&path, spec["scopes"].clone(), "conflicting scopes");
+    }
+}
+
+/// A scope is one of pods, and limits what pods use.
+fn one_scope(scope: &str, spec: &Value, path: &Path, errors: &mut FieldErrors) {
+    if !SCOPES.contains(&scope) {
+        errors.not_supported(path, scope, &SCOPES);
+        return;
+    }
+    let is_fine = |name: &str| match scope {
+        "BestEffort" => name == "pods" || name == "count/pods",
+        "VolumeAttributesClass" => name.contains("storage") || name.contains("persistentvolumeclaims"),
+        _ => {
+            matches!(name, "pods" | "count/pods" | "cpu" | "memory" | "ephemeral-storage")
+                || ["requests.", "limits.", "hugepages-"].iter().any(|front| name.starts_with(front))
+        }
+    };
+    if !entries(spec, "hard").keys().all(|name| is_fine(name)) {
+        errors.invalid(path, scope, "unsupported scope applied to resource");
+    }
+}
+
+fn scope_selector(spec: &Value, path: &Path, errors: &mut FieldErrors) {
+    for (index, requirement) in items(&spec["scopeSelector"], "matchExpressions").iter().enumerate() {
+        let path = path.index(index);
+        required(requirement, "scopeName", &path, errors);
+        let (scope, operator) = (text(requirement, "scopeName"), text(requirement, "operator"));
+        if !scope.is_empty() {
+            one_scope(scope, spec, &path.child("scopeName"), errors);
+        }
+        if operator != "Exists" && !matches!(scope, "PriorityClass" | "VolumeAttributesClass") {
+            let detail = format!("must be 'Exists' for the scope {scope}");
+            errors.invalid(&path.child("operator"), operator, detail);
+            continue;
+        }
+        let has_values = !items(requirement, "values").is_empty();
+        match operator {
+            "In" | "NotIn" if !has_values => {
+                let detail = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
+                errors.required(&path.child("values"), detail);
+            }
+            "Exists" | "DoesNotExist" if has_values => {
+                let detail = "must be no value when `operator` is 'Exists' or 'DoesNotExist' for scope selector";
+                errors.invalid(&path.child("values"), requirement["values"].clone(), detail);
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => errors.invalid(&path.child("operator"), other, "not a valid selector operator"),
         }
     }
 }
 
 pub fn resource_quota_update(new: &Value, old: &Value, part: Part<'_>, errors: &mut FieldErrors) {
-    if part == Part::Main && new["spec"]["scopes"] != old["spec"]["scopes"] {
-        errors.invalid(&Path::new("spec.scopes"), new["spec"]["scopes"].clone(), super::common::IMMUTABLE);
+    for field in ["scopes", "scopeSelector"] {
+        if part == Part::Main && new["spec"][field] != old["spec"][field] {
+            let path = Path::new("spec").child(field);
+            errors.invalid(&path, new["spec"][field].clone(), super::common::IMMUTABLE);
+        }
     }
 }
 
