@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::kube::tree::{fill, get_mut, has, items, items_mut, map_mut, text};
+use crate::kube::tree::{fill, get_mut, has, items, items_mut, map_mut, remove, text};
 
 /// How long a client sticks to an endpoint.
 const AFFINITY_SECONDS: i64 = 10_800;
@@ -44,10 +44,14 @@ pub fn new_service(object: &mut Value) {
     }
     let Some(spec) = get_mut(object, "spec") else { return };
     if text(spec, "type") != "ExternalName" {
-        fill(spec, "ipFamilies", json!(["IPv4"]));
-        fill(spec, "ipFamilyPolicy", "SingleStack");
-        mirror_cluster_ip(spec);
+        begin_families(spec);
     }
+}
+
+fn begin_families(spec: &mut Value) {
+    fill(spec, "ipFamilies", json!(["IPv4"]));
+    fill(spec, "ipFamilyPolicy", "SingleStack");
+    mirror_cluster_ip(spec);
 }
 
 /// `clusterIP` is the first of `clusterIPs`: a client may give one of the two.
@@ -63,6 +67,7 @@ pub fn mirror_cluster_ip(spec: &mut Value) {
 pub fn keep_allocated(new: &mut Value, old: &Value) {
     let old = &old["spec"];
     let Some(spec) = get_mut(new, "spec") else { return };
+    drop_what_no_longer_applies(spec, old);
     if text(spec, "type") == "ExternalName" {
         return;
     }
@@ -71,7 +76,7 @@ pub fn keep_allocated(new: &mut Value, old: &Value) {
         && text(spec, "clusterIP") != text(old, "clusterIP")
         && spec["clusterIPs"] == old["clusterIPs"]
     {
-        crate::kube::tree::remove(spec, "clusterIPs");
+        remove(spec, "clusterIPs");
     }
     if text(old, "type") != "ExternalName" {
         for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
@@ -80,11 +85,41 @@ pub fn keep_allocated(new: &mut Value, old: &Value) {
             }
         }
         mirror_cluster_ip(spec);
+    } else {
+        begin_families(spec);
     }
     if matches!(text(spec, "type"), "NodePort" | "LoadBalancer")
         && matches!(text(old, "type"), "NodePort" | "LoadBalancer")
     {
         keep_node_ports(spec, old);
+    }
+}
+
+/// A change of the type turns off what only the old type had, as long as the writer left that as it was.
+fn drop_what_no_longer_applies(spec: &mut Value, old: &Value) {
+    let has_address = |spec: &Value| text(spec, "type") != "ExternalName";
+    let has_node_ports = |spec: &Value| matches!(text(spec, "type"), "NodePort" | "LoadBalancer");
+    let is_balanced = |spec: &Value| text(spec, "type") == "LoadBalancer";
+    let is_checked = |spec: &Value| is_balanced(spec) && text(spec, "externalTrafficPolicy") == "Local";
+    let is_reached = |spec: &Value| has_node_ports(spec) || !items(spec, "externalIPs").is_empty();
+    let rules: [(&dyn Fn(&Value) -> bool, &[&str]); 4] = [
+        (&has_address, &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"]),
+        (&is_checked, &["healthCheckNodePort"]),
+        (&is_balanced, &["allocateLoadBalancerNodePorts", "loadBalancerClass"]),
+        (&is_reached, &["externalTrafficPolicy"]),
+    ];
+    let new = spec.clone();
+    for (_, fields) in rules.into_iter().filter(|(applies, _)| applies(old) && !applies(&new)) {
+        for field in fields.iter().filter(|field| new[**field] == old[**field]) {
+            remove(spec, field);
+        }
+    }
+    let node_ports =
+        |spec: &Value| items(spec, "ports").iter().map(|port| port["nodePort"].clone()).collect::<Vec<_>>();
+    if has_node_ports(old) && !has_node_ports(&new) && node_ports(&new) == node_ports(old) {
+        for port in items_mut(spec, "ports") {
+            remove(port, "nodePort");
+        }
     }
 }
 

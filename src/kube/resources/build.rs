@@ -70,6 +70,7 @@ impl Resource {
             on_create: None,
             on_update: None,
             check: None,
+            check_create: None,
             check_update: None,
         }
     }
@@ -192,6 +193,12 @@ impl Resource {
 
     pub fn checked_by(mut self, check: impl Fn(&Value, &mut FieldErrors) + Send + Sync + 'static) -> Resource {
         self.check = Some(Arc::new(check));
+        self
+    }
+
+    /// Rules that only a new object has to meet.
+    pub fn create_checked_by(mut self, check: impl Fn(&Value, &mut FieldErrors) + Send + Sync + 'static) -> Resource {
+        self.check_create = Some(Arc::new(check));
         self
     }
 

@@ -8,7 +8,7 @@ use crate::kube::defaults::{other, pod as pod_defaults, service as service_defau
 use crate::kube::names;
 use crate::kube::printing::{config, events, nodes, pods, services, workloads as rows};
 use crate::kube::validation::{
-    config as config_rules, other as other_rules, pod as pod_rules, quota, services as service_rules,
+    config as config_rules, other as other_rules, pod as pod_rules, pod_update, quota, services as service_rules,
     workloads as workload_rules,
 };
 
@@ -107,7 +107,8 @@ fn pod() -> Resource {
         .on_create(pod_defaults::new_pod_status)
         .printed_by(pods::printer())
         .checked_by(pod_rules::pod)
-        .update_checked_by(pod_rules::pod_update)
+        .create_checked_by(pod_rules::new_pod)
+        .update_checked_by(pod_update::pod_update)
 }
 
 fn service() -> Resource {

@@ -114,6 +114,7 @@ pub struct Resource {
     pub(super) on_create: Option<Edit>,
     pub(super) on_update: Option<Reconcile>,
     pub(super) check: Option<Check>,
+    pub(super) check_create: Option<Check>,
     pub(super) check_update: Option<CheckUpdate>,
 }
 
@@ -236,7 +237,7 @@ impl Resource {
     pub fn validate_create(&self, object: &Value) -> Result<(), Status> {
         let mut errors = FieldErrors::new();
         validate_metadata(object, self.is_namespaced(), self.name_rule, &mut errors);
-        if let Some(check) = &self.check {
+        for check in [&self.check, &self.check_create].into_iter().flatten() {
             check(object, &mut errors);
         }
         self.verdict(object, errors)
@@ -266,4 +267,13 @@ impl Resource {
 /// `v1` or `apps/v1`.
 pub fn group_version(group: &str, version: &str) -> String {
     if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+/// The definition of a kind that only subresources use: `io.k8s.api.policy.v1.Eviction`.
+pub fn foreign_definition(group: &str, version: &str, kind: &str) -> String {
+    let package = match group {
+        "" => "core",
+        group => group.split('.').next().unwrap_or(group),
+    };
+    format!("io.k8s.api.{package}.{version}.{kind}")
 }

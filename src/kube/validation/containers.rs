@@ -28,10 +28,33 @@ pub(super) fn all(spec: &Value, volumes: &BTreeSet<String>, path: &Path, errors:
         for (index, container) in items(spec, field).iter().enumerate() {
             let path = path.child(field).index(index);
             one(container, field, volumes, &mut seen, &path, errors);
+            if field == "ephemeralContainers" {
+                ephemeral(container, spec, &path, errors);
+            }
             if on_host_network {
                 host_network_ports(container, &path, errors);
             }
         }
+    }
+}
+
+/// A container that is put into a running pod: nothing is promised to it, and nothing is expected of it.
+fn ephemeral(container: &Value, spec: &Value, path: &Path, errors: &mut FieldErrors) {
+    for field in ["ports", "lifecycle", "resources", "resizePolicy"] {
+        let is_empty = match container.get(field) {
+            None | Some(Value::Null) => true,
+            Some(Value::Array(list)) => list.is_empty(),
+            Some(Value::Object(map)) => map.is_empty(),
+            Some(_) => false,
+        };
+        if !is_empty {
+            errors.forbidden(&path.child(field), "cannot be set for an Ephemeral Container");
+        }
+    }
+    let target = text(container, "targetContainerName");
+    let named = |list: &str| items(spec, list).iter().any(|container| text(container, "name") == target);
+    if !target.is_empty() && !named("containers") && !named("initContainers") {
+        errors.not_found(&path.child("targetContainerName"), target);
     }
 }
 

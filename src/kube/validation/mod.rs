@@ -4,7 +4,7 @@
 //! - [`field`]: errors and the places they name
 //! - [`metadata`]: names, labels, annotations, owners, finalizers of every kind
 //! - [`common`]: rules that several kinds share
-//! - [`pod`], [`containers`], [`volumes`]: pods and templates
+//! - [`pod`], [`containers`], [`volumes`]: pods and templates; [`pod_update`]: what of a pod may still change
 //! - [`workloads`], [`services`], [`config`], [`quota`], [`rbac`], [`other`]: the other kinds
 
 pub mod common;
@@ -14,6 +14,7 @@ pub mod field;
 pub mod metadata;
 pub mod other;
 pub mod pod;
+pub mod pod_update;
 pub mod quota;
 pub mod rbac;
 pub mod services;

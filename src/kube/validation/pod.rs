@@ -1,17 +1,23 @@
 //! The rules of pods and pod templates.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::common::{IMMUTABLE, label_selector, not_negative, one_of, required, well_formed};
+use super::common::{label_selector, not_negative, one_of, required, well_formed};
 use super::field::{FieldErrors, Path};
 use super::metadata::validate_labels;
 use super::{containers, volumes};
 use crate::kube::names;
-use crate::kube::resources::Part;
-use crate::kube::tree::{entries, has, items, items_mut, remove, text};
+use crate::kube::tree::{entries, has, items, text};
 
 pub fn pod(pod: &Value, errors: &mut FieldErrors) {
     pod_spec(&pod["spec"], &Path::new("spec"), errors);
+}
+
+/// What only a pod that is there already may have.
+pub fn new_pod(pod: &Value, errors: &mut FieldErrors) {
+    if !items(&pod["spec"], "ephemeralContainers").is_empty() {
+        errors.forbidden(&Path::new("spec.ephemeralContainers"), "cannot be set on create");
+    }
 }
 
 /// The `template` of something that makes pods.
@@ -192,86 +198,5 @@ fn topology_spread(spec: &Value, path: &Path, errors: &mut FieldErrors) {
         }
         one_of(constraint, "whenUnsatisfiable", &["DoNotSchedule", "ScheduleAnyway"], &path, errors);
         label_selector(&constraint["labelSelector"], &path.child("labelSelector"), errors);
-    }
-}
-
-const UPDATABLE: &str = "pod updates may not change fields other than \
-     `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only \
-     additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
-     previously negative)";
-
-/// What of a pod may still change, by the part that is written.
-pub fn pod_update(new: &Value, old: &Value, part: Part<'_>, errors: &mut FieldErrors) {
-    match part {
-        Part::Main => main_update(new, old, errors),
-        Part::Other("ephemeralcontainers") => ephemeral_update(new, old, errors),
-        Part::Status | Part::Other(_) => {}
-    }
-}
-
-fn main_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
-    let path = Path::new("spec");
-    let (mut new, old) = (new["spec"].clone(), &old["spec"]);
-    for field in ["containers", "initContainers"] {
-        if items(&new, field).len() != items(old, field).len() {
-            errors.forbidden(&path.child(field), "pod updates may not add or remove containers");
-            return;
-        }
-        let images: Vec<Value> = items(old, field).iter().map(|container| container["image"].clone()).collect();
-        for (container, image) in items_mut(&mut new, field).zip(images) {
-            container["image"] = image;
-        }
-    }
-    deadline_update(&new, old, &path, errors);
-    let added = items(&new, "tolerations");
-    if items(old, "tolerations").iter().any(|toleration| !added.contains(toleration)) {
-        errors.forbidden(
-            &path.child("tolerations"),
-            "existing toleration can not be modified except its tolerationSeconds",
-        );
-    }
-    let kept = |gate: &Value| items(old, "schedulingGates").contains(gate);
-    if !items(&new, "schedulingGates").iter().all(kept) {
-        errors.forbidden(&path.child("schedulingGates"), "only deletion is allowed, but found new scheduling gate");
-    }
-    let mut rest = old.clone();
-    for field in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
-        remove(&mut new, field);
-        remove(&mut rest, field);
-    }
-    let was_negative = rest["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0);
-    if was_negative && new["terminationGracePeriodSeconds"] == json!(1) {
-        rest["terminationGracePeriodSeconds"] = json!(1);
-    }
-    if new != rest {
-        errors.forbidden(&path, UPDATABLE);
-    }
-}
-
-/// A deadline may be set or come closer.
-fn deadline_update(new: &Value, old: &Value, path: &Path, errors: &mut FieldErrors) {
-    let path = path.child("activeDeadlineSeconds");
-    match (new["activeDeadlineSeconds"].as_i64(), old["activeDeadlineSeconds"].as_i64()) {
-        (Some(new), Some(old)) if new > old => {
-            errors.invalid(&path, new, format!("must be less than or equal to previous value: {old}"));
-        }
-        (None, Some(_)) => errors.invalid(&path, Value::Null, "must not update from a positive integer to nil value"),
-        _ => {}
-    }
-}
-
-/// Ephemeral containers can be added, and that is all.
-fn ephemeral_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
-    let path = Path::new("spec.ephemeralContainers");
-    for (index, known) in items(&old["spec"], "ephemeralContainers").iter().enumerate() {
-        let same = items(&new["spec"], "ephemeralContainers").iter().find(|one| one["name"] == known["name"]);
-        match same {
-            None => errors.forbidden(
-                &path,
-                format!("existing ephemeral containers {:?} may not be removed", text(known, "name")),
-            ),
-            Some(one) if one != known => errors.invalid(&path.index(index), one.clone(), IMMUTABLE),
-            Some(_) => {}
-        }
     }
 }
