@@ -18,8 +18,11 @@ pub struct Document {
 
 impl Document {
     pub fn of(value: &Value) -> Document {
+        Document::of_bytes(serde_json::to_vec(value).expect("a document has string keys only"))
+    }
+
+    pub fn of_bytes(body: Vec<u8>) -> Document {
         use sha2::Digest;
-        let body = serde_json::to_vec(value).expect("a document has string keys only");
         let hash = sha2::Sha512::digest(&body);
         let hex: String = hash.iter().take(32).map(|byte| format!("{byte:02X}")).collect();
         Document { body: body.into(), etag: format!("\"{hex}\"") }

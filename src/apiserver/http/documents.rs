@@ -1,6 +1,6 @@
 //! What is served besides resources: discovery, OpenAPI, versions, health.
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, IF_NONE_MATCH, LOCATION, VARY};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, IF_NONE_MATCH, LOCATION, VARY};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -19,6 +19,7 @@ use super::route::{Health, Route};
 const MAJOR: &str = "1";
 const MINOR: &str = "35";
 const GIT_VERSION: &str = "v1.35.0";
+const OPENAPI_V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 impl Api {
     /// Answers a path that is not a resource.
@@ -47,9 +48,8 @@ impl Api {
             }
             Route::OpenIdConfiguration => Ok(response(200, "application/json", self.openid().to_string())),
             Route::KeySet => Ok(response(200, "application/jwk-set+json", self.tokens.key_set().to_string())),
-            Route::OpenApiV2 | Route::Unknown | Route::Resource(_) | Route::Health(..) => {
-                Err(Status::no_such_resource())
-            }
+            Route::OpenApiV2 => Ok(openapi_v2(headers)),
+            Route::Unknown | Route::Resource(_) | Route::Health(..) => Err(Status::no_such_resource()),
         }
     }
 
@@ -118,7 +118,8 @@ fn root(table: &Table) -> Value {
         paths.push(format!("/apis/{group}"));
         paths.push(format!("/apis/{group}/{version}"));
     }
-    let others = ["/healthz", "/livez", "/metrics", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"];
+    let others =
+        ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"];
     paths.extend(others.map(str::to_owned));
     json!({"paths": paths})
 }
@@ -143,6 +144,19 @@ fn discovered(
 
 fn json(headers: &HeaderMap, value: &Value) -> Response<Body> {
     document(headers, &Document::of(value), "application/json", "no-cache, private")
+}
+
+/// All documents in one, for clients that know nothing newer. kubectl reads it as protobuf and as nothing else.
+fn openapi_v2(headers: &HeaderMap) -> Response<Body> {
+    let all = OpenApi::builtin();
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut response = if accepted.into_iter().any(|text| text.contains("proto-openapi.spec.v2")) {
+        document(headers, &all.v2_protobuf, OPENAPI_V2_PROTOBUF, "no-cache, private")
+    } else {
+        document(headers, &all.v2, "application/json", "no-cache, private")
+    };
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    response
 }
 
 /// The document of a group and version. One that is asked for by its hash never changes and may be kept for ever.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use crate::kube::resources::{Resource, Table};
+use crate::kube::resources::{Resource, Table, foreign_definition};
 use crate::kube::schema::{REFERENCE, Schemas, extensions};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -42,15 +42,6 @@ pub(super) fn of_group_version(table: &Table, schemas: &Schemas, group: &str, ve
     );
     components.out.sort_keys();
     Value::Object(components.out)
-}
-
-/// The definition of a kind that only subresources use, when there is a schema of it.
-pub(super) fn foreign_definition(group: &str, version: &str, kind: &str) -> String {
-    let package = match group {
-        "" => "core",
-        group => group.split('.').next().unwrap_or(group),
-    };
-    format!("io.k8s.api.{package}.{version}.{kind}")
 }
 
 struct Components<'a> {

@@ -1,5 +1,6 @@
 //! OpenAPI v3: one document a group-version, and the index of them. kubectl reads here which parameters PATCH takes, what
-//! `explain` shows, and how lists merge. Pure; the frontend serves the bytes with their ETag.
+//! `explain` shows, and how lists merge. OpenAPI v2 says the same in one document, for what clients still ask there.
+//! Pure; the frontend serves the bytes with their ETag.
 //!
 //! ```text
 //!   Table ──paths──▶ operations ─┐
@@ -10,9 +11,12 @@
 //! - this file: documents and index
 //! - [`paths`]: operations of every resource and subresource
 //! - [`components`]: the schemas, rewritten from JSON Schema to OpenAPI 3.0
+//! - [`swagger`]: v2, told from v3; [`protobuf`]: its other form
 
 mod components;
 mod paths;
+mod protobuf;
+mod swagger;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -33,6 +37,10 @@ pub struct OpenApi {
     pub index: Document,
     /// `api/v1` or `apis/apps/v1` to its document: `GET /openapi/v3/{key}`, with or without `?hash=`.
     pub documents: BTreeMap<String, Document>,
+    /// `GET /openapi/v2`, as JSON.
+    pub v2: Document,
+    /// The same as protobuf.
+    pub v2_protobuf: Document,
 }
 
 impl OpenApi {
@@ -44,15 +52,20 @@ impl OpenApi {
     }
 
     pub fn of(table: &Table, schemas: &Schemas) -> OpenApi {
-        let documents: BTreeMap<String, Document> = table
+        let values: BTreeMap<String, Value> = table
             .group_versions()
             .into_iter()
-            .map(|(group, version)| {
-                let document = Document::of(&document(table, schemas, &group, &version));
-                (root(&group, &version), document)
-            })
+            .map(|(group, version)| (root(&group, &version), document(table, schemas, &group, &version)))
             .collect();
-        OpenApi { index: Document::of(&index(&documents)), documents }
+        let documents: BTreeMap<String, Document> =
+            values.iter().map(|(key, value)| (key.clone(), Document::of(value))).collect();
+        let v2 = swagger::of_all(values.values(), VERSION);
+        OpenApi {
+            index: Document::of(&index(&documents)),
+            documents,
+            v2_protobuf: Document::of_bytes(protobuf::encode(&v2)),
+            v2: Document::of(&v2),
+        }
     }
 
     /// The document at `/openapi/v3/{key}`.
@@ -143,6 +156,34 @@ mod tests {
                 assert!(document["components"]["schemas"].get(&reference).is_some(), "{key}: {reference}");
             }
         }
+    }
+
+    #[test]
+    fn version_two_says_the_same_in_one_document() {
+        fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+            match value {
+                Value::Object(map) => {
+                    assert!(!["oneOf", "allOf", "anyOf"].iter().any(|key| map.contains_key(*key)), "{value}");
+                    assert!(value["type"] != "array" || map.contains_key("items"), "{value}");
+                    found.extend(map.get("$ref").and_then(Value::as_str));
+                    map.values().for_each(|value| references(value, found));
+                }
+                Value::Array(list) => list.iter().for_each(|value| references(value, found)),
+                _ => {}
+            }
+        }
+        let swagger: Value = serde_json::from_slice(&OpenApi::builtin().v2.body).unwrap();
+        let mut found = Vec::new();
+        references(&swagger, &mut found);
+        for reference in found {
+            let name = reference.strip_prefix("#/definitions/").unwrap();
+            assert!(swagger["definitions"].get(name).is_some(), "{reference}");
+        }
+        let patch = &swagger["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"];
+        let named = |name: &str| patch["parameters"].as_array().unwrap().iter().any(|p| p["name"] == name);
+        assert!(named("dryRun") && named("fieldValidation") && named("body"));
+        let kind = json!([{"group": "", "version": "v1", "kind": "Pod"}]);
+        assert_eq!(swagger["definitions"]["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"], kind);
     }
 
     #[test]

@@ -2,8 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::components::foreign_definition;
-use crate::kube::resources::{Resource, Subresource, Table};
+use crate::kube::resources::{Resource, Subresource, Table, foreign_definition};
 use crate::kube::schema::REFERENCE;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";

@@ -25,5 +25,5 @@ pub mod resource;
 pub mod table;
 mod update;
 
-pub use resource::{Part, Resource, SchemaSource, Scope, Subresource, group_version};
+pub use resource::{Part, Resource, SchemaSource, Scope, Subresource, foreign_definition, group_version};
 pub use table::Table;
