@@ -12,19 +12,25 @@ use crate::world::Instant;
 struct Heard {
     since: Instant,
     last: Instant,
+    /// No connection could be made since.
+    lost: bool,
+    /// It was reachable before, and then was not for a while.
+    returned: bool,
 }
 
 /// What was heard of each member.
 #[derive(Debug)]
 pub(super) struct Activity {
+    /// Since when this member looks.
+    begun: Instant,
     heard: Mutex<BTreeMap<u64, Heard>>,
     /// Silence for so long is a break.
     silence_max: Duration,
 }
 
 impl Activity {
-    pub fn new(silence_max: Duration) -> Activity {
-        Activity { heard: Mutex::default(), silence_max }
+    pub fn new(begun: Instant, silence_max: Duration) -> Activity {
+        Activity { begun, heard: Mutex::default(), silence_max }
     }
 
     fn heard(&self) -> MutexGuard<'_, BTreeMap<u64, Heard>> {
@@ -34,16 +40,18 @@ impl Activity {
     /// `id` has answered.
     pub fn hear(&self, id: u64, now: Instant) {
         let mut heard = self.heard();
-        let entry = heard.entry(id).or_insert(Heard { since: now, last: now });
-        if now >= entry.last + self.silence_max {
-            entry.since = now;
+        let entry = heard.entry(id).or_insert(Heard { since: now, last: now, lost: false, returned: false });
+        if entry.lost || now >= entry.last + self.silence_max {
+            *entry = Heard { since: now, last: now, lost: false, returned: true };
         }
         entry.last = now;
     }
 
     /// No connection to `id` can be made.
     pub fn lose(&self, id: u64) {
-        self.heard().remove(&id);
+        if let Some(heard) = self.heard().get_mut(&id) {
+            heard.lost = true;
+        }
     }
 
     /// Lets go of members that are no more.
@@ -51,9 +59,21 @@ impl Activity {
         self.heard().retain(|id, _| known(*id));
     }
 
+    fn reachable(&self, id: u64, now: Instant) -> Option<Heard> {
+        self.heard().get(&id).copied().filter(|heard| !heard.lost && now < heard.last + self.silence_max)
+    }
+
     /// Since when `id` has been reachable, if it is.
     pub fn since(&self, id: u64, now: Instant) -> Option<Instant> {
-        self.heard().get(&id).filter(|heard| now < heard.last + self.silence_max).map(|heard| heard.since)
+        self.reachable(id, now).map(|heard| heard.since)
+    }
+
+    /// `id` is reachable, and was not lost within `interval`: a member that has only just come has missed nothing.
+    pub fn is_steady(&self, id: u64, interval: Duration, now: Instant) -> bool {
+        self.reachable(id, now).is_some_and(|heard| {
+            let unbroken = if heard.returned { heard.since } else { self.begun };
+            unbroken + interval <= now
+        })
     }
 
     /// `id` has been reachable without a break from `start` until `now`.
@@ -70,7 +90,7 @@ mod tests {
     fn silence_and_a_lost_connection_begin_anew() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let activity = Activity::new(Duration::from_secs(2));
+        let activity = Activity::new(start, Duration::from_secs(2));
         activity.hear(1, at(0));
         activity.hear(1, at(1));
         assert_eq!(activity.since(1, at(2)), Some(at(0)));
@@ -81,5 +101,25 @@ mod tests {
         assert!(!activity.throughout(1, at(4), at(6)));
         activity.lose(1);
         assert_eq!((activity.since(1, at(5)), activity.since(2, at(5))), (None, None));
+    }
+
+    #[test]
+    fn who_comes_is_steady_at_once_and_who_comes_back_is_not() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let activity = Activity::new(start, Duration::from_secs(2));
+        let steady = |id, seconds| activity.is_steady(id, Duration::from_secs(5), at(seconds));
+        (1..=4).for_each(|seconds| activity.hear(1, at(seconds)));
+        assert!(!steady(1, 4), "this member has not looked for long enough to tell");
+        activity.hear(1, at(5));
+        activity.lose(2);
+        assert!(steady(1, 5) && !steady(2, 5));
+        activity.hear(2, at(6));
+        assert!(steady(2, 6), "it was not there before it came");
+        activity.lose(2);
+        assert!(!steady(2, 6));
+        (7..=12).for_each(|seconds| activity.hear(2, at(seconds)));
+        assert!(!steady(2, 11) && steady(2, 12));
+        assert!(!steady(2, 14), "it is silent");
     }
 }

@@ -79,7 +79,7 @@ impl Peers {
         let hexadecimal = |text: String| text.parse().expect("hexadecimal digits are a valid header");
         let (cluster, caller) = (hexadecimal(config.cluster.to_string()), hexadecimal(config.node.to_string()));
         let timings = config.timings.clone();
-        let activity = Activity::new(timings.election.end);
+        let activity = Activity::new(world.clock.now(), timings.election.end);
         let tls = tls(&world, config).map_err(|error| Error::Config(error.to_string()))?;
         let local = config.security.local_address;
         let (links, metrics) = (Mutex::new(BTreeMap::new()), Metrics::default());

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::membership::Unchanged;
 use super::types::{Membership, Peer};
 
-/// How long a member must have been reachable to count on it.
+/// A member that was lost counts again once it has been reachable for so long.
 pub(super) const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What a member asks of changes that go through it.
@@ -39,7 +39,7 @@ pub(super) struct Scene<'a> {
     pub matched: BTreeMap<u64, u64>,
     /// Reachable now, this member among them.
     pub active: BTreeSet<u64>,
-    /// Reachable since [`HEALTH_INTERVAL`] at least, this member among them.
+    /// Reachable now and not lost within [`HEALTH_INTERVAL`], this member among them.
     pub steady: BTreeSet<u64>,
 }
 

@@ -100,13 +100,13 @@ impl Standing {
     pub fn surroundings(&self) -> Surroundings {
         let now = self.clock.now();
         let roster = self.roster.borrow();
-        let others: Vec<u64> = roster.membership.nodes().map(|(id, _)| *id).collect();
-        let since = |id: u64| if id == self.node.0 { None } else { self.peers.activity.since(id, now) };
-        let mut active: BTreeSet<u64> = others.iter().copied().filter(|id| since(*id).is_some()).collect();
-        let mut steady: BTreeSet<u64> =
-            others.into_iter().filter(|id| since(*id).is_some_and(|since| since + HEALTH_INTERVAL <= now)).collect();
-        active.insert(self.node.0);
-        steady.insert(self.node.0);
+        let members = |holds: &dyn Fn(u64) -> bool| -> BTreeSet<u64> {
+            let ids = roster.membership.nodes().map(|(id, _)| *id);
+            ids.filter(|id| *id == self.node.0 || holds(*id)).collect()
+        };
+        let activity = &self.peers.activity;
+        let active = members(&|id| activity.since(id, now).is_some());
+        let steady = members(&|id| activity.is_steady(id, HEALTH_INTERVAL, now));
         Surroundings { removed: roster.removed.clone(), active, steady }
     }
 }
