@@ -11,9 +11,15 @@ pub enum Refused {
     /// No leader was known for about an election timeout. Try again, or another member.
     #[error("no leader")]
     NoLeader,
+    /// This member does not lead in the term that the command is bound to.
+    #[error("not leader")]
+    NotLeader,
     /// The command is larger than a log entry may be. Surface it.
     #[error("the command is too large for the log")]
     TooLarge,
+    /// The leader found a command in it, or beside it in its batch, that no member could apply. Surface it.
+    #[error("the leader cannot read the command")]
+    Malformed,
     /// This member is shutting down. Try another one.
     #[error("the replica has stopped")]
     Stopped,

@@ -82,6 +82,16 @@ impl Handle {
     /// success; `refused` is called when it surely never will be. When neither happens, the outcome is unknown: the
     /// caller keeps a deadline.
     pub fn propose(&self, command: Bytes, refused: Box<dyn FnOnce(Refused) + Send>) {
+        self.hand_to_proposer(command, None, refused);
+    }
+
+    /// Proposes a command as the leader of `term`: it is in the log of that term, before everything of a later one, or
+    /// is refused. Commands of one term keep their order, whatever becomes of some of them.
+    pub fn propose_in(&self, term: Term, command: Bytes, refused: Box<dyn FnOnce(Refused) + Send>) {
+        self.hand_to_proposer(command, Some(term), refused);
+    }
+
+    fn hand_to_proposer(&self, command: Bytes, term: Option<Term>, refused: Box<dyn FnOnce(Refused) + Send>) {
         let parts = &self.0;
         if command.len() > parts.command_bytes_max {
             return refused(Refused::TooLarge);
@@ -90,7 +100,7 @@ impl Handle {
             return refused(Refused::Stopped);
         }
         match parts.proposals.enter() {
-            Ok(permit) => parts.proposer.do_send(Propose { command, refused, permit }),
+            Ok(permit) => parts.proposer.do_send(Propose { command, term, refused, permit }),
             Err(_) => refused(Refused::Busy),
         }
     }

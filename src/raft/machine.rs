@@ -33,15 +33,21 @@ pub struct Applied {
     pub membership: Option<(Position, Bytes)>,
 }
 
+/// Says why no state machine could apply a command, whatever the state. Pure.
+pub type Validate = fn(&Bytes) -> Result<(), String>;
+
 /// A state machine. Calls come from one task, in log order.
 pub trait Machine: Send + 'static {
+    /// What the leader asks of every command that another member sends, before it is in a log.
+    fn validate(&self) -> Validate;
+
     /// What the state holds after it was opened.
     fn applied(&self) -> Applied;
 
-    /// Applies committed entries: a pure function of the state and the entries. It answers the proposals of this
-    /// member that wait for them. Errors are fatal to the node, but for a [full disk](crate::disk::space::is_full): the
-    /// machine keeps what it could not write, nobody has seen any of it, and [`resume`](Machine::resume) is the next
-    /// call that changes the state.
+    /// Applies committed entries: a pure function of the state and the entries. A command that cannot be applied changes
+    /// nothing, on every member alike. It answers the proposals of this member that wait for them. Errors are fatal to
+    /// the node, but for a [full disk](crate::disk::space::is_full): the machine keeps what it could not write, nobody
+    /// has seen any of it, and [`resume`](Machine::resume) is the next call that changes the state.
     fn apply(&mut self, entries: Vec<Committed>) -> io::Result<()>;
 
     /// Goes on with what the disk had no room for. Its errors are those of `apply`.

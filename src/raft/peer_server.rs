@@ -22,6 +22,7 @@ use tower::service_fn;
 
 use super::encoding::unpack;
 use super::housekeeping::Housekeeping;
+use super::machine::Validate;
 use super::membership::{self, Ask, Changed};
 use super::metrics::Traffic;
 use super::proposer::surely_not;
@@ -56,6 +57,7 @@ struct Served {
     taking_part: AtomicBool,
     receiver: Receiver,
     questions: Questions,
+    validate: Validate,
     forwards: Gate,
     /// What changes of the membership need to know.
     standing: Standing,
@@ -67,7 +69,7 @@ struct Served {
 }
 
 impl PeerService {
-    pub fn new(keeping: &Housekeeping, config: &Config) -> PeerService {
+    pub fn new(keeping: &Housekeeping, config: &Config, validate: Validate) -> PeerService {
         let (world, raft) = (keeping.world.clone(), keeping.raft.clone());
         PeerService(Arc::new(Served {
             receiver: Receiver::new(world.clone(), raft.clone()),
@@ -77,6 +79,7 @@ impl PeerService {
             node: config.node,
             taking_part: AtomicBool::new(false),
             questions: keeping.questions.clone(),
+            validate,
             forwards: Gate::new(FORWARDS_MAX),
             standing: keeping.standing.clone(),
             room: keeping.room.clone(),
@@ -207,8 +210,8 @@ impl Served {
     async fn forward(&self, message: Bytes) -> Result<Forwarded, Status> {
         let ((), batch) = open::<()>(message).map_err(|error| unreadable(&error))?;
         let batch = CommandBatch(batch);
-        // Once in the log, a batch that cannot be read would stop every member.
-        if unpack(&batch).is_err() {
+        if let Err(reason) = self.check(&batch) {
+            tracing::warn!(reason, "another member sent commands that cannot be applied");
             return Ok(Forwarded::Malformed);
         }
         let Ok(_permit) = self.forwards.enter() else { return Ok(Forwarded::Busy) };
@@ -217,6 +220,12 @@ impl Served {
         self.raft.client_write_ff(batch, Some(hear)).await.map_err(internal)?;
         let fate = self.world.clock.timeout(self.limit, fate).await;
         Ok(fate.map_or(Forwarded::Unknown, |fate| fate.unwrap_or(Forwarded::Unknown)))
+    }
+
+    /// What is in the log is in every member's: nothing goes there that cannot be read or applied.
+    fn check(&self, batch: &CommandBatch) -> Result<(), String> {
+        let commands = unpack(batch).map_err(|error| error.to_string())?;
+        commands.iter().try_for_each(self.validate)
     }
 
     async fn answer_question(&self, message: Bytes) -> Result<Frame, Status> {

@@ -4,6 +4,9 @@
 //! handle, how batches ended, and who leads. Says: one entry for each drained batch, to openraft when this member
 //! leads, else to the leader.
 //!
+//! A command that is bound to a term is proposed by this member as the leader of that term, or refused. Others go to
+//! whoever leads.
+//!
 //! A command is refused only while it is surely nowhere in a log. Once it may be, silence is the answer, and the
 //! caller's own state machine or deadline speaks. Bounded by the gate in the handle; if the actor dies, commands stay
 //! unanswered.
@@ -23,13 +26,13 @@ use tokio_stream::wrappers::WatchStream;
 
 use super::encoding::pack;
 use super::peers::{CallError, Peers, Purpose};
-use super::types::{Callback, CommandBatch, Raft, Types};
+use super::types::{Callback, CommandBatch, Raft, Types, leader_of};
 use super::wire::{FORWARD, Forwarded, Frame};
 use super::{Leadership, Refused};
 use crate::actor::Permit;
 use crate::world::failpoints::failpoint;
 use crate::world::planted::planted;
-use crate::world::{Instant, World};
+use crate::world::{Instant, Term, World};
 
 /// Commands and bytes of one entry; a larger command has an entry for itself.
 pub(super) const BATCH_COMMANDS_MAX: usize = 128;
@@ -45,6 +48,8 @@ pub(super) type OnRefused = Box<dyn FnOnce(Refused) + Send>;
 /// Put a command into the log.
 pub(super) struct Propose {
     pub command: Bytes,
+    /// It goes into the log that this member leads in this term, or nowhere.
+    pub term: Option<Term>,
     pub refused: OnRefused,
     pub permit: Permit,
 }
@@ -88,6 +93,7 @@ enum Fate {
 
 struct Waiting {
     command: Bytes,
+    term: Option<Term>,
     refused: OnRefused,
     since: Instant,
     _permit: Permit,
@@ -138,8 +144,9 @@ fn fate_of_forward(answer: &Result<Forwarded, CallError>) -> Fate {
     match answer {
         Ok(Forwarded::NotLeader) | Err(CallError::Unreached { .. }) => Fate::Back,
         Ok(Forwarded::Busy) => Fate::Refused(Refused::Busy),
+        Ok(Forwarded::Malformed) => Fate::Refused(Refused::Malformed),
         Err(CallError::Failed { status, .. }) if status.code() == tonic::Code::FailedPrecondition => Fate::Back,
-        Ok(Forwarded::Committed | Forwarded::Malformed | Forwarded::Unknown) | Err(_) => Fate::Silence,
+        Ok(Forwarded::Committed | Forwarded::Unknown) | Err(_) => Fate::Silence,
     }
 }
 
@@ -182,9 +189,9 @@ impl Handler<Propose> for Proposer {
     type Result = ();
 
     fn handle(&mut self, propose: Propose, ctx: &mut Context<Proposer>) {
-        let Propose { command, refused, permit } = propose;
+        let Propose { command, term, refused, permit } = propose;
         let since = self.world.clock.now();
-        self.queue.waiting.push_back(Waiting { command, refused, since, _permit: permit });
+        self.queue.waiting.push_back(Waiting { command, term, refused, since, _permit: permit });
         // Notified items run once the mailbox is drained.
         if !std::mem::replace(&mut self.queue.flush_scheduled, true) {
             ctx.notify(Flush);
@@ -240,24 +247,33 @@ fn refuse(commands: impl IntoIterator<Item = Waiting>, reason: Refused) {
 impl Proposer {
     fn flush(&mut self, ctx: &mut Context<Proposer>) {
         while !self.queue.parked && self.queue.pause.is_none() && !self.queue.waiting.is_empty() {
-            let route = route(&self.leadership.borrow());
-            match route {
-                Route::Here => self.propose(ctx),
+            let known = *self.leadership.borrow();
+            let term = self.queue.waiting.front().and_then(|first| first.term);
+            if term.is_some_and(|term| !known.is_leader || known.term != term) {
+                refuse(self.next_batch(), Refused::NotLeader);
+                continue;
+            }
+            match route(&known) {
+                Route::Here => self.propose(term, ctx),
                 Route::Member(leader) if self.queue.forwards < FORWARDS_MAX => self.forward(leader, ctx),
                 Route::Member(_) | Route::Nowhere => return,
             }
         }
     }
 
-    fn next_batch(&mut self) -> (CommandBatch, Vec<Waiting>) {
-        let length = batch_len(self.queue.waiting.iter().map(|waiting| waiting.command.len()), self.batch_commands_max);
-        let commands: Vec<Waiting> = self.queue.waiting.drain(..length).collect();
-        (pack(commands.iter().map(|waiting| &waiting.command)), commands)
+    /// The first commands, as far as they go the same way.
+    fn next_batch(&mut self) -> Vec<Waiting> {
+        let waiting = &mut self.queue.waiting;
+        let term = waiting.front().and_then(|first| first.term);
+        let alike = waiting.iter().take_while(|waiting| waiting.term == term);
+        let length = batch_len(alike.map(|waiting| waiting.command.len()), self.batch_commands_max);
+        waiting.drain(..length).collect()
     }
 
-    fn propose(&mut self, ctx: &mut Context<Proposer>) {
+    fn propose(&mut self, term: Option<Term>, ctx: &mut Context<Proposer>) {
         failpoint!("raftBeforeLeaderSend");
-        let (batch, commands) = self.next_batch();
+        let commands = self.next_batch();
+        let batch = packed(&commands);
         let me = ctx.address();
         let hear = Callback::new(move |result: ClientWriteResult<Types>| {
             let fate = fate_of_write(&result);
@@ -266,7 +282,13 @@ impl Proposer {
             }
         });
         let raft = self.raft.clone();
-        let mut call = async move { raft.client_write_ff(batch, Some(hear)).await }.boxed();
+        let mut call = async move {
+            match term {
+                Some(term) => raft.write(batch).responder(hear).with_leader(leader_of(term)).await,
+                None => raft.client_write_ff(batch, Some(hear)).await,
+            }
+        }
+        .boxed();
         // tokio's budget would report a full channel that is not; and a call that is pending must not be dropped.
         match tokio::task::unconstrained(&mut call).now_or_never() {
             Some(result) => handed_over(result),
@@ -285,8 +307,8 @@ impl Proposer {
 
     fn forward(&mut self, leader: u64, ctx: &mut Context<Proposer>) {
         self.queue.forwards += 1;
-        let (batch, commands) = self.next_batch();
-        let frame = Frame::with_body(&(), vec![batch.0]);
+        let commands = self.next_batch();
+        let frame = Frame::with_body(&(), vec![packed(&commands).0]);
         let (peers, limit) = (self.peers.clone(), self.forward_limit);
         // On the shared runtime: connections must not live on this actor's thread.
         let call = async move {
@@ -308,8 +330,11 @@ impl Proposer {
         }));
     }
 
-    /// Commands that came back go first again, unless they have waited long enough.
+    /// Commands that came back go first again, unless they have waited long enough. Those of one term are not tried
+    /// again: what is proposed after them in that term must not overtake them.
     fn take_back(&mut self, commands: Vec<Waiting>, ctx: &mut Context<Proposer>) {
+        let (commands, bound): (Vec<_>, Vec<_>) = commands.into_iter().partition(|waiting| waiting.term.is_none());
+        refuse(bound, Refused::NotLeader);
         let now = self.world.clock.now();
         let (patient, tired): (Vec<_>, Vec<_>) =
             commands.into_iter().partition(|waiting| now < waiting.since + self.patience);
@@ -334,6 +359,10 @@ impl Proposer {
     }
 }
 
+fn packed(commands: &[Waiting]) -> CommandBatch {
+    pack(commands.iter().map(|waiting| &waiting.command))
+}
+
 fn handed_over(result: Result<(), Fatal<Types>>) {
     if let Err(error) = result {
         tracing::warn!(%error, "a batch was not taken: consensus has stopped");
@@ -343,7 +372,7 @@ fn handed_over(result: Result<(), Fatal<Types>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::{NodeId, Term};
+    use crate::world::NodeId;
 
     #[test]
     fn a_batch_is_bounded_and_never_empty() {
@@ -370,6 +399,7 @@ mod tests {
             (Ok(Forwarded::Unknown), Fate::Silence),
             (Ok(Forwarded::NotLeader), Fate::Back),
             (Ok(Forwarded::Busy), Fate::Refused(Refused::Busy)),
+            (Ok(Forwarded::Malformed), Fate::Refused(Refused::Malformed)),
             (Err(unreached), Fate::Back),
             (Err(failed(tonic::Code::Unavailable)), Fate::Silence),
             (Err(failed(tonic::Code::FailedPrecondition)), Fate::Back),

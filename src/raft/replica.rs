@@ -50,6 +50,7 @@ impl Replica {
         let told = Told::default();
         let (applied, roster) = (told.applied.subscribe(), told.roster.subscribe());
         let room = Room::new([log.space().clone(), machine.space()]);
+        let validate = machine.validate();
         let shutdown = Shutdown::new();
         let state = StateMachine::new(world.clone(), machine, told, shutdown.clone())
             .map_err(|error| Error::io("reading the membership of the state", &error))?;
@@ -60,7 +61,7 @@ impl Replica {
         let recovery = recover(world.clone(), config.clone(), settings, store, state, roster, room, shutdown);
         let recovery = world.spawner.task(runtime::scope(world.random.clone(), recovery));
         let keeping = recovery.await.unwrap_or(Err(Error::Stopped))?;
-        let service = PeerService::new(&keeping, &config);
+        let service = PeerService::new(&keeping, &config, validate);
         let server = keeping.world.spawner.task(listeners.serve(service.clone(), keeping.clone()));
         let joined = world.spawner.task(bootstrap(keeping.clone(), config.bootstrap.clone())).await;
         if let Err(error) = joined.unwrap_or(Err(Error::Stopped)) {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::machine::Position;
 use super::runtime::Runtime;
 use super::state_machine::StateMachine;
+use crate::world::Term;
 
 /// A leader a term, as etcd's `raft_term` needs it.
 type LeaderId = leader_id_std::LeaderId<u64, u64>;
@@ -127,7 +128,12 @@ pub(super) fn position(id: &LogId) -> Position {
 /// The inverse of [`position`].
 pub(super) fn log_id(at: Position) -> LogId {
     let index = at.index.checked_sub(1).expect("positions count from 1");
-    LogId::new(leader_id_std::LeaderId::<u64, u64>::new(at.term, 0).to_committed(), index)
+    LogId::new(leader_of(Term(at.term)), index)
+}
+
+/// Whoever leads in `term`, as openraft names them.
+pub(super) fn leader_of(term: Term) -> <LeaderId as RaftLeaderId>::Committed {
+    LeaderId::new(term.0, 0).to_committed()
 }
 
 #[cfg(test)]

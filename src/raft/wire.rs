@@ -123,7 +123,7 @@ pub(super) enum Forwarded {
     NotLeader,
     /// Did not happen.
     Busy,
-    /// Did not happen: the batch cannot be read.
+    /// Did not happen: a command of the batch cannot be applied.
     Malformed,
     Unknown,
 }

@@ -29,6 +29,7 @@ struct Head {
     revision: i64,
     compacted: i64,
     swept: Rev,
+    /// With the seconds of its life, and those that are left of it where that is recorded.
     leases: Vec<(i64, i64, i64)>,
     alarms: Vec<(u64, i32)>,
     keys: u64,
@@ -73,7 +74,7 @@ pub fn write(world: &World, path: &Path, state: &State, point: Point) -> Result<
         revision: index.revision,
         compacted: index.compacted,
         swept: index.swept,
-        leases: state.leases.iter().map(|(id, lease)| (id, lease.ttl, lease.remaining_ttl)).collect(),
+        leases: state.leases.iter().map(|(id, lease)| (id, lease.ttl, state.leases.remaining_seconds(lease))).collect(),
         alarms: state.alarms.iter().copied().collect(),
         keys: index.keys_count() as u64,
         changes: index.changes_count() as u64,
@@ -120,8 +121,9 @@ pub fn read(world: &World, path: &Path) -> Result<Option<(State, Point)>, Error>
     let rest = if version < 2 { Rest::default() } else { codec::decode_from(&mut reader).map_err(damaged)? };
     let mut state =
         State { agreed: rest.agreed, applied: head.applied, membership: head.membership, ..State::default() };
-    for (id, ttl, remaining_ttl) in head.leases {
-        state.leases.grant(id, ttl, remaining_ttl).map_err(|error| Error::Io(io::Error::other(error)))?;
+    for (id, ttl, remaining) in head.leases {
+        state.leases.grant(id, ttl, 0).map_err(|error| Error::Io(io::Error::other(error)))?;
+        state.leases.set_remaining(id, u64::try_from(remaining).unwrap_or_default());
     }
     state.alarms = head.alarms.into_iter().collect();
     for _ in 0..rest.auth {

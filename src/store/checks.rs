@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use chorus_proto::etcdserverpb as pb;
 use chorus_proto::etcdserverpb::request_op::Request;
+use prost::Message;
 
 use super::Error;
+use super::metrics::Kind;
 use super::range::KeyRange;
 
 /// The longest lifetime of a lease, in seconds.
@@ -16,6 +18,25 @@ const LEASE_TTL_MAX: i64 = 9_000_000_000;
 
 /// Transactions may be nested this deep.
 const DEPTH_MAX: usize = 32;
+
+/// Checks a command, whoever made it: those of clients have passed narrower checks, those of other members need not have.
+/// Applying one that fails would be a mistake, not a matter of the state.
+pub fn command(command: &pb::InternalRaftRequest) -> Result<(), Error> {
+    match command {
+        pb::InternalRaftRequest { put: Some(request), .. } => put(request),
+        pb::InternalRaftRequest { txn: Some(request), .. } => txn(request, usize::MAX),
+        pb::InternalRaftRequest { delete_range: Some(request), .. } => delete_range(request),
+        pb::InternalRaftRequest { lease_grant: Some(request), .. } => lease_grant(request),
+        _ if Kind::of(command) == Kind::Unknown => Err(Error::unknown_command()),
+        _ => Ok(()),
+    }
+}
+
+/// The same of a marshalled command; the error is a reason.
+pub fn marshalled(command: &Bytes) -> Result<(), String> {
+    let decoded = pb::InternalRaftRequest::decode(command.clone()).map_err(|error| error.to_string())?;
+    self::command(&decoded).map_err(|error| error.to_string())
+}
 
 pub fn range(request: &pb::RangeRequest) -> Result<(), Error> {
     if request.key.is_empty() {

@@ -16,6 +16,8 @@ use super::mvcc::{Fault, Transaction, Values};
 use super::range::KeyRange;
 use super::state::State;
 use super::{Error, checks};
+use crate::disk::Position;
+use crate::world::Term;
 use crate::world::planted::planted;
 
 /// What the commands of one log entry changed, not yet written.
@@ -28,8 +30,8 @@ pub struct Batch {
     pub ops: Ops,
     /// What becomes of tokens, which are no part of the state.
     pub sessions: Vec<Session>,
-    /// The index of the entry.
-    pub index: u64,
+    /// The entry.
+    pub at: Position,
 }
 
 /// The answer to a command. Its header carries the revision alone.
@@ -60,6 +62,7 @@ pub fn apply<V: Values>(
     command: pb::InternalRaftRequest,
     answer: bool,
 ) -> Result<Answer, Fault> {
+    checks::command(&command)?;
     if !planted!("auth-unchecked") {
         permit::command(state, &command)?;
     }
@@ -170,9 +173,8 @@ fn lease_grant(
     request: pb::LeaseGrantRequest,
 ) -> Result<pb::LeaseGrantResponse, Fault> {
     check_alarms(state, true)?;
-    checks::lease_grant(&request)?;
     let pb::LeaseGrantRequest { id, ttl } = request;
-    state.leases.grant(id, ttl, 0)?;
+    state.leases.grant(id, ttl, batch.at.index)?;
     batch.steps.push(Step::Grant { lease: id, ttl, remaining_ttl: 0 });
     Ok(pb::LeaseGrantResponse { header: Some(header(state.index.revision)), id, ttl, ..Default::default() })
 }
@@ -206,7 +208,7 @@ fn agree(state: &mut State, batch: &mut Batch, agreed: Agreed) {
 
 fn lease_checkpoint(state: &mut State, batch: &mut Batch, request: &pb::LeaseCheckpointRequest) {
     for &pb::LeaseCheckpoint { id, remaining_ttl } in &request.checkpoints {
-        state.leases.set_remaining(id, remaining_ttl);
+        state.leases.checkpoint(Term(batch.at.term), id, remaining_ttl);
         batch.steps.push(Step::Remaining { lease: id, ttl: remaining_ttl });
     }
 }
@@ -248,7 +250,7 @@ fn authenticate(state: &State, batch: &mut Batch, request: pb::InternalAuthentic
     manage::authenticate(&state.auth, &request)?;
     let mut token = String::new();
     if !request.simple_token.is_empty() {
-        token = sessions::token(&request.simple_token, batch.index);
+        token = sessions::token(&request.simple_token, batch.at.index);
         batch.sessions.push(Session::Begun { user: request.name, token: token.clone() });
     }
     Ok(Answer::Authenticated { token, revision: state.auth.revision })

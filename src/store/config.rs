@@ -32,8 +32,8 @@ pub struct Config {
     pub compaction_pause: Duration,
     /// When the members are compared.
     pub checks: Checks,
-    /// The leader records from time to time how long leases still live, so that its successor does not start their
-    /// lives anew; etcd's feature `LeaseCheckpoint`.
+    /// The leader records when leases end that are not renewed, so that its successor does not start their lives anew;
+    /// etcd's feature `LeaseCheckpoint`.
     pub lease_checkpoints: bool,
     /// A NOSPACE alarm of this member goes once it is well below its quota again, without anyone's disarming it.
     pub auto_disarm_no_space: bool,

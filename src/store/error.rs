@@ -241,6 +241,11 @@ impl Error {
         }
     }
 
+    /// A command in the log that this release does not know.
+    pub fn unknown_command() -> Error {
+        Error::Other { code: UNIMPLEMENTED, message: "etcdserver: unknown command".to_owned() }
+    }
+
     /// What gRPC servers say of a method that they do not have.
     pub fn unimplemented(method: &str) -> Error {
         Error::Other { code: UNIMPLEMENTED, message: format!("unknown method {method}") }

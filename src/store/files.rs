@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   state/current          the number of the generation in force, and its checksum
+//!   state/run-00000001     empty; its name tells how often the store was opened
 //!   state/g00000001/       a generation: data segments, and `index`, the checkpoint
 //!   state/snapshot-…/      what is being sent to a peer: links to sealed segments, and an `index` of its own
 //!   state/incoming-…/      what is being received; becomes a generation when it is installed
@@ -10,11 +11,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::world::disk::Access;
+use crate::world::disk::{Access, Open};
 use crate::world::{Disk, World};
 
 const CURRENT: &str = "current";
 const INDEX: &str = "index";
+const RUN: &str = "run-";
 
 /// The directories of one member's store.
 #[derive(Clone, Debug)]
@@ -41,6 +43,21 @@ impl Files {
         files.disk.sync_dir(&files.root)?;
         files.disk.sync_dir(data_dir)?;
         Ok(files)
+    }
+
+    /// Counts a run of this member, durably: no two have the same number. The count is a name, which changes at once and
+    /// on a full disk, too.
+    pub fn begin_run(&self) -> io::Result<u64> {
+        let names = self.disk.list(&self.root)?;
+        let last = names.iter().filter_map(|name| Some((name.strip_prefix(RUN)?.parse::<u64>().ok()?, name))).max();
+        let run = last.map_or(1, |(last, _)| last + 1);
+        let path = self.root.join(format!("{RUN}{run:08}"));
+        match last {
+            Some((_, name)) => self.disk.rename(&self.root.join(name), &path)?,
+            None => drop(self.disk.open(&path, Open::CreateNew)?),
+        }
+        self.disk.sync_dir(&self.root)?;
+        Ok(run)
     }
 
     /// The directory of the generation in force.
@@ -157,5 +174,17 @@ mod tests {
         }
         world.disk.replace(current, b"2\n", Access::Everyone).unwrap();
         assert_eq!(Files::open(&world, Path::new("/data")).unwrap().generation, 2);
+    }
+
+    #[test]
+    fn every_run_has_a_number_of_its_own() {
+        let disk = MemoryDisk::new();
+        let world = World::simulated(1, disk.clone());
+        for run in 1..=12 {
+            let files = Files::open(&world, Path::new("/data")).unwrap();
+            assert_eq!(files.begin_run().unwrap(), run);
+            disk.crash(&world.random);
+            disk.limit(Some(disk.used()));
+        }
     }
 }

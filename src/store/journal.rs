@@ -14,6 +14,7 @@ use super::mvcc::{Change, Key, Rev, Slot};
 use super::state::State;
 use crate::disk::segments::{Frame, Record};
 use crate::disk::{Position, codec};
+use crate::world::Term;
 use crate::world::planted::planted;
 
 /// The head of a frame.
@@ -41,12 +42,14 @@ pub enum Step {
     Grant {
         lease: i64,
         ttl: i64,
+        /// Nothing is recorded of a lease that was only just granted: 0.
         remaining_ttl: i64,
     },
     /// Comes after the deletion of its keys.
     Revoke {
         lease: i64,
     },
+    /// See [`Leases::checkpoint`](super::lease::Leases::checkpoint).
     Remaining {
         lease: i64,
         ttl: i64,
@@ -90,7 +93,7 @@ pub fn replay(state: &mut State, frame: &Frame) -> Result<(), Mismatch> {
             if let Some(before) = state.applied.filter(|before| *before >= at) {
                 return Err(Mismatch::Order { found: at, before });
             }
-            replay_steps(state, &steps, &frame.records)?;
+            replay_steps(state, at, &steps, &frame.records)?;
             if let Some(membership) = membership {
                 state.membership = Some((at, membership));
             }
@@ -111,7 +114,7 @@ pub fn replay(state: &mut State, frame: &Frame) -> Result<(), Mismatch> {
     Ok(())
 }
 
-fn replay_steps(state: &mut State, steps: &[Step], records: &[Record]) -> Result<(), Mismatch> {
+fn replay_steps(state: &mut State, at: Position, steps: &[Step], records: &[Record]) -> Result<(), Mismatch> {
     let mut records = records.iter();
     for step in steps {
         match *step {
@@ -127,9 +130,9 @@ fn replay_steps(state: &mut State, steps: &[Step], records: &[Record]) -> Result
                 }
                 state.index.revision = revision;
             }
-            Step::Grant { lease, ttl, remaining_ttl } => state.leases.grant(lease, ttl, remaining_ttl)?,
+            Step::Grant { lease, ttl, .. } => state.leases.grant(lease, ttl, at.index)?,
             Step::Revoke { lease } => state.leases.remove(lease),
-            Step::Remaining { lease, ttl } => state.leases.set_remaining(lease, ttl),
+            Step::Remaining { lease, ttl } => state.leases.checkpoint(Term(at.term), lease, ttl),
             Step::Compact { revision } => state.index.compact(revision)?,
             Step::Raise { member, alarm } => drop(state.alarms.insert((member, alarm))),
             Step::Disarm { member, alarm } => drop(state.alarms.remove(&(member, alarm))),

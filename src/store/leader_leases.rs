@@ -7,7 +7,7 @@ use actix::Addr;
 use chorus_proto::etcdserverpb as pb;
 
 use super::Error;
-use super::lease::{LeasesByExpiry, Lessor, Remaining, Renew, Renewal};
+use super::lease::{LeasesByExpiry, Lessor, RecordId, Remaining, Renew, Renewal};
 use super::proposals::Proposals;
 use super::questions::{self, Question};
 use super::state_machine::Shared;
@@ -97,27 +97,29 @@ impl LeaderLeases {
     pub async fn keep_alive_here(&self, id: i64) -> Result<pb::LeaseKeepAliveResponse, Error> {
         self.lead().await?;
         failpoint!("beforeCheckpointInLeaseRenew", self.0.world.clock);
-        match self.renew(id).await? {
-            Renewal::Recorded => self.forget_remaining(id).await?,
-            renewal => return renewed(id, renewal),
+        let mut renewal = self.renew(id, None).await?;
+        if let Renewal::Recorded(record) = renewal {
+            self.forget_remaining(id).await?;
+            renewal = self.renew(id, Some(record)).await?;
         }
-        renewed(id, self.renew(id).await?)
+        renewed(id, renewal)
     }
 
-    async fn renew(&self, id: i64) -> Result<Renewal, Error> {
-        let renewal = self.0.lessor.send(Renew(id)).await.map_err(|_| Error::Stopped)?;
+    async fn renew(&self, id: i64, forgotten: Option<RecordId>) -> Result<Renewal, Error> {
+        let renewal = self.0.lessor.send(Renew(id, forgotten)).await.map_err(|_| Error::Stopped)?;
         if matches!(renewal, Renewal::Renewed(_)) {
             self.0.shared.metrics.leases.renewed.inc();
         }
         Ok(renewal)
     }
 
-    /// The time that was recorded as left counts no more: else the next leader would end the lease too early.
+    /// Takes back when the lease was said to end: the next leader would end it too early.
     async fn forget_remaining(&self, id: i64) -> Result<(), Error> {
         let checkpoints = vec![pb::LeaseCheckpoint { id, remaining_ttl: 0 }];
         let request = pb::LeaseCheckpointRequest { checkpoints };
         let command = pb::InternalRaftRequest { lease_checkpoint: Some(request), ..Default::default() };
-        self.0.proposals.propose(command).await.map(drop)
+        let term = self.0.raft.leadership().borrow().term;
+        self.0.proposals.propose_in(term, command).await.map(drop)
     }
 
     /// Looks at a lease as the leader; errors as for [`keep_alive_here`](LeaderLeases::keep_alive_here).
@@ -168,7 +170,7 @@ fn renewed(id: i64, renewal: Renewal) -> Result<pb::LeaseKeepAliveResponse, Erro
     let ttl = match renewal {
         Renewal::Renewed(ttl) => ttl,
         Renewal::Unknown => 0,
-        Renewal::Recorded | Renewal::Expired | Renewal::NotLeader => return Err(Error::NotLeader),
+        Renewal::Recorded(_) | Renewal::Expired | Renewal::NotLeader => return Err(Error::NotLeader),
     };
     Ok(pb::LeaseKeepAliveResponse { header: None, id, ttl })
 }

@@ -132,6 +132,11 @@ impl Ledger {
         View { state: self.state.clone(), segments: self.segments.clone() }
     }
 
+    /// See [`Files::begin_run`].
+    pub fn begin_run(&self) -> io::Result<u64> {
+        self.files.begin_run()
+    }
+
     /// The size of the store, as the quota counts it.
     pub fn size(&self) -> u64 {
         self.usage.size(self.state.leases.count())

@@ -13,13 +13,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use chorus_proto::etcdserverpb::InternalRaftRequest;
+use prost::Message;
 use tokio::sync::mpsc;
 
 use super::migrate::Error;
 use crate::disk::etcd_wal::record::EntryKind;
 use crate::disk::etcd_wal::{self, Entry, FILE_BYTES, HardState, Metadata, Writer};
 use crate::raft::ClusterId;
-use crate::raft::machine::{Applied, Committed, Machine, Payload, Position, Snapshot, Space};
+use crate::raft::machine::{Applied, Committed, Machine, Payload, Position, Snapshot, Space, Validate};
 use crate::raft::offline::{self, Content};
 use crate::world::{NodeId, World};
 
@@ -64,11 +66,20 @@ fn open(world: &World, directory: &Path, metadata: Metadata) -> Result<Writer, E
     Ok(Writer::create(&world.disk, directory, metadata, FILE_BYTES)?)
 }
 
+/// What concerns nobody but us is an empty entry: readers of etcd's logs end at a command that etcd, as it is set up by
+/// default, does not write.
 fn data_of(content: Content) -> Vec<Bytes> {
     match content {
-        Content::Commands(commands) if !commands.is_empty() => commands,
+        Content::Commands(commands) if !commands.is_empty() => {
+            commands.into_iter().map(|command| if is_checkpoint(&command) { Bytes::new() } else { command }).collect()
+        }
         _ => vec![Bytes::new()],
     }
+}
+
+/// It says when leases end.
+fn is_checkpoint(command: &Bytes) -> bool {
+    InternalRaftRequest::decode(command.clone()).is_ok_and(|command| command.lease_checkpoint.is_some())
 }
 
 /// Adds entries that are not in the mirror yet, and how far they are committed.
@@ -124,14 +135,18 @@ impl Mirrored {
 }
 
 impl Machine for Mirrored {
+    fn validate(&self) -> Validate {
+        self.machine.validate()
+    }
+
     fn applied(&self) -> Applied {
         self.machine.applied()
     }
 
     fn apply(&mut self, entries: Vec<Committed>) -> io::Result<()> {
         let data = |payload: &Payload| match payload {
-            Payload::Batch(commands) if !commands.is_empty() => commands.clone(),
-            _ => vec![Bytes::new()],
+            Payload::Batch(commands) => data_of(Content::Commands(commands.clone())),
+            _ => data_of(Content::Blank),
         };
         self.copies = entries.iter().map(|entry| (entry.at, data(&entry.payload))).collect();
         self.machine.apply(entries)?;

@@ -77,7 +77,8 @@ impl Store {
     /// [`raft::Replica::start`], the rest to [`Store::start`]. Blocks.
     pub fn open(world: &World, config: Config) -> Result<(StateMachine, Opened), OpenError> {
         let ledger = Ledger::open(world, &config.data_dir)?;
-        let waiting = Waiting::new(&world.random, config.node, config.limits.proposals_max);
+        let run = ledger.begin_run().map_err(|error| OpenError::from_disk(&config.data_dir, error.into()))?;
+        let waiting = Waiting::new(config.node, run, config.limits.proposals_max);
         let sessions = Sessions::new(world.clock.clone(), config.auth.tokens.session_ttl());
         let quota = Quota::new(config.limits.quota_bytes);
         let metrics = Metrics::new(world.clock.clone(), ledger.state.index.live_count(), config.slow_apply);

@@ -15,7 +15,7 @@ use super::state_machine::Shared;
 use super::{Config, Error};
 use crate::actor::Shutdown;
 use crate::raft::{self, Refused};
-use crate::world::{Clock, Instant, NodeId, World};
+use crate::world::{Clock, Instant, NodeId, Term, World};
 
 /// Proposes commands and waits for their outcome. Cheap to clone.
 #[derive(Clone)]
@@ -83,11 +83,25 @@ impl Proposals {
         self.propose_as(&Author::Process, command).await
     }
 
+    /// The same as the leader of `term`: see [`propose_in`](raft::Handle::propose_in).
+    pub async fn propose_in(&self, term: Term, command: pb::InternalRaftRequest) -> Result<Answer, Error> {
+        self.sign_and_propose(&Author::Process, Some(term), command).await
+    }
+
     /// The same in the name of `author`.
-    pub async fn propose_as(&self, author: &Author, mut command: pb::InternalRaftRequest) -> Result<Answer, Error> {
+    pub async fn propose_as(&self, author: &Author, command: pb::InternalRaftRequest) -> Result<Answer, Error> {
+        self.sign_and_propose(author, None, command).await
+    }
+
+    async fn sign_and_propose(
+        &self,
+        author: &Author,
+        term: Option<Term>,
+        mut command: pb::InternalRaftRequest,
+    ) -> Result<Answer, Error> {
         loop {
             let header = self.signature(author);
-            let outcome = self.propose_signed(&mut command, header.clone()).await;
+            let outcome = self.propose_signed(term, &mut command, header.clone()).await;
             // Users changed while the command was on its way. That is nothing to trouble the process with.
             let outdated = matches!(outcome, Err(Error::UserEmpty | Error::AuthOldRevision));
             if !(outdated && *author == Author::Process && self.signature(author) != header) {
@@ -110,6 +124,7 @@ impl Proposals {
     /// Under a fresh request ID.
     async fn propose_signed(
         &self,
+        term: Option<Term>,
         command: &mut pb::InternalRaftRequest,
         header: pb::RequestHeader,
     ) -> Result<Answer, Error> {
@@ -118,13 +133,18 @@ impl Proposals {
         let kind = Kind::of(command);
         let (id, outcome) = inner.shared.waiting.register()?;
         let _registered = Registered(&inner.shared, id);
-        command.header = Some(pb::RequestHeader { id, ..header });
+        let pb::RequestHeader { username, auth_revision, .. } = header;
+        command.header = Some(pb::RequestHeader { username, auth_revision, ..inner.shared.waiting.header(id) });
         if command.encoded_len() > inner.request_bytes_max {
             return Err(Error::RequestTooLarge);
         }
         let shared = inner.shared.clone();
-        let refused = move |refused: Refused| shared.waiting.answer(id, Err(refused.into()));
-        inner.raft.propose(command.encode_to_vec().into(), Box::new(refused));
+        let refused = Box::new(move |refused: Refused| shared.waiting.answer(id, Err(refused.into())));
+        let marshalled = command.encode_to_vec().into();
+        match term {
+            Some(term) => inner.raft.propose_in(term, marshalled, refused),
+            None => inner.raft.propose(marshalled, refused),
+        }
         let pending = metrics.pending(kind, started);
         tokio::select! {
             outcome = outcome => {
@@ -154,7 +174,9 @@ impl From<Refused> for Error {
         match refused {
             Refused::Busy => Error::TooManyRequests,
             Refused::NoLeader => Error::NoLeader,
+            Refused::NotLeader => Error::NotLeader,
             Refused::TooLarge => Error::RequestTooLarge,
+            Refused::Malformed => Error::unknown_command(),
             Refused::Stopped => Error::Stopped,
         }
     }

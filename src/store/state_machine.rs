@@ -16,6 +16,7 @@ use prost::Message;
 use tokio::sync::watch;
 
 use super::auth::sessions::Sessions;
+use super::checks;
 use super::command::{self, Batch};
 use super::feed::Feed;
 use super::ledger::{Happened, Ledger};
@@ -26,7 +27,8 @@ use super::quota::Quota;
 use super::view::View;
 use super::waiting::{Outcome, Waiting};
 use crate::disk::{self, Space};
-use crate::raft::machine::{Applied, Committed, Machine, Payload, Position, Snapshot};
+use crate::raft::machine::{Applied, Committed, Machine, Payload, Position, Snapshot, Validate};
+use crate::world::Instant;
 use crate::world::failpoints::failpoint;
 
 /// What the state machine shares with readers, waiting clients, watchers and the compactor.
@@ -45,6 +47,8 @@ pub struct Shared {
     authenticates: AtomicBool,
     /// See [`Usage`](super::usage::Usage).
     size: AtomicU64,
+    /// How often the time of leases was told, and when this member last heard it.
+    lease_time_told: Mutex<(u64, Instant)>,
     /// The compaction up to which the history was swept, durably.
     swept: watch::Sender<i64>,
 }
@@ -54,6 +58,7 @@ impl Shared {
         Shared {
             view: ArcSwap::from_pointee(ledger.view()),
             size: AtomicU64::new(ledger.size()),
+            lease_time_told: Mutex::new((ledger.state.leases.time.tellings(), metrics.clock.now())),
             authenticates: AtomicBool::new(ledger.state.auth.enabled),
             ledger: Mutex::new(ledger),
             waiting,
@@ -97,7 +102,25 @@ impl Shared {
     pub fn publish(&self, ledger: &Ledger) {
         self.view.store(Arc::new(ledger.view()));
         self.size.store(ledger.size(), Ordering::Relaxed);
+        let tellings = ledger.state.leases.time.tellings();
+        if self.lease_time_told().0 != tellings {
+            self.hear_lease_time(tellings);
+        }
         self.authenticates.store(ledger.state.auth.enabled, Ordering::Release);
+    }
+
+    fn lease_time_told(&self) -> (u64, Instant) {
+        *self.lease_time_told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hear_lease_time(&self, tellings: u64) {
+        let heard = (tellings, self.metrics.clock.now());
+        *self.lease_time_told.lock().unwrap_or_else(PoisonError::into_inner) = heard;
+    }
+
+    /// Since when this member has heard nothing of the time of leases but what is in its view.
+    pub fn lease_time_since(&self) -> Instant {
+        self.lease_time_told().1
     }
 
     /// Whether callers must say who they are.
@@ -130,31 +153,37 @@ impl StateMachine {
     fn apply_batch(
         &self,
         ledger: &mut Ledger,
-        index: u64,
+        at: Position,
         commands: Vec<Bytes>,
         outcomes: &mut Vec<(u64, Outcome)>,
     ) -> io::Result<Batch> {
-        let mut batch = Batch { index, ..Batch::default() };
+        let mut batch = Batch { at, ..Batch::default() };
         let (size, metrics) = (ledger.size(), &self.shared.metrics);
         let mut started = metrics.clock.now();
         for command in commands {
             let bytes = command.len();
-            let command = pb::InternalRaftRequest::decode(command).map_err(io::Error::other)?;
-            let id = command.header.as_ref().map_or(command.id, |header| header.id);
-            let answer = self.shared.waiting.waits(id);
+            let command = match pb::InternalRaftRequest::decode(command) {
+                Ok(command) => command,
+                Err(error) => {
+                    tracing::error!(%at, %error, "a command in the log cannot be read and changes nothing");
+                    continue;
+                }
+            };
+            let waiter = self.shared.waiting.waits(command.header.as_ref());
             let kind = Kind::of(&command);
             let overdraws = self.shared.quota.overdraws(size, &command, bytes);
-            let outcome = match command::apply(&mut ledger.state, &ledger.segments, &mut batch, command, answer) {
-                Ok(answer) => Ok(answer),
-                Err(Fault::Refused(error)) => Err(error),
-                Err(fault) => return Err(io::Error::other(fault)),
-            };
+            let outcome =
+                match command::apply(&mut ledger.state, &ledger.segments, &mut batch, command, waiter.is_some()) {
+                    Ok(answer) => Ok(answer),
+                    Err(Fault::Refused(error)) => Err(error),
+                    Err(fault) => return Err(io::Error::other(fault)),
+                };
             started = metrics.applied(kind, outcome.is_ok(), started);
             metrics.leases.count(&outcome);
             if overdraws && outcome.is_ok() {
-                self.shared.quota.note(answer.then_some(id));
-            } else if answer {
-                outcomes.push((id, outcome));
+                self.shared.quota.note(waiter);
+            } else {
+                outcomes.extend(waiter.map(|id| (id, outcome)));
             }
         }
         metrics.changed(&batch.ops);
@@ -202,13 +231,17 @@ impl StateMachine {
         let (membership, batch) = match entry.payload {
             Payload::Blank => (None, Batch::default()),
             Payload::Membership(membership) => (Some(membership), Batch::default()),
-            Payload::Batch(commands) => (None, self.apply_batch(ledger, entry.at.index, commands, outcomes)?),
+            Payload::Batch(commands) => (None, self.apply_batch(ledger, entry.at, commands, outcomes)?),
         };
         ledger.commit(entry.at, membership, batch)
     }
 }
 
 impl Machine for StateMachine {
+    fn validate(&self) -> Validate {
+        checks::marshalled
+    }
+
     fn applied(&self) -> Applied {
         self.shared.ledger().applied()
     }
@@ -246,6 +279,8 @@ impl Machine for StateMachine {
         self.shared.metrics.replaced(ledger.state.index.live_count());
         self.shared.hashes.clear();
         self.shared.sessions.forget();
+        // However often the other member heard it, this one hears it now.
+        self.shared.hear_lease_time(ledger.state.leases.time.tellings());
         self.shared.publish(&ledger);
         drop(ledger);
         self.shared.feed.lose();

@@ -4,42 +4,41 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use chorus_proto::etcdserverpb as pb;
 use tokio::sync::oneshot;
 
 use super::Error;
 use super::command::Answer;
-use crate::world::{NodeId, Random};
+use crate::world::NodeId;
 
 /// What a proposal came to. An error of the state machine did not happen.
 pub type Outcome = Result<Answer, Error>;
 
-/// The proposals under way, by request ID.
+/// The proposals under way, by request ID. No two proposals of a cluster have the same name: it is made of the member,
+/// which of its runs this is, and the count of the proposal in this run.
 #[derive(Debug)]
 pub struct Waiting {
-    /// The upper bits are drawn at start, so that no other member, nor this one before a restart, gives the same IDs.
+    member: NodeId,
+    run: u64,
     next: AtomicU64,
-    prefix: u64,
     max: usize,
     waiters: Mutex<BTreeMap<u64, oneshot::Sender<Outcome>>>,
 }
 
-/// IDs of one run of one member share the bits above these.
+/// The low bits of an ID count proposals, those above runs. Either starts anew after so many that nothing of the first
+/// round can be under way any more.
 const COUNTER_BITS: u32 = 40;
 
-/// Carries the low bits of a number to the high ones: 2^64 divided by the golden ratio.
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-
 impl Waiting {
-    pub fn new(random: &Random, node: NodeId, max: usize) -> Waiting {
-        // Members of a simulation may draw the same numbers; their own IDs set them apart.
-        let prefix = (random.u64() ^ node.0.wrapping_mul(SPREAD)) >> COUNTER_BITS;
-        Waiting { next: AtomicU64::new(1), prefix, max, waiters: Mutex::default() }
+    /// `run` differs from that of every earlier run of `member`.
+    pub fn new(member: NodeId, run: u64, max: usize) -> Waiting {
+        Waiting { member, run, next: AtomicU64::new(1), max, waiters: Mutex::default() }
     }
 
     /// A fresh request ID and where its outcome will arrive.
     pub fn register(&self) -> Result<(u64, oneshot::Receiver<Outcome>), Error> {
         let counter = self.next.fetch_add(1, Ordering::Relaxed) & ((1 << COUNTER_BITS) - 1);
-        let id = self.prefix << COUNTER_BITS | counter;
+        let id = self.run << COUNTER_BITS | counter;
         let (sender, receiver) = oneshot::channel();
         let mut waiters = self.lock();
         if waiters.len() >= self.max {
@@ -49,9 +48,15 @@ impl Waiting {
         Ok((id, receiver))
     }
 
-    /// Whether someone here waits for `id`.
-    pub fn waits(&self, id: u64) -> bool {
-        id >> COUNTER_BITS == self.prefix && self.lock().contains_key(&id)
+    /// The header of the proposal `id` of this member.
+    pub fn header(&self, id: u64) -> pb::RequestHeader {
+        pb::RequestHeader { id, proposer: self.member.0, ..Default::default() }
+    }
+
+    /// Whether someone here waits for the command with this header, and under which ID.
+    pub fn waits(&self, header: Option<&pb::RequestHeader>) -> Option<u64> {
+        let header = header.filter(|header| header.proposer == self.member.0)?;
+        self.lock().contains_key(&header.id).then_some(header.id)
     }
 
     pub fn answer(&self, id: u64, outcome: Outcome) {
@@ -81,18 +86,28 @@ mod tests {
 
     #[test]
     fn an_outcome_reaches_the_one_who_waits_for_it() {
-        let waiting = Waiting::new(&Random::from_seed(1), NodeId(1), 2);
+        let waiting = Waiting::new(NodeId(1), 1, 2);
         let (one, mut first) = waiting.register().unwrap();
         let (two, mut second) = waiting.register().unwrap();
         assert_eq!(waiting.register().unwrap_err(), Error::TooManyRequests);
-        assert!(waiting.waits(one) && waiting.waits(two) && !waiting.waits(one ^ 1 << 63));
+        assert_eq!(waiting.waits(Some(&waiting.header(one))), Some(one));
+        assert_eq!(waiting.waits(Some(&waiting.header(one ^ 1 << 63))), None);
         waiting.answer_all([(two, Ok(Answer::Done)), (7, Ok(Answer::Done))]);
         assert!(first.try_recv().is_err());
         assert_eq!(second.try_recv().unwrap(), Ok(Answer::Done));
         waiting.forget(one);
-        assert!(!waiting.waits(one));
-        let other = Waiting::new(&Random::from_seed(1), NodeId(2), 2);
-        assert!(!other.waits(one), "members tell their requests apart even when they draw the same numbers");
-        assert_ne!(other.register().unwrap().0, one);
+        assert_eq!(waiting.waits(Some(&waiting.header(one))), None);
+    }
+
+    #[test]
+    fn members_and_runs_tell_their_proposals_apart() {
+        let waiting = Waiting::new(NodeId(1), 1, 2);
+        let (id, _outcome) = waiting.register().unwrap();
+        let (other, next_run) = (Waiting::new(NodeId(2), 1, 2), Waiting::new(NodeId(1), 2, 2));
+        let (theirs, _unheard) = other.register().unwrap();
+        assert_eq!(theirs, id, "alike but for the member");
+        assert_eq!(waiting.waits(Some(&other.header(theirs))), None);
+        assert_eq!(waiting.waits(Some(&pb::RequestHeader { id, ..Default::default() })), None);
+        assert_ne!(next_run.register().unwrap().0, id);
     }
 }

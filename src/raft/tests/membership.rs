@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::PATIENCE;
 use super::simulation::Simulation;
+use crate::raft::Rules;
 use crate::world::NodeId;
 
 /// Commands in the order of time, from whoever is asked, and which of them some member has applied.
@@ -177,4 +178,22 @@ fn one_member_goes_on_alone_with_all_it_had() {
     assert_eq!(members(&sim, alone), [2]);
     sim.add_member(alone, NodeId(5));
     sim.until("a second member", PATIENCE, |sim| sim.voters(alone) == [2, 5]);
+}
+
+#[test]
+fn learners_come_one_after_the_other_as_fast_as_they_are_promoted() {
+    let mut sim = Simulation::start_under(Rules::default(), 1, 48);
+    let leader = sim.await_leader(PATIENCE);
+    sim.run_for(Duration::from_secs(10));
+    for id in (2..=4).map(NodeId) {
+        let asked = sim.elapsed();
+        sim.add_learner(leader, id);
+        sim.until("a learner that has the log", PATIENCE, |sim| sim.committed(id) == sim.committed(leader));
+        // Until the leader knows of it, too.
+        sim.run_for(Duration::from_millis(500));
+        sim.promote(leader, id);
+        sim.until("a voter", PATIENCE, |sim| sim.voters(leader).contains(&id.0));
+        assert!(sim.elapsed() < asked + Duration::from_secs(3), "{id} votes only after {:?}", sim.elapsed() - asked);
+    }
+    assert!(!sim.trace().contains("Unhealthy"), "{}", sim.trace());
 }

@@ -38,6 +38,17 @@ fn followers_forward_what_they_are_given() {
 }
 
 #[test]
+fn a_follower_cannot_have_a_command_committed_that_no_machine_could_apply() {
+    let mut sim = Simulation::start(3, 17);
+    let leader = sim.await_leader(PATIENCE);
+    let follower = sim.nodes().into_iter().find(|node| *node != leader).unwrap();
+    sim.propose(follower, toy::INDIGESTIBLE);
+    sim.until("a refusal", PATIENCE, |sim| sim.refusals() == [Refused::Malformed]);
+    sim.propose(follower, "after it");
+    sim.await_applied_everywhere(1);
+}
+
+#[test]
 fn a_burst_is_batched_and_nothing_is_lost_or_doubled() {
     let mut sim = Simulation::start(3, 3);
     let leader = sim.await_leader(PATIENCE);
@@ -71,6 +82,31 @@ fn the_majority_goes_on_without_a_partitioned_leader_which_then_follows() {
     assert_eq!(sim.applied(old).len(), 1);
     sim.heal();
     sim.await_applied_everywhere(2);
+    sim.assert_same_order();
+}
+
+/// What a leader proposes in vain reaches its successor's log. That of which it decided as the leader must not.
+#[test]
+fn what_is_bound_to_a_term_is_in_the_log_of_that_term_or_nowhere() {
+    let mut sim = Simulation::start(3, 18);
+    let old = sim.await_leader(PATIENCE);
+    // A leader takes nothing before a quorum has heard of it.
+    sim.run_for(Duration::from_millis(500));
+    sim.propose_in_term(old, "in its term");
+    sim.await_applied_everywhere(1);
+    sim.isolate(old);
+    sim.propose_in_term(old, "too late");
+    sim.propose(old, "whenever");
+    let new = sim.await_other_leader(old, PATIENCE);
+    sim.propose_in_term(old, "far too late");
+    sim.propose(new, "of its successor");
+    sim.heal();
+    sim.await_applied_everywhere(3);
+    sim.until("refusals", PATIENCE, |sim| sim.refusals() == [Refused::NotLeader; 2]);
+    sim.propose_in_term(old, "of no leader");
+    sim.until("another refusal", PATIENCE, |sim| sim.refusals() == [Refused::NotLeader; 3]);
+    sim.run_for(Duration::from_secs(5));
+    sim.await_applied_everywhere(3);
     sim.assert_same_order();
 }
 

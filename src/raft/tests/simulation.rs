@@ -26,6 +26,8 @@ pub struct ReadId(u64);
 
 enum Order {
     Propose(Bytes),
+    /// In the term of this member.
+    ProposeInTerm(Bytes),
     Read(ReadId),
     Add(Member),
     Remove(NodeId),
@@ -51,6 +53,7 @@ struct Node {
     id: NodeId,
     seed: u64,
     bootstrap: Bootstrap,
+    rules: Rules,
     /// It starts alone from now on.
     forced: Arc<AtomicBool>,
     disk: MemoryDisk,
@@ -67,6 +70,7 @@ struct Running {
 pub struct Simulation {
     sim: turmoil::Sim<'static>,
     seed: u64,
+    rules: Rules,
     nodes: BTreeMap<NodeId, Node>,
     seen: Arc<Mutex<Seen>>,
     reads: u64,
@@ -98,7 +102,7 @@ impl Node {
             security: Default::default(),
             bootstrap: self.bootstrap.clone(),
             force_new_cluster: self.forced.load(Ordering::Relaxed),
-            rules: Rules { strict: false, ..Rules::default() },
+            rules: self.rules,
             version: "1.0.0".into(),
             timings: Timings::default(),
             limits: Limits { purge_every_entries: 50, catch_up_entries: 20, ..Limits::default() },
@@ -153,12 +157,10 @@ impl Node {
         let (node, handle) = (self.clone(), handle.clone());
         let deadline = tokio::time::Instant::now() + READ_LIMIT;
         match order {
-            Order::Propose(command) => {
-                let refused = move |reason| {
-                    node.note(&format!("refused: {reason}"));
-                    node.seen.lock().unwrap().refusals.push(reason);
-                };
-                handle.propose(command, Box::new(refused));
+            Order::Propose(command) => handle.propose(command, node.on_refused()),
+            Order::ProposeInTerm(command) => {
+                let term = handle.leadership().borrow().term;
+                handle.propose_in(term, command, node.on_refused());
             }
             Order::Read(id) => self.task(async move {
                 let answer = handle.read_index(deadline).await;
@@ -184,6 +186,13 @@ impl Node {
         }
     }
 
+    fn on_refused(self) -> Box<dyn FnOnce(Refused) + Send> {
+        Box::new(move |reason| {
+            self.note(&format!("refused: {reason}"));
+            self.seen.lock().unwrap().refusals.push(reason);
+        })
+    }
+
     fn task(&self, work: impl Future<Output = ()> + 'static) {
         tokio::task::spawn_local(work);
     }
@@ -197,6 +206,11 @@ impl Node {
 impl Simulation {
     /// Members 1 to `size` of a new cluster.
     pub fn start(size: u64, seed: u64) -> Simulation {
+        Simulation::start_under(Rules { strict: false, ..Rules::default() }, size, seed)
+    }
+
+    /// The same under other rules for changes of the membership.
+    pub fn start_under(rules: Rules, size: u64, seed: u64) -> Simulation {
         let sim = turmoil::Builder::new()
             .rng_seed(seed)
             .simulation_duration(Duration::from_secs(3_600))
@@ -206,7 +220,7 @@ impl Simulation {
             .tcp_capacity(1_024)
             .build();
         let members: Vec<Member> = (1..=size).map(NodeId).map(member).collect();
-        let mut simulation = Simulation { sim, seed, nodes: BTreeMap::new(), seen: Arc::default(), reads: 0 };
+        let mut simulation = Simulation { sim, seed, rules, nodes: BTreeMap::new(), seen: Arc::default(), reads: 0 };
         for id in (1..=size).map(NodeId) {
             simulation.join(id, Bootstrap::New(members.clone()));
         }
@@ -214,9 +228,9 @@ impl Simulation {
     }
 
     fn join(&mut self, id: NodeId, bootstrap: Bootstrap) {
-        let (seed, seen) = (self.seed, self.seen.clone());
+        let (seed, rules, seen) = (self.seed, self.rules, self.seen.clone());
         let (disk, applied, running) = (MemoryDisk::new(), Commands::default(), Arc::default());
-        let node = Node { id, seed, bootstrap, forced: Arc::default(), disk, applied, seen, running };
+        let node = Node { id, seed, bootstrap, rules, forced: Arc::default(), disk, applied, seen, running };
         self.nodes.insert(id, node.clone());
         let starts = AtomicU64::new(0);
         self.sim.host(host(id), move || {
@@ -264,6 +278,11 @@ impl Simulation {
 
     pub fn propose(&mut self, node: NodeId, command: &str) {
         self.order(node, Order::Propose(Bytes::from(command.to_owned())));
+    }
+
+    /// Proposes in the term in which `node` believes to be.
+    pub fn propose_in_term(&mut self, node: NodeId, command: &str) {
+        self.order(node, Order::ProposeInTerm(Bytes::from(command.to_owned())));
     }
 
     pub fn read(&mut self, node: NodeId) -> ReadId {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::space::is_full;
 use crate::raft::encoding::{parse, record};
-use crate::raft::machine::{Applied, Committed, Machine, Payload, Position, Snapshot, Space};
+use crate::raft::machine::{Applied, Committed, Machine, Payload, Position, Snapshot, Space, Validate};
 use crate::world::Disk;
 use crate::world::disk::{Access, Open};
 
@@ -61,7 +61,14 @@ impl Toy {
     }
 }
 
+/// What a toy cannot apply.
+pub const INDIGESTIBLE: &str = "indigestible";
+
 impl Machine for Toy {
+    fn validate(&self) -> Validate {
+        |command| if command == INDIGESTIBLE { Err("as its name says".to_owned()) } else { Ok(()) }
+    }
+
     fn applied(&self) -> Applied {
         let membership = self.state.membership.clone().map(|(at, bytes)| (at, Bytes::from(bytes)));
         Applied { at: self.state.at, membership }
@@ -76,6 +83,7 @@ impl Machine for Toy {
                 Payload::Blank => (),
                 Payload::Membership(bytes) => self.state.membership = Some((entry.at, bytes.to_vec())),
                 Payload::Batch(commands) => {
+                    assert!(!commands.iter().any(|command| command == INDIGESTIBLE));
                     self.seen.lock().unwrap().extend(commands.iter().cloned());
                     self.state.commands.extend(commands.iter().map(|command| command.to_vec()));
                 }

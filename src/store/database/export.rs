@@ -34,7 +34,7 @@ pub struct Facts {
 pub fn write(state: &State, values: &impl Values, facts: &Facts, file: &mut Writer) -> Result<(), Fault> {
     write_keys(&state.index, values, file)?;
     let leases = state.leases.iter().map(|(id, lease)| {
-        let row = LeaseRow { id, ttl: lease.ttl, remaining_ttl: lease.remaining_ttl };
+        let row = LeaseRow { id, ttl: lease.ttl, remaining_ttl: state.leases.remaining_seconds(lease) };
         (id.to_be_bytes().to_vec(), row.encode_to_vec())
     });
     let alarms = state.alarms.iter().map(|(member, kind)| (keys::alarm(*member, *kind), Vec::new()));

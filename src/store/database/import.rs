@@ -105,8 +105,9 @@ impl<'a> Database<'a> {
     fn import_leases(&self, state: &mut State) -> Result<(), Error> {
         for (_, value) in self.rows(keys::LEASE)? {
             let row = LeaseRow::decode(&value[..]).map_err(|error| self.corrupt(format!("a lease: {error}")))?;
-            let granted = state.leases.grant(row.id, row.ttl, row.remaining_ttl);
+            let granted = state.leases.grant(row.id, row.ttl, 0);
             granted.map_err(|error| self.corrupt(format!("lease {:x}: {error}", row.id)))?;
+            state.leases.set_remaining(row.id, u64::try_from(row.remaining_ttl).unwrap_or_default());
         }
         Ok(())
     }

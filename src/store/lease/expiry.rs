@@ -1,13 +1,20 @@
-//! When leases end. Only the leader knows: a follower keeps no time, and who comes to lead gives every lease the lifetime
-//! that is recorded for it, because it can't know when a client last renewed it. The leader records what is left of a
-//! long life from time to time.
+//! When leases end. Only the leader knows: renewals go past the log. Who comes to lead knows of the leases that an earlier
+//! leader has recorded when they end; all others get their whole life, because a client may just have renewed them.
+//!
+//! ```text
+//!   granted, or found when this member came to lead ──a moment──▶ recorded ──taken back──▶ renewed
+//!                                                                    ▲                        │
+//!                                                                    └──half of its life──────┘
+//! ```
+//!
+//! So a client that renews in time costs the log nothing, and a lease that nobody renews is recorded once, whoever leads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use imbl::ordmap::DiffItem;
 
-use super::table::{Lease, Leases};
+use super::table::{Lease, Leases, TIME, whole_seconds};
 use crate::world::Instant;
 use crate::world::planted::planted;
 
@@ -18,8 +25,17 @@ const RETRY: Duration = Duration::from_secs(3);
 /// in that time.
 const EXPIRIES_PER_SECOND: u32 = 750;
 
-/// What is left of a life is recorded this often; shorter lives are not worth it. As in etcd.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
+/// A lease that is not renewed for so long after it was granted, or after this member came to lead, is recorded.
+const RECORD_DELAY: Duration = Duration::from_secs(1);
+
+/// The time is told in this share of what is left of the shortest life, within bounds.
+const TELLINGS_PER_LIFE: u32 = 32;
+const TELLING_INTERVAL_MIN: Duration = Duration::from_secs(1);
+const TELLING_INTERVAL_MAX: Duration = Duration::from_secs(300);
+
+/// Which recording of a lease is meant. No two have the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordId(u64);
 
 /// What became of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +43,21 @@ pub enum Renewal {
     /// For so many seconds.
     Renewed(i64),
     Unknown,
-    /// A shorter life is recorded for it than it would now get: that goes first, then ask again.
-    Recorded,
+    /// It is recorded, or about to be, when it ends: that goes first, then ask again and say so.
+    Recorded(RecordId),
     /// Its revocation is under way: ask again, and it is unknown, or has a new life under another leader.
     Expired,
     /// This member does not lead.
     NotLeader,
+}
+
+/// Whether other members know when a lease ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Record {
+    /// They are told at this time.
+    Due(Instant),
+    /// They were told, or will be by what is under way.
+    Made(RecordId),
 }
 
 /// When a lease ends, and what is to be done about it next.
@@ -41,75 +66,101 @@ struct Timer {
     deadline: Instant,
     /// Where it stands in the queue of those to be revoked.
     queued: Instant,
-    /// Where it stands in the queue of those to be recorded.
-    checkpoint: Option<Instant>,
+    record: Record,
+}
+
+/// What this member counts from while it leads.
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    /// When it heard the time from an earlier leader last.
+    since: Instant,
+    /// When it told the time last.
+    told: Option<Instant>,
 }
 
 /// The deadlines of all leases, while this member leads.
 #[derive(Debug, Default)]
 pub struct Expiry {
-    leads: bool,
+    leads: Option<Count>,
     /// The table as it was followed last.
     known: Leases,
     timers: BTreeMap<i64, Timer>,
     queue: BTreeSet<(Instant, i64)>,
-    checkpoints: BTreeSet<(Instant, i64)>,
+    records: BTreeSet<(Instant, i64)>,
+    recordings: u64,
 }
 
 impl Expiry {
     /// Takes in what was granted and revoked since the last call.
     pub fn follow(&mut self, leases: &Leases, now: Instant) {
         let before = std::mem::replace(&mut self.known, leases.clone());
-        if !self.leads {
+        if self.leads.is_none() {
             return;
         }
         for change in before.diff(leases) {
             match change {
-                DiffItem::Add(id, lease) => self.set(*id, now, now + seconds(lease.ttl)),
+                DiffItem::Add(id, lease) => self.begin(*id, lease, now),
                 DiffItem::Remove(id, _) => self.clear(*id),
+                // Revoked and granted again.
+                DiffItem::Update { old: (_, old), new: (id, lease) } if old.granted != lease.granted => {
+                    self.begin(*id, lease, now);
+                }
                 DiffItem::Update { .. } => {}
             }
         }
     }
 
-    /// This member came to lead: every lease gets the lifetime that is recorded for it, and `grace` on top.
-    pub fn promote(&mut self, leases: &Leases, now: Instant, grace: Duration) {
+    fn begin(&mut self, id: i64, lease: &Lease, now: Instant) {
+        self.set(id, now + seconds(lease.ttl), Record::Due(now + RECORD_DELAY));
+    }
+
+    /// This member came to lead, and has applied all that earlier leaders did. It heard the time of leases at `since`.
+    /// A lease lives for `grace` at least, however little is left: its client may have tried to renew it meanwhile.
+    pub fn promote(&mut self, leases: &Leases, since: Instant, now: Instant, grace: Duration) {
         self.demote();
-        self.leads = true;
+        self.leads = Some(Count { since, told: None });
         self.known = leases.clone();
-        let mut lifetimes: Vec<(Duration, i64)> = leases.iter().map(|(id, lease)| (lifetime(lease), id)).collect();
-        lifetimes.sort_unstable();
+        let found = self.next_record();
+        let left = |lease: &Lease| match leases.remaining(lease) {
+            Some(remaining) => remaining.saturating_sub(now.saturating_duration_since(since)).max(grace),
+            None => seconds(lease.ttl) + grace,
+        };
+        let mut lives: Vec<(Duration, i64)> = leases.iter().map(|(id, lease)| (left(lease), id)).collect();
+        lives.sort_unstable();
         let (mut base, mut window_end, mut in_window) = (Duration::ZERO, Duration::ZERO, 0);
-        for (lifetime, id) in lifetimes {
-            if in_window == 0 || lifetime > window_end {
-                (base, window_end, in_window) = (lifetime, lifetime + Duration::from_secs(1), 0);
+        for (life, id) in lives {
+            if in_window == 0 || life > window_end {
+                (base, window_end, in_window) = (life, life + Duration::from_secs(1), 0);
             }
             in_window += 1;
             let mut delay = Duration::ZERO;
             if in_window > EXPIRIES_PER_SECOND {
-                delay = (Duration::from_secs(1) * in_window / EXPIRIES_PER_SECOND).saturating_sub(lifetime - base);
+                delay = (Duration::from_secs(1) * in_window / EXPIRIES_PER_SECOND).saturating_sub(life - base);
                 window_end = window_end.max(base + delay);
             }
-            self.set(id, now, now + lifetime + grace + delay);
+            let is_recorded = leases.get(id).is_some_and(|lease| lease.deadline.is_some());
+            let record = if is_recorded { Record::Made(found) } else { Record::Due(now + RECORD_DELAY) };
+            self.set(id, now + life + delay, record);
         }
     }
 
     pub fn leads(&self) -> bool {
-        self.leads
+        self.leads.is_some()
     }
 
     pub fn demote(&mut self) {
         if planted!("two-lessors") {
             return;
         }
-        self.leads = false;
+        self.leads = None;
         self.timers.clear();
         self.queue.clear();
-        self.checkpoints.clear();
+        self.records.clear();
     }
 
-    pub fn renew(&mut self, id: i64, now: Instant) -> Renewal {
-        if !self.leads {
+    /// Renews a lease. `forgotten` is the recording that was taken back for that.
+    pub fn renew(&mut self, id: i64, now: Instant, forgotten: Option<RecordId>) -> Renewal {
+        if self.leads.is_none() {
             return Renewal::NotLeader;
         }
         let (Some(lease), Some(timer)) = (self.known.get(id), self.timers.get(&id)) else {
@@ -118,11 +169,13 @@ impl Expiry {
         if timer.deadline <= now && !planted!("renew-expired") {
             return Renewal::Expired;
         }
-        if lease.remaining_ttl > 0 {
-            return Renewal::Recorded;
+        match timer.record {
+            Record::Made(record) if forgotten != Some(record) => return Renewal::Recorded(record),
+            _ => {}
         }
         let ttl = lease.ttl;
-        self.set(id, now, now + seconds(ttl));
+        let idle = (seconds(ttl) / 2).max(RECORD_DELAY);
+        self.set(id, now + seconds(ttl), Record::Due(now + idle));
         Renewal::Renewed(ttl)
     }
 
@@ -133,7 +186,7 @@ impl Expiry {
 
     /// All leases, those that end first before the others.
     pub fn by_expiry(&self) -> Vec<i64> {
-        match self.leads {
+        match self.leads() {
             true => {
                 let mut ids: Vec<_> = self.timers.iter().map(|(id, timer)| (timer.deadline, *id)).collect();
                 ids.sort_unstable();
@@ -155,48 +208,57 @@ impl Expiry {
         due.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Up to `max` leases of which it is time to record how many seconds they have left.
-    pub fn due_records(&mut self, now: Instant, max: usize) -> Vec<(i64, i64)> {
+    /// What other members are to be told now, as rows of a checkpoint of leases, of which up to `max` leases; nothing
+    /// when there is nothing to tell. The time goes first: what follows counts from it.
+    pub fn checkpoint(&mut self, now: Instant, max: usize) -> Vec<(i64, i64)> {
+        let Some(Count { since, told }) = self.leads else { return Vec::new() };
         let due: Vec<(Instant, i64)> =
-            self.checkpoints.iter().take_while(|(at, _)| *at <= now).take(max).copied().collect();
-        let mut recorded = Vec::with_capacity(due.len());
-        for (at, id) in due {
-            self.checkpoints.remove(&(at, id));
-            let timer = self.timers.get_mut(&id).expect("what is queued has a timer");
-            let left = timer.deadline.saturating_duration_since(now);
-            timer.checkpoint = next_checkpoint(now, timer.deadline);
-            self.checkpoints.extend(timer.checkpoint.map(|at| (at, id)));
-            if left > Duration::ZERO {
-                // Rounded up: a lease must not end early.
-                recorded.push((id, left.as_millis().div_ceil(1000) as i64));
-            }
+            self.records.iter().take_while(|(at, _)| *at <= now).take(max).copied().collect();
+        if due.is_empty() && !self.time_is_due(told, now) {
+            return Vec::new();
         }
-        recorded
+        self.leads = Some(Count { since, told: Some(now) });
+        let passed = i64::try_from(now.saturating_duration_since(since).as_millis()).unwrap_or(i64::MAX);
+        let mut rows = vec![(TIME, passed)];
+        let record = self.next_record();
+        for (at, id) in due {
+            self.records.remove(&(at, id));
+            let timer = self.timers.get_mut(&id).expect("what is queued has a timer");
+            timer.record = Record::Made(record);
+            rows.push((id, whole_seconds(timer.deadline.saturating_duration_since(now)).max(1)));
+        }
+        rows
     }
 
-    fn set(&mut self, id: i64, now: Instant, deadline: Instant) {
+    /// Whether members that follow may know too little of how much time has passed for the leases that are recorded.
+    fn time_is_due(&self, told: Option<Instant>, now: Instant) -> bool {
+        let any_recorded = self.timers.len() > self.records.len();
+        let Some((first, _)) = self.queue.first().filter(|_| any_recorded) else { return false };
+        let interval = first.saturating_duration_since(now) / TELLINGS_PER_LIFE;
+        told.is_none_or(|told| told + interval.clamp(TELLING_INTERVAL_MIN, TELLING_INTERVAL_MAX) <= now)
+    }
+
+    fn next_record(&mut self) -> RecordId {
+        self.recordings += 1;
+        RecordId(self.recordings)
+    }
+
+    fn set(&mut self, id: i64, deadline: Instant, record: Record) {
         self.clear(id);
-        let checkpoint = next_checkpoint(now, deadline);
-        self.timers.insert(id, Timer { deadline, queued: deadline, checkpoint });
+        self.timers.insert(id, Timer { deadline, queued: deadline, record });
         self.queue.insert((deadline, id));
-        self.checkpoints.extend(checkpoint.map(|at| (at, id)));
+        if let Record::Due(at) = record {
+            self.records.insert((at, id));
+        }
     }
 
     fn clear(&mut self, id: i64) {
         let Some(timer) = self.timers.remove(&id) else { return };
         self.queue.remove(&(timer.queued, id));
-        if let Some(at) = timer.checkpoint {
-            self.checkpoints.remove(&(at, id));
+        if let Record::Due(at) = timer.record {
+            self.records.remove(&(at, id));
         }
     }
-}
-
-fn next_checkpoint(now: Instant, deadline: Instant) -> Option<Instant> {
-    (deadline.saturating_duration_since(now) > CHECKPOINT_INTERVAL).then(|| now + CHECKPOINT_INTERVAL)
-}
-
-fn lifetime(lease: &Lease) -> Duration {
-    seconds(if lease.remaining_ttl > 0 { lease.remaining_ttl } else { lease.ttl })
 }
 
 fn seconds(ttl: i64) -> Duration {
@@ -206,10 +268,11 @@ fn seconds(ttl: i64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::Term;
 
     fn leases(granted: &[(i64, i64)]) -> Leases {
         let mut leases = Leases::default();
-        granted.iter().for_each(|(id, ttl)| leases.grant(*id, *ttl, 0).unwrap());
+        granted.iter().for_each(|(id, ttl)| leases.grant(*id, *ttl, 1).unwrap());
         leases
     }
 
@@ -217,70 +280,141 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    /// Leads over `leases` from `start` on.
+    fn leading(leases: &Leases, start: Instant) -> Expiry {
+        let mut expiry = Expiry::default();
+        expiry.promote(leases, start, start, Duration::ZERO);
+        expiry
+    }
+
+    fn apply(leases: &mut Leases, term: u64, rows: &[(i64, i64)]) {
+        rows.iter().for_each(|(id, remaining)| leases.checkpoint(Term(term), *id, *remaining));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_lease_ends_unless_it_is_renewed() {
         let start = Instant::now();
-        let mut expiry = Expiry::default();
-        expiry.promote(&Leases::default(), start, after(1));
+        let mut expiry = leading(&Leases::default(), start);
         expiry.follow(&leases(&[(1, 10), (2, 10)]), start);
-        assert_eq!(expiry.renew(1, start + after(6)), Renewal::Renewed(10));
-        assert_eq!(expiry.renew(3, start), Renewal::Unknown);
+        assert_eq!(expiry.renew(1, start + after(6), None), Renewal::Renewed(10));
+        assert_eq!(expiry.renew(3, start, None), Renewal::Unknown);
         assert_eq!(expiry.remaining(2, start + after(6)), Some(after(4)));
         assert_eq!(expiry.by_expiry(), [2, 1]);
         assert!(expiry.due(start + after(9), 9).is_empty());
         assert_eq!(expiry.due(start + after(10), 9), [2]);
-        assert_eq!(expiry.renew(2, start + after(10)), Renewal::Expired);
+        assert_eq!(expiry.renew(2, start + after(10), None), Renewal::Expired);
         assert!(expiry.due(start + after(12), 9).is_empty());
         assert_eq!(expiry.due(start + after(13), 9), [2], "a revocation that did not come through is tried again");
         expiry.follow(&leases(&[(1, 10)]), start + after(14));
-        assert_eq!(expiry.renew(2, start + after(14)), Renewal::Unknown);
+        assert_eq!(expiry.renew(2, start + after(14), None), Renewal::Unknown);
         assert_eq!(expiry.due(start + after(99), 9), [1]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_new_leader_gives_every_lease_its_whole_life_and_an_old_one_ends_none() {
+    async fn a_lease_that_was_granted_anew_has_a_life_of_its_own() {
         let start = Instant::now();
-        let mut expiry = Expiry::default();
-        let mut table = leases(&[(1, 10), (2, 600)]);
-        table.set_remaining(2, 60);
-        expiry.follow(&table, start);
-        assert!(expiry.due(start + after(1000), 9).is_empty(), "a follower ends no lease");
-        assert_eq!(expiry.renew(1, start), Renewal::NotLeader);
-        expiry.promote(&table, start + after(100), after(1));
-        assert_eq!(expiry.remaining(1, start + after(100)), Some(after(11)));
-        assert_eq!(expiry.remaining(2, start + after(100)), Some(after(61)));
-        expiry.demote();
-        assert!(expiry.due(start + after(1000), 9).is_empty(), "a former leader ends no lease");
+        let mut expiry = leading(&leases(&[(1, 10)]), start);
+        let mut again = Leases::default();
+        again.grant(1, 10, 2).unwrap();
+        expiry.follow(&again, start + after(9));
+        assert!(expiry.due(start + after(18), 9).is_empty());
+        assert_eq!(expiry.due(start + after(19), 9), [1]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_left_of_a_long_life_is_recorded_and_a_renewal_waits_for_that_to_go() {
+    async fn who_does_not_lead_ends_no_lease() {
         let start = Instant::now();
         let mut expiry = Expiry::default();
-        expiry.promote(&leases(&[(1, 1000), (2, 200)]), start, Duration::ZERO);
-        assert_eq!(expiry.due_records(start + after(299), 9), []);
-        assert_eq!(expiry.due_records(start + after(300), 9), [(1, 700)], "a short life is not recorded");
-        assert_eq!(expiry.due_records(start + after(301), 9), []);
-        let mut table = leases(&[(1, 1000), (2, 200)]);
-        table.set_remaining(1, 700);
-        expiry.follow(&table, start + after(301));
-        assert_eq!(expiry.renew(1, start + after(400)), Renewal::Recorded);
-        table.set_remaining(1, 0);
-        expiry.follow(&table, start + after(400));
-        assert_eq!(expiry.renew(1, start + after(400)), Renewal::Renewed(1000));
-        assert_eq!(expiry.due_records(start + after(699), 9), []);
-        assert_eq!(expiry.due_records(start + after(700), 9), [(1, 700)]);
-        expiry.follow(&Leases::default(), start + after(701));
-        assert_eq!(expiry.due_records(start + after(9999), 9), []);
-        assert!(expiry.due(start + after(9999), 9).is_empty());
+        let table = leases(&[(1, 10)]);
+        expiry.follow(&table, start);
+        assert!(expiry.due(start + after(1000), 9).is_empty());
+        assert_eq!(expiry.renew(1, start, None), Renewal::NotLeader);
+        expiry.promote(&table, start, start + after(100), after(1));
+        assert_eq!(expiry.remaining(1, start + after(100)), Some(after(11)), "a client may just have renewed it");
+        expiry.demote();
+        assert!(expiry.due(start + after(1000), 9).is_empty());
+        assert!(expiry.checkpoint(start + after(1000), 9).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_renews_in_time_costs_the_log_nothing() {
+        let start = Instant::now();
+        let mut expiry = leading(&Leases::default(), start);
+        expiry.follow(&leases(&[(1, 60)]), start);
+        for now in (0..600).map(|second| start + after(second)) {
+            if (now - start).as_secs() % 20 == 0 {
+                assert_eq!(expiry.renew(1, now, None), Renewal::Renewed(60));
+            }
+            assert_eq!(expiry.checkpoint(now, 9), []);
+        }
+        assert_eq!(expiry.checkpoint(start + after(609), 9), []);
+        assert_eq!(expiry.checkpoint(start + after(610), 9), [(TIME, 610_000), (1, 30)], "half of its life is over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_recorded_is_taken_back_before_a_renewal() {
+        let start = Instant::now();
+        let mut expiry = leading(&leases(&[(1, 60)]), start);
+        assert_eq!(expiry.checkpoint(start, 9), []);
+        assert_eq!(expiry.checkpoint(start + after(1), 9), [(TIME, 1_000), (1, 59)]);
+        let renew = |expiry: &mut Expiry, second, forgotten| expiry.renew(1, start + after(second), forgotten);
+        // Under way, or in the log by now: no matter.
+        let Renewal::Recorded(record) = renew(&mut expiry, 2, None) else { panic!("it is recorded") };
+        assert_eq!(renew(&mut expiry, 2, Some(record)), Renewal::Renewed(60));
+        assert_eq!(renew(&mut expiry, 3, None), Renewal::Renewed(60));
+        assert_eq!(expiry.checkpoint(start + after(33), 9), [(TIME, 33_000), (1, 30)]);
+        assert_eq!(renew(&mut expiry, 34, Some(record)), Renewal::Recorded(RecordId(3)), "that was another recording");
+        expiry.promote(&leases(&[(1, 60)]), start, start + after(40), Duration::ZERO);
+        assert_eq!(renew(&mut expiry, 40, None), Renewal::Renewed(60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_is_told_as_long_as_something_counts_from_it() {
+        let start = Instant::now();
+        let mut expiry = leading(&leases(&[(1, 3200)]), start);
+        let tellings = |expiry: &mut Expiry, seconds: std::ops::Range<u64>| {
+            seconds.filter(|second| !expiry.checkpoint(start + after(*second), 9).is_empty()).collect::<Vec<_>>()
+        };
+        assert_eq!(tellings(&mut expiry, 0..400), [1, 98, 192, 284, 373]);
+        assert_eq!(tellings(&mut expiry, 3197..3200), [3197, 3198, 3199]);
+        expiry.follow(&Leases::default(), start + after(3200));
+        assert!(tellings(&mut expiry, 3200..9000).is_empty());
+    }
+
+    /// One member leads after the other, each for ten seconds; the last one was started anew meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_ends_on_time_however_many_leaders_there_were() {
+        let start = Instant::now();
+        let mut table = Leases::default();
+        let (mut told, mut ended) = (start, None);
+        for term in 1..20 {
+            let mut expiry = Expiry::default();
+            let came_to_lead = (term - 1) * 10;
+            expiry.promote(&table, told, start + after(came_to_lead), after(1));
+            for second in came_to_lead..came_to_lead + 8 {
+                let now = start + after(second);
+                if second == 0 {
+                    table.grant(1, 60, 1).unwrap();
+                }
+                expiry.follow(&table, now);
+                let rows = expiry.checkpoint(now, 9);
+                if !rows.is_empty() {
+                    apply(&mut table, term, &rows);
+                    told = now;
+                }
+                if !expiry.due(now, 9).is_empty() {
+                    ended = ended.or(Some(second));
+                }
+            }
+        }
+        assert_eq!(ended, Some(61), "a second for the election before it");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_new_leader_spreads_expiries() {
         let start = Instant::now();
-        let mut expiry = Expiry::default();
         let granted: Vec<(i64, i64)> = (1..=3000).map(|id| (id, 10)).collect();
-        expiry.promote(&leases(&granted), start, Duration::ZERO);
+        let mut expiry = leading(&leases(&granted), start);
         assert_eq!(expiry.due(start + after(10), 9999).len(), 750);
         let in_all: usize = (11..=14).map(|second| expiry.due(start + after(second), 751).len()).sum();
         assert!(in_all >= 2250, "{in_all}");

@@ -2,8 +2,9 @@
 //!
 //! Owns the deadlines of leases while this member leads. Follows the replicated table; proposes the revocation of what
 //! has ended, a bounded number at a time, the next ones as soon as those came through, and again what did not. Records
-//! from time to time what is left of long lives. When it dies with its node, the next leader gives every lease the life
-//! that is recorded for it.
+//! when leases end that nobody renews, and tells the time that they count from. All of it is bound to the term in which
+//! this member leads: none of it is in the log after anything that the next leader decides. When it dies with its node,
+//! the next leader goes on by what is recorded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +14,14 @@ use chorus_proto::etcdserverpb as pb;
 use futures::future::join_all;
 use futures::stream;
 
-use super::expiry::Expiry;
-pub use super::expiry::Renewal;
+use super::expiry::{Expiry, RecordId, Renewal};
 use crate::actor::Shutdown;
 use crate::raft;
 use crate::store::Config;
 use crate::store::proposals::Proposals;
 use crate::store::state_machine::Shared;
 use crate::world::planted::planted;
-use crate::world::{Clock, Instant, Lane, Term, World};
+use crate::world::{Instant, Lane, Term, World};
 
 /// How often expired leases are looked for.
 const TICK: Duration = Duration::from_millis(500);
@@ -29,11 +29,11 @@ const TICK: Duration = Duration::from_millis(500);
 /// Revocations under way at a time. They share a few log entries, between those of clients.
 const REVOCATIONS_MAX: usize = 500;
 
-/// Leases in one record of what is left of their lives.
+/// Leases in one checkpoint.
 const CHECKPOINTS_MAX: usize = 1_000;
 
-/// Renews a lease.
-pub struct Renew(pub i64);
+/// Renews a lease, of which this recording was taken back.
+pub struct Renew(pub i64, pub Option<RecordId>);
 
 impl Message for Renew {
     type Result = Renewal;
@@ -63,8 +63,9 @@ pub struct Lessor {
     /// The term in which this member came to lead.
     term: Term,
     revoking: bool,
+    recording: bool,
     checkpoints: bool,
-    /// Given to every lease by a new leader: what its election may have taken.
+    /// How long a lease lives at least under a new leader: what its election may have taken.
     grace: Duration,
     shutdown: Shutdown,
 }
@@ -86,6 +87,7 @@ impl Lessor {
             expiry: Expiry::default(),
             term: Term::default(),
             revoking: false,
+            recording: false,
             checkpoints: config.lease_checkpoints,
             grace: config.election_timeout,
             shutdown,
@@ -93,25 +95,32 @@ impl Lessor {
         world.spawner.start(Lane::Store, move |_| lessor)
     }
 
-    fn clock(&self) -> &Clock {
-        &self.world.clock
-    }
-
+    /// Takes in what this member has applied, and whether it leads by that: as long as it has yet to apply what earlier
+    /// leaders did, it knows neither the leases nor their time.
     fn follow(&mut self) -> Instant {
-        let now = self.clock().now();
-        self.expiry.follow(&self.shared.view().state.leases, now);
+        let (now, view, known) = (self.world.clock.now(), self.shared.view(), *self.raft.leadership().borrow());
+        if !known.is_leader || known.term != self.term {
+            self.expiry.demote();
+        }
+        let leases = &view.state.leases;
+        let applied = view.state.applied.map(|at| Term(at.term));
+        if known.is_leader && !self.expiry.leads() && applied == Some(known.term) {
+            self.term = known.term;
+            self.expiry.promote(leases, self.shared.lease_time_since(), now, self.grace);
+        }
+        self.expiry.follow(leases, now);
         now
     }
 
     fn tick(&mut self, context: &mut Context<Self>) {
         self.revoke(context);
-        self.record();
+        self.record(context);
     }
 
     /// Proposes the next revocations, unless some are under way.
     fn revoke(&mut self, context: &mut Context<Self>) {
         let now = self.follow();
-        if self.revoking || !self.leads() {
+        if self.revoking {
             return;
         }
         let due = self.expiry.due(now, REVOCATIONS_MAX);
@@ -119,74 +128,52 @@ impl Lessor {
             return;
         }
         self.revoking = true;
-        let revoking = Revoking {
-            raft: self.raft.clone(),
-            proposals: self.proposals.clone(),
-            term: self.term,
-            deadline: now + self.grace,
-        };
-        let revoked = revoking.run(due).into_actor(self).map(|(), lessor, context| {
+        let (proposals, term) = (self.proposals.clone(), self.term);
+        let revoked = async move { join_all(due.into_iter().map(|id| revoke(&proposals, term, id))).await };
+        context.spawn(revoked.into_actor(self).map(|_, lessor, context| {
             lessor.revoking = false;
             lessor.revoke(context);
-        });
-        context.spawn(revoked);
+        }));
     }
 
-    /// Still leads in the term in which it came to lead: an old leader's clock says nothing.
-    fn leads(&self) -> bool {
-        let known = *self.raft.leadership().borrow();
-        self.expiry.leads() && (planted!("two-lessors") || known.is_leader && known.term == self.term)
-    }
-
-    fn record(&mut self) {
-        if !self.checkpoints || !self.leads() {
+    /// Proposes the next checkpoint, unless one is under way.
+    fn record(&mut self, context: &mut Context<Self>) {
+        let now = self.follow();
+        if !self.checkpoints || self.recording {
             return;
         }
-        let now = self.clock().now();
-        let left = self.expiry.due_records(now, CHECKPOINTS_MAX);
-        if left.is_empty() {
+        let rows = self.expiry.checkpoint(now, CHECKPOINTS_MAX);
+        if rows.is_empty() {
             return;
         }
-        let checkpoints = left.into_iter().map(|(id, remaining_ttl)| pb::LeaseCheckpoint { id, remaining_ttl });
+        self.recording = true;
+        let checkpoints = rows.into_iter().map(|(id, remaining_ttl)| pb::LeaseCheckpoint { id, remaining_ttl });
         let request = pb::LeaseCheckpointRequest { checkpoints: checkpoints.collect() };
         let command = pb::InternalRaftRequest { lease_checkpoint: Some(request), ..Default::default() };
-        let proposals = self.proposals.clone();
-        self.world.spawner.task(async move {
-            if let Err(error) = proposals.propose(command).await {
-                tracing::debug!(%error, "what is left of some leases is not recorded");
+        let (proposals, term) = (self.proposals.clone(), self.term);
+        let recorded = async move { proposals.propose_in(term, command).await };
+        context.spawn(recorded.into_actor(self).map(|recorded, lessor, context| {
+            lessor.recording = false;
+            match recorded {
+                Ok(_) => lessor.record(context),
+                // Whoever leads next gives those leases their whole life.
+                Err(error) => tracing::debug!(%error, "when some leases end is not recorded"),
             }
-        });
+        }));
     }
 }
 
-/// Revocations on their way.
-struct Revoking {
-    raft: raft::Handle,
-    proposals: Proposals,
-    term: Term,
-    deadline: Instant,
-}
-
-impl Revoking {
-    /// Proposes them all, once a quorum has said that this member still leads: what a leader proposes that was cut off
-    /// may reach the log of the next one, where the lease has been renewed.
-    async fn run(self, due: Vec<i64>) {
-        if self.raft.read_index(self.deadline).await.is_err() {
-            return;
-        }
-        let known = *self.raft.leadership().borrow();
-        if planted!("two-lessors") || known.is_leader && known.term == self.term {
-            join_all(due.into_iter().map(|id| self.revoke(id))).await;
-        }
-    }
-
-    async fn revoke(&self, id: i64) {
-        let request = Some(pb::LeaseRevokeRequest { id });
-        let command = pb::InternalRaftRequest { lease_revoke: request, ..Default::default() };
-        match self.proposals.propose(command).await {
-            Ok(_) => self.proposals.shared().metrics.leases.expired.inc(),
-            Err(error) => tracing::debug!(lease = id, %error, "an expired lease is not revoked yet"),
-        }
+/// Proposes the revocation of a lease that has ended.
+async fn revoke(proposals: &Proposals, term: Term, id: i64) {
+    let request = Some(pb::LeaseRevokeRequest { id });
+    let command = pb::InternalRaftRequest { lease_revoke: request, ..Default::default() };
+    let revoked = match planted!("two-lessors") {
+        true => proposals.propose(command).await,
+        false => proposals.propose_in(term, command).await,
+    };
+    match revoked {
+        Ok(_) => proposals.shared().metrics.leases.expired.inc(),
+        Err(error) => tracing::debug!(lease = id, %error, "an expired lease is not revoked yet"),
     }
 }
 
@@ -206,16 +193,8 @@ impl Actor for Lessor {
 }
 
 impl StreamHandler<raft::Leadership> for Lessor {
-    fn handle(&mut self, leadership: raft::Leadership, _: &mut Context<Self>) {
-        if leadership.is_leader == self.expiry.leads() && leadership.term == self.term {
-            return;
-        }
-        self.term = leadership.term;
-        if leadership.is_leader {
-            self.expiry.promote(&self.shared.view().state.leases, self.clock().now(), self.grace);
-        } else {
-            self.expiry.demote();
-        }
+    fn handle(&mut self, _: raft::Leadership, _: &mut Context<Self>) {
+        self.follow();
     }
 }
 
@@ -233,9 +212,9 @@ impl StreamHandler<End> for Lessor {
 impl Handler<Renew> for Lessor {
     type Result = actix::MessageResult<Renew>;
 
-    fn handle(&mut self, Renew(id): Renew, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, Renew(id, forgotten): Renew, _: &mut Context<Self>) -> Self::Result {
         let now = self.follow();
-        actix::MessageResult(self.expiry.renew(id, now))
+        actix::MessageResult(self.expiry.renew(id, now, forgotten))
     }
 }
 

@@ -1,18 +1,21 @@
 //! Leases: the replicated table of who holds what, and when each ends.
 //!
 //! ```text
-//!   grant, revoke ──▶ log ──▶ Leases (replicated, without time)
-//!                                │ followed
-//!   keep-alive ──▶ Lessor of the leader ──▶ Expiry (time, this member only) ──due──▶ revocations into the log
+//!   grant, revoke, checkpoint ──▶ log ──▶ Leases (replicated)
+//!                                           │ followed
+//!   keep-alive ──▶ Lessor of the leader ──▶ Expiry (this member's clock) ──due──▶ revocations, checkpoints ──▶ log
 //! ```
 //!
 //! - [`table`]: the replicated table; pure
+//! - [`time`]: the time by which leases end, as the log tells it; pure
 //! - [`expiry`]: deadlines; pure
 //! - [`lessor`]: the actor
 
 mod expiry;
 mod lessor;
 mod table;
+mod time;
 
-pub use lessor::{LeasesByExpiry, Lessor, Remaining, Renew, Renewal};
+pub use expiry::{RecordId, Renewal};
+pub use lessor::{LeasesByExpiry, Lessor, Remaining, Renew};
 pub use table::Leases;

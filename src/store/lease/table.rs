@@ -1,65 +1,102 @@
-//! The replicated table of leases: who holds what. Time is no part of it; see [`expiry`](super::expiry).
+//! The replicated table of leases: who holds what. Of time it knows what the log tells; see [`expiry`](super::expiry).
+
+use std::time::Duration;
 
 use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 
+use super::time::LeaseTime;
 use crate::store::Error;
 use crate::store::mvcc::Key;
+use crate::world::Term;
 
 /// A lease and the keys attached to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lease {
     /// Seconds.
     pub ttl: i64,
-    /// Seconds that were left when a leader last recorded it; 0 when none did.
-    pub remaining_ttl: i64,
+    /// The entry that granted it, where this member knows it: a later lease of the same ID is another one.
+    pub granted: u64,
+    /// When it ends, by the time of leases, if a leader has recorded that: whoever renews it takes this back first.
+    pub deadline: Option<Duration>,
     pub keys: OrdSet<Key>,
 }
 
 /// All leases. A copy costs nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Leases(OrdMap<i64, Lease>);
+pub struct Leases {
+    table: OrdMap<i64, Lease>,
+    pub time: LeaseTime,
+}
+
+/// In a checkpoint of leases, the row of this ID, which no lease has, tells the time.
+pub const TIME: i64 = 0;
 
 impl Leases {
     pub fn get(&self, id: i64) -> Option<&Lease> {
-        self.0.get(&id)
+        self.table.get(&id)
     }
 
     pub fn contains(&self, id: i64) -> bool {
-        self.0.contains_key(&id)
+        self.table.contains_key(&id)
     }
 
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.table.len()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (i64, &Lease)> {
-        self.0.iter().map(|(id, lease)| (*id, lease))
+        self.table.iter().map(|(id, lease)| (*id, lease))
     }
 
     /// What differs in a later table.
     pub fn diff<'a>(&'a self, later: &'a Leases) -> impl Iterator<Item = DiffItem<'a, 'a, i64, Lease>> {
-        self.0.diff(&later.0)
+        self.table.diff(&later.table)
     }
 
     /// Adds a lease without keys.
-    pub fn grant(&mut self, id: i64, ttl: i64, remaining_ttl: i64) -> Result<(), Error> {
+    pub fn grant(&mut self, id: i64, ttl: i64, granted: u64) -> Result<(), Error> {
         if self.contains(id) {
             return Err(Error::LeaseExists);
         }
-        self.0.insert(id, Lease { ttl, remaining_ttl, keys: OrdSet::new() });
+        self.table.insert(id, Lease { ttl, granted, ..Lease::default() });
         Ok(())
     }
 
     /// Removes a lease, whose keys the caller has deleted.
     pub fn remove(&mut self, id: i64) {
-        self.0.remove(&id);
+        self.table.remove(&id);
     }
 
-    pub fn set_remaining(&mut self, id: i64, remaining_ttl: i64) {
-        if let Some(lease) = self.0.get_mut(&id) {
-            lease.remaining_ttl = remaining_ttl;
+    /// Takes in one row of a checkpoint that the leader of `term` made: for how many seconds a lease still lives, or,
+    /// with 0, that nobody knows; or for how many milliseconds that leader has counted.
+    pub fn checkpoint(&mut self, term: Term, id: i64, remaining: i64) {
+        let remaining = u64::try_from(remaining).unwrap_or_default();
+        if id == TIME {
+            self.time.tell(term, Duration::from_millis(remaining));
+        } else {
+            self.set_remaining(id, remaining);
         }
+    }
+
+    /// Records that a lease ends in so many seconds, or that nobody knows when.
+    pub fn set_remaining(&mut self, id: i64, seconds: u64) {
+        let now = self.time.now();
+        if let Some(lease) = self.table.get_mut(&id) {
+            let seconds = seconds.min(lease.ttl.max(0).unsigned_abs());
+            lease.deadline = (seconds > 0).then(|| now + Duration::from_secs(seconds));
+        }
+    }
+
+    /// How long a lease still lives as of the last telling of the time; `None` when nobody recorded it.
+    pub fn remaining(&self, lease: &Lease) -> Option<Duration> {
+        lease.deadline.map(|deadline| deadline.saturating_sub(self.time.now()))
+    }
+
+    /// The same in seconds, rounded up: a lease must not end early. Of one that is about to end a second is left, and 0
+    /// says that nobody recorded it.
+    pub fn remaining_seconds(&self, lease: &Lease) -> i64 {
+        self.remaining(lease).map_or(0, |remaining| whole_seconds(remaining).max(1))
     }
 
     /// Moves `key` from one lease to another; 0 is no lease.
@@ -67,11 +104,16 @@ impl Leases {
         if from == to {
             return;
         }
-        if let Some(lease) = self.0.get_mut(&from) {
+        if let Some(lease) = self.table.get_mut(&from) {
             lease.keys.remove(key);
         }
-        if let Some(lease) = self.0.get_mut(&to) {
+        if let Some(lease) = self.table.get_mut(&to) {
             lease.keys.insert(key.clone());
         }
     }
+}
+
+/// Rounded up.
+pub fn whole_seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)
 }

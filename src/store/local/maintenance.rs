@@ -96,7 +96,8 @@ impl Local {
 fn hash_beside_history(view: &View, mut hash: u32) -> u32 {
     for (id, lease) in view.state.leases.iter() {
         hash = crc32c_append(hash, b"lease");
-        for number in [id, lease.ttl, lease.remaining_ttl] {
+        // What is left of its life depends on when a member was last started, if only by seconds.
+        for number in [id, lease.ttl] {
             hash = crc32c_append(hash, &number.to_be_bytes());
         }
     }

@@ -30,7 +30,7 @@ fn what_the_disk_has_no_room_for_is_seen_by_nobody_until_it_has() {
     fill(&member);
     let (id, mut outcome) = member.shared().waiting.register().unwrap();
     let mut first = put_command(put("a", "during"));
-    first.header = Some(pb::RequestHeader { id, ..Default::default() });
+    first.header = Some(member.shared().waiting.header(id));
     let entries = vec![entry(&mut member, first), entry(&mut member, put_command(put("b", "after it")))];
     assert!(is_full(&member.machine.apply(entries).unwrap_err()));
     for _ in 0..3 {

@@ -1,10 +1,12 @@
 //! The store without consensus: commands go straight into the state machine of one member.
 
 mod auth;
+mod commands;
 mod flips;
 mod full;
 mod golden;
 mod history;
+mod leaders;
 mod model;
 mod recovery;
 mod single;
@@ -80,7 +82,7 @@ impl Member {
         let mut marshalled = Vec::new();
         for mut command in commands {
             let (id, outcome) = self.shared().waiting.register().unwrap();
-            command.header = Some(pb::RequestHeader { id, ..Default::default() });
+            command.header = Some(self.shared().waiting.header(id));
             marshalled.push(Bytes::from(command.encode_to_vec()));
             outcomes.push(outcome);
         }

@@ -101,7 +101,7 @@ fn a_snapshot_carries_the_whole_state_to_another_member() {
     let expected: Vec<String> = contents(&leader).into_iter().filter(|kv| !kv.starts_with("later")).collect();
     assert_eq!(contents(&follower), expected, "the state is not the one of the snapshot");
     drop(snapshot);
-    assert_eq!(leader.world.disk.list(leader.ledger_path()).unwrap(), ["g00000001"]);
+    assert_eq!(leader.world.disk.list(leader.ledger_path()).unwrap(), ["g00000001", "run-00000001"]);
 
     follower.next_index = told.unwrap().index + 1;
     follower.put(put("later", "not in the snapshot")).unwrap();
