@@ -6,13 +6,13 @@
 //!             └ local: DIR with data, certificates     └ config, pki
 //! ```
 //!
-//! - [`config`]: the cluster configuration file
+//! - [`config`]: the cluster configuration file; [`ports`]: whether its nodes could listen now
 //! - [`pki`], [`kubeconfig`]: certificates, keys, and the administrator's way in
 //! - [`member`]: one member of the store; [`heal`]: one whose files are damaged
 //! - [`node`]: one node, its actors started and ended in order
 //! - [`server`]: one member as a process of its own, with etcd's options
 //! - [`local`]: a local cluster's directory and processes
-//! - [`launcher`]: starts, watches and ends them; [`ports`]: whether they could listen
+//! - [`launcher`]: starts, watches and ends them
 //! - [`health`]: how far each has come
 //! - [`remote`]: clients of what runs elsewhere
 
