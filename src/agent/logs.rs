@@ -63,7 +63,7 @@ impl LogServer {
     pub fn start(self, listener: Listener, shutdown: Shutdown) {
         let gate = Gate::new(CONNECTIONS_MAX);
         let spawner = self.world.spawner.clone();
-        spawner.task(async move {
+        spawner.keep("agent/listener", async move {
             let end = shutdown.wait();
             tokio::pin!(end);
             loop {

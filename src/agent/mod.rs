@@ -124,7 +124,7 @@ pub async fn start_with(
         watches_pressure: matches!(config.capacity, CapacitySource::Machine { .. }),
     };
     let until = shutdown.clone();
-    world.spawner.start(Lane::Agent, move |_| Heartbeat::new(round, until));
+    world.spawner.start(Lane::Agent, "agent/heartbeat", move |_| Heartbeat::new(round, until));
     let pods = Informer::of(&client.api::<Pod>())
         .fields(&format!("spec.nodeName={}", config.node_name))
         .start(&world, &shutdown);
@@ -141,7 +141,7 @@ pub async fn start_with(
         client,
         world: world.clone(),
     };
-    world.spawner.start(Lane::Agent, move |_| Agent::new(Arc::new(context), pods, remembered, shutdown));
+    world.spawner.start(Lane::Agent, "agent", move |_| Agent::new(Arc::new(context), pods, remembered, shutdown));
     Ok(Handle { runtime: runtime.name(), logs_address })
 }
 

@@ -13,6 +13,7 @@ mod pages;
 mod plain;
 mod sled;
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 

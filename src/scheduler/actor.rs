@@ -53,7 +53,7 @@ pub fn start(world: &World, client: Client, config: Config, leadership: Leadersh
         alarm: None,
         shutdown,
     };
-    world.spawner.start(Lane::Control, move |_| scheduler);
+    world.spawner.start(Lane::Control, "scheduler", move |_| scheduler);
 }
 
 struct Scheduler {

@@ -23,7 +23,7 @@ use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::sync::watch;
 
-use super::client::{Api, Client, ListOptions, Request, Response, Target, Verb, WatchOptions, WriteOptions};
+use super::client::{Api, Client, Kind, ListOptions, Request, Response, Target, Verb, WatchOptions, WriteOptions};
 use super::object::{Key, Object, WatchEvent};
 use super::selector::Selector;
 use super::status::Status;
@@ -111,6 +111,7 @@ impl<K: Cached> Builder<K> {
             subscribers: Mutex::default(),
             version: watch::Sender::new(None),
         });
+        let name = format!("kube/informer/{}", self.target.resource);
         let reflector = Reflector {
             world: world.clone(),
             client: self.client,
@@ -120,7 +121,7 @@ impl<K: Cached> Builder<K> {
             shared: shared.clone(),
         };
         let end = shutdown.wait();
-        world.spawner.task(async move {
+        world.spawner.keep(name, async move {
             tokio::select! {
                 () = end => {}
                 () = reflector.run() => {}

@@ -16,8 +16,8 @@ use super::clock::CertificateClock;
 use super::material::{Authorities, Pair};
 use super::verify::Servers;
 use super::{Error, Options, cipher, server, words};
+use crate::world::World;
 use crate::world::net::Stream;
-use crate::world::{Clock, World};
 
 /// A server that has not finished its handshake after this time is given up.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
