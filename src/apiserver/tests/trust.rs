@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Caller, Cluster, config_map, pod, run};
 use crate::apiserver::User;
-use crate::kube::client::{DeleteOptions, ListOptions, Verb, WatchOptions};
+use crate::kube::client::{DeleteOptions, ListOptions, PatchType, Verb, WatchOptions};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -162,6 +162,21 @@ fn numbers_without_measure_are_cut() {
         for timeout_seconds in [0, 1, u64::MAX] {
             let options = WatchOptions { timeout_seconds: Some(timeout_seconds), ..WatchOptions::default() };
             assert_eq!(admin.events("pods/n", options, 1).await, ["ADDED p"]);
+        }
+    });
+}
+
+#[test]
+fn server_side_apply_says_that_it_is_not_served() {
+    run(async |cluster| {
+        let admin = cluster.admin().await;
+        admin.create("configmaps/default", config_map("there")).await.unwrap();
+        for name in ["there", "missing"] {
+            let body = serde_json::to_vec(&config_map(name)).unwrap().into();
+            let apply = Verb::Patch { kind: PatchType::Apply, body, force: false };
+            let refused = admin.call(&format!("configmaps/default/{name}"), apply).await.unwrap_err();
+            assert_eq!(refused.code, 415, "{refused}");
+            assert!(refused.message.starts_with("server-side apply is not served: "), "{refused}");
         }
     });
 }
