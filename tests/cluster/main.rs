@@ -67,6 +67,7 @@ fn main() {
         trial("the_kube_crate_works", &[Need::Nothing], kube_crate::the_kube_crate_works),
         trial("a_deployment_rolls_out", &[kubectl], kubernetes::a_deployment_rolls_out),
         trial("what_does_not_fit_waits_until_it_does", &[kubectl], kubernetes::what_does_not_fit_waits),
+        trial("what_others_wrote_is_out_of_reach", &[kubectl], kubernetes::what_others_wrote_is_out_of_reach),
         trial("a_lost_node_is_replaced_and_comes_back", &[kubectl], kubernetes::a_lost_node_is_replaced),
         trial("pods_run_in_docker", &[kubectl, Need::Docker], pods::pods_run_in_docker),
         trial("bad_manifests_get_one_clear_error", &[kubectl], bad_input::manifests),

@@ -85,10 +85,10 @@ pub fn goal(known: Known<'_>, delete_by: Option<Timestamp>) -> Goal {
     }
 }
 
-/// How long the pod's processes may take to end.
+/// How long the pod's processes may take to end. What a pod asks for has no bound, and is added to a moment.
 fn grace(known: Known<'_>) -> SignedDuration {
     let seconds = lifecycle::spec(known.pod).termination_grace_period_seconds;
-    seconds.map_or(GRACE_DEFAULT, SignedDuration::from_secs)
+    seconds.map_or(GRACE_DEFAULT, |seconds| SignedDuration::from_secs(seconds.min(i32::MAX.into())))
 }
 
 /// The next actions towards `goal`. `told` says whether the API has heard of the present status.

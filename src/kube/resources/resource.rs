@@ -200,9 +200,10 @@ impl Resource {
         }
     }
 
-    /// Before a create, after defaulting: clears the status, starts the generation.
+    /// Before a create, after defaulting and admission: clears the status, starts the generation.
     pub fn prepare_create(&self, object: &mut Value) {
         if self.has_status()
+            && !self.takes_status_on_create
             && let Some(map) = object.as_object_mut()
         {
             map.shift_remove("status");
