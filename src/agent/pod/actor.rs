@@ -237,7 +237,7 @@ impl PodActor {
         let pods = self.context.client.api::<Pod>().namespaced(meta.namespace.as_deref().unwrap_or_default());
         let (name, clock) = (meta.name.clone().unwrap_or_default(), self.context.world.clock.clone());
         let write = self.context.world.spawner.task(async move {
-            let patched = pods.patch_status(&name, PatchType::Merge, &patch);
+            let patched = pods.patch_status(&name, PatchType::Strategic, &patch);
             clock.timeout(WRITE_MAX, patched).await.unwrap_or_else(|_| Err(no_answer()))
         });
         ctx.spawn(write.into_actor(self).map(move |result, actor, ctx| {
