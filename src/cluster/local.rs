@@ -35,7 +35,9 @@ pub enum LocalError {
     Store(#[from] crate::store::BadEndpoint),
     #[error(transparent)]
     Api(#[from] crate::kube::client::RemoteError),
-    #[error("there is no cluster in {0}: start one with `chorus up --data-dir {0}`")]
+    #[error(
+        "there is no cluster in {0}: start one with `chorus up --data-dir {0}`, or name its directory with --data-dir"
+    )]
     NoCluster(PathBuf),
     #[error(
         "{dir} holds a cluster with another configuration ({dir}/cluster.toml): name another --data-dir, or remove this one"
