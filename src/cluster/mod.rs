@@ -12,7 +12,7 @@
 //! - [`node`]: one node, its actors started and ended in order
 //! - [`server`]: one member as a process of its own, with etcd's options
 //! - [`local`]: a local cluster's directory and processes
-//! - [`launcher`]: starts, watches and ends them
+//! - [`launcher`]: starts, watches and ends them; [`ports`]: whether they could listen
 //! - [`health`]: how far each has come; `http`: one plain GET
 //! - [`remote`]: clients of what runs elsewhere
 
@@ -26,5 +26,6 @@ pub mod local;
 pub mod member;
 pub mod node;
 pub mod pki;
+pub mod ports;
 pub mod remote;
 pub mod server;

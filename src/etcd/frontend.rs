@@ -28,8 +28,8 @@ use crate::world::{Lane, World, tls};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process listens there: choose another address or stop the other process.
-    #[error("{address} is in use: another process listens there")]
-    InUse { address: String },
+    #[error("{address} is in use: {cause}")]
+    InUse { address: String, cause: io::Error },
     /// The address is not one of this machine, is malformed, or may not be used by this user.
     #[error("cannot listen on {address}: {cause}")]
     Listen { address: String, cause: io::Error },

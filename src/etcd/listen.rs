@@ -120,7 +120,7 @@ pub(super) async fn open(world: &World, config: &Config) -> Result<Vec<Entrance>
     let mut entrances = Vec::with_capacity(plans.len());
     for Plan { address, serves, plain, secure } in plans {
         let listener = world.net.listen_at(&address).await.map_err(|cause| match cause.kind() {
-            io::ErrorKind::AddrInUse => Error::InUse { address: address.place().to_owned() },
+            io::ErrorKind::AddrInUse => Error::InUse { address: address.place().to_owned(), cause },
             _ => Error::Listen { address: address.place().to_owned(), cause },
         })?;
         let tls = tls.clone().filter(|_| secure);

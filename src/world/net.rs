@@ -5,9 +5,11 @@
 //!
 //! - [`address`]: the URLs of listeners and of what is dialled
 //! - [`listener`], [`stream`]: sockets
+//! - [`ports`]: who listens on a port, and which ports the kernel gives away
 
 pub mod address;
 pub mod listener;
+pub mod ports;
 pub mod stream;
 
 use std::io::{self, ErrorKind};
@@ -42,10 +44,11 @@ impl Network {
         Network(Kind::Simulated)
     }
 
-    /// Listens on `address`, a `host:port`. In a simulation the host part is replaced by "any".
+    /// Listens on `address`, a `host:port`. In a simulation the host part is replaced by "any". The error of an address
+    /// in use says whose it is, where that can be told.
     pub async fn listen(&self, address: &str) -> io::Result<Listener> {
         match self.0 {
-            Kind::Real => Listener::tcp(address).await,
+            Kind::Real => Listener::tcp(address).await.map_err(|error| with_holder(error, address)),
             Kind::Simulated => Listener::simulated(port(address)?).await,
         }
     }
@@ -155,6 +158,16 @@ pub struct Dialler {
     pub tls: Option<tls::Client>,
     /// The address of this machine to connect from; by default the system chooses.
     pub local: Option<IpAddr>,
+}
+
+/// Of an address in use, who uses it.
+fn with_holder(error: io::Error, address: &str) -> io::Error {
+    if error.kind() != ErrorKind::AddrInUse {
+        return error;
+    }
+    let holder = port(address).ok().and_then(ports::holder);
+    let holder = holder.map_or("another process".to_owned(), |holder| holder.to_string());
+    io::Error::new(ErrorKind::AddrInUse, format!("{holder} listens there already"))
 }
 
 fn endpoint(uri: &str) -> Endpoint {

@@ -7,12 +7,14 @@
 mod bad_input;
 mod cluster;
 mod crashes;
+mod documents;
 mod etcd_clients;
 mod failover;
 mod kube_crate;
 mod kubernetes;
 mod migration;
 mod pods;
+mod terminal;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -72,6 +74,11 @@ fn main() {
         trial("pods_run_in_docker", &[kubectl, Need::Docker], pods::pods_run_in_docker),
         trial("bad_manifests_get_one_clear_error", &[kubectl], bad_input::manifests),
         trial("bad_files_get_one_clear_error", &[Need::Nothing], bad_input::files),
+        trial("what_the_documents_say_to_type_works", &[etcdctl, kubectl], documents::command_lines_work),
+        trial("readers_of_the_output_may_leave", &[Need::Nothing], terminal::readers_may_leave),
+        trial("down_ends_an_up_elsewhere", &[Need::Nothing], terminal::down_ends_up_elsewhere),
+        trial("two_clusters_run_side_by_side", &[Need::Nothing], terminal::two_clusters_run_side_by_side),
+        trial("ports_of_the_kernel_are_warned_of", &[Need::Nothing], terminal::ports_of_the_kernel_are_warned_of),
         trial("variables_need_not_be_text", &[Need::Nothing], bad_input::variables),
     ];
     libtest_mimic::run(&arguments, trials).exit();
