@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::world::World;
+use crate::world::{World, process};
 
 /// A drop-in etcd v3 and a Kubernetes-compatible control plane on that store, in one binary.
 #[derive(Parser)]
@@ -93,6 +93,7 @@ pub fn main() -> ExitCode {
         Some(flags) => Command::Etcd { flags },
         None => Args::parse().command,
     };
+    process::raise_descriptors();
     let runtime = || {
         tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the system gives threads and sockets")
     };
