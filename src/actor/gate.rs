@@ -24,6 +24,12 @@ impl Gate {
         Gate(Arc::new(Semaphore::new(requests_max)))
     }
 
+    /// Waits for its turn: for those whose number is bounded already.
+    pub async fn wait(&self) -> Permit {
+        let permit = self.0.clone().acquire_owned().await;
+        Permit { _permit: permit.expect("a gate is never closed") }
+    }
+
     pub fn enter(&self) -> Result<Permit, Full> {
         self.0.clone().try_acquire_owned().map(|permit| Permit { _permit: permit }).map_err(|_| Full)
     }
