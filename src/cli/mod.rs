@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use self::terminal::OutputError;
-use crate::world::World;
+use crate::world::{World, process};
 
 /// A drop-in etcd v3 and a Kubernetes-compatible control plane on that store, in one binary.
 #[derive(Parser)]
@@ -106,6 +106,7 @@ pub fn main() -> ExitCode {
             Err(shown) => return show(&shown),
         },
     };
+    process::raise_descriptors();
     let runtime = || {
         tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the system gives threads and sockets")
     };

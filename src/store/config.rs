@@ -67,6 +67,12 @@ pub struct Limits {
     pub watch_streams_max: usize,
     /// Watches on one stream.
     pub watches_per_stream_max: usize,
+    /// Bytes that all watches of this member take, keys and ranges included.
+    pub watch_bytes_max: usize,
+    /// Bytes of events that wait for the clients of all watch streams of this member.
+    pub watch_unread_bytes_max: usize,
+    /// Bytes that it takes to remember where the records of large ranges under way lie.
+    pub range_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -78,6 +84,9 @@ impl Default for Limits {
             proposals_max: 16_384,
             watch_streams_max: 65_536,
             watches_per_stream_max: 65_536,
+            watch_bytes_max: 512 << 20,
+            watch_unread_bytes_max: 256 << 20,
+            range_bytes_max: 256 << 20,
         }
     }
 }

@@ -15,7 +15,7 @@
 //! - [`client`]: one interface, two transports
 //! - `local`, `remote`: this member's store; client URLs of any etcd
 //! - [`auth`]: users, roles, tokens; the gate for whatever is asked in a client's name
-//! - [`records`]: large answers, read as they are sent
+//! - [`records`]: large answers, read as they are sent; `held`: what such an answer keeps, and how long
 //! - [`error`]: what can go wrong, with etcd's texts and codes
 //! - `config`, `open`: how a store is opened and started; [`version`]: which etcd it claims to be
 //!
@@ -56,6 +56,7 @@ mod database;
 pub mod error;
 mod feed;
 mod files;
+mod held;
 mod journal;
 mod leader_leases;
 mod leadership;

@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::Notify;
-
 use super::agreed::Monitor;
 use super::auth::sessions::Sessions;
 use super::compactor::Compactor;
@@ -68,6 +66,7 @@ impl Config {
             progress_interval: self.watch_progress_interval,
             response_bytes_max: self.limits.request_bytes_max,
             watches_per_stream_max: self.limits.watches_per_stream_max,
+            watch_bytes_max: self.limits.watch_bytes_max,
         }
     }
 }
@@ -105,9 +104,9 @@ impl Store {
         quota::watch(world, &config, &proposals, &shutdown);
         let compactor =
             Compactor::start(world, raft.clone(), shared.clone(), proposals.clone(), &config, shutdown.clone());
-        let room = Arc::new(Notify::new());
-        let hub = WatchHub::start(world, config.watches(), shared.clone(), room.clone(), shutdown.clone());
-        let watches = Streams::new(world, hub, room, config.limits.watch_streams_max, shutdown);
+        let unread = watch::Unread::new(config.limits.watch_unread_bytes_max);
+        let hub = WatchHub::start(world, config.watches(), shared.clone(), unread.clone(), shutdown.clone());
+        let watches = Streams::new(world, hub, unread, config.limits.watch_streams_max, shutdown);
         let monitor =
             Monitor { world: world.clone(), raft: raft.clone(), shared: shared.clone(), proposals: proposals.clone() };
         monitor.start(&end);

@@ -8,6 +8,7 @@
 mod access;
 mod memory;
 mod real;
+mod reserve;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use access::{Access, Open};
 pub use memory::MemoryDisk;
+use reserve::Reserve;
 
 /// A handle on a file system.
 #[derive(Clone, Debug)]
@@ -23,16 +25,16 @@ pub struct Disk(Kind);
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Real,
+    Real(Reserve),
     /// As the real one, but nothing waits for bytes to be durable.
-    Careless,
+    Careless(Reserve),
     Memory(MemoryDisk),
 }
 
 macro_rules! forward {
     ($self:ident, $name:ident($($arg:expr),*)) => {
         match &$self.0 {
-            Kind::Real | Kind::Careless => real::$name($($arg),*),
+            Kind::Real(_) | Kind::Careless(_) => real::$name($($arg),*),
             Kind::Memory(disk) => disk.$name($($arg),*),
         }
     };
@@ -40,7 +42,7 @@ macro_rules! forward {
 
 impl Disk {
     pub fn real() -> Disk {
-        Disk(Kind::Real)
+        Disk(Kind::Real(Reserve::default()))
     }
 
     pub fn memory(disk: MemoryDisk) -> Disk {
@@ -50,7 +52,7 @@ impl Disk {
     /// The same files, but nothing waits for bytes to be durable: a power failure may lose what was told to be safe.
     pub fn without_sync(&self) -> Disk {
         match &self.0 {
-            Kind::Real | Kind::Careless => Disk(Kind::Careless),
+            Kind::Real(reserve) | Kind::Careless(reserve) => Disk(Kind::Careless(reserve.clone())),
             Kind::Memory(disk) => Disk::memory(disk.clone()),
         }
     }
@@ -63,17 +65,20 @@ impl Disk {
     /// How long a simulated disk takes before it syncs; a real one takes its time while it does.
     pub fn lag(&self) -> Duration {
         match &self.0 {
-            Kind::Real | Kind::Careless => Duration::ZERO,
+            Kind::Real(_) | Kind::Careless(_) => Duration::ZERO,
             Kind::Memory(disk) => disk.lag(),
         }
     }
 
-    /// Opens a file. A file that [`Open::CreateNew`] makes is readable by its owner only, and its name durable only
+    /// Opens a file. Where no file descriptor is to be had, that is an [`io::ErrorKind::QuotaExceeded`]: it passes, as a
+    /// full disk does. For files that are written some are held back. A file that [`Open::CreateNew`] makes is readable by its owner only, and its name durable only
     /// after [`sync_dir`](Disk::sync_dir).
     pub fn open(&self, path: &Path, how: Open) -> io::Result<File> {
         match &self.0 {
-            Kind::Real => real::open(path, how).map(|file| File(FileKind::Real(Arc::new(file)))),
-            Kind::Careless => real::open(path, how).map(|file| File(FileKind::Careless(Arc::new(file)))),
+            Kind::Real(reserve) => real::open(reserve, path, how).map(|file| File(FileKind::Real(Arc::new(file)))),
+            Kind::Careless(reserve) => {
+                real::open(reserve, path, how).map(|file| File(FileKind::Careless(Arc::new(file))))
+            }
             Kind::Memory(disk) => disk.open(path, how).map(|file| File(FileKind::Memory(file))),
         }
     }
@@ -159,16 +164,17 @@ impl Disk {
 
     /// Makes the names in a directory durable.
     pub fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        match self.0 {
-            Kind::Careless => Ok(()),
-            _ => forward!(self, sync_dir(path)),
+        match &self.0 {
+            Kind::Real(reserve) => real::sync_dir(reserve, path),
+            Kind::Careless(_) => Ok(()),
+            Kind::Memory(disk) => disk.sync_dir(path),
         }
     }
 
     /// Takes a directory for this process alone, until the lock is dropped or the process ends.
     pub fn lock_dir(&self, path: &Path) -> io::Result<DirLock> {
         match &self.0 {
-            Kind::Real | Kind::Careless => real::lock_dir(path).map(|file| DirLock { _file: Some(file) }),
+            Kind::Real(_) | Kind::Careless(_) => real::lock_dir(path).map(|file| DirLock { _file: Some(file) }),
             Kind::Memory(_) => Ok(DirLock { _file: None }),
         }
     }

@@ -9,6 +9,7 @@ mod cluster;
 mod crashes;
 mod documents;
 mod etcd_clients;
+mod exhaustion;
 mod failover;
 mod kube_crate;
 mod kubernetes;
@@ -63,6 +64,7 @@ fn main() {
         trial("etcdctl_works_against_every_member", &[etcdctl], etcd_clients::etcdctl_works_against_every_member),
         trial("writes_go_on_after_the_leader_is_killed", &[Need::Nothing], failover::writes_go_on),
         trial("a_damaged_node_heals", &[Need::Nothing], failover::a_damaged_node_heals),
+        trial("few_file_descriptors_are_enough", &[Need::Nothing], exhaustion::few_descriptors),
         trial("every_acknowledged_write_survives_kill_9", &[Need::Nothing], crashes::writes_survive),
         trial("data_goes_from_etcd_to_chorus_and_back", &[etcd, etcdctl], migration::from_etcd_and_back),
         trial("kubectl_works", &[kubectl], kubernetes::kubectl_works),

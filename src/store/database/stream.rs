@@ -10,10 +10,12 @@ use futures::stream::{self, BoxStream, StreamExt};
 use sha2::{Digest, Sha256};
 
 use super::export::{self, Facts};
+use crate::actor::Permit;
 use crate::disk;
 use crate::disk::bbolt;
 use crate::raft::recorded_members;
 use crate::store::Error;
+use crate::store::held::Held;
 use crate::store::ledger::Keep;
 use crate::store::mvcc::Fault;
 use crate::store::state_machine::Shared;
@@ -31,22 +33,28 @@ struct Sending {
     sha: Sha256,
     version: String,
     _keep: Keep,
+    _turn: Permit,
 }
 
 /// Writes the database of this moment and sends it: chunks, then the SHA-256 of them all.
 pub async fn stream(
     world: &World,
     shared: Arc<Shared>,
+    turn: Permit,
 ) -> Result<BoxStream<'static, Result<pb::SnapshotResponse, Error>>, Error> {
-    let work = world.clone();
-    let spooled = world.spawner.blocking(move || spool(&work, &shared)).await;
+    let (work, of) = (world.clone(), shared.clone());
+    let spooled = world.spawner.blocking(move || spool(&work, &of)).await;
     let Spooled { file, bytes, version, keep } = spooled.map_err(Error::from)?;
     let size = humanize(bytes);
     tracing::info!("total-bytes" = bytes, size, "storage-version" = version, "sending database snapshot to client");
-    let sending = Sending { world: world.clone(), file, bytes, sent: 0, sha: Sha256::new(), version, _keep: keep };
-    Ok(stream::try_unfold(Some(sending), async |sending| match sending {
-        Some(sending) => sending.next().await.map(Some),
-        None => Ok(None),
+    let (world, sha) = (world.clone(), Sha256::new());
+    let sending = Sending { world: world.clone(), file, bytes, sent: 0, sha, version, _keep: keep, _turn: turn };
+    let held = Held::new(&world, shared, Some(sending));
+    Ok(stream::try_unfold(held, async |held| {
+        let Some(sending) = held.take()? else { return Ok(None) };
+        let (answer, rest) = sending.next().await?;
+        held.put_back(rest.as_ref().map_or(u64::MAX, |rest| rest.sent), rest);
+        Ok(Some((answer, held)))
     })
     .boxed())
 }

@@ -164,3 +164,31 @@ fn segments_take_their_room_ahead_and_give_back_what_they_do_not_need() {
     segments.sync().unwrap();
     assert!(member.disk.used() < before + (1 << 20));
 }
+
+#[test]
+fn file_descriptors_that_have_run_out_are_waited_for_as_a_full_disk_is() {
+    let mut member = Member::new(1);
+    member.put(put("a", "before")).unwrap();
+    let before = history(&member);
+    member.disk.withhold_descriptors(true);
+    let value = "x".repeat(1 << 20);
+    let put_now = |member: &mut Member| {
+        let entry = entry(member, put_command(put("a", &value)));
+        member.machine.apply(vec![entry])
+    };
+    let mut applied = 0;
+    let failed = loop {
+        match put_now(&mut member) {
+            Ok(()) => applied += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(applied > 10 && is_full(&failed), "{applied} {failed}");
+    assert!(member.shared().space.is_short() && member.shared().ledger().checkpoint().is_err());
+    member.disk.withhold_descriptors(false);
+    member.machine.resume().unwrap();
+    put_now(&mut member).unwrap();
+    let after = history(&member);
+    assert_eq!(after.1, before.1 + applied + 2);
+    assert_eq!(history(&member.restart()), after);
+}

@@ -7,9 +7,11 @@ mod full;
 mod golden;
 mod history;
 mod leaders;
+mod learner;
 mod model;
 mod recovery;
 mod single;
+mod work;
 
 use std::path::Path;
 

@@ -22,6 +22,7 @@ struct State {
     names: BTreeMap<PathBuf, Inode>,
     durable_names: BTreeMap<PathBuf, Inode>,
     bytes_max: Option<usize>,
+    no_descriptors: bool,
     syncs_fail: bool,
     lag: Duration,
 }
@@ -154,8 +155,9 @@ impl MemoryDisk {
             names.iter().map(|(name, inode)| (name.clone(), twin(inode))).collect()
         };
         let (names, durable_names) = (copy(&state.names), copy(&state.durable_names));
-        let State { bytes_max, syncs_fail, lag, .. } = *state;
-        MemoryDisk(Arc::new(Mutex::new(State { names, durable_names, bytes_max, syncs_fail, lag })))
+        let State { bytes_max, no_descriptors, syncs_fail, lag, .. } = *state;
+        let copy = State { names, durable_names, bytes_max, no_descriptors, syncs_fail, lag };
+        MemoryDisk(Arc::new(Mutex::new(copy)))
     }
 
     /// Makes every sync from now on fail, as a dying medium does, or lets them succeed again.
@@ -175,6 +177,11 @@ impl MemoryDisk {
     /// Limits the disk to `bytes_max`; what needs more room than that fails as on a full disk. `None` lifts it.
     pub fn limit(&self, bytes_max: Option<usize>) {
         lock(&self.0).bytes_max = bytes_max;
+    }
+
+    /// From now on nothing can be opened, as when a process has used up its file descriptors; or it can again.
+    pub fn withhold_descriptors(&self, withhold: bool) {
+        lock(&self.0).no_descriptors = withhold;
     }
 
     /// The room that all files take, in bytes.
@@ -200,6 +207,7 @@ impl MemoryDisk {
 
     pub(super) fn open(&self, path: &Path, how: Open) -> io::Result<MemoryFile> {
         let mut state = lock(&self.0);
+        state.take_descriptor()?;
         let inode = match (state.names.get(path), how) {
             (Some(_), Open::CreateNew) => return Err(ErrorKind::AlreadyExists.into()),
             (None, Open::Read | Open::Write) => return Err(missing(path)),
@@ -223,6 +231,7 @@ impl MemoryDisk {
 
     pub(super) fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         let state = lock(&self.0);
+        state.take_descriptor()?;
         let below = state.names.keys().filter_map(|name| name.strip_prefix(path).ok());
         let mut names: Vec<String> = below
             .filter_map(|rest| rest.components().next())
@@ -271,6 +280,7 @@ impl MemoryDisk {
 
     pub(super) fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = lock(&self.0);
+        state.take_descriptor()?;
         let inside = |name: &PathBuf| name.parent() == Some(path);
         state.durable_names.retain(|name, _| !inside(name));
         let now: Vec<_> =
@@ -287,6 +297,13 @@ impl MemoryDisk {
 }
 
 impl State {
+    fn take_descriptor(&self) -> io::Result<()> {
+        match self.no_descriptors {
+            true => Err(io::Error::new(ErrorKind::QuotaExceeded, "too many open files")),
+            false => Ok(()),
+        }
+    }
+
     fn used(&self) -> usize {
         let mut inodes: Vec<&Inode> = self.names.values().collect();
         // A file may have several names.

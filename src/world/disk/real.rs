@@ -7,11 +7,17 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use super::access::{Access, Open};
+use super::reserve::Reserve;
 
-pub fn open(path: &Path, how: Open) -> io::Result<fs::File> {
+pub fn open(reserve: &Reserve, path: &Path, how: Open) -> io::Result<fs::File> {
     let mut options = OpenOptions::new();
     options.read(true).write(how != Open::Read).create_new(how == Open::CreateNew).mode(0o600);
-    options.open(path).map_err(|error| named(error, path))
+    let opened = match how {
+        Open::Read => options.open(path),
+        // Whoever writes has promised something to somebody.
+        Open::Write | Open::CreateNew => reserve.open(|| options.open(path)),
+    };
+    opened.map_err(|error| named(error, path))
 }
 
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -64,9 +70,9 @@ pub fn symlink(target: &Path, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, link).map_err(|error| named(error, link))
 }
 
-pub fn sync_dir(path: &Path) -> io::Result<()> {
+pub fn sync_dir(reserve: &Reserve, path: &Path) -> io::Result<()> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    fs::File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| named(error, path))
+    reserve.open(|| fs::File::open(path)).and_then(|dir| dir.sync_all()).map_err(|error| named(error, path))
 }
 
 pub fn lock_dir(path: &Path) -> io::Result<fs::File> {
@@ -108,7 +114,9 @@ pub fn set_len(file: &fs::File, length: u64) -> io::Result<()> {
     file.set_len(length)
 }
 
-/// The error with the path it is about: the operating system's own text names none.
+/// The error with the path it is about: the operating system's own text names none. That file descriptors have run out is
+/// a quota that is used up, and comes back as one does.
 fn named(error: io::Error, path: &Path) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    let kind = if super::reserve::has_run_out(&error) { io::ErrorKind::QuotaExceeded } else { error.kind() };
+    io::Error::new(kind, format!("{}: {error}", path.display()))
 }
