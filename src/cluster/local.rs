@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{ClusterConfig, ConfigError, NodeConfig};
 use super::kubeconfig;
-use super::pki::{Pki, PkiError, hosts};
+use super::pki::{Pki, PkiError};
 use crate::world::disk::Access;
 use crate::world::process::{Process, ProcessState};
 use crate::world::{Disk, World};
@@ -34,7 +34,7 @@ pub enum LocalError {
     #[error(transparent)]
     Store(#[from] crate::store::BadEndpoint),
     #[error(transparent)]
-    Api(#[from] crate::kube::client::RemoteError),
+    Api(#[from] super::remote::ClientError),
     #[error("there is no cluster in {0}: start one with `chorus up --data-dir {0}`")]
     NoCluster(PathBuf),
     #[error(
@@ -87,7 +87,7 @@ impl LocalCluster {
             config
         };
         let pki = open_pki(world, dir, &config)?;
-        if let Some(text) = kubeconfig::admin(&config, &pki) {
+        if let Some(text) = kubeconfig::admin(&config, &pki)? {
             disk.replace(&dir.join("kubeconfig"), text.as_bytes(), Access::Owner)?;
         }
         for node in &config.nodes {
@@ -183,7 +183,5 @@ impl LocalCluster {
 
 /// The certificates of the cluster in `dir`, made where there are none.
 pub fn open_pki(world: &World, dir: &Path, config: &ClusterConfig) -> Result<Pki, PkiError> {
-    let mut names = hosts(config.nodes.iter().filter_map(|node| node.api.as_ref()));
-    names.push("127.0.0.1".to_owned());
-    Pki::open(&world.disk, &world.random, &dir.join("pki"), &names)
+    Pki::open(&world.disk, &dir.join("pki"), config)
 }

@@ -9,13 +9,15 @@
 //! - [`config`]: the cluster configuration file
 //! - [`pki`], [`kubeconfig`]: certificates, keys, and the administrator's way in
 //! - [`member`]: one member of the store; [`heal`]: one whose files are damaged
-//! - [`node`]: one node, its actors started and ended in order
+//! - [`node`]: one node, its actors started and ended in order; [`ports`]: what its member of the store speaks;
+//!   [`components`]: how its components reach the API
 //! - [`server`]: one member as a process of its own, with etcd's options
 //! - [`local`]: a local cluster's directory and processes
 //! - [`launcher`]: starts, watches and ends them
 //! - [`health`]: how far each has come
 //! - [`remote`]: clients of what runs elsewhere
 
+mod components;
 pub mod config;
 pub mod heal;
 pub mod health;
@@ -25,5 +27,6 @@ pub mod local;
 pub mod member;
 pub mod node;
 pub mod pki;
+mod ports;
 pub mod remote;
 pub mod server;

@@ -19,9 +19,11 @@
 //! | [`garbage`] | objects whose owners are gone |
 //! | [`pod_garbage`] | pods whose node is gone |
 //! | [`pods`] | what they all ask of a pod |
+//! | [`account`] | as whom a controller reads and writes |
 //!
 //! The files in parentheses are pure: decisions without a clock, a cache or a client.
 
+mod account;
 mod addresses;
 mod deployment;
 mod endpoints;
@@ -64,6 +66,7 @@ pub struct Config {
 }
 
 /// What every controller is started with.
+#[derive(Clone)]
 struct Kit {
     world: World,
     client: Client,
@@ -81,28 +84,40 @@ impl Kit {
 
 /// Starts every controller. They work while this node holds the lease `kube-controller-manager`, and stand by, with
 /// their caches filled, while another does.
-pub fn start(world: World, client: Client, config: Config, shutdown: Shutdown) {
+///
+/// `manager` is the controller manager's own client; `account` gives that of a service account in `kube-system`, as
+/// which one controller writes.
+pub fn start<E>(
+    world: World,
+    manager: Client,
+    account: impl Fn(&str) -> Result<Client, E>,
+    config: Config,
+    shutdown: Shutdown,
+) -> Result<(), E> {
     let campaign =
         leader_election::Config::new("kube-controller-manager", &config.identity).lasting(config.leader_lease);
-    let leadership = Leadership::campaign(&world, &client, campaign, &shutdown);
+    let leadership = Leadership::campaign(&world, &manager, campaign, &shutdown);
     let kit = Kit {
-        pods: Informer::of(&client.api::<Pod>())
+        pods: Informer::of(&manager.api::<Pod>())
             .index("node", |pod: &Pod| pod.spec.iter().filter_map(|spec| spec.node_name.clone()).collect())
             .start(&world, &shutdown),
-        replica_sets: Informer::of(&client.api::<ReplicaSet>()).start(&world, &shutdown),
+        replica_sets: Informer::of(&manager.api::<ReplicaSet>()).start(&world, &shutdown),
         world,
-        client,
+        client: manager.clone(),
         shutdown,
         leadership,
     };
-    replication::start::<ReplicationController>(&kit, None);
-    replication::start(&kit, Some(kit.replica_sets.clone()));
-    deployment::start(&kit);
-    endpoints::start(&kit);
-    node::start(&kit, config.node_grace);
-    service_account::start(&kit, config.root_ca.clone());
+    let of = |name: &str| Ok(Kit { client: account::client(manager.clone(), account(name)?), ..kit.clone() });
+    replication::start::<ReplicationController>(&of("replication-controller")?, None);
+    replication::start(&of("replicaset-controller")?, Some(kit.replica_sets.clone()));
+    deployment::start(&of("deployment-controller")?);
+    endpoints::start(&of("endpoint-controller")?);
+    node::start(&of("node-controller")?, config.node_grace);
+    service_account::start(&of("service-account-controller")?, config.root_ca.clone());
+    // It gives accounts their tokens, and so needs the rights of none.
     token::start(&kit, config.root_ca);
-    namespace::start(&kit);
-    garbage::start(&kit);
-    pod_garbage::start(&kit);
+    namespace::start(&of("namespace-controller")?);
+    garbage::start(&of("generic-garbage-collector")?);
+    pod_garbage::start(&of("pod-garbage-collector")?);
+    Ok(())
 }
