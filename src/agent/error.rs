@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::kube::status::Status;
+use crate::world::tls;
 
 /// A failure of the agent or of its container engine.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,10 @@ pub enum Error {
     /// The address for logs cannot be listened on: tell the operator, stop.
     #[error("the agent cannot listen on {address}: {source}")]
     Listen { address: String, source: io::Error },
+
+    /// The certificates cannot be used: tell the operator, stop.
+    #[error("the agent's certificates: {0}")]
+    Tls(#[from] tls::Error),
 
     /// The data directory cannot be read or written. At start: stop. Later: try again after a backoff.
     #[error("{0}")]

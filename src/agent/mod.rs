@@ -13,11 +13,12 @@
 //! - [`error`]: what can go wrong, and what to do about it
 //! - [`context`]: what all pods of one agent share
 //! - [`image`]: image names
-//! - [`logs`]: container logs over HTTP, for frontends
+//! - [`server`]: the agent's own port; [`access`]: who may ask what there; [`logs`]: container logs
 //! - [`node`]: the node as the API sees it
 //! - [`pod`]: one pod, from specification to actions and status
 //! - [`runtime`]: the engines that turn pods into processes
 
+mod access;
 #[allow(clippy::module_inception, reason = "an actor's file is named for what it keeps")]
 mod agent;
 pub mod config;
@@ -28,6 +29,7 @@ mod logs;
 mod node;
 pub mod pod;
 pub mod runtime;
+mod server;
 #[cfg(test)]
 mod tests;
 
@@ -37,9 +39,10 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use tokio::sync::Semaphore;
 
+use self::access::Auth;
 use self::agent::Agent;
 use self::context::Context;
-use self::logs::LogServer;
+use self::logs::Logs;
 use self::node::capacity;
 use self::node::heartbeat::{Heartbeat, Round};
 use self::node::object::Facts;
@@ -48,13 +51,14 @@ use self::pod::sources::Sources;
 use self::runtime::ContainerRuntime;
 use self::runtime::docker::Docker;
 use self::runtime::hollow::Hollow;
+use self::server::Server;
 use crate::actor::Shutdown;
 use crate::disk::notebook::Notebook;
 use crate::kube::client::Client;
 use crate::kube::events::Recorder;
 use crate::kube::informer::Informer;
 use crate::world::disk::Access;
-use crate::world::{Lane, World};
+use crate::world::{Lane, World, tls};
 
 pub use config::{Capacity, CapacitySource, Config, RuntimeChoice};
 pub use error::Error;
@@ -115,7 +119,13 @@ pub async fn start_with(
         machine,
         engine: runtime.version().await?,
     };
-    LogServer::new(world.clone(), runtime.clone(), &config.token).start(listener, shutdown.clone());
+    let server = Server {
+        world: world.clone(),
+        tls: config.tls.clone().map(|options| tls::Server::new(&world, options)).transpose()?,
+        access: Arc::new(Auth { clock: world.clock.clone(), client: client.clone(), node: config.node_name.clone() }),
+        logs: Logs { clock: world.clock.clone(), runtime: runtime.clone() },
+    };
+    server.start(listener, shutdown.clone());
     let round = Round {
         world: world.clone(),
         client: client.clone(),

@@ -33,7 +33,9 @@ impl Api {
             self.ensure("", "namespaces", None, namespace, deadline).await?;
         }
         let service = kubernetes_service(&self.addresses.network.first().to_string());
-        self.ensure("", "services", Some("default"), service, deadline).await
+        self.ensure("", "services", Some("default"), service, deadline).await?;
+        // Components ask as soon as this is done.
+        self.authorizer.catch_up(deadline).await
     }
 
     /// Creates the object, or adds to a role or binding that is there what it lacks.

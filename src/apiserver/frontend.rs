@@ -1,6 +1,6 @@
 //! `ApiFrontend`: a Kubernetes endpoint. It owns the background duties of one frontend: it puts the built-in objects
-//! in the store, tells its address in the endpoints of the Service `kubernetes`, and counts quotas anew after
-//! deletions. Requests do not pass through it: they run as tasks that share the request path.
+//! in the store, tells its address in the endpoints of the Service `kubernetes`, counts quotas anew after deletions,
+//! and follows which pods are on which node. Requests do not pass through it: they run as tasks that share the request path.
 //!
 //! When it dies its node does; it holds nothing that is not in the store.
 
@@ -161,6 +161,7 @@ impl Actor for ApiFrontend {
         ctx.spawn(begin(self.api.clone(), self.ready.clone()).into_actor(self));
         ctx.spawn(recount(self.api.clone()).into_actor(self));
         ctx.spawn(advertise(self.api.clone()).into_actor(self));
+        ctx.spawn(follow_pods(self.api.clone()).into_actor(self));
         ctx.spawn(self.api.shutdown.wait().into_actor(self).map(|(), _, ctx| ctx.stop()));
     }
 }
@@ -202,6 +203,13 @@ async fn recount(api: Arc<Api>) {
                 api.world.clock.sleep(RETRY).await;
             }
         }
+    }
+}
+
+/// Keeps what the node authorizer knows of pods up to date.
+async fn follow_pods(api: Arc<Api>) {
+    if let Err(status) = api.authorizer.follow_pods().await {
+        tracing::error!(%status, "the node authorizer learns of pods only when it is asked");
     }
 }
 

@@ -10,7 +10,8 @@ use k8s_openapi::api::core::v1::{Namespace, Node};
 use super::config::{NodeConfig, Role};
 use super::http;
 use super::local::{LocalCluster, LocalError};
-use super::remote::{admin_client, store_client};
+use super::pki::Holder;
+use super::remote::{api_client, store_client};
 use crate::kube;
 use crate::store;
 use crate::world::World;
@@ -81,16 +82,18 @@ impl Prober {
         let pki = cluster.pki(world)?;
         let mut nodes = Vec::new();
         for node in &cluster.config.nodes {
-            let store = node.client.as_ref().filter(|_| node.has(Role::Store));
-            let store = store
-                .map(|client| store_client(world, vec![format!("http://{client}")], Default::default()))
-                .transpose()?;
+            let store = cluster.config.client_url(node).filter(|_| node.has(Role::Store));
+            let tls = match &node.client_tls {
+                Some(files) => files.options(),
+                None => pki.tls(Holder::Admin, [Holder::Member(&node.name).common_name()]),
+            };
+            let store = store.map(|url| store_client(world, vec![url], tls)).transpose()?;
             let api = node.api.as_ref().filter(|_| node.has(Role::Apiserver));
-            let api = api.map(|api| admin_client(world, &pki, vec![api.clone()])).transpose()?;
+            let api = api.map(|api| api_client(world, &pki, Holder::Admin, vec![api.clone()])).transpose()?;
             nodes.push(Probe { config: node.clone(), store, api });
         }
         let apis: Vec<String> = cluster.config.with_role(Role::Apiserver).filter_map(|node| node.api.clone()).collect();
-        let api = if apis.is_empty() { None } else { Some(admin_client(world, &pki, apis)?) };
+        let api = if apis.is_empty() { None } else { Some(api_client(world, &pki, Holder::Admin, apis)?) };
         Ok(Prober { world: world.clone(), nodes, api })
     }
 

@@ -10,6 +10,7 @@ use crate::kube::informer::Informer;
 use crate::kube::leader_election::Leadership;
 use crate::world::World;
 
+#[derive(Clone)]
 pub struct ControllerContext {
     pub world: World,
     pub client: Client,

@@ -22,9 +22,11 @@
 //! | [`pod_garbage`] | pods whose node is gone |
 //! | [`context`] | what they are all started with |
 //! | [`pods`] | what they all ask of a pod; [`ownership`]: whose an object is; [`gone`]: and if it is gone |
+//! | [`account`] | as whom a controller reads and writes |
 //!
 //! The files in parentheses are pure: decisions without a clock, a cache or a client.
 
+mod account;
 mod addresses;
 mod aggregation;
 mod context;
@@ -76,30 +78,44 @@ pub struct Config {
 
 /// Starts every controller. They work while this node holds the lease `kube-controller-manager`, and stand by, with
 /// their caches filled, while another does.
-pub fn start(world: World, client: Client, config: Config, shutdown: Shutdown) {
+///
+/// `manager` is the controller manager's own client; `account` gives that of a service account in `kube-system`, as
+/// which one controller writes.
+pub fn start<E>(
+    world: World,
+    manager: Client,
+    account: impl Fn(&str) -> Result<Client, E>,
+    config: Config,
+    shutdown: Shutdown,
+) -> Result<(), E> {
     let campaign =
         leader_election::Config::new("kube-controller-manager", &config.identity).lasting(config.leader_lease);
-    let leadership = Leadership::campaign(&world, &client, campaign, &shutdown);
+    let leadership = Leadership::campaign(&world, &manager, campaign, &shutdown);
     let context = ControllerContext {
-        pods: Informer::of(&client.api::<Pod>())
+        pods: Informer::of(&manager.api::<Pod>())
             .index("node", |pod: &Pod| pod.spec.iter().filter_map(|spec| spec.node_name.clone()).collect())
             .start(&world, &shutdown),
-        replica_sets: Informer::of(&client.api::<ReplicaSet>()).start(&world, &shutdown),
+        replica_sets: Informer::of(&manager.api::<ReplicaSet>()).start(&world, &shutdown),
         world,
-        client,
+        client: manager.clone(),
         shutdown,
         leadership,
     };
-    replication::start::<ReplicationController>(&context, None);
-    replication::start(&context, Some(context.replica_sets.clone()));
-    deployment::start(&context);
-    let (services, by_hand) = endpoints::start(&context);
-    mirroring::start(&context, &services, &by_hand);
-    node::start(&context, config.node_grace);
-    service_account::start(&context, config.root_ca.clone());
+    let of = |name: &str| {
+        Ok(ControllerContext { client: account::client(manager.clone(), account(name)?), ..context.clone() })
+    };
+    replication::start::<ReplicationController>(&of("replication-controller")?, None);
+    replication::start(&of("replicaset-controller")?, Some(context.replica_sets.clone()));
+    deployment::start(&of("deployment-controller")?);
+    let (services, by_hand) = endpoints::start(&of("endpoint-controller")?);
+    mirroring::start(&of("endpointslicemirroring-controller")?, &services, &by_hand);
+    node::start(&of("node-controller")?, config.node_grace);
+    service_account::start(&of("service-account-controller")?, config.root_ca.clone());
+    // It gives accounts their tokens, and so needs the rights of none.
     token::start(&context, config.root_ca);
-    namespace::start(&context);
-    garbage::start(&context);
-    aggregation::start(&context);
-    pod_garbage::start(&context);
+    namespace::start(&of("namespace-controller")?);
+    garbage::start(&of("generic-garbage-collector")?);
+    aggregation::start(&of("clusterrole-aggregation-controller")?);
+    pod_garbage::start(&of("pod-garbage-collector")?);
+    Ok(())
 }

@@ -178,6 +178,14 @@ impl Disk {
             Kind::Memory(_) => Ok(DirLock { _file: None }),
         }
     }
+
+    /// As [`lock_dir`](Disk::lock_dir), but waits until the process that holds it is done.
+    pub fn wait_for_dir(&self, path: &Path) -> io::Result<DirLock> {
+        match &self.0 {
+            Kind::Real | Kind::Careless => real::wait_for_dir(path).map(|file| DirLock { _file: Some(file) }),
+            Kind::Memory(_) => Ok(DirLock { _file: None }),
+        }
+    }
 }
 
 /// A file that is whole and durable beside its final name. Dropped, it goes.

@@ -11,6 +11,7 @@ mod documents;
 mod etcd_clients;
 mod exhaustion;
 mod failover;
+mod identity;
 mod kube_crate;
 mod kubernetes;
 mod migration;
@@ -60,6 +61,7 @@ fn main() {
     let etcdctl = Need::Program("etcdctl");
     let kubectl = Need::Program("kubectl");
     let etcd = Need::Program("etcd");
+    let curl = Need::Program("curl");
     let trials = vec![
         trial("etcdctl_works_against_every_member", &[etcdctl], etcd_clients::etcdctl_works_against_every_member),
         trial("writes_go_on_after_the_leader_is_killed", &[Need::Nothing], failover::writes_go_on),
@@ -73,6 +75,9 @@ fn main() {
         trial("what_does_not_fit_waits_until_it_does", &[kubectl], kubernetes::what_does_not_fit_waits),
         trial("what_others_wrote_is_out_of_reach", &[kubectl], kubernetes::what_others_wrote_is_out_of_reach),
         trial("a_lost_node_is_replaced_and_comes_back", &[kubectl], kubernetes::a_lost_node_is_replaced),
+        trial("every_port_asks_who_is_there", &[kubectl, curl], identity::every_port_asks_who_is_there),
+        trial("components_apart_have_names_of_their_own", &[kubectl, curl], identity::components_apart),
+        trial("a_cluster_that_spoke_plain_goes_on", &[curl], identity::a_plain_cluster_goes_on),
         trial("pods_run_in_docker", &[kubectl, Need::Docker], pods::pods_run_in_docker),
         trial("bad_manifests_get_one_clear_error", &[kubectl], bad_input::manifests),
         trial("bad_files_get_one_clear_error", &[Need::Nothing], bad_input::files),

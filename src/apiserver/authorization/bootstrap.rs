@@ -1,4 +1,8 @@
 //! The built-in roles and who is bound to them.
+//!
+//! - [`controllers`]: those of controllers
+
+mod controllers;
 
 use serde_json::{Value, json};
 
@@ -44,14 +48,19 @@ fn gathered(name: &str, into: Option<&str>) -> Value {
     role
 }
 
+/// A binding to users and groups.
 fn binding(role: &str, subjects: &[(&str, &str)]) -> Value {
     let subject = |(kind, name): &(&str, &str)| json!({"apiGroup": GROUP, "kind": kind, "name": name});
+    binding_of(role, subjects.iter().map(subject).collect())
+}
+
+fn binding_of(role: &str, subjects: Vec<Value>) -> Value {
     json!({
         "apiVersion": format!("{GROUP}/v1"),
         "kind": "ClusterRoleBinding",
         "metadata": metadata(role, None),
         "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": role},
-        "subjects": subjects.iter().map(subject).collect::<Vec<_>>(),
+        "subjects": subjects,
     })
 }
 
@@ -62,6 +71,7 @@ pub fn cluster_roles() -> Vec<Value> {
     roles.extend(for_users());
     roles.extend(for_everybody());
     roles.extend(for_components());
+    roles.extend(controllers::cluster_roles());
     roles
 }
 
@@ -228,29 +238,60 @@ fn for_everybody() -> Vec<Value> {
     ]
 }
 
+fn events() -> Value {
+    rule(&["create", "patch", "update"], &["", "events.k8s.io"], &["events"])
+}
+
+/// Asking who somebody is and what they may do changes nothing.
+fn reviews() -> [Value; 2] {
+    [
+        rule(&["create"], &["authentication.k8s.io"], &["tokenreviews"]),
+        rule(&["create"], &["authorization.k8s.io"], &["subjectaccessreviews"]),
+    ]
+}
+
+/// The election of a component that stands by in several places.
+fn election(name: &str) -> [Value; 2] {
+    let mut own = rule(&["get", "update"], &["coordination.k8s.io"], &["leases"]);
+    own["resourceNames"] = json!([name]);
+    [rule(&["create"], &["coordination.k8s.io"], &["leases"]), own]
+}
+
 fn for_components() -> Vec<Value> {
     let leases = || rule(&["create", "get", "list", "patch", "update", "watch"], &["coordination.k8s.io"], &["leases"]);
-    let events = || rule(&["create", "patch", "update"], &["", "events.k8s.io"], &["events"]);
-    let reviews = || {
-        rule(&["create"], &["authentication.k8s.io", "authorization.k8s.io"], &["tokenreviews", "subjectaccessreviews"])
+    let scheduler = [
+        events(),
+        rule(READ, &[""], &["namespaces", "nodes", "persistentvolumeclaims", "persistentvolumes"]),
+        rule(READ, &[""], &["replicationcontrollers", "services"]),
+        rule(&["delete", "get", "list", "watch"], &[""], &["pods"]),
+        rule(&["create"], &[""], &["bindings", "pods/binding"]),
+        rule(&["patch", "update"], &[""], &["pods/status"]),
+        rule(READ, &["apps"], &["replicasets", "statefulsets"]),
+        rule(READ, &["policy"], &["poddisruptionbudgets"]),
+        rule(READ, &["storage.k8s.io"], &["csidrivers", "csinodes", "csistoragecapacities", "storageclasses"]),
+    ];
+    // Each controller writes as a service account of its own: what is here is for caches, which are shared, and for
+    // those accounts and their tokens.
+    let controller_manager = [
+        events(),
+        rule(&["list", "watch"], ALL, ALL),
+        rule(&["get"], &[""], &["configmaps", "namespaces", "secrets", "serviceaccounts"]),
+        rule(&["create", "patch", "update"], &[""], &["secrets", "serviceaccounts"]),
+        rule(&["delete"], &[""], &["secrets"]),
+        rule(&["create"], &[""], &["serviceaccounts/token"]),
+    ];
+    let with = |rules: &[Value], more: [Value; 2]| -> Vec<Value> {
+        rules.iter().cloned().chain(more).chain(reviews()).collect()
     };
+    let mut nodes = rule(READ, &[""], &["nodes"]);
+    nodes["verbs"] = json!(["get", "list", "proxy", "watch"]);
     vec![
+        role("system:kube-scheduler", with(&scheduler, election("kube-scheduler"))),
+        role("system:kube-controller-manager", with(&controller_manager, election("kube-controller-manager"))),
+        // What frontends may ask of agents.
         role(
-            "system:kube-scheduler",
-            vec![
-                leases(),
-                events(),
-                reviews(),
-                rule(READ, &["", "apps", "policy", "storage.k8s.io", "scheduling.k8s.io", "resource.k8s.io"], ALL),
-                rule(&["create"], &[""], &["bindings", "pods/binding"]),
-                rule(&["patch", "update"], &[""], &["pods/status"]),
-                rule(&["delete"], &[""], &["pods"]),
-            ],
-        ),
-        // All controllers share one identity here, which therefore may do what each of them needs.
-        role(
-            "system:kube-controller-manager",
-            vec![rule(ALL, ALL, ALL), json!({"nonResourceURLs": ["*"], "verbs": ["*"]})],
+            "system:kubelet-api-admin",
+            vec![nodes, rule(ALL, &[""], &["nodes/log", "nodes/metrics", "nodes/proxy", "nodes/stats"])],
         ),
         role(
             "system:cloud-controller-manager",
@@ -271,14 +312,34 @@ fn for_components() -> Vec<Value> {
             ],
         ),
         // Agents are authorized by what runs on their node; nobody is bound to this role.
-        role("system:node", vec![rule(READ, &[""], &["services", "nodes", "pods"]), events(), reviews()]),
-        role("system:auth-delegator", vec![reviews()]),
+        role("system:node", node()),
+        role("system:auth-delegator", reviews().into()),
     ]
+}
+
+/// What an agent needs, were it not for the node authorizer, which narrows it to its own node.
+fn node() -> Vec<Value> {
+    let mut rules = vec![
+        rule(READ, &[""], &["configmaps", "nodes", "pods", "secrets", "services"]),
+        rule(&["create", "patch", "update"], &[""], &["nodes"]),
+        rule(&["patch", "update"], &[""], &["nodes/status", "pods/status"]),
+        rule(&["create", "delete"], &[""], &["pods"]),
+        rule(&["create"], &[""], &["pods/eviction", "serviceaccounts/token"]),
+        rule(&["get"], &[""], &["endpoints", "persistentvolumeclaims", "persistentvolumes"]),
+        rule(&["create", "delete", "get", "patch", "update"], &["coordination.k8s.io"], &["leases"]),
+        rule(&["create", "delete", "get", "patch", "update"], &["storage.k8s.io"], &["csinodes"]),
+        rule(READ, &["node.k8s.io"], &["runtimeclasses"]),
+        rule(&["create"], &["authorization.k8s.io"], &["localsubjectaccessreviews"]),
+        events(),
+    ];
+    rules.extend(reviews());
+    rules
 }
 
 /// All built-in cluster role bindings, each named as its role.
 pub fn cluster_role_bindings() -> Vec<Value> {
-    vec![
+    let mut bindings = controllers::cluster_role_bindings();
+    bindings.extend([
         binding("cluster-admin", &[("Group", "system:masters")]),
         binding("system:public-info-viewer", &[("Group", "system:authenticated"), ("Group", "system:unauthenticated")]),
         binding("system:discovery", &[("Group", "system:authenticated")]),
@@ -289,7 +350,9 @@ pub fn cluster_role_bindings() -> Vec<Value> {
         binding("system:kube-controller-manager", &[("User", "system:kube-controller-manager")]),
         binding("system:cloud-controller-manager", &[("User", "system:cloud-controller-manager")]),
         binding("system:node-proxier", &[("User", "system:kube-proxy")]),
-    ]
+        binding("system:kubelet-api-admin", &[("User", "kube-apiserver-kubelet-client")]),
+    ]);
+    bindings
 }
 
 #[cfg(test)]
@@ -320,6 +383,7 @@ mod tests {
             subresource: None,
             namespace: Some("a"),
             name: Some("x"),
+            field_selector: None,
         };
         for (user, verb, resource, allowed) in [
             ("view", "get", "pods", true),
@@ -337,7 +401,15 @@ mod tests {
             ("admin", "update", "resourcequotas", false),
             ("system:kube-scheduler", "list", "nodes", true),
             ("system:kube-scheduler", "create", "pods", false),
-            ("system:kube-controller-manager", "delete", "pods", true),
+            ("system:kube-scheduler", "get", "secrets", false),
+            ("system:kube-controller-manager", "list", "pods", true),
+            ("system:kube-controller-manager", "delete", "pods", false),
+            ("system:serviceaccount:kube-system:replicaset-controller", "create", "pods", true),
+            ("system:serviceaccount:kube-system:replicaset-controller", "get", "secrets", false),
+            ("system:serviceaccount:kube-system:endpoint-controller", "create", "pods", false),
+            ("system:serviceaccount:kube-system:generic-garbage-collector", "delete", "pods", true),
+            ("system:serviceaccount:kube-system:generic-garbage-collector", "create", "pods", false),
+            ("system:serviceaccount:a:replicaset-controller", "create", "pods", false),
             ("nobody", "get", "pods", false),
         ] {
             let user = User::new(user, Vec::<String>::new());

@@ -220,6 +220,7 @@ mod tests {
             subresource,
             namespace: Some(namespace).filter(|ns| !ns.is_empty()),
             name: Some(name).filter(|name| !name.is_empty()),
+            field_selector: None,
         }
     }
 

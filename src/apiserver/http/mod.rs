@@ -170,8 +170,7 @@ impl Api {
         let call = Call { user: asked.user, target, resource, write: &write, deadline: asked.deadline };
         let opened = async {
             self.begin(asked.deadline).await?;
-            let name = target.name.as_deref();
-            self.authorize(asked.user, "get", target, name, asked.deadline).await?;
+            self.authorize(asked.user, "get", target, asked.deadline).await?;
             self.open_log(&call, &asked.query.0).await
         };
         let stream = self.until(asked.deadline, opened).await?;

@@ -67,7 +67,7 @@ impl Api {
     async fn create_by_update(&self, call: &Call<'_>, name: &str, change: Change<'_>) -> Result<Outcome, Status> {
         match change {
             Change::Replace(object) if call.resource.allows_create_on_update && call.target.subresource.is_none() => {
-                self.authorize(call.user, "create", call.target, Some(name), call.deadline).await?;
+                self.authorize(call.user, "create", call.target, call.deadline).await?;
                 self.create_object(call, object.clone(), Vec::new()).await
             }
             _ => Err(call.resource.not_found(name)),

@@ -2,6 +2,7 @@
 //! thread.
 
 mod escalation;
+mod nodes;
 mod quota;
 mod stories;
 mod trust;
@@ -111,7 +112,7 @@ impl Caller {
         self.0.call(request).await
     }
 
-    async fn object(&self, path: &str, verb: Verb) -> Result<Value, Status> {
+    pub async fn object(&self, path: &str, verb: Verb) -> Result<Value, Status> {
         match self.call(path, verb).await? {
             Response::Object(object) => Ok(object.value()),
             Response::Done => Ok(Value::Null),

@@ -86,6 +86,12 @@ pub fn lock_dir(path: &Path) -> io::Result<fs::File> {
     }
 }
 
+pub fn wait_for_dir(path: &Path) -> io::Result<fs::File> {
+    let dir = fs::File::open(path).map_err(|error| named(error, path))?;
+    dir.lock().map_err(|error| named(error, path))?;
+    Ok(dir)
+}
+
 pub fn read_exact_at(file: &fs::File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
     file.read_exact_at(buffer, offset)
 }

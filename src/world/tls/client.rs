@@ -118,6 +118,6 @@ fn config(
     };
     // Every connection shows its certificate again, so that what the other end believes is never an old one.
     config.resumption = Resumption::disabled();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = options.protocols();
     Ok(Arc::new(config))
 }

@@ -248,6 +248,6 @@ fn config(
         None => builder.with_no_client_auth(),
     }
     .with_cert_resolver(resolver);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = options.protocols();
     Ok(Arc::new(config))
 }
