@@ -54,7 +54,7 @@ use crate::kube::client::Client;
 use crate::kube::events::Recorder;
 use crate::kube::informer::Informer;
 use crate::world::disk::Access;
-use crate::world::{Lane, World};
+use crate::world::{Lane, World, tls};
 
 pub use config::{Capacity, CapacitySource, Config, RuntimeChoice};
 pub use error::Error;
@@ -129,6 +129,7 @@ pub async fn start_with(
         .fields(&format!("spec.nodeName={}", config.node_name))
         .start(&world, &shutdown);
     let (notebook, remembered) = open_notebook(&world, &config).await?;
+    let believe_any = tls::Options { insecure_skip_verify: true, ..tls::Options::default() };
     let context = Context {
         notebook,
         events: Recorder::start(&world, &client, "kubelet", &config.node_name, &shutdown),
@@ -137,6 +138,7 @@ pub async fn start_with(
         data_dir: config.data_dir,
         address: config.address,
         capacity,
+        any_server: tls::Client::new(&world, believe_any).map_err(|error| Error::Config(error.to_string()))?,
         runtime: runtime.clone(),
         client,
         world: world.clone(),

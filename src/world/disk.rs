@@ -5,7 +5,9 @@
 //! latter, as a power failure does. All calls block: make them on a lane that may, or through
 //! [`Spawner::blocking`](super::Spawner::blocking).
 
+mod beneath;
 mod memory;
+mod mounts;
 mod real;
 
 use std::io;
@@ -13,7 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use beneath::Pinned;
 pub use memory::MemoryDisk;
+pub use mounts::Bind;
 
 /// A handle on a file system.
 #[derive(Clone, Debug)]
@@ -45,6 +49,17 @@ pub enum Access {
     Owner,
     /// 0644, and 0755 for directories.
     Everyone,
+}
+
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlaceType {
+    Directory,
+    /// A regular file, or a FIFO.
+    File,
+    Socket,
+    CharDevice,
+    BlockDevice,
 }
 
 macro_rules! forward {
@@ -108,6 +123,21 @@ impl Disk {
         Ok(bytes)
     }
 
+    /// Up to `bytes_max` bytes from the end of a file that somebody else may write to: a link is not followed, a FIFO
+    /// not waited for.
+    pub fn read_end(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+        if !self.is_simulated() {
+            return real::read_end(path, bytes_max);
+        }
+        let bytes = self.read(path)?;
+        Ok(bytes[bytes.len().saturating_sub(bytes_max)..].to_vec())
+    }
+
+    /// What is at `path`, behind links.
+    pub fn place_type(&self, path: &Path) -> io::Result<PlaceType> {
+        forward!(self, place_type(path))
+    }
+
     /// Replaces a file's content durably and at once: after a crash there is the old content or the new.
     pub fn replace(&self, path: &Path, content: &[u8], access: Access) -> io::Result<()> {
         self.stage(path, content, access)?.commit()
@@ -165,9 +195,15 @@ impl Disk {
         forward!(self, hard_link(from, to))
     }
 
-    /// Sets the permission bits of a file or directory.
+    /// Sets the permission bits of a file or directory, also of one that a link leads to: where somebody else may put
+    /// a link, use [`File::set_mode`].
     pub fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
         forward!(self, set_mode(path, mode))
+    }
+
+    /// Gives a file or directory to a group.
+    pub fn set_group(&self, path: &Path, group: u32) -> io::Result<()> {
+        forward!(self, set_group(path, group))
     }
 
     /// Makes `link` a symbolic link to `target`, which is taken as it is. The twin in memory knows none.
@@ -190,6 +226,11 @@ impl Disk {
             Kind::Memory(_) => Ok(DirLock { _file: None }),
         }
     }
+}
+
+/// The error with the path it is about: the operating system's own text names none.
+fn named(error: io::Error, path: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// A file that is whole and durable beside its final name. Dropped, it goes.
@@ -288,6 +329,22 @@ impl File {
         match &self.0 {
             FileKind::Real(file) | FileKind::Careless(file) => real::set_len(file, length),
             FileKind::Memory(file) => file.set_len(length),
+        }
+    }
+
+    /// Sets its permission bits.
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        match &self.0 {
+            FileKind::Real(file) | FileKind::Careless(file) => real::set_file_mode(file, mode),
+            FileKind::Memory(_) => Ok(()),
+        }
+    }
+
+    /// Gives it to a group.
+    pub fn set_group(&self, group: u32) -> io::Result<()> {
+        match &self.0 {
+            FileKind::Real(file) | FileKind::Careless(file) => real::set_file_group(file, group),
+            FileKind::Memory(_) => Ok(()),
         }
     }
 }

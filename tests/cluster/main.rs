@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod cluster;
+mod confinement;
 mod crashes;
 mod etcd_clients;
 mod failover;
@@ -69,6 +70,7 @@ fn main() {
         trial("what_does_not_fit_waits_until_it_does", &[kubectl], kubernetes::what_does_not_fit_waits),
         trial("a_lost_node_is_replaced_and_comes_back", &[kubectl], kubernetes::a_lost_node_is_replaced),
         trial("pods_run_in_docker", &[kubectl, Need::Docker], pods::pods_run_in_docker),
+        trial("pods_keep_to_what_is_theirs", &[kubectl, Need::Docker], confinement::pods_keep_to_what_is_theirs),
         trial("bad_manifests_get_one_clear_error", &[kubectl], bad_input::manifests),
         trial("bad_files_get_one_clear_error", &[Need::Nothing], bad_input::files),
         trial("variables_need_not_be_text", &[Need::Nothing], bad_input::variables),

@@ -1,18 +1,52 @@
 //! Probes: how a container is asked whether it has started, is ready, is alive.
 //!
 //! One task a probe asks in its rhythm and reports verdicts, each once; the pod actor starts and ends these tasks.
+//!
+//! - [`http`]: by HTTP, which hooks use as well
+//! - [`grpc`]: by gRPC's health service
+
+mod grpc;
+mod http;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
-use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::{Container as Spec, HTTPGetAction, Probe};
+use k8s_openapi::api::core::v1::{Container as Spec, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::agent::error::Error;
 use crate::agent::runtime::ContainerRuntime;
-use crate::world::World;
+use crate::world::{World, tls};
+
+/// What probes and hooks call themselves.
+const USER_AGENT: &str = "kube-probe/1.35";
+
+/// What was learned by asking once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Success,
+    Failure(String),
+    /// It could not be asked: that says nothing of the container.
+    Unknown(String),
+}
+
+impl Answer {
+    /// For hooks, which have to be asked.
+    pub fn into_result(self) -> Result<(), String> {
+        match self {
+            Answer::Success => Ok(()),
+            Answer::Failure(why) | Answer::Unknown(why) => Err(why),
+        }
+    }
+}
+
+/// A container that is asked over the network.
+pub struct Target<'a> {
+    pub world: &'a World,
+    pub tls: &'a tls::Client,
+    pub spec: &'a Spec,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ProbeKind {
@@ -70,6 +104,7 @@ impl Counter {
 /// What a prober asks.
 pub struct Prober {
     pub world: World,
+    pub tls: tls::Client,
     pub runtime: Arc<dyn ContainerRuntime>,
     pub container_id: String,
     pub kind: ProbeKind,
@@ -92,15 +127,24 @@ impl Prober {
         loop {
             let answer = match self.world.clock.timeout(limit, self.ask(limit)).await {
                 Ok(answer) => answer,
-                Err(_) => Err(format!("no answer within {limit:?}")),
+                Err(_) => Answer::Failure(self.no_answer(limit)),
             };
-            if let Err(why) = &answer {
-                failure(why);
-            }
-            let decided = counter.note(answer.is_ok());
-            if decided.is_some() && decided != known {
+            let decided = match &answer {
+                Answer::Success => counter.note(true),
+                Answer::Failure(why) => {
+                    failure(&format!("failed: {why}"));
+                    counter.note(false)
+                }
+                Answer::Unknown(why) => {
+                    failure(&format!("errored: {why}"));
+                    None
+                }
+            };
+            if let Some(success) = decided
+                && decided != known
+            {
                 known = decided;
-                verdict(answer.is_ok());
+                verdict(success);
                 // A startup probe that has decided has done its work.
                 if self.kind == ProbeKind::Startup {
                     return;
@@ -110,62 +154,45 @@ impl Prober {
         }
     }
 
-    async fn ask(&self, limit: Duration) -> Result<(), String> {
+    async fn ask(&self, limit: Duration) -> Answer {
         if let Some(exec) = &self.probe.exec {
-            let command = exec.command.clone().unwrap_or_default();
-            return match self.runtime.exec(&self.container_id, &command, limit).await {
-                Ok(outcome) if outcome.exit_code == 0 => Ok(()),
-                Ok(outcome) => Err(outcome.output),
-                Err(error) => Err(error.to_string()),
-            };
+            return self.run_command(exec.command.as_deref().unwrap_or_default(), limit).await;
         }
+        let target = Target { world: &self.world, tls: &self.tls, spec: &self.spec };
         if let Some(http) = &self.probe.http_get {
-            return http_get(&self.world, http, self.address, &self.spec).await;
+            return target.http_get(http, self.address).await;
         }
-        let (host, port) = match (&self.probe.tcp_socket, &self.probe.grpc) {
-            (Some(tcp), _) => (tcp.host.clone(), port(&tcp.port, &self.spec)?),
-            (None, Some(grpc)) => (None, u16::try_from(grpc.port).map_err(|error| error.to_string())?),
-            (None, None) => return Ok(()),
+        if let Some(grpc) = &self.probe.grpc {
+            return grpc::check(&self.world, grpc, self.address).await;
+        }
+        let Some(tcp) = &self.probe.tcp_socket else { return Answer::Success };
+        let port = match port(&tcp.port, &self.spec) {
+            Ok(port) => port,
+            Err(why) => return Answer::Unknown(why),
         };
-        let host = host.unwrap_or_else(|| self.address.to_string());
-        self.world.net.connect(&join(&host, port)).await.map(|_| ()).map_err(|error| error.to_string())
-    }
-}
-
-/// An HTTP GET, as probes and hooks make it; an error unless the answer is below 400.
-pub async fn http_get(world: &World, action: &HTTPGetAction, address: IpAddr, spec: &Spec) -> Result<(), String> {
-    let text = |error: &dyn std::error::Error| error.to_string();
-    if action.scheme.as_deref() == Some("HTTPS") {
-        return Err("the scheme HTTPS is not supported".to_owned());
-    }
-    let port = port(&action.port, spec)?;
-    let host = action.host.clone().unwrap_or_else(|| address.to_string());
-    let path = action.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    let mut request = http::Request::get(path).header(http::header::HOST, join(&host, port));
-    request = request.header(http::header::USER_AGENT, "kube-probe/1.35").header(http::header::ACCEPT, "*/*");
-    for header in action.http_headers.iter().flatten() {
-        request = request.header(&header.name, &header.value);
-    }
-    let request = request.body(Empty::<bytes::Bytes>::new()).map_err(|error| text(&error))?;
-    let stream = world.net.connect(&join(&host, port)).await.map_err(|error| text(&error))?;
-    let connected = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = connected.map_err(|error| text(&error))?;
-    let exchange = async {
-        let response = sender.send_request(request).await.map_err(|error| text(&error))?;
-        let status = response.status();
-        // Read what fits in one frame, so that the server need not see a reset.
-        let _ = response.into_body().frame().await;
-        if status.as_u16() < 400 {
-            Ok(())
-        } else {
-            Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()))
+        let host = tcp.host.clone().unwrap_or_else(|| self.address.to_string());
+        match self.world.net.connect(&join(&host, port)).await {
+            Ok(_) => Answer::Success,
+            Err(error) => Answer::Failure(error.to_string()),
         }
-    };
-    tokio::select! {
-        biased;
-        answer = exchange => answer,
-        _ = connection => Err("the connection was closed".to_owned()),
+    }
+
+    fn no_answer(&self, limit: Duration) -> String {
+        match &self.probe {
+            Probe { exec: Some(_), .. } => Error::TimedOut(limit).to_string(),
+            Probe { grpc: Some(_), .. } => format!("timeout: health rpc did not complete within {limit:?}"),
+            _ => format!("no answer within {limit:?}"),
+        }
+    }
+
+    async fn run_command(&self, command: &[String], limit: Duration) -> Answer {
+        match self.runtime.exec(&self.container_id, command, limit).await {
+            Ok(outcome) if outcome.exit_code == 0 => Answer::Success,
+            Ok(outcome) => Answer::Failure(outcome.output),
+            Err(error @ Error::TimedOut(_)) => Answer::Failure(error.to_string()),
+            // The engine is at fault, or the container has just ended.
+            Err(error) => Answer::Unknown(error.to_string()),
+        }
     }
 }
 
