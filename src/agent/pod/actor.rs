@@ -417,15 +417,7 @@ impl PodActor {
         let sidecars = lifecycle::init_containers(&self.pod).iter().filter(|init| lifecycle::is_sidecar(init));
         for spec in lifecycle::spec(&self.pod).containers.iter().chain(sidecars) {
             let Some(running) = known.running(&spec.name) else { continue };
-            // What is to end need not be alive, but tells until then whether it still serves.
-            let ends = self.delete_by.is_some() || memory.kills.contains_key(&running.id);
-            let kinds: &[ProbeKind] = match known.is_started(spec) {
-                true if ends => &[ProbeKind::Readiness],
-                true => &[ProbeKind::Readiness, ProbeKind::Liveness],
-                false if ends || known.is_in_post_start(running) => &[],
-                false => &[ProbeKind::Startup],
-            };
-            for kind in kinds {
+            for kind in probe::wanted(known, spec, running, self.delete_by.is_some()) {
                 if kind.of(spec).is_some() {
                     wanted.insert((running.id.clone(), *kind), (running.clone(), spec.clone()));
                 }

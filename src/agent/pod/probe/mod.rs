@@ -15,8 +15,9 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container as Spec, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::lifecycle::Known;
 use crate::agent::error::Error;
-use crate::agent::runtime::ContainerRuntime;
+use crate::agent::runtime::{Container, ContainerRuntime};
 use crate::world::{World, tls};
 
 /// What probes and hooks call themselves.
@@ -70,6 +71,18 @@ impl ProbeKind {
             ProbeKind::Readiness => "Readiness",
             ProbeKind::Liveness => "Liveness",
         }
+    }
+}
+
+/// Which probes of a running container are asked now. One that is to end need not be alive, but tells until then
+/// whether it still serves.
+pub fn wanted(known: Known<'_>, spec: &Spec, running: &Container, pod_ends: bool) -> &'static [ProbeKind] {
+    let ends = pod_ends || known.memory.kills.contains_key(&running.id);
+    match known.is_started(spec) {
+        true if ends => &[ProbeKind::Readiness],
+        true => &[ProbeKind::Readiness, ProbeKind::Liveness],
+        false if ends || known.is_in_post_start(running) => &[],
+        false => &[ProbeKind::Startup],
     }
 }
 
@@ -214,7 +227,57 @@ fn port(port: &IntOrString, spec: &Spec) -> Result<u16, String> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+    use k8s_openapi::api::core::v1::Pod;
+
     use super::*;
+    use crate::agent::pod::memory::{Health, Hook, Kill, KillReason, Memory};
+    use crate::agent::runtime::{ContainerState, PodView, Sandbox};
+
+    #[test]
+    fn what_ends_is_asked_for_its_readiness_alone_and_shows_it() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({"spec": {"containers": [{"name": "c",
+            "readinessProbe": {"tcpSocket": {"port": 1}}, "startupProbe": {"tcpSocket": {"port": 1}}}]}}))
+        .unwrap();
+        let spec = &pod.spec.as_ref().unwrap().containers[0];
+        let at = Timestamp::UNIX_EPOCH;
+        let sandbox = Sandbox { id: "s".into(), attempt: 0, running: true, ip: None, created: at };
+        let container = Container {
+            id: "c0".into(),
+            name: "c".into(),
+            attempt: 0,
+            sandbox: "s".into(),
+            image: String::new(),
+            image_id: String::new(),
+            hash: String::new(),
+            created: at,
+            state: ContainerState::Running { started: at },
+            termination_message: None,
+        };
+        let view = PodView { sandboxes: vec![sandbox], containers: vec![container.clone()] };
+        let kill = Kill { reason: KillReason::PodEnds, deadline: at, hook: Hook::Running, told_to_stop: false };
+        let all = [ProbeKind::Readiness, ProbeKind::Liveness];
+        for (is_killed, pod_ends, started, expected) in [
+            (false, false, true, &all[..]),
+            (true, false, true, &all[..1]),
+            (false, true, true, &all[..1]),
+            (true, true, true, &all[..1]),
+            (false, false, false, &[ProbeKind::Startup]),
+            (true, true, false, &[]),
+        ] {
+            for ready in [false, true] {
+                let mut memory = Memory::default();
+                let health = Health { started: Some(true).filter(|_| started), ready: Some(ready), alive: None };
+                memory.health.insert("c0".into(), health);
+                if is_killed {
+                    memory.kills.insert("c0".into(), kill.clone());
+                }
+                let known = Known { pod: &pod, view: &view, memory: &memory, now: at, probed: true };
+                assert_eq!(wanted(known, spec, &container, pod_ends), expected);
+                assert_eq!(known.is_ready(spec), ready && started, "it is as ready as the probe says");
+            }
+        }
+    }
 
     #[test]
     fn so_many_equal_answers_decide() {
