@@ -32,6 +32,7 @@ pub mod runtime;
 mod tests;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -178,8 +179,13 @@ async fn choose_runtime(world: &World, config: &Config) -> Result<Arc<dyn Contai
 }
 
 /// Removes every container that the node's agent ever started and did not remove; how many pods they were. For the end
-/// of a cluster: no agent of the node may run. `cluster` is that of the agent's [`Config`].
-pub async fn remove_all_pods(world: &World, node_name: &str, cluster: &str) -> Result<usize, Error> {
+/// of a cluster: no agent of the node may run. `cluster` and `data_dir` are those of the agent's [`Config`].
+pub async fn remove_all_pods(
+    world: &World,
+    node_name: &str,
+    cluster: &str,
+    data_dir: &Path,
+) -> Result<usize, Error> {
     let docker = Docker::connect(node_name, cluster, world.clock.clone()).await?;
     let pods = docker.pods().await?;
     for pod in &pods {
@@ -188,5 +194,7 @@ pub async fn remove_all_pods(world: &World, node_name: &str, cluster: &str) -> R
             docker.remove(id).await?;
         }
     }
+    // Volumes in memory; those on the disk stay, as the node's other files do.
+    world.disk.unmount_below(&pod::volumes::pods_dir(&std::path::absolute(data_dir)?))?;
     Ok(pods.len())
 }
