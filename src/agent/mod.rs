@@ -180,12 +180,7 @@ async fn choose_runtime(world: &World, config: &Config) -> Result<Arc<dyn Contai
 
 /// Removes every container that the node's agent ever started and did not remove; how many pods they were. For the end
 /// of a cluster: no agent of the node may run. `cluster` and `data_dir` are those of the agent's [`Config`].
-pub async fn remove_all_pods(
-    world: &World,
-    node_name: &str,
-    cluster: &str,
-    data_dir: &Path,
-) -> Result<usize, Error> {
+pub async fn remove_all_pods(world: &World, node_name: &str, cluster: &str, data_dir: &Path) -> Result<usize, Error> {
     let docker = Docker::connect(node_name, cluster, world.clock.clone()).await?;
     let pods = docker.pods().await?;
     for pod in &pods {

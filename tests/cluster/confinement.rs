@@ -17,7 +17,12 @@ spec:
   - name: links
     image: nginx:chorus-test
     imagePullPolicy: Never
-    command: [/bin/sh, -c, "ln -s / /vol/root; ln -s ../../../../../.. /vol/up; mkdir /vol/own; echo mine > /vol/own/file"]
+    command:
+    - /bin/sh
+    - -c
+    - |
+      b=/bin/busybox
+      $b ln -s / /vol/root && $b ln -s ../../../../../.. /vol/up && $b mkdir /vol/own && echo mine > /vol/own/file
     volumeMounts: [{name: vol, mountPath: /vol}]
   containers:
   - name: root
@@ -35,7 +40,7 @@ spec:
   - name: own
     image: nginx:chorus-test
     imagePullPolicy: Never
-    command: [/bin/sh, -c, "cat /own/file; exec /bin/busybox sleep 1000"]
+    command: [/bin/sh, -c, "/bin/busybox cat /own/file; exec /bin/busybox sleep 1000"]
     volumeMounts: [{name: vol, mountPath: /own, subPath: own}]
 "#;
 
@@ -50,7 +55,7 @@ kind: Pod
 metadata: {name: published, labels: {app: www}}
 spec:
   restartPolicy: Never
-  securityContext: {fsGroup: 4321, runAsUser: 1000, runAsGroup: 1000}
+  securityContext: {fsGroup: 4321}
   volumes:
   - {name: map, configMap: {name: settings, defaultMode: 0400}}
   - {name: fields, downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}}
@@ -64,21 +69,28 @@ spec:
     - /bin/sh
     - -c
     - |
-      cat /map/key; echo
-      cat /part; echo
+      b=/bin/busybox
+      $b cat /map/key; echo
+      $b cat /part; echo
       for dir in /map /fields; do
-        if /bin/busybox touch $dir/new; then echo written; fi
-        if /bin/busybox ln -s / $dir/..data_tmp; then echo linked; fi
+        if $b touch $dir/new; then echo written; fi
+        if $b ln -s / $dir/..data_tmp; then echo linked; fi
       done
-      echo disk > /disk/file && /bin/busybox stat -c "%u:%g" /disk/file
-      /bin/busybox stat -c "%a" /disk
-      if /bin/busybox dd if=/dev/zero of=/memory/file bs=64k count=32; then echo too large; fi
+      echo disk > /disk/file && $b stat -c "%u:%g" /disk/file
+      $b stat -c "%a" /disk
+      if $b dd if=/dev/zero of=/memory/file bs=64k count=32; then echo too large; fi
     volumeMounts:
     - {name: map, mountPath: /map}
     - {name: map, mountPath: /part, subPath: key}
     - {name: fields, mountPath: /fields}
     - {name: disk, mountPath: /disk}
     - {name: memory, mountPath: /memory}
+  - name: user
+    image: nginx:chorus-test
+    imagePullPolicy: Never
+    securityContext: {runAsUser: 1000, runAsGroup: 1000}
+    command: [/bin/sh, -c, "/bin/busybox cat /map/key; echo; /bin/busybox id -u; /bin/busybox id -g"]
+    volumeMounts: [{name: map, mountPath: /map}]
 "#;
 
 const ROOT: &str = r#"
@@ -103,10 +115,12 @@ spec:
   - name: first
     image: nginx:chorus-test
     imagePullPolicy: Never
+    command: [/bin/busybox, sleep, "1000"]
     lifecycle: {postStart: {exec: {command: [/bin/sh, -c, "until [ -e /go ]; do /bin/busybox sleep 0.1; done"]}}}
   - name: second
     image: nginx:chorus-test
     imagePullPolicy: Never
+    command: [/bin/busybox, sleep, "1000"]
   - name: broken
     image: nginx:chorus-test
     imagePullPolicy: Never
@@ -155,9 +169,10 @@ fn a_sub_path_stays_in_its_volume(cluster: &TestCluster) {
 
 fn what_the_agent_publishes_is_read_only(cluster: &TestCluster) {
     let log = log(cluster, "published", "c", "No space left");
-    for word in ["value\nvalue\n", "1000:4321\n2777\n"] {
+    for word in ["value\nvalue\n", "0:4321\n2777\n"] {
         assert!(log.contains(word), "{word}: {log}");
     }
+    assert_eq!(self::log(cluster, "published", "user", "1000\n1000\n"), "value\n1000\n1000\n", "its group may read");
     for word in ["written", "linked", "too large"] {
         assert!(!log.contains(word), "{word}: {log}");
     }
