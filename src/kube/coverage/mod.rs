@@ -16,8 +16,6 @@ use super::schema::{Schemas, Struct, Type};
 
 /// Stands for all fields of a struct.
 const ALL: &str = "*";
-/// Labels that ask for checks of a namespace's pods.
-const POD_SECURITY: &str = "pod-security.kubernetes.io/";
 
 static ACTS: LazyLock<BTreeMap<(&str, &str), By>> = LazyLock::new(|| {
     let fields =
@@ -54,16 +52,6 @@ pub fn not_acted_on(what: &str) -> String {
 /// The fields of an object that nobody acts on, as paths.
 fn unheeded(schemas: &Schemas, definition: &str, object: &Value) -> Vec<String> {
     let mut found = Vec::new();
-    if short(definition) == "Namespace" {
-        let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
-        let asked = labels.into_iter().flatten().filter(|(label, level)| {
-            // Whatever a privileged pod does is allowed.
-            label.starts_with(POD_SECURITY) && !label.ends_with("-version") && *level != "privileged"
-        });
-        found.extend(
-            asked.map(|(label, level)| format!("metadata.labels[{label}={}]", level.as_str().unwrap_or_default())),
-        );
-    }
     let spec = schemas.get(definition).and_then(|object| object.fields.get("spec"));
     if let Some(Type::Struct(spec)) = spec.map(|spec| &spec.type_)
         && is_covered(spec)

@@ -112,12 +112,3 @@ fn clients_are_told_of_what_they_send() {
     let service = json!({"spec": {"sessionAffinity": "None", "internalTrafficPolicy": "Local"}});
     assert_eq!(told("core.v1.Service", service, None), ["spec.internalTrafficPolicy"]);
 }
-
-#[test]
-fn a_namespace_that_asks_for_pod_security_is_told_of_it() {
-    let labels = json!({"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "privileged",
-        "pod-security.kubernetes.io/enforce-version": "latest", "a": "b"});
-    let namespace = json!({"metadata": {"labels": labels}});
-    let expected = ["metadata.labels[pod-security.kubernetes.io/enforce=restricted]"];
-    assert_eq!(told("core.v1.Namespace", namespace, None), expected);
-}
