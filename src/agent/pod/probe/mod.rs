@@ -256,14 +256,14 @@ mod tests {
         };
         let view = PodView { sandboxes: vec![sandbox], containers: vec![container.clone()] };
         let kill = Kill { reason: KillReason::PodEnds, deadline: at, hook: Hook::Running, told_to_stop: false };
-        let all = [ProbeKind::Readiness, ProbeKind::Liveness];
+        let (all, startup) = ([ProbeKind::Readiness, ProbeKind::Liveness], [ProbeKind::Startup]);
         for (is_killed, pod_ends, started, expected) in [
             (false, false, true, &all[..]),
             (true, false, true, &all[..1]),
             (false, true, true, &all[..1]),
             (true, true, true, &all[..1]),
-            (false, false, false, &[ProbeKind::Startup]),
-            (true, true, false, &[]),
+            (false, false, false, &startup[..]),
+            (true, true, false, &all[..0]),
         ] {
             for ready in [false, true] {
                 let mut memory = Memory::default();
