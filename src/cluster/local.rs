@@ -148,8 +148,13 @@ impl LocalCluster {
         })
     }
 
+    /// Where a node keeps its files.
+    pub fn node_dir(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     pub fn log_file(&self, name: &str) -> PathBuf {
-        self.dir.join(name).join("node.log")
+        self.node_dir(name).join("node.log")
     }
 
     /// What is known of a node's process.
@@ -221,7 +226,7 @@ impl LocalCluster {
     }
 
     fn record_file(&self, name: &str) -> PathBuf {
-        self.dir.join(name).join("process")
+        self.node_dir(name).join("process")
     }
 
     fn write_record(&self, name: &str, record: &Record) -> Result<(), LocalError> {

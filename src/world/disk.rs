@@ -6,7 +6,9 @@
 //! [`Spawner::blocking`](super::Spawner::blocking).
 
 mod access;
+mod beneath;
 mod memory;
+mod mounts;
 mod real;
 mod reserve;
 
@@ -15,8 +17,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use access::{Access, Open};
+pub use access::{Access, Open, PlaceType};
+pub use beneath::Pinned;
 pub use memory::MemoryDisk;
+pub use mounts::Bind;
 use reserve::Reserve;
 
 /// A handle on a file system.
@@ -95,6 +99,21 @@ impl Disk {
         Ok(bytes)
     }
 
+    /// Up to `bytes_max` bytes from the end of a file that somebody else may write to: a link is not followed, a FIFO
+    /// not waited for.
+    pub fn read_end(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+        if !self.is_simulated() {
+            return real::read_end(path, bytes_max);
+        }
+        let bytes = self.read(path)?;
+        Ok(bytes[bytes.len().saturating_sub(bytes_max)..].to_vec())
+    }
+
+    /// What is at `path`, behind links.
+    pub fn place_type(&self, path: &Path) -> io::Result<PlaceType> {
+        forward!(self, place_type(path))
+    }
+
     /// Replaces a file's content durably and at once: after a crash there is the old content or the new.
     pub fn replace(&self, path: &Path, content: &[u8], access: Access) -> io::Result<()> {
         self.stage(path, content, access)?.commit()
@@ -152,9 +171,15 @@ impl Disk {
         forward!(self, hard_link(from, to))
     }
 
-    /// Sets the permission bits of a file or directory.
+    /// Sets the permission bits of a file or directory, also of one that a link leads to: where somebody else may put
+    /// a link, use [`File::set_mode`].
     pub fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
         forward!(self, set_mode(path, mode))
+    }
+
+    /// Gives a file or directory to a group.
+    pub fn set_group(&self, path: &Path, group: u32) -> io::Result<()> {
+        forward!(self, set_group(path, group))
     }
 
     /// Makes `link` a symbolic link to `target`, which is taken as it is. The twin in memory knows none.
@@ -182,10 +207,17 @@ impl Disk {
     /// As [`lock_dir`](Disk::lock_dir), but waits until the process that holds it is done.
     pub fn wait_for_dir(&self, path: &Path) -> io::Result<DirLock> {
         match &self.0 {
-            Kind::Real | Kind::Careless => real::wait_for_dir(path).map(|file| DirLock { _file: Some(file) }),
+            Kind::Real(_) | Kind::Careless(_) => real::wait_for_dir(path).map(|file| DirLock { _file: Some(file) }),
             Kind::Memory(_) => Ok(DirLock { _file: None }),
         }
     }
+}
+
+/// The error with the path it is about: the operating system's own text names none. That file descriptors have run out is
+/// a quota that is used up, and comes back as one does.
+fn named(error: io::Error, path: &Path) -> io::Error {
+    let kind = if reserve::has_run_out(&error) { io::ErrorKind::QuotaExceeded } else { error.kind() };
+    io::Error::new(kind, format!("{}: {error}", path.display()))
 }
 
 /// A file that is whole and durable beside its final name. Dropped, it goes.
@@ -284,6 +316,22 @@ impl File {
         match &self.0 {
             FileKind::Real(file) | FileKind::Careless(file) => real::set_len(file, length),
             FileKind::Memory(file) => file.set_len(length),
+        }
+    }
+
+    /// Sets its permission bits.
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        match &self.0 {
+            FileKind::Real(file) | FileKind::Careless(file) => real::set_file_mode(file, mode),
+            FileKind::Memory(_) => Ok(()),
+        }
+    }
+
+    /// Gives it to a group.
+    pub fn set_group(&self, group: u32) -> io::Result<()> {
+        match &self.0 {
+            FileKind::Real(file) | FileKind::Careless(file) => real::set_file_group(file, group),
+            FileKind::Memory(_) => Ok(()),
         }
     }
 }

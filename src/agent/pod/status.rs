@@ -168,6 +168,9 @@ fn container_status(known: Known<'_>, spec: &Spec, is_init: bool, scheme: &str) 
     };
     let (state, last_state) = match latest {
         Some(container) => match &container.state {
+            ContainerState::Running { .. } if known.is_in_post_start(container) => {
+                (waiting_for("ContainerCreating", None), known.view.previous(&spec.name).and_then(former))
+            }
             ContainerState::Running { started } => {
                 let running = Some(ContainerStateRunning { started_at: Some(Time(*started)) });
                 let before = known.view.previous(&spec.name).and_then(former);
@@ -223,7 +226,8 @@ fn terminated(known: Known<'_>, container: &Container, exit: &Exit, scheme: &str
         Exit { code: 0, .. } => "Completed",
         Exit { .. } => "Error",
     };
-    let message = known.memory.last_words.get(&container.id).or(Some(&exit.error)).filter(|text| !text.is_empty());
+    let last_words = known.memory.last_words.get(&container.id).filter(|text| !text.is_empty());
+    let message = last_words.or(Some(&exit.error)).filter(|text| !text.is_empty());
     ContainerStateTerminated {
         container_id: Some(format!("{scheme}://{}", container.id)),
         exit_code: exit.code,

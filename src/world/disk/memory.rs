@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::access::{Access, Open};
+use super::access::{Access, Open, PlaceType};
 use crate::world::Random;
 
 /// The disk of one simulated node. It outlives the node's crashes; clones share it.
@@ -272,6 +272,18 @@ impl MemoryDisk {
 
     pub(super) fn set_mode(&self, path: &Path, _mode: u32) -> io::Result<()> {
         if self.exists(path) { Ok(()) } else { Err(missing(path)) }
+    }
+
+    pub(super) fn set_group(&self, path: &Path, _group: u32) -> io::Result<()> {
+        if self.exists(path) { Ok(()) } else { Err(missing(path)) }
+    }
+
+    pub(super) fn place_type(&self, path: &Path) -> io::Result<PlaceType> {
+        match lock(&self.0).names.contains_key(path) {
+            true => Ok(PlaceType::File),
+            false if self.exists(path) => Ok(PlaceType::Directory),
+            false => Err(missing(path)),
+        }
     }
 
     pub(super) fn symlink(&self, _target: &Path, link: &Path) -> io::Result<()> {
