@@ -35,7 +35,7 @@ use super::mvcc::Fault;
 use super::proposals::Proposals;
 use super::records::{Ranged, Records};
 use super::state_machine::Shared;
-use super::view::{View, has_moved};
+use super::view::View;
 use super::watch::Streams;
 use super::{Config, Error, checks, database};
 use crate::actor::metrics::Source;
@@ -48,9 +48,6 @@ const LARGE_READS_MAX: usize = 8;
 
 /// Databases that are sent to clients at once. Each takes as much of the disk as the store.
 const SNAPSHOTS_MAX: usize = 4;
-
-/// How often a read looks for a record that moves while it reads.
-const READ_ATTEMPTS: usize = 5;
 
 /// The store of this member, as a transport, in somebody's name. Cheap to clone.
 #[derive(Clone)]
@@ -156,20 +153,11 @@ impl Local {
     async fn read<T, F>(&self, large: bool, read: F) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: Fn(&View) -> Result<T, Fault> + Send + 'static,
+        F: FnOnce(&View) -> Result<T, Fault> + Send + 'static,
     {
         let shared = self.0.shared.clone();
-        let attempt = move || {
-            let mut outcome = read(&shared.view());
-            for _ in 1..READ_ATTEMPTS {
-                match &outcome {
-                    Err(fault) if has_moved(fault) => outcome = read(&shared.view()),
-                    _ => break,
-                }
-            }
-            outcome
-        };
-        let outcome = if large { self.read_away(attempt).await? } else { attempt() };
+        let look = move || read(&shared.view());
+        let outcome = if large { self.read_away(look).await? } else { look() };
         outcome.map_err(Error::from)
     }
 

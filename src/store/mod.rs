@@ -26,7 +26,8 @@
 //!
 //! The state on disk:
 //! - `state_machine`: what the replica drives; `ledger`: the state and its files; `view`: what readers hold
-//! - `journal`: frames; `checkpoint`: the index as a file; `files`: where they lie; `reclaim`: giving back space
+//! - `journal`: frames; `checkpoint`: the index as a file; `files`: where they lie; `generation`: whose they are
+//! - `reclaim`: giving back space
 //! - `usage`: how much is stored; `compactor`: the actor that looks after all of it
 //!
 //! The state in etcd's own format:
@@ -56,6 +57,7 @@ mod database;
 pub mod error;
 mod feed;
 mod files;
+mod generation;
 mod held;
 mod journal;
 mod leader_leases;
@@ -83,7 +85,7 @@ mod view;
 mod waiting;
 mod watch;
 
-pub use config::{AutoCompaction, Config, Limits};
+pub use config::{AutoCompaction, Config, DataFiles, Limits};
 pub use corruption::{Checks, Inconsistent};
 pub use error::Error;
 pub use local::Local;

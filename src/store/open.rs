@@ -75,7 +75,7 @@ impl Store {
     /// Opens or creates the state in `config.data_dir` and recovers it. The machine goes to
     /// [`raft::Replica::start`], the rest to [`Store::start`]. Blocks.
     pub fn open(world: &World, config: Config) -> Result<(StateMachine, Opened), OpenError> {
-        let ledger = Ledger::open(world, &config.data_dir)?;
+        let ledger = Ledger::open(world, &config.data_dir, config.files.segment_bytes)?;
         let run = ledger.begin_run().map_err(|error| OpenError::from_disk(&config.data_dir, error.into()))?;
         let waiting = Waiting::new(config.node, run, config.limits.proposals_max);
         let sessions = Sessions::new(world.clock.clone(), config.auth.tokens.session_ttl());
@@ -87,7 +87,7 @@ impl Store {
 
     /// Reads every record that was ever written and is still there, so that damage does not wait to be met. Blocks.
     pub fn verify(opened: &Opened) -> Result<(), OpenError> {
-        let segments = opened.shared.view().segments.clone();
+        let segments = opened.shared.ledger().segments.clone();
         let scanned = segments.scan(disk::Point::START, |_| Ok(()));
         scanned.map(drop).map_err(|error| OpenError::from_disk(&opened.config.data_dir, error))
     }

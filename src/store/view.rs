@@ -1,12 +1,11 @@
-//! What readers hold: the state as of one moment, and the segments with its records. It never changes, so that a large
-//! read neither waits for writes nor delays them.
-
-use std::io;
+//! What readers hold: the state as of one moment, and the segments with its records, for as long as they hold it. It never
+//! changes, so that a large read neither waits for writes nor delays them.
 
 use chorus_proto::etcdserverpb as pb;
 use chorus_proto::etcdserverpb::request_op::Request;
 
 use super::Error;
+use super::generation::Generation;
 use super::metrics::Ops;
 use super::mvcc::counts::Tally;
 use super::mvcc::hash::{self, Hash};
@@ -15,13 +14,14 @@ use super::mvcc::{Fault, Slot, Transaction, read};
 use super::range::{End, KeyRange};
 use super::records::Found;
 use super::state::State;
-use crate::disk::{self, Segments};
+use crate::disk::segments::Pinned;
 
 /// An immutable view of the applied state. A copy costs nothing.
 #[derive(Clone)]
 pub struct View {
+    pub generation: Generation,
     pub state: State,
-    pub segments: Segments,
+    pub segments: Pinned,
 }
 
 impl View {
@@ -40,7 +40,7 @@ impl View {
             Slot::Stored(place) => place,
             Slot::Pending(_) => unreachable!("a published index holds no pending record"),
         });
-        Ok(Found { head, places: places.collect(), segments: self.segments.pin() })
+        Ok(Found { head, places: places.collect(), segments: self.segments.clone() })
     }
 
     /// Runs a read-only transaction, and tells what it did.
@@ -149,9 +149,4 @@ impl Work {
     fn is_large(self) -> bool {
         self.keys > SMALL_KEYS || self.bytes > SMALL_BYTES
     }
-}
-
-/// A record has moved to another segment since the view was taken: a newer view finds it.
-pub fn has_moved(fault: &Fault) -> bool {
-    matches!(fault, Fault::Disk(disk::Error::Io(error)) if error.kind() == io::ErrorKind::NotFound)
 }

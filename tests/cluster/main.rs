@@ -12,11 +12,13 @@ mod documents;
 mod etcd_clients;
 mod exhaustion;
 mod failover;
+mod formats;
 mod identity;
 mod kube_crate;
 mod kubernetes;
 mod migration;
 mod pods;
+mod server;
 mod terminal;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -70,6 +72,8 @@ fn main() {
         trial("few_file_descriptors_are_enough", &[Need::Nothing], exhaustion::few_descriptors),
         trial("every_acknowledged_write_survives_kill_9", &[Need::Nothing], crashes::writes_survive),
         trial("data_goes_from_etcd_to_chorus_and_back", &[etcd, etcdctl], migration::from_etcd_and_back),
+        trial("every_format_so_far_is_read", &[etcdctl], formats::every_format_is_read),
+        Trial::test("make_a_data_directory", formats::make).with_ignored_flag(true),
         trial("kubectl_works", &[kubectl], kubernetes::kubectl_works),
         trial("the_kube_crate_works", &[Need::Nothing], kube_crate::the_kube_crate_works),
         trial("a_deployment_rolls_out", &[kubectl], kubernetes::a_deployment_rolls_out),

@@ -551,3 +551,19 @@ fn the_same_on_real_files_and_threads() {
         assert!(busy.ends_with("is in use by another process"), "{busy}");
     });
 }
+
+#[test]
+fn a_closed_log_leaves_its_directory_alone() {
+    for seed in 0..20 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let world = World::simulated(seed, MemoryDisk::new());
+            let (log, _) = LogHandle::open(&world, Path::new(DIRECTORY), SMALL).unwrap();
+            log.save_vote(Bytes::from_static(b"a vote")).await.unwrap();
+            log.close().await.unwrap();
+            let closed = world.disk.list(Path::new(DIRECTORY)).unwrap();
+            world.clock.sleep(Duration::from_secs(1)).await;
+            assert_eq!(world.disk.list(Path::new(DIRECTORY)).unwrap(), closed, "seed {seed}");
+        });
+    }
+}

@@ -254,7 +254,7 @@ impl Handler<Scanned> for WatchHub {
                 self.scan(context);
                 self.count();
             }
-            // A record may have moved while it was read; watchers stay where they are.
+            // Watchers stay where they are.
             Err(fault) => {
                 tracing::warn!(%fault, "reading the history for watchers failed");
                 context.run_later(RETRY, |hub, context| hub.scan(context));

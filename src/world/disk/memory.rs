@@ -3,6 +3,8 @@
 //! Each file keeps its durable bytes and the writes since its last sync; each directory entry is durable or not. What a
 //! crash keeps of a file's unsynced writes is drawn from the seed: either a prefix, the last write cut anywhere, or any
 //! set of sectors, as a disk that reorders its cache leaves them.
+//!
+//! Every operation is a yield point of simulated [threads](crate::world::threads): others may come before it.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 use super::access::{Access, Open, PlaceType};
 use crate::world::Random;
+use crate::world::threads::yield_point;
 
 /// The disk of one simulated node. It outlives the node's crashes; clones share it.
 #[derive(Clone, Default)]
@@ -206,6 +209,7 @@ impl MemoryDisk {
     }
 
     pub(super) fn open(&self, path: &Path, how: Open) -> io::Result<MemoryFile> {
+        yield_point();
         let mut state = lock(&self.0);
         state.take_descriptor()?;
         let inode = match (state.names.get(path), how) {
@@ -222,6 +226,7 @@ impl MemoryDisk {
     }
 
     pub(super) fn exists(&self, path: &Path) -> bool {
+        yield_point();
         lock(&self.0).names.keys().any(|name| name.starts_with(path))
     }
 
@@ -230,6 +235,7 @@ impl MemoryDisk {
     }
 
     pub(super) fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        yield_point();
         let state = lock(&self.0);
         state.take_descriptor()?;
         let below = state.names.keys().filter_map(|name| name.strip_prefix(path).ok());
@@ -242,15 +248,18 @@ impl MemoryDisk {
     }
 
     pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
+        yield_point();
         lock(&self.0).names.remove(path).map(drop).ok_or_else(|| missing(path))
     }
 
     pub(super) fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        yield_point();
         lock(&self.0).names.retain(|name, _| !name.starts_with(path));
         Ok(())
     }
 
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        yield_point();
         let State { names, durable_names, .. } = &mut *lock(&self.0);
         if let Some(inode) = names.remove(from) {
             names.insert(to.to_owned(), inode);
@@ -265,6 +274,7 @@ impl MemoryDisk {
     }
 
     pub(super) fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        yield_point();
         let inode = self.inode(from)?;
         lock(&self.0).names.insert(to.to_owned(), inode);
         Ok(())
@@ -291,6 +301,7 @@ impl MemoryDisk {
     }
 
     pub(super) fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        yield_point();
         let mut state = lock(&self.0);
         state.take_descriptor()?;
         let inside = |name: &PathBuf| name.parent() == Some(path);
@@ -340,6 +351,7 @@ impl std::fmt::Debug for MemoryFile {
 
 impl MemoryFile {
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        yield_point();
         let content = lock(&self.inode);
         let start = usize::try_from(offset).map_err(io::Error::other)?;
         let bytes = content.written.get(start..start + buffer.len()).ok_or(ErrorKind::UnexpectedEof)?;
@@ -348,6 +360,7 @@ impl MemoryFile {
     }
 
     pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        yield_point();
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         let allocated = self.allocate(offset + bytes.len());
         // A disk that fills up takes the beginning.
@@ -357,6 +370,7 @@ impl MemoryFile {
     }
 
     pub fn reserve(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        yield_point();
         let end = usize::try_from(offset + bytes).map_err(io::Error::other)?;
         if self.allocate(end) < end { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
@@ -371,6 +385,7 @@ impl MemoryFile {
     }
 
     pub fn sync_data(&self) -> io::Result<()> {
+        yield_point();
         if lock(&self.disk.0).syncs_fail {
             return Err(io::Error::other("the medium failed"));
         }
@@ -386,6 +401,7 @@ impl MemoryFile {
     }
 
     pub fn set_len(&self, length: u64) -> io::Result<()> {
+        yield_point();
         let length = usize::try_from(length).map_err(io::Error::other)?;
         self.change(Change::SetLen(length));
         let mut content = lock(&self.inode);
