@@ -16,8 +16,7 @@ use crate::kube::client::Transport;
 use crate::kube::resources::Table;
 use crate::kube::schema::Schemas;
 use crate::store;
-use crate::world::World;
-use crate::world::spawn::Lane;
+use crate::world::{Lane, World};
 
 use super::admission::{Admission, Turns};
 use super::authentication::Authenticator;
@@ -68,10 +67,12 @@ impl Frontend {
             let refuse = |source| Error::Listen { address: listen.clone(), source };
             let listener = world.net.listen(listen).await.map_err(refuse)?;
             address = Some(listener.local_addr().map_err(refuse)?);
-            world.spawner.task(Server { api: api.clone(), listener, tls }.run());
+            world.spawner.keep("apiserver/listener", Server { api: api.clone(), listener, tls }.run());
         }
         let owned = api.clone();
-        world.spawner.start(Lane::Control, move |_| ApiFrontend { api: owned, ready: Arc::new(ready) });
+        world
+            .spawner
+            .start(Lane::Control, "apiserver/frontend", move |_| ApiFrontend { api: owned, ready: Arc::new(ready) });
         Ok(Frontend { api, address })
     }
 

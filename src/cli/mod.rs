@@ -44,7 +44,7 @@ enum Command {
     /// Launch a local cluster and wait until it is ready; Ctrl-C ends it, and a later `up` carries on
     Up(up::Args),
     /// Show the nodes of a local cluster
-    Status(local::Cluster),
+    Status(local::Status),
     /// End a local cluster; its data stays
     Down(local::Cluster),
     /// Kill a node at once, as a crash would

@@ -14,13 +14,14 @@
 //! - [`server`]: one member as a process of its own, with etcd's options
 //! - [`local`]: a local cluster's directory and processes
 //! - [`launcher`]: starts, watches and ends them
-//! - [`health`]: how far each has come
+//! - [`health`]: how far each has come; `http`: one plain GET
 //! - [`remote`]: clients of what runs elsewhere
 
 mod components;
 pub mod config;
 pub mod heal;
 pub mod health;
+mod http;
 pub mod kubeconfig;
 pub mod launcher;
 pub mod local;

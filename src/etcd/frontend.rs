@@ -90,7 +90,7 @@ impl Frontend {
             shutdown,
             leaders_lost,
         });
-        world.spawner.start(Lane::Store, move |_| EtcdFrontend {
+        world.spawner.start(Lane::Store, "etcd/frontend", move |_| EtcdFrontend {
             shared,
             entrances,
             connections: TaskTracker::new(),
@@ -139,7 +139,7 @@ impl Actor for EtcdFrontend {
         for entrance in self.entrances.drain(..) {
             entrance.announce();
             let accepting = accept(self.shared.clone(), entrance, self.connections.clone());
-            self.shared.world.spawner.task(self.connections.track_future(accepting));
+            self.shared.world.spawner.keep("etcd/listener", self.connections.track_future(accepting));
         }
         ctx.run_interval(self.shared.config.election_timeout, Self::look_for_leader);
         ctx.spawn(self.shared.shutdown.wait().into_actor(self).map(|(), frontend, ctx| frontend.drain(ctx)));

@@ -28,6 +28,7 @@ use super::object::Key;
 use super::status::Status;
 use super::work_queue::{Limits, Outcome, WorkQueue};
 use crate::actor::Shutdown;
+use crate::world::roster::Meter;
 use crate::world::{Instant, Lane, World};
 
 /// Longer than any sane reconciliation, shorter than for ever.
@@ -135,9 +136,11 @@ impl<R: Reconcile> Builder<R> {
 
     /// Starts the actor; it ends with `shutdown`.
     pub fn start(self, world: &World, shutdown: &Shutdown) {
-        let (inner, shutdown) = (world.clone(), shutdown.clone());
-        world.spawner.start(Lane::Control, move |_| Controller {
+        let (inner, shutdown, meter) = (world.clone(), shutdown.clone(), Meter::new(self.limits.keys_max));
+        let name = format!("controllers/{}", self.name);
+        world.spawner.start_measured(Lane::Control, name, Some(meter.measure()), move |_| Controller {
             world: inner,
+            meter,
             name: self.name,
             reconcile: self.reconcile,
             queue: WorkQueue::new(self.limits),
@@ -164,6 +167,8 @@ pub fn controlling_owner<K: Kind>(object: &K, owner: &str) -> Option<Key> {
 
 struct Controller<R> {
     world: World,
+    /// Shows what waits in the queue.
+    meter: Meter,
     name: &'static str,
     reconcile: Arc<R>,
     queue: WorkQueue<Key>,
@@ -278,8 +283,9 @@ impl<R: Reconcile> Handler<Finished> for Controller<R> {
 
 impl<R: Reconcile> Controller<R> {
     fn add(&mut self, keys: Vec<Key>) {
+        let now = self.world.clock.now();
         for key in keys {
-            self.missed |= self.queue.add(key).is_err();
+            self.missed |= self.queue.add(key, now).is_err();
         }
     }
 
@@ -291,6 +297,11 @@ impl<R: Reconcile> Controller<R> {
 
     /// Starts as much as may be started now.
     fn pump(&mut self, ctx: &mut Context<Self>) {
+        self.begin_all(ctx);
+        self.meter.set(self.queue.ready(), self.queue.oldest());
+    }
+
+    fn begin_all(&mut self, ctx: &mut Context<Self>) {
         if !self.synced || !self.leads {
             return;
         }
@@ -341,7 +352,7 @@ impl<R: Reconcile> Controller<R> {
     fn cut_off(&mut self) {
         for (key, run) in std::mem::take(&mut self.running) {
             run.task.abort();
-            self.queue.give_back(&key);
+            self.queue.give_back(&key, self.world.clock.now());
         }
     }
 }

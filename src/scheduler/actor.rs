@@ -14,7 +14,7 @@ use actix::{
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, PodCondition};
 use serde_json::{Value, json};
 
-use super::Config;
+use super::config::Config;
 use super::core::{Core, Decision};
 use super::pod::PodInfo;
 use super::preemption::Victims;
@@ -53,7 +53,7 @@ pub fn start(world: &World, client: Client, config: Config, leadership: Leadersh
         alarm: None,
         shutdown,
     };
-    world.spawner.start(Lane::Control, move |_| scheduler);
+    world.spawner.start(Lane::Control, "scheduler", move |_| scheduler);
 }
 
 struct Scheduler {

@@ -85,7 +85,7 @@ impl Compactor {
             emptied: Vec::new(),
             shutdown,
         };
-        world.spawner.start(Lane::Background, move |_| compactor)
+        world.spawner.start(Lane::Background, "store/compactor", move |_| compactor)
     }
 
     fn tick(&mut self, context: &mut Context<Self>) {

@@ -46,7 +46,7 @@ pub async fn mirror(
     add(&mut writer, missed.map(|(at, content, _)| (at, data_of(content))));
     writer.write()?;
     let (queue, waiting) = mpsc::channel(QUEUE);
-    world.spawner.task(keep(world.clone(), writer, waiting));
+    world.spawner.keep("store/wal_mirror", keep(world.clone(), writer, waiting));
     Ok(Box::new(Mirrored { machine, copies: Vec::new(), queue: Some(queue) }))
 }
 

@@ -5,6 +5,7 @@
 //! latter, as a power failure does. All calls block: make them on a lane that may, or through
 //! [`Spawner::blocking`](super::Spawner::blocking).
 
+mod access;
 mod memory;
 mod real;
 
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use access::{Access, Open};
 pub use memory::MemoryDisk;
 
 /// A handle on a file system.
@@ -25,26 +27,6 @@ enum Kind {
     /// As the real one, but nothing waits for bytes to be durable.
     Careless,
     Memory(MemoryDisk),
-}
-
-/// How a file is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Open {
-    /// An existing file, for reading.
-    Read,
-    /// An existing file, for reading and writing.
-    Write,
-    /// A new file, for reading and writing; one that exists is an error.
-    CreateNew,
-}
-
-/// Who may read a file or directory that is created.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// 0600, and 0700 for directories.
-    Owner,
-    /// 0644, and 0755 for directories.
-    Everyone,
 }
 
 macro_rules! forward {

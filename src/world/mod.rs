@@ -16,7 +16,7 @@
 //! - [`random`]: seeded randomness
 //! - [`net`]: listeners, connections, gRPC channels; [`tls`]: TLS over them
 //! - [`disk`]: files and directories, with durability spelled out
-//! - [`spawn`]: where actors and tasks run
+//! - [`spawn`]: where actors and tasks run; [`Lane`]: the threads that actors share; [`roster`]: those that last
 //! - [`failpoints`]: steps that a test may disturb
 //! - [`planted`]: mistakes that prove that checks bite; `names`: their names and those of failpoints are checked early
 //! - [`process`]: processes of this machine, for the local launcher alone
@@ -28,20 +28,24 @@ pub mod disk;
 pub mod failpoints;
 pub mod ids;
 pub mod init;
+mod lane;
 mod names;
 pub mod net;
 pub mod planted;
 pub mod process;
 pub mod random;
+pub mod roster;
 pub mod spawn;
 pub mod tls;
 
 pub use clock::{Clock, Elapsed, Instant};
 pub use disk::{Disk, File, MemoryDisk};
 pub use ids::{LeaseId, NodeId, Revision, Term};
+pub use lane::Lane;
 pub use net::{Listener, Network, Stream};
 pub use random::Random;
-pub use spawn::{Lane, Spawner};
+pub use roster::Roster;
+pub use spawn::Spawner;
 
 /// A handle on the world outside. Cheap to clone; every actor gets one at start.
 #[derive(Clone, Debug)]

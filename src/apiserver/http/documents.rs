@@ -46,6 +46,7 @@ impl Api {
             Route::Metrics => {
                 Ok(response(200, "application/openmetrics-text; version=1.0.0; charset=utf-8", self.metrics.text()))
             }
+            Route::Actors => Ok(response(200, "application/json", self.world.spawner.roster().to_json())),
             Route::OpenIdConfiguration => Ok(response(200, "application/json", self.openid().to_string())),
             Route::KeySet => Ok(response(200, "application/jwk-set+json", self.tokens.key_set().to_string())),
             Route::OpenApiV2 => Ok(openapi_v2(headers)),

@@ -8,9 +8,11 @@
 //! ```
 //!
 //! - [`cache`]: what is known, and its indexes; pure
+//! - [`cached`]: what is kept of an object
 //! - [`changes`]: a subscriber's unread changes
 
 mod cache;
+mod cached;
 mod changes;
 
 use std::marker::PhantomData;
@@ -31,6 +33,7 @@ use cache::{Cache, Index, Step};
 use changes::Mailbox;
 
 pub use cache::Change;
+pub use cached::Cached;
 pub use changes::Changes;
 
 const PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -39,23 +42,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const SILENCE_MAX: Duration = Duration::from_secs(150);
 /// Watches end by themselves after a time drawn from this range, so that load spreads over frontends again.
 const WATCH_SECONDS: std::ops::Range<u64> = 300..600;
-
-/// What an informer keeps of an object: one of `k8s-openapi`'s types, or the [`Object`] itself.
-pub trait Cached: Send + Sync + Sized + 'static {
-    fn from_object(object: &Arc<Object>) -> Result<Arc<Self>, Status>;
-}
-
-impl<K: Kind> Cached for K {
-    fn from_object(object: &Arc<Object>) -> Result<Arc<K>, Status> {
-        object.decode().map(Arc::new)
-    }
-}
-
-impl Cached for Object {
-    fn from_object(object: &Arc<Object>) -> Result<Arc<Object>, Status> {
-        Ok(object.clone())
-    }
-}
 
 /// The objects of one kind, as known here. Cheap to clone; the cache is shared.
 pub struct Informer<K>(Arc<Shared<K>>);
@@ -125,6 +111,7 @@ impl<K: Cached> Builder<K> {
             subscribers: Mutex::default(),
             version: watch::Sender::new(None),
         });
+        let name = format!("kube/informer/{}", self.target.resource);
         let reflector = Reflector {
             world: world.clone(),
             client: self.client,
@@ -134,7 +121,7 @@ impl<K: Cached> Builder<K> {
             shared: shared.clone(),
         };
         let end = shutdown.wait();
-        world.spawner.task(async move {
+        world.spawner.keep(name, async move {
             tokio::select! {
                 () = end => {}
                 () = reflector.run() => {}

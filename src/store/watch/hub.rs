@@ -86,7 +86,7 @@ impl WatchHub {
         shared.feed.open();
         let watchers = Watchers::new(shared.view().revision(), config.response_bytes_max);
         let world_of_hub = world.clone();
-        world.spawner.start(Lane::Store, move |_| WatchHub {
+        world.spawner.start(Lane::Store, "store/watch_hub", move |_| WatchHub {
             world: world_of_hub,
             config,
             shared,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Access, Open};
+use super::access::{Access, Open};
 use crate::world::Random;
 
 /// The disk of one simulated node. It outlives the node's crashes; clones share it.

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use super::{Access, Open};
+use super::access::{Access, Open};
 
 pub fn open(path: &Path, how: Open) -> io::Result<fs::File> {
     let mut options = OpenOptions::new();

@@ -11,12 +11,14 @@
 //! - [`server`], [`client`]: the two ends of a handshake
 //! - `material`: the files; `cipher`: suites and versions; `verify`: whom to believe
 //! - `certificate`: what is read out of the other end's certificate
+//! - `clock`: the time by which certificates are valid
 //! - `words`: failures in the words of etcd's TLS library, which operators and tests look for
 //! - [`self_signed`]: certificates made here, for those who want TLS without an authority
 
 mod certificate;
 mod cipher;
 pub mod client;
+mod clock;
 mod material;
 pub mod self_signed;
 pub mod server;

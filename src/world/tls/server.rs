@@ -13,6 +13,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
 use super::certificate::trimmed;
+use super::clock::CertificateClock;
 use super::material::{Authorities, Pair, read};
 use super::verify::Clients;
 use super::{Certificate, Error, Options, cipher, words};
@@ -237,10 +238,9 @@ fn config(
     let certified = pair.certified(&provider)?;
     let resolver: Arc<dyn ResolvesServerCert> = Arc::new(SingleCertAndKey::from(certified));
     let versions = cipher::versions(options)?;
-    let builder =
-        ServerConfig::builder_with_details(provider, Arc::new(super::client::CertificateClock(clock.clone())))
-            .with_protocol_versions(&versions)
-            .map_err(|_| Error::NoSuite(options.cipher_suites.clone()))?;
+    let builder = ServerConfig::builder_with_details(provider, Arc::new(CertificateClock(clock.clone())))
+        .with_protocol_versions(&versions)
+        .map_err(|_| Error::NoSuite(options.cipher_suites.clone()))?;
     let mut config = match clients {
         Some(clients) => builder.with_client_cert_verifier(clients),
         None => builder.with_no_client_auth(),

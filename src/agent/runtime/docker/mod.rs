@@ -10,6 +10,7 @@
 //! - [`shape`]: pure translation between the room's types and the engine's
 //! - [`pause`]: the image of the pause container
 
+mod failure;
 mod pause;
 mod shape;
 
@@ -27,6 +28,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 
+use self::failure::{failed, unless_gone};
 use self::shape::Owner;
 use super::{
     ContainerRuntime, ContainerSpec, Credentials, EngineVersion, ExecOutcome, Image, LogOptions, PodChanged, PodId,
@@ -122,27 +124,6 @@ impl Docker {
 
 fn no_engine(error: bollard::errors::Error) -> Error {
     Error::NoEngine(error.to_string())
-}
-
-/// The room's error for an engine's.
-fn failed(error: bollard::errors::Error) -> Error {
-    use bollard::errors::Error as Engine;
-    match error {
-        Engine::DockerResponseServerError { status_code: 404, message } => Error::NotFound(message),
-        Engine::DockerResponseServerError { message, .. } => Error::Refused(message),
-        Engine::DockerStreamError { error } => Error::Refused(error),
-        other => Error::Unreachable(other.to_string()),
-    }
-}
-
-/// An error that only says that the wished state is there already.
-fn unless_gone(result: Result<(), bollard::errors::Error>) -> Result<(), Error> {
-    use bollard::errors::Error as Engine;
-    match result {
-        // 304 and 409: it does not run, or is being removed.
-        Err(Engine::DockerResponseServerError { status_code: 304 | 404 | 409, .. }) => Ok(()),
-        other => other.map_err(failed),
-    }
 }
 
 #[async_trait]
