@@ -9,7 +9,7 @@
 //! - [`config`]: the cluster configuration file
 //! - [`pki`], [`kubeconfig`]: certificates, keys, and the administrator's way in
 //! - [`member`]: one member of the store; [`heal`]: one whose files are damaged
-//! - [`node`]: one node, its actors started and ended in order; [`ports`]: what its member of the store speaks;
+//! - [`node`]: one node, its actors started and ended in order; `member_ports`: what its member of the store speaks;
 //!   [`components`]: how its components reach the API
 //! - [`server`]: one member as a process of its own, with etcd's options
 //! - [`local`]: a local cluster's directory and processes
@@ -28,6 +28,6 @@ pub mod local;
 pub mod member;
 pub mod node;
 pub mod pki;
-mod ports;
+mod member_ports;
 pub mod remote;
 pub mod server;

@@ -14,7 +14,7 @@ use super::components::Api;
 use super::config::{ClusterConfig, NodeConfig, Role};
 use super::member::{InitialMember, Member, MemberError, MemberPlan, Origin};
 use super::pki::{Holder, Pki, PkiError};
-use super::ports::Ports;
+use super::member_ports::Ports;
 use super::remote::{ClientError, frontend_store_client};
 use crate::actor::Shutdown;
 use crate::agent::{self, CapacitySource, RuntimeChoice};
