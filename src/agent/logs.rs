@@ -11,9 +11,9 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 
+use super::answer::{Body, plain, respond};
 use super::error::Error;
 use super::runtime::{ContainerRuntime, LogOptions};
-use super::server::{Body, plain, respond};
 use crate::kube::time;
 use crate::world::Clock;
 

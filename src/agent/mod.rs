@@ -13,7 +13,8 @@
 //! - [`error`]: what can go wrong, and what to do about it
 //! - [`context`]: what all pods of one agent share
 //! - [`image`]: image names
-//! - [`server`]: the agent's own port; [`access`]: who may ask what there; [`logs`]: container logs
+//! - [`server`]: the agent's own port; [`access`]: who may ask what there; [`logs`]: container logs;
+//!   [`answer`]: how it answers
 //! - [`node`]: the node as the API sees it
 //! - [`pod`]: one pod, from specification to actions and status
 //! - [`runtime`]: the engines that turn pods into processes
@@ -21,6 +22,7 @@
 mod access;
 #[allow(clippy::module_inception, reason = "an actor's file is named for what it keeps")]
 mod agent;
+mod answer;
 pub mod config;
 mod context;
 pub mod error;

@@ -9,16 +9,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::access::{Auth, Refusal};
-use super::error::Error;
+use super::answer::{Body, plain};
 use super::logs::Logs;
 use crate::actor::{Gate, Shutdown};
 use crate::world::{Listener, Stream, World, tls};
@@ -27,8 +24,6 @@ use crate::world::{Listener, Stream, World, tls};
 const CONNECTIONS_MAX: usize = 512;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
-
-pub type Body = UnsyncBoxBody<Bytes, Error>;
 
 /// Serves what one node's agent is asked.
 #[derive(Clone)]
@@ -104,17 +99,4 @@ impl Server {
         let logs = self.logs.answer(path, request.uri().query().unwrap_or_default()).await;
         logs.unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "404 page not found"))
     }
-}
-
-pub fn plain(status: StatusCode, text: &str) -> Response<Body> {
-    let body = Full::new(Bytes::from(text.to_owned())).map_err(|never: Infallible| match never {});
-    respond(status, body.boxed_unsync())
-}
-
-pub fn respond(status: StatusCode, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    let text = header::HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, text);
-    response
 }

@@ -3,12 +3,13 @@
 //! Which one peers speak is decided when a member first starts, and kept beside its data: the URLs of all members are
 //! in the cluster's membership, so that one that changed by itself would find nobody.
 
-use super::config::{NodeConfig, Role, Security, is_loopback};
+use std::path::Path;
+
+use super::config::{ClusterConfig, NodeConfig, Role, Security, is_loopback};
 use super::member::Identity;
-use super::node::{NodeError, Plan};
-use super::pki::Holder;
+use super::pki::{Holder, Pki};
 use crate::world::disk::Access;
-use crate::world::{World, tls};
+use crate::world::{Disk, tls};
 
 /// The file that keeps what a member speaks to its peers.
 const KEPT: &str = "peer-scheme";
@@ -19,22 +20,27 @@ pub struct Ports {
     peer: Security,
     /// What the configuration says; by itself a port speaks TLS, and plain text where that stays on the machine.
     client: Option<Security>,
+    /// Whether there are certificates at all.
+    secure: bool,
 }
 
 impl Ports {
-    /// The configuration's word counts first, then what the member has spoken so far.
-    pub fn decide(world: &World, plan: &Plan, node: &NodeConfig) -> Result<Ports, NodeError> {
-        if !plan.tls {
-            return Ok(Ports { peer: Security::Plain, client: Some(Security::Plain) });
-        }
-        let (disk, kept) = (&world.disk, plan.data_dir.join(KEPT));
+    /// For a cluster without any TLS.
+    pub fn plain() -> Ports {
+        Ports { peer: Security::Plain, client: Some(Security::Plain), secure: false }
+    }
+
+    /// What the member that keeps its data in `data_dir` speaks: the configuration's word counts first, then what it
+    /// has spoken so far.
+    pub fn decide(disk: &Disk, data_dir: &Path, config: &ClusterConfig, node: &NodeConfig) -> std::io::Result<Ports> {
+        let kept = data_dir.join(KEPT);
         let spoken = match disk.exists(&kept) {
             true if disk.read(&kept)? == Security::Plain.scheme().as_bytes() => Some(Security::Plain),
             true => Some(Security::Mutual),
             // Members of earlier releases kept nothing, and spoke plain.
-            false => Identity::is_kept(disk, &plan.data_dir).then_some(Security::Plain),
+            false => Identity::is_kept(disk, data_dir).then_some(Security::Plain),
         };
-        let stated = plan.cluster.tls.peer;
+        let stated = config.tls.peer;
         let peer = stated.or(spoken).unwrap_or(Security::Mutual);
         if spoken != Some(peer) || !disk.exists(&kept) {
             disk.replace(&kept, peer.scheme().as_bytes(), Access::Owner)?;
@@ -46,7 +52,7 @@ impl Ports {
                  \"plain\"` below [tls] to keep it so, or update their peer URLs to https and say `peer = \"mutual\"`"
             );
         }
-        Ok(Ports { peer, client: plan.cluster.tls.client })
+        Ok(Ports { peer, client: config.tls.client, secure: true })
     }
 
     pub fn peer_urls(&self, node: &NodeConfig) -> Vec<String> {
@@ -73,26 +79,26 @@ impl Ports {
     }
 
     /// For the other members, both ways. It is there for plain members, too: they may have to call one that is not.
-    pub fn peer_tls(&self, plan: &Plan, node: &NodeConfig) -> tls::Options {
+    pub fn peer_tls(&self, pki: &Pki, config: &ClusterConfig, node: &NodeConfig) -> tls::Options {
         match &node.peer_tls {
-            _ if !plan.tls => tls::Options::default(),
+            _ if !self.secure => tls::Options::default(),
             Some(files) => files.mutual(),
             None => {
-                let members = plan.cluster.with_role(Role::Store);
-                plan.pki.tls(Holder::Peer(&node.name), members.map(|member| Holder::Peer(&member.name).common_name()))
+                let members = config.with_role(Role::Store);
+                pki.tls(Holder::Peer(&node.name), members.map(|member| Holder::Peer(&member.name).common_name()))
             }
         }
     }
 
     /// For clients: frontends, and the person with the kubeconfig. Others with a certificate of the cluster go through
     /// the API.
-    pub fn client_tls(&self, plan: &Plan, node: &NodeConfig) -> tls::Options {
+    pub fn client_tls(&self, pki: &Pki, node: &NodeConfig) -> tls::Options {
         match &node.client_tls {
-            _ if !plan.tls => tls::Options::default(),
+            _ if !self.secure => tls::Options::default(),
             Some(files) => files.mutual(),
             None => {
                 let clients = [Holder::FrontendToStore, Holder::Admin].map(|holder| holder.common_name());
-                plan.pki.tls(Holder::Member(&node.name), clients)
+                pki.tls(Holder::Member(&node.name), clients)
             }
         }
     }
@@ -106,7 +112,7 @@ mod tests {
     #[test]
     fn plain_text_stays_on_the_machine() {
         let mut node = ClusterConfig::three_local_nodes().nodes[0].clone();
-        let ports = |peer, client| Ports { peer, client };
+        let ports = |peer, client| Ports { peer, client, secure: true };
         let (mutual, plain) = (Security::Mutual, Security::Plain);
         let both = vec!["http://127.0.0.1:2379".to_owned(), "https://127.0.0.1:2379".to_owned()];
         assert_eq!(ports(mutual, None).listen_clients(&node), both);

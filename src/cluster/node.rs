@@ -148,7 +148,10 @@ impl Node {
 
 async fn start_store(world: &World, plan: &Plan, node: &NodeConfig, shutdown: &Shutdown) -> Result<Member, NodeError> {
     let timing = &plan.cluster.timing;
-    let ports = Ports::decide(world, plan, node)?;
+    let ports = match plan.tls {
+        true => Ports::decide(&world.disk, &plan.data_dir, &plan.cluster, node)?,
+        false => Ports::plain(),
+    };
     let members = plan.cluster.with_role(Role::Store).map(|member| InitialMember {
         name: member.name.clone(),
         peer_urls: ports.peer_urls(member),
@@ -163,7 +166,7 @@ async fn start_store(world: &World, plan: &Plan, node: &NodeConfig, shutdown: &S
         peer_urls: ports.peer_urls(node),
         client_urls: ports.client_urls(node),
         listen_peers: ports.peer_urls(node),
-        security: raft::Security { tls: ports.peer_tls(plan, node), ..raft::Security::default() },
+        security: raft::Security { tls: ports.peer_tls(&plan.pki, &plan.cluster, node), ..raft::Security::default() },
         origin: Origin::New { members: members.collect(), token: plan.cluster.name.clone() },
         heal_from_peers: plan.heal_from_peers,
         force_new_cluster: false,
@@ -175,7 +178,7 @@ async fn start_store(world: &World, plan: &Plan, node: &NodeConfig, shutdown: &S
         store: config,
         frontend: etcd::Config {
             listen: ports.listen_clients(node),
-            tls: ports.client_tls(plan, node),
+            tls: ports.client_tls(&plan.pki, node),
             name: node.name.clone(),
             election_timeout: timing.election(),
             ..etcd::Config::default()

@@ -2,7 +2,7 @@
 //!
 //! - [`controllers`]: those of controllers
 
-mod controllers;
+pub mod controllers;
 
 use serde_json::{Value, json};
 
@@ -64,14 +64,13 @@ fn binding_of(role: &str, subjects: Vec<Value>) -> Value {
     })
 }
 
-/// All built-in cluster roles.
+/// All built-in cluster roles but those of controllers.
 pub fn cluster_roles() -> Vec<Value> {
     let mut roles =
         vec![role("cluster-admin", vec![rule(ALL, ALL, ALL), json!({"nonResourceURLs": ["*"], "verbs": ["*"]})])];
     roles.extend(for_users());
     roles.extend(for_everybody());
     roles.extend(for_components());
-    roles.extend(controllers::cluster_roles());
     roles
 }
 
@@ -336,10 +335,9 @@ fn node() -> Vec<Value> {
     rules
 }
 
-/// All built-in cluster role bindings, each named as its role.
+/// The bindings of these roles, each named as its role.
 pub fn cluster_role_bindings() -> Vec<Value> {
-    let mut bindings = controllers::cluster_role_bindings();
-    bindings.extend([
+    vec![
         binding("cluster-admin", &[("Group", "system:masters")]),
         binding("system:public-info-viewer", &[("Group", "system:authenticated"), ("Group", "system:unauthenticated")]),
         binding("system:discovery", &[("Group", "system:authenticated")]),
@@ -351,8 +349,7 @@ pub fn cluster_role_bindings() -> Vec<Value> {
         binding("system:cloud-controller-manager", &[("User", "system:cloud-controller-manager")]),
         binding("system:node-proxier", &[("User", "system:kube-proxy")]),
         binding("system:kubelet-api-admin", &[("User", "kube-apiserver-kubelet-client")]),
-    ]);
-    bindings
+    ]
 }
 
 #[cfg(test)]
@@ -364,13 +361,18 @@ mod tests {
 
     fn rules() -> Rules {
         let parse = |values: Vec<Value>| values.into_iter().map(|v| serde_json::from_value(v).unwrap()).collect();
-        let bindings = cluster_role_bindings().into_iter().map(|v| serde_json::from_value(v).unwrap()).collect();
+        let bindings = cluster_role_bindings()
+            .into_iter()
+            .chain(controllers::cluster_role_bindings())
+            .map(|v| serde_json::from_value(v).unwrap())
+            .collect();
         let granted = ["view", "edit", "admin"].map(|role| {
             json!({"metadata": {"name": role, "namespace": "a"}, "subjects": [{"kind": "User", "name": role}],
                 "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": role}})
         });
         let granted = granted.into_iter().map(|v| serde_json::from_value(v).unwrap()).collect();
-        Rules::new(parse(cluster_roles()), Vec::new(), bindings, granted)
+        let roles = cluster_roles().into_iter().chain(controllers::cluster_roles()).collect();
+        Rules::new(parse(roles), Vec::new(), bindings, granted)
     }
 
     #[test]
