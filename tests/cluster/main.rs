@@ -9,10 +9,12 @@ mod cluster;
 mod crashes;
 mod etcd_clients;
 mod failover;
+mod formats;
 mod kube_crate;
 mod kubernetes;
 mod migration;
 mod pods;
+mod server;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -63,6 +65,8 @@ fn main() {
         trial("a_damaged_node_heals", &[Need::Nothing], failover::a_damaged_node_heals),
         trial("every_acknowledged_write_survives_kill_9", &[Need::Nothing], crashes::writes_survive),
         trial("data_goes_from_etcd_to_chorus_and_back", &[etcd, etcdctl], migration::from_etcd_and_back),
+        trial("every_format_so_far_is_read", &[etcdctl], formats::every_format_is_read),
+        Trial::test("make_a_data_directory", formats::make).with_ignored_flag(true),
         trial("kubectl_works", &[kubectl], kubernetes::kubectl_works),
         trial("the_kube_crate_works", &[Need::Nothing], kube_crate::the_kube_crate_works),
         trial("a_deployment_rolls_out", &[kubectl], kubernetes::a_deployment_rolls_out),
