@@ -26,6 +26,10 @@ test *ARGS:
 sim SEEDS="50":
     CHORUS_SIM_SEEDS={{SEEDS}} cargo test --release --test sim -- --nocapture
 
+# Makes a data directory in the format of a binary, for tests to come: `just data-directory v3 target/debug/chorus`.
+data-directory NAME BINARY:
+    CHORUS_FIXTURE={{NAME}} CHORUS_FIXTURE_BINARY={{BINARY}} cargo test --test cluster -- --ignored --exact make_a_data_directory
+
 # Puts a second beside another etcd: `just bench http://127.0.0.1:12379`.
 bench AGAINST:
     cargo run --release -- bench put --against {{AGAINST}}

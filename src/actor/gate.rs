@@ -1,17 +1,39 @@
 //! Admission: bounds how many requests are under way behind a mailbox.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::world::Instant;
+use crate::world::roster::{Backlog, Measure};
+
 /// Lets at most a fixed number of requests in at once. Clones share the bound.
 #[derive(Clone, Debug)]
-pub struct Gate(Arc<Semaphore>);
+pub struct Gate(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    requests_max: usize,
+    free: Arc<Semaphore>,
+    /// How long the request was under way that left last.
+    last_us: AtomicU64,
+}
 
 /// A request that was let in; dropping it makes room for another.
 #[derive(Debug)]
 pub struct Permit {
+    gate: Gate,
+    entered: Instant,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let under_way = u64::try_from(self.entered.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.gate.0.last_us.store(under_way, Ordering::Relaxed);
+    }
 }
 
 /// The gate is full. Nothing was started: the caller may say so to its client, who may try again.
@@ -21,11 +43,29 @@ pub struct Full;
 
 impl Gate {
     pub fn new(requests_max: usize) -> Gate {
-        Gate(Arc::new(Semaphore::new(requests_max)))
+        let free = Arc::new(Semaphore::new(requests_max));
+        Gate(Arc::new(Inner { requests_max, free, last_us: AtomicU64::default() }))
+    }
+
+    /// Waits for its turn: for those whose number is bounded already.
+    pub async fn wait(&self) -> Permit {
+        let permit = self.0.clone().acquire_owned().await;
+        Permit { _permit: permit.expect("a gate is never closed") }
     }
 
     pub fn enter(&self) -> Result<Permit, Full> {
-        self.0.clone().try_acquire_owned().map(|permit| Permit { _permit: permit }).map_err(|_| Full)
+        let permit = self.0.free.clone().try_acquire_owned().map_err(|_| Full)?;
+        Ok(Permit { gate: self.clone(), entered: Instant::now(), _permit: permit })
+    }
+
+    /// Tells how many requests are under way, and how long the last one was.
+    pub fn measure(&self) -> Measure {
+        let inner = self.0.clone();
+        Arc::new(move || Backlog {
+            waiting: inner.requests_max.saturating_sub(inner.free.available_permits()),
+            limit: inner.requests_max,
+            age: Duration::from_micros(inner.last_us.load(Ordering::Relaxed)),
+        })
     }
 }
 
@@ -38,7 +78,9 @@ mod tests {
         let gate = Gate::new(1);
         let first = gate.enter().unwrap();
         assert_eq!(gate.enter().unwrap_err(), Full);
+        assert_eq!((gate.measure()().waiting, gate.measure()().limit), (1, 1));
         drop(first);
+        assert_eq!(gate.measure()().waiting, 0);
         gate.enter().unwrap();
     }
 }

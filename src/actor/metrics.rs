@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::world::Roster;
+
 /// Something that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -41,6 +43,22 @@ impl Gauge {
 
     pub fn get(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more until the answer is dropped.
+    pub fn one_more(&self) -> OneMore<'_> {
+        self.add(1);
+        OneMore(self)
+    }
+}
+
+/// Something that a gauge counts as long as it is there.
+#[derive(Debug)]
+pub struct OneMore<'a>(&'a Gauge);
+
+impl Drop for OneMore<'_> {
+    fn drop(&mut self) {
+        self.0.add(-1);
     }
 }
 
@@ -108,6 +126,31 @@ impl Sources {
 impl std::fmt::Debug for Sources {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Sources({})", self.0.len())
+    }
+}
+
+/// What the long-lived components of a process do: whether each runs, how often it was started anew, what waits for it.
+impl Source for Roster {
+    fn expose(&self, text: &mut Exposition) {
+        let components = self.components();
+        text.family("chorus_component_running", "gauge", "Whether the component runs: 1 or 0.");
+        for component in &components {
+            text.sample("chorus_component_running", &[("component", &component.name)], u8::from(component.running));
+        }
+        text.family("chorus_component_restarts_total", "counter", "How often the component was started anew.");
+        for component in &components {
+            text.sample("chorus_component_restarts_total", &[("component", &component.name)], component.restarts);
+        }
+        let backlogs = || components.iter().filter_map(|component| Some((&component.name, component.backlog?)));
+        text.family("chorus_component_backlog", "gauge", "What waits for the component.");
+        for (name, backlog) in backlogs() {
+            text.sample("chorus_component_backlog", &[("component", name)], backlog.waiting);
+        }
+        text.family("chorus_component_backlog_age_seconds", "gauge", "How long it has waited, or the last one took.");
+        for (name, backlog) in backlogs() {
+            let age = backlog.age.as_secs_f64();
+            text.sample("chorus_component_backlog_age_seconds", &[("component", name)], age);
+        }
     }
 }
 

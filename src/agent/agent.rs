@@ -22,10 +22,11 @@ use super::error::Error;
 use super::pod::actor::{Finished, Gone, Leave, Look, PodActor, Update};
 use super::pod::pass::State;
 use super::pod::sources::Sources;
-use super::pod::volumes;
+use super::pod::volumes::{self, PodDir};
 use super::runtime::{PodChanged, PodId, Signal};
 use crate::actor::Shutdown;
 use crate::kube::informer::{Change, Informer};
+use crate::kube::object::Key;
 use crate::world::Lane;
 
 /// How often the engine is searched for what no pod accounts for.
@@ -77,17 +78,16 @@ impl Agent {
             return actor.do_send(Update(pod));
         }
         let (context, agent) = (self.context.clone(), ctx.address().recipient());
-        let actor = self
-            .context
-            .world
-            .spawner
-            .start(Lane::Agent, move |_| PodActor::new(context, agent, pod, State { sources, ..State::default() }));
+        let name = format!("agent/pod/{}", Key::of(&pod.metadata));
+        let actor = self.context.world.spawner.start(Lane::Agent, name, move |_| {
+            PodActor::new(context, agent, pod, State { sources, ..State::default() })
+        });
         self.actors.insert(uid, actor);
     }
 
     fn watch_engine(&mut self, ctx: &Ctx<Agent>) {
         let (context, agent, end) = (self.context.clone(), ctx.address(), self.shutdown.wait());
-        self.context.world.spawner.task(async move {
+        self.context.world.spawner.keep("agent/engine_events", async move {
             let relay = async {
                 if let Ok(mut changes) = context.runtime.changes().await {
                     // Whatever happened before the stream was open is found by looking.
@@ -157,7 +157,7 @@ impl Found {
             remove_orphan(&context, orphan).await?;
         }
         for uid in &self.dirs {
-            context.world.disk.remove_dir_all(&volumes::pods_dir(&context.data_dir).join(uid))?;
+            PodDir::new(context.world.disk.clone(), &context.data_dir, uid).remove()?;
         }
         Ok(())
     }
@@ -200,7 +200,7 @@ impl Actor for Agent {
         ctx.run_interval(SWEEP, Agent::sweep);
         let (pods, agent) = (self.pods.clone(), ctx.address());
         let shutdown = self.shutdown.clone();
-        self.context.world.spawner.task(async move {
+        self.context.world.spawner.keep("agent/shutdown", async move {
             tokio::select! {
                 () = shutdown.wait() => {}
                 () = pods.synced() => agent.do_send(Synced),

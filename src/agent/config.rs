@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::world::tls;
+
 /// Which engine runs the containers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RuntimeChoice {
@@ -50,8 +52,9 @@ pub struct Config {
     pub address: IpAddr,
     /// Where container logs are served, `host:port`; port 0 takes a free one, which the Node object then tells.
     pub listen: String,
-    /// The bearer token that whoever asks for logs must show.
-    pub token: String,
+    /// What the agent shows those who ask for logs, and whose certificates it believes. Without TLS it knows nobody but
+    /// those who have a token.
+    pub tls: Option<tls::Options>,
     /// Added to the Node's own labels (hostname, os, arch).
     pub labels: BTreeMap<String, String>,
     /// Remembered pods, for a start while no frontend answers.

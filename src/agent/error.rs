@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::kube::status::Status;
+use crate::world::tls;
 
 /// A failure of the agent or of its container engine.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,10 @@ pub enum Error {
     #[error("{0}")]
     Refused(String),
 
+    /// A command inside a container took longer than it may; it may run on. Surface it, as a command that failed.
+    #[error("the command took longer than {0:?}")]
+    TimedOut(std::time::Duration),
+
     /// No engine answers at start, and the configuration insists on one: tell the operator, stop.
     #[error("no Docker engine answers ({0}); start one, or choose the runtime `hollow`")]
     NoEngine(String),
@@ -26,6 +31,10 @@ pub enum Error {
     /// The address for logs cannot be listened on: tell the operator, stop.
     #[error("the agent cannot listen on {address}: {source}")]
     Listen { address: String, source: io::Error },
+
+    /// The certificates cannot be used: tell the operator, stop.
+    #[error("the agent's certificates: {0}")]
+    Tls(#[from] tls::Error),
 
     /// The data directory cannot be read or written. At start: stop. Later: try again after a backoff.
     #[error("{0}")]

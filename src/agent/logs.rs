@@ -1,42 +1,27 @@
-//! The agent's own endpoint: container logs over HTTP, for frontends that serve `pods/log`.
+//! Container logs over HTTP.
 //!
 //! `GET /containerLogs/{namespace}/{pod}/{container}?follow&previous&timestamps&tailLines&sinceSeconds&sinceTime&limitBytes`
-//! with the agent's bearer token; `GET /healthz` without.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use sha2::{Digest, Sha256};
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
 
+use super::answer::{Body, plain, respond};
 use super::error::Error;
 use super::runtime::{ContainerRuntime, LogOptions};
-use crate::actor::{Gate, Shutdown};
 use crate::kube::time;
-use crate::world::{Listener, Stream, World};
+use crate::world::Clock;
 
-/// Connections at once; each may follow a log for hours.
-const CONNECTIONS_MAX: usize = 512;
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-const HEAD_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(10);
-
-type Body = UnsyncBoxBody<Bytes, Error>;
-
-/// Serves the logs of one node's containers.
+/// The logs of one node's containers.
 #[derive(Clone)]
-pub struct LogServer {
-    world: World,
-    runtime: Arc<dyn ContainerRuntime>,
-    /// A digest, so that comparing tells nothing of the token by its time.
-    token: [u8; 32],
+pub struct Logs {
+    pub clock: Clock,
+    pub runtime: Arc<dyn ContainerRuntime>,
 }
 
 /// A request for a log.
@@ -54,72 +39,19 @@ struct Asked {
     limit_bytes: Option<u64>,
 }
 
-impl LogServer {
-    pub fn new(world: World, runtime: Arc<dyn ContainerRuntime>, token: &str) -> LogServer {
-        LogServer { world, runtime, token: Sha256::digest(token.as_bytes()).into() }
-    }
-
-    /// Accepts connections until `shutdown`.
-    pub fn start(self, listener: Listener, shutdown: Shutdown) {
-        let gate = Gate::new(CONNECTIONS_MAX);
-        let spawner = self.world.spawner.clone();
-        spawner.task(async move {
-            let end = shutdown.wait();
-            tokio::pin!(end);
-            loop {
-                let (stream, _) = tokio::select! {
-                    biased;
-                    () = &mut end => return,
-                    accepted = listener.next(&self.world.clock) => accepted,
-                };
-                // A connection above the bound is closed at once.
-                if let Ok(permit) = gate.enter() {
-                    let (server, shutdown) = (self.clone(), shutdown.clone());
-                    self.world.spawner.task(async move {
-                        let _permit = permit;
-                        tokio::select! {
-                            () = shutdown.wait() => {}
-                            () = server.serve(stream) => {}
-                        }
-                    });
-                }
-            }
-        });
-    }
-
-    async fn serve(self, stream: Stream) {
-        let service = service_fn(|request: Request<Incoming>| {
-            let server = self.clone();
-            async move { Ok::<_, Infallible>(server.answer(request).await) }
-        });
-        let mut connection = hyper::server::conn::http1::Builder::new();
-        connection.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME_MAX).max_buf_size(HEAD_BYTES_MAX);
-        // A client that goes away in the middle of a log is nothing to report.
-        let _ = connection.serve_connection(TokioIo::new(stream), service).await;
-    }
-
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        if request.method() != Method::GET {
-            return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here");
-        }
-        if request.uri().path() == "/healthz" {
-            return plain(StatusCode::OK, "ok");
-        }
-        let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let shown = shown.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-        if <[u8; 32]>::from(Sha256::digest(shown.as_bytes())) != self.token {
-            return plain(StatusCode::UNAUTHORIZED, "Unauthorized");
-        }
-        match parse(request.uri().path(), request.uri().query().unwrap_or_default()) {
-            None => plain(StatusCode::NOT_FOUND, "404 page not found"),
-            Some(Err(why)) => plain(StatusCode::BAD_REQUEST, &why),
-            Some(Ok(asked)) => match self.open(&asked).await {
-                Ok(stream) => streamed(stream, asked.limit_bytes),
-                Err(error @ Error::NotFound(_)) => plain(StatusCode::NOT_FOUND, &error.to_string()),
-                Err(error @ Error::Config(_)) => plain(StatusCode::BAD_REQUEST, &error.to_string()),
-                Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
-            },
-        }
+impl Logs {
+    /// Answers a request; `None` where the path is another one.
+    pub async fn answer(&self, path: &str, query: &str) -> Option<Response<Body>> {
+        let asked = match parse(path, query)? {
+            Ok(asked) => asked,
+            Err(why) => return Some(plain(StatusCode::BAD_REQUEST, &why)),
+        };
+        Some(match self.open(&asked).await {
+            Ok(stream) => streamed(stream, asked.limit_bytes),
+            Err(error @ Error::NotFound(_)) => plain(StatusCode::NOT_FOUND, &error.to_string()),
+            Err(error @ Error::Config(_)) => plain(StatusCode::BAD_REQUEST, &error.to_string()),
+            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        })
     }
 
     async fn open(&self, asked: &Asked) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
@@ -139,17 +71,12 @@ impl LogServer {
                 Error::NotFound(format!("container {container:?} in pod {pod:?}"))
             });
         };
-        let now = time::timestamp(&self.world.clock).as_second();
+        let now = time::timestamp(&self.clock).as_second();
         let since = asked.since_time.map(|time| time.as_second()).or(asked.since_seconds.map(|ago| now - ago));
         let options =
             LogOptions { follow: asked.follow, timestamps: asked.timestamps, tail_lines: asked.tail_lines, since };
         self.runtime.logs(&id, options).await
     }
-}
-
-fn plain(status: StatusCode, text: &str) -> Response<Body> {
-    let body = Full::new(Bytes::from(text.to_owned())).map_err(|never: Infallible| match never {});
-    respond(status, body.boxed_unsync())
 }
 
 fn streamed(stream: BoxStream<'static, Result<Bytes, Error>>, limit_bytes: Option<u64>) -> Response<Body> {
@@ -165,14 +92,6 @@ fn streamed(stream: BoxStream<'static, Result<Bytes, Error>>, limit_bytes: Optio
         std::future::ready((!over).then_some(part))
     });
     respond(StatusCode::OK, StreamBody::new(limited.map_ok(Frame::data)).boxed_unsync())
-}
-
-fn respond(status: StatusCode, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    let text = header::HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, text);
-    response
 }
 
 /// What a path and query ask for: `None` where the path is another, an error where a value is wrong.

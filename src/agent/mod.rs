@@ -13,13 +13,16 @@
 //! - [`error`]: what can go wrong, and what to do about it
 //! - [`context`]: what all pods of one agent share
 //! - [`image`]: image names
-//! - [`logs`]: container logs over HTTP, for frontends
+//! - [`server`]: the agent's own port; [`access`]: who may ask what there; [`logs`]: container logs;
+//!   [`answer`]: how it answers
 //! - [`node`]: the node as the API sees it
 //! - [`pod`]: one pod, from specification to actions and status
 //! - [`runtime`]: the engines that turn pods into processes
 
+mod access;
 #[allow(clippy::module_inception, reason = "an actor's file is named for what it keeps")]
 mod agent;
+mod answer;
 pub mod config;
 mod context;
 pub mod error;
@@ -28,18 +31,21 @@ mod logs;
 mod node;
 pub mod pod;
 pub mod runtime;
+mod server;
 #[cfg(test)]
 mod tests;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use tokio::sync::Semaphore;
 
+use self::access::Auth;
 use self::agent::Agent;
 use self::context::Context;
-use self::logs::LogServer;
+use self::logs::Logs;
 use self::node::capacity;
 use self::node::heartbeat::{Heartbeat, Round};
 use self::node::object::Facts;
@@ -48,13 +54,14 @@ use self::pod::sources::Sources;
 use self::runtime::ContainerRuntime;
 use self::runtime::docker::Docker;
 use self::runtime::hollow::Hollow;
+use self::server::Server;
 use crate::actor::Shutdown;
 use crate::disk::notebook::Notebook;
 use crate::kube::client::Client;
 use crate::kube::events::Recorder;
 use crate::kube::informer::Informer;
 use crate::world::disk::Access;
-use crate::world::{Lane, World};
+use crate::world::{Lane, World, tls};
 
 pub use config::{Capacity, CapacitySource, Config, RuntimeChoice};
 pub use error::Error;
@@ -115,7 +122,13 @@ pub async fn start_with(
         machine,
         engine: runtime.version().await?,
     };
-    LogServer::new(world.clone(), runtime.clone(), &config.token).start(listener, shutdown.clone());
+    let server = Server {
+        world: world.clone(),
+        tls: config.tls.clone().map(|options| tls::Server::new(&world, options)).transpose()?,
+        access: Arc::new(Auth { clock: world.clock.clone(), client: client.clone(), node: config.node_name.clone() }),
+        logs: Logs { clock: world.clock.clone(), runtime: runtime.clone() },
+    };
+    server.start(listener, shutdown.clone());
     let round = Round {
         world: world.clone(),
         client: client.clone(),
@@ -124,11 +137,12 @@ pub async fn start_with(
         watches_pressure: matches!(config.capacity, CapacitySource::Machine { .. }),
     };
     let until = shutdown.clone();
-    world.spawner.start(Lane::Agent, move |_| Heartbeat::new(round, until));
+    world.spawner.start(Lane::Agent, "agent/heartbeat", move |_| Heartbeat::new(round, until));
     let pods = Informer::of(&client.api::<Pod>())
         .fields(&format!("spec.nodeName={}", config.node_name))
         .start(&world, &shutdown);
     let (notebook, remembered) = open_notebook(&world, &config).await?;
+    let believe_any = tls::Options { insecure_skip_verify: true, ..tls::Options::default() };
     let context = Context {
         notebook,
         events: Recorder::start(&world, &client, "kubelet", &config.node_name, &shutdown),
@@ -137,11 +151,12 @@ pub async fn start_with(
         data_dir: config.data_dir,
         address: config.address,
         capacity,
+        any_server: tls::Client::new(&world, believe_any).map_err(|error| Error::Config(error.to_string()))?,
         runtime: runtime.clone(),
         client,
         world: world.clone(),
     };
-    world.spawner.start(Lane::Agent, move |_| Agent::new(Arc::new(context), pods, remembered, shutdown));
+    world.spawner.start(Lane::Agent, "agent", move |_| Agent::new(Arc::new(context), pods, remembered, shutdown));
     Ok(Handle { runtime: runtime.name(), logs_address })
 }
 
@@ -176,8 +191,8 @@ async fn choose_runtime(world: &World, config: &Config) -> Result<Arc<dyn Contai
 }
 
 /// Removes every container that the node's agent ever started and did not remove; how many pods they were. For the end
-/// of a cluster: no agent of the node may run. `cluster` is that of the agent's [`Config`].
-pub async fn remove_all_pods(world: &World, node_name: &str, cluster: &str) -> Result<usize, Error> {
+/// of a cluster: no agent of the node may run. `cluster` and `data_dir` are those of the agent's [`Config`].
+pub async fn remove_all_pods(world: &World, node_name: &str, cluster: &str, data_dir: &Path) -> Result<usize, Error> {
     let docker = Docker::connect(node_name, cluster, world.clock.clone()).await?;
     let pods = docker.pods().await?;
     for pod in &pods {
@@ -186,5 +201,7 @@ pub async fn remove_all_pods(world: &World, node_name: &str, cluster: &str) -> R
             docker.remove(id).await?;
         }
     }
+    // Volumes in memory; those on the disk stay, as the node's other files do.
+    world.disk.unmount_below(&pod::volumes::pods_dir(&std::path::absolute(data_dir)?))?;
     Ok(pods.len())
 }

@@ -7,10 +7,10 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::kube::resources::{Resource, Table};
 use crate::kube::status::Status;
+use crate::world::tls::Certificate;
 use crate::world::{Clock, Instant};
 
 use super::storage::Storage;
@@ -99,10 +99,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 fn account(claims: &Claims) -> User {
     let private = &claims.private;
-    let namespace = &private.namespace;
-    let name = format!("system:serviceaccount:{namespace}:{}", private.serviceaccount.name);
-    let groups = ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
-    let mut user = User::new(name, groups);
+    let mut user = User::service_account(&private.namespace, &private.serviceaccount.name);
     user.uid = private.serviceaccount.uid.clone();
     let mut tell = |key: &str, value: String| {
         user.extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value]);
@@ -121,12 +118,8 @@ fn account(claims: &Claims) -> User {
 
 /// The user that a verified client certificate names: CN is the name, each O a group.
 pub fn certificate_user(der: &[u8]) -> Option<User> {
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    let subject = certificate.subject();
-    let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
-    let groups: Vec<String> =
-        subject.iter_organization().filter_map(|group| group.as_str().ok().map(str::to_owned)).collect();
-    let mut user = User::new(name, groups);
+    let subject = Certificate::read(der).filter(|certificate| !certificate.common_name.is_empty())?;
+    let mut user = User::new(subject.common_name, subject.organizations);
     let fingerprint = format!("X509SHA256={}", super::hex(&Sha256::digest(der)));
     user.extra.insert("authentication.kubernetes.io/credential-id".to_owned(), vec![fingerprint]);
     Some(user)

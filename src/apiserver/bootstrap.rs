@@ -10,7 +10,7 @@ use crate::kube::tree::items;
 use crate::world::Instant;
 
 use super::admission::namespaces::PERMANENT;
-use super::authorization::bootstrap::{cluster_role_bindings, cluster_roles};
+use super::authorization::bootstrap::{cluster_role_bindings, cluster_roles, controllers};
 use super::authorization::covers::{compact, missing};
 use super::request::{Api, Call, Change};
 use super::user::User;
@@ -22,10 +22,10 @@ const NODE_LEASES: &str = "kube-node-lease";
 impl Api {
     /// Puts in the store what is missing there.
     pub(super) async fn ensure_built_in(&self, deadline: Instant) -> Result<(), Status> {
-        for role in cluster_roles() {
+        for role in cluster_roles().into_iter().chain(controllers::cluster_roles()) {
             self.ensure(RBAC, "clusterroles", None, role, deadline).await?;
         }
-        for binding in cluster_role_bindings() {
+        for binding in cluster_role_bindings().into_iter().chain(controllers::cluster_role_bindings()) {
             self.ensure(RBAC, "clusterrolebindings", None, binding, deadline).await?;
         }
         for name in PERMANENT.into_iter().chain([NODE_LEASES]) {
@@ -33,7 +33,9 @@ impl Api {
             self.ensure("", "namespaces", None, namespace, deadline).await?;
         }
         let service = kubernetes_service(&self.addresses.network.first().to_string());
-        self.ensure("", "services", Some("default"), service, deadline).await
+        self.ensure("", "services", Some("default"), service, deadline).await?;
+        // Components ask as soon as this is done.
+        self.authorizer.catch_up(deadline).await
     }
 
     /// Creates the object, or adds to a role or binding that is there what it lacks.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::ops::Range;
 
+use crate::world::tls;
+
 /// What a frontend is started with. Secrets are left out of its debug form.
 #[derive(Clone)]
 pub struct Config {
@@ -25,8 +27,9 @@ pub struct Config {
     pub node_ports: Range<u16>,
     /// How long pods stay on a node that is not ready or unreachable, unless they say so themselves.
     pub toleration_seconds: u64,
-    /// The bearer token by which agents know a frontend that asks for logs.
-    pub agent_token: String,
+    /// What a frontend shows agents that it asks for logs, and whose certificates it believes. Without it, it has
+    /// nothing to show.
+    pub agent_tls: Option<tls::Options>,
 }
 
 /// The certificate a frontend shows, and the authority whose client certificates it believes.
@@ -50,7 +53,7 @@ impl Config {
             service_cidr: "10.96.0.0/16".to_owned(),
             node_ports: 30000..32768,
             toleration_seconds: 300,
-            agent_token: String::new(),
+            agent_tls: None,
         }
     }
 }

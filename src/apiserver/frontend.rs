@@ -1,6 +1,6 @@
 //! `ApiFrontend`: a Kubernetes endpoint. It owns the background duties of one frontend: it puts the built-in objects
-//! in the store, tells its address in the endpoints of the Service `kubernetes`, and counts quotas anew after
-//! deletions. Requests do not pass through it: they run as tasks that share the request path.
+//! in the store, tells its address in the endpoints of the Service `kubernetes`, counts quotas anew after deletions,
+//! and follows which pods are on which node. Requests do not pass through it: they run as tasks that share the request path.
 //!
 //! When it dies its node does; it holds nothing that is not in the store.
 
@@ -16,8 +16,8 @@ use crate::kube::client::Transport;
 use crate::kube::resources::Table;
 use crate::kube::schema::Schemas;
 use crate::store;
-use crate::world::World;
-use crate::world::spawn::Lane;
+use crate::world::net::Refusal;
+use crate::world::{Lane, World};
 
 use super::admission::{Admission, Turns};
 use super::authentication::Authenticator;
@@ -67,11 +67,14 @@ impl Frontend {
         if let Some(listen) = &config.listen {
             let refuse = |source| Error::Listen { address: listen.clone(), source };
             let listener = world.net.listen(listen).await.map_err(refuse)?;
+            let listener = listener.refusing_by(if tls.is_some() { Refusal::Tls } else { Refusal::Http });
             address = Some(listener.local_addr().map_err(refuse)?);
-            world.spawner.task(Server { api: api.clone(), listener, tls }.run());
+            world.spawner.keep("apiserver/listener", Server { api: api.clone(), listener, tls }.run());
         }
         let owned = api.clone();
-        world.spawner.start(Lane::Control, move |_| ApiFrontend { api: owned, ready: Arc::new(ready) });
+        world
+            .spawner
+            .start(Lane::Control, "apiserver/frontend", move |_| ApiFrontend { api: owned, ready: Arc::new(ready) });
         Ok(Frontend { api, address })
     }
 
@@ -158,6 +161,7 @@ impl Actor for ApiFrontend {
         ctx.spawn(begin(self.api.clone(), self.ready.clone()).into_actor(self));
         ctx.spawn(recount(self.api.clone()).into_actor(self));
         ctx.spawn(advertise(self.api.clone()).into_actor(self));
+        ctx.spawn(follow_pods(self.api.clone()).into_actor(self));
         ctx.spawn(self.api.shutdown.wait().into_actor(self).map(|(), _, ctx| ctx.stop()));
     }
 }
@@ -199,6 +203,13 @@ async fn recount(api: Arc<Api>) {
                 api.world.clock.sleep(RETRY).await;
             }
         }
+    }
+}
+
+/// Keeps what the node authorizer knows of pods up to date.
+async fn follow_pods(api: Arc<Api>) {
+    if let Err(status) = api.authorizer.follow_pods().await {
+        tracing::error!(%status, "the node authorizer learns of pods only when it is asked");
     }
 }
 

@@ -16,6 +16,8 @@ use super::watch_cache::view::Item;
 pub struct Selection {
     labels: Selector,
     fields: Vec<Requirement>,
+    /// The fields as they were asked for.
+    field_selector: FieldSelector,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,15 +53,20 @@ impl Selection {
     pub fn parse(resource: &Resource, labels: Option<&str>, fields: Option<&str>) -> Result<Selection, Status> {
         let labels = labels.unwrap_or_default().parse::<Selector>();
         let labels = labels.map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
-        let fields = FieldSelector::parse(fields.unwrap_or_default(), resource)?;
+        let field_selector = FieldSelector::parse(fields.unwrap_or_default(), resource)?;
         let place = |field: &str| match field {
             "metadata.name" => Place::Name,
             "metadata.namespace" => Place::Namespace,
             _ => Place::Field(resource.selectable_fields().position(|name| name == field).unwrap_or(usize::MAX)),
         };
-        let fields = fields.requirements().iter();
+        let fields = field_selector.requirements().iter();
         let fields = fields.map(|r| Requirement { place: place(&r.field), equal: r.equal, value: r.value.clone() });
-        Ok(Selection { labels, fields: fields.collect() })
+        let fields = fields.collect();
+        Ok(Selection { labels, fields, field_selector })
+    }
+
+    pub fn field_selector(&self) -> &FieldSelector {
+        &self.field_selector
     }
 
     pub fn is_everything(&self) -> bool {

@@ -29,6 +29,12 @@ impl User {
         User::new(format!("system:node:{name}"), ["system:nodes"])
     }
 
+    /// A service account.
+    pub fn service_account(namespace: &str, name: &str) -> User {
+        let groups = ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
+        User::new(format!("system:serviceaccount:{namespace}:{name}"), groups)
+    }
+
     pub fn anonymous() -> User {
         User {
             name: "system:anonymous".to_owned(),

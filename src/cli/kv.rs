@@ -23,6 +23,7 @@ use clap::Subcommand;
 use self::args::{Del, Get, Put};
 use self::print::{Format, Printer};
 use super::{DATA_DIR, DATA_DIR_VARIABLE};
+use crate::cluster::config::Role;
 use crate::cluster::local::LocalCluster;
 use crate::store::client::Client;
 use crate::store::error::Error;
@@ -130,9 +131,11 @@ pub(super) fn endpoints(world: &World, given: &[String], data_dir: &Path) -> any
     if !given.is_empty() {
         return Ok(given.to_vec());
     }
-    let local = LocalCluster::find(world, &std::path::absolute(data_dir)?)?;
-    let local = local.map(|cluster| cluster.config.store_urls()).filter(|urls| !urls.is_empty());
-    Ok(local.unwrap_or_else(|| vec![DEFAULT_ENDPOINT.to_owned()]))
+    let Some(local) = LocalCluster::find(world, &std::path::absolute(data_dir)?)? else {
+        return Ok(vec![DEFAULT_ENDPOINT.to_owned()]);
+    };
+    let members = local.config.with_role(Role::Store).filter_map(|node| local.config.client_url(node));
+    Ok(local.config.store_endpoints.iter().cloned().chain(members).collect())
 }
 
 /// An endpoint as a user writes it, as a URL.

@@ -13,9 +13,10 @@ use crate::cluster::local::LocalCluster;
 use crate::world::World;
 use crate::world::disk::Open;
 use crate::world::process::ProcessState;
+use crate::world::roster::{Backlog, Component};
 
 use super::DataDir;
-use super::terminal::{bytes, line, print, table};
+use super::terminal::{OutputError, bytes, line, print, table};
 
 /// How often a followed log is looked at.
 const FOLLOW: Duration = Duration::from_millis(200);
@@ -26,6 +27,15 @@ const ENDED: Duration = Duration::from_millis(5);
 pub struct Cluster {
     #[command(flatten)]
     dir: DataDir,
+}
+
+#[derive(clap::Args)]
+pub struct Status {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// Show the actors and tasks of each node: whether they run, how often they were started anew, what waits for them
+    #[arg(long)]
+    actors: bool,
 }
 
 #[derive(clap::Args)]
@@ -58,9 +68,12 @@ fn open(world: &World, dir: &Path) -> anyhow::Result<LocalCluster> {
     Ok(LocalCluster::open(world, &std::path::absolute(dir)?)?)
 }
 
-pub async fn status(world: World, args: Cluster) -> anyhow::Result<ExitCode> {
-    let cluster = open(&world, &args.dir.data_dir)?;
+pub async fn status(world: World, args: Status) -> anyhow::Result<ExitCode> {
+    let cluster = open(&world, &args.cluster.dir.data_dir)?;
     let prober = Prober::new(&world, &cluster)?;
+    if args.actors {
+        return Ok(actors(&cluster, prober.components().await)?);
+    }
     let (health, stores) = (prober.probe().await, prober.store_status().await);
     let mut rows = vec![
         ["NAME", "PROCESS", "STATE", "ETCD", "KUBERNETES", "LEADER", "TERM", "REVISION", "DATA", "MEMORY"]
@@ -92,6 +105,37 @@ pub async fn status(world: World, args: Cluster) -> anyhow::Result<ExitCode> {
     }
     print(table(&rows))?;
     Ok(if all_ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints what each node tells of its long-lived components.
+fn actors(cluster: &LocalCluster, nodes: Vec<Option<Vec<Component>>>) -> Result<ExitCode, OutputError> {
+    let mut rows = vec![
+        ["NODE", "NAME", "LANE", "STATE", "AGE", "RESTARTS", "WAITING", "LIMIT", "WAITED"].map(str::to_owned).to_vec(),
+    ];
+    let mut all_run = true;
+    for (node, components) in cluster.config.nodes.iter().zip(nodes) {
+        let Some(components) = components else {
+            all_run = false;
+            rows.push([node.name.as_str(), "-", "-", "does not tell"].map(str::to_owned).to_vec());
+            continue;
+        };
+        rows.extend(components.into_iter().map(|component| {
+            let backlog = |show: fn(Backlog) -> String| component.backlog.map_or_else(|| "-".to_owned(), show);
+            vec![
+                node.name.clone(),
+                component.name.clone(),
+                component.lane.map_or_else(|| "shared".to_owned(), |lane| format!("{lane:?}").to_lowercase()),
+                if component.running { "running" } else { "ended" }.to_owned(),
+                format!("{}s", component.age.as_secs()),
+                component.restarts.to_string(),
+                backlog(|backlog| backlog.waiting.to_string()),
+                backlog(|backlog| backlog.limit.to_string()),
+                backlog(|backlog| format!("{:.1}ms", backlog.age.as_secs_f64() * 1e3)),
+            ]
+        }));
+    }
+    print(table(&rows))?;
+    Ok(if all_run { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 pub async fn down(world: World, args: Cluster) -> anyhow::Result<ExitCode> {

@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use self::terminal::OutputError;
-use crate::world::World;
+use crate::world::{World, process};
 
 /// A drop-in etcd v3 and a Kubernetes-compatible control plane on that store, in one binary.
 #[derive(Parser)]
@@ -47,7 +47,7 @@ enum Command {
     /// Launch a local cluster and wait until it is ready; Ctrl-C ends it, and a later `up` carries on
     Up(up::Args),
     /// Show the nodes of a local cluster
-    Status(local::Cluster),
+    Status(local::Status),
     /// End a local cluster; its data stays
     Down(local::Cluster),
     /// Kill a node at once, as a crash would
@@ -106,6 +106,7 @@ pub fn main() -> ExitCode {
             Err(shown) => return show(&shown),
         },
     };
+    process::raise_descriptors();
     let runtime = || {
         tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the system gives threads and sockets")
     };

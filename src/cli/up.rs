@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 
-use crate::cluster::config::{ClusterConfig, Role};
+use crate::cluster::config::{ClusterConfig, NodeConfig, Role};
 use crate::cluster::launcher::{self, Progress};
 use crate::cluster::local::LocalCluster;
 use crate::cluster::ports;
@@ -141,8 +141,9 @@ fn plural(count: usize, noun: &str) -> String {
 }
 
 fn next_steps(cluster: &LocalCluster, dir: &Path) -> String {
-    let endpoints = |role: Role, address: fn(&crate::cluster::config::NodeConfig) -> Option<&String>| {
-        cluster.config.with_role(role).filter_map(address).cloned().collect::<Vec<_>>().join(",")
+    let config = &cluster.config;
+    let endpoints = |role: Role, address: fn(&NodeConfig) -> Option<&String>| {
+        config.with_role(role).filter_map(address).cloned().collect::<Vec<_>>().join(",")
     };
     let store = endpoints(Role::Store, |node| node.client.as_ref());
     let api = endpoints(Role::Apiserver, |node| node.api.as_ref());
@@ -155,7 +156,7 @@ fn next_steps(cluster: &LocalCluster, dir: &Path) -> String {
     }
     text += "\nTry:\n";
     if !store.is_empty() {
-        text += &format!("  etcdctl --endpoints={store} endpoint health\n");
+        text += &format!("  etcdctl {} endpoint health\n", reaching_the_store(config, dir, &store));
     }
     if !api.is_empty() {
         text += &format!("  kubectl --kubeconfig {} get nodes\n", dir.join("kubeconfig").display());
@@ -165,4 +166,15 @@ fn next_steps(cluster: &LocalCluster, dir: &Path) -> String {
         text += &format!("  chorus kv put greeting hello{own}\n");
     }
     text + &format!("  chorus status{own}\n")
+}
+
+/// The flags by which a client of etcd reaches the store.
+fn reaching_the_store(config: &ClusterConfig, dir: &Path, plain: &str) -> String {
+    let urls: Vec<String> = config.with_role(Role::Store).filter_map(|node| config.client_url(node)).collect();
+    if urls.iter().all(|url| url.starts_with("http:")) {
+        return format!("--endpoints={plain}");
+    }
+    let file = |name: &str| dir.join("pki").join(name).display().to_string();
+    let (authority, certificate, key) = (file("ca.crt"), file("admin.crt"), file("admin.key"));
+    format!("--endpoints={} --cacert={authority} --cert={certificate} --key={key}", urls.join(","))
 }

@@ -42,8 +42,10 @@ pub struct ClusterConfig {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub store_endpoints: Vec<String>,
     /// For those of them that are `https`.
-    #[serde(default, skip_serializing_if = "StoreTls::is_default")]
-    pub store_tls: StoreTls,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub store_tls: TlsFiles,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tls: Tls,
     #[serde(rename = "node")]
     pub nodes: Vec<NodeConfig>,
 }
@@ -52,27 +54,65 @@ fn is_zero(number: &u16) -> bool {
     *number == 0
 }
 
-/// How a store outside this cluster is believed, and shown who asks. Files are PEM.
+/// Files for one end of TLS, as PEM.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct StoreTls {
-    /// Whose signature its certificate has; the system's authorities otherwise.
+pub struct TlsFiles {
+    /// Whose signature the other end's certificate has; the system's authorities otherwise.
     pub ca_file: Option<PathBuf>,
     pub cert_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
 }
 
-impl StoreTls {
-    fn is_default(&self) -> bool {
-        *self == StoreTls::default()
-    }
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
 
+impl TlsFiles {
+    /// For connections that are made.
     pub fn options(&self) -> tls::Options {
         tls::Options {
             trusted_ca_file: self.ca_file.clone(),
             cert_file: self.cert_file.clone(),
             key_file: self.key_file.clone(),
             ..tls::Options::default()
+        }
+    }
+
+    /// For a port whose clients have to show a certificate of that authority.
+    pub fn mutual(&self) -> tls::Options {
+        tls::Options { client_cert_auth: true, ..self.options() }
+    }
+}
+
+/// What is spoken on the store's ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Tls {
+    /// Between members: mutual TLS, unless this says otherwise or the cluster was made by a release that spoke plain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Security>,
+    /// To etcd clients. The default is mutual TLS, and plain text as well on a loopback address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<Security>,
+}
+
+/// How the two ends of a connection know each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Security {
+    /// By TLS, each end with a certificate.
+    Mutual,
+    /// Not at all.
+    Plain,
+}
+
+impl Security {
+    /// The scheme of such a port's URLs.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Security::Mutual => "https",
+            Security::Plain => "http",
         }
     }
 }
@@ -97,6 +137,12 @@ pub struct NodeConfig {
     /// Where the agent serves container logs, `host:port`. Needed by the `agent` role.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubelet: Option<String>,
+    /// What the member of the store shows its clients, instead of a certificate of the cluster's own authority.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_tls: Option<TlsFiles>,
+    /// What the member shows other members, both ways, instead of a certificate of the cluster's own authority.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_tls: Option<TlsFiles>,
 }
 
 /// A group of actors that run on a node.
@@ -257,10 +303,22 @@ impl ClusterConfig {
         self.nodes.iter().filter(move |node| node.has(role))
     }
 
-    /// The client addresses of the store, as URLs.
+    /// What clients speak to a member: plain text where that is spoken, if only among other things.
+    pub fn client_security(&self, node: &NodeConfig) -> Security {
+        let local = node.client.as_deref().is_some_and(is_loopback);
+        self.tls.client.unwrap_or(if local { Security::Plain } else { Security::Mutual })
+    }
+
+    /// The URL at which the clients of a member reach it.
+    pub fn client_url(&self, node: &NodeConfig) -> Option<String> {
+        Some(format!("{}://{}", self.client_security(node).scheme(), node.client.as_ref()?))
+    }
+
+    /// Where frontends reach the store: over TLS, unless the configuration says otherwise.
     pub fn store_urls(&self) -> Vec<String> {
+        let scheme = self.tls.client.unwrap_or(Security::Mutual).scheme();
         let members = self.with_role(Role::Store).filter_map(|node| node.client.as_ref());
-        self.store_endpoints.iter().cloned().chain(members.map(|client| format!("http://{client}"))).collect()
+        self.store_endpoints.iter().cloned().chain(members.map(|client| format!("{scheme}://{client}"))).collect()
     }
 
     fn check(&self) -> Result<(), String> {
@@ -295,6 +353,15 @@ impl ClusterConfig {
                 }
             }
         }
+        for node in &self.nodes {
+            for (field, files) in [("client-tls", &node.client_tls), ("peer-tls", &node.peer_tls)] {
+                let whole =
+                    |files: &TlsFiles| files.cert_file.is_some() && files.key_file.is_some() && files.ca_file.is_some();
+                if files.as_ref().is_some_and(|files| !whole(files)) {
+                    return Err(format!("node {:?}: {field} needs ca-file, cert-file and key-file", node.name));
+                }
+            }
+        }
         let has = |role| self.with_role(role).next().is_some();
         if !has(Role::Store) && self.store_endpoints.is_empty() {
             return Err("no node has the role store, and store-endpoints names no other store".to_owned());
@@ -323,6 +390,12 @@ fn check_address(address: &str) -> Result<(), String> {
         Some((host, Ok(port))) if !host.is_empty() && port != 0 => Ok(()),
         _ => Err(format!("{address:?} is not host:port")),
     }
+}
+
+/// Only this machine reaches such an address.
+pub fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -373,6 +446,28 @@ mod tests {
     }
 
     #[test]
+    fn plain_text_is_spoken_on_loopback_or_where_the_configuration_says_so() {
+        let config = |tls: &str, host: &str| {
+            let text = format!(
+                "name = \"a\"\n{tls}[[node]]\nname = \"n1\"\nroles = [\"store\"]\nclient = \"{host}:1\"\npeer = \"{host}:2\""
+            );
+            ClusterConfig::parse(Path::new("c.toml"), &text).unwrap()
+        };
+        let (plain, mutual) = ("[tls]\nclient = \"plain\"\n", "[tls]\nclient = \"mutual\"\n");
+        for (tls, host, clients, frontends) in [
+            ("", "127.0.0.1", "http", "https"),
+            ("", "localhost", "http", "https"),
+            ("", "192.0.2.1", "https", "https"),
+            (plain, "192.0.2.1", "http", "http"),
+            (mutual, "127.0.0.1", "https", "https"),
+        ] {
+            let config = config(tls, host);
+            assert_eq!(config.client_url(&config.nodes[0]), Some(format!("{clients}://{host}:1")), "{tls}{host}");
+            assert_eq!(config.store_urls(), [format!("{frontends}://{host}:1")], "{tls}{host}");
+        }
+    }
+
+    #[test]
     fn errors_name_the_file_and_the_field() {
         let node = "name = \"a\"\n[[node]]\nname = \"n1\"\n";
         for (text, expected) in [
@@ -381,6 +476,11 @@ mod tests {
             ("name = \"a\"\ncolour = 1\n", "colour"),
             (node, "no `client` address"),
             (&format!("{node}client = \"nonsense\""), "\"nonsense\" is not host:port"),
+            ("name = \"a\"\n[tls]\npeer = \"none\"\n", "none"),
+            (
+                &format!("{node}client = \"h:1\"\npeer = \"h:2\"\napi = \"h:3\"\nkubelet = \"h:4\"\npeer-tls = {{}}"),
+                "peer-tls needs ca-file, cert-file and key-file",
+            ),
             ("name = \"a\"\n[[node]]\nname = \"N 1\"\nroles = []", "DNS label"),
         ] {
             let error = error_of(text);

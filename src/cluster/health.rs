@@ -8,11 +8,15 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Namespace, Node};
 
 use super::config::{NodeConfig, Role};
+use super::http;
 use super::local::{LocalCluster, LocalError};
-use super::remote::{admin_client, store_client};
+use super::pki::Holder;
+use super::remote::{api_client, store_client};
 use crate::kube;
 use crate::store;
 use crate::world::World;
+use crate::world::net::{Address, Dialler};
+use crate::world::roster::Component;
 
 /// A node that does not answer within this is not there.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -78,16 +82,18 @@ impl Prober {
         let pki = cluster.pki(world)?;
         let mut nodes = Vec::new();
         for node in &cluster.config.nodes {
-            let store = node.client.as_ref().filter(|_| node.has(Role::Store));
-            let store = store
-                .map(|client| store_client(world, vec![format!("http://{client}")], Default::default()))
-                .transpose()?;
+            let store = cluster.config.client_url(node).filter(|_| node.has(Role::Store));
+            let tls = match &node.client_tls {
+                Some(files) => files.options(),
+                None => pki.tls(Holder::Admin, [Holder::Member(&node.name).common_name()]),
+            };
+            let store = store.map(|url| store_client(world, vec![url], tls)).transpose()?;
             let api = node.api.as_ref().filter(|_| node.has(Role::Apiserver));
-            let api = api.map(|api| admin_client(world, &pki, vec![api.clone()])).transpose()?;
+            let api = api.map(|api| api_client(world, &pki, Holder::Admin, vec![api.clone()])).transpose()?;
             nodes.push(Probe { config: node.clone(), store, api });
         }
         let apis: Vec<String> = cluster.config.with_role(Role::Apiserver).filter_map(|node| node.api.clone()).collect();
-        let api = if apis.is_empty() { None } else { Some(admin_client(world, &pki, apis)?) };
+        let api = if apis.is_empty() { None } else { Some(api_client(world, &pki, Holder::Admin, apis)?) };
         Ok(Prober { world: world.clone(), nodes, api })
     }
 
@@ -121,6 +127,21 @@ impl Prober {
     /// not answer.
     pub async fn store_status(&self) -> Vec<Option<StoreStatus>> {
         join_all(self.nodes.iter().map(|node| self.status_of(node))).await
+    }
+
+    /// The long-lived components of each node that is a member of the store, in the order of the configuration; `None`
+    /// where a node is none or does not answer.
+    pub async fn components(&self) -> Vec<Option<Vec<Component>>> {
+        join_all(self.nodes.iter().map(|node| self.components_of(node))).await
+    }
+
+    async fn components_of(&self, node: &Probe) -> Option<Vec<Component>> {
+        let client = node.config.client.as_ref().filter(|_| node.store.is_some())?;
+        let address = Address::parse(&format!("http://{client}")).ok()?;
+        let dialler = Dialler { address, tls: None, local: None };
+        let answer = self.world.clock.timeout(PATIENCE, http::get(&self.world, &dialler, "/debug/actors")).await;
+        let (_, body) = answer.ok()?.ok()?;
+        serde_json::from_slice(&body).ok()
     }
 
     async fn status_of(&self, node: &Probe) -> Option<StoreStatus> {

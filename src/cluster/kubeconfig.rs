@@ -5,15 +5,16 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::config::{ClusterConfig, Role};
-use super::pki::Pki;
+use super::pki::{Holder, Pki, PkiError};
 
 /// A kubeconfig for the administrator, as YAML: one context a frontend, the first one current. `None` where the
 /// cluster serves no API.
-pub fn admin(config: &ClusterConfig, pki: &Pki) -> Option<String> {
+pub fn admin(config: &ClusterConfig, pki: &Pki) -> Result<Option<String>, PkiError> {
     let authority = STANDARD.encode(&pki.ca_certificate);
     let frontends: Vec<_> =
         config.with_role(Role::Apiserver).filter_map(|node| Some((node, node.api.as_ref()?))).collect();
-    let first = frontends.first()?;
+    let Some(first) = frontends.first() else { return Ok(None) };
+    let admin = pki.pair(Holder::Admin)?;
     let name = |node: &str| if node == first.0.name { config.name.clone() } else { format!("{}-{node}", config.name) };
     let clusters: Vec<_> = frontends
         .iter()
@@ -27,8 +28,8 @@ pub fn admin(config: &ClusterConfig, pki: &Pki) -> Option<String> {
         .map(|(node, _)| json!({"name": name(&node.name), "context": {"cluster": name(&node.name), "user": "admin"}}))
         .collect();
     let user = json!({
-        "client-certificate-data": STANDARD.encode(&pki.admin.certificate),
-        "client-key-data": STANDARD.encode(&pki.admin.key),
+        "client-certificate-data": STANDARD.encode(&admin.certificate),
+        "client-key-data": STANDARD.encode(&admin.key),
     });
     let document = json!({
         "apiVersion": "v1",
@@ -38,5 +39,5 @@ pub fn admin(config: &ClusterConfig, pki: &Pki) -> Option<String> {
         "contexts": contexts,
         "users": [{"name": "admin", "user": user}],
     });
-    Some(serde_yaml_ng::to_string(&document).expect("JSON is YAML"))
+    Ok(Some(serde_yaml_ng::to_string(&document).expect("JSON is YAML")))
 }

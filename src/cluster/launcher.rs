@@ -139,7 +139,7 @@ pub async fn remove_pods(world: &World, cluster: &LocalCluster) -> Result<usize,
     let mut pods = 0;
     for node in cluster.config.with_role(Role::Agent) {
         // Without an engine there are no containers.
-        pods += agent::remove_all_pods(world, &node.name, &uid).await.unwrap_or(0);
+        pods += agent::remove_all_pods(world, &node.name, &uid, &cluster.node_dir(&node.name)).await.unwrap_or(0);
     }
     Ok(pods)
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{ClusterConfig, ConfigError, NodeConfig};
 use super::kubeconfig;
-use super::pki::{Pki, PkiError, hosts};
+use super::pki::{Pki, PkiError};
 use crate::world::disk::Access;
 use crate::world::process::{Process, ProcessState};
 use crate::world::{Disk, World};
@@ -34,7 +34,7 @@ pub enum LocalError {
     #[error(transparent)]
     Store(#[from] crate::store::BadEndpoint),
     #[error(transparent)]
-    Api(#[from] crate::kube::client::RemoteError),
+    Api(#[from] super::remote::ClientError),
     #[error(
         "there is no cluster in {0}: start one with `chorus up --data-dir {0}`, or name its directory with --data-dir"
     )]
@@ -108,7 +108,7 @@ impl LocalCluster {
             self.disk.replace(&self.config_file(), self.config.to_toml().as_bytes(), Access::Everyone)?;
         }
         let pki = self.pki(world)?;
-        if let Some(text) = kubeconfig::admin(&self.config, &pki) {
+        if let Some(text) = kubeconfig::admin(&self.config, &pki)? {
             self.disk.replace(&self.dir.join("kubeconfig"), text.as_bytes(), Access::Owner)?;
         }
         for node in &self.config.nodes {
@@ -148,8 +148,13 @@ impl LocalCluster {
         })
     }
 
+    /// Where a node keeps its files.
+    pub fn node_dir(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     pub fn log_file(&self, name: &str) -> PathBuf {
-        self.dir.join(name).join("node.log")
+        self.node_dir(name).join("node.log")
     }
 
     /// What is known of a node's process.
@@ -221,7 +226,7 @@ impl LocalCluster {
     }
 
     fn record_file(&self, name: &str) -> PathBuf {
-        self.dir.join(name).join("process")
+        self.node_dir(name).join("process")
     }
 
     fn write_record(&self, name: &str, record: &Record) -> Result<(), LocalError> {
@@ -236,7 +241,5 @@ fn config_file(dir: &Path) -> PathBuf {
 
 /// The certificates of the cluster in `dir`, made where there are none.
 pub fn open_pki(world: &World, dir: &Path, config: &ClusterConfig) -> Result<Pki, PkiError> {
-    let mut names = hosts(config.nodes.iter().filter_map(|node| node.api.as_ref()));
-    names.push("127.0.0.1".to_owned());
-    Pki::open(&world.disk, &world.random, &dir.join("pki"), &names)
+    Pki::open(&world.disk, &dir.join("pki"), config)
 }

@@ -9,20 +9,24 @@
 //! - [`config`]: the cluster configuration file; [`ports`]: whether its nodes could listen now
 //! - [`pki`], [`kubeconfig`]: certificates, keys, and the administrator's way in
 //! - [`member`]: one member of the store; [`heal`]: one whose files are damaged
-//! - [`node`]: one node, its actors started and ended in order
+//! - [`node`]: one node, its actors started and ended in order; `member_ports`: what its member of the store speaks;
+//!   [`components`]: how its components reach the API
 //! - [`server`]: one member as a process of its own, with etcd's options
 //! - [`local`]: a local cluster's directory and processes
-//! - [`launcher`]: starts, watches and ends them
-//! - [`health`]: how far each has come
+//! - [`launcher`]: starts, watches and ends them; [`ports`]: whether they could listen
+//! - [`health`]: how far each has come; `http`: one plain GET
 //! - [`remote`]: clients of what runs elsewhere
 
+mod components;
 pub mod config;
 pub mod heal;
 pub mod health;
+mod http;
 pub mod kubeconfig;
 pub mod launcher;
 pub mod local;
 pub mod member;
+mod member_ports;
 pub mod node;
 pub mod pki;
 pub mod ports;

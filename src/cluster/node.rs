@@ -10,21 +10,26 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::components::Api;
 use super::config::{ClusterConfig, NodeConfig, Role};
 use super::member::{InitialMember, Member, MemberError, MemberPlan, Origin};
-use super::pki::Pki;
-use super::remote::{admin_client, store_client};
+use super::pki::{Holder, Pki, PkiError};
+use super::member_ports::Ports;
+use super::remote::{ClientError, frontend_store_client};
 use crate::actor::Shutdown;
 use crate::agent::{self, CapacitySource, RuntimeChoice};
 use crate::apiserver::{self, User};
 use crate::disk::log;
 use crate::kube;
-use crate::world::World;
 use crate::world::disk::DirLock;
+use crate::world::{World, tls};
 use crate::{controllers, etcd, raft, scheduler, store};
 
 /// How long a node that ends hands its leadership over and lets requests finish.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Of users whose name says it all.
+const NO_GROUPS: [&str; 0] = [];
 
 /// Everything a node is started with.
 pub struct Plan {
@@ -33,7 +38,7 @@ pub struct Plan {
     /// The node's own directory.
     pub data_dir: PathBuf,
     pub pki: Pki,
-    /// Whether the API is served over TLS; a simulation does without.
+    /// Whether there is TLS at all; a simulation does without.
     pub tls: bool,
     pub runtime: RuntimeChoice,
     pub capacity: CapacitySource,
@@ -58,8 +63,10 @@ pub enum NodeError {
     Api(#[from] apiserver::Error),
     #[error(transparent)]
     Agent(#[from] agent::Error),
-    #[error("{0}")]
-    Client(#[from] kube::client::RemoteError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Pki(#[from] PkiError),
 }
 
 /// A running node.
@@ -67,7 +74,8 @@ pub struct Node {
     world: World,
     shutdown: Shutdown,
     member: Option<Member>,
-    store: store::client::Client,
+    /// Where a component of this node speaks to it.
+    store: Option<store::client::Client>,
     frontend: Option<apiserver::Frontend>,
     agent: Option<agent::Handle>,
     _lock: DirLock,
@@ -83,22 +91,24 @@ impl Node {
         let (member, store) = if node.has(Role::Store) {
             let member = start_store(&world, &plan, &node, &shutdown).await?;
             let store = member.store().clone();
-            (Some(member), store)
+            (Some(member), Some(store))
+        } else if node.has(Role::Apiserver) {
+            (None, Some(frontend_store_client(&world, &plan.pki, &plan.cluster)?))
         } else {
-            (None, store_client(&world, plan.cluster.store_urls(), plan.cluster.store_tls.options())?)
+            (None, None)
         };
-        let frontend = match node.has(Role::Apiserver) {
-            true => Some(
-                apiserver::Frontend::start(world.clone(), api_config(&plan, &node), store.clone(), shutdown.clone())
-                    .await?,
-            ),
-            false => None,
+        let frontend = match store.clone().filter(|_| node.has(Role::Apiserver)) {
+            Some(store) => {
+                let config = api_config(&plan, &node)?;
+                Some(apiserver::Frontend::start(world.clone(), config, store, shutdown.clone()).await?)
+            }
+            None => None,
         };
-        let api = Api { world: &world, plan: &plan, frontend: frontend.as_ref() };
+        let api = Api::new(&world, &plan.pki, &plan.cluster, frontend.clone());
         start_control_plane(&world, &plan, &node, &api, &shutdown)?;
         let agent = match node.has(Role::Agent) {
             true => {
-                let client = api.client(User::node(&node.name))?;
+                let client = api.client(User::node(&node.name), Holder::Agent(&node.name))?;
                 Some(agent::start(world.clone(), client, agent_config(&plan, &node), shutdown.clone()).await?)
             }
             false => None,
@@ -106,9 +116,9 @@ impl Node {
         Ok(Node { world, shutdown, member, store, frontend, agent, _lock: lock })
     }
 
-    /// The store as this node sees it.
-    pub fn store(&self) -> &store::client::Client {
-        &self.store
+    /// The store as this node sees it, if it does.
+    pub fn store(&self) -> Option<&store::client::Client> {
+        self.store.as_ref()
     }
 
     /// The member of the store, where this node is one.
@@ -138,11 +148,14 @@ impl Node {
 
 async fn start_store(world: &World, plan: &Plan, node: &NodeConfig, shutdown: &Shutdown) -> Result<Member, NodeError> {
     let timing = &plan.cluster.timing;
-    let url = |address: &Option<String>| address.iter().map(|address| format!("http://{address}")).collect::<Vec<_>>();
+    let ports = match plan.tls {
+        true => Ports::decide(&world.disk, &plan.data_dir, &plan.cluster, node)?,
+        false => Ports::plain(),
+    };
     let members = plan.cluster.with_role(Role::Store).map(|member| InitialMember {
         name: member.name.clone(),
-        peer_urls: url(&member.peer),
-        client_urls: url(&member.client),
+        peer_urls: ports.peer_urls(member),
+        client_urls: ports.client_urls(member),
     });
     let mut config = store::Config::new(plan.data_dir.clone(), Default::default(), Default::default());
     config.election_timeout = timing.election();
@@ -150,10 +163,10 @@ async fn start_store(world: &World, plan: &Plan, node: &NodeConfig, shutdown: &S
         mirror: None,
         name: node.name.clone(),
         data_dir: plan.data_dir.clone(),
-        peer_urls: url(&node.peer),
-        client_urls: url(&node.client),
-        listen_peers: node.peer.iter().cloned().collect(),
-        security: raft::Security::default(),
+        peer_urls: ports.peer_urls(node),
+        client_urls: ports.client_urls(node),
+        listen_peers: ports.peer_urls(node),
+        security: raft::Security { tls: ports.peer_tls(&plan.pki, &plan.cluster, node), ..raft::Security::default() },
         origin: Origin::New { members: members.collect(), token: plan.cluster.name.clone() },
         heal_from_peers: plan.heal_from_peers,
         force_new_cluster: false,
@@ -164,7 +177,8 @@ async fn start_store(world: &World, plan: &Plan, node: &NodeConfig, shutdown: &S
         log: plan.log,
         store: config,
         frontend: etcd::Config {
-            listen: node.client.iter().cloned().collect(),
+            listen: ports.listen_clients(node),
+            tls: ports.client_tls(&plan.pki, node),
             name: node.name.clone(),
             election_timeout: timing.election(),
             ..etcd::Config::default()
@@ -173,7 +187,7 @@ async fn start_store(world: &World, plan: &Plan, node: &NodeConfig, shutdown: &S
     Ok(Member::start(world.clone(), member, shutdown.clone()).await?)
 }
 
-fn api_config(plan: &Plan, node: &NodeConfig) -> apiserver::Config {
+fn api_config(plan: &Plan, node: &NodeConfig) -> Result<apiserver::Config, PkiError> {
     let pki = &plan.pki;
     let mut config = apiserver::Config::new(pki.service_account_key.clone(), pki.service_account_public.clone());
     config.listen = node.api.clone();
@@ -181,30 +195,13 @@ fn api_config(plan: &Plan, node: &NodeConfig) -> apiserver::Config {
         node.api.as_ref().and_then(|api| api.parse().ok()).map(|a: std::net::SocketAddr| (a.ip(), a.port()));
     config.service_cidr = plan.cluster.kubernetes.service_cidr.clone();
     config.toleration_seconds = plan.cluster.kubernetes.eviction_s;
-    config.agent_token = pki.kubelet_token.clone();
-    config.tls = plan.tls.then(|| apiserver::Tls {
-        certificate_pem: pki.server.certificate.clone(),
-        key_pem: pki.server.key.clone(),
-        client_ca_pem: pki.ca_certificate.clone(),
-    });
-    config
-}
-
-/// How the components of a node reach the API: through its own frontend in the process, else over the network.
-struct Api<'a> {
-    world: &'a World,
-    plan: &'a Plan,
-    frontend: Option<&'a apiserver::Frontend>,
-}
-
-impl Api<'_> {
-    fn client(&self, user: User) -> Result<kube::client::Client, NodeError> {
-        if let Some(frontend) = self.frontend {
-            return Ok(kube::client::Client::new(frontend.transport(user)));
-        }
-        let frontends = self.plan.cluster.with_role(Role::Apiserver).filter_map(|node| node.api.clone());
-        Ok(admin_client(self.world, &self.plan.pki, frontends.collect())?)
+    if plan.tls {
+        let pair = pki.pair(Holder::Frontend)?;
+        let client_ca_pem = pki.ca_certificate.clone();
+        config.tls = Some(apiserver::Tls { certificate_pem: pair.certificate, key_pem: pair.key, client_ca_pem });
+        config.agent_tls = Some(pki.tls(Holder::FrontendToAgent, []));
     }
+    Ok(config)
 }
 
 fn start_control_plane(
@@ -217,20 +214,22 @@ fn start_control_plane(
     let settings = &plan.cluster.kubernetes;
     let lease = Duration::from_secs(settings.leader_lease_s);
     if node.has(Role::Scheduler) {
-        let client = api.client(User::master("system:kube-scheduler"))?;
+        let client = api.client(User::new("system:kube-scheduler", NO_GROUPS), Holder::Scheduler)?;
         let mut config = scheduler::Config::new(&node.name);
         config.election = config.election.lasting(lease);
         scheduler::start(world, client, config, shutdown.clone());
     }
     if node.has(Role::Controllers) {
-        let client = api.client(User::master("system:kube-controller-manager"))?;
+        let manager = User::new("system:kube-controller-manager", NO_GROUPS);
+        let manager = api.client(manager, Holder::ControllerManager)?;
         let config = controllers::Config {
             identity: node.name.clone(),
             leader_lease: lease,
             node_grace: Duration::from_secs(settings.node_grace_s),
             root_ca: plan.pki.ca_certificate.clone(),
         };
-        controllers::start(world.clone(), client, config, shutdown.clone());
+        let account = |name: &str| api.controller(&manager, name);
+        controllers::start(world.clone(), manager.clone(), account, config, shutdown.clone())?;
     }
     Ok(())
 }
@@ -246,7 +245,9 @@ fn agent_config(plan: &Plan, node: &NodeConfig) -> agent::Config {
         data_dir: plan.data_dir.clone(),
         address: host.parse().unwrap_or(IpAddr::from([127, 0, 0, 1])),
         listen,
-        token: plan.pki.kubelet_token.clone(),
+        tls: plan
+            .tls
+            .then(|| tls::Options { client_cert_optional: true, ..plan.pki.tls(Holder::AgentServer(&node.name), []) }),
         labels: Default::default(),
         notebook: true,
     }

@@ -96,7 +96,7 @@ impl LogHandle {
         let metrics = Arc::new(Metrics::default());
         let space = Space::new("write-ahead log");
         let log = Log::new(world, files, window.clone(), metrics.clone(), space.clone());
-        let log = world.spawner.start(Lane::Log, move |_| log);
+        let log = world.spawner.start(Lane::Log, "disk/log", move |_| log);
         Ok((LogHandle { log, window, metrics, space }, recovered))
     }
 

@@ -5,9 +5,11 @@
 //! On a real disk it is a sled database, in a simulation its twin. Calls block: make them through
 //! [`Spawner::blocking`](crate::world::Spawner::blocking).
 //!
+//! - [`pages`]: where its pages are kept
 //! - [`sled`](self::sled): pages in a sled database
 //! - [`plain`]: pages in files of the simulated disk
 
+mod pages;
 mod plain;
 mod sled;
 
@@ -19,18 +21,11 @@ use crc32c::{crc32c, crc32c_append};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::pages::Pages;
 use crate::disk::{Error, codec};
 use crate::world::World;
 
 const CRC_BYTES: usize = 4;
-
-/// Where pages are kept. Each call that changes something is durable when it returns.
-trait Pages: Send + Sync {
-    fn put(&self, key: &str, page: &[u8]) -> io::Result<()>;
-    fn remove(&self, key: &str) -> io::Result<()>;
-    /// All pages, by key.
-    fn all(&self) -> io::Result<Vec<(String, Vec<u8>)>>;
-}
 
 /// Values by key; clones share them.
 #[derive(Clone)]

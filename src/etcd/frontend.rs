@@ -16,10 +16,9 @@ use tokio_util::task::TaskTracker;
 
 use super::config::Config;
 use super::connection;
-use super::gateway::Turns;
 use super::listen::{self, Entrance};
 use super::metrics::Metrics;
-use crate::actor::Shutdown;
+use crate::actor::{Budget, Gate, Shutdown};
 use crate::store::client::{Caller, Client};
 use crate::world::net::BadAddress;
 use crate::world::{Lane, World, tls};
@@ -57,7 +56,10 @@ pub(super) struct Shared {
     /// In the name of somebody who did not say who they are.
     pub anonymous: Client,
     pub metrics: Metrics,
-    pub turns: Turns,
+    /// Of calls of the gateway, which share one bound as the streams of one connection do.
+    pub turns: Gate,
+    /// Of the bodies of requests that are being read or answered.
+    pub bodies: Budget,
     /// Begun when the node ends: no new calls, streams are cut.
     pub shutdown: Shutdown,
     /// How often the cluster was found without a leader for three election timeouts.
@@ -79,7 +81,8 @@ impl Frontend {
         let (stopped_sender, stopped) = watch::channel(false);
         let (lost_sender, leaders_lost) = watch::channel(0);
         let metrics = Metrics::new(config.http.extensive_metrics.then(|| world.clock.clone()));
-        let turns = Turns::new(config.limits.concurrent_streams_max);
+        let turns = Gate::new(config.limits.concurrent_streams_max as usize);
+        let bodies = Budget::new(config.limits.body_bytes_max);
         let shared = Arc::new(Shared {
             world: world.clone(),
             config,
@@ -87,10 +90,11 @@ impl Frontend {
             store,
             metrics,
             turns,
+            bodies,
             shutdown,
             leaders_lost,
         });
-        world.spawner.start(Lane::Store, move |_| EtcdFrontend {
+        world.spawner.start(Lane::Store, "etcd/frontend", move |_| EtcdFrontend {
             shared,
             entrances,
             connections: TaskTracker::new(),
@@ -139,7 +143,7 @@ impl Actor for EtcdFrontend {
         for entrance in self.entrances.drain(..) {
             entrance.announce();
             let accepting = accept(self.shared.clone(), entrance, self.connections.clone());
-            self.shared.world.spawner.task(self.connections.track_future(accepting));
+            self.shared.world.spawner.keep("etcd/listener", self.connections.track_future(accepting));
         }
         ctx.run_interval(self.shared.config.election_timeout, Self::look_for_leader);
         ctx.spawn(self.shared.shutdown.wait().into_actor(self).map(|(), frontend, ctx| frontend.drain(ctx)));

@@ -115,13 +115,14 @@ async fn route(shared: &Arc<Shared>, path: &str, request: &Parts) -> Response<Bo
         "/health" => health::answer(shared, &query).await,
         "/metrics" => typed(StatusCode::OK, EXPOSITION, metrics::text(shared).await),
         "/debug/vars" => typed(StatusCode::OK, JSON, debug::vars(shared).await),
+        "/debug/actors" => typed(StatusCode::OK, JSON, shared.world.spawner.roster().to_json()),
         profile if profiling => debug::profile(profile),
         probe => checks::answer(shared, probe, &query).await,
     }
 }
 
 fn known(path: &str) -> bool {
-    matches!(path, "/version" | "/health" | "/metrics" | "/debug/vars") || checks::known(path)
+    matches!(path, "/version" | "/health" | "/metrics" | "/debug/vars" | "/debug/actors") || checks::known(path)
 }
 
 fn version(shared: &Shared) -> Response<Body> {

@@ -28,6 +28,7 @@ use super::object::Key;
 use super::status::Status;
 use super::work_queue::{Limits, Outcome, WorkQueue};
 use crate::actor::Shutdown;
+use crate::world::roster::Meter;
 use crate::world::{Instant, Lane, World};
 
 /// Longer than any sane reconciliation, shorter than for ever.
@@ -114,10 +115,30 @@ impl<R: Reconcile> Builder<R> {
         self.watches(informer, |_| Vec::new())
     }
 
-    /// Reconciles the keys of a stream, too.
-    pub fn keys_from(mut self, keys: BoxStream<'static, Key>) -> Builder<R> {
-        let keys = keys.map(|key| vec![key]).boxed();
-        self.sources.push(Source { keys, synced: std::future::ready(()).boxed(), all: Box::new(Vec::new) });
+    /// Shows `observe` each change of `informer`, in order; nothing is reconciled before it has seen what there is. Keys
+    /// come from elsewhere.
+    pub fn shows<K: Cached>(
+        mut self,
+        informer: &Informer<K>,
+        mut observe: impl FnMut(Change<K>) + Send + 'static,
+    ) -> Builder<R> {
+        let changes = informer.changes();
+        let synced = changes.synced().boxed();
+        let seen = move |change| {
+            observe(change);
+            Vec::new()
+        };
+        self.sources.push(Source { keys: changes.map(seen).boxed(), synced, all: Box::new(Vec::new) });
+        self
+    }
+
+    /// Reconciles the keys of a stream, too, and `all` when everything has to be gone through.
+    pub fn keys_from(
+        mut self,
+        keys: BoxStream<'static, Vec<Key>>,
+        all: impl Fn() -> Vec<Key> + Send + 'static,
+    ) -> Builder<R> {
+        self.sources.push(Source { keys, synced: std::future::ready(()).boxed(), all: Box::new(all) });
         self
     }
 
@@ -135,9 +156,11 @@ impl<R: Reconcile> Builder<R> {
 
     /// Starts the actor; it ends with `shutdown`.
     pub fn start(self, world: &World, shutdown: &Shutdown) {
-        let (inner, shutdown) = (world.clone(), shutdown.clone());
-        world.spawner.start(Lane::Control, move |_| Controller {
+        let (inner, shutdown, meter) = (world.clone(), shutdown.clone(), Meter::new(self.limits.keys_max));
+        let name = format!("controllers/{}", self.name);
+        world.spawner.start_measured(Lane::Control, name, Some(meter.measure()), move |_| Controller {
             world: inner,
+            meter,
             name: self.name,
             reconcile: self.reconcile,
             queue: WorkQueue::new(self.limits),
@@ -164,6 +187,8 @@ pub fn controlling_owner<K: Kind>(object: &K, owner: &str) -> Option<Key> {
 
 struct Controller<R> {
     world: World,
+    /// Shows what waits in the queue.
+    meter: Meter,
     name: &'static str,
     reconcile: Arc<R>,
     queue: WorkQueue<Key>,
@@ -278,8 +303,9 @@ impl<R: Reconcile> Handler<Finished> for Controller<R> {
 
 impl<R: Reconcile> Controller<R> {
     fn add(&mut self, keys: Vec<Key>) {
+        let now = self.world.clock.now();
         for key in keys {
-            self.missed |= self.queue.add(key).is_err();
+            self.missed |= self.queue.add(key, now).is_err();
         }
     }
 
@@ -291,6 +317,11 @@ impl<R: Reconcile> Controller<R> {
 
     /// Starts as much as may be started now.
     fn pump(&mut self, ctx: &mut Context<Self>) {
+        self.begin_all(ctx);
+        self.meter.set(self.queue.ready(), self.queue.oldest());
+    }
+
+    fn begin_all(&mut self, ctx: &mut Context<Self>) {
         if !self.synced || !self.leads {
             return;
         }
@@ -341,7 +372,7 @@ impl<R: Reconcile> Controller<R> {
     fn cut_off(&mut self) {
         for (key, run) in std::mem::take(&mut self.running) {
             run.task.abort();
-            self.queue.give_back(&key);
+            self.queue.give_back(&key, self.world.clock.now());
         }
     }
 }

@@ -66,7 +66,7 @@ impl Recorder {
             host: host.to_owned(),
             remembered: Remembered::default(),
         };
-        world.spawner.task(writer.run(receiver, shutdown.clone()));
+        world.spawner.keep(format!("kube/events/{component}"), writer.run(receiver, shutdown.clone()));
         Recorder(sender)
     }
 

@@ -61,6 +61,11 @@ impl FieldSelector {
         self.0.iter().find(|r| r.equal && r.field == field).map(|r| r.value.as_str())
     }
 
+    /// Whether only objects match whose `field` has this value.
+    pub fn requires(&self, field: &str, value: &str) -> bool {
+        self.0.iter().any(|r| r.equal && r.field == field && r.value == value)
+    }
+
     pub fn matches(&self, resource: &Resource, object: &Value) -> bool {
         self.0.iter().all(|requirement| {
             let value = resource.field_value(object, &requirement.field).unwrap_or_default();

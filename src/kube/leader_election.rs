@@ -76,8 +76,9 @@ impl Leadership {
     pub fn campaign(world: &World, client: &Client, config: Config, shutdown: &Shutdown) -> Leadership {
         let (told, leadership) = watch::channel(false);
         let api = client.api::<Lease>().namespaced(&config.namespace).field_manager(&config.identity);
+        let name = format!("kube/leader_election/{}", config.name);
         let candidate = Candidate { world: world.clone(), api, config, told, seen: None, renewed: None };
-        world.spawner.task(candidate.run(shutdown.clone()));
+        world.spawner.keep(name, candidate.run(shutdown.clone()));
         Leadership(leadership)
     }
 

@@ -1,6 +1,7 @@
 //! A queue of keys to work on: each at most once, none worked on twice at a time, failures after a growing pause. Pure:
 //! the caller tells the time.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -48,8 +49,8 @@ pub enum Outcome {
 pub struct WorkQueue<T> {
     limits: Limits,
     ready: VecDeque<T>,
-    /// The keys in `ready`.
-    queued: BTreeSet<T>,
+    /// The keys in `ready`, and since when.
+    queued: BTreeMap<T, Instant>,
     /// Keys that wait, and the order in which they come due.
     waiting: BTreeMap<T, Instant>,
     due: BTreeSet<(Instant, T)>,
@@ -63,7 +64,7 @@ impl<T: Ord + Clone> WorkQueue<T> {
         WorkQueue {
             limits,
             ready: VecDeque::new(),
-            queued: BTreeSet::new(),
+            queued: BTreeMap::new(),
             waiting: BTreeMap::new(),
             due: BTreeSet::new(),
             running: BTreeMap::new(),
@@ -72,18 +73,18 @@ impl<T: Ord + Clone> WorkQueue<T> {
     }
 
     /// Asks for work on `key` as soon as possible. A key that is being worked on comes again afterwards.
-    pub fn add(&mut self, key: T) -> Result<(), Full> {
+    pub fn add(&mut self, key: T, now: Instant) -> Result<(), Full> {
         if !self.holds(&key) && self.is_full() {
             return Err(Full);
         }
-        self.make_ready(key);
+        self.make_ready(key, now);
         Ok(())
     }
 
     /// Asks for work on `key` at a time, unless it is asked for earlier.
     pub fn add_at(&mut self, key: T, at: Instant) -> Result<(), Full> {
         let earlier = self.waiting.get(&key).is_some_and(|waiting| *waiting <= at);
-        if earlier || self.queued.contains(&key) {
+        if earlier || self.queued.contains_key(&key) {
             return Ok(());
         }
         if !self.holds(&key) && self.is_full() {
@@ -124,16 +125,16 @@ impl<T: Ord + Clone> WorkQueue<T> {
             Some(after) if !again || outcome == Outcome::Failed => {
                 self.wait(key.clone(), now + after);
             }
-            _ if again => self.make_ready(key.clone()),
+            _ if again => self.make_ready(key.clone(), now),
             _ => {}
         }
     }
 
     /// Gives a popped key back untouched, to come first again.
-    pub fn give_back(&mut self, key: &T) {
+    pub fn give_back(&mut self, key: &T, now: Instant) {
         if self.running.remove(key).is_some() {
             self.stop_waiting(key);
-            self.queued.insert(key.clone());
+            self.queued.insert(key.clone(), now);
             self.ready.push_front(key.clone());
         }
     }
@@ -146,6 +147,11 @@ impl<T: Ord + Clone> WorkQueue<T> {
     /// Keys that are ready to be worked on.
     pub fn ready(&self) -> usize {
         self.ready.len()
+    }
+
+    /// Since when the key has waited that comes next.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.queued.get(self.ready.front()?).copied()
     }
 
     /// Keys held in any way.
@@ -182,21 +188,22 @@ impl<T: Ord + Clone> WorkQueue<T> {
 
     fn promote(&mut self, now: Instant) {
         while let Some((_, key)) = self.due.first().filter(|(at, _)| *at <= now).cloned() {
-            self.make_ready(key);
+            self.make_ready(key, now);
         }
     }
 
-    fn make_ready(&mut self, key: T) {
+    fn make_ready(&mut self, key: T, now: Instant) {
         self.stop_waiting(&key);
         if let Some(again) = self.running.get_mut(&key) {
             *again = true;
-        } else if self.queued.insert(key.clone()) {
-            self.ready.push_back(key);
+        } else if let Entry::Vacant(entry) = self.queued.entry(key) {
+            self.ready.push_back(entry.key().clone());
+            entry.insert(now);
         }
     }
 
     fn holds(&self, key: &T) -> bool {
-        self.queued.contains(key) || self.running.contains_key(key) || self.waiting.contains_key(key)
+        self.queued.contains_key(key) || self.running.contains_key(key) || self.waiting.contains_key(key)
     }
 }
 
@@ -215,10 +222,10 @@ mod tests {
     #[test]
     fn a_key_is_held_once_and_worked_on_by_one() {
         let (mut queue, now) = (queue(5), Instant::now());
-        queue.add("a").unwrap();
-        queue.add("a").unwrap();
+        queue.add("a", now).unwrap();
+        queue.add("a", now).unwrap();
         assert_eq!((queue.pop(now), queue.pop(now)), (Some("a"), None));
-        queue.add("a").unwrap();
+        queue.add("a", now).unwrap();
         assert_eq!(queue.pop(now), None, "still being worked on");
         queue.done(&"a", now, Outcome::Done);
         assert_eq!(queue.pop(now), Some("a"), "it was added meanwhile");
@@ -229,7 +236,7 @@ mod tests {
     #[test]
     fn failures_wait_longer_each_time() {
         let (mut queue, mut now) = (queue(1), Instant::now());
-        queue.add("a").unwrap();
+        queue.add("a", now).unwrap();
         for pause in [1, 2, 4, 4] {
             assert_eq!(queue.pop(now), Some("a"));
             queue.done(&"a", now, Outcome::Failed);
@@ -239,7 +246,7 @@ mod tests {
         }
         assert_eq!(queue.pop(now), Some("a"));
         queue.done(&"a", now, Outcome::Again(SECOND * 9));
-        queue.add("a").unwrap();
+        queue.add("a", now).unwrap();
         assert_eq!(queue.next_due(), None, "asked for at once");
         queue.pop(now).unwrap();
         queue.done(&"a", now, Outcome::Failed);
@@ -251,13 +258,14 @@ mod tests {
         let (mut queue, now) = (queue(2), Instant::now());
         queue.limits.keys_max = 3;
         for key in ["a", "b", "c"] {
-            queue.add(key).unwrap();
+            queue.add(key, now).unwrap();
         }
-        assert_eq!(queue.add("d"), Err(Full));
-        assert_eq!(queue.add("a"), Ok(()), "held already");
+        assert_eq!(queue.add("d", now), Err(Full));
+        assert_eq!(queue.add("a", now), Ok(()), "held already");
         assert_eq!((queue.pop(now), queue.pop(now), queue.pop(now)), (Some("a"), Some("b"), None));
-        queue.give_back(&"b");
+        queue.give_back(&"b", now);
         assert_eq!(queue.pop(now), Some("b"));
+        assert_eq!(queue.oldest(), Some(now), "c has waited since then");
     }
 
     proptest! {
@@ -268,7 +276,7 @@ mod tests {
             let (mut wanted, mut running, mut now) = (BTreeSet::new(), BTreeSet::new(), Instant::now());
             for (what, key) in steps {
                 match what {
-                    0 => { queue.add(key).unwrap(); wanted.insert(key); }
+                    0 => { queue.add(key, now).unwrap(); wanted.insert(key); }
                     1 => { queue.add_at(key, now + SECOND).unwrap(); wanted.insert(key); }
                     2 => if let Some(key) = queue.pop(now) {
                         prop_assert!(running.insert(key) && running.len() <= 2);

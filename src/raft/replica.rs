@@ -62,7 +62,7 @@ impl Replica {
         let recovery = world.spawner.task(runtime::scope(world.random.clone(), recovery));
         let keeping = recovery.await.unwrap_or(Err(Error::Stopped))?;
         let service = PeerService::new(&keeping, &config, validate);
-        let server = keeping.world.spawner.task(listeners.serve(service.clone(), keeping.clone()));
+        let server = keeping.world.spawner.keep("raft/listener", listeners.serve(service.clone(), keeping.clone()));
         let joined = world.spawner.task(bootstrap(keeping.clone(), config.bootstrap.clone())).await;
         if let Err(error) = joined.unwrap_or(Err(Error::Stopped)) {
             end(&keeping, server, &log).await;
@@ -126,12 +126,13 @@ fn begin(
     applied: watch::Receiver<u64>,
 ) -> Handle {
     let leadership = keep_house(&keeping, config);
+    let (proposals, reads) = (Gate::new(config.limits.proposals_max), Gate::new(config.limits.reads_max));
     Handle(Arc::new(Parts {
-        proposer: start_proposer(&keeping, leadership.clone(), config.limits.batch_commands_max),
-        proposals: Gate::new(config.limits.proposals_max),
+        proposer: start_proposer(&keeping, leadership.clone(), config.limits.batch_commands_max, &proposals),
+        proposals,
         command_bytes_max: config.limits.command_bytes_max,
-        read_gate: start_read_gate(&keeping, leadership.clone()),
-        reads: Gate::new(config.limits.reads_max),
+        read_gate: start_read_gate(&keeping, leadership.clone(), &reads),
+        reads,
         leadership,
         applied,
         name: config.name.clone(),
@@ -228,15 +229,15 @@ async fn bootstrap(keeping: Housekeeping, bootstrap: Bootstrap) -> Result<(), Er
 fn keep_house(keeping: &Housekeeping, config: &Config) -> watch::Receiver<Leadership> {
     let (told, leadership) = watch::channel(Leadership::default());
     let spawner = &keeping.world.spawner;
-    spawner.task(keeping.clone().follow(told));
-    spawner.task(keeping.clone().watch_health());
-    spawner.task(keeping.clone().promote_joining());
-    spawner.task(keeping.clone().probe());
-    spawner.task(keeping.clone().keep_room());
-    spawner.task(keeping.clone().note_removal());
-    spawner.task(keeping.standing.clone().follow_role());
-    spawner.task(keeping.clone().publish(config.name.clone(), config.client_urls.clone()));
-    spawner.task(keeping.clone().campaign());
+    spawner.keep("raft/leadership", keeping.clone().follow(told));
+    spawner.keep("raft/health", keeping.clone().watch_health());
+    spawner.keep("raft/joining", keeping.clone().promote_joining());
+    spawner.keep("raft/probe", keeping.clone().probe());
+    spawner.keep("raft/disk_space", keeping.clone().keep_room());
+    spawner.keep("raft/removal", keeping.clone().note_removal());
+    spawner.keep("raft/role", keeping.standing.clone().follow_role());
+    spawner.keep("raft/publish", keeping.clone().publish(config.name.clone(), config.client_urls.clone()));
+    spawner.keep("raft/campaign", keeping.clone().campaign());
     leadership
 }
 
@@ -244,6 +245,7 @@ fn start_proposer(
     keeping: &Housekeeping,
     leadership: watch::Receiver<Leadership>,
     batch_commands_max: usize,
+    proposals: &Gate,
 ) -> actix::Addr<Proposer> {
     let proposer = Proposer {
         world: keeping.world.clone(),
@@ -255,10 +257,14 @@ fn start_proposer(
         batch_commands_max,
         queue: Queue::default(),
     };
-    keeping.world.spawner.start(Lane::Consensus, move |_| proposer)
+    keeping.world.spawner.start_measured(Lane::Consensus, "raft/proposer", Some(proposals.measure()), move |_| proposer)
 }
 
-fn start_read_gate(keeping: &Housekeeping, leadership: watch::Receiver<Leadership>) -> actix::Addr<ReadGate> {
+fn start_read_gate(
+    keeping: &Housekeeping,
+    leadership: watch::Receiver<Leadership>,
+    reads: &Gate,
+) -> actix::Addr<ReadGate> {
     let rounds = Rounds {
         world: keeping.world.clone(),
         raft: keeping.raft.clone(),
@@ -268,7 +274,7 @@ fn start_read_gate(keeping: &Housekeeping, leadership: watch::Receiver<Leadershi
         call_limit: keeping.timings.election.start,
     };
     let gate = ReadGate { rounds, waiting: Vec::new(), under_way: false };
-    keeping.world.spawner.start(Lane::Consensus, move |_| gate)
+    keeping.world.spawner.start_measured(Lane::Consensus, "raft/read_gate", Some(reads.measure()), move |_| gate)
 }
 
 #[cfg(test)]

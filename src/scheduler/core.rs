@@ -6,11 +6,12 @@ use k8s_openapi::api::core::v1 as api;
 
 use super::cluster::Cluster;
 use super::diagnosis::Diagnosis;
-use super::filters::{self, Filter};
+use super::filters;
 use super::node::{NodeInfo, Offer};
 use super::pod::PodInfo;
 use super::preemption::{self, Victims};
 use super::queue::Queue;
+use super::rejection::Filter;
 use super::scores;
 use super::topology::{self, Topology};
 use crate::kube::informer::Change;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::filters::{Filters, Reason, Rejection};
+use super::rejection::{Filters, Reason, Rejection};
 
 /// What the filters said, node by node.
 #[derive(Clone, Debug, Default)]
@@ -69,7 +69,7 @@ fn write_histogram<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::filters::Filter;
+    use super::super::rejection::Filter;
     use super::*;
 
     fn rejected(reasons: &[Reason]) -> Rejection {

@@ -1,106 +1,12 @@
-//! Which nodes can take a pod, and in upstream's words why the others can't.
+//! Which nodes can take a pod.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use super::node::{NodeInfo, Offer, UNSCHEDULABLE_TAINT};
 use super::pod::PodInfo;
+use super::rejection::{Filter, Reason, Rejection};
 use super::terms;
 use super::topology::Topology;
-
-/// Why a node can't take a pod.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
-    Unschedulable,
-    NodeName,
-    Taint,
-    NodeAffinity,
-    Ports,
-    TooManyPods,
-    Insufficient(Cow<'static, str>),
-    SpreadLabel,
-    Spread,
-    PodAffinity,
-    AntiAffinity,
-    ExistingAntiAffinity,
-    NoVictims,
-    PreemptionUnhelpful,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Reason::Unschedulable => "node(s) were unschedulable",
-            Reason::NodeName => "node(s) didn't match the requested node name",
-            Reason::Taint => "node(s) had untolerated taint(s)",
-            Reason::NodeAffinity => "node(s) didn't match Pod's node affinity/selector",
-            Reason::Ports => "node(s) didn't have free ports for the requested pod ports",
-            Reason::TooManyPods => "Too many pods",
-            Reason::Insufficient(resource) => return write!(f, "Insufficient {resource}"),
-            Reason::SpreadLabel => "node(s) didn't match pod topology spread constraints (missing required label)",
-            Reason::Spread => "node(s) didn't match pod topology spread constraints",
-            Reason::PodAffinity => "node(s) didn't match pod affinity rules",
-            Reason::AntiAffinity => "node(s) didn't match pod anti-affinity rules",
-            Reason::ExistingAntiAffinity => "node(s) didn't satisfy existing pods anti-affinity rules",
-            Reason::NoVictims => "No preemption victims found for incoming pod",
-            Reason::PreemptionUnhelpful => "Preemption is not helpful for scheduling",
-        })
-    }
-}
-
-/// A filter, for telling which changes of the cluster may help a pod it rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Filter {
-    Unschedulable,
-    Taint,
-    NodeAffinity,
-    Ports,
-    Fit,
-    Spread,
-    PodAffinity,
-    AntiAffinity,
-}
-
-/// A set of filters.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Filters(u8);
-
-impl Filters {
-    pub fn insert(&mut self, filter: Filter) {
-        self.0 |= 1 << filter as u8;
-    }
-
-    pub fn contains(self, filter: Filter) -> bool {
-        self.0 & (1 << filter as u8) != 0
-    }
-
-    /// Whether the pod depends on where other pods are, and not on one node alone.
-    pub fn look_elsewhere(self) -> bool {
-        [Filter::Spread, Filter::PodAffinity, Filter::AntiAffinity].into_iter().any(|filter| self.contains(filter))
-    }
-}
-
-impl fmt::Debug for Filters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Filters({:#b})", self.0)
-    }
-}
-
-/// A node's refusal.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rejection {
-    pub filter: Filter,
-    pub reasons: Vec<Reason>,
-    /// Whether removing pods from the node could help.
-    pub resolvable: bool,
-}
-
-impl Rejection {
-    fn of(filter: Filter, reason: Reason, resolvable: bool) -> Rejection {
-        Rejection { filter, reasons: vec![reason], resolvable }
-    }
-}
 
 /// Whether `node` can take `pod`, all things considered. The first filter that rejects it speaks, as upstream.
 pub fn check(pod: &PodInfo, node: &NodeInfo, topology: &Topology) -> Result<(), Rejection> {
@@ -136,14 +42,8 @@ fn check_unschedulable(pod: &PodInfo, offer: &Offer) -> Result<(), Rejection> {
 }
 
 fn check_taints(pod: &PodInfo, offer: &Offer) -> Result<(), Rejection> {
-    let tolerated = tolerates_all(pod, offer);
+    let tolerated = terms::all_tolerated(&pod.tolerations, &offer.taints);
     if tolerated { Ok(()) } else { Err(Rejection::of(Filter::Taint, Reason::Taint, false)) }
-}
-
-/// Whether the pod tolerates all taints that keep pods away.
-pub fn tolerates_all(pod: &PodInfo, offer: &Offer) -> bool {
-    let mut keeping_away = offer.taints.iter().filter(|taint| taint.effect != "PreferNoSchedule");
-    keeping_away.all(|taint| terms::tolerated(&pod.tolerations, taint))
 }
 
 /// Room for the pod beside those that are there and those of at least its priority that are about to be.

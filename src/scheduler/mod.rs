@@ -9,17 +9,20 @@
 //! ```
 //!
 //! - [`actor`]: the `Scheduler` actor
+//! - [`config`]: what it is told at start
 //! - [`core`]: changes in, decisions out; pure, as is all below it
 //! - [`queue`]: pods without a node, and when each is tried again
 //! - [`cluster`]: nodes and the pods on them, assumed ones included
 //! - [`pod`], [`node`], [`resources`], [`terms`]: what the scheduler reads out of objects
-//! - [`filters`], [`topology`]: which nodes can take a pod, and why the others can't
+//! - [`filters`], [`topology`]: which nodes can take a pod
+//! - [`rejection`]: why the others can't
 //! - [`scores`]: which node is best
 //! - [`preemption`]: who has to go, so that a more important pod fits
 //! - [`diagnosis`]: refusals in upstream's words
 
 mod actor;
 mod cluster;
+mod config;
 mod core;
 mod diagnosis;
 mod filters;
@@ -27,6 +30,7 @@ mod node;
 mod pod;
 mod preemption;
 mod queue;
+mod rejection;
 mod resources;
 mod scores;
 #[cfg(test)]
@@ -36,27 +40,10 @@ mod topology;
 
 use crate::actor::Shutdown;
 use crate::kube::client::Client;
-use crate::kube::leader_election::{self, Leadership};
+use crate::kube::leader_election::Leadership;
 use crate::world::World;
 
-/// What a scheduler is told at start.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The `schedulerName` of the pods it cares for.
-    pub scheduler_name: String,
-    /// The Lease by which one of several equal schedulers leads.
-    pub election: leader_election::Config,
-}
-
-impl Config {
-    /// The default scheduler; `identity` is unique among its equals.
-    pub fn new(identity: &str) -> Config {
-        Config {
-            scheduler_name: "default-scheduler".to_owned(),
-            election: leader_election::Config::new("kube-scheduler", identity),
-        }
-    }
-}
+pub use config::Config;
 
 /// Starts a scheduler, until `shutdown`. It follows along at once and decides while the answer says that it leads.
 pub fn start(world: &World, client: Client, config: Config, shutdown: Shutdown) -> Leadership {

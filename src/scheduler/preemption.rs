@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::cluster::Cluster;
 use super::diagnosis::{Diagnosis, Preemption};
-use super::filters::{self, Filter, Reason};
+use super::filters;
 use super::node::NodeInfo;
 use super::pod::PodInfo;
+use super::rejection::{Filter, Reason};
 
 /// Nodes tried at most: a tenth of those in question, and at least this many.
 const CANDIDATES_MIN: usize = 100;

@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::filters::Filters;
 use super::pod::{PodInfo, Uid};
+use super::rejection::Filters;
 use crate::world::Instant;
 
 const BACKOFF_MIN: Duration = Duration::from_secs(1);

@@ -7,6 +7,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::kube::selector::{Labels, Operator, Requirement, Selector};
 
+/// Whether all taints are tolerated that keep pods away.
+pub fn all_tolerated(tolerations: &[core::Toleration], taints: &[core::Taint]) -> bool {
+    let mut keeping_away = taints.iter().filter(|taint| taint.effect != "PreferNoSchedule");
+    keeping_away.all(|taint| tolerated(tolerations, taint))
+}
+
 /// Whether one of `tolerations` tolerates `taint`.
 pub fn tolerated(tolerations: &[core::Toleration], taint: &core::Taint) -> bool {
     tolerations.iter().any(|toleration| tolerates(toleration, taint))

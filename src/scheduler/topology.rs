@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cluster::Cluster;
-use super::filters::{Filter, Filters, Reason, Rejection, tolerates_all};
+
 use super::node::NodeInfo;
 use super::pod::PodInfo;
-use super::terms::{PodTerm, Spread};
+use super::rejection::{Filter, Filters, Reason, Rejection};
+use super::terms::{self, PodTerm, Spread};
 
 /// Counts by the value of a node label.
 type ByPlace = BTreeMap<String, i64>;
@@ -168,7 +169,7 @@ fn evens_out(pod: &PodInfo, rejected_by: Filters, other: &PodInfo) -> bool {
 pub fn counts_in(pod: &PodInfo, constraint: &Spread, node: &NodeInfo) -> bool {
     node.offer.as_ref().is_some_and(|offer| {
         (!constraint.honors_affinity || pod.bears_node(&node.name, &offer.labels))
-            && (!constraint.honors_taints || tolerates_all(pod, offer))
+            && (!constraint.honors_taints || terms::all_tolerated(&pod.tolerations, &offer.taints))
     })
 }
 

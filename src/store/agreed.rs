@@ -126,7 +126,7 @@ pub struct Monitor {
 impl Monitor {
     pub fn start(self, shutdown: &Shutdown) {
         let (spawner, end) = (self.world.spawner.clone(), shutdown.wait());
-        spawner.task(async move {
+        spawner.keep("store/version_monitor", async move {
             tokio::select! {
                 () = self.run() => (),
                 () = end => (),

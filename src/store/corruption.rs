@@ -66,17 +66,20 @@ impl Corruption {
         if let Some(interval) = checks.every {
             tracing::info!("local-member-id" = %self.node, ?interval, "enabled corruption checking");
             let corruption = self.clone();
-            self.repeat(world, interval, shutdown, move || corruption.clone().check_all());
+            self.repeat(world, "store/corruption", interval, shutdown, move || corruption.clone().check_all());
         }
         if let Some(interval) = checks.compactions_every {
             let corruption = self.clone();
-            self.repeat(world, interval, shutdown, move || corruption.clone().check_compactions());
+            self.repeat(world, "store/compact_hash", interval, shutdown, move || {
+                corruption.clone().check_compactions()
+            });
         }
     }
 
     fn repeat<F>(
         &self,
         world: &World,
+        name: &str,
         interval: Duration,
         shutdown: &Shutdown,
         check: impl Fn() -> F + Send + Sync + 'static,
@@ -84,7 +87,7 @@ impl Corruption {
         F: Future<Output = ()> + Send,
     {
         let (clock, raft, shutdown) = (world.clock.clone(), self.raft.clone(), shutdown.clone());
-        world.spawner.task(async move {
+        world.spawner.keep(name, async move {
             let checking = async {
                 loop {
                     clock.sleep(interval).await;

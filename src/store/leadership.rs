@@ -17,7 +17,7 @@ impl Leader {
         let (leader, shared) = (Leader::default(), shared.clone());
         let (seen, clock, mut leadership, end) =
             (leader.clone(), world.clock.clone(), raft.leadership(), shutdown.wait());
-        world.spawner.task(async move {
+        world.spawner.keep("store/leadership", async move {
             let follow = async {
                 let mut last = None;
                 loop {

@@ -78,7 +78,7 @@ fn cost(command: &pb::InternalRaftRequest) -> u64 {
 /// Keeps the alarm in step with the quota until the end of the node.
 pub fn watch(world: &World, config: &Config, proposals: &Proposals, shutdown: &Shutdown) {
     let (told, end) = (proposals.clone(), shutdown.clone());
-    world.spawner.task(async move {
+    world.spawner.keep("store/quota", async move {
         tokio::select! {
             () = told.tell_overdrawn() => {}
             () = end.wait() => {}
@@ -86,7 +86,7 @@ pub fn watch(world: &World, config: &Config, proposals: &Proposals, shutdown: &S
     });
     if let (true, Some(quota)) = (config.auto_disarm_no_space, config.limits.quota_bytes) {
         let (disarms, clock, end) = (proposals.clone(), world.clock.clone(), shutdown.clone());
-        world.spawner.task(async move {
+        world.spawner.keep("store/disarm", async move {
             loop {
                 tokio::select! {
                     () = clock.sleep(DISARM_INTERVAL) => disarms.disarm_when_roomy(quota).await,

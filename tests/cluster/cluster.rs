@@ -79,10 +79,16 @@ impl TestCluster {
     }
 
     pub fn prepare() -> TestCluster {
+        TestCluster::prepare_with("")
+    }
+
+    /// The same, with more in its configuration.
+    pub fn prepare_with(more: &str) -> TestCluster {
         let dir = tempfile::Builder::new().prefix("chorus-test-").tempdir().unwrap();
         let ports = free_ports(12);
         let mut text =
             String::from("name = \"test\"\n[kubernetes]\nnode-grace-s = 6\neviction-s = 3\nleader-lease-s = 4\n");
+        text += more;
         for (number, ports) in ports.chunks(4).enumerate() {
             text += &format!(
                 "[[node]]\nname = \"n{}\"\nclient = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{}\"\napi = \"127.0.0.1:{}\"\nkubelet = \"127.0.0.1:{}\"\n",
@@ -93,10 +99,49 @@ impl TestCluster {
                 ports[3]
             );
         }
+        let clients = ports.chunks(4).map(|ports| format!("127.0.0.1:{}", ports[0])).collect();
+        TestCluster::of(dir, &text, clients)
+    }
+
+    /// A cluster of this configuration, whose store is reached at `clients`.
+    pub fn configured(text: &str, clients: Vec<String>) -> TestCluster {
+        let dir = tempfile::Builder::new().prefix("chorus-test-").tempdir().unwrap();
+        TestCluster::of(dir, text, clients)
+    }
+
+    fn of(dir: tempfile::TempDir, text: &str, clients: Vec<String>) -> TestCluster {
         let config = dir.path().join("test.toml");
         std::fs::write(&config, text).unwrap();
-        let clients = ports.chunks(4).map(|ports| format!("127.0.0.1:{}", ports[0])).collect();
         TestCluster { dir, config, clients }
+    }
+
+    /// The value of a field of a node in the configuration, `client` or `peer`.
+    pub fn address(&self, node: &str, field: &str) -> String {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        let config: toml::Table = text.parse().unwrap();
+        let nodes = config["node"].as_array().unwrap();
+        let node = nodes.iter().find(|one| one["name"].as_str() == Some(node)).expect("a node of that name");
+        node[field].as_str().expect("an address").to_owned()
+    }
+
+    /// curl with a certificate of the cluster: the path of its files below `pki/`, without their endings. The code of
+    /// the answer, or nothing if there was none, and its body.
+    pub fn curl(&self, holder: Option<&str>, url: &str, more: &[&str]) -> (Option<u16>, String) {
+        let file = |name: String| self.data_dir().join("pki").join(name).display().to_string();
+        let mut all = vec!["-sS", "-m", "10", "-w", "\\n%{http_code}", "--cacert"]
+            .into_iter()
+            .map(str::to_owned)
+            .collect::<Vec<_>>();
+        all.push(file("ca.crt".to_owned()));
+        if let Some(holder) = holder {
+            all.extend(["--cert".to_owned(), file(format!("{holder}.crt"))]);
+            all.extend(["--key".to_owned(), file(format!("{holder}.key"))]);
+        }
+        all.extend(more.iter().map(|more| (*more).to_owned()));
+        all.push(url.to_owned());
+        let said = run("curl", &all.iter().map(String::as_str).collect::<Vec<_>>());
+        let (body, code) = said.out.rsplit_once('\n').unwrap_or(("", "000"));
+        (code.parse().ok().filter(|code| *code != 0), format!("{body}{}", said.err))
     }
 
     pub fn data_dir(&self) -> PathBuf {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chorus::agent::{Capacity, CapacitySource, RuntimeChoice};
 use chorus::cluster::config::ClusterConfig;
 use chorus::cluster::node::{Node, Plan};
-use chorus::cluster::pki::{Pair, Pki};
+use chorus::cluster::pki::Pki;
 use chorus::kube::client::{Client, DeleteOptions, PatchType};
 use chorus::kube::status::Status;
 use chorus::world::World;
@@ -43,24 +43,17 @@ fn config(swarm: &Swarm) -> ClusterConfig {
 }
 
 /// Key material that is the same in every run; it signs nothing outside simulations.
-fn pki() -> Pki {
-    let none = || Pair { certificate: String::new(), key: String::new() };
-    Pki {
-        ca_certificate: "simulated".to_owned(),
-        server: none(),
-        admin: none(),
-        service_account_key: include_str!("service-account.key").to_owned(),
-        service_account_public: include_str!("service-account.pub").to_owned(),
-        kubelet_token: "simulated".to_owned(),
-    }
+fn pki(world: &World) -> Pki {
+    let (key, public) = (include_str!("service-account.key"), include_str!("service-account.pub"));
+    Pki::without_certificates(&world.disk, "simulated", key, public)
 }
 
-fn plan(name: &str, swarm: &Swarm) -> Plan {
+fn plan(world: &World, name: &str, swarm: &Swarm) -> Plan {
     Plan {
         cluster: config(swarm),
         name: name.to_owned(),
         data_dir: "/data".into(),
-        pki: pki(),
+        pki: pki(world),
         tls: false,
         runtime: RuntimeChoice::Hollow,
         capacity: CapacitySource::Fixed(Capacity {
@@ -78,14 +71,15 @@ fn plan(name: &str, swarm: &Swarm) -> Plan {
 pub async fn run(seat: Seat, swarm: Swarm, history: History) -> turmoil::Result {
     let world = seat.world();
     let name = seat.state().name.clone();
-    let node = match Node::start(world.clone(), plan(&name, &swarm)).await {
+    let node = match Node::start(world.clone(), plan(&world, &name, &swarm)).await {
         Ok(node) => node,
         Err(error) => return seat.refuses(&history, &error).await,
     };
     history.note(format_args!("{name} starts"));
     let replica = node.replica().expect("every node has a member of the store").clone();
     seat.state().running = Some(Running { node: replica.status().node, replica });
-    world.spawner.task(witness(world.clone(), name.clone(), node.store().clone(), history.clone()));
+    let store = node.store().expect("every node has a member of the store").clone();
+    world.spawner.task(witness(world.clone(), name.clone(), store, history.clone()));
     let admin = node.admin().expect("every node has a frontend");
     let is_first = name == "m1";
     let user = User { name, world, admin, history };

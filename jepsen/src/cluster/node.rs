@@ -17,8 +17,10 @@ use super::{Plan, member, namespaces};
 /// Where a member serves the Kubernetes API.
 pub const API_PORT: u16 = 6443;
 
-/// Nodes that are away soon count as gone, so that a run sees their pods replaced.
-const SETTINGS: &str = "[kubernetes]\nnode-grace-s = 12\neviction-s = 10\nleader-lease-s = 5\n";
+/// Histories are written by plain clients. Nodes that are away soon count as gone, so that a run sees their pods
+/// replaced.
+const SETTINGS: &str =
+    "[tls]\nclient = \"plain\"\n\n[kubernetes]\nnode-grace-s = 12\neviction-s = 10\nleader-lease-s = 5\n";
 
 fn config_file(plan: &Plan) -> PathBuf {
     plan.dir.join("cluster.toml")
@@ -54,10 +56,10 @@ pub fn arguments(plan: &Plan, number: usize) -> Vec<String> {
     words.into_iter().chain(plan.flags.iter().cloned()).collect()
 }
 
-/// Waits until the first node has made the certificates, which two must not do at once.
+/// Waits until the first node has made the certificates of all.
 pub async fn wait_for_pki(plan: &Plan, limit: Duration) -> anyhow::Result<()> {
     // Written last.
-    let last = pki(plan).join("kubelet.token");
+    let last = pki(plan).join(member::name(plan.members)).join("etcd-peer.crt");
     let deadline = tokio::time::Instant::now() + limit;
     while !last.exists() {
         if tokio::time::Instant::now() > deadline {

@@ -41,7 +41,7 @@ fn config() -> Config {
         data_dir: PathBuf::from("/data"),
         address: "127.0.0.1".parse().unwrap(),
         listen: "127.0.0.1:0".into(),
-        token: "secret".into(),
+        tls: None,
         labels: Default::default(),
         notebook: true,
     }

@@ -114,7 +114,7 @@ impl Admission {
     /// done.
     pub async fn review(&self, attempt: &Attempt<'_>, object: &Value, turn: &mut Turn) -> Result<Write, Status> {
         let write = self.review_namespace(attempt).await?;
-        node_restriction::review(attempt, object)?;
+        self.restrict_node(attempt, object).await?;
         self.review_rbac(attempt, object).await?;
         if attempt.sizes_pod() {
             self.review_limits(attempt, object).await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::apiserver::authorization::graph::{MIRROR, references};
 use crate::apiserver::names;
 use crate::kube::object::Object;
 use crate::kube::status::Status;
@@ -19,8 +20,8 @@ const DEFAULT_ACCOUNT_WAIT: Duration = Duration::from_secs(2);
 
 impl Admission {
     pub(super) async fn give_service_account(&self, attempt: &Attempt<'_>, pod: &mut Value) -> Result<(), Status> {
-        if !pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_null() {
-            return Ok(());
+        if !pod["metadata"]["annotations"][MIRROR].is_null() {
+            return check_mirror(attempt, pod);
         }
         let spec = &mut pod["spec"];
         let name = spec["serviceAccountName"].as_str().filter(|name| !name.is_empty()).unwrap_or("default").to_owned();
@@ -65,6 +66,22 @@ impl Admission {
             }
         }
     }
+}
+
+/// What a node runs by itself has no account to run as.
+fn check_mirror(attempt: &Attempt<'_>, pod: &Value) -> Result<(), Status> {
+    let refers = |wanted: &str| references(pod).any(|(resource, _)| resource == wanted);
+    if refers("serviceaccounts") {
+        return Err(attempt.forbidden("a mirror pod may not reference service accounts"));
+    }
+    if refers("secrets") {
+        return Err(attempt.forbidden("a mirror pod may not reference secrets"));
+    }
+    let mut projected = items(&pod["spec"]["volumes"]).flat_map(|volume| items(&volume["projected"]["sources"]));
+    if projected.any(|source| source["serviceAccountToken"].is_object()) {
+        return Err(attempt.forbidden("a mirror pod may not use service account token volume projections"));
+    }
+    Ok(())
 }
 
 /// The pod's own word counts more than its account's.

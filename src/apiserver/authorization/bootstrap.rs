@@ -1,33 +1,16 @@
 //! The built-in roles and who is bound to them.
+//!
+//! - [`controllers`]: those of controllers
+
+pub mod controllers;
 
 use serde_json::{Value, json};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "update"];
+const READ_WRITE: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 const ALL: &[&str] = &["*"];
-
-/// Kinds of a namespace that its users work with; `view` reads them, `edit` writes them.
-const CORE: &[&str] = &[
-    "configmaps",
-    "endpoints",
-    "persistentvolumeclaims",
-    "pods",
-    "replicationcontrollers",
-    "replicationcontrollers/scale",
-    "serviceaccounts",
-    "services",
-];
-const APPS: &[&str] = &[
-    "daemonsets",
-    "deployments",
-    "deployments/rollback",
-    "deployments/scale",
-    "replicasets",
-    "replicasets/scale",
-    "statefulsets",
-    "statefulsets/scale",
-];
 
 fn rule(verbs: &[&str], groups: &[&str], resources: &[&str]) -> Value {
     json!({"apiGroups": groups, "resources": resources, "verbs": verbs})
@@ -65,18 +48,23 @@ fn gathered(name: &str, into: Option<&str>) -> Value {
     role
 }
 
+/// A binding to users and groups.
 fn binding(role: &str, subjects: &[(&str, &str)]) -> Value {
     let subject = |(kind, name): &(&str, &str)| json!({"apiGroup": GROUP, "kind": kind, "name": name});
+    binding_of(role, subjects.iter().map(subject).collect())
+}
+
+fn binding_of(role: &str, subjects: Vec<Value>) -> Value {
     json!({
         "apiVersion": format!("{GROUP}/v1"),
         "kind": "ClusterRoleBinding",
         "metadata": metadata(role, None),
         "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": role},
-        "subjects": subjects.iter().map(subject).collect::<Vec<_>>(),
+        "subjects": subjects,
     })
 }
 
-/// All built-in cluster roles.
+/// All built-in cluster roles but those of controllers.
 pub fn cluster_roles() -> Vec<Value> {
     let mut roles =
         vec![role("cluster-admin", vec![rule(ALL, ALL, ALL), json!({"nonResourceURLs": ["*"], "verbs": ["*"]})])];
@@ -86,77 +74,116 @@ pub fn cluster_roles() -> Vec<Value> {
     roles
 }
 
-/// Roles that administrators give to users. Rules that gather are two deep at most, so a role that is gathered holds
-/// its parts' labels as well.
+/// Roles that administrators give to users. Each gathers the part that is its own and, by the label it carries, the
+/// role below it: `admin` gathers `edit`, which gathers `view`.
 fn for_users() -> Vec<Value> {
-    let rest: &[(&[&str], &[&str])] = &[
-        (&["apps"], APPS),
-        (&["autoscaling"], &["horizontalpodautoscalers"]),
-        (&["batch"], &["cronjobs", "jobs"]),
-        (&["networking.k8s.io"], &["ingresses", "networkpolicies"]),
-        (&["policy"], &["poddisruptionbudgets"]),
-    ];
-    let mut view = vec![
-        rule(READ, &[""], CORE),
-        rule(
-            READ,
-            &[""],
-            &[
-                "bindings",
-                "events",
-                "limitranges",
-                "namespaces",
-                "namespaces/status",
-                "pods/log",
-                "pods/status",
-                "resourcequotas",
-                "resourcequotas/status",
-            ],
-        ),
-        rule(READ, &["discovery.k8s.io"], &["endpointslices"]),
-    ];
-    let mut edit = vec![
-        rule(READ, &[""], &["pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "secrets", "services/proxy"]),
-        rule(WRITE, &[""], CORE),
-        rule(
-            WRITE,
-            &[""],
-            &["pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "secrets", "services/proxy", "events"],
-        ),
-        rule(&["create"], &[""], &["pods/eviction", "serviceaccounts/token"]),
-        rule(&["impersonate"], &[""], &["serviceaccounts"]),
-        rule(
-            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
-            &["coordination.k8s.io"],
-            &["leases"],
-        ),
-    ];
-    for (groups, resources) in rest {
-        view.push(rule(READ, groups, resources));
-        edit.push(rule(WRITE, groups, resources));
-    }
-    let admin = vec![
-        rule(&["create"], &["authorization.k8s.io"], &["localsubjectaccessreviews"]),
-        rule(
-            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
-            &[GROUP],
-            &["rolebindings", "roles"],
-        ),
-    ];
-    // Each part carries the labels of every role that it flows into.
-    let flows = |mut role: Value, into: &[&str]| {
-        for name in into {
-            role["metadata"]["labels"][format!("{GROUP}/aggregate-to-{name}")] = json!("true");
-        }
-        role
-    };
     vec![
         gathered("admin", None),
-        gathered("edit", None),
-        gathered("view", None),
-        part("admin", admin),
-        flows(part("edit", edit), &["admin"]),
-        flows(part("view", view), &["edit", "admin"]),
+        gathered("edit", Some("admin")),
+        gathered("view", Some("edit")),
+        part("admin", admin_rules()),
+        part("edit", edit_rules()),
+        part("view", view_rules()),
+    ]
+}
+
+/// What `view` reads: everything of a namespace but its secrets, and what leads to them.
+fn view_rules() -> Vec<Value> {
+    let objects = &[
+        "configmaps",
+        "endpoints",
+        "persistentvolumeclaims",
+        "persistentvolumeclaims/status",
+        "pods",
+        "replicationcontrollers",
+        "replicationcontrollers/scale",
+        "serviceaccounts",
+        "services",
+        "services/status",
+    ];
+    let aspects = &[
+        "bindings",
+        "events",
+        "limitranges",
+        "namespaces/status",
+        "pods/log",
+        "pods/status",
+        "replicationcontrollers/status",
+        "resourcequotas",
+        "resourcequotas/status",
+    ];
+    let apps = &[
+        "controllerrevisions",
+        "daemonsets",
+        "daemonsets/status",
+        "deployments",
+        "deployments/scale",
+        "deployments/status",
+        "replicasets",
+        "replicasets/scale",
+        "replicasets/status",
+        "statefulsets",
+        "statefulsets/scale",
+        "statefulsets/status",
+    ];
+    vec![
+        rule(READ, &[""], objects),
+        rule(READ, &[""], aspects),
+        // Within a namespace this is the right to see that namespace.
+        rule(READ, &[""], &["namespaces"]),
+        rule(READ, &["discovery.k8s.io"], &["endpointslices"]),
+        rule(READ, &["apps"], apps),
+        rule(READ, &["autoscaling"], &["horizontalpodautoscalers", "horizontalpodautoscalers/status"]),
+        rule(READ, &["batch"], &["cronjobs", "cronjobs/status", "jobs", "jobs/status"]),
+        rule(READ, &["policy"], &["poddisruptionbudgets", "poddisruptionbudgets/status"]),
+        rule(READ, &["networking.k8s.io"], &["ingresses", "ingresses/status", "networkpolicies"]),
+    ]
+}
+
+/// What `edit` does beyond `view`. Endpoints are not among it: whoever writes them leads a Service's traffic anywhere.
+fn edit_rules() -> Vec<Value> {
+    let objects = &[
+        "configmaps",
+        "events",
+        "persistentvolumeclaims",
+        "replicationcontrollers",
+        "replicationcontrollers/scale",
+        "secrets",
+        "serviceaccounts",
+        "services",
+        "services/proxy",
+    ];
+    let apps = &[
+        "daemonsets",
+        "deployments",
+        "deployments/rollback",
+        "deployments/scale",
+        "replicasets",
+        "replicasets/scale",
+        "statefulsets",
+        "statefulsets/scale",
+    ];
+    vec![
+        rule(READ, &[""], &["pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "secrets", "services/proxy"]),
+        rule(&["impersonate"], &[""], &["serviceaccounts"]),
+        rule(WRITE, &[""], &["pods", "pods/attach", "pods/exec", "pods/portforward", "pods/proxy"]),
+        rule(&["create"], &[""], &["pods/eviction"]),
+        rule(WRITE, &[""], objects),
+        rule(&["create"], &[""], &["serviceaccounts/token"]),
+        rule(WRITE, &["apps"], apps),
+        rule(WRITE, &["autoscaling"], &["horizontalpodautoscalers"]),
+        rule(WRITE, &["batch"], &["cronjobs", "jobs"]),
+        rule(WRITE, &["policy"], &["poddisruptionbudgets"]),
+        rule(WRITE, &["networking.k8s.io"], &["ingresses", "networkpolicies"]),
+        rule(READ_WRITE, &["coordination.k8s.io"], &["leases"]),
+    ]
+}
+
+/// What `admin` does beyond `edit`.
+fn admin_rules() -> Vec<Value> {
+    vec![
+        rule(&["create"], &["authorization.k8s.io"], &["localsubjectaccessreviews"]),
+        rule(READ_WRITE, &[GROUP], &["rolebindings", "roles"]),
     ]
 }
 
@@ -210,29 +237,60 @@ fn for_everybody() -> Vec<Value> {
     ]
 }
 
+fn events() -> Value {
+    rule(&["create", "patch", "update"], &["", "events.k8s.io"], &["events"])
+}
+
+/// Asking who somebody is and what they may do changes nothing.
+fn reviews() -> [Value; 2] {
+    [
+        rule(&["create"], &["authentication.k8s.io"], &["tokenreviews"]),
+        rule(&["create"], &["authorization.k8s.io"], &["subjectaccessreviews"]),
+    ]
+}
+
+/// The election of a component that stands by in several places.
+fn election(name: &str) -> [Value; 2] {
+    let mut own = rule(&["get", "update"], &["coordination.k8s.io"], &["leases"]);
+    own["resourceNames"] = json!([name]);
+    [rule(&["create"], &["coordination.k8s.io"], &["leases"]), own]
+}
+
 fn for_components() -> Vec<Value> {
     let leases = || rule(&["create", "get", "list", "patch", "update", "watch"], &["coordination.k8s.io"], &["leases"]);
-    let events = || rule(&["create", "patch", "update"], &["", "events.k8s.io"], &["events"]);
-    let reviews = || {
-        rule(&["create"], &["authentication.k8s.io", "authorization.k8s.io"], &["tokenreviews", "subjectaccessreviews"])
+    let scheduler = [
+        events(),
+        rule(READ, &[""], &["namespaces", "nodes", "persistentvolumeclaims", "persistentvolumes"]),
+        rule(READ, &[""], &["replicationcontrollers", "services"]),
+        rule(&["delete", "get", "list", "watch"], &[""], &["pods"]),
+        rule(&["create"], &[""], &["bindings", "pods/binding"]),
+        rule(&["patch", "update"], &[""], &["pods/status"]),
+        rule(READ, &["apps"], &["replicasets", "statefulsets"]),
+        rule(READ, &["policy"], &["poddisruptionbudgets"]),
+        rule(READ, &["storage.k8s.io"], &["csidrivers", "csinodes", "csistoragecapacities", "storageclasses"]),
+    ];
+    // Each controller writes as a service account of its own: what is here is for caches, which are shared, and for
+    // those accounts and their tokens.
+    let controller_manager = [
+        events(),
+        rule(&["list", "watch"], ALL, ALL),
+        rule(&["get"], &[""], &["configmaps", "namespaces", "secrets", "serviceaccounts"]),
+        rule(&["create", "patch", "update"], &[""], &["secrets", "serviceaccounts"]),
+        rule(&["delete"], &[""], &["secrets"]),
+        rule(&["create"], &[""], &["serviceaccounts/token"]),
+    ];
+    let with = |rules: &[Value], more: [Value; 2]| -> Vec<Value> {
+        rules.iter().cloned().chain(more).chain(reviews()).collect()
     };
+    let mut nodes = rule(READ, &[""], &["nodes"]);
+    nodes["verbs"] = json!(["get", "list", "proxy", "watch"]);
     vec![
+        role("system:kube-scheduler", with(&scheduler, election("kube-scheduler"))),
+        role("system:kube-controller-manager", with(&controller_manager, election("kube-controller-manager"))),
+        // What frontends may ask of agents.
         role(
-            "system:kube-scheduler",
-            vec![
-                leases(),
-                events(),
-                reviews(),
-                rule(READ, &["", "apps", "policy", "storage.k8s.io", "scheduling.k8s.io", "resource.k8s.io"], ALL),
-                rule(&["create"], &[""], &["bindings", "pods/binding"]),
-                rule(&["patch", "update"], &[""], &["pods/status"]),
-                rule(&["delete"], &[""], &["pods"]),
-            ],
-        ),
-        // All controllers share one identity here, which therefore may do what each of them needs.
-        role(
-            "system:kube-controller-manager",
-            vec![rule(ALL, ALL, ALL), json!({"nonResourceURLs": ["*"], "verbs": ["*"]})],
+            "system:kubelet-api-admin",
+            vec![nodes, rule(ALL, &[""], &["nodes/log", "nodes/metrics", "nodes/proxy", "nodes/stats"])],
         ),
         role(
             "system:cloud-controller-manager",
@@ -253,12 +311,31 @@ fn for_components() -> Vec<Value> {
             ],
         ),
         // Agents are authorized by what runs on their node; nobody is bound to this role.
-        role("system:node", vec![rule(READ, &[""], &["services", "nodes", "pods"]), events(), reviews()]),
-        role("system:auth-delegator", vec![reviews()]),
+        role("system:node", node()),
+        role("system:auth-delegator", reviews().into()),
     ]
 }
 
-/// All built-in cluster role bindings, each named as its role.
+/// What an agent needs, were it not for the node authorizer, which narrows it to its own node.
+fn node() -> Vec<Value> {
+    let mut rules = vec![
+        rule(READ, &[""], &["configmaps", "nodes", "pods", "secrets", "services"]),
+        rule(&["create", "patch", "update"], &[""], &["nodes"]),
+        rule(&["patch", "update"], &[""], &["nodes/status", "pods/status"]),
+        rule(&["create", "delete"], &[""], &["pods"]),
+        rule(&["create"], &[""], &["pods/eviction", "serviceaccounts/token"]),
+        rule(&["get"], &[""], &["endpoints", "persistentvolumeclaims", "persistentvolumes"]),
+        rule(&["create", "delete", "get", "patch", "update"], &["coordination.k8s.io"], &["leases"]),
+        rule(&["create", "delete", "get", "patch", "update"], &["storage.k8s.io"], &["csinodes"]),
+        rule(READ, &["node.k8s.io"], &["runtimeclasses"]),
+        rule(&["create"], &["authorization.k8s.io"], &["localsubjectaccessreviews"]),
+        events(),
+    ];
+    rules.extend(reviews());
+    rules
+}
+
+/// The bindings of these roles, each named as its role.
 pub fn cluster_role_bindings() -> Vec<Value> {
     vec![
         binding("cluster-admin", &[("Group", "system:masters")]),
@@ -271,6 +348,7 @@ pub fn cluster_role_bindings() -> Vec<Value> {
         binding("system:kube-controller-manager", &[("User", "system:kube-controller-manager")]),
         binding("system:cloud-controller-manager", &[("User", "system:cloud-controller-manager")]),
         binding("system:node-proxier", &[("User", "system:kube-proxy")]),
+        binding("system:kubelet-api-admin", &[("User", "kube-apiserver-kubelet-client")]),
     ]
 }
 
@@ -283,13 +361,18 @@ mod tests {
 
     fn rules() -> Rules {
         let parse = |values: Vec<Value>| values.into_iter().map(|v| serde_json::from_value(v).unwrap()).collect();
-        let bindings = cluster_role_bindings().into_iter().map(|v| serde_json::from_value(v).unwrap()).collect();
+        let bindings = cluster_role_bindings()
+            .into_iter()
+            .chain(controllers::cluster_role_bindings())
+            .map(|v| serde_json::from_value(v).unwrap())
+            .collect();
         let granted = ["view", "edit", "admin"].map(|role| {
             json!({"metadata": {"name": role, "namespace": "a"}, "subjects": [{"kind": "User", "name": role}],
                 "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": role}})
         });
         let granted = granted.into_iter().map(|v| serde_json::from_value(v).unwrap()).collect();
-        Rules::new(parse(cluster_roles()), Vec::new(), bindings, granted)
+        let roles = cluster_roles().into_iter().chain(controllers::cluster_roles()).collect();
+        Rules::new(parse(roles), Vec::new(), bindings, granted)
     }
 
     #[test]
@@ -302,6 +385,7 @@ mod tests {
             subresource: None,
             namespace: Some("a"),
             name: Some("x"),
+            field_selector: None,
         };
         for (user, verb, resource, allowed) in [
             ("view", "get", "pods", true),
@@ -309,13 +393,25 @@ mod tests {
             ("view", "delete", "pods", false),
             ("edit", "get", "secrets", true),
             ("edit", "delete", "pods", true),
+            ("edit", "get", "configmaps", true),
+            ("edit", "update", "endpoints", false),
+            ("admin", "update", "endpoints", false),
+            ("admin", "get", "endpoints", true),
             ("edit", "create", "roles", false),
             ("admin", "create", "roles", true),
             ("admin", "get", "pods", true),
             ("admin", "update", "resourcequotas", false),
             ("system:kube-scheduler", "list", "nodes", true),
             ("system:kube-scheduler", "create", "pods", false),
-            ("system:kube-controller-manager", "delete", "pods", true),
+            ("system:kube-scheduler", "get", "secrets", false),
+            ("system:kube-controller-manager", "list", "pods", true),
+            ("system:kube-controller-manager", "delete", "pods", false),
+            ("system:serviceaccount:kube-system:replicaset-controller", "create", "pods", true),
+            ("system:serviceaccount:kube-system:replicaset-controller", "get", "secrets", false),
+            ("system:serviceaccount:kube-system:endpoint-controller", "create", "pods", false),
+            ("system:serviceaccount:kube-system:generic-garbage-collector", "delete", "pods", true),
+            ("system:serviceaccount:kube-system:generic-garbage-collector", "create", "pods", false),
+            ("system:serviceaccount:a:replicaset-controller", "create", "pods", false),
             ("nobody", "get", "pods", false),
         ] {
             let user = User::new(user, Vec::<String>::new());

@@ -21,8 +21,9 @@ impl Authorizer {
         name: Option<&str>,
         deadline: Instant,
     ) -> Result<bool, Status> {
-        let attributes =
-            Attributes::Resource { verb: "escalate", group: RBAC, resource, subresource: None, namespace, name };
+        let verb = "escalate";
+        let (group, subresource, field_selector) = (RBAC, None, None);
+        let attributes = Attributes::Resource { verb, group, resource, subresource, namespace, name, field_selector };
         self.newest_rules(deadline).await?;
         self.allows(user, &attributes, deadline).await
     }
@@ -37,7 +38,8 @@ impl Authorizer {
     ) -> Result<bool, Status> {
         let Some(resource) = resource_of(role) else { return Ok(false) };
         let (group, name) = (role.api_group.as_str(), Some(role.name.as_str()));
-        let attributes = Attributes::Resource { verb: "bind", group, resource, subresource: None, namespace, name };
+        let (verb, subresource, field_selector) = ("bind", None, None);
+        let attributes = Attributes::Resource { verb, group, resource, subresource, namespace, name, field_selector };
         self.newest_rules(deadline).await?;
         self.allows(user, &attributes, deadline).await
     }

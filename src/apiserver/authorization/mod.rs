@@ -2,12 +2,13 @@
 //!
 //! - [`rbac`]: roles and bindings, indexed; pure
 //! - [`escalation`]: nobody gives what they do not have; [`covers`]: rules within other rules, pure
-//! - [`node`]: what an agent may do; pure
+//! - [`node`]: what an agent may do, and [`graph`]: what its pods refer to; pure
 //! - [`bootstrap`]: the built-in roles
 
 pub mod bootstrap;
 pub mod covers;
 mod escalation;
+pub mod graph;
 pub mod node;
 pub mod rbac;
 
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
 use serde::de::DeserializeOwned;
 
+use crate::kube::field_selector::FieldSelector;
 use crate::kube::resources::{Resource, Table};
 use crate::kube::status::{Attempt, Status};
 use crate::world::Instant;
@@ -24,6 +26,7 @@ use super::storage::Storage;
 use super::user::User;
 use super::watch_cache::view::View;
 
+use self::graph::Graph;
 use self::node::Verdict;
 use self::rbac::Rules;
 
@@ -39,6 +42,8 @@ pub enum Attributes<'a> {
         subresource: Option<&'a str>,
         namespace: Option<&'a str>,
         name: Option<&'a str>,
+        /// Of a list or watch: which objects it is about.
+        field_selector: Option<&'a FieldSelector>,
     },
     /// A path that is not a resource.
     Path { verb: &'a str, path: &'a str },
@@ -57,6 +62,7 @@ impl<'a> Attributes<'a> {
 pub struct Authorizer {
     storage: Storage,
     pods: Arc<Resource>,
+    graph: Mutex<Graph>,
     sources: [Arc<Resource>; 4],
     compiled: Mutex<Option<Compiled>>,
 }
@@ -73,6 +79,7 @@ impl Authorizer {
         Authorizer {
             storage,
             pods: table.get("", "v1", "pods").expect("the table of resources has pods").clone(),
+            graph: Mutex::default(),
             sources: ["clusterroles", "roles", "clusterrolebindings", "rolebindings"].map(source),
             compiled: Mutex::new(None),
         }
@@ -85,7 +92,7 @@ impl Authorizer {
         }
         Err(match *attributes {
             Attributes::Path { verb, path } => Status::forbidden_path(&user.name, verb, path),
-            Attributes::Resource { verb, group, resource, subresource, namespace, name } => {
+            Attributes::Resource { verb, group, resource, subresource, namespace, name, .. } => {
                 let attempt =
                     Attempt { user: &user.name, verb, group, resource, subresource, namespace, name, reason: "" };
                 Status::unauthorized_attempt(attempt)
@@ -100,8 +107,8 @@ impl Authorizer {
         if let Some(node) = node::node_of(user) {
             match node::decide(node, attributes) {
                 Verdict::Allow => return Ok(true),
-                Verdict::IfReferred if self.is_referred(node, attributes, deadline).await? => return Ok(true),
-                Verdict::IfReferred | Verdict::NoOpinion => {}
+                Verdict::IfRelated if self.is_related(node, attributes, deadline).await? => return Ok(true),
+                Verdict::IfRelated | Verdict::NoOpinion => {}
             }
         }
         Ok(self.rules(deadline).await?.allow(user, attributes))
@@ -112,20 +119,36 @@ impl Authorizer {
         Ok(self.rules(deadline).await?.for_user(user, Some(namespace)).cloned().collect())
     }
 
-    /// Does a pod on the node refer to the object?
-    async fn is_referred(&self, node: &str, attributes: &Attributes<'_>, deadline: Instant) -> Result<bool, Status> {
+    /// Is the object a pod on the node, or does one there refer to it?
+    async fn is_related(&self, node: &str, attributes: &Attributes<'_>, deadline: Instant) -> Result<bool, Status> {
         let Attributes::Resource { resource, namespace: Some(namespace), name: Some(name), .. } = *attributes else {
             return Ok(false);
         };
         let cache = self.storage.cache(&self.pods)?;
-        let referred = |view: &View| {
-            view.select(Some(namespace)).any(|(_, item)| {
-                let pod = item.object.value();
-                pod["spec"]["nodeName"].as_str() == Some(node) && node::refers(&pod, resource, name)
-            })
+        let related = |view: &View| {
+            let mut graph = self.graph.lock().unwrap_or_else(PoisonError::into_inner);
+            graph.feed(view);
+            graph.connects(resource, namespace, name, node)
         };
         // A pod that was bound a moment ago may not be in the cache yet.
-        Ok(referred(&*cache.any(deadline).await?) || referred(&*self.storage.newest(&cache, deadline).await?))
+        Ok(related(&*cache.any(deadline).await?) || related(&*self.storage.newest(&cache, deadline).await?))
+    }
+
+    /// Keeps the graph of what nodes are related to fed, so that no request finds much to do. Never ends.
+    pub async fn follow_pods(&self) -> Result<(), Status> {
+        let mut views = self.storage.cache(&self.pods)?.views();
+        while views.changed().await.is_ok() {
+            let view = views.borrow_and_update().clone();
+            if let Some(view) = view {
+                self.graph.lock().unwrap_or_else(PoisonError::into_inner).feed(&view);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until what the store holds of roles and bindings now is what is decided by.
+    pub async fn catch_up(&self, deadline: Instant) -> Result<(), Status> {
+        self.newest_rules(deadline).await.map(|_| ())
     }
 
     async fn rules(&self, deadline: Instant) -> Result<Arc<Rules>, Status> {

@@ -1,10 +1,16 @@
-//! What the agent of a node may do: its own node, lease and pods, and what those pods refer to. Pure.
-
-use serde_json::Value;
+//! What the agent of a node may do: its own node and lease, its pods, and what those pods refer to. Pure.
+//!
+//! As upstream's node authorizer; what depends on the object that is written is looked at in admission
+//! (NodeRestriction), where it is known.
 
 use crate::apiserver::user::User;
 
 use super::Attributes;
+
+const READ: [&str; 3] = ["get", "list", "watch"];
+const CHANGE: [&str; 2] = ["update", "patch"];
+const OWN: [&str; 5] = ["get", "create", "update", "patch", "delete"];
+const LEASES: &str = "kube-node-lease";
 
 /// The name of the node whose agent `user` is.
 pub fn node_of(user: &User) -> Option<&str> {
@@ -16,143 +22,133 @@ pub fn node_of(user: &User) -> Option<&str> {
 pub enum Verdict {
     Allow,
     NoOpinion,
-    /// Allowed if a pod on the node refers to the object.
-    IfReferred,
+    /// Allowed if the object is a pod on the node, or a pod on the node refers to it.
+    IfRelated,
 }
 
-/// Decides by verb and resource. Which pods an agent may write is looked at in admission, where the pod is known.
+/// Decides by verb, resource and name.
 pub fn decide(node: &str, attributes: &Attributes<'_>) -> Verdict {
-    let Attributes::Resource { verb, group, resource, subresource, namespace, name } = *attributes else {
+    let Attributes::Resource { verb, group, resource, subresource, namespace, name, field_selector } = *attributes
+    else {
         return Verdict::NoOpinion;
     };
-    let reads = matches!(verb, "get" | "list" | "watch");
+    if node.is_empty() {
+        return Verdict::NoOpinion;
+    }
+    let one_of = |verbs: &[&str]| verbs.contains(&verb);
+    let named = name.is_some_and(|name| !name.is_empty());
     let own = name == Some(node);
-    let allowed = match (group, resource, subresource) {
-        ("", "nodes", None) => reads || verb == "create" || (own && matches!(verb, "update" | "patch")),
-        ("", "nodes", Some("status")) => own && matches!(verb, "get" | "update" | "patch"),
-        ("", "pods", None) => reads || matches!(verb, "create" | "delete"),
-        ("", "pods", Some("status")) => matches!(verb, "get" | "update" | "patch"),
-        ("", "secrets" | "configmaps" | "persistentvolumeclaims", None) if reads && name.is_some() => {
-            return Verdict::IfReferred;
-        }
-        ("", "serviceaccounts", None) if verb == "get" && name.is_some() => return Verdict::IfReferred,
-        ("", "serviceaccounts", Some("token")) if verb == "create" => return Verdict::IfReferred,
-        ("" | "events.k8s.io", "events", None) => matches!(verb, "create" | "update" | "patch"),
-        ("", "services" | "endpoints", None) => reads,
-        ("discovery.k8s.io", "endpointslices", None) => reads,
-        ("coordination.k8s.io", "leases", None) => {
-            namespace == Some("kube-node-lease") && (verb == "create" || (own && verb != "list" && verb != "watch"))
-        }
-        ("authentication.k8s.io", "tokenreviews", None) => verb == "create",
-        ("authorization.k8s.io", "subjectaccessreviews" | "localsubjectaccessreviews", None) => verb == "create",
-        ("node.k8s.io", "runtimeclasses", None) => reads,
-        ("storage.k8s.io", "csinodes", None) => true,
+    let related = match (group, resource, subresource) {
+        ("", "secrets" | "configmaps", None) => one_of(&READ) && namespace.is_some(),
+        ("", "persistentvolumeclaims" | "pods", None) if verb == "get" => true,
+        ("", "persistentvolumeclaims", Some("status")) => one_of(&CHANGE),
+        ("", "serviceaccounts", Some("token")) => verb == "create",
+        ("", "pods", None) => one_of(&READ),
         _ => false,
     };
-    if allowed { Verdict::Allow } else { Verdict::NoOpinion }
-}
-
-/// Does this pod refer to the object?
-pub fn refers(pod: &Value, resource: &str, name: &str) -> bool {
-    let spec = &pod["spec"];
-    let is = |value: &Value| value.as_str() == Some(name);
-    match resource {
-        "serviceaccounts" => is(&spec["serviceAccountName"]),
-        "persistentvolumeclaims" => volumes(spec).any(|volume| is(&volume["persistentVolumeClaim"]["claimName"])),
-        "configmaps" => {
-            volumes(spec).any(|volume| is(&volume["configMap"]["name"]))
-                || projected(spec).any(|source| is(&source["configMap"]["name"]))
-                || environment(spec, "configMapRef", "configMapKeyRef").any(|reference| is(&reference["name"]))
+    let of_the_node = || field_selector.is_some_and(|selector| selector.requires("spec.nodeName", node));
+    let allowed = match (group, resource, subresource) {
+        ("", "nodes", None) => (one_of(&READ) && own) || verb == "create" || one_of(&CHANGE),
+        ("", "nodes", Some("status")) => one_of(&CHANGE),
+        ("", "pods", None) => {
+            matches!(verb, "create" | "delete") || (matches!(verb, "list" | "watch") && of_the_node())
         }
-        "secrets" => {
-            volumes(spec).any(|volume| is(&volume["secret"]["secretName"]))
-                || projected(spec).any(|source| is(&source["secret"]["name"]))
-                || environment(spec, "secretRef", "secretKeyRef").any(|reference| is(&reference["name"]))
-                || items(&spec["imagePullSecrets"]).any(|secret| is(&secret["name"]))
+        ("", "pods", Some("status")) => one_of(&CHANGE),
+        ("", "pods", Some("eviction")) => verb == "create",
+        ("" | "events.k8s.io", "events", None) => verb == "create" || one_of(&CHANGE),
+        ("", "services", None) => one_of(&READ),
+        ("", "endpoints", None) => verb == "get",
+        // What is created is named in its body, which admission sees.
+        ("coordination.k8s.io", "leases", None) => {
+            namespace == Some(LEASES) && one_of(&OWN) && (own || verb == "create")
         }
+        ("storage.k8s.io", "csinodes", None) => one_of(&OWN) && (own || verb == "create"),
+        ("storage.k8s.io", "csidrivers", None) | ("node.k8s.io", "runtimeclasses", None) => one_of(&READ),
+        ("authentication.k8s.io", "tokenreviews", None) => verb == "create",
+        ("authorization.k8s.io", "subjectaccessreviews" | "localsubjectaccessreviews", None) => verb == "create",
         _ => false,
+    };
+    match (allowed, related && named) {
+        (true, _) => Verdict::Allow,
+        (false, true) => Verdict::IfRelated,
+        (false, false) => Verdict::NoOpinion,
     }
-}
-
-fn items(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-fn volumes(spec: &Value) -> impl Iterator<Item = &Value> {
-    items(&spec["volumes"])
-}
-
-fn projected(spec: &Value) -> impl Iterator<Item = &Value> {
-    volumes(spec).flat_map(|volume| items(&volume["projected"]["sources"]))
-}
-
-fn environment<'a>(spec: &'a Value, whole: &'a str, key: &'a str) -> impl Iterator<Item = &'a Value> {
-    let containers = ["containers", "initContainers", "ephemeralContainers"].into_iter().flat_map(|c| items(&spec[c]));
-    containers.flat_map(move |container| {
-        let from = items(&container["envFrom"]).map(move |source| &source[whole]);
-        from.chain(items(&container["env"]).map(move |variable| &variable["valueFrom"][key]))
-    })
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::kube::field_selector::FieldSelector;
+    use crate::kube::resources::Table;
 
-    fn asks(
-        verb: &'static str,
-        group: &'static str,
-        what: &'static str,
-        name: Option<&'static str>,
-    ) -> Attributes<'static> {
+    fn asks<'a>(verb: &'a str, what: &'a str, path: &'a str) -> Attributes<'a> {
+        let (group, what) = what.rsplit_once(':').unwrap_or(("", what));
         let (resource, subresource) = what.split_once('/').map_or((what, None), |(r, s)| (r, Some(s)));
-        Attributes::Resource { verb, group, resource, subresource, namespace: Some("kube-node-lease"), name }
+        let (namespace, name) = path.split_once('/').unwrap_or(("", path));
+        let some = |text: &'a str| Some(text).filter(|text| !text.is_empty());
+        let (namespace, name) = (some(namespace), some(name));
+        Attributes::Resource { verb, group, resource, subresource, namespace, name, field_selector: None }
     }
 
     #[test]
     fn an_agent_keeps_to_its_own() {
-        let table = [
-            (asks("update", "", "nodes/status", Some("n1")), Verdict::Allow),
-            (asks("update", "", "nodes/status", Some("n2")), Verdict::NoOpinion),
-            (asks("delete", "", "nodes", Some("n1")), Verdict::NoOpinion),
-            (asks("watch", "", "pods", None), Verdict::Allow),
-            (asks("get", "", "secrets", Some("s")), Verdict::IfReferred),
-            (asks("list", "", "secrets", None), Verdict::NoOpinion),
-            (asks("update", "coordination.k8s.io", "leases", Some("n1")), Verdict::Allow),
-            (asks("update", "coordination.k8s.io", "leases", Some("n2")), Verdict::NoOpinion),
-            (asks("create", "", "serviceaccounts/token", Some("sa")), Verdict::IfReferred),
-            (asks("create", "apps", "deployments", None), Verdict::NoOpinion),
-        ];
-        for (attributes, expected) in table {
-            assert_eq!(decide("n1", &attributes), expected, "{attributes:?}");
+        use Verdict::{Allow, IfRelated, NoOpinion};
+        let (leases, csi) = ("coordination.k8s.io:leases", "storage.k8s.io:csinodes");
+        for (verb, what, path, expected) in [
+            ("get", "nodes", "n1", Allow),
+            ("watch", "nodes", "n1", Allow),
+            ("get", "nodes", "n2", NoOpinion),
+            ("list", "nodes", "", NoOpinion),
+            ("delete", "nodes", "n1", NoOpinion),
+            ("update", "nodes/status", "n1", Allow),
+            ("list", "pods", "", NoOpinion),
+            ("watch", "pods", "a/", NoOpinion),
+            ("get", "pods", "a/p", IfRelated),
+            ("list", "pods", "a/p", IfRelated),
+            ("delete", "pods", "a/p", Allow),
+            ("deletecollection", "pods", "a/", NoOpinion),
+            ("update", "pods", "a/p", NoOpinion),
+            ("create", "pods/binding", "a/p", NoOpinion),
+            ("create", "pods/exec", "a/p", NoOpinion),
+            ("create", "pods/eviction", "a/p", Allow),
+            ("get", "secrets", "a/s", IfRelated),
+            ("watch", "secrets", "a/s", IfRelated),
+            ("list", "secrets", "a/", NoOpinion),
+            ("list", "secrets", "", NoOpinion),
+            ("update", "configmaps", "a/c", NoOpinion),
+            ("get", "persistentvolumeclaims", "a/c", IfRelated),
+            ("list", "persistentvolumeclaims", "a/c", NoOpinion),
+            ("create", "serviceaccounts/token", "a/sa", IfRelated),
+            ("get", "serviceaccounts", "a/sa", NoOpinion),
+            ("update", leases, "kube-node-lease/n1", Allow),
+            ("update", leases, "kube-node-lease/n2", NoOpinion),
+            ("list", leases, "kube-node-lease/", NoOpinion),
+            ("update", leases, "kube-system/n1", NoOpinion),
+            ("update", csi, "n1", Allow),
+            ("delete", csi, "n2", NoOpinion),
+            ("create", "apps:deployments", "a/", NoOpinion),
+        ] {
+            assert_eq!(decide("n1", &asks(verb, what, path)), expected, "{verb} {what} {path}");
         }
     }
 
     #[test]
-    fn what_a_pod_refers_to() {
-        let pod = json!({"spec": {
-            "serviceAccountName": "sa",
-            "imagePullSecrets": [{"name": "pull"}],
-            "volumes": [
-                {"name": "a", "secret": {"secretName": "s1"}},
-                {"name": "b", "projected": {"sources": [{"configMap": {"name": "c1"}}, {"secret": {"name": "s2"}}]}},
-            ],
-            "containers": [{"name": "c", "envFrom": [{"configMapRef": {"name": "c2"}}],
-                "env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "s3", "key": "k"}}}]}],
-        }});
-        for (resource, name, expected) in [
-            ("secrets", "s1", true),
-            ("secrets", "s2", true),
-            ("secrets", "s3", true),
-            ("secrets", "pull", true),
-            ("secrets", "c1", false),
-            ("configmaps", "c1", true),
-            ("configmaps", "c2", true),
-            ("serviceaccounts", "sa", true),
-            ("serviceaccounts", "other", false),
+    fn an_agent_lists_the_pods_of_its_own_node_only() {
+        let pods = Table::builtin().get("", "v1", "pods").unwrap().clone();
+        for (selector, expected) in [
+            ("spec.nodeName=n1", Verdict::Allow),
+            ("status.phase!=Failed,spec.nodeName==n1", Verdict::Allow),
+            ("spec.nodeName=n2", Verdict::NoOpinion),
+            ("spec.nodeName!=n1", Verdict::NoOpinion),
+            ("spec.nodeName=", Verdict::NoOpinion),
         ] {
-            assert_eq!(refers(&pod, resource, name), expected, "{resource} {name}");
+            let parsed = FieldSelector::parse(selector, &pods).unwrap();
+            for verb in ["list", "watch"] {
+                let mut asked = asks(verb, "pods", "");
+                let Attributes::Resource { field_selector, .. } = &mut asked else { unreachable!() };
+                *field_selector = Some(&parsed);
+                assert_eq!(decide("n1", &asked), expected, "{verb} {selector}");
+            }
         }
     }
 }

@@ -132,7 +132,8 @@ fn impersonate<'a>(
     namespace: Option<&'a str>,
     name: &'a str,
 ) -> Attributes<'a> {
-    Attributes::Resource { verb: "impersonate", group, resource, subresource, namespace, name: Some(name) }
+    let (verb, name) = ("impersonate", Some(name));
+    Attributes::Resource { verb, group, resource, subresource, namespace, name, field_selector: None }
 }
 
 #[cfg(test)]

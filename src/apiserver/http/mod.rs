@@ -80,6 +80,11 @@ pub async fn answer(api: Arc<Api>, certificate: Option<User>, request: Request<I
     response
 }
 
+/// Answers while nothing can be answered: too many requests are under way, or too much waits to be read.
+pub fn too_much() -> Response<Body> {
+    respond::refusal(&Status::too_many_requests(1))
+}
+
 fn method_word(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -165,8 +170,7 @@ impl Api {
         let call = Call { user: asked.user, target, resource, write: &write, deadline: asked.deadline };
         let opened = async {
             self.begin(asked.deadline).await?;
-            let name = target.name.as_deref();
-            self.authorize(asked.user, "get", target, name, asked.deadline).await?;
+            self.authorize(asked.user, "get", target, asked.deadline).await?;
             self.open_log(&call, &asked.query.0).await
         };
         let stream = self.until(asked.deadline, opened).await?;

@@ -25,6 +25,8 @@ pub enum Route {
     /// `healthz`, `livez` or `readyz`, with the single check that is asked for.
     Health(Health, Option<String>),
     Metrics,
+    /// The long-lived components of the process.
+    Actors,
     OpenIdConfiguration,
     KeySet,
     Unknown,
@@ -61,6 +63,7 @@ impl Route {
             ["livez", rest @ ..] => Route::Health(Health::Livez, check(rest)),
             ["readyz", rest @ ..] => Route::Health(Health::Readyz, check(rest)),
             ["metrics"] => Route::Metrics,
+            ["debug", "actors"] => Route::Actors,
             [".well-known", "openid-configuration"] => Route::OpenIdConfiguration,
             ["openid", "v1", "jwks"] => Route::KeySet,
             _ => Route::Unknown,

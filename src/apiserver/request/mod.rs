@@ -139,8 +139,7 @@ impl Api {
             let resource = self.resource(&target)?;
             let selection =
                 Selection::parse(resource, options.label_selector.as_deref(), options.field_selector.as_deref())?;
-            let name = target.name.as_deref().or(selection.name());
-            self.authorize(user, "watch", &target, name, deadline).await?;
+            self.authorize_selection(user, "watch", &target, &selection, deadline).await?;
             let write = WriteOptions::default();
             let call = Call { user, target: &target, resource, write: &write, deadline };
             self.open_watch(&call, selection, &options).await
@@ -170,8 +169,7 @@ impl Api {
             }
             _ => Selection::default(),
         };
-        let name = target.name.as_deref().or(selection.name());
-        self.authorize(user, word(&verb), &target, name, deadline).await?;
+        self.authorize_selection(user, word(&verb), &target, &selection, deadline).await?;
         let call = Call { user, target: &target, resource, write: &write, deadline };
         self.check_verb(&call, &verb)?;
         if let Some(subresource) = target.subresource.as_deref().filter(|sub| !is_part(resource, sub)) {
@@ -220,14 +218,20 @@ impl Api {
         Ok(resource)
     }
 
-    pub async fn authorize(
+    pub async fn authorize(&self, user: &User, verb: &str, target: &Target, deadline: Instant) -> Result<(), Status> {
+        self.authorize_selection(user, verb, target, &Selection::default(), deadline).await
+    }
+
+    /// May the user do this to what is selected?
+    async fn authorize_selection(
         &self,
         user: &User,
         verb: &str,
         target: &Target,
-        name: Option<&str>,
+        selection: &Selection,
         deadline: Instant,
     ) -> Result<(), Status> {
+        let name = target.name.as_deref().or(selection.name());
         let attributes = Attributes::Resource {
             verb,
             group: &target.group,
@@ -238,6 +242,7 @@ impl Api {
                 target.name.as_deref().filter(|_| target.group.is_empty() && target.resource == "namespaces")
             }),
             name,
+            field_selector: Some(selection.field_selector()),
         };
         self.authorizer.check(user, &attributes, deadline).await
     }

@@ -6,6 +6,7 @@ use crate::apiserver::admission::{Attempt, Operation, Turn};
 use crate::apiserver::codec;
 use crate::apiserver::storage::{Committed, Stored, Write};
 use crate::kube::client::PatchType;
+use crate::kube::coverage;
 use crate::kube::resources::Part;
 use crate::kube::status::Status;
 use crate::world::LeaseId;
@@ -67,7 +68,7 @@ impl Api {
     async fn create_by_update(&self, call: &Call<'_>, name: &str, change: Change<'_>) -> Result<Outcome, Status> {
         match change {
             Change::Replace(object) if call.resource.allows_create_on_update && call.target.subresource.is_none() => {
-                self.authorize(call.user, "create", call.target, Some(name), call.deadline).await?;
+                self.authorize(call.user, "create", call.target, call.deadline).await?;
                 self.create_object(call, object.clone(), Vec::new()).await
             }
             _ => Err(call.resource.not_found(name)),
@@ -93,6 +94,12 @@ impl Api {
         let part = Part::of(call.target.subresource.as_deref());
         resource.default(&mut new);
         resource.prepare_update(part, &mut new, &old);
+        if !matches!(part, Part::Status) {
+            warnings.extend(coverage::warnings(&self.schemas, &resource.definition, &new, Some(&old)));
+        }
+        if call.target.subresource.as_deref() == Some("resize") {
+            warnings.push(coverage::not_acted_on("resize"));
+        }
         let attempt = Attempt {
             user: call.user,
             operation: Operation::Update,

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::attempt;
 use crate::apiserver::codec;
 use crate::apiserver::request::{Api, Call, Outcome, timestamp};
 use crate::apiserver::storage::{Committed, Write};
@@ -23,6 +24,7 @@ impl Api {
             if let Some(wanted) = uid.filter(|uid| *uid != stored.object.meta.uid) {
                 return Err(Status::uid_mismatch("", "pods", name, wanted, &stored.object.meta.uid));
             }
+            self.admission.restrict_node(&attempt(call, name, Some(&pod)), binding).await?;
             assign(&mut pod, name, node, binding, &timestamp(self.world.clock.unix()))?;
             if call.write.dry_run {
                 return Ok(Outcome { created: true, ..Outcome::done(Status::created()) });
@@ -36,6 +38,9 @@ impl Api {
     }
 
     pub(super) async fn evict(&self, call: &Call<'_>, eviction: &Value) -> Result<Outcome, Status> {
+        let name = call.name()?;
+        let pod = self.storage.get(call.resource, call.namespace(), name).await?.object.value();
+        self.admission.restrict_node(&attempt(call, name, Some(&pod)), eviction).await?;
         let said = &eviction["deleteOptions"];
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let options = DeleteOptions {

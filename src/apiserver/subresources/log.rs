@@ -1,10 +1,10 @@
 //! `pods/log`: the output of a container, streamed from the agent of its node.
 //!
-//! The agent answers `GET /containerLogs/{namespace}/{pod}/{container}` on the address and port that its Node's status
-//! tells, and knows frontends by a bearer token that the cluster gives to both.
+//! The agent answers `GET /containerLogs/{namespace}/{pod}/{container}` over mutual TLS. Where it listens is what its
+//! Node's status tells, which the node itself writes: it is believed only with a certificate of the node's own name.
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST};
+use http::header::HOST;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::apiserver::request::{Api, Call};
 use crate::kube::status::Status;
+use crate::world::tls;
 
 /// How much of an agent's refusal is read.
 const REFUSAL_BYTES_MAX: usize = 16 << 10;
@@ -62,20 +63,22 @@ impl Api {
     }
 
     async fn ask_agent(&self, node: &str, address: &str, path: &str) -> Result<Incoming, Status> {
+        let scheme = if self.config.agent_tls.is_some() { "https" } else { "http" };
         let away = |error: &dyn std::fmt::Display| {
             Status::internal_error(format!(
-                "Get \"http://{address}{path}\": the agent of node {node:?} does not answer: {error}"
+                "Get \"{scheme}://{address}{path}\": the agent of node {node:?} does not answer: {error}"
             ))
         };
-        let stream = self.world.net.connect(address).await.map_err(|error| away(&error))?;
+        let mut stream = self.world.net.connect(address).await.map_err(|error| away(&error))?;
+        if let Some(base) = &self.config.agent_tls {
+            let tls = tls::Client::new(&self.world, agent(node, base.clone())).map_err(|error| away(&error))?;
+            stream = tls.connect(stream, node).await.map_err(|error| away(&error))?;
+        }
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| away(&error))?;
         self.world.spawner.task(connection);
-        let request = Request::get(path)
-            .header(HOST, address)
-            .header(AUTHORIZATION, format!("Bearer {}", self.config.agent_token))
-            .body(Empty::<Bytes>::new())
-            .map_err(Status::internal_error)?;
+        let request =
+            Request::get(path).header(HOST, address).body(Empty::<Bytes>::new()).map_err(Status::internal_error)?;
         let response = sender.send_request(request).await.map_err(|error| away(&error))?;
         let code = response.status();
         if code == StatusCode::OK {
@@ -88,6 +91,16 @@ impl Api {
             StatusCode::NOT_FOUND => Status::new(404, "NotFound", told),
             code => Status::internal_error(format!("the agent of node {node:?} answered {code}: {told}")),
         })
+    }
+}
+
+/// TLS to the agent of one node: others that the cluster's authority signed for are not believed.
+fn agent(node: &str, base: tls::Options) -> tls::Options {
+    tls::Options {
+        server_name: Some(node.to_owned()),
+        allowed_common_names: vec![format!("system:node:{node}")],
+        http1_only: true,
+        ..base
     }
 }
 

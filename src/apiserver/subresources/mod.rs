@@ -21,6 +21,7 @@ use crate::kube::resources::{foreign_definition, group_version};
 use crate::kube::schema::{Decoded, Expected, FieldValidation, Format};
 use crate::kube::status::Status;
 
+use super::admission::{Attempt, Operation};
 use super::request::{Api, Call, Outcome};
 
 impl Api {
@@ -69,5 +70,20 @@ impl Api {
             ));
         }
         Ok(object)
+    }
+}
+
+/// A creation below an object, as admission sees it.
+fn attempt<'a>(call: &'a Call<'_>, name: &'a str, old: Option<&'a Value>) -> Attempt<'a> {
+    Attempt {
+        user: call.user,
+        operation: Operation::Create,
+        resource: call.resource,
+        subresource: call.target.subresource.as_deref(),
+        namespace: call.namespace(),
+        name,
+        old,
+        again: false,
+        deadline: call.deadline,
     }
 }

@@ -140,6 +140,7 @@ fn attributes(spec: &Value) -> Option<Attributes<'_>> {
             subresource: some(&resource["subresource"]),
             namespace: some(&resource["namespace"]),
             name: some(&resource["name"]),
+            field_selector: None,
         }),
         (false, true) => Some(Attributes::Path { verb: word(&path["verb"]), path: word(&path["path"]) }),
         _ => None,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::attempt;
 use crate::apiserver::request::{Api, Call, Outcome, timestamp};
 use crate::apiserver::tokens::{Claims, Private, Reference};
 use crate::kube::client::Response;
@@ -23,7 +24,9 @@ impl Api {
     pub(super) async fn issue_token(&self, call: &Call<'_>, mut request: Value) -> Result<Outcome, Status> {
         let (namespace, name) = (call.namespace().unwrap_or_default(), call.name()?);
         let account = self.storage.get(call.resource, Some(namespace), name).await?.object;
-        let seconds = seconds(&request)?;
+        let longest = self.admission.restrict_token(&attempt(call, name, None), &request).await?;
+        let asked = seconds(&request)?;
+        let seconds = longest.map_or(asked, |longest| longest.max(SECONDS_MIN).min(asked));
         let own = self.tokens.issuer().to_owned();
         let audiences: Vec<String> = serde_json::from_value(request["spec"]["audiences"].clone()).unwrap_or_default();
         let audiences = if audiences.is_empty() { vec![own.clone()] } else { audiences };
@@ -34,7 +37,8 @@ impl Api {
         };
         self.bind_token(call, &mut request, &mut private, name).await?;
         let now = self.world.clock.unix().as_secs();
-        let extended = seconds == SECONDS_OF_AGENTS && private.pod.is_some() && audiences == [own.clone()];
+        let extended =
+            asked == SECONDS_OF_AGENTS && seconds == asked && private.pod.is_some() && audiences == [own.clone()];
         private.warnafter = extended.then_some(now + seconds);
         let claims = Claims {
             aud: audiences.clone(),
@@ -56,7 +60,12 @@ impl Api {
         request["status"] =
             json!({"token": token, "expirationTimestamp": timestamp(Duration::from_secs(now + seconds))});
         let object = Object::from_value(&request).map_err(Status::internal_error)?;
-        Ok(Outcome { created: true, ..Outcome::of(Response::Object(Arc::new(object))) })
+        let mut outcome = Outcome { created: true, ..Outcome::of(Response::Object(Arc::new(object))) };
+        if seconds < asked {
+            let why = format!("requested expiration of {asked} seconds shortened to {seconds} seconds");
+            outcome.warnings.push(why);
+        }
+        Ok(outcome)
     }
 
     /// Binds the token to the pod or secret that the request names, which has to exist.

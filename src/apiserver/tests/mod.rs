@@ -2,6 +2,7 @@
 //! thread.
 
 mod escalation;
+mod nodes;
 mod quota;
 mod stories;
 mod trust;
@@ -31,10 +32,10 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// A store, and as many frontends as a test wants.
 pub struct Cluster {
-    world: World,
+    pub world: World,
     store: Client,
     keys: (String, String),
-    shutdown: Shutdown,
+    pub shutdown: Shutdown,
     replica: raft::Handle,
 }
 
@@ -111,7 +112,7 @@ impl Caller {
         self.0.call(request).await
     }
 
-    async fn object(&self, path: &str, verb: Verb) -> Result<Value, Status> {
+    pub async fn object(&self, path: &str, verb: Verb) -> Result<Value, Status> {
         match self.call(path, verb).await? {
             Response::Object(object) => Ok(object.value()),
             Response::Done => Ok(Value::Null),
@@ -137,7 +138,11 @@ impl Caller {
     }
 
     pub async fn delete(&self, path: &str) -> Result<Value, Status> {
-        self.object(path, Verb::Delete(DeleteOptions::default())).await
+        self.delete_with(path, DeleteOptions::default()).await
+    }
+
+    pub async fn delete_with(&self, path: &str, options: DeleteOptions) -> Result<Value, Status> {
+        self.object(path, Verb::Delete(options)).await
     }
 
     pub async fn list(&self, path: &str, options: ListOptions) -> Result<crate::kube::client::List, Status> {

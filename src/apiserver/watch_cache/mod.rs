@@ -55,8 +55,10 @@ impl WatchCache {
     pub fn start(world: &World, source: Source, shutdown: Shutdown) -> WatchCache {
         let (sender, views) = watch::channel(None);
         let asked = Arc::new(Notify::new());
+        let name =
+            format!("apiserver/watch_cache{}", source.prefix.trim_end_matches('/').trim_start_matches("/registry"));
         let feed = Feed { world: world.clone(), source: source.clone(), views: sender, asked: asked.clone(), shutdown };
-        world.spawner.task(feed.run());
+        world.spawner.keep(name, feed.run());
         WatchCache { clock: world.clock.clone(), source, views, asked }
     }
 

@@ -4,13 +4,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 
 use super::urls::Url;
+use crate::cluster::http;
 use crate::cluster::member::{InitialMember, Origin};
 use crate::raft::ClusterId;
 use crate::world::net::{Address, Dialler};
@@ -18,7 +15,6 @@ use crate::world::{NodeId, World, tls};
 
 /// For one peer's answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-const ANSWER_BYTES_MAX: usize = 1 << 20;
 const CLUSTER_ID: &str = "X-Etcd-Cluster-ID";
 
 /// Why this member cannot join. Surface it: the member has to be added first, or the options differ from what is so.
@@ -82,23 +78,11 @@ pub async fn members(
 async fn ask(world: &World, url: &str, tls: Option<tls::Client>) -> Result<(ClusterId, Vec<KnownMember>), String> {
     let failed = |error: &dyn std::fmt::Display| error.to_string();
     let address = Address::parse(url).map_err(|error| failed(&error))?;
-    let host = address.place().to_owned();
-    let dialler = Dialler { address, tls, local: None };
-    let stream = world.net.dial(&dialler).await.map_err(|error| failed(&error))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
-    world.spawner.task(async move { drop(connection.await) });
-    let request = Request::get("/members").header("host", host).body(Empty::<Bytes>::new());
-    let request = request.map_err(|error| failed(&error))?;
-    let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
-    if response.status() != StatusCode::OK {
-        return Err(format!("the peer answers {}", response.status()));
-    }
-    let cluster = response.headers().get(CLUSTER_ID).and_then(|id| id.to_str().ok());
+    let (head, body) = http::get(world, &Dialler { address, tls, local: None }, "/members").await?;
+    let cluster = head.headers.get(CLUSTER_ID).and_then(|id| id.to_str().ok());
     let cluster = cluster.and_then(|id| u64::from_str_radix(id, 16).ok());
     let cluster = cluster.ok_or_else(|| format!("the answer has no {CLUSTER_ID}"))?;
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|error| failed(&error))?;
-    let known: Vec<KnownMember> = serde_json::from_slice(&body.to_bytes()).map_err(|error| failed(&error))?;
+    let known: Vec<KnownMember> = serde_json::from_slice(&body).map_err(|error| failed(&error))?;
     match known.is_empty() {
         true => Err("the peer knows no members".into()),
         false => Ok((ClusterId(cluster), known)),

@@ -72,8 +72,8 @@ impl Gateway {
             shutdown,
         });
         tracing::info!(inlined = %told, "ready to proxy client requests");
-        world.spawner.task(shared.clone().accept(listener));
-        world.spawner.task(shared.watch());
+        world.spawner.keep("gateway/listener", shared.clone().accept(listener));
+        world.spawner.keep("gateway/health", shared.watch());
         Ok(Gateway { address })
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Pages;
+use super::pages::Pages;
 use crate::world::Disk;
 use crate::world::disk::Access;
 

@@ -106,15 +106,15 @@ impl Proxy {
         };
         let peers = peers::Peers::start(&world, &config, upstream.clone(), &shutdown);
         if let Some(interval) = config.sync_interval {
-            world.spawner.task(upstream.clone().follow(interval, shutdown.clone()));
+            world.spawner.keep("proxy/members", upstream.clone().follow(interval, shutdown.clone()));
         }
         let door = Arc::new(Door { world: world.clone(), config, upstream, peers, shutdown });
         if let Some((listener, secure)) = metrics {
             let tls = server.clone().filter(|_| secure);
-            world.spawner.task(door.clone().accept(listener, tls, true));
+            world.spawner.keep("proxy/metrics_listener", door.clone().accept(listener, tls, true));
             tracing::info!("gRPC proxy server metrics URL serving");
         }
-        world.spawner.task(door.clone().accept(listener, server, false));
+        world.spawner.keep("proxy/listener", door.clone().accept(listener, server, false));
         tracing::info!(address = door.config.listen, "started gRPC proxy");
         Ok(Proxy { address })
     }

@@ -39,7 +39,7 @@ impl Peers {
         };
         if let Some(resolver) = config.resolver.clone() {
             let (registering, shutdown) = (peers.clone(), shutdown.clone());
-            world.spawner.task(async move {
+            world.spawner.keep("proxy/registration", async move {
                 let registering = async {
                     loop {
                         let Err(error) = registering.register(&resolver.prefix, resolver.ttl).await;

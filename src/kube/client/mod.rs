@@ -8,7 +8,9 @@
 //!
 //! - [`typed`]: `client.api::<Pod>().namespaced("default").get("www")` over `k8s-openapi`'s types
 //! - [`remote`]: HTTPS to any of several frontends; [`wire`]: how requests and answers look there
+//! - [`account`]: tokens of service accounts, asked for and renewed
 
+pub mod account;
 #[cfg(test)]
 pub mod fake;
 pub mod remote;
@@ -23,6 +25,7 @@ use futures::stream::BoxStream;
 use super::object::{Object, WatchEvent};
 use super::status::Status;
 
+pub use account::AccountToken;
 pub use remote::{Identity, Remote, RemoteConfig, RemoteError};
 pub use typed::{Api, Event, Kind, TypedList};
 

@@ -23,6 +23,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 
+use super::account::AccountToken;
 use super::wire::{self, Call};
 use super::{Request, Response, Target, Transport, WatchOptions};
 use crate::kube::object::WatchEvent;
@@ -55,8 +56,13 @@ pub struct RemoteConfig {
 #[derive(Clone)]
 pub enum Identity {
     Anonymous,
-    Certificate { certificate_pem: String, key_pem: String },
+    Certificate {
+        certificate_pem: String,
+        key_pem: String,
+    },
     Token(String),
+    /// A service account, by tokens that are asked for when they are needed.
+    Account(AccountToken),
 }
 
 /// The client cannot be set up as asked. Surface it.
@@ -75,10 +81,34 @@ pub struct Remote(Arc<Shared>);
 struct Shared {
     world: World,
     servers: Vec<String>,
-    token: Option<String>,
+    bearer: Bearer,
     http: legacy::Client<Connector, Full<Bytes>>,
     /// The server that answered last.
     preferred: AtomicUsize,
+}
+
+/// What stands in the header of requests.
+enum Bearer {
+    None,
+    Token(String),
+    Account(AccountToken),
+}
+
+impl Bearer {
+    async fn token(&self) -> Result<Option<String>, Status> {
+        match self {
+            Bearer::None => Ok(None),
+            Bearer::Token(token) => Ok(Some(token.clone())),
+            Bearer::Account(account) => account.token().await.map(Some),
+        }
+    }
+
+    /// The server does not believe it (any more).
+    async fn refused(&self) {
+        if let Bearer::Account(account) = self {
+            account.forget().await;
+        }
+    }
 }
 
 impl Remote {
@@ -102,23 +132,28 @@ impl Remote {
             .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
             .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .build(connector);
-        let token = match config.identity {
-            Identity::Token(token) => Some(token),
-            Identity::Anonymous | Identity::Certificate { .. } => None,
+        let bearer = match config.identity {
+            Identity::Token(token) => Bearer::Token(token),
+            Identity::Account(account) => Bearer::Account(account),
+            Identity::Anonymous | Identity::Certificate { .. } => Bearer::None,
         };
         let servers = config.servers.iter().map(|server| server.trim_end_matches('/').to_owned()).collect();
-        Ok(Remote(Arc::new(Shared { world: world.clone(), servers, token, http, preferred: AtomicUsize::new(0) })))
+        Ok(Remote(Arc::new(Shared { world: world.clone(), servers, bearer, http, preferred: AtomicUsize::new(0) })))
     }
 
     /// Sends a call to one server after the other until one is reached.
     async fn send(&self, call: &Call) -> Result<http::Response<Incoming>, Status> {
+        let token = self.0.bearer.token().await?;
         let first = self.0.preferred.load(Ordering::Relaxed);
         let mut last = None;
         for turn in 0..self.0.servers.len() {
             let number = (first + turn) % self.0.servers.len();
-            match self.0.http.request(self.request(&self.0.servers[number], call)?).await {
+            match self.0.http.request(self.request(&self.0.servers[number], call, token.as_deref())?).await {
                 Ok(response) => {
                     self.0.preferred.store(number, Ordering::Relaxed);
+                    if response.status() == http::StatusCode::UNAUTHORIZED {
+                        self.0.bearer.refused().await;
+                    }
                     return Ok(response);
                 }
                 Err(error) if error.is_connect() || call.method == http::Method::GET => last = Some(error),
@@ -140,13 +175,13 @@ impl Remote {
         let _ = self.0.preferred.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
-    fn request(&self, server: &str, call: &Call) -> Result<http::Request<Full<Bytes>>, Status> {
+    fn request(&self, server: &str, call: &Call, token: Option<&str>) -> Result<http::Request<Full<Bytes>>, Status> {
         let mut request = http::Request::builder()
             .method(call.method.clone())
             .uri(format!("{server}{}", call.path_and_query))
             .header(header::ACCEPT, "application/json")
             .header(header::USER_AGENT, concat!("chorus/", env!("CARGO_PKG_VERSION")));
-        if let Some(token) = &self.0.token {
+        if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         if let Some(content_type) = call.content_type {
@@ -253,7 +288,7 @@ fn tls(config: &RemoteConfig) -> Result<rustls::ClientConfig, RemoteError> {
         .map_err(|error| unusable(&error))?
         .with_root_certificates(roots);
     let mut tls = match &config.identity {
-        Identity::Anonymous | Identity::Token(_) => builder.with_no_client_auth(),
+        Identity::Anonymous | Identity::Token(_) | Identity::Account(_) => builder.with_no_client_auth(),
         Identity::Certificate { certificate_pem, key_pem } => {
             let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate_pem.as_bytes()).collect();
             let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|error| unusable(&error))?;

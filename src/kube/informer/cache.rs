@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::kube::object::{Key, Object};
 use crate::kube::status::Status;
 
-use super::Cached;
+use super::cached::Cached;
 
 /// One step of an object's life.
 #[derive(Debug)]

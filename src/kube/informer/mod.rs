@@ -8,9 +8,11 @@
 //! ```
 //!
 //! - [`cache`]: what is known, and its indexes; pure
+//! - [`cached`]: what is kept of an object
 //! - [`changes`]: a subscriber's unread changes
 
 mod cache;
+mod cached;
 mod changes;
 
 use std::marker::PhantomData;
@@ -31,6 +33,7 @@ use cache::{Cache, Index, Step};
 use changes::Mailbox;
 
 pub use cache::Change;
+pub use cached::Cached;
 pub use changes::Changes;
 
 const PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -39,23 +42,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const SILENCE_MAX: Duration = Duration::from_secs(150);
 /// Watches end by themselves after a time drawn from this range, so that load spreads over frontends again.
 const WATCH_SECONDS: std::ops::Range<u64> = 300..600;
-
-/// What an informer keeps of an object: one of `k8s-openapi`'s types, or the [`Object`] itself.
-pub trait Cached: Send + Sync + Sized + 'static {
-    fn from_object(object: &Arc<Object>) -> Result<Arc<Self>, Status>;
-}
-
-impl<K: Kind> Cached for K {
-    fn from_object(object: &Arc<Object>) -> Result<Arc<K>, Status> {
-        object.decode().map(Arc::new)
-    }
-}
-
-impl Cached for Object {
-    fn from_object(object: &Arc<Object>) -> Result<Arc<Object>, Status> {
-        Ok(object.clone())
-    }
-}
 
 /// The objects of one kind, as known here. Cheap to clone; the cache is shared.
 pub struct Informer<K>(Arc<Shared<K>>);
@@ -125,6 +111,7 @@ impl<K: Cached> Builder<K> {
             subscribers: Mutex::default(),
             version: watch::Sender::new(None),
         });
+        let name = format!("kube/informer/{}", self.target.resource);
         let reflector = Reflector {
             world: world.clone(),
             client: self.client,
@@ -134,7 +121,7 @@ impl<K: Cached> Builder<K> {
             shared: shared.clone(),
         };
         let end = shutdown.wait();
-        world.spawner.task(async move {
+        world.spawner.keep(name, async move {
             tokio::select! {
                 () = end => {}
                 () = reflector.run() => {}
@@ -182,6 +169,9 @@ impl<K: Cached> Informer<K> {
         let known: Vec<Step<K>> = cache.as_additions();
         mailbox.deliver(known.iter());
         self.0.subscribers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&mailbox));
+        if self.has_synced() {
+            mailbox.synced();
+        }
         Changes::new(mailbox)
     }
 
@@ -252,12 +242,19 @@ impl<K: Cached> Shared<K> {
 
     fn good_up_to(&self, version: &str) {
         // Versions are opaque to clients of other servers; one that is no number holds nobody up.
-        self.version.send_replace(Some(version.parse().unwrap_or(u64::MAX)));
+        let before = self.version.send_replace(Some(version.parse().unwrap_or(u64::MAX)));
+        if before.is_none() {
+            self.each_subscriber(Mailbox::synced);
+        }
     }
 
     fn close(&self) {
+        self.each_subscriber(Mailbox::close);
+    }
+
+    fn each_subscriber(&self, tell: impl Fn(&Mailbox<K>)) {
         let subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
-        subscribers.iter().filter_map(Weak::upgrade).for_each(|mailbox| mailbox.close());
+        subscribers.iter().filter_map(Weak::upgrade).for_each(|mailbox| tell(&mailbox));
     }
 }
 

@@ -4,7 +4,7 @@ use json_patch::jsonptr::Pointer;
 use json_patch::{Patch, PatchOperation};
 use serde_json::Value;
 
-use super::unfit;
+use super::unfit::unfit;
 use crate::kube::status::Status;
 use crate::kube::tree::{DEPTH_MAX, depth};
 

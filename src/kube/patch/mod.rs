@@ -9,17 +9,19 @@
 //! - this file: the choice
 //! - [`json`]: RFC 6902, bounded
 //! - [`strategic`]: strategic merge, with its directives
+//! - [`unfit`]: the answer to one that does not fit
 //! - [`lists`]: how strategic merge joins and orders lists
 
 mod json;
 mod lists;
 mod strategic;
+mod unfit;
 
 use serde_json::Value;
 
 use super::client::PatchType;
 use super::schema::{Format, Schemas, parse};
-use super::status::{Cause, Details, Status};
+use super::status::Status;
 
 /// The content types of patches.
 pub const CONTENT_TYPES: [(&str, PatchType); 5] = [
@@ -66,13 +68,6 @@ pub fn patch(
         }
         PatchType::Apply => unreachable!("an apply patch is merged with the managed fields"),
     }
-}
-
-/// A patch that is well formed and does not fit the object: 422.
-fn unfit(why: String) -> Status {
-    let cause = Cause { reason: "UnexpectedServerResponse".into(), message: why, field: String::new() };
-    Status::new(422, "Invalid", "the server rejected our request due to an error in our request")
-        .with_details(Details { causes: vec![cause], ..Details::default() })
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
+use super::bad_token::BadToken;
 use super::permit::Identity;
-use super::tokens::BadToken;
 
 /// What a token says.
 #[derive(Debug, Serialize, Deserialize)]

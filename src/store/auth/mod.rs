@@ -20,6 +20,7 @@
 //! - [`tokens`]: which tokens there are; [`sessions`]: simple ones; [`jwt`]: signed ones
 //! - [`password`]: hashing
 
+mod bad_token;
 pub mod guard;
 mod jwt;
 pub mod manage;
@@ -31,9 +32,10 @@ pub mod sessions;
 mod state;
 mod tokens;
 
+pub use bad_token::BadToken;
 pub use guard::{RULES, Rule};
 pub use state::{Auth, Change, ROOT};
-pub use tokens::{BadToken, Tokens};
+pub use tokens::Tokens;
 
 /// How people authenticate with a member.
 #[derive(Clone, Debug)]

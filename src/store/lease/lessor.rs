@@ -92,7 +92,7 @@ impl Lessor {
             grace: config.election_timeout,
             shutdown,
         };
-        world.spawner.start(Lane::Store, move |_| lessor)
+        world.spawner.start(Lane::Store, "store/lessor", move |_| lessor)
     }
 
     /// Takes in what this member has applied, and whether it leads by that: as long as it has yet to apply what earlier

@@ -38,7 +38,7 @@ pub async fn begin(world: &World) -> Result<(), String> {
     let address = variable("GOFAIL_HTTP");
     if !address.is_empty() {
         let listener = world.net.listen(&address).await.map_err(|error| error.to_string())?;
-        world.spawner.task(serve(world.clone(), listener));
+        world.spawner.keep("failpoints", serve(world.clone(), listener));
     }
     Ok(())
 }

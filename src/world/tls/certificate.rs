@@ -10,6 +10,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 pub struct Certificate {
     /// The subject's common name; empty if there is none.
     pub common_name: String,
+    /// The subject's organizations: groups of the one it names.
+    pub organizations: Vec<String>,
     pub dns_names: Vec<String>,
     pub ip_addresses: Vec<IpAddr>,
     /// Big-endian, without leading zeroes.
@@ -32,8 +34,10 @@ impl Certificate {
     pub fn read(der: &[u8]) -> Option<Certificate> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let common_name = certificate.subject().iter_common_name().last();
+        let organizations = certificate.subject().iter_organization().filter_map(|name| name.as_str().ok());
         let mut read = Certificate {
             common_name: common_name.and_then(|name| name.as_str().ok()).unwrap_or_default().to_owned(),
+            organizations: organizations.map(str::to_owned).collect(),
             serial: trimmed(certificate.raw_serial()).to_vec(),
             validity: (certificate.validity().not_before.timestamp(), certificate.validity().not_after.timestamp()),
             purposes: purposes(&certificate),

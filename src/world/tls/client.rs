@@ -8,29 +8,19 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{ServerName, UnixTime};
+use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
-use rustls::time_provider::TimeProvider;
 use tokio_rustls::TlsConnector;
 
+use super::clock::CertificateClock;
 use super::material::{Authorities, Pair};
 use super::verify::Servers;
 use super::{Error, Options, cipher, server, words};
+use crate::world::World;
 use crate::world::net::Stream;
-use crate::world::{Clock, World};
 
 /// A server that has not finished its handshake after this time is given up.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-
-/// The world's clock, for the validity of certificates.
-#[derive(Debug)]
-pub(super) struct CertificateClock(pub Clock);
-
-impl TimeProvider for CertificateClock {
-    fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(self.0.unix()))
-    }
-}
 
 /// Makes TLS connections. Cheap to clone.
 #[derive(Clone)]
@@ -128,6 +118,6 @@ fn config(
     };
     // Every connection shows its certificate again, so that what the other end believes is never an old one.
     config.resumption = Resumption::disabled();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = options.protocols();
     Ok(Arc::new(config))
 }

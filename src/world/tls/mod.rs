@@ -11,12 +11,14 @@
 //! - [`server`], [`client`]: the two ends of a handshake
 //! - `material`: the files; `cipher`: suites and versions; `verify`: whom to believe
 //! - `certificate`: what is read out of the other end's certificate
+//! - `clock`: the time by which certificates are valid
 //! - `words`: failures in the words of etcd's TLS library, which operators and tests look for
 //! - [`self_signed`]: certificates made here, for those who want TLS without an authority
 
 mod certificate;
 mod cipher;
 pub mod client;
+mod clock;
 mod material;
 pub mod self_signed;
 pub mod server;
@@ -47,6 +49,9 @@ pub struct Options {
     pub trusted_ca_file: Option<PathBuf>,
     /// Every client must show a certificate.
     pub client_cert_auth: bool,
+    /// Clients without a certificate are let in, although there is an authority that would have signed one: they tell
+    /// by other means who they are.
+    pub client_cert_optional: bool,
     /// A revocation list in DER. Connections of those on it are refused.
     pub crl_file: Option<PathBuf>,
     /// The other end's certificate must have one of these common names.
@@ -63,12 +68,20 @@ pub struct Options {
     pub insecure_skip_verify: bool,
     /// The name that a server's certificate must have, in place of the name that was dialled.
     pub server_name: Option<String>,
+    /// HTTP/2 is not offered.
+    pub http1_only: bool,
 }
 
 impl Options {
     /// No certificate is given: there can be no TLS listener.
     pub fn is_empty(&self) -> bool {
         self.cert_file.is_none() && self.key_file.is_none()
+    }
+
+    /// The protocols to agree on, the better one first.
+    fn protocols(&self) -> Vec<Vec<u8>> {
+        let all: &[&[u8]] = if self.http1_only { &[b"http/1.1"] } else { &[b"h2", b"http/1.1"] };
+        all.iter().map(|name| name.to_vec()).collect()
     }
 }
 

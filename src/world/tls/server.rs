@@ -13,6 +13,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
 use super::certificate::trimmed;
+use super::clock::CertificateClock;
 use super::material::{Authorities, Pair, read};
 use super::verify::Clients;
 use super::{Certificate, Error, Options, cipher, words};
@@ -51,6 +52,8 @@ pub struct Rejected {
     /// Of the client's certificate, where it got that far.
     pub ip_addresses: Vec<IpAddr>,
     pub dns_names: Vec<String>,
+    /// It did not finish in time.
+    pub timed_out: bool,
 }
 
 impl Rejected {
@@ -112,7 +115,7 @@ impl Server {
         match self.0.world.clock.timeout(HANDSHAKE_LIMIT, shaking).await {
             Ok(Ok(accepted)) => Ok(accepted),
             Ok(Err(error)) => Err(Rejected { error, ..rejected }),
-            Err(_) => Err(Rejected { error: "i/o timeout".into(), ..rejected }),
+            Err(_) => Err(Rejected { error: "i/o timeout".into(), timed_out: true, ..rejected }),
         }
     }
 
@@ -237,15 +240,14 @@ fn config(
     let certified = pair.certified(&provider)?;
     let resolver: Arc<dyn ResolvesServerCert> = Arc::new(SingleCertAndKey::from(certified));
     let versions = cipher::versions(options)?;
-    let builder =
-        ServerConfig::builder_with_details(provider, Arc::new(super::client::CertificateClock(clock.clone())))
-            .with_protocol_versions(&versions)
-            .map_err(|_| Error::NoSuite(options.cipher_suites.clone()))?;
+    let builder = ServerConfig::builder_with_details(provider, Arc::new(CertificateClock(clock.clone())))
+        .with_protocol_versions(&versions)
+        .map_err(|_| Error::NoSuite(options.cipher_suites.clone()))?;
     let mut config = match clients {
         Some(clients) => builder.with_client_cert_verifier(clients),
         None => builder.with_no_client_auth(),
     }
     .with_cert_resolver(resolver);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = options.protocols();
     Ok(Arc::new(config))
 }

@@ -64,17 +64,23 @@ pub(super) struct Clients {
     chains: Arc<dyn ClientCertVerifier>,
     authorities: Authorities,
     allowed: Allowed,
+    mandatory: bool,
 }
 
 impl Clients {
     pub fn new(options: &Options, authorities: Authorities, provider: &Arc<CryptoProvider>) -> Result<Clients, String> {
         let chains = WebPkiClientVerifier::builder_with_provider(authorities.roots.clone(), provider.clone());
         let chains = chains.build().map_err(|error| error.to_string())?;
-        Ok(Clients { chains, authorities, allowed: Allowed::of(options) })
+        let mandatory = !options.client_cert_optional;
+        Ok(Clients { chains, authorities, allowed: Allowed::of(options), mandatory })
     }
 }
 
 impl ClientCertVerifier for Clients {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.chains.root_hint_subjects()
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use sha2::{Digest, Sha256};
 
-use super::failed;
+use super::failure::failed;
 use crate::agent::error::Error;
 
 /// `pause/pause.rs`, compiled by `build.rs`; empty where it cannot be.
