@@ -6,6 +6,9 @@ verify:
     cargo clippy --workspace --all-targets -- -D warnings
     cargo clippy --features failpoints,planted --lib --bins -- -D warnings
     cargo test --workspace
+    cargo test --workspace --lib --features failpoints,planted -- world::failpoints
+    cargo build --workspace --bin jepsen
+    target/debug/jepsen prove --tests-only --times 1 --out target/jepsen-runs
 
 # Licences, advisories and sources of what is built in; needs cargo-deny and the network.
 deny:
@@ -23,9 +26,18 @@ test *ARGS:
 sim SEEDS="50":
     CHORUS_SIM_SEEDS={{SEEDS}} cargo test --release --test sim -- --nocapture
 
+# Makes a data directory in the format of a binary, for tests to come: `just data-directory v3 target/debug/chorus`.
+data-directory NAME BINARY:
+    CHORUS_FIXTURE={{NAME}} CHORUS_FIXTURE_BINARY={{BINARY}} cargo test --test cluster -- --ignored --exact make_a_data_directory
+
 # Puts a second beside another etcd: `just bench http://127.0.0.1:12379`.
 bench AGAINST:
     cargo run --release -- bench put --against {{AGAINST}}
+
+# A rolling upgrade of three members from an older binary, under writes; needs root: `just upgrade-from older/chorus`.
+upgrade-from BINARY:
+    cargo build --release
+    cargo run --release -p jepsen -- upgrade --from {{BINARY}}
 
 # Disturbs a cluster of real processes and judges it; needs root: `just jepsen append 60`.
 jepsen WORKLOAD="append" TIME="60":

@@ -22,6 +22,9 @@
 //! A file imports from its own room and from lower floors only, and rooms on one floor never import each other;
 //! `tests/floors.rs` checks it.
 
+// Whoever reads a stream may leave, and then these panic: print through `chorus_terminal`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod actor;
 pub mod agent;
 pub mod apiserver;

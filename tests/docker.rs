@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use chorus::agent::runtime::docker::Docker;
 use chorus::agent::runtime::{
-    Container, ContainerRuntime, ContainerSpec, ContainerState, LogOptions, Mount, PodId, PodView, SandboxSpec, Signal,
+    Container, ContainerRuntime, ContainerSpec, ContainerState, LogOptions, Mount, PodId, PodView, Propagation,
+    SandboxSpec, Signal,
 };
 use chorus::world::Clock;
 use futures::{StreamExt, TryStreamExt};
@@ -80,26 +81,16 @@ impl Engine {
             name: "main".into(),
             attempt,
             sandbox: sandbox.into(),
-            share_processes: false,
             image: IMAGE.into(),
-            image_id: String::new(),
-            command: vec![],
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             env: vec![("GREETING".into(), "hello".into())],
-            working_dir: None,
-            mounts: vec![],
-            limits: Default::default(),
-            privileges: Default::default(),
-            stdin: false,
-            stdin_once: false,
-            tty: false,
             hash: "h".into(),
-            termination_message: None,
+            ..ContainerSpec::default()
         }
     }
 
     async fn start(&self, spec: &ContainerSpec) -> String {
-        self.runtime.start_container(&self.pod, spec).await.unwrap()
+        self.runtime.start_container(&self.pod, spec).await.unwrap().id
     }
 
     async fn view(&self) -> PodView {
@@ -229,7 +220,12 @@ fn limits_mounts_and_commands_inside_take_effect() {
         let mut spec = engine.container(&sandbox, 0, &[]);
         spec.limits.memory_bytes_max = 64 << 20;
         spec.limits.cpu_shares = 512;
-        let mount = Mount { host_path: dir.path().into(), container_path: "/data".into(), read_only: true };
+        let mount = Mount {
+            host_path: dir.path().into(),
+            container_path: "/data".into(),
+            read_only: true,
+            propagation: Propagation::None,
+        };
         spec.mounts = vec![mount];
         let id = engine.start(&spec).await;
         let run = |command: &str| {
@@ -269,6 +265,54 @@ fn the_pause_container_ends_when_told_and_takes_its_pod_down() {
     });
 }
 
+/// Forty megabytes, as the engine writes them: it begins a new file every ten.
+fn a_followed_log_is_whole_though_the_engine_rotates_it() {
+    const LINES: usize = 200_000;
+    with_engine("rotates", |engine| async move {
+        let sandbox = engine.sandbox(0).await;
+        let text = "x".repeat(90);
+        let script = format!("BEGIN {{ for (i = 0; i < {LINES}; i++) print i, \"{text}\" }}");
+        let spec = ContainerSpec {
+            command: ["/bin/busybox", "awk", script.as_str()].map(str::to_owned).to_vec(),
+            ..engine.container(&sandbox, 0, &[])
+        };
+        let id = engine.start(&spec).await;
+        let log = engine.clock.timeout(WAIT_MAX, engine.log(&id, LogOptions { follow: true, ..LogOptions::default() }));
+        let log = log.await.expect("the log ends with its container");
+        let numbers = log.lines().map(|line| line.split(' ').next().unwrap().parse::<usize>().unwrap());
+        for (expected, number) in numbers.clone().enumerate() {
+            assert_eq!(number, expected, "a line is missing or repeated");
+        }
+        assert_eq!(numbers.count(), LINES);
+    });
+}
+
+fn a_followed_log_begins_where_it_is_asked_to() {
+    with_engine("follows", |engine| async move {
+        let sandbox = engine.sandbox(0).await;
+        let script =
+            "for i in 1 2 3; do echo $i; done; until [ -e /go ]; do /bin/busybox sleep 0.1; done; echo 4 >&2; echo 5";
+        let spec = ContainerSpec {
+            command: ["/bin/busybox", "sh", "-c", script].map(str::to_owned).to_vec(),
+            ..engine.container(&sandbox, 0, &[])
+        };
+        let id = engine.start(&spec).await;
+        let follow = |tail_lines| LogOptions { follow: true, tail_lines, ..LogOptions::default() };
+        let whole = engine.runtime.logs(&id, follow(None)).await.unwrap();
+        // The first three lines are there.
+        let first: Vec<Bytes> = whole.take(3).try_collect().await.unwrap();
+        assert_eq!(first.concat(), b"1\n2\n3\n");
+        let mut last = engine.runtime.logs(&id, follow(Some(1))).await.unwrap();
+        assert_eq!(last.try_next().await.unwrap().unwrap(), b"3\n".as_slice());
+        let touch = ["/bin/busybox", "touch", "/go"].map(str::to_owned);
+        engine.runtime.exec(&id, &touch, Duration::from_secs(20)).await.unwrap();
+        let mut rest: Vec<Bytes> = engine.clock.timeout(WAIT_MAX, last.try_collect()).await.unwrap().unwrap();
+        // The engine keeps the order of each stream alone.
+        rest.sort();
+        assert_eq!(rest.concat(), b"4\n5\n");
+    });
+}
+
 fn an_image_that_is_not_there_is_missed_without_a_registry() {
     with_engine("image", |engine| async move {
         let found = engine.runtime.find_image(IMAGE).await.unwrap().unwrap();
@@ -284,7 +328,7 @@ fn main() {
     if !there {
         eprintln!("tests of Docker are ignored: no engine answers, or there is no static {BUSYBOX}");
     }
-    let tests: [(&str, fn()); 6] = [
+    let tests: [(&str, fn()); 8] = [
         (
             "a_container_joins_the_network_of_its_pod_and_answers_there",
             a_container_joins_the_network_of_its_pod_and_answers_there,
@@ -299,6 +343,8 @@ fn main() {
             "the_pause_container_ends_when_told_and_takes_its_pod_down",
             the_pause_container_ends_when_told_and_takes_its_pod_down,
         ),
+        ("a_followed_log_is_whole_though_the_engine_rotates_it", a_followed_log_is_whole_though_the_engine_rotates_it),
+        ("a_followed_log_begins_where_it_is_asked_to", a_followed_log_begins_where_it_is_asked_to),
         (
             "an_image_that_is_not_there_is_missed_without_a_registry",
             an_image_that_is_not_there_is_missed_without_a_registry,

@@ -1,20 +1,23 @@
 //! The command line.
 
-use std::io::IsTerminal;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use chorus_terminal::{AnsiColor, OutputError, line, note, sentence};
 use clap::{Parser, Subcommand};
-use jepsen::campaign::{Ending, failover, power, prove, soak};
+use jepsen::campaign::{Ending, failover, power, prove, soak, upgrade};
 use jepsen::checker::{Report, Verdict};
 use jepsen::cluster::{Plan, is_chorus, namespaces};
 use jepsen::nemesis::Fault;
 use jepsen::run::{self, Options, Outcome};
 use jepsen::{history, workload};
 use tokio::signal::unix::{SignalKind, signal};
+
+/// The exit code of what ended without a verdict.
+const NOBODY_CAN_TELL: u8 = 2;
 
 /// Says that this process is in the clients' namespace.
 const INSIDE: &str = "JEPSEN_INSIDE";
@@ -40,6 +43,8 @@ enum Action {
     Power(PowerArgs),
     /// Runs workloads and faults of all kinds in turn, for hours
     Soak(SoakArgs),
+    /// Gives the members of a cluster another binary, one after the other, under writes, and looks for every acknowledged one
+    Upgrade(UpgradeArgs),
     /// Shows that checks bite: each planted bug must be caught by its check
     Prove(ProveArgs),
     /// Checks a history again; not of `watch` and `pods`, whose histories do not hold all that they are judged by
@@ -125,6 +130,15 @@ struct PowerArgs {
 }
 
 #[derive(clap::Args, Clone)]
+struct UpgradeArgs {
+    /// The binary with which the members begin
+    #[arg(long)]
+    from: PathBuf,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+#[derive(clap::Args, Clone)]
 struct SoakArgs {
     #[command(flatten)]
     cluster: ClusterArgs,
@@ -161,6 +175,9 @@ struct ProveArgs {
     /// A planted bug; may be repeated. All by default
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// Only the checks that are tests of the library, with their bugs: needs neither root nor a server
+    #[arg(long)]
+    tests_only: bool,
     /// How often each must be caught
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     times: u32,
@@ -175,16 +192,25 @@ struct ProveArgs {
 }
 
 pub fn main() -> ExitCode {
-    match act(Cli::parse().command) {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(shown) => return show(&shown),
+    };
+    match act(command) {
         Ok(verdict) => match verdict {
             Verdict::True => ExitCode::SUCCESS,
             Verdict::False => ExitCode::from(1),
-            Verdict::Unknown => ExitCode::from(2),
+            Verdict::Unknown => ExitCode::from(NOBODY_CAN_TELL),
         },
-        Err(error) => {
-            eprintln!("jepsen: {error:#}");
-            ExitCode::from(2)
-        }
+        Err(error) => chorus_terminal::fail(&error, NOBODY_CAN_TELL),
+    }
+}
+
+/// Shows help, or what is wrong with the arguments.
+fn show(shown: &clap::Error) -> ExitCode {
+    match shown.print().map_err(OutputError::from) {
+        Err(error) if !shown.use_stderr() => chorus_terminal::fail(&error.into(), NOBODY_CAN_TELL),
+        _ => ExitCode::from(u8::try_from(shown.exit_code()).unwrap_or(NOBODY_CAN_TELL)),
     }
 }
 
@@ -196,11 +222,12 @@ fn act(command: Action) -> anyhow::Result<Verdict> {
             let plan = plan(&args.cluster, &args.cluster.out.join(format!("failover-{}", rand::random::<u32>())))?;
             let mut times = failover::Times::default();
             let ended = failover::measure(plan, args.kills, &ending, &mut times).await;
-            println!("{times}");
+            line(times.to_string())?;
             concluded(times.verdict(), ended)
         }),
         Action::Power(args) => inside(&args.cluster, Some(&ending), power_cycles(&args, &ending)),
         Action::Soak(args) => inside(&args.cluster, Some(&ending), soak_all(&args, &ending)),
+        Action::Upgrade(args) => inside(&args.cluster, Some(&ending), upgrade_all(&args, &ending)),
         Action::Prove(args) => local(prove_all(args), None),
         Action::Check { history, workload } => check(&history, &workload),
         Action::Clean => {
@@ -215,7 +242,7 @@ fn concluded(found: Verdict, ended: anyhow::Result<()>) -> anyhow::Result<Verdic
     match ended {
         Ok(()) => Ok(found),
         Err(error) if found == Verdict::False => {
-            eprintln!("jepsen: {error:#}");
+            note(format!("jepsen: {}", sentence(&error)));
             Ok(found)
         }
         Err(error) => Err(error),
@@ -223,9 +250,14 @@ fn concluded(found: Verdict, ended: anyhow::Result<()>) -> anyhow::Result<Verdic
 }
 
 async fn prove_all(args: ProveArgs) -> anyhow::Result<Verdict> {
-    let proofs = prove::chosen(&args.only)?;
-    let programs = prove::Programs::build(args.tests, args.binary, args.out).await?;
-    Ok(if prove::prove(&proofs, args.times, &programs).await? { Verdict::True } else { Verdict::False })
+    let mut proofs = prove::chosen(&args.only)?;
+    if args.tests_only {
+        proofs.retain(|proof| matches!(proof.check, prove::Check::Test(_)));
+    }
+    let programs = prove::Programs::build(&proofs, args.tests, args.binary, args.out).await?;
+    let without_bugs = !args.tests_only;
+    let shown = prove::prove(&proofs, args.times, without_bugs, &programs).await?;
+    Ok(if shown { Verdict::True } else { Verdict::False })
 }
 
 /// Does `work` among the namespaces of a cluster, which are gone afterwards.
@@ -273,7 +305,7 @@ fn local<T>(work: impl Future<Output = anyhow::Result<T>>, ending: Option<&Endin
             if !ending.is_some_and(Ending::begin) {
                 bail!("interrupted");
             }
-            eprintln!("ending with what there is so far; again to end at once");
+            note("ending with what there is so far; again to end at once");
         }
     }))
 }
@@ -336,7 +368,7 @@ async fn run_all(args: &RunArgs) -> anyhow::Result<Verdict> {
             Ok(outcome) => outcome,
             Err(error) => return concluded(all, Err(error)),
         };
-        tell(&outcome);
+        tell(&outcome)?;
         all = all.and(outcome.verdict);
     }
     Ok(all)
@@ -347,9 +379,22 @@ async fn power_cycles(args: &PowerArgs, ending: &Ending) -> anyhow::Result<Verdi
     let plan = plan(&args.cluster, &args.cluster.out.join(format!("power-{seed:016x}")))?;
     let mut tally = power::Tally::default();
     let ended = power::measure(plan, args.cycles, seed, ending, &mut tally).await;
-    println!("{tally}");
+    line(tally.to_string())?;
     for violation in tally.violations.iter().take(20) {
-        println!("  {violation}");
+        line(format!("  {violation}"))?;
+    }
+    concluded(tally.verdict(), ended)
+}
+
+async fn upgrade_all(args: &UpgradeArgs, ending: &Ending) -> anyhow::Result<Verdict> {
+    let dir = args.cluster.out.join(format!("upgrade-{}", rand::random::<u32>()));
+    let newer = plan(&args.cluster, &dir)?.binary;
+    let older = plan(&ClusterArgs { binary: args.from.clone(), ..args.cluster.clone() }, &dir)?;
+    let mut tally = upgrade::Tally::default();
+    let ended = upgrade::measure(older, &newer, ending, &mut tally).await;
+    line(tally.to_string())?;
+    for violation in tally.violations.iter().take(20) {
+        line(format!("  {violation}"))?;
     }
     concluded(tally.verdict(), ended)
 }
@@ -368,41 +413,40 @@ async fn soak_all(args: &SoakArgs, ending: &Ending) -> anyhow::Result<Verdict> {
     let names = soaked(&args.workload, &args.cluster.binary)?;
     let options = options(&args.cluster, &args.nemesis, args.each, &args.load, "soak")?;
     let mut summary = soak::Summary::default();
-    let tell = |line: &str, summary: &soak::Summary| println!("{line}\n  {summary}");
+    let tell = |run: &str, summary: &soak::Summary| line(format!("{run}\n  {summary}"));
     let ended = soak::soak(&options, &names, args.time, ending, &mut summary, tell).await;
-    println!("{}  {summary}  {}", coloured(summary.verdict()), options.plan.dir.join("summary.json").display());
+    let file = options.plan.dir.join("summary.json");
+    line(format!("{}  {summary}  {}", coloured(summary.verdict()), file.display()))?;
     concluded(summary.verdict(), ended)
 }
 
-fn tell(outcome: &Outcome) {
-    println!("{:<10} {}  {}", outcome.workload, coloured(outcome.verdict), outcome.dir.join("report.html").display());
-    reports(&outcome.reports);
+fn tell(outcome: &Outcome) -> Result<(), OutputError> {
+    let report = outcome.dir.join("report.html");
+    line(format!("{:<10} {}  {}", outcome.workload, coloured(outcome.verdict), report.display()))?;
+    reports(&outcome.reports)?;
     if let Some(caveat) = outcome.caveat.filter(|_| outcome.verdict == Verdict::False) {
-        println!("  note: {caveat}");
+        line(format!("  note: {caveat}"))?;
     }
+    Ok(())
 }
 
-fn reports(reports: &[Report]) {
+fn reports(reports: &[Report]) -> Result<(), OutputError> {
     for report in reports {
-        println!("  {:<14} {}  {}", report.checker, coloured(report.verdict), report.notes.join("; "));
+        line(format!("  {:<14} {}  {}", report.checker, coloured(report.verdict), report.notes.join("; ")))?;
         for anomaly in report.anomalies.iter().take(5) {
-            println!("    {}: {}", anomaly.name, anomaly.what);
+            line(format!("    {}: {}", anomaly.name, anomaly.what))?;
         }
     }
+    Ok(())
 }
 
 fn coloured(verdict: Verdict) -> String {
-    use anstyle::AnsiColor;
     let (word, colour) = match verdict {
         Verdict::True => ("true   ", AnsiColor::Green),
         Verdict::Unknown => ("unknown", AnsiColor::Yellow),
         Verdict::False => ("false  ", AnsiColor::Red),
     };
-    if !std::io::stdout().is_terminal() {
-        return word.to_owned();
-    }
-    let style = colour.on_default().bold();
-    format!("{style}{word}{style:#}")
+    chorus_terminal::coloured(word, colour)
 }
 
 fn check(path: &Path, name: &str) -> anyhow::Result<Verdict> {
@@ -418,50 +462,12 @@ fn check(path: &Path, name: &str) -> anyhow::Result<Verdict> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let events = history::from_json_lines(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     let checked = workload.check(&events, Duration::from_secs(600));
-    reports(&checked);
+    reports(&checked)?;
     Ok(checked.iter().fold(Verdict::True, |all, report| all.and(report.verdict)))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+mod documents;
 
-    #[test]
-    fn trouble_at_the_end_takes_no_violation_back() {
-        let trouble = || Err(anyhow::anyhow!("trouble"));
-        assert_eq!(concluded(Verdict::False, trouble()).unwrap(), Verdict::False);
-        assert!(concluded(Verdict::True, trouble()).is_err(), "nobody knows what was still to come");
-        assert_eq!(concluded(Verdict::Unknown, Ok(())).unwrap(), Verdict::Unknown);
-    }
-
-    #[test]
-    fn a_campaign_of_nothing_is_refused() {
-        for words in ["failover --kills 0", "power --cycles 0", "prove --times 0"] {
-            assert!(Cli::try_parse_from(["jepsen"].into_iter().chain(words.split(' '))).is_err(), "{words}");
-        }
-    }
-
-    #[test]
-    fn only_a_history_that_holds_everything_is_checked_again() {
-        for name in ["watch", "pods"] {
-            let refused = check(Path::new("history.jsonl"), name).unwrap_err().to_string();
-            assert!(refused.contains("run it again"), "{refused}");
-        }
-        assert!(check(Path::new("no such file"), "set").unwrap_err().to_string().contains("cannot read"));
-    }
-
-    #[test]
-    fn a_soak_needs_a_workload_that_must_hold() {
-        let etcd = Path::new("etcd");
-        assert!(soaked("lock", etcd).unwrap_err().to_string().contains("known to fail"));
-        assert_eq!(soaked("lock,set", etcd).unwrap(), ["set"]);
-        assert!(!soaked("all", etcd).unwrap().contains(&"lock"));
-    }
-
-    #[test]
-    fn times_have_units() {
-        assert_eq!(duration("300"), Ok(Duration::from_secs(300)));
-        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
-        assert!(duration("h").is_err() && duration("").is_err() && duration("1d").is_err());
-    }
-}
+#[cfg(test)]
+mod tests;

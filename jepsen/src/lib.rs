@@ -12,6 +12,9 @@
 //! - [`history`]: what was seen; [`checker`]: pure functions from there to a verdict
 //! - [`report`]: one page a run; [`campaign`]: one question, asked again and again
 
+// Whoever reads a stream may leave, and then these panic: print through `chorus_terminal`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod campaign;
 pub mod checker;
 pub mod client;

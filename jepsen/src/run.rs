@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use chorus_terminal::sentence;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -173,7 +174,7 @@ async fn disturb(
             if in_place {
                 tokio::time::sleep(hold).await;
                 if let Err(error) = fault.endured(cluster).await {
-                    let why = Some(format!("{error:#}"));
+                    let why = Some(sentence(&error));
                     recorder.note(Process::Nemesis, Kind::Info, NOT_ENDURED, json!(fault.name()), None, why);
                 }
             }
@@ -202,8 +203,8 @@ async fn install(fault: Fault, cluster: &Cluster, recorder: &Recorder, random: &
         }
         Err(error) => {
             match error.downcast_ref::<Impossible>() {
-                Some(_) => note(Kind::Info, json!(coverage::SKIPPED), Some(format!("skipped: {error:#}"))),
-                None => note(Kind::Fail, json!(null), Some(format!("{error:#}"))),
+                Some(_) => note(Kind::Info, json!(coverage::SKIPPED), Some(format!("skipped: {}", sentence(&error)))),
+                None => note(Kind::Fail, json!(null), Some(sentence(&error))),
             }
             false
         }
@@ -221,7 +222,7 @@ async fn mend(cluster: &Cluster, recorder: &Recorder) -> anyhow::Result<()> {
             let gone = !cluster.members[number - 1].lock().await.runs();
             if gone || tokio::time::Instant::now() > deadline {
                 let told = membership::replace_member(cluster, number).await;
-                let what = told.unwrap_or_else(|error| format!("not replaced: {error:#}"));
+                let what = told.unwrap_or_else(|error| format!("not replaced: {}", sentence(&error)));
                 recorder.note(Process::Nemesis, Kind::Info, "mend", json!(what), None, None);
                 break;
             }
@@ -321,7 +322,7 @@ fn recovery(recovered: &anyhow::Result<Duration>) -> Report {
             "recovery",
             vec![Anomaly {
                 name: "not-whole".to_owned(),
-                what: format!("healed, and not whole after {} s: {error:#}", RECOVERY_LIMIT.as_secs()),
+                what: format!("healed, and not whole after {} s: {}", RECOVERY_LIMIT.as_secs(), sentence(&error)),
                 events: Vec::new(),
                 because: Vec::new(),
             }],

@@ -47,6 +47,12 @@ impl Gate {
         Gate(Arc::new(Inner { requests_max, free, last_us: AtomicU64::default() }))
     }
 
+    /// Waits for its turn: for those whose number is bounded already.
+    pub async fn wait(&self) -> Permit {
+        let permit = self.0.clone().acquire_owned().await;
+        Permit { _permit: permit.expect("a gate is never closed") }
+    }
+
     pub fn enter(&self) -> Result<Permit, Full> {
         let permit = self.0.free.clone().try_acquire_owned().map_err(|_| Full)?;
         Ok(Permit { gate: self.clone(), entered: Instant::now(), _permit: permit })

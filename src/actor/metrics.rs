@@ -44,6 +44,22 @@ impl Gauge {
     pub fn get(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// Counts one more until the answer is dropped.
+    pub fn one_more(&self) -> OneMore<'_> {
+        self.add(1);
+        OneMore(self)
+    }
+}
+
+/// Something that a gauge counts as long as it is there.
+#[derive(Debug)]
+pub struct OneMore<'a>(&'a Gauge);
+
+impl Drop for OneMore<'_> {
+    fn drop(&mut self) {
+        self.0.add(-1);
+    }
 }
 
 /// Resolution of a histogram's sum: a billionth of its unit.

@@ -22,7 +22,7 @@ use super::error::Error;
 use super::pod::actor::{Finished, Gone, Leave, Look, PodActor, Update};
 use super::pod::pass::State;
 use super::pod::sources::Sources;
-use super::pod::volumes;
+use super::pod::volumes::{self, PodDir};
 use super::runtime::{PodChanged, PodId, Signal};
 use crate::actor::Shutdown;
 use crate::kube::informer::{Change, Informer};
@@ -157,7 +157,7 @@ impl Found {
             remove_orphan(&context, orphan).await?;
         }
         for uid in &self.dirs {
-            context.world.disk.remove_dir_all(&volumes::pods_dir(&context.data_dir).join(uid))?;
+            PodDir::new(context.world.disk.clone(), &context.data_dir, uid).remove()?;
         }
         Ok(())
     }

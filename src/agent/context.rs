@@ -13,7 +13,7 @@ use crate::disk::notebook::Notebook;
 use crate::kube::client::Client;
 use crate::kube::events::Recorder;
 use crate::kube::informer::Informer;
-use crate::world::World;
+use crate::world::{World, tls};
 
 /// Pulls under way at once: more would only share the same line.
 pub const PULLS_MAX: usize = 2;
@@ -30,4 +30,6 @@ pub struct Context {
     pub data_dir: PathBuf,
     pub address: IpAddr,
     pub capacity: Capacity,
+    /// For probes and hooks over TLS, which believe any server, as the kubelet's do.
+    pub any_server: tls::Client,
 }

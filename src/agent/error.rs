@@ -20,6 +20,10 @@ pub enum Error {
     #[error("{0}")]
     Refused(String),
 
+    /// A command inside a container took longer than it may; it may run on. Surface it, as a command that failed.
+    #[error("the command took longer than {0:?}")]
+    TimedOut(std::time::Duration),
+
     /// No engine answers at start, and the configuration insists on one: tell the operator, stop.
     #[error("no Docker engine answers ({0}); start one, or choose the runtime `hollow`")]
     NoEngine(String),

@@ -36,6 +36,7 @@ mod server;
 mod tests;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -141,6 +142,7 @@ pub async fn start_with(
         .fields(&format!("spec.nodeName={}", config.node_name))
         .start(&world, &shutdown);
     let (notebook, remembered) = open_notebook(&world, &config).await?;
+    let believe_any = tls::Options { insecure_skip_verify: true, ..tls::Options::default() };
     let context = Context {
         notebook,
         events: Recorder::start(&world, &client, "kubelet", &config.node_name, &shutdown),
@@ -149,6 +151,7 @@ pub async fn start_with(
         data_dir: config.data_dir,
         address: config.address,
         capacity,
+        any_server: tls::Client::new(&world, believe_any).map_err(|error| Error::Config(error.to_string()))?,
         runtime: runtime.clone(),
         client,
         world: world.clone(),
@@ -188,8 +191,8 @@ async fn choose_runtime(world: &World, config: &Config) -> Result<Arc<dyn Contai
 }
 
 /// Removes every container that the node's agent ever started and did not remove; how many pods they were. For the end
-/// of a cluster: no agent of the node may run. `cluster` is that of the agent's [`Config`].
-pub async fn remove_all_pods(world: &World, node_name: &str, cluster: &str) -> Result<usize, Error> {
+/// of a cluster: no agent of the node may run. `cluster` and `data_dir` are those of the agent's [`Config`].
+pub async fn remove_all_pods(world: &World, node_name: &str, cluster: &str, data_dir: &Path) -> Result<usize, Error> {
     let docker = Docker::connect(node_name, cluster, world.clock.clone()).await?;
     let pods = docker.pods().await?;
     for pod in &pods {
@@ -198,5 +201,7 @@ pub async fn remove_all_pods(world: &World, node_name: &str, cluster: &str) -> R
             docker.remove(id).await?;
         }
     }
+    // Volumes in memory; those on the disk stay, as the node's other files do.
+    world.disk.unmount_below(&pod::volumes::pods_dir(&std::path::absolute(data_dir)?))?;
     Ok(pods.len())
 }

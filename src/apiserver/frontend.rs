@@ -16,6 +16,7 @@ use crate::kube::client::Transport;
 use crate::kube::resources::Table;
 use crate::kube::schema::Schemas;
 use crate::store;
+use crate::world::net::Refusal;
 use crate::world::{Lane, World};
 
 use super::admission::{Admission, Turns};
@@ -66,6 +67,7 @@ impl Frontend {
         if let Some(listen) = &config.listen {
             let refuse = |source| Error::Listen { address: listen.clone(), source };
             let listener = world.net.listen(listen).await.map_err(refuse)?;
+            let listener = listener.refusing_by(if tls.is_some() { Refusal::Tls } else { Refusal::Http });
             address = Some(listener.local_addr().map_err(refuse)?);
             world.spawner.keep("apiserver/listener", Server { api: api.clone(), listener, tls }.run());
         }

@@ -1,6 +1,6 @@
 //! What `/metrics` tells.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -9,12 +9,48 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::world::net;
+
 /// One frontend's metrics.
 pub struct Metrics {
     registry: Registry,
     requests: Family<Labels, Counter>,
     durations: Family<VerbLabel, Histogram>,
     watches: Gauge,
+    connections: Connections,
+}
+
+/// Of the connections to this process, as of the last look.
+#[derive(Clone, Default)]
+struct Connections {
+    open: Gauge,
+    max: Gauge,
+    refused: Counter,
+    displaced: Counter,
+    abandoned: Counter,
+}
+
+impl Connections {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("chorus_connections", "Connections that clients have open", self.open.clone());
+        registry.register("chorus_connections_max", "How many there may be", self.max.clone());
+        registry.register("chorus_connections_refused", "Refused, because there were too many", self.refused.clone());
+        registry.register("chorus_connections_displaced", "Idle ones that gave way", self.displaced.clone());
+        registry.register("chorus_connections_abandoned", "Closed: they said nothing", self.abandoned.clone());
+    }
+
+    fn look(&self, clients: &net::Connections) {
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.open.set(gauge(clients.open()));
+        self.max.set(gauge(clients.max()));
+        for (counter, count) in [
+            (&self.refused, clients.refused()),
+            (&self.displaced, clients.displaced()),
+            (&self.abandoned, clients.abandoned()),
+        ] {
+            counter.inner().store(count, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A watch that is open; counted until it is dropped.
@@ -51,7 +87,9 @@ impl Default for Metrics {
         registry.register("apiserver_request", "Requests by verb, resource and code", requests.clone());
         registry.register("apiserver_request_duration_seconds", "Time to the answer", durations.clone());
         registry.register("apiserver_longrunning_requests", "Watches and streams that are open", watches.clone());
-        Metrics { registry, requests, durations, watches }
+        let connections = Connections::default();
+        connections.register(&mut registry);
+        Metrics { registry, requests, durations, watches, connections }
     }
 }
 
@@ -70,7 +108,8 @@ impl Metrics {
     }
 
     /// All of them, as scrapers read them.
-    pub fn text(&self) -> String {
+    pub fn text(&self, clients: &net::Connections) -> String {
+        self.connections.look(clients);
         let mut text = String::new();
         match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
             Ok(()) => text,

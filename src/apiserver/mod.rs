@@ -46,7 +46,7 @@ mod user;
 mod watch_cache;
 
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 pub use config::{Config, Tls};
 pub use error::Error;

@@ -16,6 +16,7 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
+use crate::world::net::{Answering, Guest, Opened};
 use crate::world::{Clock, Listener, Stream};
 
 use super::authentication::certificate_user;
@@ -34,6 +35,9 @@ const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(20);
 const STREAMS_MAX: u32 = 1000;
 /// Requests under way have this long to end when the node shuts down.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// A connection that gives way to another one has so long to take note of it.
+const FAREWELL_MAX: Duration = Duration::from_millis(100);
 
 /// Accepts connections.
 pub struct Server {
@@ -58,21 +62,44 @@ impl Server {
 }
 
 async fn connection(api: Arc<Api>, tls: Option<TlsAcceptor>, stream: Stream, peer: SocketAddr) {
+    let guest = stream.guest();
+    guest.gives_way();
+    let clock = api.world.clock.clone();
     let Some(tls) = tls else {
-        return serve(api, None, stream).await;
+        let opened = unless_displaced(&guest, Opened::wait(&clock, stream, &guest)).await;
+        if let Some(stream) = opened.flatten() {
+            serve(api, None, stream, guest).await;
+        }
+        return;
     };
-    match api.world.clock.timeout(HANDSHAKE_MAX, tls.accept(stream)).await {
+    let shaking = clock.timeout(HANDSHAKE_MAX, tls.accept(stream));
+    let Some(shaken) = unless_displaced(&guest, shaking).await else { return };
+    match shaken {
         Ok(Ok(stream)) => {
             let certificates = stream.get_ref().1.peer_certificates();
             let user = certificates.and_then(|chain| chain.first()).and_then(|leaf| certificate_user(leaf));
-            serve(api, user, stream).await;
+            let opened = unless_displaced(&guest, Opened::wait(&clock, stream, &guest)).await;
+            if let Some(stream) = opened.flatten() {
+                serve(api, user, stream, guest).await;
+            }
         }
         Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
-        Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+        Err(_) => {
+            tracing::debug!(%peer, "TLS handshake took too long");
+            guest.abandon();
+        }
     }
 }
 
-async fn serve<S>(api: Arc<Api>, certificate: Option<User>, stream: S)
+async fn unless_displaced<T>(guest: &Guest, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = guest.displaced() => None,
+        done = work => Some(done),
+    }
+}
+
+async fn serve<S>(api: Arc<Api>, certificate: Option<User>, stream: Opened<S>, guest: Guest)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -86,22 +113,31 @@ where
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_ANSWER)
         .max_concurrent_streams(STREAMS_MAX);
+    let visitor = guest.clone();
     let service = service_fn(move |request| {
-        let answer = http::answer(api.clone(), certificate.clone(), request);
-        async move { Ok::<_, Infallible>(answer.await) }
+        let (call, api, certificate) = (visitor.call(), api.clone(), certificate.clone());
+        async move {
+            let response = match call {
+                Some(_) => http::answer(api, certificate, request).await,
+                None => http::too_much(),
+            };
+            Ok::<_, Infallible>(response.map(|body| Answering::new(body, call)))
+        }
     });
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
         biased;
-        ended = serving.as_mut() => Some(ended),
-        () = shutdown.wait() => None,
+        ended = serving.as_mut() => Ok(ended),
+        () = shutdown.wait() => Err(DRAIN_MAX),
+        () = guest.displaced() => Err(FAREWELL_MAX),
+        () = guest.stalled(&clock) => Ok(Ok(())),
     };
     let ended = match ended {
-        Some(ended) => ended,
-        None => {
+        Ok(ended) => ended,
+        Err(limit) => {
             serving.as_mut().graceful_shutdown();
-            clock.timeout(DRAIN_MAX, serving).await.unwrap_or(Ok(()))
+            clock.timeout(limit, serving).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {

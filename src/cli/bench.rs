@@ -13,7 +13,9 @@ use anyhow::ensure;
 use clap::ValueEnum;
 
 use self::load::{End, Kind, Load, Outcome, Target};
-use super::kv::url;
+use super::DataDir;
+use super::kv::{endpoints, url};
+use super::terminal::{OutputError, line};
 use crate::world::World;
 
 /// Measures throughput and latency of a store, or of two side by side.
@@ -22,9 +24,12 @@ pub struct Args {
     /// What the clients do.
     #[arg(value_enum)]
     workload: Workload,
-    /// Where the store's members listen; connections are spread over them.
-    #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:2379")]
+    /// Where the store's members listen; connections are spread over them. [default: those of the local cluster in the
+    /// directory of `--data-dir`, or else 127.0.0.1:2379]
+    #[arg(long, value_delimiter = ',', env = "CHORUS_ENDPOINTS")]
     endpoints: Vec<String>,
+    #[command(flatten)]
+    dir: DataDir,
     /// A second store: both are run in turns, and their ratio is shown.
     #[arg(long, value_delimiter = ',')]
     against: Vec<String>,
@@ -74,7 +79,8 @@ const FILL_CLIENTS: usize = 100;
 
 pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
     ensure!(args.clients > 0 && args.key_space > 0, "--clients and --key-space must be at least 1");
-    let mut targets = vec![connect(&world, &args, &args.endpoints).await?];
+    let endpoints = endpoints(&world, &args.endpoints, &args.dir.data_dir)?;
+    let mut targets = vec![connect(&world, &args, &endpoints).await?];
     if !args.against.is_empty() {
         targets.push(connect(&world, &args, &args.against).await?);
     }
@@ -83,13 +89,13 @@ pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
     for target in &targets {
         fill(&world, target, &load).await;
     }
-    head();
+    head()?;
     let (mut ratios, mut failed) = (vec![], false);
     for round in 1..=rounds {
         let mut rates = vec![];
         for target in &targets {
             let outcome = target.run(&world, &load).await;
-            row(round, &target.name, &outcome);
+            row(round, &target.name, &outcome)?;
             failed |= outcome.latencies.count() == 0;
             rates.push(outcome.per_second());
         }
@@ -97,7 +103,7 @@ pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
             ratios.push(first / second.max(f64::EPSILON));
         }
     }
-    conclude(&targets, ratios);
+    conclude(&targets, ratios)?;
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -134,16 +140,16 @@ async fn fill(world: &World, target: &Target, load: &Load) {
     target.run(world, &fill).await;
 }
 
-fn head() {
-    println!(
+fn head() -> Result<(), OutputError> {
+    line(format!(
         "{:>5}  {:<40} {:>10} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}  errors",
         "round", "store", "calls/s", "mean ms", "p50", "p90", "p99", "p99.9", "max"
-    );
+    ))
 }
 
-fn row(round: usize, name: &str, outcome: &Outcome) {
+fn row(round: usize, name: &str, outcome: &Outcome) -> Result<(), OutputError> {
     let latencies = &outcome.latencies;
-    println!(
+    line(format!(
         "{round:>5}  {name:<40} {:>10.0} {:>8.2} {:>8.2} {:>8.2} {:>8.2} {:>8.2} {:>8.2}  {}",
         outcome.per_second(),
         latencies.mean_ms(),
@@ -153,19 +159,17 @@ fn row(round: usize, name: &str, outcome: &Outcome) {
         latencies.quantile_ms(999),
         latencies.max_ms(),
         outcome.errors.values().sum::<u64>(),
-    );
-    for (text, count) in &outcome.errors {
-        println!("{:>5}  {count} x {text}", "");
-    }
+    ))?;
+    outcome.errors.iter().try_for_each(|(text, count)| line(format!("{:>5}  {count} x {text}", "")))
 }
 
-fn conclude(targets: &[Target], mut ratios: Vec<f64>) {
-    let [first, second] = targets else { return };
+fn conclude(targets: &[Target], mut ratios: Vec<f64>) -> Result<(), OutputError> {
+    let [first, second] = targets else { return Ok(()) };
     if ratios.is_empty() {
-        return;
+        return Ok(());
     }
     ratios.sort_by(f64::total_cmp);
-    println!(
+    line(format!(
         "{} does {:.2} times the calls of {} (median of {} rounds; lowest {:.2}, highest {:.2})",
         first.name,
         ratios[ratios.len() / 2],
@@ -173,5 +177,5 @@ fn conclude(targets: &[Target], mut ratios: Vec<f64>) {
         ratios.len(),
         ratios[0],
         ratios[ratios.len() - 1],
-    );
+    ))
 }

@@ -12,7 +12,7 @@ mod txn;
 mod watch;
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ use clap::Subcommand;
 
 use self::args::{Del, Get, Put};
 use self::print::{Format, Printer};
+use super::{DATA_DIR, DATA_DIR_VARIABLE};
+use crate::cluster::local::LocalCluster;
 use crate::store::client::Client;
 use crate::store::error::Error;
 use crate::store::{Remote, RemoteConfig};
@@ -30,9 +32,13 @@ use crate::world::{World, tls};
 /// Read, write and watch keys of any etcd v3 store.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Where the store's members listen; the next one is tried when one does not answer.
-    #[arg(long, global = true, value_delimiter = ',', default_value = "127.0.0.1:2379", env = "CHORUS_ENDPOINTS")]
+    /// Where the store's members listen; the next one is tried when one does not answer. [default: those of the local
+    /// cluster in the directory of `--data-dir`, or else 127.0.0.1:2379]
+    #[arg(long, global = true, value_delimiter = ',', env = "CHORUS_ENDPOINTS")]
     endpoints: Vec<String>,
+    /// Directory of a local cluster, whose members are meant where no endpoints are given.
+    #[arg(long, global = true, value_name = "DIR", default_value = DATA_DIR, env = DATA_DIR_VARIABLE)]
+    data_dir: PathBuf,
     /// How answers are written.
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Simple)]
     write_out: Format,
@@ -43,11 +49,12 @@ pub struct Args {
     #[arg(long, global = true, value_name = "FILE")]
     cacert: Option<PathBuf>,
     /// The certificate to show to https endpoints.
-    #[arg(long, global = true, value_name = "FILE", requires = "key")]
+    #[arg(long, global = true, value_name = "FILE", requires = "key_file")]
     cert: Option<PathBuf>,
     /// The key to that certificate.
-    #[arg(long, global = true, value_name = "FILE", requires = "cert")]
-    key: Option<PathBuf>,
+    // Not called `key`: that is what most commands call the key that they read or write.
+    #[arg(long = "key", global = true, value_name = "FILE", requires = "cert")]
+    key_file: Option<PathBuf>,
     /// Believe any https endpoint. Whoever is on the way can then read and change everything.
     #[arg(long, global = true)]
     insecure_skip_tls_verify: bool,
@@ -81,6 +88,9 @@ enum Command {
     },
 }
 
+/// Where a store listens that nobody gave another address.
+const DEFAULT_ENDPOINT: &str = "127.0.0.1:2379";
+
 /// What every command works with.
 struct Session {
     world: World,
@@ -90,19 +100,20 @@ struct Session {
 
 /// Runs one command.
 pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
-    let store = connect(&world, &args)?;
-    let endpoints = args.endpoints.join(", ");
+    let endpoints = endpoints(&world, &args.endpoints, &args.data_dir)?;
+    let store = connect(&world, &args, &endpoints)?;
+    let endpoints = endpoints.join(", ");
     let session = Session { world, store, printer: Printer::new(args.write_out) };
     session.run(args.command).await.map_err(|error| advise(error, &endpoints))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn connect(world: &World, args: &Args) -> anyhow::Result<Client> {
-    let urls = args.endpoints.iter().map(|endpoint| url(endpoint)).collect::<anyhow::Result<Vec<_>>>()?;
+fn connect(world: &World, args: &Args, endpoints: &[String]) -> anyhow::Result<Client> {
+    let urls = endpoints.iter().map(|endpoint| url(endpoint)).collect::<anyhow::Result<Vec<_>>>()?;
     let tls = tls::Options {
         trusted_ca_file: args.cacert.clone(),
         cert_file: args.cert.clone(),
-        key_file: args.key.clone(),
+        key_file: args.key_file.clone(),
         insecure_skip_verify: args.insecure_skip_tls_verify,
         ..tls::Options::default()
     };
@@ -112,6 +123,16 @@ fn connect(world: &World, args: &Args) -> anyhow::Result<Client> {
     let config = RemoteConfig { request_timeout, tls, ..RemoteConfig::new(urls) };
     let remote = Remote::new(world, config).context("check --endpoints: each must be HOST:PORT or a URL")?;
     Ok(Client::new(remote))
+}
+
+/// The endpoints that a command means which was `given` some or none.
+pub(super) fn endpoints(world: &World, given: &[String], data_dir: &Path) -> anyhow::Result<Vec<String>> {
+    if !given.is_empty() {
+        return Ok(given.to_vec());
+    }
+    let local = LocalCluster::find(world, &std::path::absolute(data_dir)?)?;
+    let local = local.map(|cluster| cluster.config.store_urls()).filter(|urls| !urls.is_empty());
+    Ok(local.unwrap_or_else(|| vec![DEFAULT_ENDPOINT.to_owned()]))
 }
 
 /// An endpoint as a user writes it, as a URL.
@@ -142,26 +163,33 @@ fn advise(error: anyhow::Error, endpoints: &str) -> anyhow::Error {
     error.context(advice)
 }
 
+/// The definition of the requests in a transaction.
+#[cfg(test)]
+pub(super) fn transaction_requests() -> clap::Command {
+    <txn::Op as clap::CommandFactory>::command()
+}
+
 impl Session {
     async fn run(&self, command: Command) -> anyhow::Result<()> {
         match command {
             Command::Get(get) => {
                 let answer = self.store.range(get.request()?).await?;
-                self.printer.range(&answer, &get)
+                self.printer.range(&answer, &get)?;
             }
             Command::Put(put) => {
                 let request = put.request(read_value)?;
-                self.printer.put(&self.store.put(request).await?)
+                self.printer.put(&self.store.put(request).await?)?;
             }
-            Command::Del(del) => self.printer.del(&self.store.delete_range(del.request()?).await?),
-            Command::Txn(args) => txn::run(self, &args).await,
-            Command::Watch(args) => watch::run(self, args).await,
-            Command::Lease(command) => lease::run(self, command).await,
+            Command::Del(del) => self.printer.del(&self.store.delete_range(del.request()?).await?)?,
+            Command::Txn(args) => txn::run(self, &args).await?,
+            Command::Watch(args) => watch::run(self, args).await?,
+            Command::Lease(command) => lease::run(self, command).await?,
             Command::Compact { revision, physical } => {
                 let answer = self.store.compact(pb::CompactionRequest { revision, physical }).await?;
-                self.printer.compacted(revision, &answer)
+                self.printer.compacted(revision, &answer)?;
             }
         }
+        Ok(())
     }
 }
 

@@ -1,10 +1,10 @@
 //! `chorus status`, `down`, `kill`, `pause`, `resume`, `start`, `logs`: look at and disturb a local cluster.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use rustix::process::Signal;
 
 use crate::cluster::health::Prober;
@@ -16,7 +16,7 @@ use crate::world::process::ProcessState;
 use crate::world::roster::{Backlog, Component};
 
 use super::DataDir;
-use super::terminal::{bytes, table};
+use super::terminal::{bytes, line, print, table};
 
 /// How often a followed log is looked at.
 const FOLLOW: Duration = Duration::from_millis(200);
@@ -103,7 +103,7 @@ pub async fn status(world: World, args: Status) -> anyhow::Result<ExitCode> {
             or_dash(process.and_then(|(process, _)| process.resident_bytes()).map(bytes)),
         ]);
     }
-    print!("{}", table(&rows));
+    print(table(&rows))?;
     Ok(if all_ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -143,11 +143,11 @@ pub async fn down(world: World, args: Cluster) -> anyhow::Result<ExitCode> {
     let ended = launcher::stop(&world, &cluster).await?;
     let pods = launcher::remove_pods(&world, &cluster).await?;
     match ended.is_empty() {
-        true => println!("Nothing was running"),
-        false => println!("Ended {}", ended.join(", ")),
+        true => line("Nothing was running")?,
+        false => line(format!("Ended {}", ended.join(", ")))?,
     }
     if pods > 0 {
-        println!("Removed the containers of {pods} pods; `chorus up` starts them again");
+        line(format!("Removed the containers of {pods} pods; `chorus up` starts them again"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -158,7 +158,7 @@ pub async fn kill(world: World, args: Node) -> anyhow::Result<ExitCode> {
     while process.state() != ProcessState::Gone {
         world.clock.sleep(ENDED).await;
     }
-    println!("Killed {} (process {})", args.name, process.pid);
+    line(format!("Killed {} (process {})", args.name, process.pid))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -172,7 +172,7 @@ pub fn resume(world: World, args: Node) -> anyhow::Result<ExitCode> {
 
 fn signal(world: &World, args: &Node, signal: Signal, done: &str) -> anyhow::Result<ExitCode> {
     let process = open(world, &args.dir.data_dir)?.signal(&args.name, signal)?;
-    println!("{done} {} (process {})", args.name, process.pid);
+    line(format!("{done} {} (process {})", args.name, process.pid))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -181,19 +181,20 @@ pub async fn start(world: World, args: Start) -> anyhow::Result<ExitCode> {
     let cluster = open(&world, &dir.data_dir)?;
     let once: &[&str] = if args.heal_from_peers { &["--heal-from-peers"] } else { &[] };
     let process = cluster.start(&name, &cluster.record(&name).extra, once)?;
-    println!("Started {name} (process {})", process.pid);
+    line(format!("Started {name} (process {})", process.pid))?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub async fn logs(world: World, args: Logs) -> anyhow::Result<ExitCode> {
     let cluster = open(&world, &args.node.dir.data_dir)?;
     cluster.node(&args.node.name)?;
-    let file = world.disk.open(&cluster.log_file(&args.node.name), Open::Read)?;
+    let file = world.disk.open(&cluster.log_file(&args.node.name), Open::Read);
+    let file = file.with_context(|| format!("node {} has no log, since it was never started", args.node.name))?;
     let mut printed = 0;
     loop {
         let mut chunk = vec![0; usize::try_from(file.len()?.saturating_sub(printed))?];
         file.read_exact_at(&mut chunk, printed)?;
-        std::io::stdout().write_all(&chunk)?;
+        print(&chunk)?;
         printed += chunk.len() as u64;
         if !args.follow {
             return Ok(ExitCode::SUCCESS);

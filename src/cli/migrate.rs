@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use super::terminal::line;
 use crate::cluster::server::migrate::{self, From};
 use crate::cluster::server::plan::initial_members;
 use crate::world::World;
@@ -86,7 +87,7 @@ pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
         Command::ToEtcd(args) => to_etcd(&world, args).await?,
         Command::ExportWal(args) => {
             let entries = migrate::export_wal(&world, &args.data_dir, &args.out).await?;
-            println!("{}: {entries} entries", args.out.display());
+            line(format!("{}: {entries} entries", args.out.display()))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -105,7 +106,7 @@ async fn from_etcd(world: &World, args: FromEtcd) -> anyhow::Result<()> {
         (None, None) => unreachable!("one of the two is required"),
     };
     let imported = migrate::from_etcd(world, &from, &args.out).await?;
-    println!(
+    line(format!(
         "{}: member {:x} of cluster {}, {} members, revision {}, compacted {}, {} leases, {} entries to apply at start",
         args.out.display(),
         imported.node.0,
@@ -115,13 +116,13 @@ async fn from_etcd(world: &World, args: FromEtcd) -> anyhow::Result<()> {
         imported.compacted,
         imported.leases,
         imported.entries
-    );
+    ))?;
     Ok(())
 }
 
 async fn to_etcd(world: &World, args: ToEtcd) -> anyhow::Result<()> {
     let exported = migrate::to_etcd(world, &args.data_dir, &args.out, args.member).await?;
-    println!(
+    line(format!(
         "{}: member {:?} ({:x}) of {}, revision {}, compacted {}, HashKV {}",
         args.out.display(),
         exported.member.name,
@@ -130,6 +131,6 @@ async fn to_etcd(world: &World, args: ToEtcd) -> anyhow::Result<()> {
         exported.revision,
         exported.compacted,
         exported.hash
-    );
+    ))?;
     Ok(())
 }

@@ -8,7 +8,7 @@
 //! - [`migrate`]: data directories of etcd
 //! - [`bench`]: a load generator for any etcd v3
 //! - `signals`: those that ask a process to end
-//! - [`terminal`]: tables, progress, colour on a terminal only
+//! - [`terminal`]: lines, tables, errors, progress
 
 pub mod bench;
 pub mod etcd;
@@ -18,6 +18,8 @@ mod migrate;
 mod node;
 mod signals;
 mod terminal;
+#[cfg(test)]
+mod tests;
 mod up;
 
 use std::path::PathBuf;
@@ -25,7 +27,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::world::World;
+use self::terminal::OutputError;
+use crate::world::{World, process};
 
 /// A drop-in etcd v3 and a Kubernetes-compatible control plane on that store, in one binary.
 #[derive(Parser)]
@@ -79,11 +82,18 @@ enum Command {
     },
 }
 
+/// The exit code of a command that failed.
+const FAILURE: u8 = 1;
+
+/// Where a local cluster lives unless a variable or a flag says otherwise.
+const DATA_DIR: &str = "chorus-data";
+const DATA_DIR_VARIABLE: &str = "CHORUS_DATA_DIR";
+
 /// Where a local cluster lives.
-#[derive(clap::Args, Clone)]
+#[derive(clap::Args, Clone, Debug)]
 struct DataDir {
     /// Directory of the cluster: its data, certificates, logs and kubeconfig
-    #[arg(long, value_name = "DIR", default_value = "chorus-data", env = "CHORUS_DATA_DIR")]
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR, env = DATA_DIR_VARIABLE)]
     data_dir: PathBuf,
 }
 
@@ -91,8 +101,12 @@ struct DataDir {
 pub fn main() -> ExitCode {
     let command = match etcd_flags() {
         Some(flags) => Command::Etcd { flags },
-        None => Args::parse().command,
+        None => match Args::try_parse() {
+            Ok(args) => args.command,
+            Err(shown) => return show(&shown),
+        },
     };
+    process::raise_descriptors();
     let runtime = || {
         tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the system gives threads and sockets")
     };
@@ -100,12 +114,18 @@ pub fn main() -> ExitCode {
         let world = World::real();
         match run(world, command).await {
             Ok(code) => code,
-            Err(error) => {
-                eprintln!("{}: {error:#}", terminal::red("error"));
-                ExitCode::FAILURE
-            }
+            Err(error) => terminal::fail(&error, FAILURE),
         }
     })
+}
+
+/// Shows help, or what is wrong with the arguments.
+fn show(shown: &clap::Error) -> ExitCode {
+    match shown.print().map_err(OutputError::from) {
+        // Of what is wrong nobody has to be told; help was asked for.
+        Err(error) if !shown.use_stderr() => terminal::fail(&error.into(), FAILURE),
+        _ => ExitCode::from(u8::try_from(shown.exit_code()).unwrap_or(1)),
+    }
 }
 
 /// The arguments, if the program was started under the name `etcd`, or as `chorus etcd`, whose flags are not clap's.
@@ -134,7 +154,9 @@ async fn run(world: World, command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(args) => bench::run(world, args).await,
         Command::Migrate(args) => migrate::run(world, args).await,
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "chorus", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "chorus", &mut script);
+            terminal::print(script)?;
             Ok(ExitCode::SUCCESS)
         }
     }

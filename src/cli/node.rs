@@ -7,7 +7,9 @@ use crate::agent::{CapacitySource, RuntimeChoice};
 use crate::cluster::config::{ClusterConfig, Role};
 use crate::cluster::local::open_pki;
 use crate::cluster::node::{Node, Plan};
+use crate::cluster::ports;
 use crate::world::World;
+use crate::world::net::ports::ephemeral;
 
 use super::DataDir;
 use super::signals::interrupted;
@@ -39,9 +41,14 @@ pub struct Args {
 
 pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CHORUS_LOG").unwrap_or_else(|_| LOG.into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // Of a log that cannot be written nobody can be told.
+    log.log_internal_errors(false).init();
 
     let cluster = ClusterConfig::read(&world.disk, &args.config)?;
+    if let Some(warning) = ports::warning(&cluster, ephemeral()) {
+        tracing::warn!("{warning}");
+    }
     let dir = std::path::absolute(&args.dir.data_dir)?;
     let pki = open_pki(&world, &dir, &cluster)?;
     let agents = args.agents_on_machine.unwrap_or(cluster.with_role(Role::Agent).count().try_into()?);

@@ -1,27 +1,11 @@
-//! What the terminal shows: tables that line up, progress, and colour where a person reads it.
+//! What the terminal shows: tables that line up, and progress; lines, errors and colour are [`chorus_terminal`]'s.
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
+pub use chorus_terminal::{OutputError, fail, green, line, note, print};
+
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-
-/// `text` in red on a terminal.
-pub fn red(text: &str) -> String {
-    paint(text, anstyle::AnsiColor::Red, std::io::stderr().is_terminal())
-}
-
-/// `text` in green on a terminal.
-pub fn green(text: &str) -> String {
-    paint(text, anstyle::AnsiColor::Green, std::io::stdout().is_terminal())
-}
-
-fn paint(text: &str, colour: anstyle::AnsiColor, terminal: bool) -> String {
-    if !terminal || std::env::var_os("NO_COLOR").is_some() {
-        return text.to_owned();
-    }
-    let style = anstyle::Style::new().fg_color(Some(colour.into()));
-    format!("{style}{text}{style:#}")
-}
 
 /// Rows as columns that line up, two spaces apart.
 pub fn table(rows: &[Vec<String>]) -> String {
@@ -72,7 +56,7 @@ impl Lines {
     /// Shows `message` for `name`; `done` ends its line.
     pub fn show(&self, name: &str, message: &str, done: bool) {
         let Some(bars) = &self.bars else {
-            eprintln!("  {name}  {message}");
+            note(format!("  {name}  {message}"));
             return;
         };
         for (_, bar) in bars.iter().filter(|(bar_name, _)| bar_name == name) {

@@ -9,11 +9,13 @@ use futures::FutureExt;
 use crate::cluster::config::{ClusterConfig, NodeConfig, Role};
 use crate::cluster::launcher::{self, Progress};
 use crate::cluster::local::LocalCluster;
+use crate::cluster::ports;
 use crate::world::World;
+use crate::world::net::ports::ephemeral;
 
-use super::DataDir;
 use super::signals::interrupted;
-use super::terminal::{Lines, green};
+use super::terminal::{Lines, green, note, print};
+use super::{DATA_DIR, DataDir};
 
 /// How long a cluster may take to come up.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -25,6 +27,9 @@ pub struct Args {
     config: Option<PathBuf>,
     #[command(flatten)]
     dir: DataDir,
+    /// Add this to every port of a new cluster, which remembers it: so two run side by side, each in its directory
+    #[arg(long, value_name = "N")]
+    port_offset: Option<u16>,
     /// What runs containers: docker, hollow (none: pods only appear to run), or docker where an engine answers
     #[arg(long, value_enum, default_value_t = Runtime::Auto)]
     runtime: Runtime,
@@ -44,25 +49,34 @@ pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
     let began = world.clock.now();
     let config = args.config.as_deref().map(|path| ClusterConfig::read(&world.disk, path)).transpose()?;
     let dir = std::path::absolute(&args.dir.data_dir)?;
-    let cluster = LocalCluster::create(&world, &dir, config)?;
+    let cluster = LocalCluster::plan(&world, &dir, config, args.port_offset)?;
+    if let Some(warning) = ports::warning(&cluster.config, ephemeral()) {
+        note(format!("warning: {warning}"));
+    }
+    ports::check(&world, &cluster).await?;
+    cluster.create(&world)?;
     let runtime = format!("{:?}", args.runtime).to_lowercase();
     let extra = ["--runtime".to_owned(), runtime];
 
     let names: Vec<&str> = cluster.config.nodes.iter().map(|node| node.name.as_str()).collect();
-    eprintln!("Launching {} ({}) in {}", cluster.config.name, plural(names.len(), "node"), args.dir.data_dir.display());
+    let (name, nodes) = (&cluster.config.name, plural(names.len(), "node"));
+    note(format!("Launching {name} ({nodes}) in {}", args.dir.data_dir.display()));
     let lines = Lines::new(&names);
     let mut interrupt = std::pin::pin!(interrupted().map(drop));
-    launcher::start(&cluster, &extra)?;
-    let ready = launcher::wait_until_ready(&world, &cluster, LIMIT, |progress| {
-        if let Progress::Node { name, health } = progress {
-            lines.show(name, &health.to_string(), health.is_ready());
-        }
-    });
+    let started = async {
+        launcher::start(&cluster, &extra)?;
+        let show = |progress: Progress<'_>| {
+            if let Progress::Node { name, health } = progress {
+                lines.show(name, &health.to_string(), health.is_ready());
+            }
+        };
+        launcher::wait_until_ready(&world, &cluster, LIMIT, show).await
+    };
     let outcome = tokio::select! {
-        ready = ready => ready,
+        ready = started => ready,
         () = &mut interrupt => {
             lines.clear();
-            eprintln!("Interrupted: ending the nodes");
+            note("Interrupted: ending the nodes");
             launcher::stop(&world, &cluster).await?;
             return Ok(ExitCode::FAILURE);
         }
@@ -72,22 +86,54 @@ pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
         launcher::stop(&world, &cluster).await?;
         return Err(error.into());
     }
-    println!("{} in {:.1} s\n", green("Ready"), began.elapsed().as_secs_f64());
-    print!("{}", next_steps(&cluster, &args.dir.data_dir));
+    let took = began.elapsed().as_secs_f64();
+    let ready = format!("{} in {took:.1} s\n\n{}", green("Ready"), next_steps(&cluster, &args.dir.data_dir));
     if args.detach {
+        print(ready)?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!("\nCtrl-C ends the cluster; its data stays.");
-    launcher::watch(&world, &cluster, &extra, interrupt, |progress| {
-        if let Progress::Restarted { name } = progress {
-            eprintln!("{name} ended by itself and was started again: `chorus logs {name}` tells why");
+    if let Err(unread) = print(format!("{ready}\nCtrl-C ends the cluster; its data stays.\n")) {
+        end(&world, &cluster).await?;
+        return Err(unread.into());
+    }
+    watch(&world, &cluster, &args.dir.data_dir, &extra, interrupt).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Keeps the nodes running until `interrupt`, which ends them, or until somebody else has ended them.
+async fn watch(
+    world: &World,
+    cluster: &LocalCluster,
+    dir: &Path,
+    extra: &[String],
+    interrupt: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let mut down = false;
+    launcher::watch(world, cluster, extra, interrupt, |progress| match progress {
+        Progress::Restarted { name } => {
+            note(format!("{name} ended by itself and was started again: `chorus logs {name}{}` tells why", own(dir)));
         }
+        Progress::Down => down = true,
+        Progress::Node { .. } => {}
     })
     .await?;
-    eprintln!("\nEnding the nodes");
-    launcher::stop(&world, &cluster).await?;
-    launcher::remove_pods(&world, &cluster).await?;
-    Ok(ExitCode::SUCCESS)
+    if down {
+        note("\nThe cluster was ended by another command");
+        return Ok(());
+    }
+    note("\nEnding the nodes");
+    end(world, cluster).await
+}
+
+async fn end(world: &World, cluster: &LocalCluster) -> anyhow::Result<()> {
+    launcher::stop(world, cluster).await?;
+    launcher::remove_pods(world, cluster).await?;
+    Ok(())
+}
+
+/// What commands for a cluster in `dir` need to find it.
+fn own(dir: &Path) -> String {
+    if dir == Path::new(DATA_DIR) { String::new() } else { format!(" --data-dir {}", dir.display()) }
 }
 
 fn plural(count: usize, noun: &str) -> String {
@@ -115,7 +161,10 @@ fn next_steps(cluster: &LocalCluster, dir: &Path) -> String {
     if !api.is_empty() {
         text += &format!("  kubectl --kubeconfig {} get nodes\n", dir.join("kubeconfig").display());
     }
-    let own = if dir == Path::new("chorus-data") { String::new() } else { format!(" --data-dir {}", dir.display()) };
+    let own = own(dir);
+    if !store.is_empty() {
+        text += &format!("  chorus kv put greeting hello{own}\n");
+    }
     text + &format!("  chorus status{own}\n")
 }
 

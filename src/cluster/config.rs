@@ -13,12 +13,15 @@ use crate::world::{Disk, tls};
 /// Why a configuration cannot be used. Surface it: the user must mend the file.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("cannot read the cluster configuration: {0}")]
+    #[error("cannot read the cluster configuration: {0}: name the right file with --config")]
     Read(#[from] std::io::Error),
     #[error("{path}: {message}")]
     Parse { path: PathBuf, message: String },
     #[error("{path}: {message}")]
     Invalid { path: PathBuf, message: String },
+    /// The user must name a smaller one.
+    #[error("--port-offset {offset} is too much: {message}")]
+    PortOffset { offset: u16, message: String },
 }
 
 /// A whole cluster.
@@ -27,6 +30,10 @@ pub enum ConfigError {
 pub struct ClusterConfig {
     /// The cluster's name: the context in the kubeconfig, the token from which etcd's cluster ID is derived.
     pub name: String,
+    /// What is added to every port of the nodes in the file, so that clusters of one configuration run side by side.
+    /// The addresses below have it already.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub port_offset: u16,
     #[serde(default)]
     pub timing: Timing,
     #[serde(default)]
@@ -41,6 +48,10 @@ pub struct ClusterConfig {
     pub tls: Tls,
     #[serde(rename = "node")]
     pub nodes: Vec<NodeConfig>,
+}
+
+fn is_zero(number: &u16) -> bool {
+    *number == 0
 }
 
 /// Files for one end of TLS, as PEM.
@@ -210,6 +221,17 @@ impl NodeConfig {
             (Role::Agent, "kubelet", &self.kubelet),
         ]
     }
+
+    /// Where the node listens: the field of the configuration, and its address.
+    pub fn addresses(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let used = self.listeners().into_iter().filter(|(role, ..)| self.has(*role));
+        used.filter_map(|(_, field, address)| Some((field, address.as_deref()?)))
+    }
+}
+
+/// The port of a `host:port`.
+pub fn port(address: &str) -> Option<u16> {
+    address.rsplit_once(':')?.1.parse().ok()
 }
 
 impl ClusterConfig {
@@ -229,10 +251,38 @@ impl ClusterConfig {
             path: path.to_owned(),
             message: error.to_string().trim_end().to_owned(),
         })?;
-        match config.check() {
-            Ok(()) => Ok(config),
-            Err(message) => Err(ConfigError::Invalid { path: path.to_owned(), message }),
+        let offset = config.port_offset;
+        let config = config.check().and_then(|()| config.moved_by(i32::from(offset)));
+        config.map_err(|message| ConfigError::Invalid { path: path.to_owned(), message })
+    }
+
+    /// The file of this configuration.
+    pub fn to_toml(&self) -> String {
+        let written = self.moved_by(-i32::from(self.port_offset)).expect("the ports were there before");
+        toml::to_string_pretty(&written).expect("a configuration serializes")
+    }
+
+    /// The same cluster, with `offset` added to the ports that its file names.
+    pub fn with_port_offset(&self, offset: u16) -> Result<ClusterConfig, ConfigError> {
+        let moved = self.moved_by(i32::from(offset) - i32::from(self.port_offset));
+        let moved = moved.map_err(|message| ConfigError::PortOffset { offset, message })?;
+        Ok(ClusterConfig { port_offset: offset, ..moved })
+    }
+
+    /// The same with every port moved.
+    fn moved_by(&self, ports: i32) -> Result<ClusterConfig, String> {
+        let mut config = self.clone();
+        for node in &mut config.nodes {
+            for address in [&mut node.client, &mut node.peer, &mut node.api, &mut node.kubelet].into_iter().flatten() {
+                let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+                let moved = i32::from(port.parse::<u16>().unwrap_or_default()) + ports;
+                if !(1..=i32::from(u16::MAX)).contains(&moved) {
+                    return Err(format!("node {:?}: there is no port {moved} for {address}", node.name));
+                }
+                *address = format!("{host}:{moved}");
+            }
         }
+        Ok(config)
     }
 
     /// The configuration that `chorus up` uses when none is named: three equal nodes on this machine.
@@ -352,19 +402,46 @@ pub fn is_loopback(address: &str) -> bool {
 mod tests {
     use super::*;
 
+    const SHIPPED: [&str; 4] = [
+        include_str!("../../cluster-configs/one-node.toml"),
+        include_str!("../../cluster-configs/three-node.toml"),
+        include_str!("../../cluster-configs/five-node.toml"),
+        include_str!("../../cluster-configs/frontends.toml"),
+    ];
+
     fn error_of(text: &str) -> String {
         ClusterConfig::parse(Path::new("c.toml"), text).unwrap_err().to_string()
     }
 
     #[test]
     fn every_shipped_configuration_is_valid() {
-        for text in [
-            include_str!("../../cluster-configs/one-node.toml"),
-            include_str!("../../cluster-configs/three-node.toml"),
-            include_str!("../../cluster-configs/five-node.toml"),
-            include_str!("../../cluster-configs/frontends.toml"),
-        ] {
+        for text in SHIPPED {
             ClusterConfig::parse(Path::new("shipped.toml"), text).unwrap();
+        }
+    }
+
+    #[test]
+    fn ports_move_and_stay_moved() {
+        let config = ClusterConfig::three_local_nodes();
+        let moved = config.with_port_offset(100).unwrap();
+        assert_eq!(
+            moved.nodes[1].addresses().map(|(_, a)| port(a).unwrap()).collect::<Vec<_>>(),
+            [22479, 22480, 16543, 11350]
+        );
+        let read = ClusterConfig::parse(Path::new("c.toml"), &moved.to_toml()).unwrap();
+        assert_eq!(read, moved);
+        assert_eq!(read.with_port_offset(0).unwrap(), config);
+        let error = config.with_port_offset(40_000).unwrap_err().to_string();
+        assert!(error.starts_with("--port-offset 40000 is too much: node \"n3\": there is no port 72379"), "{error}");
+    }
+
+    #[test]
+    fn shipped_ports_are_given_to_nobody_else() {
+        let kernels_own = 32768..=60999;
+        for config in SHIPPED.map(|text| ClusterConfig::parse(Path::new("shipped.toml"), text).unwrap()) {
+            for (_, address) in config.nodes.iter().flat_map(NodeConfig::addresses) {
+                assert!(!kernels_own.contains(&port(address).unwrap()), "{address}");
+            }
         }
     }
 

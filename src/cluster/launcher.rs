@@ -32,6 +32,8 @@ pub enum Progress<'a> {
     Node { name: &'a str, health: Health },
     /// A node's process ended by itself and was started again.
     Restarted { name: &'a str },
+    /// Somebody else has ended the whole cluster.
+    Down,
 }
 
 /// Why a cluster did not come up.
@@ -41,6 +43,9 @@ pub enum LaunchError {
     Local(#[from] LocalError),
     #[error("node {name} ended while it started; the end of {log} says:\n{tail}")]
     Fell { name: String, log: String, tail: String },
+    /// Nothing is left to be done.
+    #[error("somebody ended the cluster while it started")]
+    Down,
     #[error("the cluster was not ready within {}: {waiting} (`chorus logs NODE` tells more)", humane(.limit))]
     NotReady { limit: Duration, waiting: String },
 }
@@ -75,7 +80,10 @@ pub async fn wait_until_ready(
         let now = prober.probe().await;
         for (node, health) in cluster.config.nodes.iter().zip(now) {
             if cluster.process(&node.name).is_none() {
-                return Err(fell(world, cluster, &node.name));
+                return Err(match cluster.record(&node.name).down {
+                    true => LaunchError::Down,
+                    false => fell(world, cluster, &node.name),
+                });
             }
             if seen.insert(&node.name, health) != Some(health) {
                 tell(Progress::Node { name: &node.name, health });
@@ -93,7 +101,7 @@ pub async fn wait_until_ready(
     }
 }
 
-/// Restarts nodes that fall, until `end` resolves.
+/// Restarts nodes that fall, until `end` resolves or somebody else has ended the whole cluster.
 pub async fn watch(
     world: &World,
     cluster: &LocalCluster,
@@ -107,6 +115,10 @@ pub async fn watch(
         tokio::select! {
             () = &mut end => return Ok(()),
             () = world.clock.sleep(WATCH) => {}
+        }
+        if cluster.is_down() {
+            tell(Progress::Down);
+            return Ok(());
         }
         for name in cluster.fallen() {
             let now = world.clock.now();
@@ -127,7 +139,7 @@ pub async fn remove_pods(world: &World, cluster: &LocalCluster) -> Result<usize,
     let mut pods = 0;
     for node in cluster.config.with_role(Role::Agent) {
         // Without an engine there are no containers.
-        pods += agent::remove_all_pods(world, &node.name, &uid).await.unwrap_or(0);
+        pods += agent::remove_all_pods(world, &node.name, &uid, &cluster.node_dir(&node.name)).await.unwrap_or(0);
     }
     Ok(pods)
 }
@@ -135,6 +147,7 @@ pub async fn remove_pods(world: &World, cluster: &LocalCluster) -> Result<usize,
 /// Ends all nodes: asks them first, and kills those that have not ended after a while. Returns their names.
 pub async fn stop(world: &World, cluster: &LocalCluster) -> Result<Vec<String>, LaunchError> {
     let mut ending = Vec::new();
+    cluster.begin_down()?;
     for node in &cluster.config.nodes {
         if let Some((process, state)) = cluster.process(&node.name) {
             cluster.signal(&node.name, Signal::TERM)?;

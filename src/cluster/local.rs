@@ -35,12 +35,18 @@ pub enum LocalError {
     Store(#[from] crate::store::BadEndpoint),
     #[error(transparent)]
     Api(#[from] super::remote::ClientError),
-    #[error("there is no cluster in {0}: start one with `chorus up --data-dir {0}`")]
+    #[error(
+        "there is no cluster in {0}: start one with `chorus up --data-dir {0}`, or name its directory with --data-dir"
+    )]
     NoCluster(PathBuf),
     #[error(
         "{dir} holds a cluster with another configuration ({dir}/cluster.toml): name another --data-dir, or remove this one"
     )]
     OtherConfiguration { dir: PathBuf },
+    #[error(
+        "the cluster in {dir} has the port offset {offset} and keeps it: name another --data-dir for another cluster"
+    )]
+    OtherPorts { dir: PathBuf, offset: u16 },
     #[error("there is no node {name:?}; the cluster has {known}")]
     NoNode { name: String, known: String },
     #[error("node {name} is not running: start it with `chorus start {name}`")]
@@ -63,47 +69,72 @@ pub struct Record {
     process: Option<Process>,
     /// Whether it is meant to run: a launcher that watches restarts it if so.
     pub wanted: bool,
+    /// Whether it was ended with the whole cluster: a launcher that watches has nothing to watch any more.
+    #[serde(default)]
+    pub down: bool,
     /// What was added to its command line.
     pub extra: Vec<String>,
 }
 
 impl LocalCluster {
-    /// Opens the cluster in `dir`, creating it from `config` where there is none. Without `config` an existing
-    /// cluster keeps its own, and a new one has three nodes.
-    pub fn create(world: &World, dir: &Path, config: Option<ClusterConfig>) -> Result<LocalCluster, LocalError> {
-        let disk = &world.disk;
-        let stored = dir.join("cluster.toml");
-        let config = if disk.exists(&stored) {
-            let existing = ClusterConfig::read(disk, &stored)?;
-            if config.is_some_and(|config| config != existing) {
-                return Err(LocalError::OtherConfiguration { dir: dir.to_owned() });
-            }
-            existing
-        } else {
+    /// The cluster that is in `dir`, or, where there is none, the one that [`create`](LocalCluster::create) would make
+    /// there. Without `config` an existing cluster keeps its own, and a new one has three nodes; without
+    /// `port_offset` an existing one keeps its own, and a new one has that of its configuration.
+    pub fn plan(
+        world: &World,
+        dir: &Path,
+        config: Option<ClusterConfig>,
+        port_offset: Option<u16>,
+    ) -> Result<LocalCluster, LocalError> {
+        let Some(existing) = LocalCluster::find(world, dir)? else {
             let config = config.unwrap_or_else(ClusterConfig::three_local_nodes);
-            disk.create_dir_all(dir, Access::Everyone)?;
-            let text = toml::to_string_pretty(&config).expect("a configuration serializes");
-            disk.replace(&stored, text.as_bytes(), Access::Everyone)?;
-            config
+            let config = config.with_port_offset(port_offset.unwrap_or(config.port_offset))?;
+            return Ok(LocalCluster { dir: dir.to_owned(), config, disk: world.disk.clone() });
         };
-        let pki = open_pki(world, dir, &config)?;
-        if let Some(text) = kubeconfig::admin(&config, &pki)? {
-            disk.replace(&dir.join("kubeconfig"), text.as_bytes(), Access::Owner)?;
+        let offset = existing.config.port_offset;
+        if port_offset.is_some_and(|wanted| wanted != offset) {
+            return Err(LocalError::OtherPorts { dir: dir.to_owned(), offset });
         }
-        for node in &config.nodes {
-            disk.create_dir_all(&dir.join(&node.name), Access::Owner)?;
+        match config.map(|config| config.with_port_offset(offset)).transpose()? {
+            Some(config) if config != existing.config => Err(LocalError::OtherConfiguration { dir: dir.to_owned() }),
+            _ => Ok(existing),
         }
-        Ok(LocalCluster { dir: dir.to_owned(), config, disk: disk.clone() })
+    }
+
+    /// Makes what is missing of the cluster's directory.
+    pub fn create(&self, world: &World) -> Result<(), LocalError> {
+        if !self.exists() {
+            self.disk.create_dir_all(&self.dir, Access::Everyone)?;
+            self.disk.replace(&self.config_file(), self.config.to_toml().as_bytes(), Access::Everyone)?;
+        }
+        let pki = self.pki(world)?;
+        if let Some(text) = kubeconfig::admin(&self.config, &pki)? {
+            self.disk.replace(&self.dir.join("kubeconfig"), text.as_bytes(), Access::Owner)?;
+        }
+        for node in &self.config.nodes {
+            self.disk.create_dir_all(&self.dir.join(&node.name), Access::Owner)?;
+        }
+        Ok(())
+    }
+
+    /// Whether its directory was made.
+    pub fn exists(&self) -> bool {
+        self.disk.exists(&self.config_file())
+    }
+
+    /// The cluster that is in `dir`, if there is one.
+    pub fn find(world: &World, dir: &Path) -> Result<Option<LocalCluster>, LocalError> {
+        let stored = config_file(dir);
+        if !world.disk.exists(&stored) {
+            return Ok(None);
+        }
+        let config = ClusterConfig::read(&world.disk, &stored)?;
+        Ok(Some(LocalCluster { dir: dir.to_owned(), config, disk: world.disk.clone() }))
     }
 
     /// Opens the cluster that is in `dir`.
     pub fn open(world: &World, dir: &Path) -> Result<LocalCluster, LocalError> {
-        let stored = dir.join("cluster.toml");
-        if !world.disk.exists(&stored) {
-            return Err(LocalError::NoCluster(dir.to_owned()));
-        }
-        let config = ClusterConfig::read(&world.disk, &stored)?;
-        Ok(LocalCluster { dir: dir.to_owned(), config, disk: world.disk.clone() })
+        LocalCluster::find(world, dir)?.ok_or_else(|| LocalError::NoCluster(dir.to_owned()))
     }
 
     pub fn pki(&self, world: &World) -> Result<Pki, LocalError> {
@@ -117,8 +148,13 @@ impl LocalCluster {
         })
     }
 
+    /// Where a node keeps its files.
+    pub fn node_dir(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     pub fn log_file(&self, name: &str) -> PathBuf {
-        self.dir.join(name).join("node.log")
+        self.node_dir(name).join("node.log")
     }
 
     /// What is known of a node's process.
@@ -143,12 +179,13 @@ impl LocalCluster {
             return Err(LocalError::AlreadyRunning { name: name.to_owned(), pid: process.pid });
         }
         let program = std::env::current_exe()?;
-        let mut args: Vec<OsString> = vec!["node".into(), "--config".into(), self.dir.join("cluster.toml").into()];
+        let mut args: Vec<OsString> = vec!["node".into(), "--config".into(), self.config_file().into()];
         args.extend(["--name".into(), name.into(), "--data-dir".into(), self.dir.clone().into()]);
         args.extend(extra.iter().map(OsString::from));
         args.extend(once.iter().map(OsString::from));
         let process = Process::start(&program, args, &self.log_file(name))?;
-        self.write_record(name, &Record { process: Some(process), wanted: true, extra: extra.to_vec() })?;
+        let record = Record { process: Some(process), wanted: true, down: false, extra: extra.to_vec() };
+        self.write_record(name, &record)?;
         Ok(process)
     }
 
@@ -165,20 +202,41 @@ impl LocalCluster {
         Ok(process)
     }
 
+    /// Notes that the whole cluster is to end, and nobody is to restart a node of it.
+    pub fn begin_down(&self) -> Result<(), LocalError> {
+        let names = self.config.nodes.iter().map(|node| &node.name);
+        let mut known = names.filter(|name| self.disk.exists(&self.dir.join(name)));
+        known.try_for_each(|name| self.write_record(name, &Record { wanted: false, down: true, ..self.record(name) }))
+    }
+
+    /// Whether the whole cluster was ended, and nothing of it runs.
+    pub fn is_down(&self) -> bool {
+        let down = |name: &str| self.record(name).down && self.process(name).is_none();
+        self.config.nodes.iter().all(|node| down(&node.name))
+    }
+
     /// The nodes whose process is gone though it is meant to run.
     pub fn fallen(&self) -> Vec<String> {
         let fallen = |name: &&String| self.record(name).wanted && self.process(name).is_none();
         self.config.nodes.iter().map(|node| &node.name).filter(fallen).cloned().collect()
     }
 
+    fn config_file(&self) -> PathBuf {
+        config_file(&self.dir)
+    }
+
     fn record_file(&self, name: &str) -> PathBuf {
-        self.dir.join(name).join("process")
+        self.node_dir(name).join("process")
     }
 
     fn write_record(&self, name: &str, record: &Record) -> Result<(), LocalError> {
         let bytes = serde_json::to_vec(record).expect("a record serializes");
         Ok(self.disk.replace(&self.record_file(name), &bytes, Access::Everyone)?)
     }
+}
+
+fn config_file(dir: &Path) -> PathBuf {
+    dir.join("cluster.toml")
 }
 
 /// The certificates of the cluster in `dir`, made where there are none.

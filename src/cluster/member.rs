@@ -97,8 +97,10 @@ pub enum MemberError {
     Heal(#[from] HealError),
     #[error(transparent)]
     Open(#[from] store::OpenError),
-    #[error("etcd's data was not taken over: {0}")]
+    #[error(transparent)]
     Migrate(#[from] store::migrate::Error),
+    #[error("etcd's data was not taken over: {0}")]
+    NotTakenOver(#[source] store::migrate::Error),
     #[error(transparent)]
     Inconsistent(#[from] store::Inconsistent),
     #[error(transparent)]

@@ -13,7 +13,7 @@
 //!   [`components`]: how its components reach the API
 //! - [`server`]: one member as a process of its own, with etcd's options
 //! - [`local`]: a local cluster's directory and processes
-//! - [`launcher`]: starts, watches and ends them
+//! - [`launcher`]: starts, watches and ends them; [`ports`]: whether they could listen
 //! - [`health`]: how far each has come; `http`: one plain GET
 //! - [`remote`]: clients of what runs elsewhere
 
@@ -26,8 +26,9 @@ pub mod kubeconfig;
 pub mod launcher;
 pub mod local;
 pub mod member;
+mod member_ports;
 pub mod node;
 pub mod pki;
-mod member_ports;
+pub mod ports;
 pub mod remote;
 pub mod server;

@@ -28,7 +28,10 @@ pub struct Backend {
     pub node: Option<String>,
     pub pod: ObjectReference,
     pub hostname: Option<String>,
+    /// To be sent new connections.
     pub ready: bool,
+    /// It answers, whether or not it is on its way out.
+    pub serving: bool,
     /// On its way out.
     pub terminating: bool,
 }
@@ -57,6 +60,7 @@ pub fn backends(service: &Service, selected: &[Arc<Pod>]) -> BTreeMap<Ports, Vec
                 .filter(|spec| spec.subdomain == service.metadata.name)
                 .and_then(|spec| spec.hostname.clone()),
             ready: unready_too || planted!("dead-endpoints") || (pods::is_ready(pod) && !terminating),
+            serving: pods::is_ready(pod),
             terminating,
         });
     }
@@ -133,13 +137,15 @@ fn address(backend: &Backend) -> EndpointAddress {
 }
 
 /// What one endpoint slice holds.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Slice {
+    /// `IPv4` or `IPv6`.
+    pub address_type: &'static str,
     pub endpoints: Vec<discovery::Endpoint>,
     pub ports: Vec<discovery::EndpointPort>,
 }
 
-/// The contents of a service's endpoint slices, in a stable order.
+/// The contents of a service's endpoint slices, in a stable order; never none.
 pub fn slices(groups: &BTreeMap<Ports, Vec<Backend>>) -> Vec<Slice> {
     let mut slices = Vec::new();
     for (ports, backends) in groups {
@@ -153,8 +159,12 @@ pub fn slices(groups: &BTreeMap<Ports, Vec<Backend>>) -> Vec<Slice> {
             })
             .collect();
         for chunk in backends.chunks(SLICE_ENDPOINTS_MAX) {
-            slices.push(Slice { endpoints: chunk.iter().map(endpoint).collect(), ports: ports.clone() });
+            let endpoints = chunk.iter().map(endpoint).collect();
+            slices.push(Slice { address_type: "IPv4", endpoints, ports: ports.clone() });
         }
+    }
+    if slices.is_empty() {
+        slices.push(Slice { address_type: "IPv4", endpoints: Vec::new(), ports: Vec::new() });
     }
     slices
 }
@@ -164,7 +174,7 @@ fn endpoint(backend: &Backend) -> discovery::Endpoint {
         addresses: vec![backend.ip.clone()],
         conditions: Some(discovery::EndpointConditions {
             ready: Some(backend.ready),
-            serving: Some(backend.ready || backend.terminating),
+            serving: Some(backend.serving),
             terminating: Some(backend.terminating),
         }),
         hostname: backend.hostname.clone(),
@@ -209,6 +219,30 @@ mod tests {
     fn a_pod_without_the_named_port_serves_nothing() {
         let groups = backends(&service(), &[pod("10.0.0.1", "True", "other")]);
         assert_eq!(subsets(&groups).0, []);
+    }
+
+    #[test]
+    fn what_an_endpoint_is_good_for() {
+        for (ready, terminating, unready_too, expected) in [
+            // ready, serving, terminating
+            ("True", false, false, [true, true, false]),
+            ("False", false, false, [false, false, false]),
+            ("True", true, false, [false, true, true]),
+            ("False", true, false, [false, false, true]),
+            ("False", false, true, [true, false, false]),
+            ("True", true, true, [true, true, true]),
+        ] {
+            let mut pod = Arc::unwrap_or_clone(pod("10.0.0.1", ready, "web"));
+            if terminating {
+                pod.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+            }
+            let mut service = service();
+            service.spec.as_mut().unwrap().publish_not_ready_addresses = Some(unready_too);
+            let slices = slices(&backends(&service, &[Arc::new(pod)]));
+            let told = slices[0].endpoints[0].conditions.clone().unwrap();
+            let told = [told.ready, told.serving, told.terminating].map(Option::unwrap);
+            assert_eq!(told, expected, "{ready} {terminating} {unready_too}");
+        }
     }
 
     #[test]

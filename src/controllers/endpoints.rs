@@ -8,10 +8,11 @@ use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::Kit;
-use super::addresses::{self, Slice};
-use super::pods;
-use super::replication::ignore_gone;
+use super::addresses;
+use super::context::ControllerContext;
+use super::gone::ignore_gone;
+use super::ownership;
+use super::slices::{self, MANAGER_LABEL, SERVICE_LABEL};
 use crate::kube::client::{Client, DeleteOptions};
 use crate::kube::controller::{Builder, Reconcile, Requeue};
 use crate::kube::informer::Informer;
@@ -19,8 +20,11 @@ use crate::kube::object::Key;
 use crate::kube::selector::Selector;
 use crate::kube::status::Status;
 
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";
-const MANAGER_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
+/// On Endpoints that this controller writes.
+const ENDPOINTS_MANAGER_LABEL: &str = "endpoints.kubernetes.io/managed-by";
+const ENDPOINTS_MANAGER: &str = "endpoint-controller";
+/// On what belongs to a service without an address of its own.
+const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 
@@ -43,31 +47,34 @@ struct Slices {
     slices: Informer<EndpointSlice>,
 }
 
-pub fn start(kit: &Kit) {
-    let services = Informer::of(&kit.client.api::<Service>()).start(&kit.world, &kit.shutdown);
-    let caches = Caches { services: services.clone(), pods: kit.pods.clone() };
-    let endpoints = Informer::of(&kit.client.api::<Endpoints>()).start(&kit.world, &kit.shutdown);
-    let slices = Informer::of(&kit.client.api::<EndpointSlice>())
+/// Starts both controllers; the caches of services and of Endpoints serve others, too.
+pub fn start(context: &ControllerContext) -> (Informer<Service>, Informer<Endpoints>) {
+    let services = Informer::of(&context.client.api::<Service>()).start(&context.world, &context.shutdown);
+    let caches = Caches { services: services.clone(), pods: context.pods.clone() };
+    let endpoints = Informer::of(&context.client.api::<Endpoints>()).start(&context.world, &context.shutdown);
+    let slices = Informer::of(&context.client.api::<EndpointSlice>())
         .labels(&format!("{MANAGER_LABEL}={MANAGER}"))
-        .start(&kit.world, &kit.shutdown);
+        .start(&context.world, &context.shutdown);
 
     let selecting = |services: &Informer<Service>| {
         let services = services.clone();
         move |pod: &Pod| services_of(&services, pod)
     };
-    let objects = EndpointsObjects { client: kit.client.clone(), caches: caches.clone(), endpoints: endpoints.clone() };
+    let objects =
+        EndpointsObjects { client: context.client.clone(), caches: caches.clone(), endpoints: endpoints.clone() };
     Builder::new("Endpoints", objects)
         .of(&services)
         .of(&endpoints)
-        .watches(&kit.pods, selecting(&services))
-        .leadership(&kit.leadership)
-        .start(&kit.world, &kit.shutdown);
-    Builder::new("EndpointSlice", Slices { client: kit.client.clone(), caches, slices: slices.clone() })
+        .watches(&context.pods, selecting(&services))
+        .leadership(&context.leadership)
+        .start(&context.world, &context.shutdown);
+    Builder::new("EndpointSlice", Slices { client: context.client.clone(), caches, slices: slices.clone() })
         .of(&services)
-        .watches(&slices, |slice: &EndpointSlice| service_of(slice).into_iter().collect())
-        .watches(&kit.pods, selecting(&services))
-        .leadership(&kit.leadership)
-        .start(&kit.world, &kit.shutdown);
+        .watches(&slices, |slice: &EndpointSlice| slices::service_of(slice).into_iter().collect())
+        .watches(&context.pods, selecting(&services))
+        .leadership(&context.leadership)
+        .start(&context.world, &context.shutdown);
+    (services, endpoints)
 }
 
 fn services_of(services: &Informer<Service>, pod: &Pod) -> Vec<Key> {
@@ -75,11 +82,6 @@ fn services_of(services: &Informer<Service>, pod: &Pod) -> Vec<Key> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let selects = |service: &Arc<Service>| selector_of(service).is_some_and(|selector| selector.matches(&labels));
     services.in_namespace(namespace).into_iter().filter(selects).map(|service| Key::of(&service.metadata)).collect()
-}
-
-fn service_of(slice: &EndpointSlice) -> Option<Key> {
-    let name = slice.metadata.labels.as_ref()?.get(SERVICE_LABEL)?;
-    Some(Key::new(slice.metadata.namespace.clone().unwrap_or_default(), name.clone()))
 }
 
 /// Services without a selector get their endpoints from somebody else.
@@ -110,16 +112,18 @@ impl Reconcile for EndpointsObjects {
         };
         let Some(selector) = selector_of(&service) else { return Ok(Requeue::No) };
         let (subsets, cut) = addresses::subsets(&self.caches.backends(&service, &key.namespace, &selector));
-        let mut annotations = BTreeMap::from([(MANAGER_LABEL.to_owned(), MANAGER.to_owned())]);
-        if cut {
-            annotations.insert(OVER_CAPACITY.to_owned(), "truncated".to_owned());
+        let annotations = cut.then(|| BTreeMap::from([(OVER_CAPACITY.to_owned(), "truncated".to_owned())]));
+        let mut labels = service.metadata.labels.clone().unwrap_or_default();
+        labels.insert(ENDPOINTS_MANAGER_LABEL.to_owned(), ENDPOINTS_MANAGER.to_owned());
+        if is_headless(&service) {
+            labels.insert(HEADLESS_LABEL.to_owned(), String::new());
         }
         let wanted = Endpoints {
             metadata: ObjectMeta {
                 name: Some(key.name.clone()),
                 namespace: Some(key.namespace.clone()),
-                labels: service.metadata.labels.clone(),
-                annotations: Some(annotations),
+                labels: Some(labels),
+                annotations,
                 resource_version: existing.as_ref().and_then(|endpoints| endpoints.metadata.resource_version.clone()),
                 ..Default::default()
             },
@@ -136,7 +140,8 @@ impl Reconcile for EndpointsObjects {
 }
 
 fn is_ours(meta: &ObjectMeta) -> bool {
-    meta.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(MANAGER_LABEL))
+    let label = meta.labels.as_ref().and_then(|labels| labels.get(ENDPOINTS_MANAGER_LABEL));
+    label.is_some_and(|manager| manager == ENDPOINTS_MANAGER)
 }
 
 fn same_endpoints(a: &Endpoints, b: &Endpoints) -> bool {
@@ -146,65 +151,40 @@ fn same_endpoints(a: &Endpoints, b: &Endpoints) -> bool {
 #[async_trait::async_trait]
 impl Reconcile for Slices {
     async fn reconcile(&self, key: &Key) -> Result<Requeue, Status> {
-        let mut existing: Vec<Arc<EndpointSlice>> = self.slices.in_namespace(&key.namespace);
-        existing.retain(|slice| service_of(slice).as_ref() == Some(key));
         let service = self.caches.services.get(key);
-        let wanted = match service.as_ref().and_then(|service| Some((service, selector_of(service)?))) {
+        let selecting = service.as_ref().and_then(|service| Some((service, selector_of(service)?)));
+        let (pattern, wanted) = match selecting {
             Some((service, selector)) => {
-                let mut slices = addresses::slices(&self.caches.backends(service, &key.namespace, &selector));
-                if slices.is_empty() {
-                    slices.push(Slice::default());
-                }
-                slices
+                (pattern(service), addresses::slices(&self.caches.backends(service, &key.namespace, &selector)))
             }
-            None => Vec::new(),
+            None => (EndpointSlice::default(), Vec::new()),
         };
-        // Slices that are right already stay; the others take what is left over.
-        let mut missing = Vec::new();
-        for slice in wanted {
-            match existing.iter().position(|held| holds(held, &slice)) {
-                Some(position) => drop(existing.swap_remove(position)),
-                None => missing.push(slice),
-            }
-        }
-        let api = self.client.api::<EndpointSlice>().namespaced(&key.namespace);
-        for slice in missing {
-            let Some(service) = &service else { break };
-            let written = match existing.pop() {
-                Some(held) => {
-                    api.update(&EndpointSlice { metadata: held.metadata.clone(), ..as_object(service, slice) }).await?
-                }
-                None => api.create(&as_object(service, slice)).await?,
-            };
-            self.slices.reached(&written.metadata).await;
-        }
-        for surplus in existing {
-            let name = surplus.metadata.name.as_deref().unwrap_or_default();
-            ignore_gone(api.delete(name, DeleteOptions::default()).await)?;
-        }
+        slices::publish(&self.client, &self.slices, key, &pattern, wanted).await?;
         Ok(Requeue::No)
     }
 }
 
-fn holds(held: &EndpointSlice, slice: &Slice) -> bool {
-    held.endpoints == slice.endpoints && held.ports.clone().unwrap_or_default() == slice.ports
+fn is_headless(service: &Service) -> bool {
+    service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None")
 }
 
-fn as_object(service: &Service, slice: Slice) -> EndpointSlice {
+/// What the slices of a service have in common.
+fn pattern(service: &Service) -> EndpointSlice {
     let name = service.metadata.name.clone().unwrap_or_default();
     let mut labels = service.metadata.labels.clone().unwrap_or_default();
     labels.insert(SERVICE_LABEL.to_owned(), name.clone());
     labels.insert(MANAGER_LABEL.to_owned(), MANAGER.to_owned());
+    if is_headless(service) {
+        labels.insert(HEADLESS_LABEL.to_owned(), String::new());
+    }
     EndpointSlice {
         metadata: ObjectMeta {
             generate_name: Some(format!("{name}-")),
             namespace: service.metadata.namespace.clone(),
             labels: Some(labels),
-            owner_references: Some(vec![pods::controlled_by("v1", "Service", &service.metadata)]),
+            owner_references: Some(vec![ownership::controlled_by("v1", "Service", &service.metadata)]),
             ..Default::default()
         },
-        address_type: "IPv4".to_owned(),
-        endpoints: slice.endpoints,
-        ports: Some(slice.ports).filter(|ports| !ports.is_empty()),
+        ..EndpointSlice::default()
     }
 }

@@ -10,35 +10,46 @@
 //! | file | keeps |
 //! |---|---|
 //! | [`replication`] | as many pods as a ReplicationController or ReplicaSet asks for ([`replicas`], [`workload`]) |
-//! | [`deployment`] | a Deployment's replica sets, one revision after the other ([`rollout`]) |
-//! | [`endpoints`] | the Endpoints and endpoint slices of services ([`addresses`]) |
+//! | [`deployment`] | a Deployment's replica sets, one revision after the other |
+//! | [`endpoints`] | the Endpoints and endpoint slices of services ([`addresses`], [`slices`]) |
+//! | [`mirroring`] | endpoint slices of Endpoints that were written by hand |
 //! | [`node`] | conditions and taints of silent nodes, and the pods that must leave them ([`node_health`]) |
 //! | [`service_account`] | the `default` service account and the root certificate of each namespace |
 //! | [`token`] | tokens in secrets of service accounts |
 //! | [`namespace`] | the emptying of namespaces that are to be deleted |
 //! | [`garbage`] | objects whose owners are gone |
+//! | [`aggregation`] | the rules of cluster roles that gather those of others |
 //! | [`pod_garbage`] | pods whose node is gone |
-//! | [`pods`] | what they all ask of a pod |
+//! | [`context`] | what they are all started with |
+//! | [`pods`] | what they all ask of a pod; [`ownership`]: whose an object is; [`gone`]: and if it is gone |
 //! | [`account`] | as whom a controller reads and writes |
 //!
 //! The files in parentheses are pure: decisions without a clock, a cache or a client.
 
 mod account;
 mod addresses;
+mod aggregation;
+mod context;
 mod deployment;
 mod endpoints;
 mod garbage;
+mod gone;
+mod mirroring;
 mod namespace;
 mod node;
 mod node_health;
+mod ownership;
 mod pod_garbage;
 mod pods;
 mod replicas;
 mod replication;
-mod rollout;
 mod service_account;
+mod slices;
 mod token;
 mod workload;
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -47,10 +58,10 @@ use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 
 use crate::actor::Shutdown;
 use crate::kube::client::Client;
-use crate::kube::events::Recorder;
 use crate::kube::informer::Informer;
 use crate::kube::leader_election::{self, Leadership};
 use crate::world::World;
+use context::ControllerContext;
 
 /// How the controllers of a node are started.
 #[derive(Clone, Debug)]
@@ -63,23 +74,6 @@ pub struct Config {
     pub node_grace: Duration,
     /// The certificate authority that pods are given, PEM.
     pub root_ca: String,
-}
-
-/// What every controller is started with.
-#[derive(Clone)]
-struct Kit {
-    world: World,
-    client: Client,
-    shutdown: Shutdown,
-    leadership: Leadership,
-    pods: Informer<Pod>,
-    replica_sets: Informer<ReplicaSet>,
-}
-
-impl Kit {
-    fn recorder(&self, component: &str) -> Recorder {
-        Recorder::start(&self.world, &self.client, component, "", &self.shutdown)
-    }
 }
 
 /// Starts every controller. They work while this node holds the lease `kube-controller-manager`, and stand by, with
@@ -97,7 +91,7 @@ pub fn start<E>(
     let campaign =
         leader_election::Config::new("kube-controller-manager", &config.identity).lasting(config.leader_lease);
     let leadership = Leadership::campaign(&world, &manager, campaign, &shutdown);
-    let kit = Kit {
+    let context = ControllerContext {
         pods: Informer::of(&manager.api::<Pod>())
             .index("node", |pod: &Pod| pod.spec.iter().filter_map(|spec| spec.node_name.clone()).collect())
             .start(&world, &shutdown),
@@ -107,17 +101,21 @@ pub fn start<E>(
         shutdown,
         leadership,
     };
-    let of = |name: &str| Ok(Kit { client: account::client(manager.clone(), account(name)?), ..kit.clone() });
+    let of = |name: &str| {
+        Ok(ControllerContext { client: account::client(manager.clone(), account(name)?), ..context.clone() })
+    };
     replication::start::<ReplicationController>(&of("replication-controller")?, None);
-    replication::start(&of("replicaset-controller")?, Some(kit.replica_sets.clone()));
+    replication::start(&of("replicaset-controller")?, Some(context.replica_sets.clone()));
     deployment::start(&of("deployment-controller")?);
-    endpoints::start(&of("endpoint-controller")?);
+    let (services, by_hand) = endpoints::start(&of("endpoint-controller")?);
+    mirroring::start(&of("endpointslicemirroring-controller")?, &services, &by_hand);
     node::start(&of("node-controller")?, config.node_grace);
     service_account::start(&of("service-account-controller")?, config.root_ca.clone());
     // It gives accounts their tokens, and so needs the rights of none.
-    token::start(&kit, config.root_ca);
+    token::start(&context, config.root_ca);
     namespace::start(&of("namespace-controller")?);
     garbage::start(&of("generic-garbage-collector")?);
+    aggregation::start(&of("clusterrole-aggregation-controller")?);
     pod_garbage::start(&of("pod-garbage-collector")?);
     Ok(())
 }

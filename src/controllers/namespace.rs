@@ -6,8 +6,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Namespace;
 use serde_json::json;
 
-use super::Kit;
-use super::replication::ignore_gone;
+use super::context::ControllerContext;
+use super::gone::ignore_gone;
 use crate::kube::client::{
     Client, DeleteOptions, ListOptions, PatchType, Request, Response, Target, Verb, WriteOptions,
 };
@@ -27,10 +27,14 @@ struct Namespaces {
     table: Arc<Table>,
 }
 
-pub fn start(kit: &Kit) {
-    let namespaces = Informer::of(&kit.client.api::<Namespace>()).start(&kit.world, &kit.shutdown);
-    let controller = Namespaces { client: kit.client.clone(), namespaces: namespaces.clone(), table: Table::builtin() };
-    Builder::new("Namespace", controller).of(&namespaces).leadership(&kit.leadership).start(&kit.world, &kit.shutdown);
+pub fn start(context: &ControllerContext) {
+    let namespaces = Informer::of(&context.client.api::<Namespace>()).start(&context.world, &context.shutdown);
+    let controller =
+        Namespaces { client: context.client.clone(), namespaces: namespaces.clone(), table: Table::builtin() };
+    Builder::new("Namespace", controller)
+        .of(&namespaces)
+        .leadership(&context.leadership)
+        .start(&context.world, &context.shutdown);
 }
 
 #[async_trait::async_trait]
@@ -54,7 +58,7 @@ impl Reconcile for Namespaces {
             self.tell(key, &left.join(", ")).await?;
             return Ok(Requeue::After(RETRY));
         }
-        self.finalize(&namespace, key).await?;
+        self.finalize(key).await?;
         Ok(Requeue::No)
     }
 }
@@ -103,9 +107,9 @@ impl Namespaces {
         Ok(())
     }
 
-    async fn finalize(&self, namespace: &Namespace, key: &Key) -> Result<(), Status> {
-        let mut finalized = namespace.clone();
-        finalized.metadata.resource_version = None;
+    /// Takes our finalizer, and no other, from the namespace as it is now.
+    async fn finalize(&self, key: &Key) -> Result<(), Status> {
+        let Some(mut finalized) = self.client.api::<Namespace>().get_opt(&key.name).await? else { return Ok(()) };
         if let Some(spec) = &mut finalized.spec {
             spec.finalizers.get_or_insert_default().retain(|finalizer| finalizer != FINALIZER);
         }

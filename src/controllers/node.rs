@@ -13,10 +13,10 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;
 
-use super::Kit;
+use super::context::ControllerContext;
+use super::gone::ignore_gone;
 use super::node_health::{self, Observation};
 use super::pods;
-use super::replication::ignore_gone;
 use crate::kube::client::{Client, DeleteOptions, PatchType};
 use crate::kube::controller::{Builder, Reconcile, Requeue};
 use crate::kube::events::{Recorder, Severity};
@@ -40,28 +40,29 @@ struct Nodes {
     seen: Mutex<BTreeMap<String, Observation>>,
 }
 
-pub fn start(kit: &Kit, grace: Duration) {
-    let nodes = Informer::of(&kit.client.api::<Node>()).start(&kit.world, &kit.shutdown);
-    let leases = Informer::of(&kit.client.api::<Lease>().namespaced(LEASES)).start(&kit.world, &kit.shutdown);
+pub fn start(context: &ControllerContext, grace: Duration) {
+    let nodes = Informer::of(&context.client.api::<Node>()).start(&context.world, &context.shutdown);
+    let leases =
+        Informer::of(&context.client.api::<Lease>().namespaced(LEASES)).start(&context.world, &context.shutdown);
     let controller = Nodes {
-        world: kit.world.clone(),
-        client: kit.client.clone(),
+        world: context.world.clone(),
+        client: context.client.clone(),
         nodes: nodes.clone(),
         leases: leases.clone(),
-        pods: kit.pods.clone(),
-        events: kit.recorder("node-controller"),
+        pods: context.pods.clone(),
+        events: context.recorder("node-controller"),
         grace,
         seen: Mutex::default(),
     };
     Builder::new("Node", controller)
         .of(&nodes)
         .watches(&leases, |lease: &Lease| vec![Key::new("", lease.metadata.name.clone().unwrap_or_default())])
-        .watches(&kit.pods, |pod: &Pod| {
+        .watches(&context.pods, |pod: &Pod| {
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
             node.map(|node| Key::new("", node)).into_iter().collect()
         })
-        .leadership(&kit.leadership)
-        .start(&kit.world, &kit.shutdown);
+        .leadership(&context.leadership)
+        .start(&context.world, &context.shutdown);
 }
 
 #[async_trait::async_trait]
@@ -112,7 +113,9 @@ impl Nodes {
         let name = node.metadata.name.as_deref().unwrap_or_default();
         self.events.event(&*node, Severity::Normal, "NodeNotReady", format!("Node {name} status is now: NodeNotReady"));
         tracing::warn!(node = name, "node is silent");
-        let patch = json!({"status": {"conditions": conditions}});
+        // A heartbeat that comes in meanwhile must not be overruled.
+        let meta = json!({"resourceVersion": node.metadata.resource_version});
+        let patch = json!({"metadata": meta, "status": {"conditions": conditions}});
         let written = self.client.api::<Node>().patch_status(name, PatchType::Strategic, &patch).await?;
         self.nodes.reached(&written.metadata).await;
         Ok(Arc::new(written))
@@ -145,7 +148,8 @@ impl Nodes {
                 "message": "Node is not ready",
                 "lastTransitionTime": time::now(&self.world.clock),
             });
-            let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
+            let meta = json!({"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version});
+            let patch = json!({"metadata": meta, "status": {"conditions": [condition]}});
             let api = self.client.api::<Pod>().namespaced(&key.namespace);
             if let Some(written) = ignore_gone(api.patch_status(&key.name, PatchType::Strategic, &patch).await)? {
                 self.pods.reached(&written.metadata).await;

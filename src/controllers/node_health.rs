@@ -46,32 +46,19 @@ pub fn readiness(node: &Node) -> &str {
     conditions.into_iter().find(|condition| condition.type_ == "Ready").map_or("Unknown", |ready| &ready.status)
 }
 
-/// The conditions of a node that fell silent, or `None` if they say so already.
+/// The conditions of a node that change when it falls silent; `None` if they say so already.
 pub fn silenced(node: &Node, now: Timestamp) -> Option<Vec<NodeCondition>> {
-    let mut conditions = node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-    let mut changed = false;
-    for kind in HEARTBEAT_CONDITIONS {
-        let unknown = |heartbeat| NodeCondition {
-            type_: kind.to_owned(),
-            status: "Unknown".to_owned(),
-            reason: Some("NodeStatusUnknown".to_owned()),
-            message: Some("Kubelet stopped posting node status.".to_owned()),
-            last_heartbeat_time: heartbeat,
-            last_transition_time: Some(Time(now)),
-        };
-        match conditions.iter_mut().find(|condition| condition.type_ == kind) {
-            Some(condition) if condition.status == "Unknown" => {}
-            Some(condition) => {
-                *condition = unknown(condition.last_heartbeat_time.clone());
-                changed = true;
-            }
-            None => {
-                conditions.push(unknown(None));
-                changed = true;
-            }
-        }
-    }
-    changed.then_some(conditions)
+    let held = |kind: &str| node.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind);
+    let changed = HEARTBEAT_CONDITIONS.iter().filter(|kind| held(kind).is_none_or(|held| held.status != "Unknown"));
+    let unknown = changed.map(|kind| NodeCondition {
+        type_: (*kind).to_owned(),
+        status: "Unknown".to_owned(),
+        reason: Some("NodeStatusUnknown".to_owned()),
+        message: Some("Kubelet stopped posting node status.".to_owned()),
+        last_heartbeat_time: held(kind).and_then(|held| held.last_heartbeat_time.clone()),
+        last_transition_time: Some(Time(now)),
+    });
+    Some(unknown.collect()).filter(|changed: &Vec<_>| !changed.is_empty())
 }
 
 /// The taints that a node should have: those of others as they are, ours as its condition asks. `None` if they are

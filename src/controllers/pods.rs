@@ -1,6 +1,8 @@
 //! What controllers ask of a pod. Pure.
 
-use jiff::Timestamp;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
@@ -11,10 +13,19 @@ pub fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
 }
 
+/// None of its containers will ever run again.
+pub fn is_finished(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+/// On its way out, and not there yet.
+pub fn is_terminating(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some() && !is_finished(pod)
+}
+
 /// Neither finished nor on its way out.
 pub fn is_active(pod: &Pod) -> bool {
-    !matches!(phase(pod), "Succeeded" | "Failed")
-        && (pod.metadata.deletion_timestamp.is_none() || planted!("counts-terminating"))
+    !is_finished(pod) && (pod.metadata.deletion_timestamp.is_none() || planted!("counts-terminating"))
 }
 
 pub fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
@@ -27,28 +38,18 @@ pub fn is_ready(pod: &Pod) -> bool {
 
 /// Ready for at least `min_ready_seconds` at `now`.
 pub fn is_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bool {
-    if min_ready_seconds == 0 {
-        return is_ready(pod);
-    }
-    let since = condition(pod, "Ready").and_then(|ready| ready.last_transition_time.as_ref());
-    is_ready(pod) && since.is_some_and(|time| now.duration_since(time.0).as_secs() >= i64::from(min_ready_seconds))
+    is_ready(pod) && available_in(pod, min_ready_seconds, now) == Some(Duration::ZERO)
 }
 
-/// The owner that controls an object.
-pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
-    meta.owner_references.as_ref()?.iter().find(|owner| owner.controller == Some(true))
-}
-
-/// A reference that says "`owner` controls this".
-pub fn controlled_by(api_version: &str, kind: &str, owner: &ObjectMeta) -> OwnerReference {
-    OwnerReference {
-        api_version: api_version.to_owned(),
-        kind: kind.to_owned(),
-        name: owner.name.clone().unwrap_or_default(),
-        uid: owner.uid.clone().unwrap_or_default(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
+/// How long it takes until a ready pod is available, if it stays ready; `None` where it is not ready.
+pub fn available_in(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Option<Duration> {
+    let ready = condition(pod, "Ready").filter(|ready| ready.status == "True")?;
+    if min_ready_seconds <= 0 {
+        return Some(Duration::ZERO);
     }
+    let since = ready.last_transition_time.as_ref()?;
+    let left = SignedDuration::from_secs(i64::from(min_ready_seconds)) - now.duration_since(since.0);
+    Some(Duration::try_from(left).unwrap_or_default())
 }
 
 /// A pod as `template` describes it, controlled by `owner`; the API draws its name.
@@ -73,6 +74,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_ready_pod_is_available_after_its_time() {
+        let pod = |ready: &str| -> Pod {
+            let condition = json!({"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            serde_json::from_value(json!({"status": {"conditions": [condition]}})).unwrap()
+        };
+        let now: Timestamp = "2026-01-01T00:00:03.5Z".parse().unwrap();
+        for (ready, seconds, left) in
+            [("True", 0, Some(0)), ("True", 3, Some(0)), ("True", 10, Some(6500)), ("False", 0, None)]
+        {
+            let left = left.map(Duration::from_millis);
+            assert_eq!(available_in(&pod(ready), seconds, now), left, "{ready} {seconds}");
+            assert_eq!(is_available(&pod(ready), seconds, now), left == Some(Duration::ZERO), "{ready} {seconds}");
+        }
+    }
 
     #[test]
     fn what_has_ended_or_is_about_to_is_not_active() {

@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -98,6 +99,8 @@ pub struct Counts {
     pub fully_labeled: i32,
     pub ready: i32,
     pub available: i32,
+    /// On their way out; these are not among the others.
+    pub terminating: i32,
 }
 
 /// Counts the active pods of an owner.
@@ -119,7 +122,14 @@ pub fn count(
         fully_labeled: number(&labeled),
         ready: number(&pods::is_ready),
         available: number(&|pod| pods::is_available(pod, min_ready_seconds, now)),
+        terminating: 0,
     }
+}
+
+/// When the next of the ready pods will be available.
+pub fn next_available(active: &[Arc<Pod>], min_ready_seconds: i32, now: Timestamp) -> Option<Duration> {
+    let left = active.iter().filter_map(|pod| pods::available_in(pod, min_ready_seconds, now));
+    left.filter(|left| !left.is_zero()).min()
 }
 
 #[cfg(test)]

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
 
-use super::Kit;
+use super::context::ControllerContext;
+use super::gone::ignore_gone;
+use super::ownership;
 use super::pods;
-use super::replicas::{self, Plan};
+use super::replicas::{self, Counts, Plan};
 use super::workload::{Failure, Workload, template_labels};
-use crate::kube::client::{Client, DeleteOptions, PatchType};
+use crate::kube::client::{Client, DeleteOptions};
 use crate::kube::controller::{Builder, Reconcile, Requeue};
 use crate::kube::events::{Recorder, Severity};
 use crate::kube::informer::Informer;
@@ -31,27 +32,28 @@ struct Replication<W> {
 }
 
 /// Starts the controller of `W`; `informer` where somebody else reads its objects too.
-pub fn start<W: Workload>(kit: &Kit, informer: Option<Informer<W>>) {
-    let workloads = informer.unwrap_or_else(|| Informer::of(&kit.client.api::<W>()).start(&kit.world, &kit.shutdown));
-    let (for_orphans, pods) = (workloads.clone(), kit.pods.clone());
+pub fn start<W: Workload>(context: &ControllerContext, informer: Option<Informer<W>>) {
+    let workloads =
+        informer.unwrap_or_else(|| Informer::of(&context.client.api::<W>()).start(&context.world, &context.shutdown));
+    let (for_orphans, pods) = (workloads.clone(), context.pods.clone());
     let replication = Replication {
-        world: kit.world.clone(),
-        client: kit.client.clone(),
+        world: context.world.clone(),
+        client: context.client.clone(),
         workloads: workloads.clone(),
         pods: pods.clone(),
-        events: kit.recorder("replication-controller"),
+        events: context.recorder("replication-controller"),
     };
     Builder::new(W::NAME, replication)
         .of(&workloads)
         .owns(&pods, W::NAME)
         .watches(&pods, move |pod: &Pod| adopters(&for_orphans, pod))
-        .leadership(&kit.leadership)
-        .start(&kit.world, &kit.shutdown);
+        .leadership(&context.leadership)
+        .start(&context.world, &context.shutdown);
 }
 
 /// The workloads that may adopt a pod that nobody controls.
 fn adopters<W: Workload>(workloads: &Informer<W>, pod: &Pod) -> Vec<Key> {
-    if pods::controller_of(&pod.metadata).is_some() {
+    if ownership::controller_of(&pod.metadata).is_some() {
         return Vec::new();
     }
     let labels = pod.metadata.labels.clone().unwrap_or_default();
@@ -66,48 +68,34 @@ impl<W: Workload> Reconcile for Replication<W> {
     async fn reconcile(&self, key: &Key) -> Result<Requeue, Status> {
         let Some(workload) = self.workloads.get(key) else { return Ok(Requeue::No) };
         let mine = self.claim(&workload, key).await?;
+        let terminating = mine.iter().filter(|pod| pods::is_terminating(pod)).count();
         let active: Vec<Arc<Pod>> = mine.into_iter().filter(|pod| pods::is_active(pod)).collect();
+        let mut failure = None;
         let mut outcome = Ok(());
         if workload.metadata().deletion_timestamp.is_none() {
-            outcome = self.carry_out(&workload, key, replicas::plan(workload.wanted(), &active), &active).await;
+            let plan = replicas::plan(workload.wanted(), &active);
+            let reason = if plan.delete.is_empty() { "FailedCreate" } else { "FailedDelete" };
+            outcome = self.carry_out(&workload, key, plan, &active).await;
+            failure = outcome.as_ref().err().map(|status| Failure { reason, message: status.message.clone() });
         }
-        self.report(&workload, key, &active, outcome.as_ref().err()).await?;
-        outcome.map(|()| Requeue::No)
+        let now = time::timestamp(&self.world.clock);
+        let labels = workload.template().map(template_labels).unwrap_or_default();
+        let counts = Counts {
+            terminating: i32::try_from(terminating).unwrap_or(i32::MAX),
+            ..replicas::count(&active, &labels, workload.min_ready_seconds(), now)
+        };
+        self.report(&workload, key, counts, failure.as_ref()).await?;
+        // Nothing changes when a pod has been ready for long enough: the key has to come back by itself.
+        let next = replicas::next_available(&active, workload.min_ready_seconds(), now);
+        outcome.map(|()| next.map_or(Requeue::No, Requeue::After))
     }
 }
 
 impl<W: Workload> Replication<W> {
-    /// The pods that `workload` controls, after adopting those that nobody does and releasing those that it no longer
-    /// selects.
     async fn claim(&self, workload: &W, key: &Key) -> Result<Vec<Arc<Pod>>, Status> {
-        let meta = workload.metadata();
-        let uid = meta.uid.as_deref().unwrap_or_default();
         let Some(selector) = workload.selector() else { return Ok(Vec::new()) };
-        let api = self.client.api::<Pod>().namespaced(&key.namespace);
-        let mut claimed = Vec::new();
-        for pod in self.pods.in_namespace(&key.namespace) {
-            let selected = selector.matches(pod.metadata.labels.as_ref().unwrap_or(&Default::default()));
-            let controller = pods::controller_of(&pod.metadata).map(|owner| owner.uid.as_str());
-            let name = pod.metadata.name.as_deref().unwrap_or_default();
-            match controller {
-                Some(owner) if owner == uid && selected => claimed.push(pod),
-                Some(owner) if owner == uid && pod.metadata.deletion_timestamp.is_none() => {
-                    let uid_of_pod = pod.metadata.uid.clone();
-                    let release = json!([{"$patch": "delete", "uid": uid}]);
-                    let patch = json!({"metadata": {"uid": uid_of_pod, "ownerReferences": release}});
-                    ignore_gone(api.patch(name, PatchType::Strategic, &patch).await)?;
-                }
-                None if selected && pods::is_active(&pod) && meta.deletion_timestamp.is_none() => {
-                    let owner = pods::controlled_by(<W as Workload>::API_VERSION, W::NAME, meta);
-                    let patch = json!({"metadata": {"uid": pod.metadata.uid, "ownerReferences": [owner]}});
-                    if let Some(adopted) = ignore_gone(api.patch(name, PatchType::Strategic, &patch).await)? {
-                        claimed.push(Arc::new(adopted));
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(claimed)
+        let candidates = self.pods.in_namespace(&key.namespace);
+        ownership::claim(&self.client, workload, &selector, candidates, pods::is_active).await
     }
 
     async fn carry_out(&self, workload: &W, key: &Key, plan: Plan, active: &[Arc<Pod>]) -> Result<(), Status> {
@@ -123,7 +111,7 @@ impl<W: Workload> Replication<W> {
     /// Creates pods in batches that double, so that a refusal (a full quota, say) costs one request and not hundreds.
     async fn create(&self, workload: &W, key: &Key, count: usize) -> Result<(), Status> {
         let Some(template) = workload.template() else { return Ok(()) };
-        let owner = pods::controlled_by(<W as Workload>::API_VERSION, W::NAME, workload.metadata());
+        let owner = ownership::controlled_by(<W as Workload>::API_VERSION, W::NAME, workload.metadata());
         let pod = pods::from_template(template, owner);
         let api = self.client.api::<Pod>().namespaced(&key.namespace);
         let (mut left, mut batch) = (count, 1);
@@ -176,12 +164,8 @@ impl<W: Workload> Replication<W> {
         Ok(())
     }
 
-    async fn report(&self, workload: &W, key: &Key, active: &[Arc<Pod>], error: Option<&Status>) -> Result<(), Status> {
-        let failure = error.map(|status| Failure { reason: "FailedCreate", message: status.message.clone() });
-        let labels = workload.template().map(template_labels).unwrap_or_default();
-        let now = time::timestamp(&self.world.clock);
-        let counts = replicas::count(active, &labels, workload.min_ready_seconds(), now);
-        let reported = workload.with_status(counts, failure.as_ref(), time::now(&self.world.clock));
+    async fn report(&self, workload: &W, key: &Key, counts: Counts, failure: Option<&Failure>) -> Result<(), Status> {
+        let reported = workload.with_status(counts, failure, time::now(&self.world.clock));
         if reported == *workload {
             return Ok(());
         }
@@ -190,13 +174,5 @@ impl<W: Workload> Replication<W> {
             self.workloads.reached(written.metadata()).await;
         }
         Ok(())
-    }
-}
-
-/// What was written, or `None` where the object is gone: then there is nothing left to do.
-pub fn ignore_gone<T>(result: Result<T, Status>) -> Result<Option<T>, Status> {
-    match result {
-        Err(status) if status.is_not_found() => Ok(None),
-        other => other.map(Some),
     }
 }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
-use super::Kit;
+use super::context::ControllerContext;
 use crate::kube::client::{Client, PatchType};
 use crate::kube::controller::{Builder, Reconcile, Requeue};
 use crate::kube::informer::Informer;
@@ -25,16 +25,16 @@ struct Accounts {
     root_ca: String,
 }
 
-pub fn start(kit: &Kit, root_ca: String) {
-    let namespaces = Informer::of(&kit.client.api::<Namespace>()).start(&kit.world, &kit.shutdown);
-    let accounts = Informer::of(&kit.client.api::<ServiceAccount>())
+pub fn start(context: &ControllerContext, root_ca: String) {
+    let namespaces = Informer::of(&context.client.api::<Namespace>()).start(&context.world, &context.shutdown);
+    let accounts = Informer::of(&context.client.api::<ServiceAccount>())
         .fields(&format!("metadata.name={DEFAULT}"))
-        .start(&kit.world, &kit.shutdown);
-    let certificates = Informer::of(&kit.client.api::<ConfigMap>())
+        .start(&context.world, &context.shutdown);
+    let certificates = Informer::of(&context.client.api::<ConfigMap>())
         .fields(&format!("metadata.name={ROOT_CA}"))
-        .start(&kit.world, &kit.shutdown);
+        .start(&context.world, &context.shutdown);
     let controller = Accounts {
-        client: kit.client.clone(),
+        client: context.client.clone(),
         namespaces: namespaces.clone(),
         accounts: accounts.clone(),
         certificates: certificates.clone(),
@@ -45,8 +45,8 @@ pub fn start(kit: &Kit, root_ca: String) {
         .of(&namespaces)
         .watches(&accounts, move |account: &ServiceAccount| of(&account.metadata))
         .watches(&certificates, move |certificate: &ConfigMap| of(&certificate.metadata))
-        .leadership(&kit.leadership)
-        .start(&kit.world, &kit.shutdown);
+        .leadership(&context.leadership)
+        .start(&context.world, &context.shutdown);
 }
 
 #[async_trait::async_trait]

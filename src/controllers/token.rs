@@ -6,8 +6,8 @@ use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, T
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use serde_json::json;
 
-use super::Kit;
-use super::replication::ignore_gone;
+use super::context::ControllerContext;
+use super::gone::ignore_gone;
 use crate::kube::client::{Client, DeleteOptions, PatchType};
 use crate::kube::controller::{Builder, Reconcile, Requeue};
 use crate::kube::informer::Informer;
@@ -27,12 +27,13 @@ struct Tokens {
     root_ca: String,
 }
 
-pub fn start(kit: &Kit, root_ca: String) {
-    let secrets =
-        Informer::of(&kit.client.api::<Secret>()).fields(&format!("type={TYPE}")).start(&kit.world, &kit.shutdown);
-    let accounts = Informer::of(&kit.client.api::<ServiceAccount>()).start(&kit.world, &kit.shutdown);
+pub fn start(context: &ControllerContext, root_ca: String) {
+    let secrets = Informer::of(&context.client.api::<Secret>())
+        .fields(&format!("type={TYPE}"))
+        .start(&context.world, &context.shutdown);
+    let accounts = Informer::of(&context.client.api::<ServiceAccount>()).start(&context.world, &context.shutdown);
     let controller =
-        Tokens { client: kit.client.clone(), secrets: secrets.clone(), accounts: accounts.clone(), root_ca };
+        Tokens { client: context.client.clone(), secrets: secrets.clone(), accounts: accounts.clone(), root_ca };
     let of_account = secrets.clone();
     Builder::new("Token", controller)
         .of(&secrets)
@@ -46,8 +47,8 @@ pub fn start(kit: &Kit, root_ca: String) {
                 .map(|s| Key::of(&s.metadata))
                 .collect()
         })
-        .leadership(&kit.leadership)
-        .start(&kit.world, &kit.shutdown);
+        .leadership(&context.leadership)
+        .start(&context.world, &context.shutdown);
 }
 
 fn account_of(secret: &Secret) -> Option<&str> {

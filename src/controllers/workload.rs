@@ -12,7 +12,9 @@ use super::replicas::Counts;
 use crate::kube::client::Kind;
 use crate::kube::selector::Selector;
 
-/// Why pods could not be created, as the condition `ReplicaFailure` tells it.
+const REPLICA_FAILURE: &str = "ReplicaFailure";
+
+/// Why pods could not be created or deleted, as the condition `ReplicaFailure` tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub reason: &'static str,
@@ -44,6 +46,14 @@ fn nonzero(count: i32) -> Option<i32> {
     (count != 0).then_some(count)
 }
 
+/// The conditions with the failure in place of a former one: one that is told already stays as it is, or each attempt
+/// would be a change that brings the next. `None` where nothing is left to tell.
+fn conditions<C: Clone>(held: Option<&Vec<C>>, is_failure: impl Fn(&C) -> bool, failure: Option<C>) -> Option<Vec<C>> {
+    let (former, mut conditions): (Vec<C>, Vec<C>) = held.into_iter().flatten().cloned().partition(is_failure);
+    conditions.extend(failure.map(|failure| former.into_iter().next().unwrap_or(failure)));
+    (!conditions.is_empty()).then_some(conditions)
+}
+
 impl Workload for ReplicationController {
     const NAME: &'static str = "ReplicationController";
     const API_VERSION: &'static str = "v1";
@@ -67,22 +77,21 @@ impl Workload for ReplicationController {
     }
 
     fn with_status(&self, counts: Counts, failure: Option<&Failure>, now: Time) -> Self {
-        let former = self.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
-        let since = former.into_iter().find(|condition| condition.type_ == "ReplicaFailure");
-        let condition = |failure: &Failure| ReplicationControllerCondition {
-            type_: "ReplicaFailure".to_owned(),
+        let failure = failure.map(|failure| ReplicationControllerCondition {
+            type_: REPLICA_FAILURE.to_owned(),
             status: "True".to_owned(),
             reason: Some(failure.reason.to_owned()),
             message: Some(failure.message.clone()),
-            last_transition_time: since.and_then(|condition| condition.last_transition_time.clone()).or(Some(now)),
-        };
+            last_transition_time: Some(now),
+        });
+        let held = self.status.as_ref().and_then(|status| status.conditions.as_ref());
         let status = ReplicationControllerStatus {
             replicas: counts.replicas,
             fully_labeled_replicas: nonzero(counts.fully_labeled),
             ready_replicas: nonzero(counts.ready),
             available_replicas: nonzero(counts.available),
             observed_generation: self.metadata.generation,
-            conditions: failure.map(|failure| vec![condition(failure)]),
+            conditions: conditions(held, |condition| condition.type_ == REPLICA_FAILURE, failure),
         };
         ReplicationController { status: Some(status), ..self.clone() }
     }
@@ -112,23 +121,22 @@ impl Workload for ReplicaSet {
     }
 
     fn with_status(&self, counts: Counts, failure: Option<&Failure>, now: Time) -> Self {
-        let former = self.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
-        let since = former.into_iter().find(|condition| condition.type_ == "ReplicaFailure");
-        let condition = |failure: &Failure| ReplicaSetCondition {
-            type_: "ReplicaFailure".to_owned(),
+        let failure = failure.map(|failure| ReplicaSetCondition {
+            type_: REPLICA_FAILURE.to_owned(),
             status: "True".to_owned(),
             reason: Some(failure.reason.to_owned()),
             message: Some(failure.message.clone()),
-            last_transition_time: since.and_then(|condition| condition.last_transition_time.clone()).or(Some(now)),
-        };
+            last_transition_time: Some(now),
+        });
+        let held = self.status.as_ref().and_then(|status| status.conditions.as_ref());
         let status = ReplicaSetStatus {
             replicas: counts.replicas,
             fully_labeled_replicas: nonzero(counts.fully_labeled),
             ready_replicas: nonzero(counts.ready),
             available_replicas: nonzero(counts.available),
             observed_generation: self.metadata.generation,
-            conditions: failure.map(|failure| vec![condition(failure)]),
-            ..Default::default()
+            conditions: conditions(held, |condition| condition.type_ == REPLICA_FAILURE, failure),
+            terminating_replicas: Some(counts.terminating),
         };
         ReplicaSet { status: Some(status), ..self.clone() }
     }

@@ -22,7 +22,7 @@ mod segment;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::{Error, format};
 use crate::world::disk::DirLock;
-use crate::world::{Disk, Random, World};
+use crate::world::{Disk, Lock, Random, World};
 use frame::SEGMENT_HEAD_BYTES;
 use segment::Segment;
 
@@ -109,12 +109,13 @@ pub struct Listed {
     pub sealed: bool,
 }
 
-/// A segment that was linked for a snapshot: its first `bytes` bytes are part of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Linked {
-    pub id: SegmentId,
-    pub path: PathBuf,
-    pub bytes: u64,
+/// The frames of one moment, in files that keep their names for as long as this is held: what is removed meanwhile goes
+/// afterwards.
+pub struct Hold {
+    segments: Segments,
+    table: Arc<BTreeMap<SegmentId, Arc<Segment>>>,
+    /// After the last of the frames.
+    pub end: Point,
 }
 
 /// The data segments of one directory; clones share them.
@@ -148,11 +149,11 @@ struct Shared {
     segment_bytes: u32,
     /// Read without a lock; changed while `active` or `next` is locked.
     table: ArcSwap<BTreeMap<SegmentId, Arc<Segment>>>,
-    active: Mutex<Active>,
+    active: Lock<Active>,
     /// The segment after the active one, made ahead of need. Locked after `active`, never before it.
-    next: Mutex<Option<Arc<Segment>>>,
+    next: Lock<Option<Arc<Segment>>>,
     /// Serializes [`Segments::sync`].
-    syncing: Mutex<()>,
+    syncing: Lock<()>,
     _lock: DirLock,
 }
 
@@ -162,10 +163,10 @@ struct Active {
     synced: Point,
     /// Segments with bytes that may not be durable yet, in order; the active one is the last.
     unsynced: Vec<Arc<Segment>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How many [`Hold`]s there are.
+    holds: usize,
+    /// Those that were removed while somebody held them.
+    condemned: Vec<Arc<Segment>>,
 }
 
 impl Segments {
@@ -186,16 +187,17 @@ impl Segments {
         };
         // What was found may be in the page cache only.
         let unsynced = table.range(options.durable.segment..).map(|(_, segment)| segment.clone()).collect();
-        let active = Active { segment: active, offset, synced: options.durable, unsynced };
+        let synced = options.durable;
+        let active = Active { segment: active, offset, synced, unsynced, holds: 0, condemned: Vec::new() };
         Ok(Segments(Arc::new(Shared {
             disk: disk.clone(),
             random: world.random.clone(),
             directory: directory.to_owned(),
             segment_bytes: options.segment_bytes,
             table: ArcSwap::from_pointee(table),
-            active: Mutex::new(active),
-            next: Mutex::new(None),
-            syncing: Mutex::new(()),
+            active: Lock::new(active),
+            next: Lock::new(None),
+            syncing: Lock::new(()),
             _lock: dir_lock,
         })))
     }
@@ -213,7 +215,7 @@ impl Segments {
             let error = io::Error::new(io::ErrorKind::InvalidInput, format!("a frame of {bytes} bytes is too large"));
             return Err(Error::io(&self.0.directory, error));
         }
-        let mut active = lock(&self.0.active);
+        let mut active = self.0.active.lock();
         if active.offset > SEGMENT_HEAD_BYTES && u64::from(active.offset) + bytes > u64::from(self.0.segment_bytes) {
             self.roll_over(&mut active)?;
         }
@@ -241,9 +243,9 @@ impl Segments {
     /// # Panics
     /// When the disk fails to sync: what it then holds is unknown, and only a restart finds out.
     pub fn sync(&self) -> Result<Point, Error> {
-        let _one_at_a_time = lock(&self.0.syncing);
+        let _one_at_a_time = self.0.syncing.lock();
         let (end, unsynced) = {
-            let active = lock(&self.0.active);
+            let active = self.0.active.lock();
             (active.end(), active.unsynced.clone())
         };
         for segment in &unsynced {
@@ -253,17 +255,18 @@ impl Segments {
             let synced = segment.file.sync_data();
             assert!(synced.is_ok(), "{}: sync failed: {synced:?}", segment.path.display());
         }
-        let mut active = lock(&self.0.active);
+        let mut active = self.0.active.lock();
         active.synced = active.synced.max(end);
         active.unsynced.retain(|segment| segment.id >= end.segment);
         Ok(end)
     }
 
-    /// Sees to it that the next frames have room, and nothing to wait for: to be called now and then. An error that
-    /// tells of a full disk means that there is almost none ahead.
+    /// Sees to it that the next frames have room, and nothing to wait for, and that what nobody holds any more is gone:
+    /// to be called now and then. An error that tells of a full disk means that there is almost none ahead.
     pub fn provide(&self) -> Result<(), Error> {
+        self.remove_condemned()?;
         let (segment, offset) = {
-            let active = lock(&self.0.active);
+            let active = self.0.active.lock();
             (active.segment.clone(), active.offset)
         };
         let ahead = self.0.segment_bytes / AHEAD_PART;
@@ -275,17 +278,17 @@ impl Segments {
 
     /// The point up to which frames are known to be durable.
     pub fn synced(&self) -> Point {
-        lock(&self.0.active).synced
+        self.0.active.lock().synced
     }
 
     /// The point after the last frame.
     pub fn end(&self) -> Point {
-        lock(&self.0.active).end()
+        self.0.active.lock().end()
     }
 
     /// Seals the active segment, so that all frames up to now lie in immutable ones. One without frames stays.
     pub fn seal(&self) -> Result<Point, Error> {
-        let mut active = lock(&self.0.active);
+        let mut active = self.0.active.lock();
         if active.offset > SEGMENT_HEAD_BYTES {
             self.roll_over(&mut active)?;
         }
@@ -302,15 +305,16 @@ impl Segments {
         for segment in table.range(from.segment..=end.segment).map(|(_, segment)| segment) {
             let start = if segment.id == from.segment { from.offset } else { 0 };
             let stop = (segment.id == end.segment).then_some(end.offset);
-            segment.scan(&self.0.disk, start.max(SEGMENT_HEAD_BYTES), stop, &mut visit)?;
+            segment.scan(start.max(SEGMENT_HEAD_BYTES), stop, &mut visit)?;
         }
         Ok(end)
     }
 
     /// Visits the frames of one sealed segment, in order, verifying each.
-    pub fn scan_segment<F>(&self, id: SegmentId, mut visit: F) -> Result<(), Error>
+    pub fn scan_segment<F, E>(&self, id: SegmentId, mut visit: F) -> Result<(), E>
     where
-        F: FnMut(Frame) -> Result<(), Error>,
+        F: FnMut(Frame) -> Result<(), E>,
+        E: From<Error>,
     {
         let segment = self
             .0
@@ -319,7 +323,7 @@ impl Segments {
             .get(&id)
             .cloned()
             .ok_or_else(|| Error::io(&path_of(&self.0.directory, id), io::ErrorKind::NotFound.into()))?;
-        segment.scan(&self.0.disk, SEGMENT_HEAD_BYTES, None, &mut visit)
+        segment.scan(SEGMENT_HEAD_BYTES, None, &mut visit)
     }
 
     /// The segments, oldest first; the last one is active.
@@ -335,30 +339,36 @@ impl Segments {
     }
 
     /// Removes sealed segments. What still lived in them must be durable elsewhere. Those who hold a [`Place`] in one
-    /// can no longer read it.
+    /// can no longer read it; the files that a [`Hold`] keeps go later.
     pub fn remove(&self, ids: &[SegmentId]) -> Result<(), Error> {
-        let active = lock(&self.0.active);
+        let mut active = self.0.active.lock();
         assert!(!ids.contains(&active.segment.id), "the active segment is never removed");
         let mut table = BTreeMap::clone(&self.0.table.load());
-        let removed: Vec<_> = ids.iter().filter_map(|id| table.remove(id)).collect();
+        active.condemned.extend(ids.iter().filter_map(|id| table.remove(id)));
         self.0.table.store(Arc::new(table));
         drop(active);
-        for segment in removed {
+        self.remove_condemned()
+    }
+
+    fn remove_condemned(&self) -> Result<(), Error> {
+        let condemned = {
+            let mut active = self.0.active.lock();
+            if active.holds > 0 { Vec::new() } else { std::mem::take(&mut active.condemned) }
+        };
+        if condemned.is_empty() {
+            return Ok(());
+        }
+        for segment in condemned {
             self.0.disk.remove(&segment.path)?;
         }
         Ok(self.0.disk.sync_dir(&self.0.directory)?)
     }
 
-    /// Gives every segment a second name in `directory`, for a snapshot. All but the last are immutable; of the last
-    /// only the first [`Linked::bytes`] belong to the snapshot. After [`seal`](Segments::seal) the last holds nothing.
-    pub fn link_into(&self, directory: &Path) -> Result<Vec<Linked>, Error> {
-        let listed = self.list()?;
-        let link = |listed: Listed| {
-            let path = path_of(directory, listed.id);
-            self.0.disk.hard_link(&path_of(&self.0.directory, listed.id), &path)?;
-            Ok(Linked { id: listed.id, path, bytes: listed.bytes })
-        };
-        listed.into_iter().map(link).collect()
+    /// Holds the frames up to now, with their files.
+    pub fn hold(&self) -> Hold {
+        let mut active = self.0.active.lock();
+        active.holds += 1;
+        Hold { segments: self.clone(), table: self.0.table.load_full(), end: active.end() }
     }
 
     fn roll_over(&self, active: &mut Active) -> Result<(), Error> {
@@ -378,7 +388,7 @@ impl Segments {
 impl Shared {
     /// Makes the next segment ahead of need, so that an append that fills the active one has nothing to wait for.
     fn prepare_next(&self) -> Result<Arc<Segment>, Error> {
-        let mut next = lock(&self.next);
+        let mut next = self.next.lock();
         match &*next {
             Some(segment) => Ok(segment.clone()),
             None => Ok(next.insert(self.create_next()?).clone()),
@@ -386,7 +396,7 @@ impl Shared {
     }
 
     fn take_next(&self) -> Result<Arc<Segment>, Error> {
-        match lock(&self.next).take() {
+        match self.next.lock().take() {
             Some(segment) => Ok(segment),
             None => self.create_next(),
         }
@@ -401,6 +411,30 @@ impl Shared {
 impl Active {
     fn end(&self) -> Point {
         Point { segment: self.segment.id, offset: self.offset }
+    }
+}
+
+impl Hold {
+    /// Gives the frames second names in `directory`, one a segment, and tells these. Frames in a segment that still
+    /// grows are copied. What they hold need not be durable.
+    pub fn link_into(&self, directory: &Path) -> Result<Vec<PathBuf>, Error> {
+        let disk = &self.segments.0.disk;
+        let name = |(id, segment): (&SegmentId, &Arc<Segment>)| {
+            let path = path_of(directory, *id);
+            if *id == self.end.segment {
+                segment.copy_start(disk, &path, self.end.offset)?;
+            } else {
+                disk.hard_link(&segment.path, &path)?;
+            }
+            Ok(path)
+        };
+        self.table.range(..=self.end.segment).map(name).collect()
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.segments.0.active.lock().holds -= 1;
     }
 }
 

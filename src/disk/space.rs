@@ -1,4 +1,5 @@
-//! Room on the disk: whether what is to be written next has its room already.
+//! Room on the disk: whether what is to be written next has its room already. File descriptors that have run out are
+//! waited for alike.
 //!
 //! Files that must grow take room ahead of need. When no more is to be had, the owner of the files says so here, well
 //! before a write fails, and asks again now and then. A write that finds no room all the same waits: the disk is full,
@@ -14,7 +15,8 @@ use crate::disk::Error;
 /// Pause before what found no room is tried again.
 pub const RETRY: Duration = Duration::from_millis(500);
 
-/// The disk, or what this user may take of it, is full: worth a retry, unlike any other error.
+/// The disk, or what this user may take of it, is full, or no file descriptor is to be had: worth a retry, unlike any
+/// other error.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
@@ -42,14 +44,14 @@ impl Space {
     /// No more room is to be had, because of `error`.
     pub fn run_short(&self, error: &Error) {
         if self.short.send_if_modified(|short| !std::mem::replace(short, true)) {
-            tracing::error!(%error, "the {} is short of disk space: make room", self.what);
+            tracing::error!(%error, "the {} is short of disk space or of file descriptors: make room", self.what);
         }
     }
 
     /// There is room ahead.
     pub fn suffice(&self) {
         if self.short.send_if_modified(|short| std::mem::replace(short, false)) {
-            tracing::info!("the {} has disk space again", self.what);
+            tracing::info!("the {} has what it needs again", self.what);
         }
     }
 

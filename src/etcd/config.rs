@@ -85,6 +85,8 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// A larger gRPC message is refused before it is decoded.
     pub receive_bytes_max: usize,
+    /// Bytes of the bodies of all requests that are being read or answered.
+    pub body_bytes_max: u64,
     /// Streams a client may have open on one connection.
     pub concurrent_streams_max: u32,
     /// How often a client may ping while calls are under way; one that does more often is sent away. Zero is no limit.
@@ -144,6 +146,7 @@ impl Limits {
         Limits {
             request_bytes_max,
             receive_bytes_max: request_bytes_max + GRPC_OVERHEAD_BYTES,
+            body_bytes_max: 256 << 20,
             concurrent_streams_max: u32::MAX,
             ping_interval_min: Duration::from_secs(5),
             keep_alive_interval: Duration::from_secs(30),

@@ -1,8 +1,10 @@
 //! One connection: HTTP/1.1 or HTTP/2, whichever the client's first bytes say.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -10,32 +12,52 @@ use hyper_util::server::conn::auto;
 
 use super::body::RequestBody;
 use super::frontend::Shared;
-use super::listen::{Connection, Door, Guest, Serves};
+use super::listen::{CommonName, Connection, Door, Serves, Visitor};
 use super::pings::Guarded;
 use super::router;
-use crate::world::{Spawner, Stream};
+use crate::world::net::{Answering, Guest, Opened};
+use crate::world::{Spawner, Stream, World};
 
 /// A client that has thousands of small calls under way on one connection must not wait for window updates.
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-/// A Go client cancels calls in bursts when a context ends; that is no attack.
-const RESETS_PENDING_MAX: usize = 10_000;
+/// A Go client cancels calls in bursts when a context ends; that is no attack. More of them, of calls that were not even
+/// looked at, are.
+const RESETS_PENDING_MAX: usize = 1_000;
+/// Calls that this end had to reset because the client broke the protocol; with more, the connection ends.
+const FAULTS_MAX: usize = 1_000;
+/// A connection that gives way to another one has so long to take note of it.
+const FAREWELL_LIMIT: Duration = Duration::from_millis(100);
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Lets a client in and serves it.
 pub(super) async fn begin(shared: Arc<Shared>, door: Door, stream: Stream) {
+    let guest = stream.guest();
+    guest.gives_way();
     let met = tokio::select! {
         biased;
         () = shared.shutdown.wait() => None,
-        met = door.meet(&shared.world, stream) => met,
+        () = guest.displaced() => None,
+        met = meet(&shared.world, &door, stream, &guest) => met,
     };
-    let Some(Guest { stream, secure, common_name }) = met else { return };
+    let Some((stream, secure, common_name)) = met else { return };
     let connection = Connection { shared, serves: door.serves, secure, common_name };
-    serve(Arc::new(connection), stream).await;
+    serve(Arc::new(connection), stream, guest).await;
 }
 
-/// Serves `stream` until the client leaves or the frontend has drained.
-async fn serve(connection: Arc<Connection>, stream: Stream) {
+/// Waits until the client has shaken hands, where it has to, and said what it speaks.
+async fn meet(
+    world: &World,
+    door: &Door,
+    stream: Stream,
+    guest: &Guest,
+) -> Option<(Opened<Stream>, bool, Option<CommonName>)> {
+    let Visitor { stream, secure, common_name } = door.meet(world, stream).await?;
+    Some((Opened::wait(&world.clock, stream, guest).await?, secure, common_name))
+}
+
+/// Serves `stream` until the client leaves, has to give way, or the frontend has drained.
+async fn serve(connection: Arc<Connection>, stream: Opened<Stream>, guest: Guest) {
     let shared = connection.shared.clone();
     let builder = builder(&connection);
     // Over TLS, etcd's own listener leaves pings to an HTTP library that does not count them.
@@ -43,7 +65,7 @@ async fn serve(connection: Arc<Connection>, stream: Stream) {
         true => Duration::ZERO,
         false => shared.config.limits.ping_interval_min,
     };
-    let handler = connection;
+    let (handler, visitor) = (connection, guest.clone());
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         if let Some(authority) = request.uri().authority() {
             let authority = authority.as_str();
@@ -52,7 +74,19 @@ async fn serve(connection: Arc<Connection>, stream: Stream) {
         if let Some(common_name) = &handler.common_name {
             request.extensions_mut().insert(common_name.clone());
         }
-        router::answer(handler.clone(), request.map(RequestBody::Wire))
+        let visitor = visitor.clone();
+        let handler = handler.clone();
+        async move {
+            let call = visitor.call();
+            let response = match call {
+                Some(_) => router::answer(handler, request.map(RequestBody::Wire)).await?,
+                None => router::too_much(&request),
+            };
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                visitor.stays();
+            }
+            Ok::<_, Infallible>(response.map(|body| Answering::new(body, call)))
+        }
     });
     let stream = Guarded::new(stream, shared.world.clock.clone(), ping_interval_min);
     // An upgrade is a WebSocket, which the gateway then serves.
@@ -64,6 +98,11 @@ async fn serve(connection: Arc<Connection>, stream: Stream) {
             connection.as_mut().graceful_shutdown();
             shared.world.clock.timeout(shared.config.limits.drain, connection).await.unwrap_or(Ok(()))
         }
+        () = guest.displaced() => {
+            connection.as_mut().graceful_shutdown();
+            shared.world.clock.timeout(FAREWELL_LIMIT, connection).await.unwrap_or(Ok(()))
+        }
+        () = guest.stalled(&shared.world.clock) => Ok(()),
     };
     if let Err(error) = ended {
         // Clients leave without a goodbye all the time.
@@ -89,7 +128,7 @@ fn builder(connection: &Connection) -> auto::Builder<Spawner> {
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(limits.concurrent_streams_max)
         .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
-        .max_local_error_reset_streams(None)
+        .max_local_error_reset_streams(Some(FAULTS_MAX))
         .keep_alive_interval(limits.keep_alive_interval)
         .keep_alive_timeout(limits.keep_alive_timeout);
     builder

@@ -16,10 +16,9 @@ use tokio_util::task::TaskTracker;
 
 use super::config::Config;
 use super::connection;
-use super::gateway::Turns;
 use super::listen::{self, Entrance};
 use super::metrics::Metrics;
-use crate::actor::Shutdown;
+use crate::actor::{Budget, Gate, Shutdown};
 use crate::store::client::{Caller, Client};
 use crate::world::net::BadAddress;
 use crate::world::{Lane, World, tls};
@@ -28,8 +27,8 @@ use crate::world::{Lane, World, tls};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process listens there: choose another address or stop the other process.
-    #[error("{address} is in use: another process listens there")]
-    InUse { address: String },
+    #[error("{address} is in use: {cause}")]
+    InUse { address: String, cause: io::Error },
     /// The address is not one of this machine, is malformed, or may not be used by this user.
     #[error("cannot listen on {address}: {cause}")]
     Listen { address: String, cause: io::Error },
@@ -57,7 +56,10 @@ pub(super) struct Shared {
     /// In the name of somebody who did not say who they are.
     pub anonymous: Client,
     pub metrics: Metrics,
-    pub turns: Turns,
+    /// Of calls of the gateway, which share one bound as the streams of one connection do.
+    pub turns: Gate,
+    /// Of the bodies of requests that are being read or answered.
+    pub bodies: Budget,
     /// Begun when the node ends: no new calls, streams are cut.
     pub shutdown: Shutdown,
     /// How often the cluster was found without a leader for three election timeouts.
@@ -79,7 +81,8 @@ impl Frontend {
         let (stopped_sender, stopped) = watch::channel(false);
         let (lost_sender, leaders_lost) = watch::channel(0);
         let metrics = Metrics::new(config.http.extensive_metrics.then(|| world.clock.clone()));
-        let turns = Turns::new(config.limits.concurrent_streams_max);
+        let turns = Gate::new(config.limits.concurrent_streams_max as usize);
+        let bodies = Budget::new(config.limits.body_bytes_max);
         let shared = Arc::new(Shared {
             world: world.clone(),
             config,
@@ -87,6 +90,7 @@ impl Frontend {
             store,
             metrics,
             turns,
+            bodies,
             shutdown,
             leaders_lost,
         });

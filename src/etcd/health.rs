@@ -13,9 +13,17 @@ use tonic::{Code, Status};
 use super::body::{Body, RequestBody};
 use super::frontend::Shared;
 use super::rpc::Rpc;
-use super::stream as streams;
+use super::{status, stream as streams};
+use crate::store::error::Error;
 
-pub(super) fn check(request: &pb::HealthCheckRequest) -> Result<pb::HealthCheckResponse, Status> {
+pub(super) fn check(shared: &Shared, request: &pb::HealthCheckRequest) -> Result<pb::HealthCheckResponse, Status> {
+    if shared.store.is_learner() {
+        return Err(status::of(&Error::NotSupportedForLearner));
+    }
+    status_of(request)
+}
+
+fn status_of(request: &pb::HealthCheckRequest) -> Result<pb::HealthCheckResponse, Status> {
     if request.service.is_empty() {
         Ok(serving(ServingStatus::Serving))
     } else {
@@ -26,7 +34,7 @@ pub(super) fn check(request: &pb::HealthCheckRequest) -> Result<pb::HealthCheckR
 /// The status now, and then silence: it does not change while the frontend lives.
 pub(super) async fn watch(shared: &Arc<Shared>, request: Request<RequestBody>) -> Response<Body> {
     streams::server(shared, Rpc::HealthWatch, request, async |asked: pb::HealthCheckRequest| {
-        let now = check(&asked).unwrap_or_else(|_| serving(ServingStatus::ServiceUnknown));
+        let now = status_of(&asked).unwrap_or_else(|_| serving(ServingStatus::ServiceUnknown));
         let answers: BoxStream<'static, _> = stream::iter([Ok(now)]).chain(stream::pending()).boxed();
         Ok(answers)
     })

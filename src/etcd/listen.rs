@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::config::Config;
 use super::frontend::Error;
-use crate::world::net::Address;
+use crate::world::net::opening::OPENING_LIMIT;
+use crate::world::net::{Address, Refusal};
 use crate::world::{Listener, Stream, World, tls};
 
 /// What an address answers to.
@@ -50,7 +50,7 @@ pub(super) struct Door {
 }
 
 /// A client that was let in.
-pub(super) struct Guest {
+pub(super) struct Visitor {
     pub stream: Stream,
     /// Over TLS.
     pub secure: bool,
@@ -58,9 +58,9 @@ pub(super) struct Guest {
     pub common_name: Option<CommonName>,
 }
 
-impl Guest {
-    fn plain(stream: Stream) -> Guest {
-        Guest { stream, secure: false, common_name: None }
+impl Visitor {
+    fn plain(stream: Stream) -> Visitor {
+        Visitor { stream, secure: false, common_name: None }
     }
 }
 
@@ -69,29 +69,30 @@ fn named(certificate: tls::Certificate) -> Option<CommonName> {
     (!name.is_empty()).then(|| CommonName(name.into()))
 }
 
-/// How long a client may take to show whether it speaks TLS.
-const FIRST_BYTE_LIMIT: Duration = Duration::from_secs(10);
-
 impl Door {
     /// Meets a client; `None` if it was turned away, which is logged.
-    pub async fn meet(&self, world: &World, mut stream: Stream) -> Option<Guest> {
-        let Some(tls) = &self.tls else { return Some(Guest::plain(stream)) };
+    pub async fn meet(&self, world: &World, mut stream: Stream) -> Option<Visitor> {
+        let Some(tls) = &self.tls else { return Some(Visitor::plain(stream)) };
         if self.plain {
-            let sniffed = world.clock.timeout(FIRST_BYTE_LIMIT, stream.starts_with_tls()).await;
+            let sniffed = world.clock.timeout(OPENING_LIMIT, stream.starts_with_tls()).await;
             // A client that leaves without a word is no news.
-            let Ok(Ok(secure)) = sniffed else { return None };
+            let Ok(Ok(secure)) = sniffed.inspect_err(|_| stream.guest().abandon()) else { return None };
             if !secure {
-                return Some(Guest::plain(stream));
+                return Some(Visitor::plain(stream));
             }
         }
         let remote = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
+        let guest = stream.guest();
         match tls.accept(stream).await {
-            Ok(accepted) => Some(Guest {
+            Ok(accepted) => Some(Visitor {
                 stream: accepted.stream,
                 secure: true,
                 common_name: accepted.certificate.filter(|_| tls.options().client_cert_auth).and_then(named),
             }),
             Err(rejected) => {
+                if rejected.timed_out {
+                    guest.abandon();
+                }
                 rejected.log("rejected connection on client endpoint", &remote);
                 None
             }
@@ -120,10 +121,15 @@ pub(super) async fn open(world: &World, config: &Config) -> Result<Vec<Entrance>
     let mut entrances = Vec::with_capacity(plans.len());
     for Plan { address, serves, plain, secure } in plans {
         let listener = world.net.listen_at(&address).await.map_err(|cause| match cause.kind() {
-            io::ErrorKind::AddrInUse => Error::InUse { address: address.place().to_owned() },
+            io::ErrorKind::AddrInUse => Error::InUse { address: address.place().to_owned(), cause },
             _ => Error::Listen { address: address.place().to_owned(), cause },
         })?;
         let tls = tls.clone().filter(|_| secure);
+        let listener = listener.refusing_by(match (plain, secure) {
+            (_, false) => Refusal::Http,
+            (false, true) => Refusal::Tls,
+            (true, true) => Refusal::Silent,
+        });
         entrances.push(Entrance { listener, door: Door { serves, plain, tls } });
     }
     Ok(entrances)

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::world::net::Opened;
 use crate::world::{Clock, Instant, Stream};
 
 /// Without a call under way a client has no reason to ping at all.
@@ -128,7 +129,7 @@ impl Strikes {
 
 /// A connection that ends when its client speaks HTTP/2 and pings too often.
 pub(super) struct Guarded {
-    stream: Stream,
+    stream: Opened<Stream>,
     speaks: Speaks,
     clock: Clock,
     incoming: Frames,
@@ -163,7 +164,7 @@ impl Speaks {
 
 impl Guarded {
     /// `interval_min` is how often a client may ping while calls are under way; zero is as often as it likes.
-    pub fn new(stream: Stream, clock: Clock, interval_min: Duration) -> Guarded {
+    pub fn new(stream: Opened<Stream>, clock: Clock, interval_min: Duration) -> Guarded {
         let speaks = if interval_min.is_zero() { Speaks::Other } else { Speaks::Untold(0) };
         let strikes = Strikes { interval_min, last: None, count: 0, sent: false, open: BTreeSet::new() };
         let (incoming, outgoing) = (Frames::after(PREFACE_BYTES), Frames::after(0));

@@ -30,6 +30,16 @@ pub(super) async fn answer(
     })
 }
 
+/// Answers while nothing can be answered: too much waits to be read.
+pub(super) fn too_much<B>(request: &Request<B>) -> Response<Body> {
+    if is_grpc(request) {
+        return status::of(&Error::TooManyRequests).into_http();
+    }
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response
+}
+
 enum Protocol {
     Grpc,
     Http,
@@ -66,7 +76,7 @@ pub(super) async fn call(shared: &Arc<Shared>, rpc: Rpc, request: Request<Reques
     }
 }
 
-fn is_grpc(request: &Request<RequestBody>) -> bool {
+fn is_grpc<B>(request: &Request<B>) -> bool {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
@@ -94,7 +104,7 @@ async fn answer_rpc(shared: &Arc<Shared>, store: &Client, rpc: Rpc, request: Req
         Rpc::HashKv => unary::answer(shared, rpc, request, async |m| told(store.hash_kv(m).await)).await,
         Rpc::Hash => unary::answer(shared, rpc, request, async |m| told(store.hash(m).await)).await,
         Rpc::Defragment => unary::answer(shared, rpc, request, async |m| told(store.defragment(m).await)).await,
-        Rpc::HealthCheck => unary::answer(shared, rpc, request, async |m| health::check(&m)).await,
+        Rpc::HealthCheck => unary::answer(shared, rpc, request, async |m| health::check(shared, &m)).await,
         Rpc::HealthWatch => health::watch(shared, request).await,
         Rpc::Watch => watch::answer(shared, store, request).await,
         Rpc::LeaseKeepAlive => lease::keep_alive(shared, store, request).await,

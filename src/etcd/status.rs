@@ -18,6 +18,10 @@ pub(super) fn no_leader() -> Status {
     of(&Error::NoLeader)
 }
 
+pub(super) fn too_many_requests() -> Status {
+    of(&Error::TooManyRequests)
+}
+
 pub(super) fn stopped() -> Status {
     of(&Error::Stopped)
 }

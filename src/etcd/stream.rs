@@ -21,6 +21,7 @@ use super::metadata::Metadata;
 use super::metrics::Counted;
 use super::rpc::Rpc;
 use super::{status, unary};
+use crate::store::error::Error;
 
 /// The answers of an open stream.
 pub(super) type Answers<R> = BoxStream<'static, Result<R, Status>>;
@@ -57,6 +58,10 @@ where
 {
     let mut counted = shared.metrics.start(rpc);
     let opened = async {
+        // Of all streams a learner serves the one that copies what it holds.
+        if rpc != Rpc::Snapshot && shared.store.is_learner() {
+            return Err(status::of(&Error::NotSupportedForLearner));
+        }
         let (parts, body) = request.into_parts();
         let metadata = Metadata::read(&parts.headers)?;
         shared.metrics.client_request(rpc, metadata.client_api_version);

@@ -15,6 +15,7 @@ use super::frontend::Shared;
 use super::metadata::Metadata;
 use super::rpc::Rpc;
 use super::{slow, status};
+use crate::actor::Share;
 
 /// A flag that says whether the message is compressed, and its length in four bytes.
 pub(super) const PREFIX_BYTES: usize = 5;
@@ -64,7 +65,8 @@ pub(super) async fn run<Q: Message + Default, R>(
     if metadata.require_leader {
         require_leader(shared).await?;
     }
-    let framed = collect(body, shared.config.limits.receive_bytes_max).await?;
+    let mut share = shared.bodies.share();
+    let framed = collect(body, shared.config.limits.receive_bytes_max, &mut share).await?;
     shared.metrics.received(rpc, framed.len());
     let message = Q::decode(framed).map_err(|error| Status::internal(format!("malformed message: {error}")))?;
     match metadata.timeout {
@@ -82,14 +84,20 @@ pub(super) async fn require_leader(shared: &Shared) -> Result<(), Status> {
     if known.leader == 0 { Err(status::no_leader()) } else { Ok(()) }
 }
 
+/// Smaller bodies are not counted: the bound on calls bounds them.
+const COUNTED_BYTES: usize = 4 << 10;
+
 /// The one message of a request body, without its prefix.
-async fn collect(mut body: RequestBody, bytes_max: usize) -> Result<Bytes, Status> {
+async fn collect(mut body: RequestBody, bytes_max: usize, share: &mut Share) -> Result<Bytes, Status> {
     let mut held = Bytes::new();
     while !body.is_end_stream() {
         let Some(frame) = body.frame().await else { break };
         let Ok(data) = frame.map_err(|_| status::canceled())?.into_data() else { continue };
         held = join(held, data);
         check_prefix(&held, bytes_max)?;
+        if held.len() >= COUNTED_BYTES {
+            share.grow_to(held.len() as u64).map_err(|_| status::too_many_requests())?;
+        }
     }
     message_of(held)
 }

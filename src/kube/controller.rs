@@ -115,10 +115,30 @@ impl<R: Reconcile> Builder<R> {
         self.watches(informer, |_| Vec::new())
     }
 
-    /// Reconciles the keys of a stream, too.
-    pub fn keys_from(mut self, keys: BoxStream<'static, Key>) -> Builder<R> {
-        let keys = keys.map(|key| vec![key]).boxed();
-        self.sources.push(Source { keys, synced: std::future::ready(()).boxed(), all: Box::new(Vec::new) });
+    /// Shows `observe` each change of `informer`, in order; nothing is reconciled before it has seen what there is. Keys
+    /// come from elsewhere.
+    pub fn shows<K: Cached>(
+        mut self,
+        informer: &Informer<K>,
+        mut observe: impl FnMut(Change<K>) + Send + 'static,
+    ) -> Builder<R> {
+        let changes = informer.changes();
+        let synced = changes.synced().boxed();
+        let seen = move |change| {
+            observe(change);
+            Vec::new()
+        };
+        self.sources.push(Source { keys: changes.map(seen).boxed(), synced, all: Box::new(Vec::new) });
+        self
+    }
+
+    /// Reconciles the keys of a stream, too, and `all` when everything has to be gone through.
+    pub fn keys_from(
+        mut self,
+        keys: BoxStream<'static, Vec<Key>>,
+        all: impl Fn() -> Vec<Key> + Send + 'static,
+    ) -> Builder<R> {
+        self.sources.push(Source { keys, synced: std::future::ready(()).boxed(), all: Box::new(all) });
         self
     }
 

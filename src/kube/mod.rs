@@ -15,7 +15,7 @@
 //!
 //! What is done with it:
 //! - [`schema`]: strict decoding; [`patch`], [`managed`]: patches and server-side apply
-//! - [`defaults`], [`validation`]: what is filled in, and the rules
+//! - [`defaults`], [`validation`]: what is filled in, and the rules; [`coverage`]: who acts on it
 //! - [`printing`], [`discovery`], [`openapi`]: what clients are shown
 //!
 //! How components reach it:
@@ -24,6 +24,7 @@
 
 pub mod client;
 pub mod controller;
+pub mod coverage;
 pub mod defaults;
 pub mod discovery;
 pub mod events;

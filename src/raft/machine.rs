@@ -59,8 +59,8 @@ pub trait Machine: Send + 'static {
     /// The position up to which the state is durable on disk: the log may be purged up to here.
     fn durable(&self) -> Option<Position>;
 
-    /// A consistent copy of the state for a lagging peer, as files that nobody changes any more. When the disk is full,
-    /// nothing is left of it.
+    /// A consistent copy of the state for a lagging peer. Nothing is applied until it returns: what takes time is left
+    /// to [`Snapshot::prepare`].
     fn snapshot(&mut self) -> io::Result<Snapshot>;
 
     /// A fresh directory in which the files of an incoming snapshot are laid down, under the names of the sender.
@@ -71,9 +71,17 @@ pub trait Machine: Send + 'static {
     fn install(&mut self, directory: PathBuf) -> io::Result<Applied>;
 }
 
-/// A copy of the state: immutable files, and what they hold. Dropping `keep` lets the files go.
+/// A copy of the state as it was when this was made.
 pub struct Snapshot {
     pub applied: Applied,
-    pub files: Vec<PathBuf>,
+    pub prepare: Prepare,
+}
+
+/// Makes the files of a snapshot. Blocks, while the machine goes on. When the disk is full, nothing is left of them.
+pub type Prepare = Box<dyn FnOnce() -> io::Result<SnapshotFiles> + Send + Sync>;
+
+/// Files that nobody changes any more. Dropping `keep` lets them go.
+pub struct SnapshotFiles {
+    pub paths: Vec<PathBuf>,
     pub keep: Box<dyn Send + Sync>,
 }

@@ -63,7 +63,7 @@ mod types;
 mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use config::{Bootstrap, ClusterId, Config, Limits, Security, Timings};
 pub use error::{Error, Refused};

@@ -24,7 +24,7 @@ use tonic::body::Body;
 use super::housekeeping::Housekeeping;
 use super::peer_server::PeerService;
 use super::{Config, Error, wire};
-use crate::world::net::Address;
+use crate::world::net::{Address, Answering, Guest, Opened, Refusal};
 use crate::world::{Listener, Spawner, Stream, World, tls};
 
 /// Answers what is asked on the peer port in plain HTTP. Bodies are small and whole.
@@ -38,6 +38,10 @@ pub(super) struct Plain(Arc<OnceLock<PeerHttp>>);
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// A caller that has not sent the head of its request after this time is let go.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
+/// A connection that gives way to another one has so long to take note of it.
+const FAREWELL_LIMIT: Duration = Duration::from_millis(100);
+/// Calls of one connection at once: log streams and heartbeats are few, but a follower forwards what its clients write.
+const STREAMS_MAX: u32 = 4_096;
 /// Flow-control windows of a stream and of a connection.
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
@@ -61,8 +65,9 @@ impl PeerListeners {
                 }
                 false => None,
             };
-            let listener = world.net.listen_at(&address).await;
+            let listener = world.net.for_peers().listen_at(&address).await;
             let listener = listener.map_err(|error| Error::io(format!("listening for peers on {url}"), &error))?;
+            let listener = listener.refusing_by(if tls.is_some() { Refusal::Tls } else { Refusal::Http });
             open.push((listener, tls));
         }
         match open.is_empty() {
@@ -128,20 +133,48 @@ impl Port {
     }
 
     async fn meet(self: Arc<Self>, stream: Stream, tls: Option<tls::Server>) {
-        let Some(tls) = tls else { return self.serve(stream).await };
-        let remote = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
-        match tls.accept(stream).await {
-            Ok(accepted) => self.serve(accepted.stream).await,
-            Err(rejected) => rejected.log("rejected connection on peer endpoint", &remote),
+        let guest = stream.guest();
+        guest.gives_way();
+        let opened = tokio::select! {
+            biased;
+            () = self.keeping.shutdown.wait() => None,
+            () = guest.displaced() => None,
+            opened = self.open(stream, tls, &guest) => opened,
+        };
+        if let Some(stream) = opened {
+            self.serve(stream, guest).await;
         }
     }
 
-    async fn serve(self: Arc<Self>, stream: Stream) {
+    /// Waits until the caller has shaken hands, where it has to, and said what it speaks.
+    async fn open(&self, stream: Stream, tls: Option<tls::Server>, guest: &Guest) -> Option<Opened<Stream>> {
+        let clock = &self.keeping.world.clock;
+        let Some(tls) = tls else { return Opened::wait(clock, stream, guest).await };
+        let remote = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
+        match tls.accept(stream).await {
+            Ok(accepted) => Opened::wait(clock, accepted.stream, guest).await,
+            Err(rejected) => {
+                if rejected.timed_out {
+                    guest.abandon();
+                }
+                rejected.log("rejected connection on peer endpoint", &remote);
+                None
+            }
+        }
+    }
+
+    async fn serve(self: Arc<Self>, stream: Opened<Stream>, guest: Guest) {
         let shutdown = self.keeping.shutdown.clone();
         let builder = self.builder();
         let service = service_fn(|request: Request<Incoming>| {
-            let port = self.clone();
-            async move { Ok::<_, Infallible>(port.answer(request).await) }
+            let (port, call) = (self.clone(), guest.call());
+            async move {
+                let response = match call {
+                    Some(_) => port.answer(request).await,
+                    None => short(StatusCode::SERVICE_UNAVAILABLE, "too many requests\n"),
+                };
+                Ok::<_, Infallible>(response.map(|body| Answering::new(body, call)))
+            }
         });
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
@@ -151,6 +184,11 @@ impl Port {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
+            () = guest.displaced() => {
+                connection.as_mut().graceful_shutdown();
+                self.keeping.world.clock.timeout(FAREWELL_LIMIT, connection).await.unwrap_or(Ok(()))
+            }
+            () = guest.stalled(&self.keeping.world.clock) => Ok(()),
         };
         if let Err(error) = ended {
             // Peers come and go.
@@ -174,6 +212,7 @@ impl Port {
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_concurrent_streams(STREAMS_MAX)
             .keep_alive_interval(election / 4)
             .keep_alive_timeout(election / 2);
         builder

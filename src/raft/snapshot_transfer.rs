@@ -13,13 +13,14 @@ use openraft::raft::SnapshotResponse;
 use openraft::type_config::alias::SnapshotOf;
 
 use super::encoding::malformed;
+use super::machine::SnapshotFiles;
 use super::peers::{CallError, Peers};
 use super::state_machine::SnapshotData;
 use super::types::{Raft, Types, Vote};
 use super::wire::{Chunk, Frame, Manifest, SNAPSHOT, open};
 use crate::world::disk::{Access, Open};
 use crate::world::failpoints::failpoint;
-use crate::world::{Clock, File, World};
+use crate::world::{Clock, Disk, File, World};
 
 const CHUNK_BYTES: u64 = 256 * 1024;
 /// Time in which the next chunk must be taken, or arrive.
@@ -47,10 +48,15 @@ pub(super) async fn send(
     snapshot: SnapshotOf<Types, SnapshotData>,
     install_limit: Duration,
 ) -> Result<SnapshotResponse<Types>, TransferError> {
-    let SnapshotData::Outgoing(files) = snapshot.snapshot else {
+    let SnapshotData::Outgoing(prepare) = snapshot.snapshot else {
         return Err(io::Error::other("this snapshot has no files to send").into());
     };
-    let opened = opened(world, &files.files)?;
+    let disk = world.disk.clone();
+    let prepared = world.spawner.blocking(move || {
+        let SnapshotFiles { paths, keep } = prepare()?;
+        Ok::<_, io::Error>((opened(&disk, &paths)?, keep))
+    });
+    let (opened, keep) = prepared.await?;
     let sizes: Vec<(String, u64)> = opened.iter().map(|(name, length, _)| (name.clone(), *length)).collect();
     let total: u64 = sizes.iter().map(|(_, length)| length).sum();
     tracing::info!(target, files = sizes.len(), bytes = total, "sending a snapshot");
@@ -67,14 +73,14 @@ pub(super) async fn send(
         fed = &mut feeding => fed?,
     }
     let installed = world.clock.timeout(install_limit, delivery).await;
-    drop(files.keep);
+    world.spawner.blocking(move || drop(keep)).await;
     Ok(installed.map_err(|_| CallError::Timeout { target, limit: install_limit })??)
 }
 
-fn opened(world: &World, paths: &[PathBuf]) -> io::Result<Vec<(String, u64, File)>> {
+fn opened(disk: &Disk, paths: &[PathBuf]) -> io::Result<Vec<(String, u64, File)>> {
     let file = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| malformed("snapshot file name"))?;
-        let file = world.disk.open(path, Open::Read)?;
+        let file = disk.open(path, Open::Read)?;
         Ok((name.to_owned(), file.len()?, file))
     };
     paths.iter().map(file).collect()
@@ -134,22 +140,8 @@ impl Receiver {
         let turn = self.newest.fetch_add(1, Ordering::Relaxed) + 1;
         let (manifest, _) = open::<Manifest>(self.next(&mut messages).await?.ok_or_else(|| cut("manifest"))?)?;
         check(&manifest)?;
-        let directory = self.directory().await?;
-        let received = self.receive_into(&directory, manifest, turn, messages).await;
-        if received.is_err() && self.world.disk.exists(&directory) {
-            self.world.disk.remove_dir_all(&directory)?;
-        }
-        received
-    }
-
-    async fn receive_into<E: std::fmt::Display>(
-        &self,
-        directory: &Path,
-        manifest: Manifest,
-        turn: u64,
-        mut messages: impl Stream<Item = Result<Bytes, E>> + Unpin,
-    ) -> io::Result<SnapshotResponse<Types>> {
-        let directory = directory.to_owned();
+        let mut arriving = Arriving { disk: self.world.disk.clone(), directory: Some(self.directory().await?) };
+        let directory = arriving.directory.clone().expect("it was just made");
         let mut files = Incoming::create(&self.world, &directory, &manifest)?;
         while let Some(message) = self.next(&mut messages).await? {
             if self.newest.load(Ordering::Relaxed) != turn {
@@ -173,8 +165,14 @@ impl Receiver {
             .await?;
         failpoint!("raftAfterSaveSnap", self.world.clock);
         failpoint!("raftBeforeApplySnap", self.world.clock);
-        let snapshot = SnapshotOf::<Types, _> { meta: manifest.meta, snapshot: SnapshotData::Incoming(directory) };
+        // From here on it is in use, whether or not anyone still waits for it.
+        arriving.directory = None;
+        let incoming = SnapshotData::Incoming(directory.clone());
+        let snapshot = SnapshotOf::<Types, _> { meta: manifest.meta, snapshot: incoming };
         let installed = self.raft.install_full_snapshot(manifest.vote, snapshot).await.map_err(io::Error::other);
+        // It may have been refused, or no longer be needed.
+        arriving.directory = Some(directory);
+        drop(arriving);
         failpoint!("raftAfterApplySnap", self.world.clock);
         failpoint!("raftAfterWALRelease", self.world.clock);
         installed
@@ -193,6 +191,21 @@ impl Receiver {
     async fn directory(&self) -> io::Result<PathBuf> {
         let made = self.raft.with_state_machine(|machine| Box::pin(async move { machine.incoming() })).await;
         made.map_err(io::Error::other)?
+    }
+}
+
+/// A directory of files that arrive. It goes when this is dropped: what ends too early leaves nothing.
+struct Arriving {
+    disk: Disk,
+    directory: Option<PathBuf>,
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        let Some(directory) = self.directory.take().filter(|directory| self.disk.exists(directory)) else { return };
+        if let Err(error) = self.disk.remove_dir_all(&directory) {
+            tracing::warn!(%error, directory = %directory.display(), "files of a snapshot that nobody needs stay");
+        }
     }
 }
 
@@ -283,5 +296,16 @@ mod tests {
         assert!(files.expect(&chunk(2, b"cde"), b"cde").is_err(), "longer than told");
         files.expect(&chunk(2, b"cd"), b"cd").unwrap();
         files.complete().unwrap();
+    }
+
+    #[test]
+    fn what_arrives_in_part_goes_and_what_is_being_installed_stays() {
+        let world = World::simulated(1, MemoryDisk::default());
+        let directory = Path::new("/in");
+        for (begun, stays) in [(Some(directory.to_owned()), false), (None, true)] {
+            drop(Incoming::create(&world, directory, &manifest(&[("a", 4)])).unwrap());
+            drop(Arriving { disk: world.disk.clone(), directory: begun });
+            assert_eq!(world.disk.exists(directory), stays);
+        }
     }
 }

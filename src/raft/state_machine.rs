@@ -27,8 +27,8 @@ type Meta = SnapshotMetaOf<Types>;
 
 /// What travels as a snapshot.
 pub enum SnapshotData {
-    /// Of this member: files to send.
-    Outgoing(machine::Snapshot),
+    /// Of this member: files to send, once they are made.
+    Outgoing(machine::Prepare),
     /// Of the leader: a directory of files that arrived whole.
     Incoming(PathBuf),
     /// Only a position: this much is durable, the log behind it may go.
@@ -234,18 +234,10 @@ impl RaftStateMachine<Types> for StateMachine {
         if !self.serving {
             return Ok(self.durable().map(|meta| SnapshotOf::<Types, _> { meta, snapshot: SnapshotData::Durable }));
         }
-        let snapshot = match self.away(|machine| machine.snapshot()).await {
-            Err(error) if is_full(&error) => {
-                self.machine().space().run_short(&error.into());
-                // There is nothing in it to send: openraft asks again.
-                let meta = self.durable().unwrap_or_default();
-                return Ok(Some(SnapshotOf::<Types, _> { meta, snapshot: SnapshotData::Durable }));
-            }
-            snapshot => snapshot?,
-        };
-        let meta =
-            Meta { last_log_id: snapshot.applied.at.map(log_id), last_membership: membership_of(&snapshot.applied)? };
-        Ok(Some(SnapshotOf::<Types, _> { meta, snapshot: SnapshotData::Outgoing(snapshot) }))
+        let machine::Snapshot { applied, prepare } = self.machine().snapshot()?;
+        let last_membership = membership_of(&applied)?;
+        let meta = Meta { last_log_id: applied.at.map(log_id), last_membership };
+        Ok(Some(SnapshotOf::<Types, _> { meta, snapshot: SnapshotData::Outgoing(prepare) }))
     }
 }
 

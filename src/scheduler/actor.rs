@@ -316,7 +316,9 @@ impl Writer {
         let report = async {
             if let Some(status) = self.status(known, message, victims) {
                 let pods = self.pods(&pod.key.namespace);
-                pods.patch_status(&pod.key.name, PatchType::Strategic, &json!({ "status": status })).await?;
+                // Another pod may have the name by now.
+                let patch = json!({ "metadata": { "uid": &*pod.uid }, "status": status });
+                pods.patch_status(&pod.key.name, PatchType::Strategic, &patch).await?;
             }
             for victim in victims.iter().flat_map(|victims| &victims.pods).filter(|victim| !victim.terminating) {
                 self.evict(victim).await.or_else(unless_gone)?;
@@ -361,7 +363,7 @@ impl Writer {
             "message": format!("{}: preempting to accommodate a higher priority pod", self.scheduler_name),
             "lastTransitionTime": time::now(&self.clock),
         });
-        let patch = json!({ "status": { "conditions": [condition] } });
+        let patch = json!({ "metadata": { "uid": &*victim.uid }, "status": { "conditions": [condition] } });
         pods.patch_status(&victim.key.name, PatchType::Strategic, &patch).await?;
         let options = DeleteOptions { precondition_uid: Some(victim.uid.to_string()), ..DeleteOptions::default() };
         pods.delete(&victim.key.name, options).await.map(|_| ())

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agreed::Agreed;
 use super::auth;
-use super::mvcc::{Change, Key, Rev, Slot};
+use super::mvcc::{Back, Change, Key, Rev, Slot};
 use super::state::State;
 use crate::disk::checkpoint::{Reader, Writer};
 use crate::disk::{Error, Place, Point, Position, codec};
@@ -144,11 +144,11 @@ pub fn read(world: &World, path: &Path) -> Result<Option<(State, Point)>, Error>
             state.leases.reattach(key, 0, row.lease);
         }
         let ChangeRow { at, create, version, lease, prev, place, .. } = row;
-        state
-            .index
-            .restore_change(at, Change { key: key.clone(), create, version, lease, prev, slot: Slot::Stored(place) });
+        let (key, back, slot) = (key.clone(), Back::default(), Slot::Stored(place));
+        state.index.restore_change(at, Change { key, create, version, lease, prev, back, slot });
     }
     reader.into_inner().end()?;
+    state.index.restored();
     state.index.revision = head.revision;
     state.index.compacted = head.compacted;
     state.index.swept = head.swept;

@@ -52,6 +52,11 @@ pub trait Transport: Send + Sync + 'static {
         true
     }
 
+    /// Whether this is a member without a vote, which answers hardly anything. Costs nothing.
+    fn is_learner(&self) -> bool {
+        false
+    }
+
     async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error>;
 
     /// A range that may be large: its records are read as they are sent, where the store can do that.

@@ -1,5 +1,11 @@
 //! The compactor: everything that the disk needs in the background.
 //!
+//! ```text
+//!   tick ──▶ compaction on schedule ──▶ Proposals
+//!        ├─▶ sweep: checksum (away from here), then slice by slice
+//!        └─▶ Upkeep, one step at a time (away from here) ◀── Defragment
+//! ```
+//!
 //! Owns nothing but its schedule. Makes data segments durable, sweeps behind the compaction floor, writes checkpoints,
 //! reclaims segments that are mostly dead (or, when a client asks for it, all that hold something dead), and lets the
 //! leader compact on its own where that was asked for. Each step is bounded, and applying waits only for short slices of
@@ -7,6 +13,7 @@
 
 mod defragment;
 mod sweep;
+pub(super) mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,34 +21,23 @@ use std::time::Duration;
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, StreamHandler, WrapFuture};
 use chorus_proto::etcdserverpb as pb;
 use futures::stream;
+use tokio::sync::oneshot;
 
 use super::compaction::Schedule;
+use super::generation::StepError;
 use super::proposals::Proposals;
 use super::state_machine::Shared;
 use super::{Config, Error};
-use super::{checkpoint, reclaim};
 use crate::actor::Shutdown;
-use crate::disk::space::RETRY;
-use crate::disk::{self, Point, SegmentId};
 use crate::raft;
-use crate::world::failpoints::failpoint;
-use crate::world::{Instant, Lane, World};
+use crate::world::{Lane, World};
 
 pub use defragment::Defragment;
-use defragment::Defragmentation;
 use sweep::Sweep;
+use upkeep::Upkeep;
 
 /// How often data segments are made durable.
 const TICK: Duration = Duration::from_millis(100);
-
-/// A restart reads at most about this much besides the index.
-const TAIL_BYTES_MAX: u64 = 64 << 20;
-
-/// A smaller tail is not worth a checkpoint at the end of the node.
-const LAST_TAIL_BYTES: u64 = 1 << 20;
-
-/// Emptied segments wait this long for a checkpoint, so that each one serves many of them.
-const RECLAIM_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Does what the disk needs in the background.
 pub struct Compactor {
@@ -51,13 +47,12 @@ pub struct Compactor {
     proposals: Proposals,
     schedule: Schedule,
     sweep: Sweep,
-    defragmentation: Option<Defragmentation>,
-    checkpointed: Point,
-    checkpointed_at: Instant,
-    /// After the disk was found full.
-    resumes_at: Instant,
-    /// Nothing lives in them once the next checkpoint is written.
-    emptied: Vec<SegmentId>,
+    /// `None` while one of its steps is under way.
+    upkeep: Option<Upkeep>,
+    /// The last one has begun.
+    ending: bool,
+    /// Who waits for the defragmentation that is under way.
+    defragmenters: Vec<oneshot::Sender<Result<(), String>>>,
     shutdown: Shutdown,
 }
 
@@ -70,19 +65,16 @@ impl Compactor {
         config: &Config,
         shutdown: Shutdown,
     ) -> Addr<Compactor> {
-        let checkpointed = shared.ledger().checkpointed;
         let compactor = Compactor {
             world: world.clone(),
             raft,
-            checkpointed,
-            checkpointed_at: world.clock.now(),
-            resumes_at: world.clock.now(),
+            upkeep: Some(Upkeep::new(world, shared.clone(), config.files)),
+            ending: false,
             shared,
             proposals,
             schedule: Schedule::new(config.compaction),
             sweep: Sweep::new(config.compaction_batch, config.compaction_pause),
-            defragmentation: None,
-            emptied: Vec::new(),
+            defragmenters: Vec::new(),
             shutdown,
         };
         world.spawner.start(Lane::Background, "store/compactor", move |_| compactor)
@@ -93,116 +85,51 @@ impl Compactor {
             return;
         }
         self.compact_on_schedule(context);
+        if self.upkeep.is_none() {
+            return;
+        }
         self.begin_sweep(context);
-        match self.upkeep() {
-            Err(error) if error.is_full() => {
-                self.shared.space.run_short(&error);
-                self.resumes_at = self.world.clock.now() + RETRY;
+        let sweeping = self.sweep.is_under_way();
+        self.step(context, move |upkeep| upkeep.tick(sweeping), |(), _, _| ());
+    }
+
+    /// Lets the upkeep do `work` away from here; `then` hears what came of it. It must not be under way.
+    fn step<T: Send + 'static>(
+        &mut self,
+        context: &mut Context<Self>,
+        work: impl FnOnce(&mut Upkeep) -> T + Send + 'static,
+        then: impl FnOnce(T, &mut Compactor, &mut Context<Self>) + 'static,
+    ) {
+        let (mut upkeep, spawner) = (self.upkeep.take().expect("one step at a time"), self.world.spawner.clone());
+        let working = async move {
+            let step = move || {
+                let done = work(&mut upkeep);
+                (upkeep, done)
+            };
+            spawner.blocking_on(Lane::Background, step).await
+        };
+        context.spawn(working.into_actor(self).map(|(upkeep, done), compactor, context| {
+            compactor.upkeep = Some(upkeep);
+            then(done, compactor, context);
+            if compactor.shutdown.begun() {
+                compactor.end(context);
             }
-            Err(error) => tracing::error!(%error, "the data files could not be looked after"),
-            Ok(()) => (),
+        }));
+    }
+
+    /// Writes a last checkpoint; a step that is under way comes first.
+    fn end(&mut self, context: &mut Context<Self>) {
+        if self.ending || self.upkeep.is_none() {
+            return;
         }
-    }
-
-    fn upkeep(&mut self) -> Result<(), disk::Error> {
-        self.sync()?;
-        self.notice_installed();
-        let now = self.world.clock.now();
-        if now < self.resumes_at || self.shared.ledger().is_stalled() {
-            return Ok(());
-        }
-        if self.shared.space.is_short() {
-            // First of all: the little room that there is must do for the checkpoint.
-            self.reclaim_dead()?;
-        }
-        self.shared.view().segments.provide()?;
-        self.reclaim(now >= self.checkpointed_at + RECLAIM_INTERVAL)?;
-        self.shared.space.suffice();
-        Ok(())
-    }
-
-    fn reclaim(&mut self, rested: bool) -> Result<(), disk::Error> {
-        if self.may_reclaim()
-            && let Some(segment) = reclaim::candidate(&self.shared, self.checkpointed.segment, &self.emptied)?
-        {
-            self.empty(segment)?;
-        }
-        self.checkpoint_if_due(rested)
-    }
-
-    /// Gives back at once what needs no room for copies.
-    fn reclaim_dead(&mut self) -> Result<(), disk::Error> {
-        if self.may_reclaim() {
-            self.emptied.extend(reclaim::dead(&self.shared, self.checkpointed.segment, &self.emptied)?);
-        }
-        self.checkpoint_if_due(true)
-    }
-
-    fn checkpoint_if_due(&mut self, rested: bool) -> Result<(), disk::Error> {
-        if self.tail_bytes() >= TAIL_BYTES_MAX || (rested && !self.emptied.is_empty()) {
-            self.checkpoint()?;
-        }
-        Ok(())
-    }
-
-    /// While a sweep is under way, what it frees would be copied, and a checksum may be reading what is old.
-    fn may_reclaim(&self) -> bool {
-        !self.shared.ledger().is_stalled() && !self.sweep.is_under_way() && self.shared.view().state.index.is_swept()
-    }
-
-    fn empty(&mut self, segment: SegmentId) -> Result<(), disk::Error> {
-        reclaim::empty(&self.shared, segment)?;
-        self.emptied.push(segment);
-        Ok(())
-    }
-
-    fn sync(&self) -> Result<(), disk::Error> {
-        let segments = &self.shared.view().segments;
-        if segments.synced() < segments.end() {
-            let metrics = &self.shared.metrics;
-            let _committing = metrics.measure(&metrics.disk.commit, None);
-            failpoint!("commitBeforePreCommitHook");
-            failpoint!("commitAfterPreCommitHook");
-            failpoint!("beforeCommit");
-            segments.sync()?;
-            failpoint!("afterCommit");
-            failpoint!("beforeStartDBTxn");
-            failpoint!("afterStartDBTxn");
-        }
-        Ok(())
-    }
-
-    /// After a snapshot was installed, the files are others.
-    fn notice_installed(&mut self) {
-        let checkpointed = self.shared.ledger().checkpointed;
-        if checkpointed != self.checkpointed {
-            self.checkpointed = checkpointed;
-            self.emptied.clear();
-        }
-    }
-
-    /// Bytes of frames that a restart would have to read; about, where they span segments.
-    fn tail_bytes(&self) -> u64 {
-        let end = self.shared.view().segments.end();
-        let segments = u64::from(end.segment.0.saturating_sub(self.checkpointed.segment.0));
-        (segments * TAIL_BYTES_MAX + u64::from(end.offset)).saturating_sub(u64::from(self.checkpointed.offset))
-    }
-
-    fn checkpoint(&mut self) -> Result<(), disk::Error> {
-        let (view, point, path) = self.shared.ledger().checkpoint()?;
-        view.segments.sync()?;
-        checkpoint::write(&self.world, &path, &view.state, point)?;
-        let mut ledger = self.shared.ledger();
-        self.checkpointed_at = self.world.clock.now();
-        if ledger.index() != path {
-            return Ok(());
-        }
-        ledger.checkpointed = point;
-        self.checkpointed = point;
-        let emptied = std::mem::take(&mut self.emptied);
-        emptied.iter().for_each(|segment| ledger.usage.forget(*segment));
-        drop(ledger);
-        view.segments.remove(&emptied)
+        self.ending = true;
+        self.step(context, Upkeep::end, |outcome, _, context| {
+            match outcome {
+                Ok(()) | Err(StepError::Superseded) => {}
+                Err(error) => tracing::warn!(%error, "no checkpoint was written; the next start reads more"),
+            }
+            context.stop();
+        });
     }
 
     fn compact_on_schedule(&mut self, context: &mut Context<Self>) {
@@ -243,12 +170,7 @@ struct End;
 
 impl StreamHandler<End> for Compactor {
     fn handle(&mut self, _: End, context: &mut Context<Self>) {
-        if self.tail_bytes() >= LAST_TAIL_BYTES
-            && let Err(error) = self.checkpoint()
-        {
-            tracing::warn!(%error, "no checkpoint was written; the next start reads more");
-        }
-        context.stop();
+        self.end(context);
     }
 
     fn finished(&mut self, _: &mut Context<Self>) {}

@@ -39,6 +39,7 @@ pub struct Config {
     pub auto_disarm_no_space: bool,
     pub auth: AuthConfig,
     pub limits: Limits,
+    pub files: DataFiles,
 }
 
 /// Compaction without being asked, done by the leader; etcd's `--auto-compaction-mode` and `-retention`.
@@ -50,6 +51,23 @@ pub enum AutoCompaction {
     Periodic(Duration),
     /// All but this many revisions go.
     Revisions(i64),
+}
+
+/// How the state lies on the disk.
+#[derive(Clone, Copy, Debug)]
+pub struct DataFiles {
+    /// A data segment that has reached this size takes no more.
+    pub segment_bytes: u32,
+    /// A restart reads at most about this much besides the index.
+    pub tail_bytes_max: u64,
+    /// Emptied segments wait this long for a checkpoint, so that each one serves many of them.
+    pub reclaim_interval: Duration,
+}
+
+impl Default for DataFiles {
+    fn default() -> DataFiles {
+        DataFiles { segment_bytes: 64 << 20, tail_bytes_max: 64 << 20, reclaim_interval: Duration::from_secs(10) }
+    }
 }
 
 /// Bounds on what clients may send and on what is kept.
@@ -67,6 +85,12 @@ pub struct Limits {
     pub watch_streams_max: usize,
     /// Watches on one stream.
     pub watches_per_stream_max: usize,
+    /// Bytes that all watches of this member take, keys and ranges included.
+    pub watch_bytes_max: usize,
+    /// Bytes of events that wait for the clients of all watch streams of this member.
+    pub watch_unread_bytes_max: usize,
+    /// Bytes that it takes to remember where the records of large ranges under way lie.
+    pub range_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -78,6 +102,9 @@ impl Default for Limits {
             proposals_max: 16_384,
             watch_streams_max: 65_536,
             watches_per_stream_max: 65_536,
+            watch_bytes_max: 512 << 20,
+            watch_unread_bytes_max: 256 << 20,
+            range_bytes_max: 256 << 20,
         }
     }
 }
@@ -100,6 +127,7 @@ impl Config {
             auto_disarm_no_space: false,
             auth: AuthConfig::default(),
             limits: Limits::default(),
+            files: DataFiles::default(),
         }
     }
 

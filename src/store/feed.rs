@@ -4,12 +4,15 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
+use chorus_proto::mvccpb::{Event, KeyValue};
 use tokio::sync::Notify;
 
 use super::ledger::Happened;
+use crate::actor::metrics::Counter;
 
-/// Events that wait for the hub.
+/// Events that wait for the hub, and bytes of them.
 const EVENTS_MAX: usize = 65_536;
+const BYTES_MAX: usize = 64 << 20;
 
 /// What the hub finds when it looks.
 #[derive(Debug, Default, PartialEq)]
@@ -24,12 +27,15 @@ pub struct Batch {
 pub struct Feed {
     queue: Mutex<Queue>,
     ready: Notify,
+    /// How often more was waiting than is kept.
+    pub overflows: Counter,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     happened: VecDeque<Happened>,
     events: usize,
+    bytes: usize,
     lost: bool,
     /// Without a reader nothing is kept.
     read: bool,
@@ -45,9 +51,11 @@ impl Feed {
             return;
         }
         queue.events += happened.iter().map(|happened| happened.events.len()).sum::<usize>();
+        queue.bytes += happened.iter().flat_map(|happened| &happened.events).map(weight).sum::<usize>();
         queue.happened.extend(happened);
-        if queue.events > EVENTS_MAX {
+        if queue.events > EVENTS_MAX || queue.bytes > BYTES_MAX {
             queue.forget();
+            self.overflows.inc();
         }
         drop(queue);
         self.ready.notify_one();
@@ -77,7 +85,7 @@ impl Feed {
     /// Takes all there is.
     pub fn take_now(&self) -> Option<Batch> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.events = 0;
+        (queue.events, queue.bytes) = (0, 0);
         let batch = Batch { happened: queue.happened.drain(..).collect(), lost: std::mem::take(&mut queue.lost) };
         (batch != Batch::default()).then_some(batch)
     }
@@ -85,8 +93,45 @@ impl Feed {
 
 impl Queue {
     fn forget(&mut self) {
-        self.happened.clear();
-        self.events = 0;
+        self.happened = VecDeque::new();
+        (self.events, self.bytes) = (0, 0);
         self.lost = true;
+    }
+}
+
+/// What an event takes in memory, about.
+pub fn weight(event: &Event) -> usize {
+    let kv = |kv: &Option<KeyValue>| kv.as_ref().map_or(0, |kv| kv.key.len() + kv.value.len());
+    64 + kv(&event.kv) + kv(&event.prev_kv)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn happened(revision: i64, bytes: usize) -> Vec<Happened> {
+        let kv = KeyValue { value: vec![0; bytes].into(), mod_revision: revision, ..Default::default() };
+        vec![Happened { revision, events: vec![Event { kv: Some(kv), ..Default::default() }] }]
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_events_and_in_bytes() {
+        for (count, bytes) in [(EVENTS_MAX, 0), (64, 1 << 20)] {
+            let feed = Feed::default();
+            feed.open();
+            let fits = (1..=count as i64).find(|revision| {
+                feed.push(happened(*revision, bytes));
+                feed.overflows.get() > 0
+            });
+            assert!(fits.is_none_or(|overflow| overflow >= 60), "{fits:?}");
+            while feed.overflows.get() == 0 {
+                feed.push(happened(i64::MAX, bytes));
+            }
+            let batch = feed.take_now().unwrap();
+            assert!(batch.lost && batch.happened.is_empty());
+            feed.push(happened(5, bytes));
+            let batch = feed.take_now().unwrap();
+            assert!(!batch.lost && batch.happened.len() == 1, "it goes on after what was lost");
+        }
     }
 }

@@ -10,7 +10,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::generation::Generation;
 use crate::world::disk::{Access, Open};
 use crate::world::{Disk, World};
 
@@ -18,13 +21,21 @@ const CURRENT: &str = "current";
 const INDEX: &str = "index";
 const RUN: &str = "run-";
 
-/// The directories of one member's store.
+/// The directories of one member's store, as seen by one generation.
 #[derive(Clone, Debug)]
 pub struct Files {
     disk: Disk,
     root: PathBuf,
-    generation: u32,
-    scratch: u32,
+    pub generation: Generation,
+    /// How many directories were made for files on their way; of all generations.
+    scratches: Arc<AtomicU32>,
+}
+
+/// A directory that goes, with all in it, when this is dropped, or when the store is opened again.
+#[derive(Debug)]
+pub struct Scratch {
+    disk: Disk,
+    pub directory: PathBuf,
 }
 
 impl Files {
@@ -33,8 +44,8 @@ impl Files {
         let (disk, root) = (world.disk.clone(), data_dir.join("state"));
         disk.create_dir_all(&root, Access::Owner)?;
         let current = root.join(CURRENT);
-        let generation = if disk.exists(&current) { parse(&current, &disk.read(&current)?)? } else { 1 };
-        let files = Files { disk, root, generation, scratch: 0 };
+        let generation = if disk.exists(&current) { parse(&current, &disk.read(&current)?)? } else { Generation(1) };
+        let files = Files { disk, root, generation, scratches: Arc::default() };
         if files.disk.exists(&current) && !files.disk.exists(&files.directory()) {
             return Err(damaged(&current, "it names a generation that is not there"));
         }
@@ -62,7 +73,7 @@ impl Files {
 
     /// The directory of the generation in force.
     pub fn directory(&self) -> PathBuf {
-        self.generation_directory(self.generation)
+        self.root.join(format!("g{:08}", self.generation.0))
     }
 
     pub fn index(&self) -> PathBuf {
@@ -74,44 +85,45 @@ impl Files {
         directory.join(INDEX)
     }
 
-    /// A fresh directory for a snapshot.
-    pub fn snapshot(&mut self) -> io::Result<PathBuf> {
-        self.fresh("snapshot")
+    /// A fresh directory for files that are only to be read, as those of a snapshot.
+    pub fn scratch(&self) -> io::Result<Scratch> {
+        Ok(Scratch { disk: self.disk.clone(), directory: self.fresh("snapshot")? })
     }
 
     /// A fresh directory for an incoming snapshot.
-    pub fn incoming(&mut self) -> io::Result<PathBuf> {
+    pub fn incoming(&self) -> io::Result<PathBuf> {
         self.fresh("incoming")
     }
 
-    /// Puts `directory` in force, durably: after a crash there is the old generation or the new. The old one's files
-    /// go; those who hold them open can still read them. Where there is no room, `directory` is as it was, and may be
-    /// put in force later.
-    pub fn replace(&mut self, directory: &Path) -> io::Result<()> {
-        let next = self.generation + 1;
-        let target = self.generation_directory(next);
+    /// Puts `directory` in force as the next generation, durably: after a crash there is this one or the next. The files
+    /// of this one stay until they are [removed](Files::remove). Where there is no room, `directory` is as it was, and
+    /// may be put in force later.
+    pub fn replace(&self, directory: &Path) -> io::Result<Files> {
+        let next = Files { generation: Generation(self.generation.0 + 1), ..self.clone() };
+        let target = next.directory();
         if self.disk.exists(&target) {
             self.disk.remove_dir_all(&target)?;
         }
-        let current = self.disk.stage(&self.root.join(CURRENT), record(next).as_bytes(), Access::Everyone)?;
+        let current =
+            self.disk.stage(&self.root.join(CURRENT), record(next.generation).as_bytes(), Access::Everyone)?;
         self.disk.rename(directory, &target)?;
         if let Err(error) = self.disk.sync_dir(&target).and_then(|()| self.disk.sync_dir(&self.root)) {
             self.disk.rename(&target, directory)?;
             return Err(error);
         }
         current.commit()?;
-        let old = self.directory();
-        self.generation = next;
-        self.disk.remove_dir_all(&old)
+        Ok(next)
     }
 
-    fn generation_directory(&self, generation: u32) -> PathBuf {
-        self.root.join(format!("g{generation:08}"))
+    /// Removes the files of this generation, after another one was put in force. Those who hold them open can still read
+    /// them. What is left of them goes when the store is opened.
+    pub fn remove(&self) -> io::Result<()> {
+        self.disk.remove_dir_all(&self.directory())
     }
 
-    fn fresh(&mut self, what: &str) -> io::Result<PathBuf> {
-        self.scratch += 1;
-        let directory = self.root.join(format!("{what}-{}", self.scratch));
+    fn fresh(&self, what: &str) -> io::Result<PathBuf> {
+        let number = self.scratches.fetch_add(1, Ordering::Relaxed) + 1;
+        let directory = self.root.join(format!("{what}-{number}"));
         if self.disk.exists(&directory) {
             self.disk.remove_dir_all(&directory)?;
         }
@@ -132,15 +144,23 @@ impl Files {
     }
 }
 
-fn record(generation: u32) -> String {
-    format!("{generation} {:08x}\n", crc32c::crc32c(&generation.to_le_bytes()))
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = self.disk.remove_dir_all(&self.directory) {
+            tracing::warn!(%error, directory = %self.directory.display(), "files that nobody needs were not removed");
+        }
+    }
+}
+
+fn record(generation: Generation) -> String {
+    format!("{} {:08x}\n", generation.0, crc32c::crc32c(&generation.0.to_le_bytes()))
 }
 
 /// The number that `current` records. Earlier releases wrote it without a checksum.
-fn parse(path: &Path, content: &[u8]) -> io::Result<u32> {
+fn parse(path: &Path, content: &[u8]) -> io::Result<Generation> {
     let text = String::from_utf8_lossy(content);
-    let generation = text.split_ascii_whitespace().next().and_then(|number| number.parse().ok());
-    let whole = |generation: &u32| text == record(*generation) || text == format!("{generation}\n");
+    let generation = text.split_ascii_whitespace().next().and_then(|number| number.parse().ok().map(Generation));
+    let whole = |generation: &Generation| text == record(*generation) || text == format!("{}\n", generation.0);
     let reason = || format!("it does not name a generation: {:?}", text.trim_end());
     generation.filter(whole).ok_or_else(|| damaged(path, &reason()))
 }
@@ -158,22 +178,23 @@ mod tests {
     fn no_flipped_bit_names_another_generation() {
         let disk = MemoryDisk::new();
         let world = World::simulated(1, disk.clone());
-        let mut files = Files::open(&world, Path::new("/data")).unwrap();
+        let files = Files::open(&world, Path::new("/data")).unwrap();
         let incoming = files.incoming().unwrap();
         world.disk.replace(&incoming.join(INDEX), b"all there is", Access::Owner).unwrap();
-        files.replace(&incoming).unwrap();
+        let replaced = files.replace(&incoming).unwrap();
+        files.remove().unwrap();
         let current = Path::new("/data/state/current");
         for bit in 0..world.disk.read(current).unwrap().len() as u64 * 8 {
             disk.flip_bit(current, bit).unwrap();
             match Files::open(&world, Path::new("/data")) {
-                Ok(opened) => assert_eq!(opened.generation, 2, "bit {bit}"),
+                Ok(opened) => assert_eq!(opened.generation, Generation(2), "bit {bit}"),
                 Err(error) => assert!(error.to_string().contains("/data/state/current is damaged"), "{error}"),
             }
             disk.flip_bit(current, bit).unwrap();
-            assert_eq!(world.disk.read(&files.index()).unwrap(), b"all there is");
+            assert_eq!(world.disk.read(&replaced.index()).unwrap(), b"all there is");
         }
         world.disk.replace(current, b"2\n", Access::Everyone).unwrap();
-        assert_eq!(Files::open(&world, Path::new("/data")).unwrap().generation, 2);
+        assert_eq!(Files::open(&world, Path::new("/data")).unwrap().generation, Generation(2));
     }
 
     #[test]

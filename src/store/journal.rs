@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agreed::Agreed;
 use super::auth;
-use super::mvcc::{Change, Key, Rev, Slot};
+use super::mvcc::{Back, Change, Key, Rev, Slot};
 use super::state::State;
 use crate::disk::segments::{Frame, Record};
 use crate::disk::{Position, codec};
@@ -154,7 +154,8 @@ fn replay_change(state: &mut State, at: Rev, record: &Record) -> Result<(), Mism
     };
     state.leases.reattach(&key, old_lease, kv.lease);
     let slot = Slot::Stored(record.place);
-    let change = Change { key, create: kv.create_revision, version: kv.version, lease: kv.lease, prev, slot };
+    let (create, version, lease, back) = (kv.create_revision, kv.version, kv.lease, Back::default());
+    let change = Change { key, create, version, lease, prev, back, slot };
     state.index.insert(at, change);
     Ok(())
 }

@@ -2,8 +2,14 @@
 //!
 //! ```text
 //!   entry ──▶ command::apply ──▶ Batch ──one frame──▶ data segments ──▶ places ──▶ index
-//!   install ──▶ a directory becomes the next generation ──▶ state
+//!   install ──▶ a directory becomes the next generation ──▶ the ledger that takes this one's place
+//!   snapshot ──▶ files for a peer, made beside all other work
 //! ```
+//!
+//! - `install`: another state in the place of this one; `snapshot`: this state for a peer
+
+mod install;
+mod snapshot;
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,6 +22,7 @@ use prost::Message;
 use super::checkpoint;
 use super::command::Batch;
 use super::files::Files;
+use super::generation::{Basis, Generation};
 use super::journal::{self, Head, Step};
 use super::mvcc::{Rev, Slot, write::event};
 use super::open::OpenError;
@@ -24,10 +31,8 @@ use super::usage::Usage;
 use super::view::View;
 use crate::disk::segments::Options;
 use crate::disk::{self, Place, Point, Position, Segments, codec};
-use crate::raft::machine::{Applied, Snapshot};
-use crate::world::disk::Open;
-use crate::world::planted::planted;
-use crate::world::{Disk, World};
+use crate::raft::machine::Applied;
+use crate::world::World;
 
 /// Entries that change nothing need no frame; but the log is purged only up to a frame, so that now and then one is
 /// written for the position alone.
@@ -51,6 +56,7 @@ pub struct Compaction {
 /// The applied state with its files.
 pub struct Ledger {
     world: World,
+    segment_bytes: u32,
     files: Files,
     pub segments: Segments,
     pub state: State,
@@ -82,18 +88,18 @@ struct Unwritten {
 
 impl Ledger {
     /// Opens what is in `data_dir`, or an empty state.
-    pub fn open(world: &World, data_dir: &Path) -> Result<Ledger, OpenError> {
+    pub fn open(world: &World, data_dir: &Path, segment_bytes: u32) -> Result<Ledger, OpenError> {
         let wrap = |error: io::Error| OpenError::from_disk(data_dir, error.into());
         let files = Files::open(world, data_dir).map_err(wrap)?;
-        Ledger::load(world, files).map_err(|error| OpenError::from_disk(data_dir, error))
+        Ledger::load(world, files, segment_bytes).map_err(|error| OpenError::from_disk(data_dir, error))
     }
 
-    fn load(world: &World, files: Files) -> Result<Ledger, disk::Error> {
+    fn load(world: &World, files: Files, segment_bytes: u32) -> Result<Ledger, disk::Error> {
         let checkpoint = checkpoint::read(world, &files.index())?;
         let (mut state, point) = checkpoint.unwrap_or_else(|| (State::default(), Point::START));
         let durable = state.applied;
         let directory = files.directory();
-        let segments = Segments::open(world, &directory, Options { durable: point, ..Options::default() })?;
+        let segments = Segments::open(world, &directory, Options { segment_bytes, durable: point })?;
         let end = segments.scan(point, |frame| {
             journal::replay(&mut state, &frame).map_err(|error| disk::Error::Corrupt {
                 path: directory.clone(),
@@ -113,6 +119,7 @@ impl Ledger {
         let (floor, buffer) = (swept.then_some(compacted), Vec::new());
         Ok(Ledger {
             world,
+            segment_bytes,
             files,
             segments,
             state,
@@ -129,7 +136,21 @@ impl Ledger {
     }
 
     pub fn view(&self) -> View {
-        View { state: self.state.clone(), segments: self.segments.clone() }
+        View { generation: self.generation(), state: self.state.clone(), segments: self.segments.pin() }
+    }
+
+    pub fn generation(&self) -> Generation {
+        self.files.generation
+    }
+
+    /// What a step in the background begins with.
+    pub fn basis(&self) -> Basis {
+        Basis { generation: self.generation(), segments: self.segments.clone() }
+    }
+
+    /// Where its files lie.
+    pub fn files(&self) -> Files {
+        self.files.clone()
     }
 
     /// See [`Files::begin_run`].
@@ -282,77 +303,26 @@ impl Ledger {
         Ok(())
     }
 
-    /// What a checkpoint of this moment holds: the view, the point up to which frames are in it, and where it goes.
-    pub fn checkpoint(&self) -> Result<(View, Point, PathBuf), disk::Error> {
+    /// What a checkpoint of this moment holds, and where it goes.
+    pub fn checkpoint(&self) -> Result<Checkpoint, disk::Error> {
         self.must_not_stall()?;
-        Ok((self.view(), self.segments.end(), self.files.index()))
-    }
-
-    /// The file that holds the checkpoint.
-    pub fn index(&self) -> PathBuf {
-        self.files.index()
-    }
-
-    pub fn snapshot(&mut self) -> io::Result<Snapshot> {
-        let keep = self.scratch()?;
-        let directory = keep.directory.clone();
-        let point = self.segments.seal()?;
-        let linked = self.segments.link_into(&directory)?;
-        let (active, sealed) = linked.split_last().expect("there is always an active segment");
-        copy_start(&self.world.disk, &active.path, active.bytes)?;
-        let index = Files::index_in(&directory);
-        checkpoint::write(&self.world, &index, &self.state, point)?;
-        let mut files: Vec<PathBuf> = sealed.iter().map(|linked| linked.path.clone()).collect();
-        files.extend([active.path.clone(), index]);
-        Ok(Snapshot { applied: self.applied(), files, keep: Box::new(keep) })
-    }
-
-    /// A fresh directory for files that go with what is returned, or when the store is opened again.
-    pub fn scratch(&mut self) -> io::Result<Keep> {
-        Ok(Keep { disk: self.world.disk.clone(), directory: self.files.snapshot()? })
-    }
-
-    pub fn incoming(&mut self) -> io::Result<PathBuf> {
-        self.files.incoming()
-    }
-
-    /// Replaces the state by the files in `directory`. They are read before they are put in force.
-    pub fn install(&mut self, directory: &Path) -> io::Result<Applied> {
-        if checkpoint::read(&self.world, &Files::index_in(directory))?.is_none() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the snapshot has no index"));
-        }
-        Segments::prepare(&self.world.disk, directory)?;
-        let mut files = self.files.clone();
-        files.replace(directory)?;
-        *self = Ledger::load(&self.world.clone(), files)?;
-        if planted!("snapshot-misses-end") {
-            self.state.index.remove(Rev { main: self.state.index.revision, sub: 0 });
-        }
-        self.segments.sync()?;
-        Ok(self.applied())
+        let (state, point, path) = (self.state.clone(), self.segments.end(), self.files.index());
+        Ok(Checkpoint { generation: self.generation(), state, point, path })
     }
 }
 
-/// Replaces a second name of a file that still grows by a copy of its first `bytes`.
-fn copy_start(disk: &Disk, path: &Path, bytes: u64) -> io::Result<()> {
-    let mut start = vec![0; usize::try_from(bytes).map_err(io::Error::other)?];
-    disk.open(path, Open::Read)?.read_exact_at(&mut start, 0)?;
-    disk.remove(path)?;
-    let copy = disk.open(path, Open::CreateNew)?;
-    copy.write_all_at(&start, 0)?;
-    copy.sync_data()
+/// A checkpoint that is yet to be written.
+pub struct Checkpoint {
+    pub generation: Generation,
+    state: State,
+    /// Up to here frames are in it.
+    pub point: Point,
+    pub path: PathBuf,
 }
 
-/// Removes the files of a snapshot once nobody sends them any more.
-pub struct Keep {
-    disk: Disk,
-    pub directory: PathBuf,
-}
-
-impl Drop for Keep {
-    fn drop(&mut self) {
-        if let Err(error) = self.disk.remove_dir_all(&self.directory) {
-            tracing::warn!(%error, directory = %self.directory.display(), "a sent snapshot was not removed");
-        }
+impl Checkpoint {
+    /// Writes it. The frames that are in it must be durable.
+    pub fn write(&self, world: &World) -> Result<(), disk::Error> {
+        checkpoint::write(world, &self.path, &self.state, self.point)
     }
 }

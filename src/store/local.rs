@@ -24,6 +24,7 @@ use futures::stream::BoxStream;
 
 use super::agreed::Release;
 use super::auth::guard::Guard;
+use super::auth::password::Passwords;
 use super::auth::permit::Author;
 use super::client::{Caller, Client, Transport, Versions};
 use super::command::{self, Answer};
@@ -32,17 +33,21 @@ use super::leader_leases::LeaderLeases;
 use super::metrics::{Exposed, Kind, Ops};
 use super::mvcc::Fault;
 use super::proposals::Proposals;
-use super::records::Ranged;
+use super::records::{Ranged, Records};
 use super::state_machine::Shared;
-use super::view::{View, has_moved};
+use super::view::View;
 use super::watch::Streams;
 use super::{Config, Error, checks, database};
 use crate::actor::metrics::Source;
+use crate::actor::{Budget, Gate};
 use crate::raft;
 use crate::world::{Instant, World};
 
-/// How often a read looks for a record that moves while it reads.
-const READ_ATTEMPTS: usize = 5;
+/// Large reads that run at once. More would only wait for the disk, and keep its threads from others.
+const LARGE_READS_MAX: usize = 8;
+
+/// Databases that are sent to clients at once. Each takes as much of the disk as the store.
+const SNAPSHOTS_MAX: usize = 4;
 
 /// The store of this member, as a transport, in somebody's name. Cheap to clone.
 #[derive(Clone)]
@@ -57,6 +62,13 @@ struct Inner {
     watches: Streams,
     leases: LeaderLeases,
     compactor: Addr<Compactor>,
+    passwords: Passwords,
+    /// Reads that take long, of which a few run at once.
+    large_reads: Gate,
+    /// Databases that are being sent to clients.
+    snapshots: Gate,
+    /// Of the places of records that large ranges under way are yet to read.
+    range_bytes: Budget,
 }
 
 impl Local {
@@ -71,7 +83,23 @@ impl Local {
         leases: LeaderLeases,
         compactor: Addr<Compactor>,
     ) -> Local {
-        let inner = Inner { world, config, raft, shared, proposals, watches, leases, compactor };
+        let passwords = Passwords::new(&world, shared.clone());
+        let (large_reads, snapshots) = (Gate::new(LARGE_READS_MAX), Gate::new(SNAPSHOTS_MAX));
+        let range_bytes = Budget::new(config.limits.range_bytes_max);
+        let inner = Inner {
+            world,
+            config,
+            raft,
+            shared,
+            proposals,
+            watches,
+            leases,
+            compactor,
+            passwords,
+            large_reads,
+            snapshots,
+            range_bytes,
+        };
         let local = Local(Arc::new(inner), Author::Process);
         local.answer_others();
         local
@@ -125,21 +153,25 @@ impl Local {
     async fn read<T, F>(&self, large: bool, read: F) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: Fn(&View) -> Result<T, Fault> + Send + 'static,
+        F: FnOnce(&View) -> Result<T, Fault> + Send + 'static,
     {
         let shared = self.0.shared.clone();
-        let attempt = move || {
-            let mut outcome = read(&shared.view());
-            for _ in 1..READ_ATTEMPTS {
-                match &outcome {
-                    Err(fault) if has_moved(fault) => outcome = read(&shared.view()),
-                    _ => break,
-                }
-            }
-            outcome
-        };
-        let outcome = if large { self.0.world.spawner.blocking(attempt).await } else { attempt() };
+        let look = move || read(&shared.view());
+        let outcome = if large { self.read_away(look).await? } else { look() };
         outcome.map_err(Error::from)
+    }
+
+    /// Runs a large read when it is its turn, away from the tasks.
+    async fn read_away<T: Send + 'static>(&self, read: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+        let turn = {
+            let waiting = &self.0.shared.metrics.bounds.large_reads_waiting;
+            let _waiting = waiting.one_more();
+            let turn = self.0.large_reads.wait();
+            self.0.world.clock.timeout_at(self.deadline(), turn).await.map_err(|_| Error::Timeout)?
+        };
+        // A caller that goes away leaves its work behind: it counts until that is done.
+        let (done, _turn) = self.0.world.spawner.blocking(move || (read(), turn)).await;
+        Ok(done)
     }
 
     /// The header of an answer that shows the newest revision.
@@ -227,6 +259,10 @@ impl Transport for Local {
         self.0.shared.authenticates()
     }
 
+    fn is_learner(&self) -> bool {
+        self.is_without_vote()
+    }
+
     async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
         checks::range(&request)?;
         let metrics = &self.0.shared.metrics;
@@ -247,7 +283,13 @@ impl Transport for Local {
         let started = metrics.clock.now();
         let records = self.read_range(request, View::range_in_records).await;
         metrics.requested(Kind::Range, records.is_ok(), started);
-        let mut records = records?.read_on(self.0.world.spawner.clone());
+        let bounds = &self.0.shared.metrics.bounds;
+        let mut records = Records::new(records?, &self.0.world, self.0.shared.clone());
+        let share = self.0.range_bytes.take(records.places_bytes()).map_err(|_| {
+            bounds.large_reads_refused.inc();
+            Error::TooManyRequests
+        })?;
+        records.hold(share);
         self.sign(records.header());
         Ok(Ranged::InRecords(records))
     }
@@ -266,6 +308,7 @@ impl Transport for Local {
     async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
         self.check_txn(&request)?;
         if !checks::is_read_only(&request) {
+            self.0.shared.view().check_txn(&request)?;
             self.0.proposals.reserve(checks::txn_cost(&request)).await?;
             return propose!(self, txn: request, Txn);
         }
@@ -411,8 +454,12 @@ impl Transport for Local {
 
     async fn snapshot(&self) -> Result<BoxStream<'static, Result<pb::SnapshotResponse, Error>>, Error> {
         let metrics = &self.0.shared.metrics;
+        let turn = self.0.snapshots.enter().map_err(|_| {
+            metrics.bounds.snapshots_refused.inc();
+            Error::TooManyRequests
+        })?;
         let _spooling = metrics.measure(&metrics.disk.snapshot, None);
-        database::stream(&self.0.world, self.0.shared.clone()).await
+        database::stream(&self.0.world, self.0.shared.clone(), turn).await
     }
 
     async fn auth_enable(&self, request: pb::AuthEnableRequest) -> Result<pb::AuthEnableResponse, Error> {

@@ -41,6 +41,7 @@ pub struct Metrics {
     keys: Keys,
     pub leases: Leases,
     pub watches: Watches,
+    pub bounds: Bounds,
     pub compactions: Compactions,
     pub disk: Disk,
 }
@@ -86,6 +87,21 @@ pub struct Watches {
     pub watchers: Gauge,
     pub behind: Gauge,
     pub events: Counter,
+    /// Bytes that wait for clients.
+    pub unread_bytes: Gauge,
+    /// Streams that were ended because they were not read.
+    pub ended: Counter,
+}
+
+/// What was refused or ended to keep clients from using up what all share.
+#[derive(Default)]
+pub struct Bounds {
+    pub passwords_refused: Counter,
+    pub large_reads_waiting: Gauge,
+    pub large_reads_refused: Counter,
+    pub snapshots_refused: Counter,
+    /// Ranges and snapshots whose clients did not read them.
+    pub answers_ended: Counter,
 }
 
 pub struct Compactions {
@@ -135,6 +151,7 @@ impl Metrics {
                 ttl_seconds: Histogram::doubling(1.0, 24),
             },
             watches: Watches::default(),
+            bounds: Bounds::default(),
             compactions: Compactions {
                 keys: Counter::default(),
                 last: Gauge::default(),

@@ -13,11 +13,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use chorus_proto::etcdserverpb::InternalRaftRequest;
-use prost::Message;
 use tokio::sync::mpsc;
 
-use super::migrate::Error;
+use super::migrate::{Error, unrolled};
 use crate::disk::etcd_wal::record::EntryKind;
 use crate::disk::etcd_wal::{self, Entry, FILE_BYTES, HardState, Metadata, Writer};
 use crate::raft::ClusterId;
@@ -43,7 +41,7 @@ pub async fn mirror(
     let mut writer = open(world, directory, metadata)?;
     let (missed, _) = offline::read(world, data_dir, writer.last()).await?;
     let missed = missed.into_iter().filter(|(at, ..)| at.index <= applied);
-    add(&mut writer, missed.map(|(at, content, _)| (at, data_of(content))));
+    add(&mut writer, missed.map(|(at, content, _)| (at, unrolled(content))));
     writer.write()?;
     let (queue, waiting) = mpsc::channel(QUEUE);
     world.spawner.keep("store/wal_mirror", keep(world.clone(), writer, waiting));
@@ -64,22 +62,6 @@ fn open(world: &World, directory: &Path, metadata: Metadata) -> Result<Writer, E
         world.disk.remove_dir_all(directory)?;
     }
     Ok(Writer::create(&world.disk, directory, metadata, FILE_BYTES)?)
-}
-
-/// What concerns nobody but us is an empty entry: readers of etcd's logs end at a command that etcd, as it is set up by
-/// default, does not write.
-fn data_of(content: Content) -> Vec<Bytes> {
-    match content {
-        Content::Commands(commands) if !commands.is_empty() => {
-            commands.into_iter().map(|command| if is_checkpoint(&command) { Bytes::new() } else { command }).collect()
-        }
-        _ => vec![Bytes::new()],
-    }
-}
-
-/// It says when leases end.
-fn is_checkpoint(command: &Bytes) -> bool {
-    InternalRaftRequest::decode(command.clone()).is_ok_and(|command| command.lease_checkpoint.is_some())
 }
 
 /// Adds entries that are not in the mirror yet, and how far they are committed.
@@ -145,8 +127,8 @@ impl Machine for Mirrored {
 
     fn apply(&mut self, entries: Vec<Committed>) -> io::Result<()> {
         let data = |payload: &Payload| match payload {
-            Payload::Batch(commands) => data_of(Content::Commands(commands.clone())),
-            _ => data_of(Content::Blank),
+            Payload::Batch(commands) => unrolled(Content::Commands(commands.clone())),
+            _ => unrolled(Content::Blank),
         };
         self.copies = entries.iter().map(|entry| (entry.at, data(&entry.payload))).collect();
         self.machine.apply(entries)?;

@@ -15,7 +15,7 @@
 //! - [`client`]: one interface, two transports
 //! - `local`, `remote`: this member's store; client URLs of any etcd
 //! - [`auth`]: users, roles, tokens; the gate for whatever is asked in a client's name
-//! - [`records`]: large answers, read as they are sent
+//! - [`records`]: large answers, read as they are sent; `held`: what such an answer keeps, and how long
 //! - [`error`]: what can go wrong, with etcd's texts and codes
 //! - `config`, `open`: how a store is opened and started; [`version`]: which etcd it claims to be
 //!
@@ -26,7 +26,8 @@
 //!
 //! The state on disk:
 //! - `state_machine`: what the replica drives; `ledger`: the state and its files; `view`: what readers hold
-//! - `journal`: frames; `checkpoint`: the index as a file; `files`: where they lie; `reclaim`: giving back space
+//! - `journal`: frames; `checkpoint`: the index as a file; `files`: where they lie; `generation`: whose they are
+//! - `reclaim`: giving back space
 //! - `usage`: how much is stored; `compactor`: the actor that looks after all of it
 //!
 //! The state in etcd's own format:
@@ -56,6 +57,8 @@ mod database;
 pub mod error;
 mod feed;
 mod files;
+mod generation;
+mod held;
 mod journal;
 mod leader_leases;
 mod leadership;
@@ -82,7 +85,7 @@ mod view;
 mod waiting;
 mod watch;
 
-pub use config::{AutoCompaction, Config, Limits};
+pub use config::{AutoCompaction, Config, DataFiles, Limits};
 pub use corruption::{Checks, Inconsistent};
 pub use error::Error;
 pub use local::Local;

@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::Notify;
-
 use super::agreed::Monitor;
 use super::auth::sessions::Sessions;
 use super::compactor::Compactor;
@@ -68,6 +66,7 @@ impl Config {
             progress_interval: self.watch_progress_interval,
             response_bytes_max: self.limits.request_bytes_max,
             watches_per_stream_max: self.limits.watches_per_stream_max,
+            watch_bytes_max: self.limits.watch_bytes_max,
         }
     }
 }
@@ -76,7 +75,7 @@ impl Store {
     /// Opens or creates the state in `config.data_dir` and recovers it. The machine goes to
     /// [`raft::Replica::start`], the rest to [`Store::start`]. Blocks.
     pub fn open(world: &World, config: Config) -> Result<(StateMachine, Opened), OpenError> {
-        let ledger = Ledger::open(world, &config.data_dir)?;
+        let ledger = Ledger::open(world, &config.data_dir, config.files.segment_bytes)?;
         let run = ledger.begin_run().map_err(|error| OpenError::from_disk(&config.data_dir, error.into()))?;
         let waiting = Waiting::new(config.node, run, config.limits.proposals_max);
         let sessions = Sessions::new(world.clock.clone(), config.auth.tokens.session_ttl());
@@ -88,7 +87,7 @@ impl Store {
 
     /// Reads every record that was ever written and is still there, so that damage does not wait to be met. Blocks.
     pub fn verify(opened: &Opened) -> Result<(), OpenError> {
-        let segments = opened.shared.view().segments.clone();
+        let segments = opened.shared.ledger().segments.clone();
         let scanned = segments.scan(disk::Point::START, |_| Ok(()));
         scanned.map(drop).map_err(|error| OpenError::from_disk(&opened.config.data_dir, error))
     }
@@ -105,9 +104,9 @@ impl Store {
         quota::watch(world, &config, &proposals, &shutdown);
         let compactor =
             Compactor::start(world, raft.clone(), shared.clone(), proposals.clone(), &config, shutdown.clone());
-        let room = Arc::new(Notify::new());
-        let hub = WatchHub::start(world, config.watches(), shared.clone(), room.clone(), shutdown.clone());
-        let watches = Streams::new(world, hub, room, config.limits.watch_streams_max, shutdown);
+        let unread = watch::Unread::new(config.limits.watch_unread_bytes_max);
+        let hub = WatchHub::start(world, config.watches(), shared.clone(), unread.clone(), shutdown.clone());
+        let watches = Streams::new(world, hub, unread, config.limits.watch_streams_max, shutdown);
         let monitor =
             Monitor { world: world.clone(), raft: raft.clone(), shared: shared.clone(), proposals: proposals.clone() };
         monitor.start(&end);

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use super::generation::{Basis, Generation, StepError};
 use super::journal::{Head, Step};
 use super::mvcc::Rev;
 use super::state_machine::Shared;
@@ -13,9 +14,14 @@ use crate::disk::{self, Place, SegmentId, codec};
 const COPY_BYTES: usize = 1 << 20;
 
 /// The sealed segment before `end` whose removal frees most, if less than half of it lives.
-pub fn candidate(shared: &Shared, end: SegmentId, emptied: &[SegmentId]) -> Result<Option<SegmentId>, disk::Error> {
-    let listed = shared.view().segments.list()?.into_iter();
-    let ledger = shared.ledger();
+pub fn candidate(
+    shared: &Shared,
+    basis: &Basis,
+    end: SegmentId,
+    emptied: &[SegmentId],
+) -> Result<Option<SegmentId>, StepError> {
+    let listed = basis.segments.list()?.into_iter();
+    let ledger = shared.ledger_of(basis.generation)?;
     let half_dead = |listed: &Listed| listed.bytes > 2 * ledger.usage.live(listed.id);
     let candidates = listed.filter(|listed| listed.sealed && listed.id < end && !emptied.contains(&listed.id));
     let dead = |listed: &Listed| listed.bytes.saturating_sub(ledger.usage.live(listed.id));
@@ -23,47 +29,47 @@ pub fn candidate(shared: &Shared, end: SegmentId, emptied: &[SegmentId]) -> Resu
 }
 
 /// The sealed segments before `end` in which nothing lives.
-pub fn dead(shared: &Shared, end: SegmentId, emptied: &[SegmentId]) -> Result<Vec<SegmentId>, disk::Error> {
-    let listed = shared.view().segments.list()?.into_iter();
-    let ledger = shared.ledger();
+pub fn dead(
+    shared: &Shared,
+    basis: &Basis,
+    end: SegmentId,
+    emptied: &[SegmentId],
+) -> Result<Vec<SegmentId>, StepError> {
+    let listed = basis.segments.list()?.into_iter();
+    let ledger = shared.ledger_of(basis.generation)?;
     let dead = listed.filter(|listed| listed.sealed && listed.id < end && ledger.usage.live(listed.id) == 0);
     Ok(dead.map(|listed| listed.id).filter(|segment| !emptied.contains(segment)).collect())
 }
 
 /// The sealed segments before `end` of which more than a quarter is dead.
-pub fn with_dead(shared: &Shared, end: SegmentId) -> Result<Vec<SegmentId>, disk::Error> {
-    let listed = shared.view().segments.list()?.into_iter();
-    let ledger = shared.ledger();
+pub fn with_dead(shared: &Shared, basis: &Basis, end: SegmentId) -> Result<Vec<SegmentId>, StepError> {
+    let listed = basis.segments.list()?.into_iter();
+    let ledger = shared.ledger_of(basis.generation)?;
     let dead = |listed: &Listed| listed.bytes.saturating_sub(ledger.usage.live(listed.id));
     let worth_it = listed.filter(|listed| listed.sealed && listed.id < end && 4 * dead(listed) > listed.bytes);
     Ok(worth_it.map(|listed| listed.id).collect())
 }
 
-pub fn exists(shared: &Shared, segment: SegmentId) -> Result<bool, disk::Error> {
-    Ok(shared.view().segments.list()?.iter().any(|listed| listed.id == segment))
-}
-
 /// Copies what lives in `segment` to the end of the segments.
-pub fn empty(shared: &Shared, segment: SegmentId) -> Result<(), disk::Error> {
-    let view = shared.view();
+pub fn empty(shared: &Shared, basis: &Basis, segment: SegmentId) -> Result<(), StepError> {
     let mut moving: Vec<(Rev, Place, Bytes)> = Vec::new();
     let mut bytes = 0;
-    view.segments.scan_segment(segment, |frame| {
+    basis.segments.scan_segment(segment, |frame| {
         for (at, place, record) in records(&frame)? {
             bytes += record.len();
             moving.push((at, place, Bytes::copy_from_slice(&record)));
         }
         if bytes >= COPY_BYTES {
-            copy(shared, &mut moving)?;
             bytes = 0;
+            copy(shared, basis.generation, &mut moving)?;
         }
-        Ok(())
+        Ok::<_, StepError>(())
     })?;
-    copy(shared, &mut moving)
+    copy(shared, basis.generation, &mut moving)
 }
 
-fn copy(shared: &Shared, moving: &mut Vec<(Rev, Place, Bytes)>) -> Result<(), disk::Error> {
-    let mut ledger = shared.ledger();
+fn copy(shared: &Shared, generation: Generation, moving: &mut Vec<(Rev, Place, Bytes)>) -> Result<(), StepError> {
+    let mut ledger = shared.ledger_of(generation)?;
     ledger.relocate(moving)?;
     shared.publish(&ledger);
     moving.clear();

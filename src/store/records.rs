@@ -4,6 +4,8 @@
 //! A record is stored as it travels, a marshalled `mvccpb.KeyValue`: the length of the whole answer is known before the
 //! first one is read.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use chorus_proto::etcdserverpb as pb;
 use futures::{Stream, stream};
@@ -11,10 +13,13 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use super::Error;
+use super::held::Held;
 use super::mvcc::Fault;
+use super::state_machine::Shared;
+use crate::actor::Share;
 use crate::disk::Place;
 use crate::disk::segments::Pinned;
-use crate::world::Spawner;
+use crate::world::World;
 
 /// The field of a `RangeResponse` that holds the keys.
 const KVS: u32 = 2;
@@ -28,27 +33,51 @@ pub enum Ranged {
     InRecords(Records),
 }
 
+/// What a view finds of a large range.
+pub struct Found {
+    /// All of the answer but its keys.
+    pub head: pb::RangeResponse,
+    pub places: Vec<Place>,
+    pub segments: Pinned,
+}
+
 /// A marshalled `RangeResponse` whose records are yet to be read.
 pub struct Records {
     /// All of the answer but its keys.
     head: pb::RangeResponse,
     places: Vec<Place>,
     segments: Pinned,
-    /// Where this is read, once it is.
-    spawner: Option<Spawner>,
+    world: World,
+    shared: Arc<Shared>,
+    /// Of the memory for the places.
+    share: Option<Share>,
+}
+
+/// What is left to be read of a range that is under way.
+struct Rest {
+    places: std::vec::IntoIter<Place>,
+    segments: Pinned,
+    _share: Option<Share>,
 }
 
 impl Records {
-    pub(super) fn new(head: pb::RangeResponse, places: Vec<Place>, segments: Pinned) -> Records {
-        Records { head, places, segments, spawner: None }
+    pub(super) fn new(found: Found, world: &World, shared: Arc<Shared>) -> Records {
+        let Found { head, places, segments } = found;
+        Records { head, places, segments, world: world.clone(), shared, share: None }
     }
 
     pub(super) fn header(&mut self) -> &mut Option<pb::ResponseHeader> {
         &mut self.head.header
     }
 
-    pub(super) fn read_on(self, spawner: Spawner) -> Records {
-        Records { spawner: Some(spawner), ..self }
+    /// What it takes to remember where the records lie.
+    pub(super) fn places_bytes(&self) -> u64 {
+        size_of_val(&self.places[..]) as u64
+    }
+
+    /// Keeps its share of the memory for places as long as those.
+    pub(super) fn hold(&mut self, share: Share) {
+        self.share = Some(share);
     }
 
     /// Bytes of the whole answer.
@@ -59,22 +88,18 @@ impl Records {
 
     /// The answer in pieces, each read when it is asked for. An error ends it: what was sent is then not the whole.
     pub fn pieces(self) -> impl Stream<Item = Result<Bytes, Error>> + Send {
-        let Records { head, places, segments, spawner } = self;
+        let Records { head, places, segments, world, shared, share } = self;
         let begin = Bytes::from(head.encode_to_vec());
-        let rest = stream::try_unfold((places.into_iter(), segments, spawner), async |(places, segments, spawner)| {
-            if places.len() == 0 {
+        let rest = Held::new(&world, shared, Rest { places: places.into_iter(), segments, _share: share });
+        let rest = stream::try_unfold((0, rest, world), async |(pieces, held, world)| {
+            let mut rest = held.take()?;
+            if rest.places.len() == 0 {
                 return Ok(None);
             }
-            let read = move || {
-                let mut places = places;
-                piece(&mut places, &segments).map(|bytes| (bytes, places, segments))
-            };
-            let outcome = match &spawner {
-                Some(spawner) => spawner.blocking(read).await,
-                None => read(),
-            };
-            let (bytes, places, segments) = outcome.map_err(Fault::from)?;
-            Ok(Some((bytes, (places, segments, spawner))))
+            let read = move || piece(&mut rest.places, &rest.segments).map(|bytes| (bytes, rest));
+            let (bytes, rest) = world.spawner.blocking(read).await.map_err(Fault::from)?;
+            held.put_back(pieces + 1, rest);
+            Ok(Some((bytes, (pieces + 1, held, world))))
         });
         futures::StreamExt::chain(stream::once(async move { Ok(begin) }), rest)
     }

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::vec;
 
 use arc_swap::ArcSwap;
@@ -19,6 +19,7 @@ use super::auth::sessions::Sessions;
 use super::checks;
 use super::command::{self, Batch};
 use super::feed::Feed;
+use super::generation::{Generation, LedgerGuard, StepError};
 use super::ledger::{Happened, Ledger};
 use super::metrics::{Kind, Metrics};
 use super::mvcc::Fault;
@@ -26,14 +27,15 @@ use super::mvcc::hash::Hashes;
 use super::quota::Quota;
 use super::view::View;
 use super::waiting::{Outcome, Waiting};
+use crate::disk::space::is_full;
 use crate::disk::{self, Space};
-use crate::raft::machine::{Applied, Committed, Machine, Payload, Position, Snapshot, Validate};
-use crate::world::Instant;
+use crate::raft::machine::{Applied, Committed, Machine, Payload, Position, Snapshot, SnapshotFiles, Validate};
 use crate::world::failpoints::failpoint;
+use crate::world::{Instant, Lock};
 
 /// What the state machine shares with readers, waiting clients, watchers and the compactor.
 pub struct Shared {
-    ledger: Mutex<Ledger>,
+    ledger: Lock<Ledger>,
     view: ArcSwap<View>,
     pub waiting: Waiting,
     pub feed: Feed,
@@ -60,7 +62,7 @@ impl Shared {
             size: AtomicU64::new(ledger.size()),
             lease_time_told: Mutex::new((ledger.state.leases.time.tellings(), metrics.clock.now())),
             authenticates: AtomicBool::new(ledger.state.auth.enabled),
-            ledger: Mutex::new(ledger),
+            ledger: Lock::new(ledger),
             waiting,
             quota,
             space: Space::new("store"),
@@ -78,8 +80,14 @@ impl Shared {
     }
 
     /// The state and its files. Applying waits for this lock: hold it for a moment only.
-    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn ledger(&self) -> LedgerGuard<'_> {
+        self.ledger.lock()
+    }
+
+    /// The same for a step in the background that began with `generation`.
+    pub fn ledger_of(&self, generation: Generation) -> Result<LedgerGuard<'_>, StepError> {
+        let ledger = self.ledger();
+        if ledger.generation() == generation { Ok(ledger) } else { Err(StepError::Superseded) }
     }
 
     /// The size of the store in bytes, as the quota counts it.
@@ -121,6 +129,20 @@ impl Shared {
     /// Since when this member has heard nothing of the time of leases but what is in its view.
     pub fn lease_time_since(&self) -> Instant {
         self.lease_time_told().1
+    }
+
+    /// Readers from now on hold no segment that was removed. Those must be empty for them, too.
+    pub fn let_go(&self, ledger: &Ledger) {
+        let View { generation, state, .. } = View::clone(&self.view.load());
+        assert_eq!(generation, ledger.generation(), "both change under the ledger's lock");
+        self.view.store(Arc::new(View { generation, state, segments: ledger.segments.pin() }));
+    }
+
+    /// Tells those who look after the room on the disk, if that is what `error` is about.
+    fn note_full(&self, error: &io::Error) {
+        if is_full(error) {
+            self.space.run_short(&disk::Error::Io(io::Error::new(error.kind(), error.to_string())));
+        }
     }
 
     /// Whether callers must say who they are.
@@ -264,26 +286,42 @@ impl Machine for StateMachine {
     }
 
     fn snapshot(&mut self) -> io::Result<Snapshot> {
-        self.shared.ledger().snapshot()
+        let outgoing = self.shared.ledger().snapshot()?;
+        let (applied, shared) = (outgoing.applied(), self.shared.clone());
+        let prepare = move || {
+            let (paths, scratch) = outgoing.prepare().inspect_err(|error| shared.note_full(error))?;
+            Ok(SnapshotFiles { paths, keep: Box::new(scratch) })
+        };
+        Ok(Snapshot { applied, prepare: Box::new(prepare) })
     }
 
     fn incoming(&mut self) -> io::Result<PathBuf> {
-        self.shared.ledger().incoming()
+        let files = self.shared.ledger().files();
+        files.incoming()
     }
 
     fn install(&mut self, directory: PathBuf) -> io::Result<Applied> {
         let disk = &self.shared.metrics.disk;
         let _installing = self.shared.metrics.measure(&disk.install, Some(&disk.installing));
+        // Nothing is applied meanwhile, and what reads or looks after the files goes on with the old ones.
+        let successor = self.shared.ledger().successor();
+        let successor = successor.install(&directory)?;
+        let live = successor.state.index.live_count();
         let mut ledger = self.shared.ledger();
-        let applied = ledger.install(&directory)?;
-        self.shared.metrics.replaced(ledger.state.index.live_count());
+        let replaced = std::mem::replace(&mut *ledger, successor);
+        let (applied, index) = (ledger.applied(), &ledger.state.index);
+        self.shared.metrics.replaced(live);
         self.shared.hashes.clear();
         self.shared.sessions.forget();
         // However often the other member heard it, this one hears it now.
         self.shared.hear_lease_time(ledger.state.leases.time.tellings());
         self.shared.publish(&ledger);
+        if index.is_swept() {
+            self.shared.swept(index.compacted);
+        }
         drop(ledger);
         self.shared.feed.lose();
+        replaced.discard();
         Ok(applied)
     }
 }

@@ -6,16 +6,22 @@
 //! [`Spawner::blocking`](super::Spawner::blocking).
 
 mod access;
+mod beneath;
 mod memory;
+mod mounts;
 mod real;
+mod reserve;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use access::{Access, Open};
+pub use access::{Access, Open, PlaceType};
+pub use beneath::Pinned;
 pub use memory::MemoryDisk;
+pub use mounts::Bind;
+use reserve::Reserve;
 
 /// A handle on a file system.
 #[derive(Clone, Debug)]
@@ -23,16 +29,16 @@ pub struct Disk(Kind);
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Real,
+    Real(Reserve),
     /// As the real one, but nothing waits for bytes to be durable.
-    Careless,
+    Careless(Reserve),
     Memory(MemoryDisk),
 }
 
 macro_rules! forward {
     ($self:ident, $name:ident($($arg:expr),*)) => {
         match &$self.0 {
-            Kind::Real | Kind::Careless => real::$name($($arg),*),
+            Kind::Real(_) | Kind::Careless(_) => real::$name($($arg),*),
             Kind::Memory(disk) => disk.$name($($arg),*),
         }
     };
@@ -40,7 +46,7 @@ macro_rules! forward {
 
 impl Disk {
     pub fn real() -> Disk {
-        Disk(Kind::Real)
+        Disk(Kind::Real(Reserve::default()))
     }
 
     pub fn memory(disk: MemoryDisk) -> Disk {
@@ -50,7 +56,7 @@ impl Disk {
     /// The same files, but nothing waits for bytes to be durable: a power failure may lose what was told to be safe.
     pub fn without_sync(&self) -> Disk {
         match &self.0 {
-            Kind::Real | Kind::Careless => Disk(Kind::Careless),
+            Kind::Real(reserve) | Kind::Careless(reserve) => Disk(Kind::Careless(reserve.clone())),
             Kind::Memory(disk) => Disk::memory(disk.clone()),
         }
     }
@@ -63,17 +69,20 @@ impl Disk {
     /// How long a simulated disk takes before it syncs; a real one takes its time while it does.
     pub fn lag(&self) -> Duration {
         match &self.0 {
-            Kind::Real | Kind::Careless => Duration::ZERO,
+            Kind::Real(_) | Kind::Careless(_) => Duration::ZERO,
             Kind::Memory(disk) => disk.lag(),
         }
     }
 
-    /// Opens a file. A file that [`Open::CreateNew`] makes is readable by its owner only, and its name durable only
+    /// Opens a file. Where no file descriptor is to be had, that is an [`io::ErrorKind::QuotaExceeded`]: it passes, as a
+    /// full disk does. For files that are written some are held back. A file that [`Open::CreateNew`] makes is readable by its owner only, and its name durable only
     /// after [`sync_dir`](Disk::sync_dir).
     pub fn open(&self, path: &Path, how: Open) -> io::Result<File> {
         match &self.0 {
-            Kind::Real => real::open(path, how).map(|file| File(FileKind::Real(Arc::new(file)))),
-            Kind::Careless => real::open(path, how).map(|file| File(FileKind::Careless(Arc::new(file)))),
+            Kind::Real(reserve) => real::open(reserve, path, how).map(|file| File(FileKind::Real(Arc::new(file)))),
+            Kind::Careless(reserve) => {
+                real::open(reserve, path, how).map(|file| File(FileKind::Careless(Arc::new(file))))
+            }
             Kind::Memory(disk) => disk.open(path, how).map(|file| File(FileKind::Memory(file))),
         }
     }
@@ -88,6 +97,21 @@ impl Disk {
         let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
         file.read_exact_at(&mut bytes, 0)?;
         Ok(bytes)
+    }
+
+    /// Up to `bytes_max` bytes from the end of a file that somebody else may write to: a link is not followed, a FIFO
+    /// not waited for.
+    pub fn read_end(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+        if !self.is_simulated() {
+            return real::read_end(path, bytes_max);
+        }
+        let bytes = self.read(path)?;
+        Ok(bytes[bytes.len().saturating_sub(bytes_max)..].to_vec())
+    }
+
+    /// What is at `path`, behind links.
+    pub fn place_type(&self, path: &Path) -> io::Result<PlaceType> {
+        forward!(self, place_type(path))
     }
 
     /// Replaces a file's content durably and at once: after a crash there is the old content or the new.
@@ -147,9 +171,15 @@ impl Disk {
         forward!(self, hard_link(from, to))
     }
 
-    /// Sets the permission bits of a file or directory.
+    /// Sets the permission bits of a file or directory, also of one that a link leads to: where somebody else may put
+    /// a link, use [`File::set_mode`].
     pub fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
         forward!(self, set_mode(path, mode))
+    }
+
+    /// Gives a file or directory to a group.
+    pub fn set_group(&self, path: &Path, group: u32) -> io::Result<()> {
+        forward!(self, set_group(path, group))
     }
 
     /// Makes `link` a symbolic link to `target`, which is taken as it is. The twin in memory knows none.
@@ -159,16 +189,17 @@ impl Disk {
 
     /// Makes the names in a directory durable.
     pub fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        match self.0 {
-            Kind::Careless => Ok(()),
-            _ => forward!(self, sync_dir(path)),
+        match &self.0 {
+            Kind::Real(reserve) => real::sync_dir(reserve, path),
+            Kind::Careless(_) => Ok(()),
+            Kind::Memory(disk) => disk.sync_dir(path),
         }
     }
 
     /// Takes a directory for this process alone, until the lock is dropped or the process ends.
     pub fn lock_dir(&self, path: &Path) -> io::Result<DirLock> {
         match &self.0 {
-            Kind::Real | Kind::Careless => real::lock_dir(path).map(|file| DirLock { _file: Some(file) }),
+            Kind::Real(_) | Kind::Careless(_) => real::lock_dir(path).map(|file| DirLock { _file: Some(file) }),
             Kind::Memory(_) => Ok(DirLock { _file: None }),
         }
     }
@@ -176,10 +207,17 @@ impl Disk {
     /// As [`lock_dir`](Disk::lock_dir), but waits until the process that holds it is done.
     pub fn wait_for_dir(&self, path: &Path) -> io::Result<DirLock> {
         match &self.0 {
-            Kind::Real | Kind::Careless => real::wait_for_dir(path).map(|file| DirLock { _file: Some(file) }),
+            Kind::Real(_) | Kind::Careless(_) => real::wait_for_dir(path).map(|file| DirLock { _file: Some(file) }),
             Kind::Memory(_) => Ok(DirLock { _file: None }),
         }
     }
+}
+
+/// The error with the path it is about: the operating system's own text names none. That file descriptors have run out is
+/// a quota that is used up, and comes back as one does.
+fn named(error: io::Error, path: &Path) -> io::Error {
+    let kind = if reserve::has_run_out(&error) { io::ErrorKind::QuotaExceeded } else { error.kind() };
+    io::Error::new(kind, format!("{}: {error}", path.display()))
 }
 
 /// A file that is whole and durable beside its final name. Dropped, it goes.
@@ -278,6 +316,22 @@ impl File {
         match &self.0 {
             FileKind::Real(file) | FileKind::Careless(file) => real::set_len(file, length),
             FileKind::Memory(file) => file.set_len(length),
+        }
+    }
+
+    /// Sets its permission bits.
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        match &self.0 {
+            FileKind::Real(file) | FileKind::Careless(file) => real::set_file_mode(file, mode),
+            FileKind::Memory(_) => Ok(()),
+        }
+    }
+
+    /// Gives it to a group.
+    pub fn set_group(&self, group: u32) -> io::Result<()> {
+        match &self.0 {
+            FileKind::Real(file) | FileKind::Careless(file) => real::set_file_group(file, group),
+            FileKind::Memory(_) => Ok(()),
         }
     }
 }

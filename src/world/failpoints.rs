@@ -11,6 +11,7 @@
 #[cfg(feature = "failpoints")]
 mod http;
 #[cfg(feature = "failpoints")]
+#[allow(clippy::print_stdout, clippy::print_stderr, reason = "etcd's tests read these lines")]
 mod registry;
 #[cfg(feature = "failpoints")]
 mod terms;

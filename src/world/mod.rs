@@ -17,6 +17,7 @@
 //! - [`net`]: listeners, connections, gRPC channels; [`tls`]: TLS over them
 //! - [`disk`]: files and directories, with durability spelled out
 //! - [`spawn`]: where actors and tasks run; [`Lane`]: the threads that actors share; [`roster`]: those that last
+//! - [`threads`]: blocking work in a simulation; [`lock`]: what it may hold
 //! - [`failpoints`]: steps that a test may disturb
 //! - [`planted`]: mistakes that prove that checks bite; `names`: their names and those of failpoints are checked early
 //! - [`process`]: processes of this machine, for the local launcher alone
@@ -29,6 +30,7 @@ pub mod failpoints;
 pub mod ids;
 pub mod init;
 mod lane;
+pub mod lock;
 mod names;
 pub mod net;
 pub mod planted;
@@ -36,12 +38,14 @@ pub mod process;
 pub mod random;
 pub mod roster;
 pub mod spawn;
+pub mod threads;
 pub mod tls;
 
 pub use clock::{Clock, Elapsed, Instant};
 pub use disk::{Disk, File, MemoryDisk};
 pub use ids::{LeaseId, NodeId, Revision, Term};
 pub use lane::Lane;
+pub use lock::Lock;
 pub use net::{Listener, Network, Stream};
 pub use random::Random;
 pub use roster::Roster;
@@ -70,7 +74,8 @@ impl World {
     }
 
     /// A simulated world: time is tokio's (paused) time, randomness comes from `seed`, files live in `disk`, the
-    /// network is turmoil's, and actors run on the calling thread's `LocalSet`.
+    /// network is turmoil's, actors run on the calling thread's `LocalSet`, and blocking work takes turns with them that
+    /// are drawn from `seed`, too.
     ///
     /// Everything but the network also works outside turmoil, in a test that drives a `LocalSet` itself.
     pub fn simulated(seed: u64, disk: MemoryDisk) -> World {
@@ -79,7 +84,7 @@ impl World {
             random: Random::from_seed(seed),
             net: Network::simulated(),
             disk: Disk::memory(disk),
-            spawner: Spawner::local(),
+            spawner: Spawner::local(Random::from_seed(!seed)),
         }
     }
 }

@@ -5,9 +5,15 @@
 //!
 //! - [`address`]: the URLs of listeners and of what is dialled
 //! - [`listener`], [`stream`]: sockets
+//! - [`ports`]: who listens on a port, and which ports the kernel gives away
+//! - [`connections`]: how many others may open, and who gives way
+//! - [`opening`]: what a client speaks, by its first bytes
 
 pub mod address;
+pub mod connections;
 pub mod listener;
+pub mod ports;
+pub mod opening;
 pub mod stream;
 
 use std::io::{self, ErrorKind};
@@ -18,14 +24,22 @@ use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 pub use address::{Address, BadAddress};
-pub use listener::Listener;
+pub use connections::{Answering, Call, Connections, Guest};
+pub use listener::{Listener, Refusal};
+pub use opening::Opened;
 pub use stream::Stream;
 
-use super::tls;
+use super::{process, tls};
 
-/// A handle on the network.
-#[derive(Clone, Copy, Debug)]
-pub struct Network(Kind);
+/// A handle on the network. Cheap to clone; clones share the bounds on connections.
+#[derive(Clone, Debug)]
+pub struct Network {
+    kind: Kind,
+    /// Of what is listened on through this handle.
+    accepted: Connections,
+    clients: Connections,
+    peers: Connections,
+}
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
@@ -34,25 +48,58 @@ enum Kind {
 }
 
 impl Network {
+    /// The machine's, within the limit on file descriptors that this process has now.
     pub fn real() -> Network {
-        Network(Kind::Real)
+        let (clients, peers) = connections::within(process::descriptors_max());
+        Network::new(Kind::Real, clients, peers)
     }
 
+    /// Turmoil's. It takes no file descriptors, and has no bound.
     pub fn simulated() -> Network {
-        Network(Kind::Simulated)
+        Network::new(Kind::Simulated, usize::MAX, usize::MAX)
     }
 
-    /// Listens on `address`, a `host:port`. In a simulation the host part is replaced by "any".
+    fn new(kind: Kind, clients_max: usize, peers_max: usize) -> Network {
+        let (clients, peers) = (Connections::at_most(clients_max), Connections::at_most(peers_max));
+        Network { kind, accepted: clients.clone(), clients, peers }
+    }
+
+    /// The same network, with other bounds on the connections of clients and of peers.
+    pub fn bounded(&self, clients_max: usize, peers_max: usize) -> Network {
+        Network::new(self.kind, clients_max, peers_max)
+    }
+
+    /// A handle whose listeners accept peers: members of the same cluster, which clients must not crowd out.
+    pub fn for_peers(&self) -> Network {
+        Network { accepted: self.peers.clone(), ..self.clone() }
+    }
+
+    /// The connections of clients.
+    pub fn clients(&self) -> &Connections {
+        &self.clients
+    }
+
+    /// The connections of peers.
+    pub fn peers(&self) -> &Connections {
+        &self.peers
+    }
+
+    /// Listens on `address`, a `host:port`. In a simulation the host part is replaced by "any". The error of an address
+    /// in use says whose it is, where that can be told.
     pub async fn listen(&self, address: &str) -> io::Result<Listener> {
-        match self.0 {
-            Kind::Real => Listener::tcp(address).await,
-            Kind::Simulated => Listener::simulated(port(address)?).await,
+        let accepted = self.accepted.clone();
+        match self.kind {
+            Kind::Real => Listener::tcp(address, accepted).await.map_err(|error| with_holder(error, address)),
+            Kind::Simulated => Listener::simulated(port(address)?, accepted).await,
         }
     }
 
     /// Listens on the place that `address` names. Whether TLS is spoken there is the caller's to see to.
     pub async fn listen_at(&self, address: &Address) -> io::Result<Listener> {
-        if address.is_unix() { Listener::unix(address.place()) } else { self.listen(address.place()).await }
+        match address.is_unix() {
+            true => Listener::unix(address.place(), self.accepted.clone()),
+            false => self.listen(address.place()).await,
+        }
     }
 
     /// Connects to `address`, a `host:port`.
@@ -62,7 +109,7 @@ impl Network {
 
     #[allow(clippy::disallowed_methods, reason = "the one place that opens sockets")]
     async fn connect_from(&self, local: Option<IpAddr>, address: &str) -> io::Result<Stream> {
-        let stream = match (self.0, local) {
+        let stream = match (self.kind, local) {
             (Kind::Simulated, _) => return Ok(Stream::simulated(turmoil::net::TcpStream::connect(address).await?)),
             (Kind::Real, None) => tokio::net::TcpStream::connect(address).await?,
             (Kind::Real, Some(local)) => {
@@ -96,7 +143,7 @@ impl Network {
     /// The addresses of a host; none in a simulation.
     #[allow(clippy::disallowed_methods, reason = "the one place that asks for names")]
     pub async fn lookup(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-        match self.0 {
+        match self.kind {
             Kind::Real => Ok(tokio::net::lookup_host((host, 0)).await?.map(|found| found.ip()).collect()),
             Kind::Simulated => Ok(Vec::new()),
         }
@@ -105,7 +152,7 @@ impl Network {
     /// The address from which this machine reaches others; nothing where it reaches none, and in a simulation.
     #[allow(clippy::disallowed_methods, reason = "the one place that opens sockets")]
     pub fn default_host(&self) -> Option<IpAddr> {
-        let Kind::Real = self.0 else { return None };
+        let Kind::Real = self.kind else { return None };
         // Connecting a datagram socket sends nothing; it only makes the system choose. The address is for examples.
         let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).ok()?;
         socket.connect(("192.0.2.1", 9)).ok()?;
@@ -114,21 +161,24 @@ impl Network {
 
     /// A gRPC channel to `endpoint` that connects on first use and again after a failure.
     pub fn channel(&self, endpoint: Endpoint) -> Channel {
-        let network = *self;
-        endpoint.connect_with_connector_lazy(tower::service_fn(move |uri: Uri| async move {
-            let connecting = async {
-                let host = uri.host().ok_or_else(|| io::Error::other(format!("{uri} names no host")))?;
-                network.connect(&format!("{host}:{}", uri.port_u16().unwrap_or(80))).await
-            };
-            let connected = within(CONNECT_LIMIT, connecting).await;
-            connected.map(TokioIo::new).map_err(|source| NotConnected { uri: uri.to_string(), source })
+        let network = self.clone();
+        endpoint.connect_with_connector_lazy(tower::service_fn(move |uri: Uri| {
+            let network = network.clone();
+            async move {
+                let connecting = async {
+                    let host = uri.host().ok_or_else(|| io::Error::other(format!("{uri} names no host")))?;
+                    network.connect(&format!("{host}:{}", uri.port_u16().unwrap_or(80))).await
+                };
+                let connected = within(CONNECT_LIMIT, connecting).await;
+                connected.map(TokioIo::new).map_err(|source| NotConnected { uri: uri.to_string(), source })
+            }
         }))
     }
 
     /// A gRPC channel that a dialler connects, with `limit` for each attempt; `tune` sets what else there is to set. A
     /// call that fails because no connection was made has [`NotConnected`] among its causes.
     pub fn channel_by(&self, dialler: Dialler, limit: Duration, tune: impl FnOnce(Endpoint) -> Endpoint) -> Channel {
-        let network = *self;
+        let network = self.clone();
         let authority = dialler.address.authority();
         // The handshake is the dialler's, so for the library this is a plain connection.
         let endpoint = tune(endpoint(&format!("http://{authority}")));
@@ -137,7 +187,7 @@ impl Network {
             false => endpoint,
         };
         endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
-            let dialler = dialler.clone();
+            let (network, dialler) = (network.clone(), dialler.clone());
             async move {
                 let connected = within(limit, network.dial(&dialler)).await;
                 let uri = dialler.address.to_string();
@@ -155,6 +205,16 @@ pub struct Dialler {
     pub tls: Option<tls::Client>,
     /// The address of this machine to connect from; by default the system chooses.
     pub local: Option<IpAddr>,
+}
+
+/// Of an address in use, who uses it.
+fn with_holder(error: io::Error, address: &str) -> io::Error {
+    if error.kind() != ErrorKind::AddrInUse {
+        return error;
+    }
+    let holder = port(address).ok().and_then(ports::holder);
+    let holder = holder.map_or("another process".to_owned(), |holder| holder.to_string());
+    io::Error::new(ErrorKind::AddrInUse, format!("{holder} listens there already"))
 }
 
 fn endpoint(uri: &str) -> Endpoint {

@@ -5,8 +5,23 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, getrlimit, kill_process, setrlimit, waitpid};
 use serde::{Deserialize, Serialize};
+
+/// Lets this process have as many file descriptors as an administrator allows it. Connections and data files take one
+/// each, and the usual soft limit is there for programs that use `select`.
+pub fn raise_descriptors() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        // What it has it keeps.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
+}
+
+/// How many file descriptors this process may have.
+pub fn descriptors_max() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
 
 /// Stands for what must not be shown.
 pub const HIDDEN: &str = "[hidden]";

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, Context};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::Random;
 use super::lane::{LANES, Lane};
 use super::roster::{Measure, Roster};
+use super::threads::SimThread;
 
 /// Starts actors and tasks, and knows those that last.
 #[derive(Clone)]
@@ -19,15 +24,19 @@ pub struct Spawner {
 
 #[derive(Clone)]
 enum Kind {
-    Threads { tasks: tokio::runtime::Handle, lanes: Arc<BTreeMap<Lane, ArbiterHandle>> },
-    Local,
+    Threads {
+        tasks: tokio::runtime::Handle,
+        lanes: Arc<BTreeMap<Lane, ArbiterHandle>>,
+    },
+    /// What is drawn decides when blocking work has its turns.
+    Local(Random),
 }
 
 impl std::fmt::Debug for Spawner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.kind {
             Kind::Threads { .. } => "Spawner(threads)",
-            Kind::Local => "Spawner(local)",
+            Kind::Local(_) => "Spawner(local)",
         })
     }
 }
@@ -48,9 +57,9 @@ impl Spawner {
         Spawner::new(Kind::Threads { tasks: tokio::runtime::Handle::current(), lanes: Arc::new(lanes) })
     }
 
-    /// Everything on the calling thread's `LocalSet`.
-    pub fn local() -> Spawner {
-        Spawner::new(Kind::Local)
+    /// Everything on the calling thread's `LocalSet`, in turns that `random` decides.
+    pub fn local(random: Random) -> Spawner {
+        Spawner::new(Kind::Local(random))
     }
 
     fn new(kind: Kind) -> Spawner {
@@ -86,7 +95,7 @@ impl Spawner {
     {
         let address = match &self.kind {
             Kind::Threads { lanes, .. } => A::start_in_arbiter(&lanes[&lane], make),
-            Kind::Local => A::create(make),
+            Kind::Local(_) => A::create(make),
         };
         let seen = address.downgrade();
         let alive = move || seen.upgrade().is_some_and(|address| address.connected());
@@ -115,11 +124,12 @@ impl Spawner {
     {
         match &self.kind {
             Kind::Threads { tasks, .. } => tasks.spawn(task),
-            Kind::Local => tokio::spawn(task),
+            Kind::Local(_) => tokio::spawn(task),
         }
     }
 
-    /// Runs blocking `work` away from the tasks; in a simulation, at once.
+    /// Runs blocking `work` away from the tasks; in a simulation, bit by bit between them. It goes on when nobody waits
+    /// for it any more.
     #[allow(clippy::disallowed_methods, reason = "the one place that uses the blocking pool")]
     pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         match &self.kind {
@@ -128,10 +138,58 @@ impl Spawner {
                     Ok(done) => done,
                     // The process is ending, and with it whoever waits here.
                     Err(error) if error.is_cancelled() => std::future::pending().await,
-                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                    Err(error) => resume_unwind(error.into_panic()),
                 }
             }
-            Kind::Local => work(),
+            Kind::Local(random) => in_turns(random.clone(), work).await,
         }
     }
+
+    /// As [`blocking`](Spawner::blocking), but in production on the thread of `lane`, after whatever else it does.
+    pub async fn blocking_on<T: Send + 'static>(&self, lane: Lane, work: impl FnOnce() -> T + Send + 'static) -> T {
+        match &self.kind {
+            Kind::Threads { lanes, .. } => {
+                let (told, outcome) = oneshot::channel();
+                lanes[&lane].spawn_fn(move || drop(told.send(catch_unwind(AssertUnwindSafe(work)))));
+                outcome_of(outcome).await
+            }
+            Kind::Local(random) => in_turns(random.clone(), work).await,
+        }
+    }
+}
+
+async fn outcome_of<T>(outcome: oneshot::Receiver<std::thread::Result<T>>) -> T {
+    match outcome.await {
+        Ok(Ok(done)) => done,
+        Ok(Err(panic)) => resume_unwind(panic),
+        // The process is ending, and with it whoever waits here.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Yield points that simulated work passes in one turn, at most.
+const YIELD_POINTS_LOG2: u64 = 6;
+
+/// Runs `work` on a simulated thread, in turns with the tasks of its host. It ends with the host.
+#[allow(clippy::disallowed_methods, reason = "the one place that spawns tasks")]
+async fn in_turns<T: Send + 'static>(random: Random, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (told, outcome) = oneshot::channel();
+    tokio::spawn(async move {
+        let thread = SimThread::new(work);
+        loop {
+            let others_first = random.within(0..4);
+            match others_first {
+                0 => {}
+                1 | 2 => tokio::task::yield_now().await,
+                _ => tokio::time::sleep(Duration::from_millis(random.within(1..6))).await,
+            }
+            if !thread.run(1 << random.within(0..YIELD_POINTS_LOG2)) {
+                break;
+            }
+        }
+        if let Err(Err(panic)) = told.send(thread.outcome()) {
+            resume_unwind(panic);
+        }
+    });
+    outcome_of(outcome).await
 }

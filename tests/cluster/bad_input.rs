@@ -40,7 +40,8 @@ pub fn files() -> Result<(), Failed> {
     let said = up(&broken);
     assert!(!said.ok && said.err.contains("broken.toml") && said.err.contains("colour"), "{said:?}");
     let said = up(&cluster.path().join("absent.toml"));
-    assert!(!said.ok && said.err.contains("absent.toml"), "{said:?}");
+    assert!(!said.ok && said.err.matches("absent.toml").count() == 1, "{said:?}");
+    assert_eq!(said.err.matches("No such file").count(), 1, "{said:?}");
 
     let port = free_ports(1)[0];
     let taken = std::net::TcpListener::bind(("127.0.0.1", port))?;
@@ -54,7 +55,9 @@ pub fn files() -> Result<(), Failed> {
         ),
     )?;
     let said = up(&config);
-    assert!(!said.ok && said.err.contains(&port.to_string()), "{said:?}");
+    let holder = format!("(process {}) listens there already", std::process::id());
+    assert!(!said.ok && said.err.contains(&format!("n1 client 127.0.0.1:{port}: ")), "{said:?}");
+    assert!(said.err.matches(&holder).count() == 1 && said.err.contains("--port-offset"), "{said:?}");
     drop(taken);
     Ok(())
 }

@@ -88,6 +88,66 @@ pub fn a_deployment_rolls_out() -> Result<(), Failed> {
     Ok(())
 }
 
+pub fn what_others_wrote_is_out_of_reach() -> Result<(), Failed> {
+    let cluster = TestCluster::start("hollow");
+    let list = "apiVersion: v1\nkind: List\nitems:\n\
+         - {apiVersion: v1, kind: Namespace, metadata: {name: zz, labels: {pod-security.kubernetes.io/enforce: restricted}}}\n\
+         - {apiVersion: v1, kind: Namespace, metadata: {name: na}}\n\
+         - {apiVersion: v1, kind: Secret, metadata: {name: s, namespace: na}, stringData: {k: v}}\n\
+         - {apiVersion: v1, kind: Secret, metadata: {name: s, namespace: zz}, stringData: {k: v}}\n";
+    let said = cluster.apply(list);
+    assert!(said.ok && said.err.contains("does not enforce yet"), "{said:?}");
+    let binding = |kind: &str, name: &str, role: &str| {
+        format!(
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: zz}}\n\
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {role}}}\n\
+             subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: eve}}]\n"
+        )
+    };
+    assert!(cluster.apply(&binding("RoleBinding", "admin", "admin")).ok);
+    let eve = |arguments: &[&str]| cluster.kubectl(&[&["--as=eve"], arguments].concat());
+    eventually("eve has her rights", || eve(&["get", "secrets", "-n", "zz"]).ok.then_some(()));
+    let revision = cluster.kubectl_ok(&["get", "--raw", "/api/v1/namespaces/zz/secrets?limit=1"]);
+    let revision: i64 = revision
+        .split("\"resourceVersion\":\"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next()?.parse().ok())
+        .expect("a list tells its revision");
+    let token = base64(&format!("{{\"v\":\"meta.k8s.io/v1\",\"rv\":{},\"start\":\"na/\"}}", revision - 1));
+    for path in [
+        format!("/api/v1/namespaces/zz/secrets?limit=50&continue={token}"),
+        "/api/v1/namespaces/na/secrets".to_owned(),
+        "/api/v1/namespaces/zz/nodes".to_owned(),
+        "/api/v1/namespaces/zz/secrets/..%2fna%2fs".to_owned(),
+    ] {
+        let said = eve(&["get", "--raw", &path]);
+        assert!(!said.ok && !said.out.contains("\"data\""), "{path}: {said:?}");
+    }
+    let role = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: all, namespace: zz}\n\
+         rules: [{apiGroups: [\"*\"], resources: [\"*\"], verbs: [\"*\"]}]\n";
+    for grant in [
+        role.to_owned(),
+        binding("RoleBinding", "all", "cluster-admin"),
+        binding("ClusterRoleBinding", "all", "cluster-admin").replace(", namespace: zz", ""),
+    ] {
+        let manifest = cluster.path().join("grant.yaml");
+        std::fs::write(&manifest, &grant).unwrap();
+        let said = eve(&["create", "-f", manifest.to_str().unwrap()]);
+        assert!(!said.ok && said.err.contains("forbidden"), "{grant}: {said:?}");
+    }
+    let said = cluster.kubectl(&["--as=eve", "--as-group=system:masters", "get", "nodes"]);
+    assert!(said.ok, "an administrator acts for anybody: {said:?}");
+    let own = eve(&["get", "secrets", "-n", "zz", "-o", "name"]);
+    assert_eq!(own.out.trim(), "secret/s", "{own:?}");
+    Ok(())
+}
+
+/// Base64 for URLs.
+fn base64(text: &str) -> String {
+    use ::base64::Engine;
+    ::base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text)
+}
+
 pub fn what_does_not_fit_waits() -> Result<(), Failed> {
     let cluster = TestCluster::start("hollow");
     let pod = |name: &str, memory: &str| {

@@ -80,13 +80,13 @@ pub fn pods_run_in_docker() -> Result<(), Failed> {
     Ok(())
 }
 
-fn container_of(pod: &str, name: &str) -> Option<String> {
+pub fn container_of(pod: &str, name: &str) -> Option<String> {
     let filter = format!("name=k8s_{name}_{pod}_");
     run("docker", &["ps", "-q", "--filter", &filter]).out.lines().next().map(str::to_owned)
 }
 
 /// A small image under the name of the example: busybox's web server and one page.
-fn build_image() -> Result<(), Failed> {
+pub fn build_image() -> Result<(), Failed> {
     let dir = tempfile::tempdir()?;
     let root = dir.path();
     std::fs::create_dir_all(root.join("bin"))?;

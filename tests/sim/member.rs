@@ -113,6 +113,7 @@ fn plan(seat: &Seat, swarm: &Swarm) -> MemberPlan {
     config.election_timeout = swarm.timings.election.start;
     config.compaction_batch = swarm.compaction_batch;
     config.lease_checkpoints = swarm.lease_checkpoints;
+    config.files = swarm.files;
     config.watch_progress_interval = Duration::from_secs(2);
     MemberPlan {
         name: name.clone(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chorus::disk::log;
 use chorus::raft::{Limits, Timings};
+use chorus::store::DataFiles;
 use chorus::world::Random;
 
 use crate::faults::Fault;
@@ -26,6 +27,7 @@ pub struct Swarm {
     pub timings: Timings,
     pub limits: Limits,
     pub log: log::Options,
+    pub files: DataFiles,
     pub compaction_batch: usize,
     pub lease_checkpoints: bool,
     pub faults: Vec<Fault>,
@@ -83,6 +85,11 @@ impl Swarm {
                 ..Limits::default()
             },
             log: log::Options { segment_bytes: 1 << random.within(12..19), cache_bytes_max: 1 << random.within(8..20) },
+            files: DataFiles {
+                segment_bytes: 1 << random.within(10..20),
+                tail_bytes_max: 1 << random.within(12..24),
+                reclaim_interval: random.duration(ms(0..3000)),
+            },
             compaction_batch: random.within(1..100) as usize,
             lease_checkpoints: random.within(0..2) == 0,
             faults: some_of(random, &faults),

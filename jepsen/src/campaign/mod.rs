@@ -7,11 +7,15 @@
 //! - [`power`]: whether a write is still there after the power of all members was cut
 //! - [`prove`]: whether the checks bite, with planted bugs
 //! - [`soak`]: runs of all kinds in turn, for hours
+//! - [`upgrade`]: whether members change their binary one by one under writes
+//! - `writers`: who write meanwhile, and whether what was acknowledged is there
 
 pub mod failover;
 pub mod power;
 pub mod prove;
 pub mod soak;
+pub mod upgrade;
+mod writers;
 
 use std::cell::Cell;
 use std::io::{IsTerminal, Write};
@@ -36,8 +40,8 @@ impl Ending {
 /// Shows how far a campaign has come, on a terminal.
 fn show(line: &str) {
     if std::io::stderr().is_terminal() {
-        eprint!("\r\x1b[K{line}");
-        let _ = std::io::stderr().flush();
+        let mut terminal = std::io::stderr();
+        let _ = write!(terminal, "\r\x1b[K{line}").and_then(|()| terminal.flush());
     }
 }
 

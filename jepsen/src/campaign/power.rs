@@ -1,24 +1,21 @@
 //! Cuts the power of all members at the same moment, under load, over and over, and looks for every write that was
 //! acknowledged.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use chorus_proto::etcdserverpb as pb;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use super::writers::{Writers, Written, differences, missing};
 use super::{Ending, quantile, show};
 use crate::checker::Verdict;
-use crate::client::{Client, Gateway, Grpc};
 use crate::cluster::{Cluster, Plan};
 use crate::nemesis::Fault;
 
-const WRITERS: u64 = 12;
 /// Writers are at work for so long before the power goes.
 const LOAD_MS: std::ops::Range<u64> = 100..900;
 /// How long a cluster may take to be back.
@@ -65,13 +62,6 @@ impl fmt::Display for Tally {
     }
 }
 
-/// What the writers of a cycle know.
-#[derive(Default)]
-struct Load {
-    acknowledged: RefCell<BTreeMap<String, String>>,
-    unknown: Cell<u64>,
-}
-
 /// Cuts the power `cycles` times. An error is trouble of the harness, or a cluster that does not come back.
 pub async fn measure(plan: Plan, cycles: u32, seed: u64, ending: &Ending, tally: &mut Tally) -> anyhow::Result<()> {
     let cluster = Rc::new(Cluster::start(plan).await?);
@@ -81,98 +71,41 @@ pub async fn measure(plan: Plan, cycles: u32, seed: u64, ending: &Ending, tally:
         if ending.has_begun() {
             break;
         }
-        let load = load(&cluster, cycle, &mut random).await?;
+        let written = load(&cluster, cycle, &mut random).await?;
         let began = Instant::now();
         cluster.revive().await?;
         cluster.wait_until_whole(LIMIT).await.with_context(|| format!("after cycle {cycle}"))?;
         tally.recoveries.push(began.elapsed());
         let number = random.random_range(1..=cluster.members.len());
-        let written = load.acknowledged.take();
-        tally.violations.extend(missing(&cluster, number, &format!("{PREFIX}{cycle:06}/"), &written).await?);
+        tally.violations.extend(missing(&cluster, number, &prefix(cycle), &written.acknowledged).await?);
         tally.cycles = cycle;
-        tally.unknown += load.unknown.get();
-        tally.acknowledged += written.len();
-        acknowledged.insert(cycle, written);
+        tally.unknown += written.unknown;
+        tally.acknowledged += written.acknowledged.len();
+        acknowledged.insert(cycle, written.acknowledged);
         show(&format!("{cycle}/{cycles}  {tally}"));
     }
     show("");
     // Everything must still be there, on each of them.
     for number in cluster.numbers() {
         for (cycle, written) in &acknowledged {
-            tally.violations.extend(missing(&cluster, number, &format!("{PREFIX}{cycle:06}/"), written).await?);
+            tally.violations.extend(missing(&cluster, number, &prefix(*cycle), written).await?);
         }
     }
-    tally.violations.extend(differences(&cluster).await?);
+    tally.violations.extend(differences(&cluster, PREFIX).await?);
     Ok(())
 }
 
 /// Writes until the power of all members is cut. They are dead afterwards.
-async fn load(cluster: &Rc<Cluster>, cycle: u32, random: &mut SmallRng) -> anyhow::Result<Rc<Load>> {
-    let load: Rc<Load> = Rc::default();
-    let members = cluster.members.len() as u64;
-    let mut writers = Vec::new();
-    for writer in 0..WRITERS {
-        let url = cluster.url(usize::try_from(writer % members).expect("a cluster is small") + 1);
-        let client = match writer / members % 2 {
-            0 => Client::Grpc(Grpc::new(&url)),
-            _ => Client::Gateway(Gateway::new(&url)),
-        };
-        writers.push(tokio::task::spawn_local(write(client, load.clone(), format!("{PREFIX}{cycle:06}/{writer:02}/"))));
-    }
+async fn load(cluster: &Rc<Cluster>, cycle: u32, random: &mut SmallRng) -> anyhow::Result<Written> {
+    let writers = Writers::start(cluster, &prefix(cycle));
     tokio::time::sleep(Duration::from_millis(random.random_range(LOAD_MS))).await;
     Fault::PowerAll.install(cluster, random).await?;
-    for writer in writers {
-        writer.abort();
-        // What it was waiting for may have happened.
-        load.unknown.set(load.unknown.get() + u64::from(writer.await.is_err()));
-    }
-    Ok(load)
+    Ok(writers.end().await)
 }
 
-/// Puts one key after the other.
-async fn write(client: Client, load: Rc<Load>, prefix: String) {
-    for count in 0_u64.. {
-        let (key, value) = (format!("{prefix}{count:08}"), format!("{count}"));
-        let put = pb::PutRequest { key: key.clone().into(), value: value.clone().into(), ..Default::default() };
-        match client.put(put).await {
-            Ok(_) => drop(load.acknowledged.borrow_mut().insert(key, value)),
-            Err(_) => {
-                load.unknown.set(load.unknown.get() + 1);
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        }
-    }
-}
-
-/// Those of `written` that member `number` does not show, or shows with another value.
-async fn missing(
-    cluster: &Cluster,
-    number: usize,
-    prefix: &str,
-    written: &BTreeMap<String, String>,
-) -> anyhow::Result<Vec<String>> {
-    let mut end = prefix.as_bytes().to_vec();
-    *end.last_mut().expect("a prefix is not empty") += 1;
-    let range = pb::RangeRequest { key: prefix.to_owned().into(), range_end: end.into(), ..Default::default() };
-    let answer = cluster.client(number).range(range).await.context("no read after the power was back")?;
-    let found: BTreeMap<&[u8], &[u8]> = answer.kvs.iter().map(|kv| (kv.key.as_ref(), kv.value.as_ref())).collect();
-    let gone = written.iter().filter(|(key, value)| found.get(key.as_bytes()) != Some(&value.as_bytes()));
-    Ok(gone.map(|(key, value)| format!("{key}={value} was acknowledged, and n{number} does not have it")).collect())
-}
-
-/// Whether the members hold the same at the same revision.
-async fn differences(cluster: &Cluster) -> anyhow::Result<Option<String>> {
-    let answer = cluster.client(1).range(pb::RangeRequest { key: PREFIX.into(), ..Default::default() }).await?;
-    let revision = answer.header.context("an answer without a header")?.revision;
-    let mut hashes = Vec::new();
-    for number in cluster.numbers() {
-        // A linearizable read brings the member that far.
-        let client = cluster.client(number);
-        client.range(pb::RangeRequest { key: PREFIX.into(), ..Default::default() }).await?;
-        hashes.push(client.hash_kv(pb::HashKvRequest { revision }).await?.hash);
-    }
-    let differ = hashes.iter().any(|hash| *hash != hashes[0]);
-    Ok(differ.then(|| format!("the members differ at revision {revision}: hashes {hashes:x?}")))
+/// Of the keys of a cycle.
+fn prefix(cycle: u32) -> String {
+    format!("{PREFIX}{cycle:06}/")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use chorus_terminal::line;
 use tokio::process::Command;
 
 use crate::cluster::namespaces;
@@ -43,32 +44,41 @@ impl Proof {
 /// The programs that checks need, built with the feature `planted`.
 pub struct Programs {
     /// The tests of the library.
-    pub tests: PathBuf,
-    pub server: PathBuf,
+    tests: Option<PathBuf>,
+    server: Option<PathBuf>,
     /// Where runs leave their files.
-    pub out: PathBuf,
+    out: PathBuf,
 }
 
 impl Programs {
-    /// Builds what is not given.
-    pub async fn build(tests: Option<PathBuf>, server: Option<PathBuf>, out: PathBuf) -> anyhow::Result<Programs> {
-        let tests = match tests {
-            Some(tests) => tests,
-            None => built(&["test", "--lib", "--no-run"], "chorus").await?,
-        };
-        let server = match server {
-            Some(server) => server,
-            None => built(&["build", "--bin", "chorus"], "chorus").await?,
-        };
-        Ok(Programs { tests: tests.canonicalize()?, server: server.canonicalize()?, out })
+    /// Builds what the checks of `proofs` need and is not given.
+    pub async fn build(
+        proofs: &[Proof],
+        mut tests: Option<PathBuf>,
+        mut server: Option<PathBuf>,
+        out: PathBuf,
+    ) -> anyhow::Result<Programs> {
+        let (of_tests, runs): (Vec<&Proof>, Vec<&Proof>) =
+            proofs.iter().partition(|proof| matches!(proof.check, Check::Test(_)));
+        if tests.is_none() && !of_tests.is_empty() {
+            tests = Some(built(&["test", "--lib", "--no-run"], "chorus").await?);
+        }
+        if server.is_none() && !runs.is_empty() {
+            server = Some(built(&["build", "--bin", "chorus"], "chorus").await?);
+        }
+        let whole = |path: Option<PathBuf>| path.map(|path| path.canonicalize()).transpose();
+        Ok(Programs { tests: whole(tests)?, server: whole(server)?, out })
     }
 }
+
+/// What is built in: the same as in the build whose failpoints are tested, so that one build serves both.
+const FEATURES: &str = "failpoints,planted";
 
 /// The executable that cargo makes of `arguments`.
 async fn built(arguments: &[&str], name: &str) -> anyhow::Result<PathBuf> {
     let output = Command::new("cargo")
         .args(arguments)
-        .args(["--package", "chorus", "--features", "planted", "--message-format", "json"])
+        .args(["--workspace", "--features", FEATURES, "--message-format", "json"])
         .stderr(Stdio::inherit())
         .output()
         .await
@@ -106,14 +116,15 @@ impl Check {
     fn command(self, programs: &Programs) -> anyhow::Result<Command> {
         Ok(match self {
             Check::Test(name) => {
-                let mut command = Command::new(&programs.tests);
+                let mut command = Command::new(programs.tests.as_ref().context("its tests are built")?);
                 command.args(["--exact", name, "--nocapture"]);
                 command
             }
             Check::Run { workload, nemesis, seconds } => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.args(["run", "--workload", workload, "--nemesis", nemesis, "--time", &seconds.to_string()]);
-                command.arg("--binary").arg(&programs.server).arg("--out").arg(&programs.out);
+                let server = programs.server.as_ref().context("its server is built")?;
+                command.arg("--binary").arg(server).arg("--out").arg(&programs.out);
                 command
             }
         })
@@ -154,12 +165,12 @@ impl Check {
     }
 }
 
-/// Runs the checks of `proofs`, each `times` with its bug and once without; whether all did as they must. Tells about
-/// each as a row of a table.
-pub async fn prove(proofs: &[Proof], times: u32, programs: &Programs) -> anyhow::Result<bool> {
+/// Runs the checks of `proofs`, each `times` with its bug, and once without if `without_bugs`; whether all did as they
+/// must. Tells about each as a row of a table.
+pub async fn prove(proofs: &[Proof], times: u32, without_bugs: bool, programs: &Programs) -> anyhow::Result<bool> {
     let mut uncaught = 0;
-    println!("| bug | caught | in | by |");
-    println!("|---|---|---|---|");
+    line("| bug | caught | in | by |")?;
+    line("|---|---|---|---|")?;
     for proof in proofs {
         let (mut caught, mut slowest, mut other) = (0, Duration::ZERO, String::new());
         for _ in 0..times {
@@ -171,27 +182,32 @@ pub async fn prove(proofs: &[Proof], times: u32, programs: &Programs) -> anyhow:
             }
         }
         uncaught += usize::from(caught < times);
-        println!("| {} | {caught}/{times} | {:.1} s | `{}` |", proof.bug, slowest.as_secs_f64(), proof.check.shown());
+        line(format!(
+            "| {} | {caught}/{times} | {:.1} s | `{}` |",
+            proof.bug,
+            slowest.as_secs_f64(),
+            proof.check.shown()
+        ))?;
         if !other.is_empty() {
-            println!("  not caught: {other}");
+            line(format!("  not caught: {other}"))?;
         }
     }
-    let checks: BTreeSet<Check> = proofs.iter().map(|proof| proof.check).collect();
+    let checks: BTreeSet<Check> = proofs.iter().filter(|_| without_bugs).map(|proof| proof.check).collect();
     let mut failing = 0;
     for check in &checks {
         let (ended, _) = check.run(programs, None).await?;
         if !matches!(ended, Ended::Passed) {
             failing += 1;
-            println!("fails without a bug: {}: {}", check.shown(), ended.told());
+            line(format!("fails without a bug: {}: {}", check.shown(), ended.told()))?;
         }
     }
-    println!(
+    line(format!(
         "\ncaught every time: {} of {}; checks that pass without a bug: {} of {}",
         proofs.len() - uncaught,
         proofs.len(),
         checks.len() - failing,
         checks.len()
-    );
+    ))?;
     Ok(uncaught == 0 && failing == 0)
 }
 

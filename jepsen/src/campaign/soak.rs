@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use chorus_terminal::{OutputError, sentence};
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -80,7 +81,7 @@ pub async fn soak(
     time: Duration,
     ending: &Ending,
     summary: &mut Summary,
-    mut tell: impl FnMut(&str, &Summary),
+    mut tell: impl FnMut(&str, &Summary) -> Result<(), OutputError>,
 ) -> anyhow::Result<()> {
     let mut random = SmallRng::seed_from_u64(options.seed);
     let began = Instant::now();
@@ -98,7 +99,7 @@ pub async fn soak(
         let tells_nothing_more = row.verdict == Verdict::True;
         summary.runs.push(row);
         std::fs::write(options.plan.dir.join("summary.json"), serde_json::to_string_pretty(summary)?)?;
-        tell(&line, summary);
+        tell(&line, summary)?;
         if tells_nothing_more {
             tidy(&this.plan.dir)?;
         }
@@ -135,7 +136,7 @@ fn row(options: &Options, workload: &'static str, ended: anyhow::Result<Outcome>
     let outcome = match ended {
         Ok(outcome) => outcome,
         Err(error) => {
-            row.notes.push(format!("no verdict: {error:#}"));
+            row.notes.push(format!("no verdict: {}", sentence(&error)));
             return row;
         }
     };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::{Context, bail};
 use chorus_proto::etcdserverpb as pb;
 use prost::Message;
 use tokio::sync::mpsc;
@@ -44,6 +45,16 @@ impl Grpc {
             answer.map(tonic::Response::into_inner).map_err(|status| failed(&status))
         };
         tokio::time::timeout(CALL_LIMIT, called).await.unwrap_or_else(|_| Err(Failed::timed_out()))
+    }
+
+    /// The version of what a member of Chorus speaks with its peers. It tells it to whoever calls it without one.
+    pub async fn peer_protocol(&self) -> anyhow::Result<String> {
+        let Err(refused) = self.call::<(), ()>("/chorus.raft.Peer/Hello", ()).await else {
+            bail!("it takes calls of peers that do not say what they speak");
+        };
+        let refused = refused.to_string();
+        let version = refused.split("speaks peer protocol ").nth(1).and_then(|rest| rest.split(',').next());
+        version.map(str::to_owned).with_context(|| refused.clone())
     }
 
     /// Renews a lease once; the time to live that is left, in seconds, 0 when the lease is gone.

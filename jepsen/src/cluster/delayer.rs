@@ -52,7 +52,7 @@ impl Delayer {
         let stop = stopping.clone();
         let thread = std::thread::Builder::new().name(format!("delayer-n{number}")).spawn(move || {
             let queue = open(number, &links);
-            let told = queue.as_ref().map(|_| ()).map_err(|error| format!("{error:#}"));
+            let told = queue.as_ref().map(|_| ()).map_err(chorus_terminal::sentence);
             // Nobody listens when the starter has given up.
             let _ = ready.send(told);
             if let Ok(queue) = queue {

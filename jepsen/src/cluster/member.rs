@@ -5,8 +5,9 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::clock::Clock;
@@ -134,6 +135,20 @@ impl Member {
         if let Some(mut child) = self.child.take() {
             let _ = child.wait();
         }
+    }
+
+    /// Asks it to end, as an init system does, and waits until it has.
+    pub async fn stop(&mut self, limit: Duration) -> anyhow::Result<()> {
+        self.signal(Signal::TERM);
+        let deadline = tokio::time::Instant::now() + limit;
+        while self.runs() {
+            if tokio::time::Instant::now() > deadline {
+                bail!("{} does not end; see {}", name(self.number), self.log.display());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.child = None;
+        Ok(())
     }
 
     pub fn pause(&mut self) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use chorus_terminal::sentence;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
@@ -104,11 +105,11 @@ pub fn delay(cluster: &Cluster, random: &mut SmallRng, overtaking: bool) -> anyh
             links.push(Link { from, delay, jitter, overtaking });
         }
         let delayer = Delayer::start(*number, links.clone(), random.random())
-            .map_err(|error| Impossible(format!("packets can't be held back: {error:#}")))?;
+            .map_err(|error| Impossible(format!("packets can't be held back: {}", sentence(&error))))?;
         cluster.delayers.borrow_mut().push(delayer);
         for link in links {
             namespaces::queue(*number, link.from, queue_number(link.from))
-                .map_err(|error| Impossible(format!("packets can't be held back: {error:#}")))?;
+                .map_err(|error| Impossible(format!("packets can't be held back: {}", sentence(&error))))?;
         }
     }
     let how = if overtaking { "overtake each other" } else { "are late" };

@@ -41,11 +41,10 @@ impl Progress {
                 let leader = leader.map_or("no leader".to_owned(), |number| format!("n{number} leads"));
                 let at = recorder.now() / 1_000_000_000;
                 let what = shown.borrow();
-                eprint!(
-                    "\r\x1b[K{workload}  {at:>4}/{} s  {rate:>5.0} op/s  {leader}, term {term}  {what}",
+                draw(&format!(
+                    "{workload}  {at:>4}/{} s  {rate:>5.0} op/s  {leader}, term {term}  {what}",
                     time.as_secs()
-                );
-                let _ = std::io::stderr().flush();
+                ));
             }
         });
         Progress { doing, task: Some(task) }
@@ -57,12 +56,18 @@ impl Progress {
     }
 }
 
+/// A terminal that has gone misses nothing.
+fn draw(line: &str) {
+    let mut terminal = std::io::stderr();
+    let _ = write!(terminal, "\r\x1b[K{line}").and_then(|()| terminal.flush());
+}
+
 /// However a run ends, its line does not stay.
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.abort();
-            eprint!("\r\x1b[K");
+            draw("");
         }
     }
 }

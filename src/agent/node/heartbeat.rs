@@ -118,7 +118,8 @@ impl Round {
         if fresh && object::is_known(&told, &status) {
             return Ok(node);
         }
-        nodes.patch_status(&self.facts.name, PatchType::Merge, &json!({ "status": status })).await
+        // Strategic: conditions that others write meanwhile stay.
+        nodes.patch_status(&self.facts.name, PatchType::Strategic, &json!({ "status": status })).await
     }
 
     async fn renew_lease(&self, node_uid: &str) -> Result<(), Status> {

@@ -18,7 +18,7 @@ use k8s_openapi::api::core::v1::{Container as Spec, Pod, PodStatus};
 use tokio::task::AbortHandle;
 
 use super::lifecycle::{self, Known};
-use super::memory::{Failure, Hook, ImageState, Memory};
+use super::memory::{Failure, Hook, ImageState, Memory, PostStart};
 use super::page::Page;
 use super::pass::{Errand, Outlook, Pass, Passed, State, container_reference};
 use super::probe::{self, ProbeKind, Prober};
@@ -38,6 +38,8 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 const WRITE_MAX: Duration = Duration::from_secs(15);
 /// A pod removed without a grace period still gets this long.
 const GRACE_MIN: SignedDuration = SignedDuration::from_secs(1);
+/// A postStart hook may take as long as its container runs.
+const POST_START_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// A pod is looked at this often even when nothing is known to have happened.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
 
@@ -64,12 +66,14 @@ enum Report {
         container: String,
         result: Result<String, Error>,
     },
-    Hooked {
+    /// A preStop hook is over, however it ended.
+    Stopping {
         container_id: String,
     },
-    /// A postStart hook failed: the container must go.
-    Unfit {
+    /// A postStart hook is over. One that failed takes its container along.
+    Started {
         container_id: String,
+        success: bool,
     },
     Verdict {
         container_id: String,
@@ -106,6 +110,8 @@ pub struct PodActor {
     status: Option<PodStatus>,
     retry: Duration,
     probers: BTreeMap<(String, ProbeKind), AbortHandle>,
+    /// postStart hooks under way, by container ID.
+    hooks: BTreeMap<String, AbortHandle>,
     /// What the notebook has of the pod, and whether it is being written to.
     noted: Option<Page>,
     noting: bool,
@@ -131,6 +137,7 @@ impl PodActor {
             status: None,
             retry: RETRY_MIN,
             probers: BTreeMap::new(),
+            hooks: BTreeMap::new(),
             noted: None,
             noting: false,
             done: false,
@@ -237,7 +244,7 @@ impl PodActor {
         let pods = self.context.client.api::<Pod>().namespaced(meta.namespace.as_deref().unwrap_or_default());
         let (name, clock) = (meta.name.clone().unwrap_or_default(), self.context.world.clock.clone());
         let write = self.context.world.spawner.task(async move {
-            let patched = pods.patch_status(&name, PatchType::Merge, &patch);
+            let patched = pods.patch_status(&name, PatchType::Strategic, &patch);
             clock.timeout(WRITE_MAX, patched).await.unwrap_or_else(|_| Err(no_answer()))
         });
         ctx.spawn(write.into_actor(self).map(move |result, actor, ctx| {
@@ -275,7 +282,7 @@ impl PodActor {
 
     /// Nothing is left on the node: the API may forget the pod.
     fn removed(&mut self, ctx: &mut Ctx<PodActor>) {
-        self.stop_probers();
+        self.stop_tasks();
         if self.gone {
             return self.finish(ctx);
         }
@@ -352,7 +359,7 @@ impl PodActor {
         ctx.stop();
     }
 
-    fn run_errand(&self, errand: Errand, ctx: &Ctx<PodActor>) {
+    fn run_errand(&mut self, errand: Errand, ctx: &Ctx<PodActor>) {
         let (context, pod, address) = (self.context.clone(), self.pod.clone(), ctx.address());
         match errand {
             Errand::Pull { container, image, credentials } => {
@@ -362,27 +369,33 @@ impl PodActor {
                     address.do_send(Report::Pulled { container, result });
                 });
             }
-            Errand::PreStop { container_id, container, limit } => {
+            Errand::PreStop { container_id, container, is_init, limit } => {
                 self.context.world.spawner.task(async move {
                     let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
                     let run = run_hook(&context, &container_id, &container, hook, limit, &pod);
                     let result = context.world.clock.timeout(limit, run).await;
                     if let Ok(Err(why)) = result {
-                        let about = container_reference(&pod, &container.name, false);
-                        context.events.event_about(&about, Severity::Warning, "FailedPreStopHook", why);
+                        let about = container_reference(&pod, &container.name, is_init);
+                        let message = format!("PreStopHook failed: {why}");
+                        context.events.event_about(&about, Severity::Warning, "FailedPreStopHook", message);
                     }
-                    address.do_send(Report::Hooked { container_id });
+                    address.do_send(Report::Stopping { container_id });
                 });
             }
-            Errand::PostStart { container_id, container } => {
-                self.context.world.spawner.task(async move {
+            Errand::PostStart { container_id, container, is_init } => {
+                let id = container_id.clone();
+                let task = self.context.world.spawner.task(async move {
                     let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
-                    if let Err(why) = run_hook(&context, &container_id, &container, hook, RETRY_MAX, &pod).await {
-                        let about = container_reference(&pod, &container.name, false);
-                        context.events.event_about(&about, Severity::Warning, "FailedPostStartHook", why);
-                        address.do_send(Report::Unfit { container_id });
+                    let result = run_hook(&context, &container_id, &container, hook, POST_START_MAX, &pod).await;
+                    let success = result.is_ok();
+                    if let Err(why) = result {
+                        let about = container_reference(&pod, &container.name, is_init);
+                        let message = format!("PostStartHook failed: {why}");
+                        context.events.event_about(&about, Severity::Warning, "FailedPostStartHook", message);
                     }
+                    address.do_send(Report::Started { container_id, success });
                 });
+                self.hooks.insert(id, task.abort_handle());
             }
         }
     }
@@ -392,20 +405,19 @@ impl PodActor {
         if !self.context.runtime.has_processes() {
             return;
         }
+        self.hooks.retain(|id, hook| {
+            let runs = view.containers.iter().any(|container| container.id == *id && container.is_running());
+            if !runs {
+                hook.abort();
+            }
+            runs
+        });
         let known = Known { pod: &self.pod, view, memory, now: self.now(), probed: true };
         let mut wanted: BTreeMap<(String, ProbeKind), (Container, Spec)> = BTreeMap::new();
         let sidecars = lifecycle::init_containers(&self.pod).iter().filter(|init| lifecycle::is_sidecar(init));
         for spec in lifecycle::spec(&self.pod).containers.iter().chain(sidecars) {
             let Some(running) = known.running(&spec.name) else { continue };
-            if memory.kills.contains_key(&running.id) {
-                continue;
-            }
-            let kinds: &[ProbeKind] = if known.is_started(spec) {
-                &[ProbeKind::Readiness, ProbeKind::Liveness]
-            } else {
-                &[ProbeKind::Startup]
-            };
-            for kind in kinds {
+            for kind in probe::wanted(known, spec, running, self.delete_by.is_some()) {
                 if kind.of(spec).is_some() {
                     wanted.insert((running.id.clone(), *kind), (running.clone(), spec.clone()));
                 }
@@ -439,6 +451,7 @@ impl PodActor {
     ) -> AbortHandle {
         let prober = Prober {
             world: self.context.world.clone(),
+            tls: self.context.any_server.clone(),
             runtime: self.context.runtime.clone(),
             container_id: container.id.clone(),
             kind,
@@ -453,16 +466,15 @@ impl PodActor {
         let about = container_reference(&self.pod, &container.name, false);
         let events = self.context.events.clone();
         let failure = move |why: &str| {
-            let message = format!("{} probe failed: {why}", kind.title());
+            let message = format!("{} probe {why}", kind.title());
             events.event_about(&about, Severity::Warning, "Unhealthy", message);
         };
         self.context.world.spawner.task(prober.run(verdict, failure)).abort_handle()
     }
 
-    fn stop_probers(&mut self) {
-        for prober in std::mem::take(&mut self.probers).into_values() {
-            prober.abort();
-        }
+    fn stop_tasks(&mut self) {
+        let probers = std::mem::take(&mut self.probers).into_values();
+        probers.chain(std::mem::take(&mut self.hooks).into_values()).for_each(|task| task.abort());
     }
 }
 
@@ -483,13 +495,16 @@ fn note(memory: &mut Memory, report: Report, now: Timestamp) {
                 }
             };
         }
-        Report::Hooked { container_id } => {
+        Report::Stopping { container_id } => {
             if let Some(kill) = memory.kills.get_mut(&container_id) {
                 kill.hook = Hook::Done;
             }
         }
-        Report::Unfit { container_id } => {
-            memory.health.entry(container_id).or_default().alive = Some(false);
+        Report::Started { container_id, success: true } => {
+            memory.post_start.remove(&container_id);
+        }
+        Report::Started { container_id, success: false } => {
+            memory.post_start.insert(container_id, PostStart::Failed);
         }
         Report::Verdict { container_id, kind, success } => {
             let health = memory.health.entry(container_id).or_default();
@@ -527,7 +542,11 @@ async fn run_hook(
     if let Some(http) = &hook.http_get {
         let view = context.runtime.view(pod.metadata.uid.as_deref().unwrap_or_default()).await;
         let own = view.ok().and_then(|view| view.active_sandbox().and_then(|sandbox| sandbox.ip));
-        return probe::http_get(&context.world, http, own.unwrap_or(context.address), spec).await;
+        let target = probe::Target { world: &context.world, tls: &context.any_server, spec };
+        return target.http_get(http, own.unwrap_or(context.address)).await.into_result();
+    }
+    if hook.sleep.is_none() {
+        return Err("invalid handler: a hook is one of exec, httpGet and sleep".to_owned());
     }
     Ok(())
 }
@@ -545,7 +564,7 @@ impl Actor for PodActor {
     }
 
     fn stopped(&mut self, _: &mut Ctx<PodActor>) {
-        self.stop_probers();
+        self.stop_tasks();
     }
 }
 

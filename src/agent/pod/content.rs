@@ -5,13 +5,15 @@ use std::path::{Component, Path, PathBuf};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, ServiceAccountTokenProjection, Volume, VolumeProjection,
+    ConfigMap, DownwardAPIVolumeFile, EmptyDirVolumeSource, KeyToPath, Pod, Secret, ServiceAccountTokenProjection,
+    Volume, VolumeProjection,
 };
 
 use super::facts::Facts;
-use super::lifecycle;
 use super::sources::Sources;
+use super::{lifecycle, limits};
 use crate::agent::error::Error;
+use crate::kube::quantity::Quantity;
 
 const MODE_DEFAULT: i32 = 0o644;
 const TOKEN_SECONDS_DEFAULT: i64 = 3_600;
@@ -26,11 +28,19 @@ pub struct FileContent {
 /// Files by their path within the volume, which never leaves it.
 pub type Files = BTreeMap<String, FileContent>;
 
+/// Where an `emptyDir` is, and how much it may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EmptyDir {
+    pub in_memory: bool,
+    /// Only what is in memory is held to it as it is written.
+    pub bytes_max: Option<u64>,
+}
+
 /// What a volume is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// A directory of the pod's own, empty at first.
-    Empty,
+    Empty(EmptyDir),
     /// A place on the node, which must be of that kind (`hostPath.type`).
     Host {
         path: PathBuf,
@@ -86,8 +96,8 @@ pub fn is_refreshed(volume: &Volume) -> bool {
 
 /// What is in a volume; an error names what is missing or not supported.
 pub fn content(volume: &Volume, facts: Facts<'_>, sources: &Sources, tokens: &Tokens) -> Result<Content, Error> {
-    if volume.empty_dir.is_some() {
-        return Ok(Content::Empty);
+    if let Some(source) = &volume.empty_dir {
+        return empty_dir(volume, source, facts.pod).map(Content::Empty);
     }
     if let Some(host) = &volume.host_path {
         let path = PathBuf::from(&host.path);
@@ -120,6 +130,22 @@ pub fn content(volume: &Volume, facts: Facts<'_>, sources: &Sources, tokens: &To
     Ok(Content::Files(files))
 }
 
+/// What is in memory counts towards the memory of the pod's containers: it never needs to hold more than they may use.
+fn empty_dir(volume: &Volume, source: &EmptyDirVolumeSource, pod: &Pod) -> Result<EmptyDir, Error> {
+    let in_memory = match source.medium.as_deref().unwrap_or_default() {
+        "" => false,
+        "Memory" => true,
+        other => {
+            let why = format!("volume {:?}: storage medium {other:?} is not supported", volume.name);
+            return Err(Error::Config(why));
+        }
+    };
+    let size = source.size_limit.as_ref().and_then(|limit| limit.0.parse::<Quantity>().ok());
+    let size = size.and_then(|size| u64::try_from(size.units()).ok()).filter(|size| *size > 0);
+    let of_pod = if in_memory { limits::memory_of_all(pod) } else { None };
+    Ok(EmptyDir { in_memory, bytes_max: size.into_iter().chain(of_pod).min() })
+}
+
 fn add_projection(
     files: &mut Files,
     projection: &VolumeProjection,
@@ -144,7 +170,12 @@ fn add_projection(
         let token = token.ok_or_else(|| Error::Config("the service account token is not issued yet".to_owned()))?;
         add(files, &source.path, token.as_bytes(), mode)?;
     }
-    Ok(())
+    let unsupported = match projection {
+        VolumeProjection { cluster_trust_bundle: Some(_), .. } => "clusterTrustBundle",
+        VolumeProjection { pod_certificate: Some(_), .. } => "podCertificate",
+        _ => return Ok(()),
+    };
+    Err(Error::Config(format!("a projected volume of {unsupported} is not supported")))
 }
 
 fn add_config_map(
@@ -287,6 +318,14 @@ mod tests {
             (
                 json!({"name": "v", "nfs": {"server": "s", "path": "/"}}),
                 "volume \"v\": this kind of volume is not supported",
+            ),
+            (
+                json!({"name": "v", "projected": {"sources": [{"clusterTrustBundle": {"name": "b", "path": "p"}}]}}),
+                "a projected volume of clusterTrustBundle is not supported",
+            ),
+            (
+                json!({"name": "v", "emptyDir": {"medium": "HugePages"}}),
+                "volume \"v\": storage medium \"HugePages\" is not supported",
             ),
         ];
         for (volume, expected) in table {

@@ -114,6 +114,9 @@ fn value(container: &Spec, from: &EnvVarSource, facts: Facts<'_>, sources: &Sour
         let found = found.map(|value| String::from_utf8_lossy(&value.0).into_owned());
         return or_missing(found, optional, &reference.key, "Secret", &reference.name);
     }
+    if from.file_key_ref.is_some() {
+        return Err(Error::Config("fileKeyRef is not supported".to_owned()));
+    }
     Ok(None)
 }
 

@@ -2,9 +2,9 @@
 //! by the plan and the status, which must never disagree.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Container as Spec, ContainerStatus, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container as Spec, ContainerRestartRule, ContainerStatus, Pod, PodSpec};
 
-use super::memory::{Health, Memory};
+use super::memory::{Health, KillReason, Memory, PostStart};
 use crate::agent::runtime::{Container, ContainerState, Exit, PodView, Sandbox};
 
 /// How a pod ended.
@@ -42,7 +42,9 @@ pub fn is_sidecar(container: &Spec) -> bool {
 
 /// Whether a container is started again after it ended with `code`.
 pub fn restarts(pod: &Pod, container: &Spec, is_init: bool, code: i32) -> bool {
-    if is_init && is_sidecar(container) {
+    if is_init && is_sidecar(container)
+        || container.restart_policy_rules.iter().flatten().any(|rule| applies(rule, code))
+    {
         return true;
     }
     if is_init && code == 0 {
@@ -53,6 +55,17 @@ pub fn restarts(pod: &Pod, container: &Spec, is_init: bool, code: i32) -> bool {
         "Never" => false,
         "OnFailure" => code != 0,
         _ => true,
+    }
+}
+
+/// Whether a rule has the container restarted that ended with `code`.
+fn applies(rule: &ContainerRestartRule, code: i32) -> bool {
+    let Some(exit) = rule.exit_codes.as_ref().filter(|_| rule.action == "Restart") else { return false };
+    let is_named = exit.values.iter().flatten().any(|value| *value == code);
+    match exit.operator.as_str() {
+        "In" => is_named,
+        "NotIn" => !is_named,
+        _ => false,
     }
 }
 
@@ -87,26 +100,37 @@ impl<'a> Known<'a> {
         self.memory.health.get(&container.id).copied().unwrap_or_default()
     }
 
-    /// Running, and its startup probe, if it has one, has succeeded.
+    /// The container runs, but its postStart hook does as well: it counts as being made.
+    pub fn is_in_post_start(&self, container: &Container) -> bool {
+        container.is_running() && self.memory.post_start.get(&container.id) == Some(&PostStart::Running)
+    }
+
+    /// Running, its postStart hook is over and its startup probe, if it has one, has succeeded.
     pub fn is_started(&self, spec: &Spec) -> bool {
         self.running(&spec.name).is_some_and(|container| {
-            !self.probed || spec.startup_probe.is_none() || self.health(container).started == Some(true)
+            !self.is_in_post_start(container)
+                && (!self.probed || spec.startup_probe.is_none() || self.health(container).started == Some(true))
         })
     }
 
-    /// Started, and its readiness probe, if it has one, succeeds. A container being stopped is not.
+    /// Started, and its readiness probe, if it has one, succeeds: also while it is being stopped.
     pub fn is_ready(&self, spec: &Spec) -> bool {
         self.is_started(spec)
             && self.running(&spec.name).is_some_and(|container| {
-                !self.memory.kills.contains_key(&container.id)
-                    && (!self.probed || spec.readiness_probe.is_none() || self.health(container).ready == Some(true))
+                !self.probed || spec.readiness_probe.is_none() || self.health(container).ready == Some(true)
             })
     }
 
-    /// A probe says that the container must be replaced.
-    pub fn is_sick(&self, container: &Container) -> bool {
+    /// Why the running container must be replaced, where its hook or a probe says so.
+    pub fn sickness(&self, container: &Container) -> Option<KillReason> {
         let health = self.health(container);
-        self.probed && (health.started == Some(false) || health.alive == Some(false))
+        match self.memory.post_start.get(&container.id) {
+            Some(PostStart::Failed) => Some(KillReason::PostStartHook),
+            _ if !self.probed => None,
+            _ if health.started == Some(false) => Some(KillReason::StartupProbe),
+            _ if health.alive == Some(false) => Some(KillReason::LivenessProbe),
+            _ => None,
+        }
     }
 
     /// Whether an init container needs nothing more before the next may start.

@@ -39,6 +39,13 @@ pub fn limit(spec: &Spec, resource: &str) -> Option<Quantity> {
     amount(spec.resources.as_ref()?.limits.as_ref(), resource)
 }
 
+/// What all app containers of a pod may use together; `None` where one of them has no limit.
+pub fn memory_of_all(pod: &Pod) -> Option<u64> {
+    let limits = lifecycle::spec(pod).containers.iter().map(|spec| limit(spec, "memory"));
+    let mut bytes = limits.map(|limit| u64::try_from(limit?.units()).ok().filter(|bytes| *bytes > 0));
+    bytes.try_fold(0_u64, |sum, bytes| Some(sum.saturating_add(bytes?)))
+}
+
 /// The quality of service of a pod: all limits equal to requests, some of them given, none.
 pub fn quality(pod: &Pod) -> Quality {
     let containers = || lifecycle::init_containers(pod).iter().chain(&lifecycle::spec(pod).containers);

@@ -43,8 +43,10 @@ pub struct ContainerMemory {
 pub enum KillReason {
     /// The pod is being deleted, or has ended.
     PodEnds,
-    /// Its liveness or startup probe failed.
-    Unhealthy,
+    LivenessProbe,
+    StartupProbe,
+    /// Its postStart hook failed.
+    PostStartHook,
     /// Its part of the pod's specification has changed.
     Changed,
     /// The sandbox it lives in is gone.
@@ -56,6 +58,13 @@ pub enum KillReason {
 pub enum Hook {
     Running,
     Done,
+}
+
+/// How far the postStart hook is of a container that has one. Without an entry it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PostStart {
+    Running,
+    Failed,
 }
 
 /// A container that is being stopped.
@@ -85,6 +94,8 @@ pub struct Memory {
     pub kills: BTreeMap<String, Kill>,
     /// By container ID.
     pub health: BTreeMap<String, Health>,
+    /// By container ID.
+    pub post_start: BTreeMap<String, PostStart>,
     /// The sandbox could not be made, or the volumes not be prepared.
     pub sandbox_failure: Option<Failure>,
     pub sandbox_failures: Backoff,
@@ -105,6 +116,7 @@ impl Memory {
     pub fn keep_only(&mut self, is_there: impl Fn(&str) -> bool) {
         self.kills.retain(|id, _| is_there(id));
         self.health.retain(|id, _| is_there(id));
+        self.post_start.retain(|id, _| is_there(id));
         self.last_words.retain(|id, _| is_there(id));
     }
 }

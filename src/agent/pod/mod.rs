@@ -8,12 +8,15 @@
 //! - [`spec`]: what the engine is asked for; [`limits`]: resources; [`env`]: variables; [`facts`]: field references
 //! - [`page`]: a pod as the notebook keeps it
 //! - [`sources`]: the ConfigMaps and Secrets a pod names; [`content`]: what is in volumes; [`volumes`]: their files
+//! - [`atomic_writer`]: files that change all at once; [`last_words`]: what ended containers left to say
 
 pub mod actor;
+pub mod atomic_writer;
 pub mod backoff;
 pub mod content;
 pub mod env;
 pub mod facts;
+pub mod last_words;
 pub mod lifecycle;
 pub mod limits;
 pub mod memory;

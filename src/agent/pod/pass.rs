@@ -13,19 +13,20 @@ use k8s_openapi::api::core::v1::{Container as Spec, ObjectReference, Pod, PodSta
 use super::content::{self, Content, TokenNeed, Tokens};
 use super::facts::Facts;
 use super::lifecycle::{self, Known};
-use super::memory::{Failure, Hook, ImageState, Kill, KillReason, Memory};
+use super::memory::{Failure, Hook, ImageState, Kill, KillReason, Memory, PostStart};
 use super::plan::{self, Action, Goal};
 use super::sources::{self, Names, Sources};
 use super::status::{self, NodeFacts};
 use super::volumes::PodDir;
-use super::{env, spec};
+use super::{env, last_words, spec};
 use crate::agent::context::Context;
 use crate::agent::error::Error;
 use crate::agent::image;
-use crate::agent::runtime::{ContainerState, Credentials, PodView, Signal};
+use crate::agent::runtime::{ContainerSpec, ContainerState, Credentials, Made, PodView, Signal};
 use crate::kube::events::{Severity, reference};
 use crate::kube::status::Status;
 use crate::kube::time;
+use crate::world::disk::Bind;
 
 /// Looks of one pass. A pod that still has something to do then gets another pass at once.
 const ROUNDS_MAX: usize = 12;
@@ -35,6 +36,8 @@ const API_MAX: Duration = Duration::from_secs(5);
 const SERVICES_MAX: Duration = Duration::from_secs(2);
 /// Volumes are brought up to date after a time from this range.
 const REFRESH: std::ops::Range<Duration> = Duration::from_secs(60)..Duration::from_secs(90);
+/// As a process ends that is killed.
+const EXIT_KILLED: i32 = 137;
 /// An engine that does not answer is asked again after this.
 const ENGINE_RETRY: SignedDuration = SignedDuration::from_secs(5);
 
@@ -55,8 +58,8 @@ pub struct IssuedToken {
 /// Work that goes on beside the passes; the pod actor starts it.
 pub enum Errand {
     Pull { container: String, image: String, credentials: Option<Credentials> },
-    PreStop { container_id: String, container: Box<Spec>, limit: Duration },
-    PostStart { container_id: String, container: Box<Spec> },
+    PreStop { container_id: String, container: Box<Spec>, is_init: bool, limit: Duration },
+    PostStart { container_id: String, container: Box<Spec>, is_init: bool },
 }
 
 pub struct Pass {
@@ -108,7 +111,7 @@ impl Pass {
         self.state.memory.started.get_or_insert(Timestamp::from_second(now.as_second()).unwrap_or(now));
         for _ in 0..ROUNDS_MAX {
             let view = self.context.runtime.view(&uid).await?;
-            self.recall(&view);
+            self.recall(&view).await;
             self.refresh_volumes(&view).await;
             let pod = self.pod.clone();
             let known = Known {
@@ -144,16 +147,14 @@ impl Pass {
     }
 
     /// Brings the memory up to what the engine shows.
-    fn recall(&mut self, view: &PodView) {
-        let dir = self.dir();
-        let memory = &mut self.state.memory;
-        memory.keep_only(|id| view.containers.iter().any(|container| container.id == id));
+    async fn recall(&mut self, view: &PodView) {
+        self.state.memory.keep_only(|id| view.containers.iter().any(|container| container.id == id));
         for container in &view.containers {
-            let ended = matches!(container.state, ContainerState::Exited(_));
-            if let (true, Some(path), false) =
-                (ended, &container.termination_message, memory.last_words.contains_key(&container.id))
+            if let ContainerState::Exited(exit) = &container.state
+                && !self.state.memory.last_words.contains_key(&container.id)
             {
-                memory.last_words.insert(container.id.clone(), dir.read_message(path).unwrap_or_default());
+                let words = last_words::read(&self.context, &self.dir(), &self.pod, container, exit).await;
+                self.state.memory.last_words.insert(container.id.clone(), words.unwrap_or_default());
             }
         }
     }
@@ -187,8 +188,10 @@ impl Pass {
     async fn start_sandbox(&mut self, attempt: u32) {
         let made = match self.prepare_volumes().await {
             Ok(()) => {
-                let spec = spec::sandbox(&self.pod, attempt);
-                let started = self.context.runtime.start_sandbox(&spec::pod_id(&self.pod), &spec).await;
+                let started = match spec::sandbox(&self.pod, attempt) {
+                    Ok(spec) => self.context.runtime.start_sandbox(&spec::pod_id(&self.pod), &spec).await,
+                    Err(error) => Err(error),
+                };
                 started.map_err(|error| ("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {error}")))
             }
             Err(error) => Err(("FailedMount", format!("MountVolume.SetUp failed: {error}"))),
@@ -260,7 +263,8 @@ impl Pass {
     ) {
         let Some(container) = self.container_spec(name, is_init) else { return };
         let made = match self.describe(&container, attempt, image_id, sandbox, view).await {
-            Ok(wanted) => {
+            // What is held of its volumes is let go when it has started.
+            Ok((wanted, _held)) => {
                 let started = self.context.runtime.start_container(&spec::pod_id(&self.pod), &wanted).await;
                 started.map_err(|error| ("CreateContainerError", error.to_string()))
             }
@@ -270,12 +274,19 @@ impl Pass {
         let memory = self.state.memory.container(name);
         memory.image = ImageState::Unknown;
         match made {
-            Ok(id) => {
+            Ok(Made { id, failure }) => {
                 memory.failure = None;
                 self.tell(name, is_init, "Created", format!("Created container: {name}"));
+                if let Some(failure) = failure {
+                    let message = format!("Error: failed to start container {name:?}: {failure}");
+                    return self.warn(name, is_init, "Failed", message);
+                }
                 self.tell(name, is_init, "Started", format!("Started container {name}"));
-                if container.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some()) {
-                    self.errands.push(Errand::PostStart { container_id: id, container: Box::new(container) });
+                let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
+                if hook.is_some() && self.context.runtime.has_processes() {
+                    self.state.memory.post_start.insert(id.clone(), PostStart::Running);
+                    let container = Box::new(container);
+                    self.errands.push(Errand::PostStart { container_id: id, container, is_init });
                 }
             }
             Err((reason, message)) => {
@@ -293,7 +304,7 @@ impl Pass {
         image_id: String,
         sandbox: String,
         view: &PodView,
-    ) -> Result<crate::agent::runtime::ContainerSpec, Error> {
+    ) -> Result<(ContainerSpec, Vec<Bind>), Error> {
         self.fetch(&sources::env_names(&self.pod)).await;
         let clock = &self.context.world.clock;
         // Services that are not known by then are not waited for: the API may be away.
@@ -304,8 +315,11 @@ impl Pass {
         let services = env::of_services(services.iter().map(|service| &**service), own, links);
         let facts = self.facts(view);
         let environment = env::environment(container, facts, &self.state.sources, &services)?;
+        let image = self.context.runtime.find_image(&image_id).await?;
+        let image_user = image.ok_or_else(|| Error::NotFound(format!("image {image_id}")))?.user;
         let has_files = self.context.runtime.has_processes();
         let dir = self.dir();
+        let (mut held, mut count) = (Vec::new(), 0);
         let mounts = if has_files {
             spec::mounts(container, &environment, |mount, sub_path| {
                 let volume = self.volume(&mount.name)?;
@@ -315,7 +329,10 @@ impl Pass {
                     Err(_) if content::is_refreshed(volume) => Content::Files(BTreeMap::new()),
                     Err(error) => return Err(error),
                 };
-                dir.mount_path(&dir.volume_path(&volume.name, &content), mount, sub_path)
+                count += 1;
+                let source = dir.source(&content, mount, sub_path, &format!("{}/{count}", container.name))?;
+                held.extend(source.held);
+                Ok(spec::Place { path: source.path, read_only: matches!(content, Content::Files(_)) })
             })?
         } else {
             Vec::new()
@@ -327,12 +344,13 @@ impl Pass {
             attempt,
             sandbox,
             image_id,
+            image_user,
             environment,
             mounts,
             termination_message,
             node_memory_bytes,
         };
-        spec::container(&self.pod, container, around)
+        Ok((spec::container(&self.pod, container, around)?, held))
     }
 
     fn stop(&mut self, id: String, reason: KillReason, deadline: Timestamp, view: &PodView) {
@@ -340,9 +358,13 @@ impl Pass {
         let Some(running) = view.containers.iter().find(|container| container.id == id) else { return };
         let is_init = lifecycle::init_containers(&self.pod).iter().any(|init| init.name == running.name);
         let spec = self.container_spec(&running.name, is_init);
+        let restarts = spec.as_ref().is_some_and(|spec| lifecycle::restarts(&self.pod, spec, is_init, EXIT_KILLED));
+        let again = if restarts { ", will be restarted" } else { "" };
         let message = match reason {
             KillReason::PodEnds => format!("Stopping container {}", running.name),
-            KillReason::Unhealthy => format!("Container {} failed a probe, will be restarted", running.name),
+            KillReason::LivenessProbe => format!("Container {} failed liveness probe{again}", running.name),
+            KillReason::StartupProbe => format!("Container {} failed startup probe{again}", running.name),
+            KillReason::PostStartHook => "FailedPostStartHook".to_owned(),
             KillReason::Changed => format!("Container {} definition changed, will be restarted", running.name),
             KillReason::SandboxGone => format!("Container {} lost its sandbox, will be restarted", running.name),
         };
@@ -355,7 +377,7 @@ impl Pass {
         let hook = if hooked.is_some() { Hook::Running } else { Hook::Done };
         if let Some(container) = hooked {
             let container = Box::new(container);
-            self.errands.push(Errand::PreStop { container_id: id.clone(), container, limit: left });
+            self.errands.push(Errand::PreStop { container_id: id.clone(), container, is_init, limit: left });
         }
         self.state.memory.kills.insert(id, Kill { reason, deadline, hook, told_to_stop: false });
     }
@@ -427,11 +449,13 @@ impl Pass {
         self.issue_tokens().await;
         let (dir, tokens) = (self.dir(), self.tokens());
         let facts = self.facts(&PodView::default());
+        let group = lifecycle::spec(&self.pod).security_context.as_ref().and_then(|context| context.fs_group);
+        let group = group.and_then(|group| u32::try_from(group).ok());
         let mut refreshed = false;
         for volume in lifecycle::spec(&self.pod).volumes.iter().flatten() {
             refreshed |= content::is_refreshed(volume);
             let content = content::content(volume, facts, &self.state.sources, &tokens)?;
-            dir.prepare(&volume.name, &content)?;
+            dir.prepare(&volume.name, &content, group)?;
         }
         let (now, wait) = (self.now(), self.context.world.random.duration(REFRESH));
         let wait = SignedDuration::try_from(wait).expect("a minute fits");

@@ -85,10 +85,21 @@ pub fn goal(known: Known<'_>, delete_by: Option<Timestamp>) -> Goal {
     }
 }
 
-/// How long the pod's processes may take to end.
+/// How long the pod's processes may take to end. What a pod asks for has no bound, and is added to a moment.
 fn grace(known: Known<'_>) -> SignedDuration {
     let seconds = lifecycle::spec(known.pod).termination_grace_period_seconds;
-    seconds.map_or(GRACE_DEFAULT, SignedDuration::from_secs)
+    seconds.map_or(GRACE_DEFAULT, |seconds| SignedDuration::from_secs(seconds.min(i32::MAX.into())))
+}
+
+/// How long a container may take to end that is replaced for `reason`: a probe may have a time of its own.
+fn grace_of(known: Known<'_>, spec: &Spec, reason: KillReason) -> SignedDuration {
+    let probe = match reason {
+        KillReason::LivenessProbe => spec.liveness_probe.as_ref(),
+        KillReason::StartupProbe => spec.startup_probe.as_ref(),
+        _ => None,
+    };
+    let seconds = probe.and_then(|probe| probe.termination_grace_period_seconds);
+    seconds.map_or_else(|| grace(known), SignedDuration::from_secs)
 }
 
 /// The next actions towards `goal`. `told` says whether the API has heard of the present status.
@@ -241,13 +252,12 @@ fn tend(known: Known<'_>, spec: &Spec, is_init: bool, sandbox: &str, plan: &mut 
         ContainerState::Created => {}
         ContainerState::Running { .. } if latest.sandbox != sandbox => {}
         ContainerState::Running { .. } => {
-            let deadline = known.now + grace(known);
             if let Some(kill) = known.memory.kills.get(&latest.id) {
                 stop(known, latest, kill.reason, kill.deadline, plan);
             } else if latest.hash != super::spec::hash(spec) {
-                stop(known, latest, KillReason::Changed, deadline, plan);
-            } else if known.is_sick(latest) {
-                stop(known, latest, KillReason::Unhealthy, deadline, plan);
+                stop(known, latest, KillReason::Changed, known.now + grace(known), plan);
+            } else if let Some(reason) = known.sickness(latest) {
+                stop(known, latest, reason, known.now + grace_of(known, spec, reason), plan);
             }
         }
         ContainerState::Exited(exit) => {
@@ -266,8 +276,13 @@ fn tend(known: Known<'_>, spec: &Spec, is_init: bool, sandbox: &str, plan: &mut 
     }
 }
 
-/// The next step towards a start: the image, then the container.
+/// The next step towards a start: the image, then the container. Containers are started one after the other, and one is
+/// started when its postStart hook is over.
 fn start(known: Known<'_>, spec: &Spec, is_init: bool, sandbox: &str, plan: &mut Plan) {
+    let is_start_planned = plan.actions.iter().any(|action| matches!(action, Action::StartContainer { .. }));
+    if is_start_planned || known.view.containers.iter().any(|container| known.is_in_post_start(container)) {
+        return;
+    }
     let none = ContainerMemory::default();
     let memory = known.memory.containers.get(&spec.name).unwrap_or(&none);
     if let Some(failure) = memory.failure.as_ref().filter(|failure| failure.retry_at > known.now) {
@@ -297,7 +312,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::agent::pod::memory::{Failure, Health, Kill, Memory};
+    use crate::agent::pod::memory::{Failure, Health, Kill, Memory, PostStart};
     use crate::agent::runtime::{Exit, PodView, Sandbox};
 
     fn at(second: i64) -> Timestamp {
@@ -398,6 +413,18 @@ mod tests {
     }
 
     #[test]
+    fn a_container_s_own_rules_go_over_the_policy() {
+        let rule = |operator: &str| json!([{"action": "Restart", "exitCodes": {"operator": operator, "values": [42]}}]);
+        for (operator, code, again) in [("In", 42, true), ("In", 1, false), ("NotIn", 42, false), ("NotIn", 1, true)] {
+            let pod = pod(json!({"restartPolicy": "Never", "containers": [
+                {"name": "c", "image": "i:1", "restartPolicy": "Never", "restartPolicyRules": rule(operator)}]}));
+            let view = view(vec![container("c", 0, exited(code, NOW))]);
+            let actions = planned(&pod, &view, &with_image("c"), None).actions;
+            assert_eq!(actions == [start("c", false, 1)], again, "{operator} {code}: {actions:?}");
+        }
+    }
+
+    #[test]
     fn a_crashing_container_waits_for_its_backoff() {
         let mut memory = with_image("c");
         memory.container("c").restarts.note(at(NOW - 5), at(NOW - 5));
@@ -485,9 +512,42 @@ mod tests {
         let mut memory = Memory::default();
         let stop = |reason| Action::Stop { id: "c0".into(), reason, deadline: at(NOW + 7) };
         memory.health.insert("c0".into(), Health { alive: Some(false), ..Health::default() });
-        assert_eq!(planned(&pod, &view(vec![up()]), &memory, None).actions, [stop(KillReason::Unhealthy)]);
+        assert_eq!(planned(&pod, &view(vec![up()]), &memory, None).actions, [stop(KillReason::LivenessProbe)]);
         let old = Container { hash: "other".into(), ..up() };
         assert_eq!(planned(&pod, &view(vec![old]), &Memory::default(), None).actions, [stop(KillReason::Changed)]);
+    }
+
+    #[test]
+    fn a_probe_may_have_a_grace_period_of_its_own() {
+        let probe = |seconds: i64| json!({"tcpSocket": {"port": 1}, "terminationGracePeriodSeconds": seconds});
+        let pod = pod(json!({"terminationGracePeriodSeconds": 600, "containers": [{"name": "c", "image": "i:1",
+            "livenessProbe": probe(5), "startupProbe": probe(3)}]}));
+        let health = |started, alive| Health { started: Some(started), alive: Some(alive), ready: None };
+        let table =
+            [(health(true, false), KillReason::LivenessProbe, 5), (health(false, true), KillReason::StartupProbe, 3)];
+        for (health, reason, seconds) in table {
+            let memory = Memory { health: [("c0".to_owned(), health)].into(), ..Memory::default() };
+            let stop = Action::Stop { id: "c0".into(), reason, deadline: at(NOW + seconds) };
+            assert_eq!(planned(&pod, &view(vec![container("c", 0, running())]), &memory, None).actions, [stop]);
+        }
+    }
+
+    #[test]
+    fn the_next_container_waits_for_the_hook_of_the_one_before() {
+        let pod = pod(json!({"containers": [{"name": "a", "image": "i:1"}, {"name": "b", "image": "i:1"}]}));
+        let mut memory = Memory::default();
+        for name in ["a", "b"] {
+            memory.container(name).image = ImageState::Ready("sha256:1".into());
+        }
+        assert_eq!(planned(&pod, &view(vec![]), &memory, None).actions, [start("a", false, 0)]);
+        let up = view(vec![container("a", 0, running())]);
+        memory.post_start.insert("a0".into(), PostStart::Running);
+        assert_eq!(planned(&pod, &up, &memory, None).actions, []);
+        memory.post_start.insert("a0".into(), PostStart::Failed);
+        let stop = Action::Stop { id: "a0".into(), reason: KillReason::PostStartHook, deadline: at(NOW + 30) };
+        assert_eq!(planned(&pod, &up, &memory, None).actions, [stop, start("b", false, 0)]);
+        memory.post_start.remove("a0");
+        assert_eq!(planned(&pod, &up, &memory, None).actions, [start("b", false, 0)]);
     }
 
     #[test]

@@ -101,7 +101,8 @@ pub fn own(pod: &Pod) -> PodStatus {
     }
 }
 
-/// A merge patch that makes the status in the API the computed one, and leaves what is not the agent's alone.
+/// A strategic merge patch that makes the status in the API the computed one, and leaves alone what is not the agent's:
+/// conditions that others write meanwhile as well.
 pub fn patch(uid: &str, status: &PodStatus) -> Value {
     const OWN: [&str; 12] = [
         "phase",
@@ -121,8 +122,17 @@ pub fn patch(uid: &str, status: &PodStatus) -> Value {
         Ok(Value::Object(fields)) => fields,
         Ok(_) | Err(_) => Map::new(),
     };
-    let fields: Map<String, Value> =
+    let mut fields: Map<String, Value> =
         OWN.iter().map(|name| ((*name).to_owned(), computed.remove(*name).unwrap_or(Value::Null))).collect();
+    if let Some(Value::Array(conditions)) = fields.get_mut("conditions") {
+        conditions.retain(|condition| OWN_CONDITIONS.iter().any(|own| condition["type"] == *own));
+    }
+    // Addresses of before are none any more; a strategic merge would keep them.
+    for name in ["hostIPs", "podIPs"] {
+        if let Some(Value::Array(addresses)) = fields.get_mut(name) {
+            addresses.push(json!({ "$patch": "replace" }));
+        }
+    }
     json!({ "metadata": { "uid": uid }, "status": fields })
 }
 
@@ -158,6 +168,9 @@ fn container_status(known: Known<'_>, spec: &Spec, is_init: bool, scheme: &str) 
     };
     let (state, last_state) = match latest {
         Some(container) => match &container.state {
+            ContainerState::Running { .. } if known.is_in_post_start(container) => {
+                (waiting_for("ContainerCreating", None), known.view.previous(&spec.name).and_then(former))
+            }
             ContainerState::Running { started } => {
                 let running = Some(ContainerStateRunning { started_at: Some(Time(*started)) });
                 let before = known.view.previous(&spec.name).and_then(former);
@@ -213,7 +226,8 @@ fn terminated(known: Known<'_>, container: &Container, exit: &Exit, scheme: &str
         Exit { code: 0, .. } => "Completed",
         Exit { .. } => "Error",
     };
-    let message = known.memory.last_words.get(&container.id).or(Some(&exit.error)).filter(|text| !text.is_empty());
+    let last_words = known.memory.last_words.get(&container.id).filter(|text| !text.is_empty());
+    let message = last_words.or(Some(&exit.error)).filter(|text| !text.is_empty());
     ContainerStateTerminated {
         container_id: Some(format!("{scheme}://{}", container.id)),
         exit_code: exit.code,
@@ -376,5 +390,51 @@ fn gates(known: Known<'_>, told: &[PodCondition]) -> Verdict {
         reason: Some("ReadinessGatesNotReady"),
         message: Some(format!("the status of pod readiness gates is not \"True\": [{}]", closed.join(" "))),
         ..Verdict::plain("Ready", false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::kube::client::PatchType;
+    use crate::kube::patch;
+    use crate::kube::resources::Table;
+    use crate::kube::schema::Schemas;
+
+    #[test]
+    fn what_others_write_meanwhile_stays() {
+        let condition =
+            |kind: &str| PodCondition { type_: kind.to_owned(), status: "True".to_owned(), ..PodCondition::default() };
+        let status = PodStatus {
+            // Computed from a state in which the gate was open.
+            conditions: Some(vec![condition("example.com/gate"), condition("Ready")]),
+            pod_ip: Some("10.0.0.2".to_owned()),
+            pod_ips: Some(vec![PodIP { ip: "10.0.0.2".to_owned() }]),
+            ..PodStatus::default()
+        };
+        let before = json!({"metadata": {"uid": "u"}, "status": {
+            "conditions": [
+                {"type": "example.com/gate", "status": "False"},
+                {"type": "Ready", "status": "False", "reason": "ContainersNotReady"},
+                {"type": "DisruptionTarget", "status": "True"},
+            ],
+            "podIP": "10.0.0.1",
+            "podIPs": [{"ip": "10.0.0.1"}],
+            "nominatedNodeName": "n2",
+            "reason": "Evicted",
+        }});
+        let body = serde_json::to_vec(&super::patch("u", &status)).unwrap();
+        let table = Table::builtin();
+        let definition = &table.by_kind("v1", "Pod").unwrap().definition;
+        let patched = patch::patch(&Schemas::builtin(), definition, PatchType::Strategic, &body, &before).unwrap();
+        let status = &patched["status"];
+        let conditions: BTreeMap<&str, &str> = (status["conditions"].as_array().unwrap().iter())
+            .map(|condition| (condition["type"].as_str().unwrap(), condition["status"].as_str().unwrap()))
+            .collect();
+        assert_eq!(conditions, [("example.com/gate", "False"), ("Ready", "True"), ("DisruptionTarget", "True")].into());
+        assert_eq!(status["podIPs"], json!([{"ip": "10.0.0.2"}]), "an address of before is none any more");
+        assert_eq!((&status["nominatedNodeName"], &status["reason"]), (&json!("n2"), &Value::Null));
     }
 }

@@ -1,35 +1,45 @@
 //! A pod's files on the node.
 //!
 //! ```text
-//!   <data_dir>/pods/<uid>/volumes/<volume>/..data -> ..<digest>/     files appear under their names through ..data,
-//!                                          <name> -> ..data/<name>   so an update is one rename and never half done
-//!   <data_dir>/pods/<uid>/containers/<name>/<attempt>                 the termination message
+//!   <data_dir>/pods/<uid>/volumes/<volume>                  what containers write to, or what the agent publishes
+//!                         subpaths/<container>/<number>     a part of a volume, while a container starts that mounts it
+//!                         containers/<container>/<attempt>  the termination message
 //! ```
+//!
+//! Containers work in their volumes with root's rights, while the agent does: what they make there, links above all, is
+//! never followed out of the volume. The directories above a volume are the agent's alone.
 
-use std::collections::BTreeSet;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::VolumeMount;
-use sha2::{Digest, Sha256};
 
-use super::content::{Content, Files};
+use super::atomic_writer;
+use super::content::{Content, EmptyDir};
 use crate::agent::error::Error;
 use crate::world::Disk;
-use crate::world::disk::{Access, Open};
+use crate::world::disk::{Access, Bind, Open, PlaceType};
 
-const DATA: &str = "..data";
-const DATA_NEW: &str = "..data_tmp";
 /// Any user of a container may write into an `emptyDir`.
 const MODE_EMPTY_DIR: u32 = 0o777;
+/// What is made in a directory with this bit belongs to the directory's group.
+const SET_GROUP: u32 = 0o2000;
 /// What is kept of a termination message.
-const MESSAGE_BYTES_MAX: u64 = 4096;
+const MESSAGE_BYTES_MAX: usize = 4096;
 
 /// The place of one pod's files.
 #[derive(Clone, Debug)]
 pub struct PodDir {
     disk: Disk,
     path: PathBuf,
+}
+
+/// A volume, or a part of one, on the node.
+#[derive(Debug)]
+pub struct Source {
+    pub path: PathBuf,
+    /// Holds the part in its place until the container that mounts it has started.
+    pub held: Option<Bind>,
 }
 
 impl PodDir {
@@ -41,101 +51,85 @@ impl PodDir {
     pub fn volume_path(&self, volume: &str, content: &Content) -> PathBuf {
         match content {
             Content::Host { path, .. } => path.clone(),
-            Content::Empty | Content::Files(_) => self.path.join("volumes").join(volume),
+            Content::Empty(_) | Content::Files(_) => self.path.join("volumes").join(volume),
         }
     }
 
-    /// Makes a volume what it should be; one that is so already is left alone.
-    pub fn prepare(&self, volume: &str, content: &Content) -> Result<(), Error> {
+    /// Makes a volume what it should be; one that is so already is left alone. `group` owns what is the pod's own.
+    pub fn prepare(&self, volume: &str, content: &Content, group: Option<u32>) -> Result<(), Error> {
         let path = self.volume_path(volume, content);
         match content {
-            Content::Empty => {
-                if !self.disk.exists(&path) {
-                    self.disk.create_dir_all(&path, Access::Everyone)?;
-                    self.disk.set_mode(&path, MODE_EMPTY_DIR)?;
-                }
-                Ok(())
-            }
+            Content::Empty(wanted) => self.prepare_empty(&path, *wanted, group),
             Content::Host { kind, .. } => self.prepare_host(&path, kind),
-            Content::Files(files) => Ok(self.publish(&path, files)?),
+            Content::Files(files) => Ok(atomic_writer::publish(&self.disk, &path, files, group)?),
         }
+    }
+
+    fn prepare_empty(&self, path: &Path, wanted: EmptyDir, group: Option<u32>) -> Result<(), Error> {
+        let mut is_new = !self.disk.exists(path);
+        self.disk.create_dir_all(path, Access::Everyone)?;
+        if wanted.in_memory {
+            let mounted = self.disk.mount_memory(path, wanted.bytes_max);
+            is_new |= mounted.map_err(|error| needs_root(error, "an emptyDir in memory"))?;
+        }
+        if !is_new {
+            return Ok(());
+        }
+        // After the group: giving a directory away takes the bit.
+        if let Some(group) = group {
+            self.disk.set_group(path, group)?;
+        }
+        Ok(self.disk.set_mode(path, MODE_EMPTY_DIR | if group.is_some() { SET_GROUP } else { 0 })?)
     }
 
     fn prepare_host(&self, path: &Path, kind: &str) -> Result<(), Error> {
-        let exists = self.disk.exists(path);
-        let is_dir = || self.disk.list(path).is_ok();
+        let found = match self.disk.place_type(path) {
+            Ok(found) => Some(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error.into()),
+        };
+        let is = |wanted: PlaceType, what: &str| match found {
+            Some(found) if found == wanted => Ok(()),
+            _ => Err(Error::Config(format!("hostPath type check failed: {} is not {what}", path.display()))),
+        };
         match kind {
-            "DirectoryOrCreate" | "" if !exists => Ok(self.disk.create_dir_all(path, Access::Everyone)?),
-            "FileOrCreate" if !exists => {
-                self.disk.open(path, Open::CreateNew)?;
-                Ok(self.disk.set_mode(path, 0o644)?)
-            }
-            "Directory" | "DirectoryOrCreate" if exists && !is_dir() => {
-                Err(Error::Config(format!("hostPath type check failed: {} is not a directory", path.display())))
-            }
-            "File" | "FileOrCreate" if exists && is_dir() => {
-                Err(Error::Config(format!("hostPath type check failed: {} is not a file", path.display())))
-            }
-            "" => Ok(()),
-            _ if exists => Ok(()),
-            _ => Err(Error::Config(format!("hostPath type check failed: {} does not exist", path.display()))),
+            "" if found.is_some() => Ok(()),
+            "" | "DirectoryOrCreate" if found.is_none() => Ok(self.disk.create_dir_all(path, Access::Everyone)?),
+            "FileOrCreate" if found.is_none() => Ok(self.disk.open(path, Open::CreateNew)?.set_mode(0o644)?),
+            "Directory" | "DirectoryOrCreate" => is(PlaceType::Directory, "a directory"),
+            "File" | "FileOrCreate" => is(PlaceType::File, "a file"),
+            "Socket" => is(PlaceType::Socket, "a socket file"),
+            "CharDevice" => is(PlaceType::CharDevice, "a character device"),
+            "BlockDevice" => is(PlaceType::BlockDevice, "a block device"),
+            other => Err(Error::Config(format!("{other} is an invalid volume type"))),
         }
     }
 
-    /// Publishes a set of files at once.
-    fn publish(&self, dir: &Path, files: &Files) -> io::Result<()> {
-        let version = format!("..{}", digest(files));
-        let target = dir.join(&version);
-        let names: BTreeSet<&str> = files.keys().filter_map(|path| path.split('/').next()).collect();
-        // The links come last, so one pass that was cut short is repeated.
-        if self.disk.exists(&dir.join(DATA).join(".published")) && self.disk.exists(&target.join(".published")) {
-            return Ok(());
+    /// What a container mounts of a volume. A part of it that containers may have made, or may change while this one
+    /// starts, is found once and held under a name that they don't reach.
+    pub fn source(
+        &self,
+        content: &Content,
+        mount: &VolumeMount,
+        sub_path: Option<&str>,
+        holder: &str,
+    ) -> Result<Source, Error> {
+        let volume = self.volume_path(&mount.name, content);
+        let Some(sub_path) = sub_path.filter(|path| !path.is_empty()) else {
+            return Ok(Source { path: volume, held: None });
+        };
+        let failed =
+            |why: String| Error::Config(format!("failed to prepare subPath for volumeMount {:?}: {why}", mount.name));
+        let pinned = self.disk.pin_beneath(&volume, Path::new(sub_path)).map_err(|error| match error.kind() {
+            io::ErrorKind::CrossesDevices => failed(format!("{sub_path:?} leads out of the volume")),
+            _ => failed(error.to_string()),
+        })?;
+        if matches!(content, Content::Files(_)) {
+            return Ok(Source { path: pinned.path()?, held: None });
         }
-        if self.disk.exists(&target) {
-            self.disk.remove_dir_all(&target)?;
-        }
-        self.disk.create_dir_all(&target, Access::Everyone)?;
-        for (path, file) in files {
-            let path = target.join(path);
-            self.disk.create_dir_all(path.parent().unwrap_or(&target), Access::Everyone)?;
-            self.disk.open(&path, Open::CreateNew)?.write_all_at(&file.bytes, 0)?;
-            self.disk.set_mode(&path, file.mode)?;
-        }
-        let link = dir.join(DATA_NEW);
-        // A link left over from a pass that was cut short; absent otherwise.
-        let _ = self.disk.remove(&link);
-        self.disk.symlink(Path::new(&version), &link)?;
-        self.disk.rename(&link, &dir.join(DATA))?;
-        for old in self.disk.list(dir)? {
-            let path = dir.join(&old);
-            if old.starts_with("..") {
-                if old != version && old != DATA {
-                    self.disk.remove_dir_all(&path)?;
-                }
-            } else if !names.contains(old.as_str()) {
-                self.disk.remove(&path)?;
-            }
-        }
-        for name in names {
-            if !self.disk.exists(&dir.join(name)) {
-                self.disk.symlink(&Path::new(DATA).join(name), &dir.join(name))?;
-            }
-        }
-        self.disk.open(&target.join(".published"), Open::CreateNew)?;
-        Ok(())
-    }
-
-    /// The part of a volume that is mounted; `sub_path` is made as a directory where there is nothing.
-    pub fn mount_path(&self, volume: &Path, mount: &VolumeMount, sub_path: Option<&str>) -> Result<PathBuf, Error> {
-        let Some(sub_path) = sub_path.filter(|path| !path.is_empty()) else { return Ok(volume.to_owned()) };
-        if !Path::new(sub_path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
-            return Err(Error::Config(format!("volumeMount {:?}: subPath {sub_path:?} leaves the volume", mount.name)));
-        }
-        let path = volume.join(sub_path);
-        if !self.disk.exists(&path) {
-            self.disk.create_dir_all(&path, Access::Everyone)?;
-        }
-        Ok(path)
+        let held = self.disk.bind(&pinned, &self.path.join("subpaths").join(holder));
+        let held = held.map_err(|error| needs_root(error, "a subPath of a volume that containers write to"))?;
+        Ok(Source { path: held.path().to_owned(), held: Some(held) })
     }
 
     /// A fresh file for a container's last words.
@@ -146,23 +140,20 @@ impl PodDir {
         if self.disk.exists(&path) {
             self.disk.remove(&path)?;
         }
-        self.disk.open(&path, Open::CreateNew)?;
-        self.disk.set_mode(&path, 0o666)?;
+        self.disk.open(&path, Open::CreateNew)?.set_mode(0o666)?;
         Ok(path)
     }
 
-    /// What a container left as its last words.
+    /// The end of what a container left as its last words.
     pub fn read_message(&self, path: &Path) -> Option<String> {
-        let file = self.disk.open(path, Open::Read).ok()?;
-        let length = file.len().ok()?.min(MESSAGE_BYTES_MAX);
-        let mut bytes = vec![0; usize::try_from(length).ok()?];
-        file.read_exact_at(&mut bytes, 0).ok()?;
+        let bytes = self.disk.read_end(path, MESSAGE_BYTES_MAX).ok()?;
         Some(String::from_utf8_lossy(&bytes).into_owned()).filter(|text| !text.is_empty())
     }
 
-    /// Removes all files of the pod.
+    /// Removes all files of the pod, and nothing that is mounted among them.
     pub fn remove(&self) -> Result<(), Error> {
         if self.disk.exists(&self.path) {
+            self.disk.unmount_below(&self.path)?;
             self.disk.remove_dir_all(&self.path)?;
         }
         Ok(())
@@ -174,56 +165,144 @@ pub fn pods_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("pods")
 }
 
-fn digest(files: &Files) -> String {
-    let mut hash = Sha256::new();
-    for (path, file) in files {
-        for part in [path.as_bytes(), &file.mode.to_le_bytes(), &file.bytes] {
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        }
+fn needs_root(error: io::Error, what: &str) -> Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Error::Config(format!("{what} needs an agent that runs as root: {error}")),
+        _ => error.into(),
     }
-    hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a container does to its volume")]
 mod tests {
-    use super::super::content::FileContent;
-    use super::*;
+    use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 
-    fn files(entries: &[(&str, &str)]) -> Content {
-        let file = |text: &str| FileContent { bytes: text.into(), mode: 0o640 };
-        Content::Files(entries.iter().map(|(path, text)| ((*path).to_owned(), file(text))).collect())
+    use super::*;
+    use crate::agent::pod::content::FileContent;
+
+    const EMPTY: Content = Content::Empty(EmptyDir { in_memory: false, bytes_max: None });
+
+    fn pod(dir: &Path) -> PodDir {
+        PodDir::new(Disk::real(), dir, "u")
+    }
+
+    fn mount(volume: &str) -> VolumeMount {
+        VolumeMount { name: volume.to_owned(), ..VolumeMount::default() }
     }
 
     #[test]
-    fn files_are_published_and_replaced_at_once() {
+    fn a_sub_path_never_leaves_its_volume() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Disk::real();
-        let pod = PodDir::new(disk.clone(), dir.path(), "u");
-        let volume = dir.path().join("pods/u/volumes/v");
-        let read = |name: &str| String::from_utf8(disk.read(&volume.join(name)).unwrap()).unwrap();
-        pod.prepare("v", &files(&[("a", "1"), ("d/b", "2")])).unwrap();
-        assert_eq!((read("a"), read("d/b")), ("1".into(), "2".into()));
-        pod.prepare("v", &files(&[("a", "3")])).unwrap();
-        assert_eq!(read("a"), "3");
-        assert!(!disk.exists(&volume.join("d")));
-        assert_eq!(disk.list(&volume).unwrap().len(), 3, "..data, one version, one link");
+        let pod = pod(dir.path());
+        pod.prepare("v", &EMPTY, None).unwrap();
+        let volume = pod.volume_path("v", &EMPTY);
+        std::fs::create_dir(dir.path().join("outside")).unwrap();
+        symlink("/", volume.join("x")).unwrap();
+        symlink("../../../../outside", volume.join("up")).unwrap();
+        for path in ["x", "x/etc", "up", "up/new", "../v", "/etc"] {
+            let error = pod.source(&EMPTY, &mount("v"), Some(path), "c/0").unwrap_err().to_string();
+            assert!(error.ends_with("leads out of the volume"), "{path}: {error}");
+        }
+        assert!(std::fs::read_dir(dir.path().join("outside")).unwrap().next().is_none());
+        let source = match pod.source(&EMPTY, &mount("v"), Some("a/b"), "c/0") {
+            Err(error) if error.to_string().contains("runs as root") => return,
+            other => other.unwrap(),
+        };
+        std::fs::write(volume.join("a/b/file"), "").unwrap();
+        // A container renames and links while another starts.
+        std::fs::rename(volume.join("a"), volume.join("old")).unwrap();
+        symlink("/etc", volume.join("a")).unwrap();
+        assert!(!source.path.starts_with(&volume) && source.path.join("file").exists());
+        // An agent that ended before it could undo its mount.
+        std::mem::forget(source);
         pod.remove().unwrap();
-        assert!(!disk.exists(&dir.path().join("pods/u")));
+        assert!(!dir.path().join("pods/u").exists());
+    }
+
+    #[test]
+    fn a_sub_path_of_published_files_is_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let pod = pod(dir.path());
+        let file = FileContent { bytes: "x".into(), mode: 0o640 };
+        let content = Content::Files([("d/key".to_owned(), file)].into());
+        pod.prepare("v", &content, Some(4321)).unwrap();
+        let source = pod.source(&content, &mount("v"), Some("d/key"), "c/0").unwrap();
+        let found = std::fs::symlink_metadata(&source.path).unwrap();
+        assert!(found.is_file() && source.held.is_none());
+        assert_eq!((found.gid(), found.mode() & 0o7777), (4321, 0o640));
+    }
+
+    #[test]
+    fn an_empty_dir_belongs_to_the_pods_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let pod = pod(dir.path());
+        let memory = Content::Empty(EmptyDir { in_memory: true, bytes_max: Some(1 << 20) });
+        for (name, content) in [("disk", &EMPTY), ("memory", &memory)] {
+            for _ in 0..2 {
+                match pod.prepare(name, content, Some(4321)) {
+                    Err(error) if error.to_string().contains("runs as root") => return,
+                    other => other.unwrap(),
+                }
+            }
+            let found = std::fs::metadata(pod.volume_path(name, content)).unwrap();
+            assert_eq!((found.gid(), found.mode() & 0o7777), (4321, 0o2777), "{name}");
+        }
+        let volume = pod.volume_path("memory", &memory);
+        assert!(std::fs::write(volume.join("big"), vec![0; 2 << 20]).is_err(), "it is as large as it may be");
+        pod.remove().unwrap();
+        assert!(!volume.exists());
+    }
+
+    #[test]
+    fn last_words_are_the_end_of_a_regular_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let pod = pod(dir.path());
+        let path = pod.termination_message("c", 0).unwrap();
+        assert_eq!(pod.read_message(&path), None);
+        std::fs::write(&path, format!("{}end", "x".repeat(10_000))).unwrap();
+        let words = pod.read_message(&path).unwrap();
+        assert!(words.len() == MESSAGE_BYTES_MAX && words.ends_with("end"));
+        std::fs::remove_file(&path).unwrap();
+        symlink("/etc/passwd", &path).unwrap();
+        assert_eq!(pod.read_message(&path), None, "a link is not followed");
+        std::fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert!(std::fs::symlink_metadata(&path).unwrap().file_type().is_fifo());
+        assert_eq!(pod.read_message(&path), None, "nobody waits for a FIFO");
     }
 
     #[test]
     fn host_paths_are_of_the_kind_asked_for() {
         let dir = tempfile::tempdir().unwrap();
-        let pod = PodDir::new(Disk::real(), dir.path(), "u");
+        let pod = pod(dir.path());
         let host = |name: &str, kind: &str| Content::Host { path: dir.path().join(name), kind: kind.to_owned() };
-        pod.prepare("v", &host("made", "DirectoryOrCreate")).unwrap();
-        pod.prepare("v", &host("made", "Directory")).unwrap();
-        pod.prepare("v", &host("file", "FileOrCreate")).unwrap();
-        pod.prepare("v", &host("file", "")).unwrap();
-        for (name, kind) in [("made", "File"), ("file", "Directory"), ("none", "Directory"), ("none", "Socket")] {
-            let error = pod.prepare("v", &host(name, kind)).unwrap_err();
-            assert!(error.to_string().starts_with("hostPath type check failed"), "{name} {kind}: {error}");
+        let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+        let good = [
+            ("made", "DirectoryOrCreate"),
+            ("made", "Directory"),
+            ("file", "FileOrCreate"),
+            ("file", ""),
+            ("new", ""),
+            ("new", "Directory"),
+            ("socket", "Socket"),
+            ("/dev/null", "CharDevice"),
+        ];
+        for (name, kind) in good {
+            pod.prepare("v", &host(name, kind), None).unwrap();
+        }
+        let bad = [
+            ("made", "File", "is not a file"),
+            ("file", "Directory", "is not a directory"),
+            ("none", "Directory", "is not a directory"),
+            ("none", "Socket", "is not a socket file"),
+            ("file", "Socket", "is not a socket file"),
+            ("file", "CharDevice", "is not a character device"),
+            ("made", "BlockDevice", "is not a block device"),
+            ("socket", "FileOrCreate", "is not a file"),
+        ];
+        for (name, kind, why) in bad {
+            let error = pod.prepare("v", &host(name, kind), None).unwrap_err().to_string();
+            assert!(error.starts_with("hostPath type check failed") && error.ends_with(why), "{name} {kind}: {error}");
         }
     }
 }

@@ -19,7 +19,7 @@ use tokio_stream::wrappers::BroadcastStream;
 
 use super::{
     Container, ContainerRuntime, ContainerSpec, ContainerState, Credentials, EngineVersion, ExecOutcome, Exit, Image,
-    LogOptions, PodChanged, PodId, PodView, Sandbox, SandboxSpec, Signal,
+    LogOptions, Made, PodChanged, PodId, PodView, Sandbox, SandboxSpec, Signal,
 };
 use crate::agent::error::Error;
 use crate::world::Clock;
@@ -30,6 +30,9 @@ const CHANGES_KEPT: usize = 256;
 /// 128 + SIGKILL and 128 + SIGTERM, as a shell reports them.
 const EXIT_KILLED: i32 = 137;
 const EXIT_TERMINATED: i32 = 143;
+
+/// `nobody`, whom every image is said to run as.
+const USER: &str = "65534";
 
 /// Pods that only appear to run. Clones share them.
 #[derive(Clone)]
@@ -153,14 +156,15 @@ impl ContainerRuntime for Hollow {
     }
 
     async fn find_image(&self, image: &str) -> Result<Option<Image>, Error> {
-        Ok(Some(Image { id: format!("sha256:{}", digest(&[image])), is_local: true }))
+        // Nothing is known of the image; that it runs as root would keep pods away that ask for the opposite.
+        Ok(Some(Image { id: format!("sha256:{}", digest(&[image])), is_local: true, user: USER.to_owned() }))
     }
 
     async fn pull_image(&self, image: &str, _: Option<&Credentials>) -> Result<String, Error> {
         Ok(format!("sha256:{}", digest(&[image])))
     }
 
-    async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<String, Error> {
+    async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<Made, Error> {
         let id = digest(&[&self.node, &pod.uid, &spec.name, &spec.attempt.to_string()]);
         let now = self.now();
         let mut state = self.lock();
@@ -177,7 +181,7 @@ impl ContainerRuntime for Hollow {
             state: ContainerState::Running { started: now },
             termination_message: None,
         });
-        Ok(id)
+        Ok(Made { id, failure: None })
     }
 
     async fn signal(&self, id: &str, signal: Signal) -> Result<(), Error> {

@@ -44,6 +44,8 @@ pub struct SandboxSpec {
     /// Counts the sandboxes of one pod, from 0.
     pub attempt: u32,
     pub hostname: String,
+    /// What follows the host name in the full one; may be empty.
+    pub domain: String,
     pub host_network: bool,
     pub host_ipc: bool,
     pub host_pid: bool,
@@ -62,6 +64,36 @@ pub struct Mount {
     pub host_path: PathBuf,
     pub container_path: String,
     pub read_only: bool,
+    pub propagation: Propagation,
+}
+
+/// Who sees what is mounted below a mount later on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Propagation {
+    #[default]
+    None,
+    HostToContainer,
+    Bidirectional,
+}
+
+/// How a kernel's or security module's confinement is chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// The engine's own.
+    #[default]
+    Default,
+    Unconfined,
+    /// One that is loaded on the node.
+    Named(String),
+}
+
+/// The labels that SELinux gives a container's processes; empty ones are the engine's choice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SelinuxOptions {
+    pub user: String,
+    pub role: String,
+    pub kind: String,
+    pub level: String,
 }
 
 /// Limits, as the kernel takes them. Zero means none, except for `cpu_shares`, which is a weight.
@@ -85,17 +117,36 @@ pub struct Privileges {
     pub read_only_root: bool,
     pub capabilities_added: Vec<String>,
     pub capabilities_dropped: Vec<String>,
+    pub seccomp: Profile,
+    pub apparmor: Profile,
+    pub selinux: SelinuxOptions,
+    /// Nothing of /proc is hidden or made read-only.
+    pub unmasked_proc: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Which processes a container sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Processes {
+    /// Its own.
+    #[default]
+    Own,
+    /// Those of its pod.
+    Pod,
+    /// Those of the node.
+    Node,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerSpec {
     pub name: String,
     /// How many times it was started before: the restart count.
     pub attempt: u32,
     pub sandbox: String,
-    pub share_processes: bool,
+    pub processes: Processes,
+    pub host_ipc: bool,
     /// The image as the pod names it.
     pub image: String,
+    /// The image that was looked at; where it is empty, the one that has the name now.
     pub image_id: String,
     /// Replaces the image's entry point unless empty.
     pub command: Vec<String>,
@@ -103,6 +154,8 @@ pub struct ContainerSpec {
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
     pub working_dir: Option<String>,
+    /// Tells the processes to end; `None` leaves it to the image.
+    pub stop_signal: Option<String>,
     pub mounts: Vec<Mount>,
     pub limits: Limits,
     pub privileges: Privileges,
@@ -203,6 +256,16 @@ pub struct Image {
     pub id: String,
     /// Built or imported here: no registry is known to have it.
     pub is_local: bool,
+    /// Whom its processes run as: `uid`, `name`, either with `:group`, or nothing for root.
+    pub user: String,
+}
+
+/// A container that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    pub id: String,
+    /// Why its process did not start, where it did not. The container stays, with this in its [`Exit`].
+    pub failure: Option<String>,
 }
 
 /// How a process is told to end.
@@ -276,15 +339,14 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     /// Creates and starts a sandbox; returns its ID.
     async fn start_sandbox(&self, pod: &PodId, spec: &SandboxSpec) -> Result<String, Error>;
 
-    /// The image, where the engine has it.
+    /// The image of this name or ID, where the engine has it.
     async fn find_image(&self, image: &str) -> Result<Option<Image>, Error>;
 
     /// Pulls an image; returns its ID.
     async fn pull_image(&self, image: &str, credentials: Option<&Credentials>) -> Result<String, Error>;
 
-    /// Creates and starts a container; returns its ID. One whose process cannot start stays, with the error in its
-    /// [`Exit`].
-    async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<String, Error>;
+    /// Creates and starts a container.
+    async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<Made, Error>;
 
     /// Signals a container or a sandbox. One that does not run is left alone.
     async fn signal(&self, id: &str, signal: Signal) -> Result<(), Error>;
@@ -292,7 +354,7 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     /// Removes a container or a sandbox, running or not. One that is gone already is a success.
     async fn remove(&self, id: &str) -> Result<(), Error>;
 
-    /// Runs a command in a container, for at most `limit`.
+    /// Runs a command in a container, for at most `limit`: [`Error::TimedOut`] after that.
     async fn exec(&self, id: &str, command: &[String], limit: Duration) -> Result<ExecOutcome, Error>;
 
     /// A container's log, both streams in the order they were written.

@@ -1,4 +1,4 @@
-//! An API in memory for this room's tests: objects by path, versions, watches, merge patches. No defaulting, no
+//! An API in memory for this room's tests: objects by path, versions, watches, patches. No defaulting, no
 //! validation; deletion of a pod waits for a deletion with grace 0, as the real one's does.
 
 use std::collections::BTreeMap;
@@ -15,6 +15,9 @@ use crate::kube::client::{
     Client, DeleteOptions, List, PatchType, Request, Response, Target, Transport, Verb, WatchOptions,
 };
 use crate::kube::object::{Object, WatchEvent};
+use crate::kube::patch;
+use crate::kube::resources::Table;
+use crate::kube::schema::Schemas;
 use crate::kube::status::Status;
 
 /// An API in memory. Clones share it.
@@ -116,6 +119,13 @@ impl FakeApi {
     }
 }
 
+/// As the real API patches it.
+fn patched(target: &Target, kind: PatchType, body: &[u8], object: &Value) -> Result<Value, Status> {
+    let table = Table::builtin();
+    let resource = table.get(&target.group, &target.version, &target.resource).expect("agents patch what there is");
+    patch::patch(&Schemas::builtin(), &resource.definition, kind, body, object)
+}
+
 #[async_trait]
 impl Transport for FakeApi {
     async fn call(&self, Request { target, verb, .. }: Request) -> Result<Response, Status> {
@@ -148,10 +158,8 @@ impl Transport for FakeApi {
                 Ok(Response::Object(object(&self.present(&target)?)))
             }
             Verb::Patch { kind, body, .. } => {
-                assert_eq!(kind, PatchType::Merge);
-                let mut value = self.present(&target)?;
-                json_patch::merge(&mut value, &parse(&body));
-                self.put(&key(&target), value);
+                let value = self.present(&target)?;
+                self.put(&key(&target), patched(&target, kind, &body, &value)?);
                 Ok(Response::Object(object(&self.present(&target)?)))
             }
             Verb::Delete(options) => self.delete(&target, &options),

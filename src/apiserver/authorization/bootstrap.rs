@@ -9,29 +9,8 @@ use serde_json::{Value, json};
 const GROUP: &str = "rbac.authorization.k8s.io";
 const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "update"];
+const READ_WRITE: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 const ALL: &[&str] = &["*"];
-
-/// Kinds of a namespace that its users work with; `view` reads them, `edit` writes them.
-const CORE: &[&str] = &[
-    "configmaps",
-    "endpoints",
-    "persistentvolumeclaims",
-    "pods",
-    "replicationcontrollers",
-    "replicationcontrollers/scale",
-    "serviceaccounts",
-    "services",
-];
-const APPS: &[&str] = &[
-    "daemonsets",
-    "deployments",
-    "deployments/rollback",
-    "deployments/scale",
-    "replicasets",
-    "replicasets/scale",
-    "statefulsets",
-    "statefulsets/scale",
-];
 
 fn rule(verbs: &[&str], groups: &[&str], resources: &[&str]) -> Value {
     json!({"apiGroups": groups, "resources": resources, "verbs": verbs})
@@ -95,77 +74,116 @@ pub fn cluster_roles() -> Vec<Value> {
     roles
 }
 
-/// Roles that administrators give to users. Rules that gather are two deep at most, so a role that is gathered holds
-/// its parts' labels as well.
+/// Roles that administrators give to users. Each gathers the part that is its own and, by the label it carries, the
+/// role below it: `admin` gathers `edit`, which gathers `view`.
 fn for_users() -> Vec<Value> {
-    let rest: &[(&[&str], &[&str])] = &[
-        (&["apps"], APPS),
-        (&["autoscaling"], &["horizontalpodautoscalers"]),
-        (&["batch"], &["cronjobs", "jobs"]),
-        (&["networking.k8s.io"], &["ingresses", "networkpolicies"]),
-        (&["policy"], &["poddisruptionbudgets"]),
-    ];
-    let mut view = vec![
-        rule(READ, &[""], CORE),
-        rule(
-            READ,
-            &[""],
-            &[
-                "bindings",
-                "events",
-                "limitranges",
-                "namespaces",
-                "namespaces/status",
-                "pods/log",
-                "pods/status",
-                "resourcequotas",
-                "resourcequotas/status",
-            ],
-        ),
-        rule(READ, &["discovery.k8s.io"], &["endpointslices"]),
-    ];
-    let mut edit = vec![
-        rule(READ, &[""], &["pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "secrets", "services/proxy"]),
-        rule(WRITE, &[""], CORE),
-        rule(
-            WRITE,
-            &[""],
-            &["pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "secrets", "services/proxy", "events"],
-        ),
-        rule(&["create"], &[""], &["pods/eviction", "serviceaccounts/token"]),
-        rule(&["impersonate"], &[""], &["serviceaccounts"]),
-        rule(
-            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
-            &["coordination.k8s.io"],
-            &["leases"],
-        ),
-    ];
-    for (groups, resources) in rest {
-        view.push(rule(READ, groups, resources));
-        edit.push(rule(WRITE, groups, resources));
-    }
-    let admin = vec![
-        rule(&["create"], &["authorization.k8s.io"], &["localsubjectaccessreviews"]),
-        rule(
-            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
-            &[GROUP],
-            &["rolebindings", "roles"],
-        ),
-    ];
-    // Each part carries the labels of every role that it flows into.
-    let flows = |mut role: Value, into: &[&str]| {
-        for name in into {
-            role["metadata"]["labels"][format!("{GROUP}/aggregate-to-{name}")] = json!("true");
-        }
-        role
-    };
     vec![
         gathered("admin", None),
-        gathered("edit", None),
-        gathered("view", None),
-        part("admin", admin),
-        flows(part("edit", edit), &["admin"]),
-        flows(part("view", view), &["edit", "admin"]),
+        gathered("edit", Some("admin")),
+        gathered("view", Some("edit")),
+        part("admin", admin_rules()),
+        part("edit", edit_rules()),
+        part("view", view_rules()),
+    ]
+}
+
+/// What `view` reads: everything of a namespace but its secrets, and what leads to them.
+fn view_rules() -> Vec<Value> {
+    let objects = &[
+        "configmaps",
+        "endpoints",
+        "persistentvolumeclaims",
+        "persistentvolumeclaims/status",
+        "pods",
+        "replicationcontrollers",
+        "replicationcontrollers/scale",
+        "serviceaccounts",
+        "services",
+        "services/status",
+    ];
+    let aspects = &[
+        "bindings",
+        "events",
+        "limitranges",
+        "namespaces/status",
+        "pods/log",
+        "pods/status",
+        "replicationcontrollers/status",
+        "resourcequotas",
+        "resourcequotas/status",
+    ];
+    let apps = &[
+        "controllerrevisions",
+        "daemonsets",
+        "daemonsets/status",
+        "deployments",
+        "deployments/scale",
+        "deployments/status",
+        "replicasets",
+        "replicasets/scale",
+        "replicasets/status",
+        "statefulsets",
+        "statefulsets/scale",
+        "statefulsets/status",
+    ];
+    vec![
+        rule(READ, &[""], objects),
+        rule(READ, &[""], aspects),
+        // Within a namespace this is the right to see that namespace.
+        rule(READ, &[""], &["namespaces"]),
+        rule(READ, &["discovery.k8s.io"], &["endpointslices"]),
+        rule(READ, &["apps"], apps),
+        rule(READ, &["autoscaling"], &["horizontalpodautoscalers", "horizontalpodautoscalers/status"]),
+        rule(READ, &["batch"], &["cronjobs", "cronjobs/status", "jobs", "jobs/status"]),
+        rule(READ, &["policy"], &["poddisruptionbudgets", "poddisruptionbudgets/status"]),
+        rule(READ, &["networking.k8s.io"], &["ingresses", "ingresses/status", "networkpolicies"]),
+    ]
+}
+
+/// What `edit` does beyond `view`. Endpoints are not among it: whoever writes them leads a Service's traffic anywhere.
+fn edit_rules() -> Vec<Value> {
+    let objects = &[
+        "configmaps",
+        "events",
+        "persistentvolumeclaims",
+        "replicationcontrollers",
+        "replicationcontrollers/scale",
+        "secrets",
+        "serviceaccounts",
+        "services",
+        "services/proxy",
+    ];
+    let apps = &[
+        "daemonsets",
+        "deployments",
+        "deployments/rollback",
+        "deployments/scale",
+        "replicasets",
+        "replicasets/scale",
+        "statefulsets",
+        "statefulsets/scale",
+    ];
+    vec![
+        rule(READ, &[""], &["pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "secrets", "services/proxy"]),
+        rule(&["impersonate"], &[""], &["serviceaccounts"]),
+        rule(WRITE, &[""], &["pods", "pods/attach", "pods/exec", "pods/portforward", "pods/proxy"]),
+        rule(&["create"], &[""], &["pods/eviction"]),
+        rule(WRITE, &[""], objects),
+        rule(&["create"], &[""], &["serviceaccounts/token"]),
+        rule(WRITE, &["apps"], apps),
+        rule(WRITE, &["autoscaling"], &["horizontalpodautoscalers"]),
+        rule(WRITE, &["batch"], &["cronjobs", "jobs"]),
+        rule(WRITE, &["policy"], &["poddisruptionbudgets"]),
+        rule(WRITE, &["networking.k8s.io"], &["ingresses", "networkpolicies"]),
+        rule(READ_WRITE, &["coordination.k8s.io"], &["leases"]),
+    ]
+}
+
+/// What `admin` does beyond `edit`.
+fn admin_rules() -> Vec<Value> {
+    vec![
+        rule(&["create"], &["authorization.k8s.io"], &["localsubjectaccessreviews"]),
+        rule(READ_WRITE, &[GROUP], &["rolebindings", "roles"]),
     ]
 }
 
@@ -375,6 +393,10 @@ mod tests {
             ("view", "delete", "pods", false),
             ("edit", "get", "secrets", true),
             ("edit", "delete", "pods", true),
+            ("edit", "get", "configmaps", true),
+            ("edit", "update", "endpoints", false),
+            ("admin", "update", "endpoints", false),
+            ("admin", "get", "endpoints", true),
             ("edit", "create", "roles", false),
             ("admin", "create", "roles", true),
             ("admin", "get", "pods", true),

@@ -1,6 +1,6 @@
 //! RBAC: roles and their bindings, indexed for questions. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
 
@@ -89,22 +89,35 @@ fn named_role(role: Role) -> ((String, String), Vec<PolicyRule>) {
     ((metadata.namespace.unwrap_or_default(), metadata.name.unwrap_or_default()), role.rules.unwrap_or_default())
 }
 
-/// The rules of each cluster role, with those it gathers by label from others.
+/// The rules of each cluster role, with those it gathers by label from others, and they from others.
 fn aggregate(roles: &[ClusterRole]) -> BTreeMap<String, Vec<PolicyRule>> {
-    let mut all = BTreeMap::new();
-    for role in roles {
-        let mut rules = role.rules.clone().unwrap_or_default();
-        let selectors = role.aggregation_rule.iter().flat_map(|rule| rule.cluster_role_selectors.iter().flatten());
-        for selector in selectors.filter_map(|selector| Selector::from_label_selector(Some(selector)).ok()) {
-            for other in roles.iter().filter(|other| other.metadata.name != role.metadata.name) {
-                if selector.matches(other.metadata.labels.as_ref().unwrap_or(&BTreeMap::new())) {
-                    rules.extend(other.rules.iter().flatten().cloned());
+    let parts: Vec<Vec<usize>> = roles.iter().map(|role| gathered(role, roles)).collect();
+    let rules = |at: usize| {
+        let (mut seen, mut open, mut rules) = (BTreeSet::from([at]), vec![at], Vec::new());
+        while let Some(at) = open.pop() {
+            for rule in roles[at].rules.iter().flatten() {
+                if !rules.contains(rule) {
+                    rules.push(rule.clone());
                 }
             }
+            open.extend(parts[at].iter().filter(|part| seen.insert(**part)));
         }
-        all.insert(role.metadata.name.clone().unwrap_or_default(), rules);
-    }
-    all
+        rules
+    };
+    roles.iter().enumerate().map(|(at, role)| (role.metadata.name.clone().unwrap_or_default(), rules(at))).collect()
+}
+
+/// The places of the roles that a role gathers itself.
+fn gathered(role: &ClusterRole, roles: &[ClusterRole]) -> Vec<usize> {
+    let selectors = role.aggregation_rule.iter().flat_map(|rule| rule.cluster_role_selectors.iter().flatten());
+    let selectors: Vec<Selector> =
+        selectors.filter_map(|selector| Selector::from_label_selector(Some(selector)).ok()).collect();
+    let none = BTreeMap::new();
+    let matches = |other: &ClusterRole| {
+        let labels = other.metadata.labels.as_ref().unwrap_or(&none);
+        selectors.iter().any(|selector| selector.matches(labels))
+    };
+    roles.iter().enumerate().filter(|(_, other)| matches(other)).map(|(at, _)| at).collect()
 }
 
 /// A service account that names no namespace is one of the binding's.

@@ -44,7 +44,8 @@ impl Api {
             Route::OpenApi(key) => openapi(headers, key, query),
             Route::Version => Ok(response(200, "application/json", version().to_string())),
             Route::Metrics => {
-                Ok(response(200, "application/openmetrics-text; version=1.0.0; charset=utf-8", self.metrics.text()))
+                let text = self.metrics.text(self.world.net.clients());
+                Ok(response(200, "application/openmetrics-text; version=1.0.0; charset=utf-8", text))
             }
             Route::Actors => Ok(response(200, "application/json", self.world.spawner.roster().to_json())),
             Route::OpenIdConfiguration => Ok(response(200, "application/json", self.openid().to_string())),

@@ -80,6 +80,11 @@ pub async fn answer(api: Arc<Api>, certificate: Option<User>, request: Request<I
     response
 }
 
+/// Answers while nothing can be answered: too many requests are under way, or too much waits to be read.
+pub fn too_much() -> Response<Body> {
+    respond::refusal(&Status::too_many_requests(1))
+}
+
 fn method_word(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -95,7 +95,8 @@ pub fn patched(
 pub fn no_apply() -> Status {
     let served: Vec<&str> =
         patch::CONTENT_TYPES.iter().filter(|(_, kind)| *kind != PatchType::Apply).map(|(name, _)| *name).collect();
-    Status::unsupported_media_type(&served)
+    let status = Status::unsupported_media_type(&served);
+    Status { message: format!("server-side apply is not served: {}", status.message), ..status }
 }
 
 /// The refusal of an update that has to say which state it was made from.

@@ -8,6 +8,7 @@ use crate::apiserver::admission::{Attempt, Operation, Turn};
 use crate::apiserver::storage::{Committed, Write};
 use crate::apiserver::{codec, names};
 use crate::kube::client::Response;
+use crate::kube::coverage;
 use crate::kube::object::Object;
 use crate::kube::status::Status;
 use crate::world::Revision;
@@ -43,6 +44,7 @@ impl Api {
         let (resource, namespace) = (call.resource, call.namespace());
         let told = self.admission.pod_security_warnings(resource, namespace, &object, None, call.deadline).await?;
         warnings.extend(told);
+        warnings.extend(coverage::warnings(&self.schemas, &resource.definition, &object, None));
         call.resource.default(&mut object);
         self.begin_metadata(&mut object);
         let base = body::generate_name(&object);

@@ -20,6 +20,8 @@ use super::{Api, Call, Outcome};
 
 /// How often a deletion is tried again when the object changed meanwhile.
 const ATTEMPTS: usize = 32;
+/// A pod has no more grace, whatever is asked for: who adds it to a moment gets a moment.
+const GRACE_SECONDS_MAX: i64 = i32::MAX as i64;
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
@@ -132,7 +134,7 @@ fn fate(resource: &Resource, object: &Value, options: &DeleteOptions, now: Durat
     let before = object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
     let shortens = !deleting || grace < before;
     if shortens {
-        let at = now.saturating_add(Duration::from_secs(grace.unsigned_abs()));
+        let at = now + Duration::from_secs(grace.unsigned_abs());
         let metadata = &mut new["metadata"];
         metadata["deletionTimestamp"] = json!(timestamp(at));
         metadata["deletionGracePeriodSeconds"] = json!(grace);
@@ -163,8 +165,8 @@ fn grace_seconds(resource: &Resource, object: &Value, options: &DeleteOptions) -
     let own = object["metadata"]["deletionGracePeriodSeconds"].as_i64();
     let wanted = options.grace_period_seconds.or(own).or(object["spec"]["terminationGracePeriodSeconds"].as_i64());
     match wanted.unwrap_or(30) {
-        negative @ ..=-1 => negative.signum().abs(),
-        seconds => seconds,
+        ..=-1 => 1,
+        seconds => seconds.min(GRACE_SECONDS_MAX),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::apiserver::admission::{Attempt, Operation, Turn};
 use crate::apiserver::codec;
 use crate::apiserver::storage::{Committed, Stored, Write};
 use crate::kube::client::PatchType;
+use crate::kube::coverage;
 use crate::kube::resources::Part;
 use crate::kube::status::Status;
 use crate::world::LeaseId;
@@ -93,6 +94,12 @@ impl Api {
         let part = Part::of(call.target.subresource.as_deref());
         resource.default(&mut new);
         resource.prepare_update(part, &mut new, &old);
+        if !matches!(part, Part::Status) {
+            warnings.extend(coverage::warnings(&self.schemas, &resource.definition, &new, Some(&old)));
+        }
+        if call.target.subresource.as_deref() == Some("resize") {
+            warnings.push(coverage::not_acted_on("resize"));
+        }
         let attempt = Attempt {
             user: call.user,
             operation: Operation::Update,

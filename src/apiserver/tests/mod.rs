@@ -32,10 +32,10 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// A store, and as many frontends as a test wants.
 pub struct Cluster {
-    world: World,
+    pub world: World,
     store: Client,
     keys: (String, String),
-    shutdown: Shutdown,
+    pub shutdown: Shutdown,
     replica: raft::Handle,
 }
 
@@ -138,7 +138,11 @@ impl Caller {
     }
 
     pub async fn delete(&self, path: &str) -> Result<Value, Status> {
-        self.object(path, Verb::Delete(DeleteOptions::default())).await
+        self.delete_with(path, DeleteOptions::default()).await
+    }
+
+    pub async fn delete_with(&self, path: &str, options: DeleteOptions) -> Result<Value, Status> {
+        self.object(path, Verb::Delete(options)).await
     }
 
     pub async fn list(&self, path: &str, options: ListOptions) -> Result<crate::kube::client::List, Status> {

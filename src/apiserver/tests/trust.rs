@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Caller, Cluster, config_map, pod, run};
 use crate::apiserver::User;
-use crate::kube::client::{DeleteOptions, ListOptions, Verb, WatchOptions};
+use crate::kube::client::{DeleteOptions, ListOptions, PatchType, Verb, WatchOptions};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -156,11 +156,27 @@ fn numbers_without_measure_are_cut() {
         admin.create("pods/n/p/binding", binding).await.unwrap();
         let options = DeleteOptions { grace_period_seconds: Some(i64::MAX), ..DeleteOptions::default() };
         admin.call("pods/n/p", Verb::Delete(options)).await.unwrap();
-        let at = admin.get("pods/n/p").await.unwrap()["metadata"]["deletionTimestamp"].clone();
-        assert!(at.as_str().is_some_and(|at| at.starts_with("9999-")), "{at}");
+        let ending = admin.get("pods/n/p").await.unwrap();
+        assert_eq!(ending["metadata"]["deletionGracePeriodSeconds"], i32::MAX);
+        assert!(ending["metadata"]["deletionTimestamp"].as_str().is_some_and(|at| !at.is_empty()), "{ending}");
         for timeout_seconds in [0, 1, u64::MAX] {
             let options = WatchOptions { timeout_seconds: Some(timeout_seconds), ..WatchOptions::default() };
             assert_eq!(admin.events("pods/n", options, 1).await, ["ADDED p"]);
+        }
+    });
+}
+
+#[test]
+fn server_side_apply_says_that_it_is_not_served() {
+    run(async |cluster| {
+        let admin = cluster.admin().await;
+        admin.create("configmaps/default", config_map("there")).await.unwrap();
+        for name in ["there", "missing"] {
+            let body = serde_json::to_vec(&config_map(name)).unwrap().into();
+            let apply = Verb::Patch { kind: PatchType::Apply, body, force: false };
+            let refused = admin.call(&format!("configmaps/default/{name}"), apply).await.unwrap_err();
+            assert_eq!(refused.code, 415, "{refused}");
+            assert!(refused.message.starts_with("server-side apply is not served: "), "{refused}");
         }
     });
 }

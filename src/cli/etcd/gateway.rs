@@ -1,5 +1,6 @@
 //! `etcd gateway start`: TCP connections passed on to members.
 
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -26,7 +27,10 @@ pub async fn run(world: &World, arguments: &[String]) -> ExitCode {
 }
 
 async fn start(world: &World, arguments: &[String]) -> Result<ExitCode, String> {
-    let Some(given) = Given::to_start(USAGE, FLAGS, arguments)? else { return Ok(ExitCode::SUCCESS) };
+    let given = match Given::to_start(USAGE, FLAGS, arguments)? {
+        ControlFlow::Continue(given) => given,
+        ControlFlow::Break(code) => return Ok(code),
+    };
     if !given.text("discovery-srv").is_empty() {
         return Err("--discovery-srv: members are not looked up in DNS; name them in --endpoints".into());
     }

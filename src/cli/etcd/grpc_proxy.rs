@@ -1,5 +1,6 @@
 //! `etcd grpc-proxy start`: gRPC calls passed on to members.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -59,7 +60,10 @@ pub async fn run(world: &World, arguments: &[String]) -> ExitCode {
 }
 
 async fn start(world: &World, arguments: &[String]) -> Result<ExitCode, String> {
-    let Some(given) = Given::to_start(USAGE, FLAGS, arguments)? else { return Ok(ExitCode::SUCCESS) };
+    let given = match Given::to_start(USAGE, FLAGS, arguments)? {
+        ControlFlow::Continue(given) => given,
+        ControlFlow::Break(code) => return Ok(code),
+    };
     check(&given)?;
     logs::begin_plainly(given.get("debug")?);
     logs::tell_arguments();

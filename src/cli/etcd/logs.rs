@@ -68,7 +68,9 @@ pub fn tell_arguments() {
 }
 
 fn install(outputs: Outputs, lines: Lines, filter: &str) {
-    let logs = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(outputs);
+    // The outputs tell of their failures themselves.
+    let logs = tracing_subscriber::fmt().log_internal_errors(false);
+    let logs = logs.with_env_filter(EnvFilter::new(filter)).with_writer(outputs);
     // A second beginning, as in tests, has no effect.
     let _ = logs.event_format(lines).try_init();
     std::panic::set_hook(Box::new(|panic| {

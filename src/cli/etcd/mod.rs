@@ -22,11 +22,11 @@ mod subcommand;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 use self::environment::{CONFIG_FILE, REPORTED_VERSION};
+use crate::cli::terminal::{self, note};
 use crate::cluster::server::{Options, check};
 use crate::store::version::ETCD_VERSION;
 use crate::world::process::{HIDDEN, is_secret};
@@ -45,18 +45,18 @@ pub async fn run(world: World, arguments: Vec<OsString>) -> ExitCode {
     }
     #[cfg(feature = "failpoints")]
     if let Err(error) = crate::world::failpoints::begin(&world).await {
-        println!("{error}");
+        note(error);
         return ExitCode::FAILURE;
     }
     let variables = std::env::vars_os().map(|(name, value)| (text(&name), text(&value))).collect();
     match read(&world.disk, &arguments, &variables) {
-        Ok(Asked::Text(text)) => print(&text),
+        Ok(Asked::Text(text)) => show(&text),
         Ok(Asked::Server(mut options, said)) => match begin(&world, &mut options, said) {
             Ok(()) => process::serve(&world, &options).await,
             Err(error) => unverified(&error),
         },
         Err(Refusal::Usage(message)) => {
-            eprintln!("{message}\n{}", help::USAGE);
+            note(format!("{message}\n{}", help::USAGE));
             ExitCode::from(BAD_USAGE)
         }
         Err(Refusal::Invalid(message)) => {
@@ -72,10 +72,12 @@ fn text(word: &OsStr) -> String {
     word.to_string_lossy().into_owned()
 }
 
-/// A reader that has gone is no failure.
-fn print(text: &str) -> ExitCode {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
+/// Prints what was asked for.
+fn show(text: &str) -> ExitCode {
+    match terminal::print(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => terminal::fail(&error.into(), 1),
+    }
 }
 
 /// What a process was asked for.

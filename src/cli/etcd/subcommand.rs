@@ -1,8 +1,10 @@
 //! Flags of sub-commands, in the syntax of POSIX: they and words may stand in any order.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 
+use crate::cli::terminal::note;
 use crate::cluster::server::ACCEPTED;
 use crate::cluster::server::values::Value;
 
@@ -36,20 +38,24 @@ pub struct Given {
 /// The exit code of a sub-command; what went wrong is told.
 pub fn told(outcome: Result<ExitCode, String>) -> ExitCode {
     outcome.unwrap_or_else(|message| {
-        eprintln!("{message}");
+        note(&message);
         ExitCode::FAILURE
     })
 }
 
 impl Given {
-    /// Reads the `arguments` of a sub-command that is to `start`; nothing when they ask for help, which is then shown.
-    pub fn to_start(usage: &str, flags: &'static [Flag], arguments: &[String]) -> Result<Option<Given>, String> {
+    /// Reads the `arguments` of a sub-command that is to `start`. Where they ask for help, that is shown, and the command
+    /// ends with that exit code.
+    pub fn to_start(
+        usage: &str,
+        flags: &'static [Flag],
+        arguments: &[String],
+    ) -> Result<ControlFlow<ExitCode, Given>, String> {
         let given = Given::read(flags, arguments).map_err(|error| format!("Error: {error}\n{}", help(usage, flags)))?;
         if given.help || given.words != ["start"] {
-            super::print(&help(usage, flags));
-            return Ok(None);
+            return Ok(ControlFlow::Break(super::show(&help(usage, flags))));
         }
-        Ok(Some(given))
+        Ok(ControlFlow::Continue(given))
     }
 
     /// Tells in the log of what was asked for and has no effect.

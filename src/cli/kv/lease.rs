@@ -44,15 +44,16 @@ pub(super) enum Command {
 pub(super) async fn run(session: &Session, command: Command) -> anyhow::Result<()> {
     let (store, printer) = (&session.store, &session.printer);
     match command {
-        Command::Grant { ttl } => printer.granted(&store.lease_grant(pb::LeaseGrantRequest { ttl, id: 0 }).await?),
-        Command::Revoke { id } => printer.revoked(id, &store.lease_revoke(pb::LeaseRevokeRequest { id }).await?),
+        Command::Grant { ttl } => printer.granted(&store.lease_grant(pb::LeaseGrantRequest { ttl, id: 0 }).await?)?,
+        Command::Revoke { id } => printer.revoked(id, &store.lease_revoke(pb::LeaseRevokeRequest { id }).await?)?,
         Command::TimeToLive { id, keys } => {
             let answer = store.lease_time_to_live(pb::LeaseTimeToLiveRequest { id, keys }).await?;
-            printer.time_to_live(&answer, keys)
+            printer.time_to_live(&answer, keys)?;
         }
-        Command::KeepAlive { id, once } => keep_alive(session, id, once).await,
-        Command::List => printer.leases(&store.lease_leases(pb::LeaseLeasesRequest {}).await?),
+        Command::KeepAlive { id, once } => keep_alive(session, id, once).await?,
+        Command::List => printer.leases(&store.lease_leases(pb::LeaseLeasesRequest {}).await?)?,
     }
+    Ok(())
 }
 
 async fn keep_alive(session: &Session, id: i64, once: bool) -> anyhow::Result<()> {

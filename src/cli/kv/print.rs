@@ -1,7 +1,5 @@
 //! What is shown: etcdctl's plain words, or its JSON with bytes in base64.
 
-use std::io::{self, Write};
-
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use chorus_proto::etcdserverpb as pb;
@@ -11,6 +9,7 @@ use chorus_proto::mvccpb::{Event, KeyValue};
 use serde_json::{Map, Value, json};
 
 use super::args::Get;
+use crate::cli::terminal::{OutputError, line};
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
@@ -37,7 +36,7 @@ impl Printer {
         Printer(format)
     }
 
-    pub fn range(&self, answer: &pb::RangeResponse, get: &Get) -> anyhow::Result<()> {
+    pub fn range(&self, answer: &pb::RangeResponse, get: &Get) -> Result<(), OutputError> {
         show!(self, range(answer), {
             if get.count_only {
                 return line(answer.count.to_string().as_bytes());
@@ -54,21 +53,21 @@ impl Printer {
         })
     }
 
-    pub fn put(&self, answer: &pb::PutResponse) -> anyhow::Result<()> {
+    pub fn put(&self, answer: &pb::PutResponse) -> Result<(), OutputError> {
         show!(self, put(answer), {
             line(b"OK")?;
             answer.prev_kv.as_ref().map_or(Ok(()), pair)
         })
     }
 
-    pub fn del(&self, answer: &pb::DeleteRangeResponse) -> anyhow::Result<()> {
+    pub fn del(&self, answer: &pb::DeleteRangeResponse) -> Result<(), OutputError> {
         show!(self, del(answer), {
             line(answer.deleted.to_string().as_bytes())?;
             answer.prev_kvs.iter().try_for_each(pair)
         })
     }
 
-    pub fn txn(&self, answer: &pb::TxnResponse) -> anyhow::Result<()> {
+    pub fn txn(&self, answer: &pb::TxnResponse) -> Result<(), OutputError> {
         show!(self, txn(answer), {
             line(if answer.succeeded { b"SUCCESS" } else { b"FAILURE" })?;
             for op in &answer.responses {
@@ -79,7 +78,7 @@ impl Printer {
         })
     }
 
-    fn op(&self, op: &pb::ResponseOp) -> anyhow::Result<()> {
+    fn op(&self, op: &pb::ResponseOp) -> Result<(), OutputError> {
         match &op.response {
             Some(Response::ResponseRange(answer)) => self.range(answer, &Get::default()),
             Some(Response::ResponsePut(answer)) => self.put(answer),
@@ -89,7 +88,7 @@ impl Printer {
         }
     }
 
-    pub fn watch(&self, response: &pb::WatchResponse) -> anyhow::Result<()> {
+    pub fn watch(&self, response: &pb::WatchResponse) -> Result<(), OutputError> {
         if response.created {
             return Ok(());
         }
@@ -102,21 +101,21 @@ impl Printer {
         })
     }
 
-    pub fn compacted(&self, revision: i64, answer: &pb::CompactionResponse) -> anyhow::Result<()> {
+    pub fn compacted(&self, revision: i64, answer: &pb::CompactionResponse) -> Result<(), OutputError> {
         show!(self, json!({"header": header(answer.header)}), line(format!("compacted revision {revision}").as_bytes()))
     }
 
-    pub fn granted(&self, answer: &pb::LeaseGrantResponse) -> anyhow::Result<()> {
+    pub fn granted(&self, answer: &pb::LeaseGrantResponse) -> Result<(), OutputError> {
         let json = json!({"header": header(answer.header), "id": answer.id, "ttl": answer.ttl});
         let words = format!("lease {:016x} granted with TTL({}s)", answer.id, answer.ttl);
         show!(self, json, line(words.as_bytes()))
     }
 
-    pub fn revoked(&self, id: i64, answer: &pb::LeaseRevokeResponse) -> anyhow::Result<()> {
+    pub fn revoked(&self, id: i64, answer: &pb::LeaseRevokeResponse) -> Result<(), OutputError> {
         show!(self, json!({"header": header(answer.header)}), line(format!("lease {id:016x} revoked").as_bytes()))
     }
 
-    pub fn time_to_live(&self, answer: &pb::LeaseTimeToLiveResponse, with_keys: bool) -> anyhow::Result<()> {
+    pub fn time_to_live(&self, answer: &pb::LeaseTimeToLiveResponse, with_keys: bool) -> Result<(), OutputError> {
         let keys: Vec<_> = answer.keys.iter().map(|key| base64(key)).collect();
         let json = json!({"header": header(answer.header), "id": answer.id, "ttl": answer.ttl,
             "granted-ttl": answer.granted_ttl, "keys": keys});
@@ -136,7 +135,7 @@ impl Printer {
         })
     }
 
-    pub fn kept_alive(&self, answer: &pb::LeaseKeepAliveResponse) -> anyhow::Result<()> {
+    pub fn kept_alive(&self, answer: &pb::LeaseKeepAliveResponse) -> Result<(), OutputError> {
         let json = json!({"header": header(answer.header), "id": answer.id, "ttl": answer.ttl});
         let words = match answer.ttl {
             ..=0 => format!("lease {:016x} expired or revoked.", answer.id),
@@ -145,7 +144,7 @@ impl Printer {
         show!(self, json, line(words.as_bytes()))
     }
 
-    pub fn leases(&self, answer: &pb::LeaseLeasesResponse) -> anyhow::Result<()> {
+    pub fn leases(&self, answer: &pb::LeaseLeasesResponse) -> Result<(), OutputError> {
         let ids: Vec<_> = answer.leases.iter().map(|lease| json!({"id": lease.id})).collect();
         show!(self, json!({"header": header(answer.header), "leases": ids}), {
             line(format!("found {} leases", answer.leases.len()).as_bytes())?;
@@ -154,20 +153,12 @@ impl Printer {
     }
 }
 
-/// Flushed at once: a watch into a pipe is read as it happens.
-fn line(bytes: &[u8]) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(bytes)?;
-    out.write_all(b"\n")?;
-    Ok(out.flush()?)
-}
-
-fn pair(kv: &KeyValue) -> anyhow::Result<()> {
+fn pair(kv: &KeyValue) -> Result<(), OutputError> {
     line(&kv.key)?;
     line(&kv.value)
 }
 
-fn event(event: &Event) -> anyhow::Result<()> {
+fn event(event: &Event) -> Result<(), OutputError> {
     line(event.r#type().as_str_name().as_bytes())?;
     if let Some(prev) = &event.prev_kv {
         pair(prev)?;

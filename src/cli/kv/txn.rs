@@ -11,7 +11,7 @@
 //! del lock
 //! ```
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 
 use anyhow::{Context, anyhow, bail};
 use chorus_proto::etcdserverpb as pb;
@@ -21,6 +21,7 @@ use clap::Parser;
 
 use super::Session;
 use super::args::{Del, Get, Put, lease_id};
+use crate::cli::terminal::line;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
@@ -33,14 +34,13 @@ pub(super) async fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let stdin = std::io::stdin();
     let ask = args.interactive || stdin.is_terminal();
     let request = read(&mut stdin.lock(), ask)?;
-    session.printer.txn(&session.store.txn(request).await?)
+    Ok(session.printer.txn(&session.store.txn(request).await?)?)
 }
 
 fn read(input: &mut impl BufRead, ask: bool) -> anyhow::Result<pb::TxnRequest> {
     let mut section = |title: &str| {
         if ask {
-            println!("{title}:");
-            std::io::stdout().flush()?;
+            line(format!("{title}:"))?;
         }
         lines(input)
     };
@@ -108,7 +108,7 @@ fn target(name: &str, value: &str) -> anyhow::Result<(CompareTarget, TargetUnion
 /// One request of a transaction, with the same options as the command of its name.
 #[derive(Parser, Debug)]
 #[command(no_binary_name = true, disable_help_flag = true, disable_help_subcommand = true)]
-enum Op {
+pub(super) enum Op {
     Get(Get),
     Put(Put),
     Del(Del),

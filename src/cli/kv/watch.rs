@@ -10,6 +10,7 @@ use futures::{StreamExt, stream};
 
 use super::Session;
 use super::args::Keys;
+use crate::cli::terminal::note;
 use crate::store::error::Error;
 
 #[derive(clap::Args, Debug)]
@@ -58,7 +59,7 @@ pub(super) async fn run(session: &Session, args: Args) -> anyhow::Result<()> {
         let lost = follow(session, &mut create, &mut failing).await?;
         // Said once for a series of failures, on the side of the output.
         if !std::mem::replace(&mut failing, true) {
-            eprintln!("the watch was interrupted ({lost}); resuming");
+            note(format!("the watch was interrupted ({lost}); resuming"));
         }
         session.world.clock.sleep(RETRY).await;
     }

@@ -21,7 +21,8 @@ pub enum From {
 /// Takes over, in place, what a member of etcd left in `data_dir`.
 pub async fn take_over(world: &World, data_dir: &Path, wal_dir: Option<&Path>) -> Result<(), MemberError> {
     let to = data_dir.join(FILES);
-    migrate::take_over(world, data_dir, wal_dir, &to, |imported| identity_of(imported).file()).await?;
+    let taken = migrate::take_over(world, data_dir, wal_dir, &to, |imported| identity_of(imported).file()).await;
+    taken.map_err(MemberError::NotTakenOver)?;
     Ok(())
 }
 
@@ -77,7 +78,7 @@ fn find(world: &World, data_dir: &Path, member: Option<String>) -> Result<(PathB
             return Ok((files, ToEtcd { node: identity.node, cluster: identity.cluster(), member }));
         }
     }
-    let reason = "there is no member in it".to_owned();
+    let reason = "there is no member in it; name the data directory of one, such as chorus-data/n1".to_owned();
     Err(Error::Unfit { path: data_dir.to_owned(), reason }.into())
 }
 

@@ -63,6 +63,8 @@ enum Step {
     Limit {
         room: usize,
     },
+    /// Nothing can be opened.
+    Withhold,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -79,6 +81,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Close),
         2 => any::<u64>().prop_map(|seed| Step::Crash { seed }),
         1 => (0_usize..3000).prop_map(|room| Step::Limit { room }),
+        1 => Just(Step::Withhold),
     ];
     prop::collection::vec(step, 1..80)
 }
@@ -105,14 +108,14 @@ impl Run {
         self.files.as_mut().expect("the log is open")
     }
 
-    /// Where the disk is full, there is room again for the next try, or the power fails before.
+    /// Where the disk is full, or no file can be opened, there is room again for the next try, or the power fails before.
     fn step(&mut self, step: Step) {
         let mut model = self.history.last().expect("there is a state").clone();
         match self.attempt(&step, &mut model) {
             Err(error) if error.is_full() && self.world.random.within(0..4) == 0 => return self.crash(self.term),
             Err(error) => {
                 assert!(error.is_full(), "{error}");
-                self.disk.limit(None);
+                self.make_room();
                 model.clone_from(self.history.last().expect("there is a state"));
                 self.attempt(&step, &mut model).unwrap();
             }
@@ -172,13 +175,19 @@ impl Run {
             }
             Step::Crash { seed } => self.crash(seed),
             Step::Limit { room } => self.disk.limit(Some(self.disk.used() + room)),
+            Step::Withhold => self.disk.withhold_descriptors(true),
         }
         Ok(())
     }
 
+    fn make_room(&self) {
+        self.disk.limit(None);
+        self.disk.withhold_descriptors(false);
+    }
+
     fn crash(&mut self, seed: u64) {
         self.files = None;
-        self.disk.limit(None);
+        self.make_room();
         self.disk.crash(&Random::from_seed(seed));
         self.reopen();
     }
@@ -193,6 +202,7 @@ impl Run {
     /// Opens the log again: it must hold what it held after one of the steps since the last sync.
     fn reopen(&mut self) {
         self.files = None;
+        self.disk.withhold_descriptors(false);
         let (found, files) = read_back(&self.world).unwrap();
         assert!(self.history.contains(&found), "found {found:#?}, expected one of {:#?}", self.history);
         self.files = Some(files);
@@ -354,6 +364,10 @@ async fn append(log: &LogHandle, entries: Vec<Entry>) -> io::Result<()> {
 /// Fills the disk and appends until the log no longer answers; says how much it acknowledged.
 async fn append_until_full(disk: &MemoryDisk, log: &LogHandle) -> (u64, oneshot::Receiver<io::Result<()>>) {
     disk.limit(Some(disk.used()));
+    append_until_it_waits(log).await
+}
+
+async fn append_until_it_waits(log: &LogHandle) -> (u64, oneshot::Receiver<io::Result<()>>) {
     for index in 1.. {
         let (done, mut result) = oneshot::channel();
         log.append(vec![entry(1, index, 900)], move |outcome| drop(done.send(outcome)));
@@ -387,6 +401,27 @@ async fn a_full_disk_is_waited_for_and_nothing_is_lost() {
         disk.crash(&Random::from_seed(1));
         let recovered = read_back(&world).unwrap().0;
         assert_eq!((recovered.entries.len() as u64, recovered.vote.unwrap()), (acknowledged + 2, "later".into()));
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn file_descriptors_that_have_run_out_are_waited_for_as_a_full_disk_is() {
+    let disk = MemoryDisk::new();
+    let world = World::simulated(5, disk.clone());
+    let test = async {
+        let (log, _) = LogHandle::open(&world, Path::new(DIRECTORY), SMALL).unwrap();
+        let mut short = log.space().subscribe();
+        disk.withhold_descriptors(true);
+        let (acknowledged, waiting) = append_until_it_waits(&log).await;
+        assert!(acknowledged > 0 && *short.borrow_and_update(), "{acknowledged}");
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        disk.withhold_descriptors(false);
+        waiting.await.unwrap().unwrap();
+        assert!(!*short.wait_for(|short| !short).await.unwrap());
+        append(&log, vec![entry(1, acknowledged + 2, 1)]).await.unwrap();
+        disk.crash(&Random::from_seed(1));
+        assert_eq!(read_back(&world).unwrap().0.entries.len() as u64, acknowledged + 2);
     };
     LocalSet::new().run_until(test).await;
 }
@@ -515,4 +550,20 @@ fn the_same_on_real_files_and_threads() {
         let busy = LogHandle::open(&world, &directory.path().join("wal"), SMALL).map(drop).unwrap_err().to_string();
         assert!(busy.ends_with("is in use by another process"), "{busy}");
     });
+}
+
+#[test]
+fn a_closed_log_leaves_its_directory_alone() {
+    for seed in 0..20 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let world = World::simulated(seed, MemoryDisk::new());
+            let (log, _) = LogHandle::open(&world, Path::new(DIRECTORY), SMALL).unwrap();
+            log.save_vote(Bytes::from_static(b"a vote")).await.unwrap();
+            log.close().await.unwrap();
+            let closed = world.disk.list(Path::new(DIRECTORY)).unwrap();
+            world.clock.sleep(Duration::from_secs(1)).await;
+            assert_eq!(world.disk.list(Path::new(DIRECTORY)).unwrap(), closed, "seed {seed}");
+        });
+    }
 }

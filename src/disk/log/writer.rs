@@ -98,8 +98,23 @@ pub struct Log {
     /// Why the log takes nothing more.
     poisoned: Option<(io::ErrorKind, String)>,
     released: Vec<PathBuf>,
-    /// Chores are under way, or rest after a failure.
-    chores_away: bool,
+    chores: ChoresState,
+    /// Who closed the log and what came of it, until the chores have ended, too.
+    closed: Option<Closed>,
+}
+
+/// Where the chores are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ChoresState {
+    Idle,
+    UnderWay,
+    /// After a failure.
+    Resting,
+}
+
+struct Closed {
+    outcome: io::Result<()>,
+    done: oneshot::Sender<io::Result<()>>,
 }
 
 impl Actor for Log {
@@ -143,20 +158,24 @@ impl Handler<ChoresDone> for Log {
     type Result = ();
 
     fn handle(&mut self, ChoresDone { outcome, left }: ChoresDone, ctx: &mut Context<Log>) {
+        self.chores = ChoresState::Idle;
         self.released.extend(left);
+        if let Some(closed) = self.closed.take() {
+            return Self::tell_closed(closed, ctx);
+        }
         if let Err(error) = outcome {
             if error.is_full() {
                 self.space.run_short(&error);
             } else {
                 tracing::warn!(%error, "no segment of the write-ahead log could be prepared ahead");
             }
+            self.chores = ChoresState::Resting;
             ctx.run_later(RETRY, |log, ctx| {
-                log.chores_away = false;
+                log.chores = ChoresState::Idle;
                 log.start_chores(ctx);
             });
             return;
         }
-        self.chores_away = false;
         if let Some(files) = &mut self.files {
             files.chores_done();
         }
@@ -185,7 +204,8 @@ impl Log {
             gives_up: false,
             poisoned: None,
             released: Vec::new(),
-            chores_away: false,
+            chores: ChoresState::Idle,
+            closed: None,
         }
     }
 
@@ -275,20 +295,31 @@ impl Log {
             let error = super::closed();
             (error.kind(), error.to_string())
         });
+        let closed = Closed { outcome: closed, done };
+        // Until then the directory is not left alone.
+        if self.chores == ChoresState::UnderWay {
+            self.closed = Some(closed);
+        } else {
+            Self::tell_closed(closed, ctx);
+        }
+    }
+
+    fn tell_closed(Closed { outcome, done }: Closed, ctx: &mut Context<Log>) {
         // The one who closed may have gone.
-        let _ = done.send(closed);
+        let _ = done.send(outcome);
         ctx.stop();
     }
 
     fn start_chores(&mut self, ctx: &mut Context<Log>) {
-        let Some(files) = self.files.as_ref().filter(|_| !self.chores_away && self.poisoned.is_none()) else {
+        let Some(files) = self.files.as_ref().filter(|_| self.chores == ChoresState::Idle && self.poisoned.is_none())
+        else {
             return;
         };
         let Some(chores) = files.chores(std::mem::take(&mut self.released)) else {
             self.space.suffice();
             return;
         };
-        self.chores_away = true;
+        self.chores = ChoresState::UnderWay;
         let (log, spawner) = (ctx.address(), self.spawner.clone());
         self.spawner.task(async move {
             let done = spawner.blocking(move || {

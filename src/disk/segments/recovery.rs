@@ -7,8 +7,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::frame::{self, Parsed, SEGMENT_HEAD_BYTES};
 use super::segment::Segment;
 use super::{Point, SegmentId, id_of};
@@ -30,8 +28,8 @@ pub fn find_end(disk: &Disk, directory: &Path, table: &mut Table, durable: Point
         let path = super::path_of(directory, durable.segment);
         return Err(Error::corrupt(&path, u64::from(durable.offset), "the segment is missing"));
     }
-    let Some(stop) = first_stop(disk, table, durable)? else { return Ok(None) };
-    let witness = stop.witness.max(synced_beyond(disk, table, stop.at)?);
+    let Some(stop) = first_stop(table, durable)? else { return Ok(None) };
+    let witness = stop.witness.max(synced_beyond(table, stop.at)?);
     if witness.max(durable) > stop.at {
         let path = &table[&stop.at.segment].path;
         return Err(Error::corrupt(path, u64::from(stop.at.offset), stop.reason));
@@ -48,11 +46,11 @@ struct Stop {
     witness: Point,
 }
 
-fn first_stop(disk: &Disk, table: &Table, durable: Point) -> Result<Option<Stop>, Error> {
+fn first_stop(table: &Table, durable: Point) -> Result<Option<Stop>, Error> {
     let mut witness = Point::START;
     let mut stop = None;
     for segment in table.range(durable.segment..).map(|(_, segment)| segment) {
-        let bytes = Bytes::from(disk.read(&segment.path)?);
+        let bytes = segment.content()?;
         let start = if segment.id == durable.segment { durable.offset } else { 0 };
         let mut offset = start.max(SEGMENT_HEAD_BYTES).min(bytes.len() as u32);
         let reason = loop {
@@ -75,11 +73,11 @@ fn first_stop(disk: &Disk, table: &Table, durable: Point) -> Result<Option<Stop>
 }
 
 /// The furthest durable point known to any frame after `at`.
-fn synced_beyond(disk: &Disk, table: &Table, at: Point) -> Result<Point, Error> {
+fn synced_beyond(table: &Table, at: Point) -> Result<Point, Error> {
     let mut witness = Point::START;
     for segment in table.range(at.segment..).map(|(_, segment)| segment) {
         let from = if segment.id == at.segment { at.offset } else { SEGMENT_HEAD_BYTES };
-        let found = frame::synced_after(&disk.read(&segment.path)?, segment.seed, from);
+        let found = frame::synced_after(&segment.content()?, segment.seed, from);
         witness = witness.max(found.unwrap_or_default());
     }
     Ok(witness)

@@ -24,6 +24,9 @@ pub struct Segment {
     reserved: AtomicU32,
 }
 
+/// Bytes that are copied at a time.
+const COPY_BYTES: u32 = 1 << 20;
+
 /// No less room than this part of what there should be ahead will do.
 const SMALLEST_PART: u32 = 16;
 
@@ -85,11 +88,12 @@ impl Segment {
     }
 
     /// Visits the frames from `offset` to `stop`, or to the seal.
-    pub fn scan<F>(&self, disk: &Disk, mut offset: u32, stop: Option<u32>, visit: &mut F) -> Result<(), Error>
+    pub fn scan<F, E>(&self, mut offset: u32, stop: Option<u32>, visit: &mut F) -> Result<(), E>
     where
-        F: FnMut(Frame) -> Result<(), Error>,
+        F: FnMut(Frame) -> Result<(), E>,
+        E: From<Error>,
     {
-        let bytes = Bytes::from(disk.read(&self.path)?);
+        let bytes = self.content()?;
         while Some(offset) != stop {
             match frame::parse(&bytes, self.id, self.seed, offset) {
                 Ok(Parsed::Frame(frame, _)) => {
@@ -97,9 +101,33 @@ impl Segment {
                     visit(frame)?;
                 }
                 Ok(Parsed::Seal(_)) if stop.is_none() => return Ok(()),
-                Ok(Parsed::Seal(_) | Parsed::End) => return Err(self.corrupt(offset, "frames are missing at the end")),
-                Err(reason) => return Err(self.corrupt(offset, reason)),
+                Ok(Parsed::Seal(_) | Parsed::End) => {
+                    return Err(self.corrupt(offset, "frames are missing at the end").into());
+                }
+                Err(reason) => return Err(self.corrupt(offset, reason).into()),
             }
+        }
+        Ok(())
+    }
+
+    /// All that is in it, also when its name is gone.
+    pub fn content(&self) -> Result<Bytes, Error> {
+        let length = usize::try_from(self.length()?).map_err(io::Error::other)?;
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, 0).map_err(|error| short(&self.path, 0, error))?;
+        Ok(bytes.into())
+    }
+
+    /// Makes `path` a file with its first `bytes` bytes.
+    pub fn copy_start(&self, disk: &Disk, path: &Path, bytes: u32) -> Result<(), Error> {
+        let copy = disk.open(path, Open::CreateNew)?;
+        let (mut offset, mut piece) = (0, Vec::new());
+        while offset < bytes {
+            piece.resize(COPY_BYTES.min(bytes - offset) as usize, 0);
+            let at = u64::from(offset);
+            self.file.read_exact_at(&mut piece, at).map_err(|error| short(&self.path, at, error))?;
+            copy.write_all_at(&piece, at).map_err(|error| Error::io(path, error))?;
+            offset += piece.len() as u32;
         }
         Ok(())
     }

@@ -224,16 +224,22 @@ fn a_snapshot_stays_as_it_was() {
     let disk = MemoryDisk::new();
     let (world, segments, _) = filled(&disk);
     let expected = frames(&segments, Point::START).unwrap();
-    segments.seal().unwrap();
-    let linked = segments.link_into(Path::new("/data/snapshot")).unwrap();
-    let sealed: Vec<_> = segments.list().unwrap().iter().filter(|l| l.sealed).map(|l| l.id).collect();
+    let hold = segments.hold();
     segments.append(b"later", &[]).unwrap();
+    segments.seal().unwrap();
+    let sealed: Vec<_> = segments.list().unwrap().iter().filter(|l| l.sealed).map(|l| l.id).collect();
     segments.remove(&sealed).unwrap();
-    for Linked { path, bytes, .. } in linked {
-        world.disk.open(&path, Open::Write).unwrap().set_len(bytes).unwrap();
-    }
+    assert!(segments.list().unwrap().iter().all(|listed| !sealed.contains(&listed.id)));
+    hold.link_into(Path::new("/data/snapshot")).unwrap();
     let copy = Segments::open(&world, Path::new("/data/snapshot"), SMALL).unwrap();
     assert_eq!(frames(&copy, Point::START).unwrap(), expected);
+
+    let files = || world.disk.list(Path::new(DIRECTORY)).unwrap().iter().filter(|name| name.ends_with(".seg")).count();
+    segments.provide().unwrap();
+    assert!(files() > sealed.len(), "a file went that somebody held");
+    drop(hold);
+    segments.provide().unwrap();
+    assert_eq!(files(), 1, "what nobody holds goes");
 }
 
 #[test]

@@ -162,6 +162,14 @@ mod tests {
     }
 
     #[test]
+    fn values_are_bounded() {
+        let many = |count| format!(r#"{{"success":[{}{{}}]}}"#, "{},".repeat(count));
+        assert!(Codec::of(Rpc::Txn).request(many(65_000).as_bytes()).is_ok());
+        let refused = Codec::of(Rpc::Txn).request(many(66_000).as_bytes()).unwrap_err();
+        assert!(refused.message().contains("more than 65536 values"), "{refused}");
+    }
+
+    #[test]
     fn depth_is_bounded() {
         let nested = r#"{"success":[{"request_txn":"#.repeat(10_000);
         assert_eq!(Codec::of(Rpc::Txn).request(nested.as_bytes()).unwrap_err().code(), tonic::Code::InvalidArgument);

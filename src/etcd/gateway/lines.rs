@@ -5,13 +5,13 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use http::{Response, header};
 use http_body_util::BodyExt;
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Code, Status};
 
 use super::codec::Codec;
 use super::split::Split;
 use super::unary::collect;
 use super::{Call, JSON, METADATA, refusal};
+use crate::actor::Permit;
 use crate::etcd::body::{Body, RequestBody};
 use crate::etcd::rpc::Kind;
 use crate::etcd::status as statuses;
@@ -42,11 +42,11 @@ pub(super) async fn open(mut call: Call, body: RequestBody) -> Result<BoxStream<
     let messages = match call.rpc.kind() {
         Kind::BidiStream => messages(call.codec.clone(), body, call.json_bytes_max()),
         Kind::Unary | Kind::ServerStream => {
-            let json = collect(body, call.json_bytes_max()).await.map_err(Failed::Asking)?;
+            let (json, _share) = collect(&call.shared, body, call.json_bytes_max()).await.map_err(Failed::Asking)?;
             RequestBody::framed(stream::iter([call.codec.request(&json).map(Ok).map_err(Failed::Asking)?]))
         }
     };
-    let turn = call.shared.clone().turns.take().await;
+    let turn = call.shared.turns.wait().await;
     let response = call.send(messages).await.map_err(Failed::Answering)?;
     let mut answers = Answers { body: Some(response.into_body()), codec: call.codec, _turn: turn };
     let first = answers.next().await;
@@ -95,7 +95,7 @@ struct Answers {
     /// Gone once the stream has ended.
     body: Option<Body>,
     codec: Codec,
-    _turn: OwnedSemaphorePermit,
+    _turn: Permit,
 }
 
 impl Answers {

@@ -31,7 +31,6 @@ mod websocket;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method, Request, Response};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 
 use self::codec::Codec;
@@ -45,21 +44,8 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const METADATA: (HeaderName, HeaderValue) =
     (HeaderName::from_static("grpc-metadata-content-type"), HeaderValue::from_static("application/grpc"));
 
-/// How often a message of JSON may be larger than the gRPC message it stands for: names, quotes, base64.
-const JSON_OVERHEAD: usize = 8;
-
-/// How many gateway calls may be under way.
-pub(super) struct Turns(Arc<Semaphore>);
-
-impl Turns {
-    pub fn new(streams_max: u32) -> Turns {
-        Turns(Arc::new(Semaphore::new(streams_max as usize)))
-    }
-
-    async fn take(&self) -> OwnedSemaphorePermit {
-        self.0.clone().acquire_owned().await.expect("the turns are never closed")
-    }
-}
+/// How often a message of JSON may be larger than the gRPC message it stands for: base64 takes a third more.
+const JSON_OVERHEAD: usize = 2;
 
 /// Whether `path` is the gateway's to answer.
 pub(super) fn serves(path: &str) -> bool {

@@ -3,9 +3,11 @@
 //! whole; bytes in base64 of either alphabet, with padding or without; `null` is a field that is not there. Unknown
 //! fields and unknown names of an enum's values are passed over.
 //!
-//! Values keep their text until their field is known, so that no integer is ever rounded.
+//! Values keep their text until their field is known, so that no integer is ever rounded. There may be only so many of
+//! them: two bytes of JSON can be a hundred of a message.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -19,12 +21,27 @@ use serde_json::value::RawValue;
 /// Longest part of a refused value that is shown.
 const SHOWN_CHARS_MAX: usize = 32;
 
+/// Fields and items of one message, nested ones included.
+const VALUES_MAX: usize = 65_536;
+
 /// The message that the first JSON value of `json` says. What follows that value is not looked at.
 pub(super) fn read(descriptor: &MessageDescriptor, json: &[u8]) -> Result<DynamicMessage, serde_json::Error> {
-    Object(descriptor).deserialize(&mut serde_json::Deserializer::from_slice(json))
+    let left = Left(Cell::new(VALUES_MAX));
+    Object(descriptor, &left).deserialize(&mut serde_json::Deserializer::from_slice(json))
 }
 
-struct Object<'a>(&'a MessageDescriptor);
+/// How many more values there may be.
+struct Left(Cell<usize>);
+
+impl Left {
+    fn take<E: Error>(&self) -> Result<(), E> {
+        let left = self.0.get().checked_sub(1);
+        self.0.set(left.ok_or_else(|| E::custom(format_args!("more than {VALUES_MAX} values")))?);
+        Ok(())
+    }
+}
+
+struct Object<'a>(&'a MessageDescriptor, &'a Left);
 
 impl<'de> DeserializeSeed<'de> for Object<'_> {
     type Value = DynamicMessage;
@@ -53,7 +70,8 @@ impl<'de> Visitor<'de> for Object<'_> {
             if !seen.insert(field.number()) {
                 return Err(M::Error::custom(format_args!("duplicate field {name:?}")));
             }
-            let Some(value) = map.next_value_seed(Content(&field))? else { continue };
+            self.1.take::<M::Error>()?;
+            let Some(value) = map.next_value_seed(Content(&field, self.1))? else { continue };
             if let Some(choice) = field.containing_oneof()
                 && choice.fields().any(|other| message.has_field(&other))
             {
@@ -67,14 +85,14 @@ impl<'de> Visitor<'de> for Object<'_> {
 }
 
 /// What a field holds; nothing where `null` or an unknown name stands.
-struct Content<'a>(&'a FieldDescriptor);
+struct Content<'a>(&'a FieldDescriptor, &'a Left);
 
 impl<'de> DeserializeSeed<'de> for Content<'_> {
     type Value = Option<Value>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<Value>, D::Error> {
         match (self.0.is_list(), self.0.kind()) {
-            (false, kind) if !matches!(kind, Kind::Message(_)) => Item(self.0).deserialize(deserializer),
+            (false, kind) if !matches!(kind, Kind::Message(_)) => Item(self.0, self.1).deserialize(deserializer),
             _ => deserializer.deserialize_option(self),
         }
     }
@@ -98,13 +116,14 @@ impl<'de> Visitor<'de> for Content<'_> {
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<Value>, D::Error> {
         match self.0.is_list() {
             true => deserializer.deserialize_seq(self),
-            false => Item(self.0).deserialize(deserializer),
+            false => Item(self.0, self.1).deserialize(deserializer),
         }
     }
 
     fn visit_seq<S: SeqAccess<'de>>(self, mut items: S) -> Result<Option<Value>, S::Error> {
         let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(Item(self.0))? {
+        while let Some(item) = items.next_element_seed(Item(self.0, self.1))? {
+            self.1.take::<S::Error>()?;
             match item {
                 Some(item) => list.push(item),
                 None if matches!(self.0.kind(), Kind::Enum(_)) => {}
@@ -116,7 +135,7 @@ impl<'de> Visitor<'de> for Content<'_> {
 }
 
 /// One value of a field.
-struct Item<'a>(&'a FieldDescriptor);
+struct Item<'a>(&'a FieldDescriptor, &'a Left);
 
 impl<'de> DeserializeSeed<'de> for Item<'_> {
     type Value = Option<Value>;
@@ -124,7 +143,7 @@ impl<'de> DeserializeSeed<'de> for Item<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<Value>, D::Error> {
         let kind = self.0.kind();
         if let Kind::Message(descriptor) = &kind {
-            return Object(descriptor).deserialize(deserializer).map(|message| Some(Value::Message(message)));
+            return Object(descriptor, self.1).deserialize(deserializer).map(|message| Some(Value::Message(message)));
         }
         let text = <&RawValue as serde::Deserialize>::deserialize(deserializer)?.get();
         if text == "null" || is_unknown_name(&kind, text) {

@@ -6,7 +6,9 @@ use http_body_util::{BodyExt, Full};
 use tonic::Status;
 
 use super::{Call, JSON, METADATA, refusal, too_large};
+use crate::actor::Share;
 use crate::etcd::body::{Body, RequestBody};
+use crate::etcd::frontend::Shared;
 use crate::etcd::status as statuses;
 
 pub(super) async fn answer(call: Call, body: RequestBody) -> Response<Body> {
@@ -22,10 +24,11 @@ pub(super) async fn answer(call: Call, body: RequestBody) -> Response<Body> {
 }
 
 pub(super) async fn run(mut call: Call, body: RequestBody) -> Result<Bytes, Status> {
-    let json = collect(body, call.json_bytes_max()).await?;
+    let shared = call.shared.clone();
+    let (json, _share) = collect(&shared, body, call.json_bytes_max()).await?;
     let framed = call.codec.request(&json)?;
-    let turns = call.shared.clone();
-    let _turn = turns.turns.take().await;
+    drop(json);
+    let _turn = shared.turns.wait().await;
     let mut response = call.send(RequestBody::framed(futures::stream::iter([Ok(framed)]))).await?;
     match response.body_mut().frame().await {
         Some(Ok(frame)) => match frame.into_data() {
@@ -37,15 +40,20 @@ pub(super) async fn run(mut call: Call, body: RequestBody) -> Result<Bytes, Stat
     }
 }
 
-/// The whole of a body of at most `bytes_max`.
-pub(super) async fn collect(mut body: RequestBody, bytes_max: usize) -> Result<Bytes, Status> {
-    let mut held = BytesMut::new();
+/// The whole of a body of at most `bytes_max`, and its share of the memory for bodies.
+pub(super) async fn collect(
+    shared: &Shared,
+    mut body: RequestBody,
+    bytes_max: usize,
+) -> Result<(Bytes, Share), Status> {
+    let (mut held, mut share) = (BytesMut::new(), shared.bodies.share());
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| statuses::canceled())?.into_data() else { continue };
         held.extend_from_slice(&data);
         if held.len() > bytes_max {
             return Err(too_large(held.len(), bytes_max));
         }
+        share.grow_to(held.len() as u64).map_err(|_| statuses::too_many_requests())?;
     }
-    Ok(held.freeze())
+    Ok((held.freeze(), share))
 }

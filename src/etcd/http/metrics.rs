@@ -3,6 +3,7 @@
 use chorus_proto::etcdserverpb as pb;
 
 use super::{checks, process};
+use crate::actor::connections;
 use crate::actor::metrics::{Exposition, Source as _};
 use crate::etcd::config::Feature;
 use crate::etcd::frontend::Shared;
@@ -23,6 +24,7 @@ pub(super) async fn text(shared: &Shared) -> String {
     shared.config.metrics.expose(&mut text);
     shared.metrics.expose(&mut text);
     shared.world.spawner.roster().expose(&mut text);
+    connections::expose(&mut text, &shared.world.net);
     process::expose(&mut text, &shared.world.disk);
     text.into_text()
 }

@@ -25,6 +25,7 @@ use crate::actor::metrics::Exposition;
 use crate::etcd::rpc::{Kind, Rpc};
 use crate::etcd::status;
 use crate::store::Error;
+use crate::world::net::{Answering, Opened};
 use crate::world::{Listener, Stream, World, tls};
 
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
@@ -58,6 +59,8 @@ impl Door {
     }
 
     async fn meet(self: Arc<Self>, stream: Stream, tls: Option<tls::Server>, monitors: bool) {
+        let guest = stream.guest();
+        guest.gives_way();
         let stream = match tls {
             None => stream,
             Some(tls) => {
@@ -68,6 +71,11 @@ impl Door {
                 }
             }
         };
+        let opened = tokio::select! {
+            opened = Opened::wait(&self.world.clock, stream, &guest) => opened,
+            () = guest.displaced() => None,
+        };
+        let Some(stream) = opened else { return };
         let mut builder = hyper_util::server::conn::auto::Builder::new(self.world.spawner.clone());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
         builder
@@ -77,10 +85,16 @@ impl Door {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_concurrent_streams(self.config.concurrent_streams_max);
-        let door = self.clone();
+        let (door, visitor) = (self.clone(), guest.clone());
         let service = service_fn(move |request| {
-            let door = door.clone();
-            async move { Ok::<_, Infallible>(door.answer(request, monitors).await) }
+            let (door, call) = (door.clone(), visitor.call());
+            async move {
+                let response = match call {
+                    Some(_) => door.answer(request, monitors).await,
+                    None => status::of(&Error::TooManyRequests).into_http(),
+                };
+                Ok::<_, Infallible>(response.map(|body| Answering::new(body, call)))
+            }
         });
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
@@ -90,6 +104,7 @@ impl Door {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
+            () = guest.displaced() => Ok(()),
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "a client connection ended early");

@@ -1,5 +1,6 @@
 //! A whole member behind its frontend, asked over real sockets.
 
+mod connections;
 mod golden;
 mod locks;
 mod metrics;
@@ -38,7 +39,11 @@ struct Member {
 impl Member {
     /// Files in memory, sockets of this machine.
     async fn start() -> Member {
-        let world = World { net: Network::real(), ..World::simulated(1, MemoryDisk::new()) };
+        Member::start_on(Network::real()).await
+    }
+
+    async fn start_on(net: Network) -> Member {
+        let world = World { net, ..World::simulated(1, MemoryDisk::new()) };
         let shutdown = Shutdown::new();
         let (store, metrics) = store(&world, &shutdown).await;
         let config = Config { listen: vec!["127.0.0.1:0".into()], metrics, ..Config::default() };

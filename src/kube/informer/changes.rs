@@ -8,12 +8,17 @@ use std::task::{Context, Poll};
 
 use futures::Stream;
 use futures::task::AtomicWaker;
+use tokio::sync::watch;
 
 use super::cache::{Change, Step};
 
 /// The changes of an informer's objects, from the ones there are when it was taken, as additions. Reading late costs no
 /// more than one merged change an object.
-pub struct Changes<K>(Arc<Mailbox<K>>);
+pub struct Changes<K> {
+    mailbox: Arc<Mailbox<K>>,
+    /// Whether everything of the first list was read.
+    read: watch::Sender<bool>,
+}
 
 pub(super) struct Mailbox<K> {
     pending: Mutex<Pending<K>>,
@@ -24,12 +29,14 @@ struct Pending<K> {
     /// Uids, each once, in the order of their first unread change.
     order: VecDeque<String>,
     changes: BTreeMap<String, Change<K>>,
+    /// The first list was delivered.
+    synced: bool,
     closed: bool,
 }
 
 impl<K> Mailbox<K> {
     pub fn new() -> Arc<Mailbox<K>> {
-        let pending = Pending { order: VecDeque::new(), changes: BTreeMap::new(), closed: false };
+        let pending = Pending { order: VecDeque::new(), changes: BTreeMap::new(), synced: false, closed: false };
         Arc::new(Mailbox { pending: Mutex::new(pending), waker: AtomicWaker::new() })
     }
 
@@ -40,6 +47,12 @@ impl<K> Mailbox<K> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         steps.for_each(|Step { uid, change }| pending.push(uid, change.clone()));
         drop(pending);
+        self.waker.wake();
+    }
+
+    /// What the reader has to hear first was delivered.
+    pub fn synced(&self) {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).synced = true;
         self.waker.wake();
     }
 
@@ -71,7 +84,18 @@ impl<K> Pending<K> {
 
 impl<K> Changes<K> {
     pub(super) fn new(mailbox: Arc<Mailbox<K>>) -> Changes<K> {
-        Changes(mailbox)
+        Changes { mailbox, read: watch::Sender::new(false) }
+    }
+
+    /// Resolves once whoever reads this stream has taken in all objects there were at first; never where the stream is
+    /// dropped before.
+    pub fn synced(&self) -> impl Future<Output = ()> + Send + use<K> {
+        let mut read = self.read.subscribe();
+        async move {
+            if read.wait_for(|read| *read).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 }
 
@@ -79,12 +103,17 @@ impl<K> Stream for Changes<K> {
     type Item = Change<K>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Change<K>>> {
-        self.0.waker.register(context.waker());
-        let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        self.mailbox.waker.register(context.waker());
+        let mut pending = self.mailbox.pending.lock().unwrap_or_else(PoisonError::into_inner);
         match pending.pop() {
             Some(change) => Poll::Ready(Some(change)),
             None if pending.closed => Poll::Ready(None),
-            None => Poll::Pending,
+            None => {
+                if pending.synced {
+                    self.read.send_if_modified(|read| !std::mem::replace(read, true));
+                }
+                Poll::Pending
+            }
         }
     }
 }

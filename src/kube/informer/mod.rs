@@ -169,6 +169,9 @@ impl<K: Cached> Informer<K> {
         let known: Vec<Step<K>> = cache.as_additions();
         mailbox.deliver(known.iter());
         self.0.subscribers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&mailbox));
+        if self.has_synced() {
+            mailbox.synced();
+        }
         Changes::new(mailbox)
     }
 
@@ -239,12 +242,19 @@ impl<K: Cached> Shared<K> {
 
     fn good_up_to(&self, version: &str) {
         // Versions are opaque to clients of other servers; one that is no number holds nobody up.
-        self.version.send_replace(Some(version.parse().unwrap_or(u64::MAX)));
+        let before = self.version.send_replace(Some(version.parse().unwrap_or(u64::MAX)));
+        if before.is_none() {
+            self.each_subscriber(Mailbox::synced);
+        }
     }
 
     fn close(&self) {
+        self.each_subscriber(Mailbox::close);
+    }
+
+    fn each_subscriber(&self, tell: impl Fn(&Mailbox<K>)) {
         let subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
-        subscribers.iter().filter_map(Weak::upgrade).for_each(|mailbox| mailbox.close());
+        subscribers.iter().filter_map(Weak::upgrade).for_each(|mailbox| tell(&mailbox));
     }
 }
 

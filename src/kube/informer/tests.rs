@@ -1,6 +1,6 @@
 //! An informer over an API that loses watches and forgets history.
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 use tokio::task::LocalSet;
@@ -63,6 +63,25 @@ async fn changes_arrive_in_order_and_the_cache_holds_them() {
             assert_eq!(f.informer.keys(), [key("a")]);
             f.shutdown.begin();
             assert!(f.changes.next().await.is_none());
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_is_synced_once_it_has_read_what_there_was() {
+    LocalSet::new()
+        .run_until(async {
+            let mut f = Fixture::start();
+            let mut synced = f.changes.synced().boxed_local();
+            f.informer.synced().await;
+            assert!((&mut synced).now_or_never().is_none(), "nothing was read yet");
+            assert_eq!(f.next().await, "+a=1");
+            assert!(f.changes.next().now_or_never().is_none(), "there is no more");
+            synced.await;
+            let mut late = f.informer.changes();
+            let synced = late.synced();
+            assert!(late.next().await.is_some() && late.next().now_or_never().is_none());
+            synced.await;
         })
         .await;
 }

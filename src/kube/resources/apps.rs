@@ -16,6 +16,7 @@ pub(super) fn resources() -> Vec<Resource> {
         workload(Resource::of::<v1::Deployment>())
             .short(&["deploy"])
             .scaled()
+            .annotated_by_status()
             .defaulted_by(workloads::deployment)
             .printed_by(rows::deployment())
             .checked_by(rules::deployment)

@@ -63,6 +63,7 @@ impl Resource {
             allows_unconditional_update: true,
             allows_create_on_update: false,
             takes_status_on_create: false,
+            status_takes_annotations: false,
             printer: Printer::name_and_age(),
             name_rule: names::dns_subdomain,
             selectable: Vec::new(),
@@ -119,6 +120,11 @@ impl Resource {
 
     pub fn status_on_create(mut self) -> Resource {
         self.takes_status_on_create = true;
+        self
+    }
+
+    pub fn annotated_by_status(mut self) -> Resource {
+        self.status_takes_annotations = true;
         self
     }
 

@@ -107,6 +107,8 @@ pub struct Resource {
     pub allows_create_on_update: bool,
     /// A create may bring a status: nodes register with theirs.
     pub takes_status_on_create: bool,
+    /// A write to the status takes annotations along: controllers note there what a user's change must not be.
+    pub status_takes_annotations: bool,
     pub printer: Printer,
     pub(super) name_rule: NameRule,
     pub(super) selectable: Vec<(String, FieldValue)>,
@@ -200,9 +202,10 @@ impl Resource {
         }
     }
 
-    /// Before a create, after defaulting: clears the status, starts the generation.
+    /// Before a create, after defaulting and admission: clears the status, starts the generation.
     pub fn prepare_create(&self, object: &mut Value) {
         if self.has_status()
+            && !self.takes_status_on_create
             && let Some(map) = object.as_object_mut()
         {
             map.shift_remove("status");
@@ -230,7 +233,9 @@ impl Resource {
             on_update(new, old);
         }
         super::update::keep_server_metadata(new, old);
-        super::update::count_generation(self, new, old);
+        if part != Part::Status {
+            super::update::count_generation(self, new, old);
+        }
     }
 
     /// All rules of a new object. The `Err` is a status `Invalid` (422).

@@ -16,7 +16,7 @@ pub(super) fn keep_foreign_parts(resource: &Resource, part: Part<'_>, new: &mut 
     match part {
         Part::Main if resource.has_status() => put_back(new, old, "status"),
         Part::Main => {}
-        Part::Status => keep_all_but_status(new, old),
+        Part::Status => keep_all_but_status(resource, new, old),
         Part::Other("ephemeralcontainers") => keep_all_but(new, old, &["ephemeralContainers"]),
         Part::Other("finalize") => keep_all_but(new, old, &["finalizers"]),
         Part::Other("resize") => keep_all_but_resources(new, old),
@@ -62,10 +62,15 @@ fn keep_writers_metadata(kept: &mut Value, new: &Value) {
     }
 }
 
-fn keep_all_but_status(new: &mut Value, old: &Value) {
+fn keep_all_but_status(resource: &Resource, new: &mut Value, old: &Value) {
     let mut kept = old.clone();
     if let Some(map) = kept.as_object_mut() {
         set_or_remove(map, "status", new.get("status"));
+    }
+    if resource.status_takes_annotations
+        && let Some(metadata) = kept.get_mut("metadata").and_then(Value::as_object_mut)
+    {
+        set_or_remove(metadata, "annotations", new["metadata"].get("annotations"));
     }
     keep_writers_metadata(&mut kept, new);
     *new = kept;

@@ -268,6 +268,23 @@ fn updates_keep_what_is_not_theirs() {
 }
 
 #[test]
+fn a_deployments_status_takes_annotations_and_makes_no_new_generation() {
+    let deployments = resource("apps/v1", "Deployment");
+    let old = json!({"metadata": {"name": "x", "generation": 1, "labels": {"a": "b"}}, "spec": {"replicas": 1}});
+    let annotated = |part: Part<'_>| {
+        let mut new = old.clone();
+        new["metadata"]["annotations"] = json!({"deployment.kubernetes.io/revision": "1"});
+        new["metadata"]["labels"] = json!({"a": "c"});
+        deployments.prepare_update(part, &mut new, &old);
+        new["metadata"].clone()
+    };
+    let by_status = annotated(Part::Status);
+    assert_eq!(by_status["annotations"], json!({"deployment.kubernetes.io/revision": "1"}));
+    assert_eq!((&by_status["generation"], &by_status["labels"]), (&json!(1), &json!({"a": "b"})));
+    assert_eq!(annotated(Part::Main)["generation"], 2, "users' annotations reach the replica sets");
+}
+
+#[test]
 fn finalizers_of_a_namespace_go_through_finalize_alone() {
     let namespaces = resource("v1", "Namespace");
     let mut old = json!({"metadata": {"name": "x"}});

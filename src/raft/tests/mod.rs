@@ -2,6 +2,7 @@
 
 mod chaos;
 mod churn;
+pub(crate) mod conformance;
 mod full;
 mod membership;
 mod simulation;

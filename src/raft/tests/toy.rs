@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::space::is_full;
 use crate::raft::encoding::{parse, record};
-use crate::raft::machine::{Applied, Committed, Machine, Payload, Position, Snapshot, Space, Validate};
+use crate::raft::machine::{Applied, Committed, Machine, Payload, Position, Snapshot, SnapshotFiles, Space, Validate};
 use crate::world::Disk;
 use crate::world::disk::{Access, Open};
 
@@ -113,16 +113,20 @@ impl Machine for Toy {
     fn snapshot(&mut self) -> io::Result<Snapshot> {
         self.snapshots += 1;
         let file = self.directory.join(format!("snapshot-{}", self.snapshots));
-        if self.disk.exists(&file) {
-            self.disk.remove(&file)?;
-        }
-        let written = self.disk.open(&file, Open::CreateNew)?.write_all_at(&record(&self.state), 0);
-        if let Err(error) = written {
-            self.disk.remove(&file)?;
-            return Err(error);
-        }
-        self.space.suffice();
-        Ok(Snapshot { applied: self.applied(), files: vec![file], keep: Box::new(()) })
+        let (disk, space, content) = (self.disk.clone(), self.space.clone(), record(&self.state));
+        let prepare = move || {
+            if disk.exists(&file) {
+                disk.remove(&file)?;
+            }
+            if let Err(error) = disk.open(&file, Open::CreateNew)?.write_all_at(&content, 0) {
+                disk.remove(&file)?;
+                space.run_short(&io::Error::new(error.kind(), "toy").into());
+                return Err(error);
+            }
+            space.suffice();
+            Ok(SnapshotFiles { paths: vec![file], keep: Box::new(()) })
+        };
+        Ok(Snapshot { applied: self.applied(), prepare: Box::new(prepare) })
     }
 
     fn incoming(&mut self) -> io::Result<PathBuf> {

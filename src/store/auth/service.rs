@@ -135,7 +135,7 @@ impl Local {
         if manage::is_without_password(user) {
             return Err(Error::NoPasswordUser);
         }
-        if !password::matches(self.world(), password.to_owned(), user.password.clone()).await {
+        if !self.passwords().match_hash(password.to_owned(), user.password.clone()).await? {
             tracing::info!(user = name, "invalid password");
             return Err(Error::AuthFailed);
         }
@@ -164,7 +164,7 @@ impl Local {
     }
 
     async fn hash(&self, password: String) -> Result<String, Error> {
-        password::hash(self.world(), password, password::cost(self.config().auth.bcrypt_cost)).await
+        self.passwords().hash(password, password::cost(self.config().auth.bcrypt_cost)).await
     }
 
     pub async fn get_user(&self, name: String) -> Result<pb::AuthUserGetResponse, Error> {

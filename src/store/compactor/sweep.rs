@@ -12,7 +12,8 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 
 use super::Compactor;
 use crate::disk::space::RETRY;
-use crate::store::mvcc::hash;
+use crate::store::generation::Generation;
+use crate::store::mvcc::hash::{self, Hash};
 use crate::world::Instant;
 use crate::world::failpoints::failpoint;
 
@@ -21,7 +22,8 @@ use crate::world::failpoints::failpoint;
 pub struct Sweep {
     batch: usize,
     pause: Duration,
-    started: Option<Instant>,
+    /// When it was, and of what.
+    started: Option<(Instant, Generation)>,
     freed: usize,
 }
 
@@ -43,10 +45,12 @@ impl Compactor {
         }
         let ledger = self.shared.ledger();
         let Some(compaction) = ledger.compactions.front().copied() else { return };
+        let generation = ledger.generation();
+        let view = ledger.view();
         drop(ledger);
         failpoint!("compactBeforeCommitScheduledCompact");
         failpoint!("compactAfterCommitScheduledCompact");
-        self.sweep.started = Some(self.world.clock.now());
+        self.sweep.started = Some((self.world.clock.now(), generation));
         self.sweep.freed = 0;
         let Some(floor) = compaction.floor else {
             tracing::info!(
@@ -55,24 +59,14 @@ impl Compactor {
             );
             return self.sweep_on(context);
         };
-        let (view, spawner) = (self.shared.view(), self.world.spawner.clone());
+        let spawner = self.world.spawner.clone();
         let hashing = async move {
             let hash = move || hash::of_compaction(&view.state.index, &view.segments, floor, compaction.revision);
             spawner.blocking(hash).await
         };
         let hashed = hashing.into_actor(self).map(move |hashed, compactor, context| {
             match hashed {
-                // The files are others when a snapshot was installed meanwhile.
-                Ok(hash) if compactor.shared.ledger().compactions.front() == Some(&compaction) => {
-                    tracing::info!(
-                        hash = hash.hash,
-                        revision = hash.revision,
-                        "compact-revision" = hash.compacted,
-                        "storing new hash"
-                    );
-                    compactor.shared.hashes.push(hash);
-                }
-                Ok(_) => {}
+                Ok(hash) => compactor.keep_hash(generation, hash),
                 Err(error) => tracing::warn!(%error, revision = compaction.revision, "a compaction has no hash"),
             }
             compactor.sweep_on(context);
@@ -80,13 +74,27 @@ impl Compactor {
         context.spawn(hashed);
     }
 
+    fn keep_hash(&self, generation: Generation, hash: Hash) {
+        // What was remembered before a snapshot was installed is forgotten under this lock.
+        let Ok(_ledger) = self.shared.ledger_of(generation) else { return };
+        tracing::info!(
+            hash = hash.hash,
+            revision = hash.revision,
+            "compact-revision" = hash.compacted,
+            "storing new hash"
+        );
+        self.shared.hashes.push(hash);
+    }
+
     /// Frees one batch and comes back for the next.
     fn sweep_on(&mut self, context: &mut Context<Self>) {
-        if self.shutdown.begun() {
-            return;
-        }
+        let Some((_, generation)) = self.sweep.started.filter(|_| !self.shutdown.begun()) else { return };
         let slice = self.world.clock.now();
-        let mut ledger = self.shared.ledger();
+        let Ok(mut ledger) = self.shared.ledger_of(generation) else {
+            // What was installed has a sweep of its own, where it needs one.
+            self.sweep.started = None;
+            return;
+        };
         failpoint!("compactAfterAcquiredBatchTxLock");
         if ledger.is_stalled() {
             context.run_later(RETRY, Self::sweep_on);
@@ -117,7 +125,7 @@ impl Compactor {
     }
 
     fn finish_sweep(&mut self, revisions: impl Iterator<Item = i64>) {
-        let Some(started) = self.sweep.started.take() else { return };
+        let Some((started, _)) = self.sweep.started.take() else { return };
         let took = self.world.clock.now().saturating_duration_since(started);
         let size = self.shared.size();
         self.shared.metrics.compactions.finished(took, self.world.clock.unix());

@@ -18,7 +18,7 @@ use crate::store::auth::Auth;
 use crate::store::checkpoint;
 use crate::store::files::Files;
 use crate::store::journal::Head;
-use crate::store::mvcc::{Change, Key, Rev, Slot};
+use crate::store::mvcc::{Back, Change, Key, Rev, Slot};
 use crate::store::state::State;
 use crate::world::{NodeId, World};
 
@@ -213,9 +213,13 @@ fn change(state: &mut State, at: Rev, is_deletion: bool, kv: KeyValue) -> Change
     state.leases.reattach(&key, old_lease, lease);
     let slot = Slot::Pending(0);
     match is_deletion {
-        true => Change { key, create: 0, version: 0, lease, prev, slot },
-        false if kv.version == 0 => Change { key, create: at.main, version: 1, lease, prev, slot },
-        false => Change { key, create: kv.create_revision, version: kv.version, lease, prev, slot },
+        true => Change { key, create: 0, version: 0, lease, prev, back: Back::default(), slot },
+        false if kv.version == 0 => {
+            Change { key, create: at.main, version: 1, lease, prev, back: Back::default(), slot }
+        }
+        false => {
+            Change { key, create: kv.create_revision, version: kv.version, lease, prev, back: Back::default(), slot }
+        }
     }
 }
 

@@ -10,11 +10,13 @@ use futures::stream::{self, BoxStream, StreamExt};
 use sha2::{Digest, Sha256};
 
 use super::export::{self, Facts};
+use crate::actor::Permit;
 use crate::disk;
 use crate::disk::bbolt;
 use crate::raft::recorded_members;
 use crate::store::Error;
-use crate::store::ledger::Keep;
+use crate::store::files::Scratch;
+use crate::store::held::Held;
 use crate::store::mvcc::Fault;
 use crate::store::state_machine::Shared;
 use crate::world::disk::Open;
@@ -30,43 +32,48 @@ struct Sending {
     sent: u64,
     sha: Sha256,
     version: String,
-    _keep: Keep,
+    _scratch: Scratch,
+    _turn: Permit,
 }
 
 /// Writes the database of this moment and sends it: chunks, then the SHA-256 of them all.
 pub async fn stream(
     world: &World,
     shared: Arc<Shared>,
+    turn: Permit,
 ) -> Result<BoxStream<'static, Result<pb::SnapshotResponse, Error>>, Error> {
-    let work = world.clone();
-    let spooled = world.spawner.blocking(move || spool(&work, &shared)).await;
-    let Spooled { file, bytes, version, keep } = spooled.map_err(Error::from)?;
+    let (work, of) = (world.clone(), shared.clone());
+    let spooled = world.spawner.blocking(move || spool(&work, &of)).await;
+    let Spooled { file, bytes, version, scratch } = spooled.map_err(Error::from)?;
     let size = humanize(bytes);
     tracing::info!("total-bytes" = bytes, size, "storage-version" = version, "sending database snapshot to client");
-    let sending = Sending { world: world.clone(), file, bytes, sent: 0, sha: Sha256::new(), version, _keep: keep };
-    Ok(stream::try_unfold(Some(sending), async |sending| match sending {
-        Some(sending) => sending.next().await.map(Some),
-        None => Ok(None),
+    let (world, sha) = (world.clone(), Sha256::new());
+    let sending =
+        Sending { world: world.clone(), file, bytes, sent: 0, sha, version, _scratch: scratch, _turn: turn };
+    let held = Held::new(&world, shared, Some(sending));
+    Ok(stream::try_unfold(held, async |held| {
+        let Some(sending) = held.take()? else { return Ok(None) };
+        let (answer, rest) = sending.next().await?;
+        held.put_back(rest.as_ref().map_or(u64::MAX, |rest| rest.sent), rest);
+        Ok(Some((answer, held)))
     })
     .boxed())
 }
 
-/// A database in a file that goes with `keep`.
+/// A database in a file that goes with `scratch`.
 struct Spooled {
     file: File,
     bytes: u64,
     /// Names the format of etcd's files; empty while the members have not agreed on one.
     version: String,
-    keep: Keep,
+    scratch: Scratch,
 }
 
 fn spool(world: &World, shared: &Shared) -> Result<Spooled, Fault> {
-    let (view, segments, keep) = {
-        let mut ledger = shared.ledger();
-        // Rather than the ledger's own, which may be ahead of its files.
-        let view = shared.view();
-        (view, ledger.segments.pin(), ledger.scratch().map_err(disk::Error::from)?)
-    };
+    // Rather than the ledger's own state, which may be ahead of its files.
+    let view = shared.view();
+    let files = shared.ledger().files();
+    let scratch = files.scratch().map_err(disk::Error::from)?;
     let state = &view.state;
     let applied = state.applied.unwrap_or_default();
     let (members, removed) = match &state.membership {
@@ -74,13 +81,13 @@ fn spool(world: &World, shared: &Shared) -> Result<Spooled, Fault> {
         None => Default::default(),
     };
     let facts = Facts { applied, members, removed, versions: true };
-    let path = keep.directory.join("db");
+    let path = scratch.directory.join("db");
     let mut writer = bbolt::Writer::create(&world.disk, &path, applied.index)?;
-    export::write(state, &segments, &facts, &mut writer)?;
+    export::write(state, &view.segments, &facts, &mut writer)?;
     let bytes = writer.finish()?;
     let file = world.disk.open(&path, Open::Read).map_err(disk::Error::from)?;
     let version = export::storage_version(&state.agreed).unwrap_or_default();
-    Ok(Spooled { file, bytes, version, keep })
+    Ok(Spooled { file, bytes, version, scratch })
 }
 
 impl Sending {

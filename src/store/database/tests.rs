@@ -56,7 +56,7 @@ fn import(buckets: &Buckets) -> (World, Ledger) {
     write(&world, buckets);
     let at = (Position { term: 1, index: 9 }, crate::raft::record_members(&[], &[]));
     Database::open(&world, Path::new(DATABASE)).unwrap().import(&world, Path::new(DATA), Some(at)).unwrap();
-    let ledger = Ledger::open(&world, Path::new(DATA)).unwrap();
+    let ledger = Ledger::open(&world, Path::new(DATA), 64 << 20).unwrap();
     (world, ledger)
 }
 

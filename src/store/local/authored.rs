@@ -7,6 +7,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use super::Local;
+use crate::store::auth::password::Passwords;
 use crate::store::auth::permit::Author;
 use crate::store::auth::sessions::Sessions;
 use crate::store::command::Answer;
@@ -31,6 +32,10 @@ impl Local {
 
     pub(in crate::store) fn sessions(&self) -> &Sessions {
         &self.0.shared.sessions
+    }
+
+    pub(in crate::store) fn passwords(&self) -> &Passwords {
+        &self.0.passwords
     }
 
     pub(in crate::store) fn world(&self) -> &World {

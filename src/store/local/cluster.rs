@@ -103,7 +103,7 @@ impl Local {
     }
 
     /// This member has no vote: it refers clients to others.
-    pub fn is_learner(&self) -> bool {
+    pub(super) fn is_without_vote(&self) -> bool {
         failpoint!("afterIsMemberExist");
         self.0.raft.is_learner()
     }

@@ -33,7 +33,7 @@ impl Local {
     /// The files with its records, for tests.
     #[cfg(test)]
     pub(in crate::store) fn data_segments(&self) -> Vec<crate::disk::segments::Listed> {
-        self.0.shared.view().segments.list().expect("the files are there")
+        self.0.shared.ledger().segments.list().expect("the files are there")
     }
 
     #[cfg(test)]

@@ -17,6 +17,7 @@ impl Source for Exposed {
         requests(text, metrics);
         leases(text, metrics);
         watches(text, metrics);
+        bounds(text, &self.0);
         compactions(text, metrics);
         disk(text, metrics);
         absent(text);
@@ -121,6 +122,30 @@ fn watches(text: &mut Exposition, metrics: &Metrics) {
         text.gauge(name, help, gauge.get());
     }
     text.counter("etcd_debugging_mvcc_events_total", "Events sent to watchers.", watches.events.get());
+}
+
+/// What etcd has no names for.
+fn bounds(text: &mut Exposition, shared: &Shared) {
+    let Metrics { watches, bounds, .. } = &shared.metrics;
+    let gauges = [
+        ("chorus_watch_unread_bytes", "Bytes of events that wait for watch streams.", &watches.unread_bytes),
+        ("chorus_large_reads_waiting", "Large reads that wait for their turn.", &bounds.large_reads_waiting),
+    ];
+    gauges.into_iter().for_each(|(name, help, gauge)| text.gauge(name, help, gauge.get()));
+    for (name, help, counter) in [
+        ("chorus_watch_streams_ended_total", "Watch streams ended because they were not read.", &watches.ended),
+        ("chorus_watch_feed_overflows_total", "Times at which watchers fell behind together.", &shared.feed.overflows),
+        ("chorus_large_reads_refused_total", "Large reads refused for lack of memory.", &bounds.large_reads_refused),
+        (
+            "chorus_snapshots_refused_total",
+            "Snapshots refused: as many as may be were sent.",
+            &bounds.snapshots_refused,
+        ),
+        ("chorus_large_answers_ended_total", "Large answers ended: they were not read.", &bounds.answers_ended),
+        ("chorus_passwords_refused_total", "Passwords not looked at: too many waited.", &bounds.passwords_refused),
+    ] {
+        text.counter(name, help, counter.get());
+    }
 }
 
 fn compactions(text: &mut Exposition, metrics: &Metrics) {

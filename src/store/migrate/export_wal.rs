@@ -1,12 +1,14 @@
 //! Our log in the files of etcd's, for etcd's own readers of logs.
 //!
 //! One of our entries may hold many commands, etcd's holds one: the entries are numbered anew, from 1 and without gaps.
-//! Commands of clients are there as they were proposed. What is our own, a membership or a leader's first entry, is an
-//! empty entry.
+//! Commands of clients are there as they were proposed. What is our own, a membership, a leader's first entry or when
+//! leases end, is an empty entry.
 
 use std::path::Path;
 
 use bytes::Bytes;
+use chorus_proto::etcdserverpb::InternalRaftRequest;
+use prost::Message;
 
 use super::{Error, ToEtcd};
 use crate::disk::etcd_wal::record::EntryKind;
@@ -47,11 +49,35 @@ pub async fn export_wal(world: &World, from: &Path, to: &Path, wanted: &ToEtcd) 
 /// The data of etcd's entries for one of ours.
 pub fn unrolled(content: Content) -> Vec<Bytes> {
     match content {
-        Content::Commands(commands) if !commands.is_empty() => commands,
+        Content::Commands(commands) if !commands.is_empty() => {
+            commands.into_iter().map(|command| if is_checkpoint(&command) { Bytes::new() } else { command }).collect()
+        }
         _ => vec![Bytes::new()],
     }
 }
 
+/// It says when leases end. Readers of logs stop at a command that etcd, as it is set up by default, does not write.
+fn is_checkpoint(command: &Bytes) -> bool {
+    InternalRaftRequest::decode(command.clone()).is_ok_and(|command| command.lease_checkpoint.is_some())
+}
+
 fn entry(term: u64, index: u64, data: Bytes) -> Entry {
     Entry { kind: EntryKind::Normal as i32, term, index, data: Some(data).filter(|data| !data.is_empty()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use chorus_proto::etcdserverpb::{LeaseCheckpointRequest, LeaseGrantRequest};
+
+    use super::*;
+
+    #[test]
+    fn readers_of_logs_meet_only_what_they_know() {
+        let grant = InternalRaftRequest { lease_grant: Some(LeaseGrantRequest::default()), ..Default::default() };
+        let ours = LeaseCheckpointRequest::default();
+        let checkpoint = InternalRaftRequest { lease_checkpoint: Some(ours), ..Default::default() };
+        let [grant, checkpoint] = [grant, checkpoint].map(|command| Bytes::from(command.encode_to_vec()));
+        assert_eq!(unrolled(Content::Commands(vec![grant.clone(), checkpoint])), [grant, Bytes::new()]);
+        assert_eq!(unrolled(Content::Blank), [Bytes::new()]);
+    }
 }

@@ -29,7 +29,7 @@ mod take_over;
 mod to_etcd;
 
 pub use error::Error;
-pub use export_wal::export_wal;
+pub use export_wal::{export_wal, unrolled};
 pub use from_etcd::{Imported, NewCluster, from_data_dir, from_snapshot};
 pub use take_over::take_over;
 pub use to_etcd::{Exported, ToEtcd, to_etcd};

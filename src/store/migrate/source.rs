@@ -30,7 +30,9 @@ impl Source {
         let (snap_dir, wal_dir) =
             (data_dir.join("member/snap"), wal_dir.map_or_else(|| data_dir.join("member/wal"), Path::to_owned));
         let log = etcd_wal::read(&world.disk, &wal_dir)?;
-        let log = log.ok_or_else(|| Error::unfit(&wal_dir, "there is no log of etcd"))?;
+        let log = log.ok_or_else(|| {
+            Error::unfit(&wal_dir, "there is no log of etcd; name the directory that etcd was given as its --data-dir")
+        })?;
         let snap = snap::newest(&world.disk, &snap_dir)?.and_then(|snap| snap.metadata);
         let mut database = snap_dir.join("db");
         let mut origin = Database::open(world, &database)?.origin()?;
@@ -74,7 +76,10 @@ pub fn check_snapshot(world: &World, path: &Path, skip_hash_check: bool) -> Resu
         return Ok(());
     }
     if bytes % SECTOR_BYTES != SHA_BYTES {
-        return Err(Error::unfit(path, "it ends in no checksum; a copied database can be taken without checking it"));
+        return Err(Error::unfit(
+            path,
+            "it ends in no checksum; take it with --skip-hash-check if it is the copy of a database",
+        ));
     }
     let mut hash = Sha256::new();
     let (mut buffer, end) = (vec![0; READ_BYTES], bytes - SHA_BYTES);

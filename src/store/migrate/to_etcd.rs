@@ -64,10 +64,7 @@ fn beside(to: &Path) -> PathBuf {
 }
 
 fn write(world: &World, machine: &StateMachine, from: &Path, to: &Path, wanted: &ToEtcd) -> Result<Exported, Error> {
-    let (view, segments) = {
-        let ledger = machine.shared.ledger();
-        (ledger.view(), ledger.segments.pin())
-    };
+    let view = machine.shared.ledger().view();
     let membership = view.state.membership.as_ref().ok_or_else(|| Error::unfit(from, "it holds no membership yet"))?;
     let (members, removed) = recorded_members(&membership.1)?;
     let member = choose(&members, wanted).ok_or_else(|| {
@@ -78,7 +75,7 @@ fn write(world: &World, machine: &StateMachine, from: &Path, to: &Path, wanted: 
     world.disk.create_dir_all(&snap_dir, Access::Owner)?;
     let facts = Facts { applied, members: members.clone(), removed, versions: false };
     let mut database = bbolt::Writer::create(&world.disk, &snap_dir.join("db"), applied.index)?;
-    export::write(&view.state, &segments, &facts, &mut database).map_err(fault)?;
+    export::write(&view.state, &view.segments, &facts, &mut database).map_err(fault)?;
     database.finish()?;
     world.disk.sync_dir(&snap_dir)?;
     let metadata = Metadata { node: member.id.0, cluster: wanted.cluster.0 };

@@ -6,6 +6,7 @@
 //! ```
 //!
 //! - [`index`]: keys, changes, and where their records lie
+//! - [`counts`]: how many keys lie in a range
 //! - [`read`]: Range
 //! - [`write`]: one transaction's changes
 //! - [`txn`]: compares, checks before the first change, operations
@@ -14,6 +15,7 @@
 //! - [`values`]: where records are read from
 
 pub mod compact;
+pub mod counts;
 pub mod hash;
 pub mod index;
 pub mod read;
@@ -21,6 +23,6 @@ pub mod txn;
 pub mod values;
 pub mod write;
 
-pub use index::{Change, Index, Key, Rev, Slot};
+pub use index::{Back, Change, Index, Key, Rev, Slot};
 pub use values::{Fault, Values};
 pub use write::Transaction;

@@ -106,9 +106,8 @@ impl Plan {
     /// An explicit order other than that of the keys, and any filter, need all keys. A sort target alone does not: then
     /// the limit cuts in key order before the sort.
     fn of(request: &pb::RangeRequest, limit: usize) -> Plan {
+        let fetch_max = if looks_at_all(request) { usize::MAX } else { limit.saturating_add(1) };
         let by_key = request.sort_target() == SortTarget::Key;
-        let ordered = request.sort_order() != SortOrder::None && !by_key;
-        let fetch_max = if ordered || is_filtered(request) { usize::MAX } else { limit.saturating_add(1) };
         Plan { fetch_max, backwards: by_key && request.sort_order() == SortOrder::Descend }
     }
 }
@@ -120,6 +119,12 @@ fn fetch<'a>(index: &'a Index, keys: &'a KeyRange, revision: i64, plan: &Plan) -
         if plan.backwards { all.rev().take(plan.fetch_max).collect() } else { all.take(plan.fetch_max).collect() };
     let count = if found.len() < plan.fetch_max { found.len() } else { index.count(keys, revision) };
     (found, count)
+}
+
+/// Whether all keys of the range are looked at, whatever the limit says.
+pub fn looks_at_all(request: &pb::RangeRequest) -> bool {
+    let ordered = request.sort_order() != SortOrder::None && request.sort_target() != SortTarget::Key;
+    !request.count_only && (ordered || is_filtered(request))
 }
 
 fn is_filtered(request: &pb::RangeRequest) -> bool {

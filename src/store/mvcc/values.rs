@@ -15,7 +15,7 @@ pub enum Fault {
     /// The request is refused: answer it so.
     #[error(transparent)]
     Refused(#[from] Error),
-    /// The disk failed: fatal while applying. A reader tries again with a newer view, because a record may have moved.
+    /// The disk failed: fatal while applying.
     #[error(transparent)]
     Disk(#[from] disk::Error),
     /// A record does not decode: fatal.

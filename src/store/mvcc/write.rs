@@ -2,7 +2,7 @@
 
 use chorus_proto::mvccpb::{Event, KeyValue, event::EventType};
 
-use super::index::{Change, Index, Key, Rev, Slot};
+use super::index::{Back, Change, Index, Key, Rev, Slot};
 use super::values::{Fault, Overlay, Values};
 use crate::store::lease::Leases;
 use crate::store::metrics::Ops;
@@ -65,7 +65,8 @@ impl<'a, V: Values> Transaction<'a, V> {
         self.ops.puts += 1;
         self.ops.put_bytes += (kv.key.len() + kv.value.len()) as u64;
         self.ops.created += u64::from(old.is_none());
-        let change = Change { key, create, version, lease: kv.lease, prev, slot: self.next_slot() };
+        let change =
+            Change { key, create, version, lease: kv.lease, prev, back: Back::default(), slot: self.next_slot() };
         self.record(change, KeyValue { create_revision: create, version, mod_revision: self.next(), ..kv });
         old.map(|old| old.slot)
     }
@@ -83,8 +84,8 @@ impl<'a, V: Values> Transaction<'a, V> {
         for (key, prev, lease, _) in &found {
             self.leases.reattach(key, *lease, 0);
             let kv = KeyValue { key: key.to_bytes(), ..Default::default() };
-            let change =
-                Change { key: key.clone(), create: 0, version: 0, lease: 0, prev: *prev, slot: self.next_slot() };
+            let (key, back, slot) = (key.clone(), Back::default(), self.next_slot());
+            let change = Change { key, create: 0, version: 0, lease: 0, prev: *prev, back, slot };
             self.record(change, kv);
         }
         found.into_iter().map(|(.., slot)| slot).collect()

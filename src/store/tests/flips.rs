@@ -33,7 +33,7 @@ fn story(checkpoint_at: u64, synced: bool) -> Story {
         }
     }
     if synced {
-        member.shared().view().segments.sync().unwrap();
+        member.shared().ledger().segments.sync().unwrap();
     }
     let disk = member.disk.clone();
     drop(member);

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::*;
 use crate::disk::space::is_full;
-use crate::store::checkpoint;
 use crate::store::client::Transport;
 
 fn fill(member: &Member) {
@@ -52,7 +51,7 @@ fn a_crash_while_the_disk_is_full_leaves_what_was_applied_before() {
     for seed in 0..20 {
         let mut member = Member::new(seed);
         member.put(put("a", "before")).unwrap();
-        member.shared().view().segments.sync().unwrap();
+        member.shared().ledger().segments.sync().unwrap();
         let before = history(&member);
         member.disk.limit(Some(member.disk.used() + seed as usize * 8));
         let entry = entry(&mut member, put_command(put("a", &"during".repeat(100))));
@@ -67,31 +66,25 @@ fn a_checkpoint_without_room_leaves_the_one_before_and_nothing_else() {
     member.put(put("a", "1")).unwrap();
     member.checkpoint();
     member.put(put("b", "2")).unwrap();
-    let (view, point, path) = member.shared().ledger().checkpoint().unwrap();
-    view.segments.sync().unwrap();
-    let (before, used) = (member.world.disk.read(&path).unwrap(), member.disk.used());
+    let checkpoint = member.shared().ledger().checkpoint().unwrap();
+    member.shared().ledger().segments.sync().unwrap();
+    let (before, used) = (member.world.disk.read(&checkpoint.path).unwrap(), member.disk.used());
     member.disk.limit(Some(used + 40));
-    assert!(checkpoint::write(&member.world, &path, &view.state, point).unwrap_err().is_full());
-    assert_eq!((member.world.disk.read(&path).unwrap(), member.disk.used()), (before, used));
+    assert!(checkpoint.write(&member.world).unwrap_err().is_full());
+    assert_eq!((member.world.disk.read(&checkpoint.path).unwrap(), member.disk.used()), (before, used));
 }
 
 #[test]
 fn a_snapshot_is_installed_whole_or_later() {
     let mut leader = Member::new(1);
     (0..20).for_each(|n| drop(leader.put(put(&format!("k{n}"), "of the leader")).unwrap()));
-    let snapshot = leader.machine.snapshot().unwrap();
+    let snapshot = (leader.machine.snapshot().unwrap().prepare)().unwrap();
     let mut refused = 0;
     for room in 0..64 {
         let mut follower = Member::new(2);
         follower.put(put("stale", "goes")).unwrap();
         let stale = history(&follower);
-        let directory = follower.machine.incoming().unwrap();
-        for file in &snapshot.files {
-            let path = directory.join(file.file_name().unwrap());
-            let copy = follower.world.disk.open(&path, crate::world::disk::Open::CreateNew).unwrap();
-            copy.write_all_at(&leader.world.disk.read(file).unwrap(), 0).unwrap();
-            copy.sync_data().unwrap();
-        }
+        let directory = follower.receive(&leader, &snapshot.paths);
         // What is still read keeps its room.
         let (disk, held) = (&follower.world.disk, follower.ledger_path().join("g00000001"));
         for name in disk.list(&held).unwrap() {
@@ -123,7 +116,7 @@ fn a_member_is_short_until_a_checkpoint_has_room_and_gets_back_what_is_dead() {
         local.delete_range(delete_range("a", "c")).await.unwrap();
         local.compact(pb::CompactionRequest { revision: 4, physical: true }).await.unwrap();
         world.clock.sleep(Duration::from_secs(1)).await;
-        let (segments, mut short) = (local.shared().view().segments.clone(), local.shared().space.subscribe());
+        let (segments, mut short) = (local.shared().ledger().segments.clone(), local.shared().space.subscribe());
         assert_eq!((segments.list().unwrap().len(), *short.borrow_and_update()), (2, false));
 
         // There is room ahead, but none for a checkpoint.
@@ -150,7 +143,7 @@ fn a_member_is_short_until_a_checkpoint_has_room_and_gets_back_what_is_dead() {
 #[test]
 fn segments_take_their_room_ahead_and_give_back_what_they_do_not_need() {
     let mut member = Member::new(1);
-    let segments = member.shared().view().segments.clone();
+    let segments = member.shared().ledger().segments.clone();
     let before = member.disk.used();
     segments.provide().unwrap();
     let ahead = member.disk.used() - before;
@@ -163,4 +156,32 @@ fn segments_take_their_room_ahead_and_give_back_what_they_do_not_need() {
     segments.seal().unwrap();
     segments.sync().unwrap();
     assert!(member.disk.used() < before + (1 << 20));
+}
+
+#[test]
+fn file_descriptors_that_have_run_out_are_waited_for_as_a_full_disk_is() {
+    let mut member = Member::new(1);
+    member.put(put("a", "before")).unwrap();
+    let before = history(&member);
+    member.disk.withhold_descriptors(true);
+    let value = "x".repeat(1 << 20);
+    let put_now = |member: &mut Member| {
+        let entry = entry(member, put_command(put("a", &value)));
+        member.machine.apply(vec![entry])
+    };
+    let mut applied = 0;
+    let failed = loop {
+        match put_now(&mut member) {
+            Ok(()) => applied += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(applied > 10 && is_full(&failed), "{applied} {failed}");
+    assert!(member.shared().space.is_short() && member.shared().ledger().checkpoint().is_err());
+    member.disk.withhold_descriptors(false);
+    member.machine.resume().unwrap();
+    put_now(&mut member).unwrap();
+    let after = history(&member);
+    assert_eq!(after.1, before.1 + applied + 2);
+    assert_eq!(history(&member.restart()), after);
 }

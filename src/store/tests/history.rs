@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use chorus_proto::etcdserverpb::watch_request::RequestUnion;
 use chorus_proto::mvccpb::Event;
-use tokio::sync::Notify;
 
 use super::*;
-use crate::store::watch::testing::{Outbox, Watchers, catch_up};
+use crate::store::watch::testing::{Outbox, Unread, Watchers, catch_up};
 
 /// A member and the watchers on it, one stream each call of `open`.
 struct Hub {
@@ -19,11 +18,11 @@ impl Hub {
     fn new() -> Hub {
         let member = Member::new(1);
         member.shared().feed.open();
-        Hub { watchers: Watchers::new(1, 1536 * 1024), member }
+        Hub { watchers: Watchers::new(1, 1536 * 1024, usize::MAX), member }
     }
 
     fn open(&mut self, stream: u64) -> Arc<Outbox> {
-        let outbox = Arc::new(Outbox::new(Arc::new(Notify::new())));
+        let outbox = Arc::new(Outbox::new(Unread::new(usize::MAX)));
         self.watchers.open(stream, outbox.clone());
         outbox
     }
@@ -183,7 +182,7 @@ fn progress_is_told_after_everything_before_it() {
 #[test]
 fn large_responses_come_in_fragments_when_asked_for() {
     let mut hub = Hub::new();
-    hub.watchers = Watchers::new(1, 100);
+    hub.watchers = Watchers::new(1, 100, usize::MAX);
     let (whole, pieces) = (hub.open(1), hub.open(2));
     hub.create(1, watch("k", "l", 0));
     hub.create(2, pb::WatchCreateRequest { fragment: true, ..watch("k", "l", 0) });
@@ -260,4 +259,43 @@ fn after_a_loss_watchers_read_the_history() {
     hub.member.put(put("k", "3")).unwrap();
     hub.settle();
     assert_eq!(revisions(&outbox), [2, 3, 4]);
+}
+
+#[test]
+fn watches_are_bounded_in_bytes() {
+    let mut hub = Hub::new();
+    hub.watchers = Watchers::new(1, 1 << 20, 10 << 10);
+    let outbox = hub.open(1);
+    let long = "k".repeat(1_000);
+    (0..5).for_each(|_| hub.create(1, watch(&long, "", 0)));
+    let created = |outbox: &Outbox| {
+        std::iter::from_fn(|| outbox.pop()).map(|response| response.cancel_reason).collect::<Vec<_>>()
+    };
+    let refused = "etcdserver: too many requests".to_owned();
+    assert_eq!(created(&outbox), [String::new(), String::new(), String::new(), String::new(), refused]);
+    hub.ask(1, RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id: 0 }));
+    hub.create(1, watch(&long, "", 0));
+    assert_eq!(created(&outbox), [String::new(), String::new()], "what is given up makes room");
+}
+
+#[test]
+fn streams_that_are_not_read_end_when_room_is_short() {
+    let mut hub = Hub::new();
+    let (stalls, reads, idle) = (hub.open(1), hub.open(2), hub.open(3));
+    for stream in 1..=3 {
+        hub.create(stream, watch("k", "", 0));
+    }
+    while idle.pop().is_some() {}
+    let mut tick = |short| {
+        hub.member.put(put("k", "v")).unwrap();
+        hub.feed();
+        while reads.pop().is_some() {}
+        while idle.pop().is_some() {}
+        hub.watchers.end_stalled(short)
+    };
+    assert_eq!((0..20).map(|_| tick(false)).sum::<usize>(), 0, "there is room");
+    assert_eq!((0..20).map(|_| tick(true)).sum::<usize>(), 1);
+    assert_eq!(hub.watchers.streams.keys().collect::<Vec<_>>(), [&2, &3]);
+    let end = futures::executor::block_on(stalls.next());
+    assert_eq!(end, Some(Err(Error::TooManyRequests)));
 }

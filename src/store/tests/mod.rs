@@ -1,17 +1,21 @@
 //! The store without consensus: commands go straight into the state machine of one member.
 
 mod auth;
+mod background;
 mod commands;
+mod conformance;
 mod flips;
 mod full;
 mod golden;
 mod history;
 mod leaders;
+mod learner;
 mod model;
 mod recovery;
 mod single;
+mod work;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use chorus_proto::etcdserverpb as pb;
@@ -27,6 +31,7 @@ use super::waiting::Outcome;
 use super::{Config, Error, checks};
 use crate::raft::ClusterId;
 use crate::raft::machine::{Committed, Machine, Payload, Position};
+use crate::world::disk::Open;
 use crate::world::{MemoryDisk, NodeId, Random, World};
 
 /// One member's state machine on a disk in memory.
@@ -43,8 +48,13 @@ impl Member {
     }
 
     pub fn on(seed: u64, disk: MemoryDisk) -> Result<Member, OpenError> {
+        Member::with(seed, disk, |_| ())
+    }
+
+    pub fn with(seed: u64, disk: MemoryDisk, tune: impl FnOnce(&mut Config)) -> Result<Member, OpenError> {
         let world = World::simulated(seed, disk.clone());
-        let config = Config::new("/data".into(), NodeId(1), ClusterId(1));
+        let mut config = Config::new("/data".into(), NodeId(1), ClusterId(1));
+        tune(&mut config);
         let (machine, _) = Store::open(&world, config)?;
         let next_index = machine.applied().at.map_or(1, |at| at.index + 1);
         Ok(Member { disk, world, machine, next_index })
@@ -71,9 +81,21 @@ impl Member {
 
     /// Writes the index of this moment.
     pub fn checkpoint(&self) {
-        let (view, point, path) = self.shared().ledger().checkpoint().unwrap();
-        view.segments.sync().unwrap();
-        super::checkpoint::write(&self.world, &path, &view.state, point).unwrap();
+        let checkpoint = self.shared().ledger().checkpoint().unwrap();
+        self.shared().ledger().segments.sync().unwrap();
+        checkpoint.write(&self.world).unwrap();
+    }
+
+    /// Lays down files of `sender` as those of a snapshot that arrived, and says where.
+    pub fn receive(&mut self, sender: &Member, files: &[PathBuf]) -> PathBuf {
+        let directory = self.machine.incoming().unwrap();
+        for file in files {
+            let path = directory.join(file.file_name().unwrap());
+            let copy = self.world.disk.open(&path, Open::CreateNew).unwrap();
+            copy.write_all_at(&sender.world.disk.read(file).unwrap(), 0).unwrap();
+            copy.sync_data().unwrap();
+        }
+        directory
     }
 
     /// Applies `commands` as one log entry and gives their outcomes.

@@ -66,7 +66,7 @@ fn a_crash_keeps_a_prefix_that_holds_all_that_was_durable() {
             member.put(put(&format!("k{}", round % 3), &format!("{round}"))).unwrap();
             states.push(history(&member));
             if round == seed % 20 {
-                member.shared().view().segments.sync().unwrap();
+                member.shared().ledger().segments.sync().unwrap();
                 durable = member.machine.durable().unwrap().index as usize;
                 assert_eq!(durable, states.len() - 1);
             }
@@ -86,17 +86,11 @@ fn a_snapshot_carries_the_whole_state_to_another_member() {
     let snapshot = leader.machine.snapshot().unwrap();
     let told = snapshot.applied.at;
     leader.put(put("later", "not in the snapshot")).unwrap();
+    let snapshot = (snapshot.prepare)().unwrap();
 
     let mut follower = Member::new(2);
     follower.put(put("stale", "goes")).unwrap();
-    let directory = follower.machine.incoming().unwrap();
-    for file in &snapshot.files {
-        let content = leader.world.disk.read(file).unwrap();
-        let path = directory.join(file.file_name().unwrap());
-        let copy = follower.world.disk.open(&path, crate::world::disk::Open::CreateNew).unwrap();
-        copy.write_all_at(&content, 0).unwrap();
-        copy.sync_data().unwrap();
-    }
+    let directory = follower.receive(&leader, &snapshot.paths);
     assert_eq!(follower.machine.install(directory).unwrap().at, told);
     let expected: Vec<String> = contents(&leader).into_iter().filter(|kv| !kv.starts_with("later")).collect();
     assert_eq!(contents(&follower), expected, "the state is not the one of the snapshot");
@@ -120,12 +114,13 @@ fn reclaimed_segments_lose_nothing_that_lives() {
     member.compact(20).unwrap();
     member.sweep_all();
     let (before, hash) = (contents(&member), history(&member));
-    let end = member.shared().view().segments.end().segment;
-    let first = reclaim::candidate(member.shared(), end, &[]).unwrap().expect("most of the first segment is dead");
-    reclaim::empty(member.shared(), first).unwrap();
+    let end = member.shared().ledger().segments.end().segment;
+    let (shared, basis) = (member.shared(), member.shared().ledger().basis());
+    let first = reclaim::candidate(shared, &basis, end, &[]).unwrap().expect("most of the first segment is dead");
+    reclaim::empty(shared, &basis, first).unwrap();
     assert_eq!(member.with_ledger(|ledger| ledger.usage.live(first)), 0);
     member.checkpoint();
-    member.shared().view().segments.remove(&[first]).unwrap();
+    member.shared().ledger().segments.remove(&[first]).unwrap();
     assert_eq!((contents(&member), history(&member)), (before.clone(), hash));
     let member = member.crash(1);
     assert_eq!((contents(&member), history(&member)), (before, hash));

@@ -10,10 +10,9 @@ use std::time::Duration;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, StreamHandler};
 use chorus_proto::etcdserverpb as pb;
 use futures::stream;
-use tokio::sync::Notify;
 
 use super::catch_up::{Caught, catch_up};
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Unread};
 use super::watchers::{StreamKey, Watchers};
 use crate::actor::Shutdown;
 use crate::store::Error;
@@ -25,6 +24,9 @@ use crate::world::{Lane, World};
 
 /// How soon reading the history is tried again after it failed.
 const RETRY: Duration = Duration::from_millis(100);
+
+/// How often it is looked at whether clients read.
+const PATIENCE_TICK: Duration = Duration::from_secs(1);
 
 /// A client opens a stream.
 pub struct OpenStream(pub StreamKey, pub Arc<Outbox>);
@@ -60,6 +62,8 @@ pub struct Config {
     pub progress_interval: Duration,
     pub response_bytes_max: usize,
     pub watches_per_stream_max: usize,
+    /// Bytes that all watches of this member take, keys and ranges included.
+    pub watch_bytes_max: usize,
 }
 
 /// Keeps the watchers.
@@ -68,8 +72,7 @@ pub struct WatchHub {
     config: Config,
     shared: Arc<Shared>,
     watchers: Watchers,
-    /// Told when a stream that had no room has some again.
-    room: Arc<Notify>,
+    unread: Unread,
     scanning: bool,
     shutdown: Shutdown,
 }
@@ -79,19 +82,19 @@ impl WatchHub {
         world: &World,
         config: Config,
         shared: Arc<Shared>,
-        room: Arc<Notify>,
+        unread: Unread,
         shutdown: Shutdown,
     ) -> actix::Addr<WatchHub> {
         // From here on the feed keeps what the hub has yet to see.
         shared.feed.open();
-        let watchers = Watchers::new(shared.view().revision(), config.response_bytes_max);
+        let watchers = Watchers::new(shared.view().revision(), config.response_bytes_max, config.watch_bytes_max);
         let world_of_hub = world.clone();
         world.spawner.start(Lane::Store, "store/watch_hub", move |_| WatchHub {
             world: world_of_hub,
             config,
             shared,
             watchers,
-            room,
+            unread,
             scanning: false,
             shutdown,
         })
@@ -111,6 +114,7 @@ impl WatchHub {
         watches.watchers.set(tally.watchers as i64);
         watches.behind.set(tally.behind as i64);
         watches.events.add(tally.sent);
+        watches.unread_bytes.set(self.unread.bytes() as i64);
     }
 
     /// Starts a scan of the history when there is none and some watcher needs it.
@@ -134,6 +138,16 @@ impl WatchHub {
         });
     }
 
+    /// Ends streams that are not read, when what waits for their clients leaves too little for others.
+    fn end_stalled(&mut self, _: &mut Context<Self>) {
+        let ended = self.watchers.end_stalled(self.unread.is_short());
+        if ended > 0 {
+            tracing::warn!(ended, "watch streams that are not read were ended: too much waits for their clients");
+            self.shared.metrics.watches.ended.add(ended as u64);
+            self.count();
+        }
+    }
+
     fn tick_progress(&mut self, context: &mut Context<Self>) {
         self.drain();
         self.watchers.tick_progress();
@@ -154,11 +168,12 @@ impl Actor for WatchHub {
     fn started(&mut self, context: &mut Context<Self>) {
         let feed = self.shared.clone();
         context.add_stream(stream::unfold(feed, async |shared| Some((shared.feed.take().await, shared))));
-        let room = self.room.clone();
-        context.add_stream(stream::unfold(room, async |room| {
-            room.notified().await;
-            Some((Room, room))
+        let unread = self.unread.clone();
+        context.add_stream(stream::unfold(unread, async |unread| {
+            unread.room().await;
+            Some((Room, unread))
         }));
+        context.run_interval(PATIENCE_TICK, Self::end_stalled);
         let end = self.shutdown.wait();
         context.add_stream(stream::once(async move {
             end.await;
@@ -239,7 +254,7 @@ impl Handler<Scanned> for WatchHub {
                 self.scan(context);
                 self.count();
             }
-            // A record may have moved while it was read; watchers stay where they are.
+            // Watchers stay where they are.
             Err(fault) => {
                 tracing::warn!(%fault, "reading the history for watchers failed");
                 context.run_later(RETRY, |hub, context| hub.scan(context));

@@ -16,7 +16,7 @@
 //! - [`catch_up`]: reading the history; pure
 //! - [`groups`]: which watchers a key concerns
 //! - [`response`]: building and splitting responses
-//! - [`outbox`]: the bounded queue of one stream
+//! - [`outbox`]: the bounded queue of one stream, and the bound on all of them
 //! - [`stream`]: from a client's requests to the hub and back
 
 mod catch_up;
@@ -29,12 +29,13 @@ mod stream;
 mod watchers;
 
 pub use hub::{Config, WatchHub};
+pub use outbox::Unread;
 pub use stream::Streams;
 
 /// The pure parts, for tests of the room.
 #[cfg(test)]
 pub mod testing {
     pub use super::catch_up::catch_up;
-    pub use super::outbox::Outbox;
+    pub use super::outbox::{Outbox, Unread};
     pub use super::watchers::Watchers;
 }

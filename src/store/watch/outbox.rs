@@ -1,13 +1,73 @@
-//! The bounded queue of responses of one stream.
+//! The bounded queue of responses of one stream, and how much waits in all of them together.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chorus_proto::etcdserverpb::WatchResponse;
 use tokio::sync::Notify;
 
+use super::response;
+use crate::store::Error;
+
 /// Responses with events that may wait; as in etcd.
 const RESPONSES_MAX: usize = 128;
+/// Bytes of them.
+const BYTES_MAX: usize = 8 << 20;
+
+/// What waits for the clients of all streams. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Unread(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    bytes: AtomicUsize,
+    bytes_max: usize,
+    /// Some stream found no room because of the others.
+    missed: AtomicBool,
+    /// Told when a queue that had no room has some again.
+    room: Notify,
+}
+
+impl Unread {
+    pub fn new(bytes_max: usize) -> Unread {
+        let (bytes, missed, room) = Default::default();
+        Unread(Arc::new(Shared { bytes, bytes_max, missed, room }))
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// More than half of what may wait does.
+    pub fn is_short(&self) -> bool {
+        self.bytes() > self.0.bytes_max / 2
+    }
+
+    /// Resolves when a queue that had no room has some again.
+    pub async fn room(&self) {
+        self.0.room.notified().await;
+    }
+
+    fn has_room(&self) -> bool {
+        let has_room = self.bytes() < self.0.bytes_max;
+        if !has_room {
+            self.0.missed.store(true, Ordering::Relaxed);
+        }
+        has_room
+    }
+
+    fn add(&self, bytes: usize) {
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn remove(&self, bytes: usize) {
+        self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if !self.is_short() && self.0.missed.swap(false, Ordering::Relaxed) {
+            self.0.room.notify_one();
+        }
+    }
+}
 
 /// What waits to be sent. The hub writes, the stream of one client reads.
 #[derive(Debug)]
@@ -15,33 +75,46 @@ pub struct Outbox {
     queue: Mutex<Queue>,
     written: Notify,
     read: Notify,
-    /// Told when a queue that had no room has some again.
-    hub: Arc<Notify>,
+    unread: Unread,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     responses: VecDeque<WatchResponse>,
+    /// Of what waits here, and of what was taken last: until another one is asked for, that is on its way.
+    bytes: usize,
+    taken: usize,
+    /// How often something was taken.
+    progress: u64,
     closed: bool,
+    /// Why it was closed before its time.
+    failure: Option<Error>,
     /// The hub found no room.
     missed: bool,
 }
 
 impl Outbox {
-    pub fn new(hub: Arc<Notify>) -> Outbox {
-        Outbox { queue: Mutex::default(), written: Notify::new(), read: Notify::new(), hub }
+    pub fn new(unread: Unread) -> Outbox {
+        Outbox { queue: Mutex::default(), written: Notify::new(), read: Notify::new(), unread }
     }
 
     /// Whether events may be pushed. When not, the hub hears once there is room again.
     pub fn has_room(&self) -> bool {
         let mut queue = self.lock();
-        queue.missed = queue.responses.len() >= RESPONSES_MAX;
-        !queue.missed
+        queue.missed = queue.responses.len() >= RESPONSES_MAX || queue.bytes >= BYTES_MAX;
+        !queue.missed && self.unread.has_room()
     }
 
     /// Answers to requests go in whether there is room or not: who asks is held back by [`Outbox::drained`].
     pub fn push(&self, response: WatchResponse) {
-        self.lock().responses.push_back(response);
+        let bytes = response::weight(&response);
+        let mut queue = self.lock();
+        if !queue.closed {
+            queue.bytes += bytes;
+            self.unread.add(bytes);
+            queue.responses.push_back(response);
+        }
+        drop(queue);
         self.written.notify_one();
     }
 
@@ -52,13 +125,25 @@ impl Outbox {
         self.read.notify_one();
     }
 
+    /// Nothing more will come, and the reader does not get what is there, but `failure`.
+    pub fn fail(&self, failure: Error) {
+        let mut queue = self.lock();
+        let unread = queue.bytes - queue.taken;
+        queue.bytes = queue.taken;
+        queue.responses = VecDeque::new();
+        queue.failure = Some(failure);
+        drop(queue);
+        self.unread.remove(unread);
+        self.close();
+    }
+
     /// The next response; `None` at the end.
-    pub async fn next(&self) -> Option<WatchResponse> {
+    pub async fn next(&self) -> Option<Result<WatchResponse, Error>> {
         loop {
             let written = self.written.notified();
             match self.pop() {
-                Some(response) => return Some(response),
-                None if self.lock().closed => return None,
+                Some(response) => return Some(Ok(response)),
+                None if self.lock().closed => return self.lock().failure.take().map(Err),
                 None => written.await,
             }
         }
@@ -75,6 +160,12 @@ impl Outbox {
         }
     }
 
+    /// How often something was taken, if anything waits to be.
+    pub fn progress(&self) -> Option<u64> {
+        let queue = self.lock();
+        (queue.bytes > 0).then_some(queue.progress)
+    }
+
     fn is_drained(&self) -> bool {
         let queue = self.lock();
         queue.closed || queue.responses.len() < 2 * RESPONSES_MAX
@@ -82,21 +173,90 @@ impl Outbox {
 
     pub fn pop(&self) -> Option<WatchResponse> {
         let mut queue = self.lock();
-        let response = queue.responses.pop_front()?;
+        let arrived = std::mem::take(&mut queue.taken);
+        queue.bytes -= arrived;
+        queue.progress += 1;
+        let response = queue.responses.pop_front();
+        queue.taken = response.as_ref().map_or(0, response::weight);
         let length = queue.responses.len();
-        let room_again = queue.missed && length <= RESPONSES_MAX / 2;
+        let room_again = queue.missed && length <= RESPONSES_MAX / 2 && queue.bytes <= BYTES_MAX / 2;
         queue.missed &= !room_again;
         drop(queue);
+        self.unread.remove(arrived);
         if room_again {
-            self.hub.notify_one();
+            self.unread.0.room.notify_one();
         }
         if length < 2 * RESPONSES_MAX {
             self.read.notify_one();
         }
-        Some(response)
+        response
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let bytes = self.lock().bytes;
+        self.unread.remove(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chorus_proto::mvccpb::{Event, KeyValue};
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn events(bytes: usize) -> WatchResponse {
+        let kv = KeyValue { value: vec![0; bytes].into(), ..Default::default() };
+        WatchResponse { events: vec![Event { kv: Some(kv), ..Default::default() }], ..Default::default() }
+    }
+
+    fn fill(outbox: &Outbox, bytes: usize) -> usize {
+        std::iter::from_fn(|| outbox.has_room().then(|| outbox.push(events(bytes)))).count()
+    }
+
+    #[test]
+    fn one_stream_is_bounded_in_responses_and_in_bytes() {
+        let unread = Unread::new(usize::MAX);
+        let (small, large) = (Outbox::new(unread.clone()), Outbox::new(unread.clone()));
+        assert_eq!(fill(&small, 10), RESPONSES_MAX);
+        assert_eq!(fill(&large, (1 << 20) - 128), 8);
+        assert!((8 << 20..9 << 20).contains(&unread.bytes()), "{}", unread.bytes());
+        assert!((0..4).all(|_| large.pop().is_some()) && unread.room().now_or_never().is_none());
+        large.pop().unwrap();
+        assert!(unread.room().now_or_never().is_some());
+        drop((small, large));
+        assert_eq!(unread.bytes(), 0);
+    }
+
+    #[test]
+    fn all_streams_together_are_bounded_and_hear_when_there_is_room() {
+        let unread = Unread::new(1 << 20);
+        let outboxes: Vec<_> = (0..100).map(|_| Outbox::new(unread.clone())).collect();
+        let pushed: usize = outboxes.iter().map(|outbox| fill(outbox, 100 << 10)).sum();
+        assert_eq!(pushed, 11);
+        assert!(unread.is_short() && !outboxes[99].has_room());
+        let first = &outboxes[0];
+        let taken = std::iter::from_fn(|| first.pop()).take_while(|_| unread.room().now_or_never().is_none());
+        assert!((4..10).contains(&taken.count()));
+        assert!(outboxes[99].has_room());
+    }
+
+    #[test]
+    fn what_fails_lets_go_of_what_waits_but_for_what_is_on_its_way() {
+        let unread = Unread::new(1 << 20);
+        let outbox = Outbox::new(unread.clone());
+        fill(&outbox, 100 << 10);
+        outbox.pop().unwrap();
+        let progress = outbox.progress();
+        outbox.fail(Error::TooManyRequests);
+        assert!((100 << 10..101 << 10).contains(&unread.bytes()) && outbox.progress() == progress);
+        assert_eq!(outbox.next().now_or_never(), Some(Some(Err(Error::TooManyRequests))));
+        assert_eq!((unread.bytes(), outbox.next().now_or_never()), (0, Some(None)));
     }
 }

@@ -48,17 +48,18 @@ impl Watchers {
         current: i64,
         watches_max: usize,
     ) {
+        let interest = interest(&request, range_of(&request));
+        let has_room = self.has_room(&interest);
         let stream = self.streams.get_mut(&stream_key).expect("the stream of a request exists");
-        let range = range_of(&request);
         let refusal = if request.start_revision < 0 {
             Some("etcdserver: mvcc: required revision has been compacted".to_owned())
         } else if let Some(refusal) = refusal {
             Some(grpc_text(&refusal))
-        } else if range.is_empty() {
+        } else if interest.range.is_empty() {
             Some("mvcc: watcher range is empty".to_owned())
         } else if request.watch_id != 0 && stream.watches.contains_key(&request.watch_id) {
             Some("mvcc: duplicate watch ID provided on the WatchStream".to_owned())
-        } else if stream.watches.len() >= watches_max {
+        } else if stream.watches.len() >= watches_max || !has_room {
             Some("etcdserver: too many requests".to_owned())
         } else {
             None
@@ -82,7 +83,7 @@ impl Watchers {
         let key = self.insert(Watcher {
             stream: stream_key,
             id,
-            interest: interest(&request, range),
+            interest,
             fragment: request.fragment,
             progress_notify: request.progress_notify,
             start: request.start_revision,

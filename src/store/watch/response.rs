@@ -4,6 +4,7 @@ use chorus_proto::etcdserverpb as pb;
 use chorus_proto::mvccpb::Event;
 use prost::Message;
 
+use crate::store::feed;
 use crate::store::mvcc::read::header;
 
 /// Revisions in one response; as in etcd.
@@ -46,7 +47,7 @@ pub fn split(events: Vec<Event>) -> Vec<Vec<Event>> {
         }
         revisions += usize::from(revision != last);
         last = revision;
-        bytes += weight(&event);
+        bytes += feed::weight(&event);
         parts.last_mut().expect("a part was begun").push(event);
     }
     parts
@@ -79,7 +80,7 @@ pub fn revision(event: &Event) -> i64 {
     event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
 }
 
-fn weight(event: &Event) -> usize {
-    let kv = |kv: &Option<chorus_proto::mvccpb::KeyValue>| kv.as_ref().map_or(0, |kv| kv.key.len() + kv.value.len());
-    64 + kv(&event.kv) + kv(&event.prev_kv)
+/// What a response takes in memory, about.
+pub fn weight(response: &pb::WatchResponse) -> usize {
+    64 + response.cancel_reason.len() + response.events.iter().map(feed::weight).sum::<usize>()
 }

@@ -7,10 +7,9 @@ use actix::Addr;
 use chorus_proto::etcdserverpb as pb;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use tokio::sync::Notify;
 
 use super::hub::{CloseStream, OpenStream, Request, WatchHub};
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Unread};
 use crate::actor::{Gate, Permit, Shutdown};
 use crate::store::Error;
 use crate::world::World;
@@ -24,7 +23,7 @@ struct Inner {
     world: World,
     hub: Addr<WatchHub>,
     /// The hub's own, for outboxes.
-    room: Arc<Notify>,
+    unread: Unread,
     gate: Gate,
     next: AtomicU64,
     shutdown: Shutdown,
@@ -45,9 +44,9 @@ impl Drop for Open {
 }
 
 impl Streams {
-    pub fn new(world: &World, hub: Addr<WatchHub>, room: Arc<Notify>, max: usize, shutdown: Shutdown) -> Streams {
+    pub fn new(world: &World, hub: Addr<WatchHub>, unread: Unread, max: usize, shutdown: Shutdown) -> Streams {
         let (world, gate) = (world.clone(), Gate::new(max));
-        Streams(Arc::new(Inner { world, hub, room, gate, next: AtomicU64::new(1), shutdown }))
+        Streams(Arc::new(Inner { world, hub, unread, gate, next: AtomicU64::new(1), shutdown }))
     }
 
     /// Serves one stream: requests in, responses out, until either side ends or the node does. A request may come with
@@ -59,7 +58,7 @@ impl Streams {
         let inner = &*self.0;
         let permit = inner.gate.enter().map_err(|_| Error::TooManyRequests)?;
         let key = inner.next.fetch_add(1, Ordering::Relaxed);
-        let outbox = Arc::new(Outbox::new(inner.room.clone()));
+        let outbox = Arc::new(Outbox::new(inner.unread.clone()));
         inner.hub.send(OpenStream(key, outbox.clone())).await.map_err(|_| Error::Stopped)?;
         let ended = inner.shutdown.below();
         let open = Open { outbox: outbox.clone(), ended: ended.clone(), node: inner.shutdown.clone(), _permit: permit };
@@ -96,10 +95,11 @@ async fn pump(
 async fn respond(open: Option<Open>) -> Option<(Result<pb::WatchResponse, Error>, Option<Open>)> {
     let open = open?;
     match open.outbox.next().await {
-        Some(response) => {
+        Some(Ok(response)) => {
             failpoint!("beforeSendWatchResponse");
             Some((Ok(response), Some(open)))
         }
+        Some(Err(error)) => Some((Err(error), None)),
         None if open.node.begun() => Some((Err(Error::Stopped), None)),
         None => None,
     }

@@ -9,12 +9,16 @@ use super::catch_up::{Caught, Found, Wanted};
 use super::groups::{Groups, WatcherKey};
 use super::outbox::Outbox;
 use super::response;
+use crate::store::Error;
 use crate::store::feed::Batch;
 use crate::store::ledger::Happened;
 use crate::store::mvcc::{Rev, Slot, Values};
-use crate::store::range::KeyRange;
+use crate::store::range::{End, KeyRange};
 use crate::store::view::View;
 use crate::world::planted::planted;
+
+/// A stream that was not read for so many looks may be ended.
+const STALLED_TICKS_MAX: u32 = 10;
 
 /// Watchers that catch up together.
 const CATCH_UP_WATCHERS_MAX: usize = 512;
@@ -30,11 +34,13 @@ pub struct Stream {
     pub next_id: i64,
     /// The highest revision that a header on this stream told.
     told: i64,
+    /// How far its client had read when that was looked at, and since how many looks it has not read on.
+    read: (u64, u32),
 }
 
 impl Stream {
     pub fn new(outbox: Arc<Outbox>) -> Stream {
-        Stream { outbox, watches: BTreeMap::new(), next_id: 0, told: 0 }
+        Stream { outbox, watches: BTreeMap::new(), next_id: 0, told: 0, read: (0, 0) }
     }
 
     pub fn send(&mut self, response: chorus_proto::etcdserverpb::WatchResponse) {
@@ -52,7 +58,16 @@ pub struct Interest {
     pub prev_kv: bool,
 }
 
+/// What a watcher takes in memory besides its range.
+const WATCHER_BYTES: usize = 512;
+
 impl Interest {
+    /// What a watcher with this interest takes in memory, about. Its range stands in two places.
+    fn bytes(&self) -> usize {
+        let end = if let End::Before(end) = &self.range.end { end.len() } else { 0 };
+        WATCHER_BYTES + 2 * (self.range.start.len() + end)
+    }
+
     /// The event as this watcher sees it, if it does. `prev` looks up what was there before.
     pub fn see(&self, event: &Event, prev: impl FnOnce() -> Option<KeyValue>) -> Option<Event> {
         let wanted = if event.r#type == EventType::Put as i32 { self.puts } else { self.deletions };
@@ -101,6 +116,9 @@ pub struct Watchers {
     /// Where the last round of catching up ended, so that all get their turn.
     turn: WatcherKey,
     response_bytes_max: usize,
+    /// Of all watchers.
+    bytes: usize,
+    bytes_max: usize,
     /// Events sent since they were last counted.
     sent: u64,
 }
@@ -116,7 +134,7 @@ pub struct Tally {
 }
 
 impl Watchers {
-    pub fn new(revision: i64, response_bytes_max: usize) -> Watchers {
+    pub fn new(revision: i64, response_bytes_max: usize, bytes_max: usize) -> Watchers {
         Watchers {
             revision,
             streams: BTreeMap::new(),
@@ -127,6 +145,8 @@ impl Watchers {
             behind: BTreeSet::new(),
             turn: 0,
             response_bytes_max,
+            bytes: 0,
+            bytes_max,
             sent: 0,
         }
     }
@@ -140,6 +160,26 @@ impl Watchers {
             stream.watches.into_values().for_each(|key| drop(self.remove(key)));
             stream.outbox.close();
         }
+    }
+
+    /// Ends the streams whose clients have not read for a while, if room is `short`, and says how many.
+    pub fn end_stalled(&mut self, short: bool) -> usize {
+        let mut stalled = Vec::new();
+        for (key, stream) in &mut self.streams {
+            let Some(progress) = stream.outbox.progress() else {
+                stream.read = (0, 0);
+                continue;
+            };
+            stream.read = if stream.read.0 == progress { (progress, stream.read.1 + 1) } else { (progress, 0) };
+            if short && stream.read.1 >= STALLED_TICKS_MAX {
+                stalled.push(*key);
+            }
+        }
+        for key in &stalled {
+            self.streams[key].outbox.fail(Error::TooManyRequests);
+            self.close(*key);
+        }
+        stalled.len()
     }
 
     pub fn close_all(&mut self) {
@@ -156,12 +196,19 @@ impl Watchers {
         } else {
             self.behind.insert(key);
         }
+        self.bytes += watcher.interest.bytes();
         self.watchers.insert(key, watcher);
         key
     }
 
+    /// Whether there is room for one that is interested in this.
+    pub fn has_room(&self, interest: &Interest) -> bool {
+        self.bytes + interest.bytes() <= self.bytes_max
+    }
+
     pub fn remove(&mut self, key: WatcherKey) -> Option<Watcher> {
         let watcher = self.watchers.remove(&key)?;
+        self.bytes -= watcher.interest.bytes();
         self.behind.remove(&key);
         self.synced.remove(&watcher.interest.range, key);
         Some(watcher)

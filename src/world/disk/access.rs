@@ -19,3 +19,14 @@ pub enum Access {
     /// 0644, and 0755 for directories.
     Everyone,
 }
+
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlaceType {
+    Directory,
+    /// A regular file, or a FIFO.
+    File,
+    Socket,
+    CharDevice,
+    BlockDevice,
+}

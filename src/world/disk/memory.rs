@@ -3,6 +3,8 @@
 //! Each file keeps its durable bytes and the writes since its last sync; each directory entry is durable or not. What a
 //! crash keeps of a file's unsynced writes is drawn from the seed: either a prefix, the last write cut anywhere, or any
 //! set of sectors, as a disk that reorders its cache leaves them.
+//!
+//! Every operation is a yield point of simulated [threads](crate::world::threads): others may come before it.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -10,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::access::{Access, Open};
+use super::access::{Access, Open, PlaceType};
 use crate::world::Random;
+use crate::world::threads::yield_point;
 
 /// The disk of one simulated node. It outlives the node's crashes; clones share it.
 #[derive(Clone, Default)]
@@ -22,6 +25,7 @@ struct State {
     names: BTreeMap<PathBuf, Inode>,
     durable_names: BTreeMap<PathBuf, Inode>,
     bytes_max: Option<usize>,
+    no_descriptors: bool,
     syncs_fail: bool,
     lag: Duration,
 }
@@ -154,8 +158,9 @@ impl MemoryDisk {
             names.iter().map(|(name, inode)| (name.clone(), twin(inode))).collect()
         };
         let (names, durable_names) = (copy(&state.names), copy(&state.durable_names));
-        let State { bytes_max, syncs_fail, lag, .. } = *state;
-        MemoryDisk(Arc::new(Mutex::new(State { names, durable_names, bytes_max, syncs_fail, lag })))
+        let State { bytes_max, no_descriptors, syncs_fail, lag, .. } = *state;
+        let copy = State { names, durable_names, bytes_max, no_descriptors, syncs_fail, lag };
+        MemoryDisk(Arc::new(Mutex::new(copy)))
     }
 
     /// Makes every sync from now on fail, as a dying medium does, or lets them succeed again.
@@ -175,6 +180,11 @@ impl MemoryDisk {
     /// Limits the disk to `bytes_max`; what needs more room than that fails as on a full disk. `None` lifts it.
     pub fn limit(&self, bytes_max: Option<usize>) {
         lock(&self.0).bytes_max = bytes_max;
+    }
+
+    /// From now on nothing can be opened, as when a process has used up its file descriptors; or it can again.
+    pub fn withhold_descriptors(&self, withhold: bool) {
+        lock(&self.0).no_descriptors = withhold;
     }
 
     /// The room that all files take, in bytes.
@@ -199,7 +209,9 @@ impl MemoryDisk {
     }
 
     pub(super) fn open(&self, path: &Path, how: Open) -> io::Result<MemoryFile> {
+        yield_point();
         let mut state = lock(&self.0);
+        state.take_descriptor()?;
         let inode = match (state.names.get(path), how) {
             (Some(_), Open::CreateNew) => return Err(ErrorKind::AlreadyExists.into()),
             (None, Open::Read | Open::Write) => return Err(missing(path)),
@@ -214,6 +226,7 @@ impl MemoryDisk {
     }
 
     pub(super) fn exists(&self, path: &Path) -> bool {
+        yield_point();
         lock(&self.0).names.keys().any(|name| name.starts_with(path))
     }
 
@@ -222,7 +235,9 @@ impl MemoryDisk {
     }
 
     pub(super) fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        yield_point();
         let state = lock(&self.0);
+        state.take_descriptor()?;
         let below = state.names.keys().filter_map(|name| name.strip_prefix(path).ok());
         let mut names: Vec<String> = below
             .filter_map(|rest| rest.components().next())
@@ -233,15 +248,18 @@ impl MemoryDisk {
     }
 
     pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
+        yield_point();
         lock(&self.0).names.remove(path).map(drop).ok_or_else(|| missing(path))
     }
 
     pub(super) fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        yield_point();
         lock(&self.0).names.retain(|name, _| !name.starts_with(path));
         Ok(())
     }
 
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        yield_point();
         let State { names, durable_names, .. } = &mut *lock(&self.0);
         if let Some(inode) = names.remove(from) {
             names.insert(to.to_owned(), inode);
@@ -256,6 +274,7 @@ impl MemoryDisk {
     }
 
     pub(super) fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        yield_point();
         let inode = self.inode(from)?;
         lock(&self.0).names.insert(to.to_owned(), inode);
         Ok(())
@@ -265,12 +284,26 @@ impl MemoryDisk {
         if self.exists(path) { Ok(()) } else { Err(missing(path)) }
     }
 
+    pub(super) fn set_group(&self, path: &Path, _group: u32) -> io::Result<()> {
+        if self.exists(path) { Ok(()) } else { Err(missing(path)) }
+    }
+
+    pub(super) fn place_type(&self, path: &Path) -> io::Result<PlaceType> {
+        match lock(&self.0).names.contains_key(path) {
+            true => Ok(PlaceType::File),
+            false if self.exists(path) => Ok(PlaceType::Directory),
+            false => Err(missing(path)),
+        }
+    }
+
     pub(super) fn symlink(&self, _target: &Path, link: &Path) -> io::Result<()> {
         Err(io::Error::new(ErrorKind::Unsupported, format!("{}: no symbolic links in memory", link.display())))
     }
 
     pub(super) fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        yield_point();
         let mut state = lock(&self.0);
+        state.take_descriptor()?;
         let inside = |name: &PathBuf| name.parent() == Some(path);
         state.durable_names.retain(|name, _| !inside(name));
         let now: Vec<_> =
@@ -287,6 +320,13 @@ impl MemoryDisk {
 }
 
 impl State {
+    fn take_descriptor(&self) -> io::Result<()> {
+        match self.no_descriptors {
+            true => Err(io::Error::new(ErrorKind::QuotaExceeded, "too many open files")),
+            false => Ok(()),
+        }
+    }
+
     fn used(&self) -> usize {
         let mut inodes: Vec<&Inode> = self.names.values().collect();
         // A file may have several names.
@@ -311,6 +351,7 @@ impl std::fmt::Debug for MemoryFile {
 
 impl MemoryFile {
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        yield_point();
         let content = lock(&self.inode);
         let start = usize::try_from(offset).map_err(io::Error::other)?;
         let bytes = content.written.get(start..start + buffer.len()).ok_or(ErrorKind::UnexpectedEof)?;
@@ -319,6 +360,7 @@ impl MemoryFile {
     }
 
     pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        yield_point();
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         let allocated = self.allocate(offset + bytes.len());
         // A disk that fills up takes the beginning.
@@ -328,6 +370,7 @@ impl MemoryFile {
     }
 
     pub fn reserve(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        yield_point();
         let end = usize::try_from(offset + bytes).map_err(io::Error::other)?;
         if self.allocate(end) < end { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
@@ -342,6 +385,7 @@ impl MemoryFile {
     }
 
     pub fn sync_data(&self) -> io::Result<()> {
+        yield_point();
         if lock(&self.disk.0).syncs_fail {
             return Err(io::Error::other("the medium failed"));
         }
@@ -357,6 +401,7 @@ impl MemoryFile {
     }
 
     pub fn set_len(&self, length: u64) -> io::Result<()> {
+        yield_point();
         let length = usize::try_from(length).map_err(io::Error::other)?;
         self.change(Change::SetLen(length));
         let mut content = lock(&self.inode);

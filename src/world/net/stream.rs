@@ -9,12 +9,16 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use super::Guest;
+
 /// A connection.
 #[derive(Debug)]
 pub struct Stream {
     /// What was read to see what the other end speaks, and is yet to be delivered.
     sniffed: Option<u8>,
     kind: Kind,
+    /// Its place among the connections that others opened; goes after the socket.
+    guest: Guest,
 }
 
 #[derive(Debug)]
@@ -30,7 +34,7 @@ pub(super) const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::U
 
 impl Stream {
     fn new(kind: Kind) -> Stream {
-        Stream { sniffed: None, kind }
+        Stream { sniffed: None, kind, guest: Guest::default() }
     }
 
     pub(super) fn real(stream: tokio::net::TcpStream) -> Stream {
@@ -48,6 +52,28 @@ impl Stream {
     /// A connection whose handshake is done.
     pub(in crate::world) fn secure(stream: TlsStream<Stream>) -> Stream {
         Stream::new(Kind::Secure(Box::new(stream)))
+    }
+
+    /// The same, with its place among those that others opened.
+    pub(super) fn of(self, guest: Guest) -> Stream {
+        Stream { guest, ..self }
+    }
+
+    /// Its place among the connections that others opened.
+    pub fn guest(&self) -> Guest {
+        match &self.kind {
+            Kind::Secure(stream) => stream.get_ref().0.guest(),
+            _ => self.guest.clone(),
+        }
+    }
+
+    /// Says `words`, as far as they can be sent at once, and ends.
+    pub(super) fn close_with(self, words: &[u8]) {
+        let _ = match &self.kind {
+            Kind::Real(stream) => stream.try_write(words),
+            Kind::Unix(stream) => stream.try_write(words),
+            Kind::Simulated(_) | Kind::Secure(_) => Ok(0),
+        };
     }
 
     /// Unspecified for a Unix socket.

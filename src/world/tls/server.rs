@@ -52,6 +52,8 @@ pub struct Rejected {
     /// Of the client's certificate, where it got that far.
     pub ip_addresses: Vec<IpAddr>,
     pub dns_names: Vec<String>,
+    /// It did not finish in time.
+    pub timed_out: bool,
 }
 
 impl Rejected {
@@ -113,7 +115,7 @@ impl Server {
         match self.0.world.clock.timeout(HANDSHAKE_LIMIT, shaking).await {
             Ok(Ok(accepted)) => Ok(accepted),
             Ok(Err(error)) => Err(Rejected { error, ..rejected }),
-            Err(_) => Err(Rejected { error: "i/o timeout".into(), ..rejected }),
+            Err(_) => Err(Rejected { error: "i/o timeout".into(), timed_out: true, ..rejected }),
         }
     }
 

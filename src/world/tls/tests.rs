@@ -17,7 +17,13 @@ use crate::world::{Clock, Disk, MemoryDisk, Network, Random, Spawner, World};
 fn world() -> World {
     let disk = Disk::memory(MemoryDisk::default());
     disk.create_dir_all(Path::new("/tls"), Access::Owner).unwrap();
-    World { clock: Clock::real(), random: Random::from_seed(1), net: Network::real(), disk, spawner: Spawner::local() }
+    World {
+        clock: Clock::real(),
+        random: Random::from_seed(1),
+        net: Network::real(),
+        disk,
+        spawner: Spawner::local(Random::from_seed(2)),
+    }
 }
 
 /// Signs certificates and writes them to `/tls/NAME.crt` and `.key`.

@@ -9,8 +9,10 @@
 //!
 //! - [`shape`]: pure translation between the room's types and the engine's
 //! - [`pause`]: the image of the pause container
+//! - [`follow`]: logs as they are written
 
 mod failure;
+mod follow;
 mod pause;
 mod shape;
 
@@ -31,8 +33,8 @@ use futures::{StreamExt, TryStreamExt};
 use self::failure::{failed, unless_gone};
 use self::shape::Owner;
 use super::{
-    ContainerRuntime, ContainerSpec, Credentials, EngineVersion, ExecOutcome, Image, LogOptions, PodChanged, PodId,
-    PodView, SandboxSpec, Signal,
+    ContainerRuntime, ContainerSpec, Credentials, EngineVersion, ExecOutcome, Image, LogOptions, Made, PodChanged,
+    PodId, PodView, SandboxSpec, Signal,
 };
 use crate::agent::error::Error;
 use crate::agent::image;
@@ -80,37 +82,39 @@ impl Docker {
     }
 
     /// Creates and starts a container. Where the engine may not lower its out-of-memory score, it goes without.
-    async fn run(&self, name: String, mut body: ContainerCreateBody) -> Result<String, Error> {
+    async fn run(&self, name: String, mut body: ContainerCreateBody) -> Result<Made, Error> {
         if self.cannot_protect.load(Ordering::Relaxed) {
             shape::do_not_protect(&mut body);
         }
         let outcome = self.run_as_it_is(&name, body.clone()).await;
         let refused = match &outcome {
-            Ok(id) => self.start_error(id).await?.is_some(),
+            Ok(made) => made.failure.is_some(),
             Err(error) => matches!(error, Error::Refused(_)),
         };
         if !refused || !shape::do_not_protect(&mut body) {
             return outcome;
         }
-        if let Ok(id) = &outcome {
-            self.remove(id).await?;
+        if let Ok(made) = &outcome {
+            self.remove(&made.id).await?;
         }
-        let id = self.run_as_it_is(&name, body).await?;
-        if self.start_error(&id).await?.is_none() {
+        let made = self.run_as_it_is(&name, body).await?;
+        if made.failure.is_none() {
             tracing::info!("the engine cannot protect containers from the out-of-memory killer");
             self.cannot_protect.store(true, Ordering::Relaxed);
         }
-        Ok(id)
+        Ok(made)
     }
 
     /// Creates and starts a container. One whose process does not start stays, if the engine keeps the reason with it.
-    async fn run_as_it_is(&self, name: &str, body: ContainerCreateBody) -> Result<String, Error> {
+    async fn run_as_it_is(&self, name: &str, body: ContainerCreateBody) -> Result<Made, Error> {
         let options = query::CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
         let id = self.engine.create_container(Some(options), body).await.map_err(failed)?.id;
         let started = self.engine.start_container(&id, None::<query::StartContainerOptions>).await.map_err(failed);
-        let Err(refused) = started else { return Ok(id) };
-        if !matches!(refused, Error::Unreachable(_)) && self.start_error(&id).await?.is_some() {
-            return Ok(id);
+        let Err(refused) = started else { return Ok(Made { id, failure: None }) };
+        if !matches!(refused, Error::Unreachable(_))
+            && let Some(failure) = self.start_error(&id).await?
+        {
+            return Ok(Made { id, failure: Some(failure) });
         }
         self.remove(&id).await?;
         Err(refused)
@@ -124,6 +128,18 @@ impl Docker {
 
 fn no_engine(error: bollard::errors::Error) -> Error {
     Error::NoEngine(error.to_string())
+}
+
+fn logs_request(options: LogOptions) -> query::LogsOptions {
+    query::LogsOptions {
+        follow: options.follow,
+        stdout: true,
+        stderr: true,
+        timestamps: options.timestamps,
+        since: options.since.and_then(|since| i32::try_from(since).ok()).unwrap_or_default(),
+        until: 0,
+        tail: options.tail_lines.map_or_else(|| "all".to_owned(), |lines| lines.to_string()),
+    }
 }
 
 #[async_trait]
@@ -171,11 +187,11 @@ impl ContainerRuntime for Docker {
 
     async fn start_sandbox(&self, pod: &PodId, spec: &SandboxSpec) -> Result<String, Error> {
         let body = shape::sandbox(&self.owner, pod, spec, &self.pause_image);
-        let id = self.run(shape::name("POD", pod, spec.attempt), body).await?;
-        match self.start_error(&id).await? {
-            None => Ok(id),
+        let made = self.run(shape::name("POD", pod, spec.attempt), body).await?;
+        match made.failure {
+            None => Ok(made.id),
             Some(reason) => {
-                self.remove(&id).await?;
+                self.remove(&made.id).await?;
                 Err(Error::Refused(reason))
             }
         }
@@ -186,6 +202,7 @@ impl ContainerRuntime for Docker {
             Ok(found) => Ok(Some(Image {
                 id: found.id.unwrap_or_default(),
                 is_local: found.repo_digests.is_none_or(|digests| digests.is_empty()),
+                user: found.config.and_then(|config| config.user).unwrap_or_default(),
             })),
             Err(Error::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
@@ -213,7 +230,7 @@ impl ContainerRuntime for Docker {
         found.ok_or_else(|| Error::NotFound(format!("image {image:?} after its pull")))
     }
 
-    async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<String, Error> {
+    async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<Made, Error> {
         let body = shape::container(&self.owner, pod, spec);
         self.run(shape::name(&spec.name, pod, spec.attempt), body).await
     }
@@ -254,7 +271,7 @@ impl ContainerRuntime for Docker {
             Ok::<_, Error>(String::from_utf8_lossy(&text).into_owned())
         };
         let in_time = self.clock.timeout(limit, run).await;
-        let output = in_time.map_err(|_| Error::Refused(format!("the command took longer than {limit:?}")))??;
+        let output = in_time.map_err(|_| Error::TimedOut(limit))??;
         let exit_code = self.engine.inspect_exec(&exec).await.map_err(failed)?.exit_code.unwrap_or_default();
         Ok(ExecOutcome { exit_code, output })
     }
@@ -262,16 +279,10 @@ impl ContainerRuntime for Docker {
     async fn logs(&self, id: &str, options: LogOptions) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
         // A stream does not say that the container is missing before it is read; ask first.
         self.engine.inspect_container(id, None::<query::InspectContainerOptions>).await.map_err(failed)?;
-        let options = query::LogsOptions {
-            follow: options.follow,
-            stdout: true,
-            stderr: true,
-            timestamps: options.timestamps,
-            since: options.since.and_then(|since| i32::try_from(since).ok()).unwrap_or_default(),
-            until: 0,
-            tail: options.tail_lines.map_or_else(|| "all".to_owned(), |lines| lines.to_string()),
-        };
-        let stream = self.engine.logs(id, Some(options));
+        if options.follow {
+            return Ok(follow::follow(self.engine.clone(), self.clock.clone(), id, options));
+        }
+        let stream = self.engine.logs(id, Some(logs_request(options)));
         Ok(stream.map(|part| part.map(|part| part.into_bytes()).map_err(failed)).boxed())
     }
 

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerState as EngineState, ContainerStateStatusEnum,
-    ContainerSummary, EventMessage, HostConfig, HostConfigLogConfig, Mount as EngineMount, MountType, PortBinding,
+    ContainerSummary, EventMessage, HostConfig, HostConfigLogConfig, Mount as EngineMount, MountBindOptions,
+    MountBindOptionsPropagationEnum, MountType, PortBinding,
 };
 use jiff::Timestamp;
 
 use crate::agent::image;
 use crate::agent::runtime::{
-    Container, ContainerSpec, ContainerState, Exit, Mount, PodChanged, PodId, PodView, Sandbox, SandboxSpec,
+    Container, ContainerSpec, ContainerState, Exit, Mount, PodChanged, PodId, PodView, Privileges, Processes, Profile,
+    Propagation, Sandbox, SandboxSpec,
 };
 
 const NODE: &str = "io.chorus.node";
@@ -25,6 +27,8 @@ const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 const RESTART_COUNT: &str = "io.kubernetes.container.restartCount";
 const HASH: &str = "io.kubernetes.container.hash";
 const SANDBOX_ID: &str = "io.kubernetes.sandbox.id";
+/// The node's own namespace.
+const HOST: &str = "host";
 /// The container name of a pod's pause container.
 const PAUSE: &str = "POD";
 
@@ -84,18 +88,19 @@ pub(super) fn sandbox(owner: &Owner, pod: &PodId, spec: &SandboxSpec, image: &st
             None => bindings.push((port(mapping), Some(vec![binding]))),
         }
     }
-    let host = |yes: bool, otherwise: &str| if yes { "host".to_owned() } else { otherwise.to_owned() };
+    let host = |yes: bool, otherwise: &str| if yes { HOST.to_owned() } else { otherwise.to_owned() };
     let labels = owner.labels(pod, PAUSE, spec.attempt);
     ContainerCreateBody {
         // On the host's network the host's name stands.
         hostname: (!spec.host_network).then(|| spec.hostname.clone()),
+        domainname: Some(spec.domain.clone()).filter(|domain| !spec.host_network && !domain.is_empty()),
         image: Some(image.to_owned()),
         labels: Some(labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
         exposed_ports: filled(spec.ports.iter().map(port).collect()),
         host_config: Some(HostConfig {
             network_mode: Some(host(spec.host_network, "bridge")),
             ipc_mode: Some(host(spec.host_ipc, "shareable")),
-            pid_mode: spec.host_pid.then(|| "host".to_owned()),
+            pid_mode: spec.host_pid.then(|| HOST.to_owned()),
             port_bindings: Some(bindings.into_iter().collect()),
             extra_hosts: filled(spec.extra_hosts.clone()),
             dns: filled(spec.dns_servers.clone()),
@@ -121,13 +126,14 @@ pub(super) fn container(owner: &Owner, pod: &PodId, spec: &ContainerSpec) -> Con
     let join = format!("container:{}", spec.sandbox);
     let privileges = &spec.privileges;
     ContainerCreateBody {
-        // By name, which is what the engine then shows to people.
-        image: Some(image::with_tag(&spec.image)),
+        // The name may have gone to another image since this one was looked at.
+        image: Some(if spec.image_id.is_empty() { image::with_tag(&spec.image) } else { spec.image_id.clone() }),
         entrypoint: filled(spec.command.clone()),
         // A command of the pod's own takes none of the image's arguments.
         cmd: if spec.command.is_empty() { filled(spec.args.clone()) } else { Some(spec.args.clone()) },
         env: Some(spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
         working_dir: spec.working_dir.clone(),
+        stop_signal: spec.stop_signal.clone(),
         user: privileges.user.clone(),
         open_stdin: Some(spec.stdin),
         stdin_once: Some(spec.stdin_once),
@@ -135,8 +141,12 @@ pub(super) fn container(owner: &Owner, pod: &PodId, spec: &ContainerSpec) -> Con
         labels: Some(labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
         host_config: Some(HostConfig {
             network_mode: Some(join.clone()),
-            ipc_mode: Some(join.clone()),
-            pid_mode: spec.share_processes.then_some(join),
+            ipc_mode: Some(if spec.host_ipc { HOST.to_owned() } else { join.clone() }),
+            pid_mode: match spec.processes {
+                Processes::Own => None,
+                Processes::Pod => Some(join),
+                Processes::Node => Some(HOST.to_owned()),
+            },
             mounts: filled(spec.mounts.iter().map(mount).collect()),
             cpu_shares: Some(spec.limits.cpu_shares),
             cpu_quota: Some(spec.limits.cpu_quota_us),
@@ -150,7 +160,10 @@ pub(super) fn container(owner: &Owner, pod: &PodId, spec: &ContainerSpec) -> Con
             cap_add: filled(privileges.capabilities_added.clone()),
             cap_drop: filled(privileges.capabilities_dropped.clone()),
             group_add: filled(privileges.extra_groups.clone()),
-            security_opt: privileges.no_new_privileges.then(|| vec!["no-new-privileges".to_owned()]),
+            security_opt: filled(security_options(privileges)),
+            // An empty list hides nothing; the engine's own is used where there is none.
+            masked_paths: privileges.unmasked_proc.then(Vec::new),
+            readonly_paths: privileges.unmasked_proc.then(Vec::new),
             log_config: Some(HostConfigLogConfig {
                 typ: Some("json-file".to_owned()),
                 config: Some(
@@ -171,8 +184,33 @@ pub(super) fn do_not_protect(body: &mut ContainerCreateBody) -> bool {
     score.map(|score| *score = 0).is_some()
 }
 
+fn security_options(privileges: &Privileges) -> Vec<String> {
+    let profile = |module: &str, profile: &Profile| match profile {
+        Profile::Default => None,
+        Profile::Unconfined => Some(format!("{module}=unconfined")),
+        Profile::Named(name) => Some(format!("{module}={name}")),
+    };
+    let selinux = &privileges.selinux;
+    let labels = [("user", &selinux.user), ("role", &selinux.role), ("type", &selinux.kind), ("level", &selinux.level)];
+    let labels = labels.into_iter().filter(|(_, value)| !value.is_empty());
+    let no_new = privileges.no_new_privileges.then(|| "no-new-privileges".to_owned());
+    no_new
+        .into_iter()
+        .chain(profile("seccomp", &privileges.seccomp))
+        .chain(profile("apparmor", &privileges.apparmor))
+        .chain(labels.map(|(name, value)| format!("label={name}:{value}")))
+        .collect()
+}
+
 fn mount(mount: &Mount) -> EngineMount {
+    let propagation = match mount.propagation {
+        Propagation::None => None,
+        Propagation::HostToContainer => Some(MountBindOptionsPropagationEnum::RSLAVE),
+        Propagation::Bidirectional => Some(MountBindOptionsPropagationEnum::RSHARED),
+    };
     EngineMount {
+        bind_options: propagation
+            .map(|propagation| MountBindOptions { propagation: Some(propagation), ..MountBindOptions::default() }),
         typ: Some(MountType::BIND),
         source: Some(mount.host_path.to_string_lossy().into_owned()),
         target: Some(mount.container_path.clone()),
@@ -299,8 +337,39 @@ mod tests {
         let host = body.host_config.unwrap();
         assert_eq!(host.network_mode.as_deref(), Some("container:s"));
         assert_eq!(host.pid_mode, None);
+        assert_eq!(host.security_opt, None);
         let body = container(&owner(), &pod(), &ContainerSpec { command: vec!["/run".into()], ..test_spec() });
         assert_eq!((body.entrypoint, body.cmd), (Some(vec!["/run".to_owned()]), Some(vec![])));
+    }
+
+    #[test]
+    fn the_nodes_namespaces_reach_every_container() {
+        let spec = ContainerSpec { processes: Processes::Node, host_ipc: true, ..test_spec() };
+        let host = container(&owner(), &pod(), &spec).host_config.unwrap();
+        assert_eq!((host.pid_mode.as_deref(), host.ipc_mode.as_deref()), (Some("host"), Some("host")));
+        let spec = ContainerSpec { processes: Processes::Pod, sandbox: "s".into(), ..test_spec() };
+        let host = container(&owner(), &pod(), &spec).host_config.unwrap();
+        let joined = Some("container:s");
+        assert_eq!((host.pid_mode.as_deref(), host.ipc_mode.as_deref()), (joined, joined));
+    }
+
+    #[test]
+    fn confinement_is_chosen_by_security_options() {
+        let selinux = crate::agent::runtime::SelinuxOptions { level: "s0:c1".into(), ..Default::default() };
+        let (seccomp, apparmor) = (Profile::Unconfined, Profile::Named("mine".into()));
+        let privileges = Privileges {
+            no_new_privileges: true,
+            seccomp,
+            apparmor,
+            selinux,
+            unmasked_proc: true,
+            ..Default::default()
+        };
+        let spec = ContainerSpec { privileges, ..test_spec() };
+        let host = container(&owner(), &pod(), &spec).host_config.unwrap();
+        let expected = ["no-new-privileges", "seccomp=unconfined", "apparmor=mine", "label=level:s0:c1"];
+        assert_eq!(host.security_opt.unwrap(), expected);
+        assert_eq!((host.masked_paths, host.readonly_paths), (Some(vec![]), Some(vec![])));
     }
 
     #[test]
@@ -363,25 +432,6 @@ mod tests {
     }
 
     fn test_spec() -> ContainerSpec {
-        ContainerSpec {
-            name: "c".into(),
-            attempt: 0,
-            sandbox: "s".into(),
-            share_processes: false,
-            image: "busybox".into(),
-            image_id: "sha256:1".into(),
-            command: vec![],
-            args: vec![],
-            env: vec![],
-            working_dir: None,
-            mounts: vec![],
-            limits: Default::default(),
-            privileges: Default::default(),
-            stdin: false,
-            stdin_once: false,
-            tty: false,
-            hash: "h".into(),
-            termination_message: None,
-        }
+        ContainerSpec { name: "c".into(), image: "busybox".into(), image_id: "sha256:1".into(), ..Default::default() }
     }
 }

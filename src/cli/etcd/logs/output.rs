@@ -9,6 +9,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::LogError;
 use super::rotation::{LogFile, Rotation};
+use crate::cli::terminal::note;
 use crate::cluster::server::Options;
 use crate::world::World;
 use crate::world::init::Journal;
@@ -92,12 +93,12 @@ impl<'a> MakeWriter<'a> for Outputs {
 }
 
 impl Write for Writer<'_> {
-    /// A place that fails must not keep the others from their line; the first failure is told.
+    /// A place that fails must not keep the others from their line, nor end the process; it is told where that can be.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let written = self.outputs.iter().map(|output| output.write(self.level, line));
-        // All of them are written to before the first failure is looked for.
-        let outcomes: Vec<io::Result<()>> = written.collect();
-        outcomes.into_iter().collect::<io::Result<()>>().map(|()| line.len())
+        for error in self.outputs.iter().filter_map(|output| output.write(self.level, line).err()) {
+            note(format!("a line of the log could not be written: {error}"));
+        }
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

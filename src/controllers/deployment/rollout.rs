@@ -1,19 +1,30 @@
 //! A deployment's next step from one replica set to another. Pure.
 
-use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet};
+use k8s_openapi::api::apps::v1::{DeploymentSpec, ReplicaSet};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// How many pods there may be above and below the number wanted during a rolling update.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slack {
     pub surge: i32,
     pub unavailable: i32,
 }
 
 impl Slack {
-    /// From the deployment's strategy: surge rounds up, unavailable rounds down, and not both are zero.
+    /// Of a deployment that rolls its updates; `None` where it recreates its pods.
+    pub fn of_rolling(spec: &DeploymentSpec) -> Option<Slack> {
+        let recreates = spec.strategy.as_ref().and_then(|strategy| strategy.type_.as_deref()) == Some("Recreate");
+        (!recreates).then(|| Slack::from_strategy(spec))
+    }
+
+    /// Of any deployment: none at all where it recreates its pods, and no more unavailable ones than there are.
     pub fn of(spec: &DeploymentSpec) -> Slack {
+        let Slack { surge, unavailable } = Slack::of_rolling(spec).unwrap_or_default();
+        Slack { surge, unavailable: unavailable.min(spec.replicas.unwrap_or(1)) }
+    }
+
+    /// Surge rounds up, unavailable rounds down, and not both are zero.
+    fn from_strategy(spec: &DeploymentSpec) -> Slack {
         let wanted = spec.replicas.unwrap_or(1);
         let rolling = spec.strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref());
         let surge = rolling.and_then(|rolling| rolling.max_surge.as_ref());
@@ -98,24 +109,9 @@ pub fn rolling(wanted: i32, slack: Slack, new: Set, old: &[Set]) -> Step {
     Step { new: grown, old: shrunk }
 }
 
-/// Recreate: every old pod goes before the first new one comes.
-pub fn recreate(wanted: i32, new: Set, old: &[Set]) -> Step {
-    let gone = old.iter().all(|set| set.wanted == 0 && set.replicas == 0);
-    Step { new: if gone { wanted } else { new.wanted }, old: vec![0; old.len()] }
-}
-
-/// Whether the deployment as asked for runs, and nothing else of it.
-pub fn is_complete(wanted: i32, new: Set, old: &[Set]) -> bool {
-    new.wanted == wanted
-        && new.replicas == wanted
-        && new.available == wanted
-        && old.iter().all(|set| set.wanted == 0 && set.replicas == 0)
-}
-
-/// Whether a rollout that has not moved since `last_progress` has run out of time.
-pub fn is_overdue(deployment: &Deployment, last_progress: Timestamp, now: Timestamp) -> bool {
-    let seconds = deployment.spec.as_ref().and_then(|spec| spec.progress_deadline_seconds).unwrap_or(600);
-    now.duration_since(last_progress).as_secs() >= i64::from(seconds)
+/// The size with which a replica set is created beside `others`, as far as the surge allows.
+pub fn first_size(wanted: i32, slack: Slack, others: &[Set]) -> i32 {
+    rolling(wanted, slack, Set::default(), others).new
 }
 
 #[cfg(test)]
@@ -135,14 +131,17 @@ mod tests {
         spec.replicas = Some(10);
         assert_eq!(Slack::of(&spec), Slack { surge: 3, unavailable: 2 });
         spec.replicas = Some(0);
-        assert_eq!(Slack::of(&spec), Slack { surge: 0, unavailable: 1 });
+        assert_eq!(Slack::of(&spec), Slack { surge: 0, unavailable: 0 });
+        spec.replicas = Some(2);
+        spec.strategy.get_or_insert_default().type_ = Some("Recreate".to_owned());
+        assert_eq!((Slack::of(&spec), Slack::of_rolling(&spec)), (Slack::default(), None));
     }
 
     #[test]
     fn a_rolling_update_never_goes_above_its_surge_nor_below_its_availability() {
         let (mut new, mut old) = (Set::default(), [all(3)]);
         let mut steps = 0;
-        while !is_complete(3, new, &old) {
+        while (new, old[0]) != (all(3), all(0)) {
             let step = rolling(3, SLACK, new, &old);
             assert!(step.new + step.old[0] <= 4, "{step:?}");
             (new, old) = (all(step.new), [all(step.old[0])]);
@@ -164,13 +163,5 @@ mod tests {
         let step =
             rolling(3, Slack { surge: 1, unavailable: 1 }, Set { wanted: 1, replicas: 1, available: 1 }, &[broken]);
         assert_eq!(step.old, [1]);
-    }
-
-    #[test]
-    fn recreate_waits_until_the_old_pods_are_gone() {
-        assert_eq!(recreate(3, Set::default(), &[all(2)]), Step { new: 0, old: vec![0] });
-        let leaving = Set { wanted: 0, replicas: 1, available: 0 };
-        assert_eq!(recreate(3, Set::default(), &[leaving]).new, 0);
-        assert_eq!(recreate(3, Set::default(), &[all(0)]).new, 3);
     }
 }

@@ -1,0 +1,87 @@
+//! What becomes of an object, by what is known of its owners. Pure.
+
+use super::graph::{FOREGROUND, ORPHAN, Uid};
+
+/// What the API or a watch said of an owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is there, or nobody can say that it is not.
+    Lives,
+    /// It is in a foreground deletion, and waits for this object.
+    AwaitsDependents,
+    Absent,
+}
+
+/// How far a deletion goes: `propagationPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Propagation {
+    Background,
+    Foreground,
+    Orphan,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    Keep,
+    /// An owner keeps the object; it is no longer to name these.
+    DropReferences(Vec<Uid>),
+    Delete(Propagation),
+}
+
+/// What to do with an object that is not being deleted and has `owners` and `finalizers`.
+pub fn judge(owners: &[(Uid, Verdict)], has_dependents: bool, finalizers: &[String]) -> Action {
+    let lives = |verdict: &Verdict| *verdict == Verdict::Lives;
+    if owners.is_empty() || owners.iter().all(|(_, verdict)| lives(verdict)) {
+        return Action::Keep;
+    }
+    if owners.iter().any(|(_, verdict)| lives(verdict)) {
+        // An owner that waits would wait for ever for an object that stays.
+        let others = owners.iter().filter(|(_, verdict)| !lives(verdict));
+        return Action::DropReferences(others.map(|(uid, _)| uid.clone()).collect());
+    }
+    let holds = |finalizer: &str| finalizers.iter().any(|held| held == finalizer);
+    let awaited = owners.iter().any(|(_, verdict)| *verdict == Verdict::AwaitsDependents);
+    Action::Delete(if awaited && has_dependents {
+        Propagation::Foreground
+    } else if holds(ORPHAN) {
+        Propagation::Orphan
+    } else if holds(FOREGROUND) {
+        Propagation::Foreground
+    } else {
+        Propagation::Background
+    })
+}
+
+impl Propagation {
+    pub fn policy(self) -> String {
+        format!("{self:?}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_goes_only_when_no_owner_keeps_it() {
+        use Verdict::{Absent, AwaitsDependents, Lives};
+        let drop = |uids: &[&str]| Action::DropReferences(uids.iter().map(|uid| (*uid).to_owned()).collect());
+        for (owners, has_dependents, finalizers, expected) in [
+            (vec![], false, vec![], Action::Keep),
+            (vec![Lives], true, vec![], Action::Keep),
+            (vec![Lives, Absent], false, vec![], drop(&["1"])),
+            (vec![AwaitsDependents, Lives], true, vec![], drop(&["0"])),
+            (vec![AwaitsDependents, Absent, Lives], true, vec![], drop(&["0", "1"])),
+            (vec![Absent], true, vec![], Action::Delete(Propagation::Background)),
+            (vec![Absent, AwaitsDependents], false, vec![], Action::Delete(Propagation::Background)),
+            (vec![Absent, AwaitsDependents], true, vec![], Action::Delete(Propagation::Foreground)),
+            (vec![Absent], true, vec![FOREGROUND], Action::Delete(Propagation::Foreground)),
+            (vec![Absent], true, vec!["x/y", ORPHAN], Action::Delete(Propagation::Orphan)),
+        ] {
+            let owners: Vec<(Uid, Verdict)> =
+                owners.iter().enumerate().map(|(uid, verdict)| (uid.to_string(), *verdict)).collect();
+            let finalizers: Vec<String> = finalizers.iter().map(|name| (*name).to_owned()).collect();
+            assert_eq!(judge(&owners, has_dependents, &finalizers), expected, "{owners:?} {finalizers:?}");
+        }
+    }
+}

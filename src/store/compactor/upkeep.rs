@@ -1,0 +1,236 @@
+//! What the disk needs in the background, step by step: data segments made durable, room ahead, checkpoints, segments
+//! that are mostly dead given back. Blocks; the compactor lets one step at a time run away from itself.
+//!
+//! All of it belongs to one [`Generation`](crate::store::generation::Generation): a step whose files were replaced
+//! meanwhile ends, and the next one begins with those that are in force by then.
+
+use std::sync::Arc;
+
+use crate::disk::space::RETRY;
+use crate::disk::{Point, SegmentId};
+use crate::store::config::DataFiles;
+use crate::store::generation::{Basis, StepError};
+use crate::store::reclaim;
+use crate::store::state_machine::Shared;
+use crate::world::failpoints::failpoint;
+use crate::world::{Instant, World};
+
+/// A smaller tail is not worth a checkpoint at the end of the node.
+const LAST_TAIL_BYTES: u64 = 1 << 20;
+
+/// Looks after the files of one generation.
+pub struct Upkeep {
+    world: World,
+    shared: Arc<Shared>,
+    config: DataFiles,
+    basis: Basis,
+    /// The point up to which a restart need not read frames.
+    checkpointed: Point,
+    /// Nothing lives in them once the next checkpoint is written.
+    emptied: Vec<SegmentId>,
+    /// What a defragmentation is still to empty, once it has begun.
+    defragmenting: Option<Vec<SegmentId>>,
+    checkpointed_at: Instant,
+    /// After the disk was found full.
+    resumes_at: Instant,
+}
+
+impl Upkeep {
+    pub fn new(world: &World, shared: Arc<Shared>, config: DataFiles) -> Upkeep {
+        let (basis, checkpointed) = begin(&shared);
+        let now = world.clock.now();
+        Upkeep {
+            world: world.clone(),
+            shared,
+            config,
+            basis,
+            checkpointed,
+            emptied: Vec::new(),
+            defragmenting: None,
+            checkpointed_at: now,
+            resumes_at: now,
+        }
+    }
+
+    /// What is due now and then. Nothing is reclaimed while `sweeping`.
+    pub fn tick(&mut self, sweeping: bool) {
+        match self.look_after(sweeping).map_err(|error| self.judge(error)) {
+            Ok(()) | Err(StepError::Superseded) => {}
+            Err(StepError::Disk(error)) if error.is_full() => {
+                self.shared.space.run_short(&error);
+                self.resumes_at = self.world.clock.now() + RETRY;
+            }
+            Err(error) => tracing::error!(%error, "the data files could not be looked after"),
+        }
+    }
+
+    fn look_after(&mut self, sweeping: bool) -> Result<(), StepError> {
+        self.follow();
+        self.sync()?;
+        let now = self.world.clock.now();
+        if now < self.resumes_at || self.shared.ledger().is_stalled() {
+            return Ok(());
+        }
+        let may_reclaim = !sweeping && self.may_reclaim();
+        if self.shared.space.is_short() {
+            // First of all: the little room that there is must do for the checkpoint.
+            self.reclaim_dead(may_reclaim)?;
+        }
+        self.basis.segments.provide()?;
+        self.reclaim(may_reclaim, now >= self.checkpointed_at + self.config.reclaim_interval)?;
+        self.shared.space.suffice();
+        Ok(())
+    }
+
+    /// Goes over to the files that are in force.
+    fn follow(&mut self) {
+        let (basis, checkpointed) = begin(&self.shared);
+        if basis.generation != self.basis.generation {
+            (self.basis, self.checkpointed) = (basis, checkpointed);
+            self.emptied.clear();
+            self.defragmenting = None;
+        }
+    }
+
+    /// What went wrong with files that are no more went wrong for that reason.
+    fn judge(&self, error: StepError) -> StepError {
+        self.shared.ledger_of(self.basis.generation).err().unwrap_or(error)
+    }
+
+    /// While a sweep is due, what it frees would be copied.
+    pub fn may_reclaim(&self) -> bool {
+        let ledger = self.shared.ledger();
+        !ledger.is_stalled() && ledger.state.index.is_swept()
+    }
+
+    fn reclaim(&mut self, may_reclaim: bool, rested: bool) -> Result<(), StepError> {
+        if may_reclaim
+            && let Some(segment) =
+                reclaim::candidate(&self.shared, &self.basis, self.checkpointed.segment, &self.emptied)?
+        {
+            self.empty(segment)?;
+        }
+        self.checkpoint_if_due(rested)
+    }
+
+    /// Gives back at once what needs no room for copies.
+    fn reclaim_dead(&mut self, may_reclaim: bool) -> Result<(), StepError> {
+        if may_reclaim {
+            let dead = reclaim::dead(&self.shared, &self.basis, self.checkpointed.segment, &self.emptied)?;
+            self.emptied.extend(dead);
+        }
+        self.checkpoint_if_due(true)
+    }
+
+    fn checkpoint_if_due(&mut self, rested: bool) -> Result<(), StepError> {
+        if self.tail_bytes() >= self.config.tail_bytes_max || (rested && !self.emptied.is_empty()) {
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    fn empty(&mut self, segment: SegmentId) -> Result<(), StepError> {
+        reclaim::empty(&self.shared, &self.basis, segment)?;
+        self.emptied.push(segment);
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), StepError> {
+        let segments = &self.basis.segments;
+        if segments.synced() < segments.end() {
+            let metrics = &self.shared.metrics;
+            let _committing = metrics.measure(&metrics.disk.commit, None);
+            failpoint!("commitBeforePreCommitHook");
+            failpoint!("commitAfterPreCommitHook");
+            failpoint!("beforeCommit");
+            segments.sync()?;
+            failpoint!("afterCommit");
+            failpoint!("beforeStartDBTxn");
+            failpoint!("afterStartDBTxn");
+        }
+        Ok(())
+    }
+
+    /// Bytes of frames that a restart would have to read; about, where they span segments.
+    fn tail_bytes(&self) -> u64 {
+        let end = self.basis.segments.end();
+        let segments = u64::from(end.segment.0.saturating_sub(self.checkpointed.segment.0));
+        let bytes = segments * u64::from(self.config.segment_bytes) + u64::from(end.offset);
+        bytes.saturating_sub(u64::from(self.checkpointed.offset))
+    }
+
+    fn checkpoint(&mut self) -> Result<(), StepError> {
+        let checkpoint = self.shared.ledger_of(self.basis.generation)?.checkpoint()?;
+        self.basis.segments.sync()?;
+        checkpoint.write(&self.world)?;
+        let mut ledger = self.shared.ledger_of(self.basis.generation)?;
+        ledger.checkpointed = checkpoint.point;
+        self.checkpointed = checkpoint.point;
+        self.checkpointed_at = self.world.clock.now();
+        let emptied = std::mem::take(&mut self.emptied);
+        for segment in &emptied {
+            assert_eq!(ledger.usage.live(*segment), 0, "what still lives in a segment is never removed with it");
+            ledger.usage.forget(*segment);
+        }
+        drop(ledger);
+        self.basis.segments.remove(&emptied)?;
+        let ledger = self.shared.ledger_of(self.basis.generation)?;
+        self.shared.let_go(&ledger);
+        Ok(())
+    }
+
+    /// A last checkpoint, where it is worth it.
+    pub fn end(&mut self) -> Result<(), StepError> {
+        self.follow();
+        if self.tail_bytes() < LAST_TAIL_BYTES {
+            return Ok(());
+        }
+        self.checkpoint()
+    }
+
+    /// One step of giving back everything dead: a checkpoint that makes all of it fit to be emptied, then segment by
+    /// segment, then a checkpoint that lets them go. `false` after the last one. It begins anew where a snapshot is
+    /// installed.
+    pub fn defragment(&mut self) -> Result<bool, StepError> {
+        self.follow();
+        match self.defragment_on().map_err(|error| self.judge(error)) {
+            Ok(goes_on) => Ok(goes_on),
+            Err(error) => {
+                self.defragmenting = None;
+                if matches!(error, StepError::Superseded) { Ok(true) } else { Err(error) }
+            }
+        }
+    }
+
+    fn defragment_on(&mut self) -> Result<bool, StepError> {
+        let Some(segments) = &mut self.defragmenting else {
+            failpoint!("defragOpenFileError", |error| Err(
+                crate::disk::Error::from(std::io::Error::other(error)).into()
+            ));
+            failpoint!("defragBeforeCopy");
+            self.basis.segments.seal()?;
+            self.checkpoint()?;
+            let segments = reclaim::with_dead(&self.shared, &self.basis, self.checkpointed.segment)?;
+            self.defragmenting = Some(segments);
+            return Ok(true);
+        };
+        if let Some(segment) = segments.pop() {
+            // The checkpoint of another step may have let it go.
+            let there = self.basis.segments.list()?.iter().any(|listed| listed.id == segment);
+            if there && !self.emptied.contains(&segment) {
+                self.empty(segment)?;
+            }
+            return Ok(true);
+        }
+        failpoint!("defragdbFail", |error| Err(crate::disk::Error::from(std::io::Error::other(error)).into()));
+        failpoint!("defragBeforeRename");
+        self.defragmenting = None;
+        self.checkpoint()?;
+        Ok(false)
+    }
+}
+
+fn begin(shared: &Shared) -> (Basis, Point) {
+    let ledger = shared.ledger();
+    (ledger.basis(), ledger.checkpointed)
+}
