@@ -49,8 +49,8 @@ impl Gate {
 
     /// Waits for its turn: for those whose number is bounded already.
     pub async fn wait(&self) -> Permit {
-        let permit = self.0.clone().acquire_owned().await;
-        Permit { _permit: permit.expect("a gate is never closed") }
+        let permit = self.0.free.clone().acquire_owned().await.expect("a gate is never closed");
+        Permit { gate: self.clone(), entered: Instant::now(), _permit: permit }
     }
 
     pub fn enter(&self) -> Result<Permit, Full> {

@@ -4,10 +4,10 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-use chorus_proto::mvccpb::{Event, KeyValue};
 use tokio::sync::Notify;
 
 use super::ledger::Happened;
+use super::weight::weight;
 use crate::actor::metrics::Counter;
 
 /// Events that wait for the hub, and bytes of them.
@@ -99,14 +99,10 @@ impl Queue {
     }
 }
 
-/// What an event takes in memory, about.
-pub fn weight(event: &Event) -> usize {
-    let kv = |kv: &Option<KeyValue>| kv.as_ref().map_or(0, |kv| kv.key.len() + kv.value.len());
-    64 + kv(&event.kv) + kv(&event.prev_kv)
-}
-
 #[cfg(test)]
 mod tests {
+    use chorus_proto::mvccpb::{Event, KeyValue};
+
     use super::*;
 
     fn happened(revision: i64, bytes: usize) -> Vec<Happened> {

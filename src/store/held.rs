@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use super::Error;
-use super::state_machine::Shared;
+use super::bounds::Bounds;
 use crate::world::{Clock, World};
 
 /// Of an answer of which nothing was taken for so long, what it keeps is given up.
@@ -30,9 +30,9 @@ fn lock<T>(progress: &Progress<T>) -> MutexGuard<'_, (u64, State<T>)> {
 
 impl<T: Send + 'static> Held<T> {
     /// Looks after `held` from here on.
-    pub fn new(world: &World, shared: Arc<Shared>, held: T) -> Held<T> {
+    pub fn new(world: &World, bounds: Arc<Bounds>, held: T) -> Held<T> {
         let progress = Arc::new(Mutex::new((0, State::Waits(held))));
-        world.spawner.task(give_up_when_stalled(world.clock.clone(), shared, Arc::downgrade(&progress)));
+        world.spawner.task(give_up_when_stalled(world.clock.clone(), bounds, Arc::downgrade(&progress)));
         Held(progress)
     }
 
@@ -50,7 +50,7 @@ impl<T: Send + 'static> Held<T> {
     }
 }
 
-async fn give_up_when_stalled<T>(clock: Clock, shared: Arc<Shared>, progress: Weak<Progress<T>>) {
+async fn give_up_when_stalled<T>(clock: Clock, bounds: Arc<Bounds>, progress: Weak<Progress<T>>) {
     let mut seen = None;
     loop {
         clock.sleep(STALL_LIMIT / 2).await;
@@ -62,7 +62,7 @@ async fn give_up_when_stalled<T>(clock: Clock, shared: Arc<Shared>, progress: We
         if looks == 2 {
             let _held = std::mem::replace(&mut state.1, State::GivenUp);
             drop(state);
-            shared.metrics.bounds.answers_ended.inc();
+            bounds.answers_ended.inc();
             tracing::warn!("a large answer was given up: its client does not read it");
             return;
         }
@@ -73,15 +73,14 @@ async fn give_up_when_stalled<T>(clock: Clock, shared: Arc<Shared>, progress: We
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::tests::Member;
+    use crate::world::MemoryDisk;
 
     #[tokio::test(start_paused = true)]
     async fn what_nobody_reads_is_given_up_and_what_somebody_reads_is_not() {
-        let member = Member::new(1);
-        let (world, shared) = (&member.world, member.machine.shared.clone());
+        let (world, bounds) = (&World::simulated(1, MemoryDisk::new()), Arc::new(Bounds::default()));
         let kept = Arc::new(());
         let (read, stalled) =
-            (Held::new(world, shared.clone(), kept.clone()), Held::new(world, shared.clone(), kept.clone()));
+            (Held::new(world, bounds.clone(), kept.clone()), Held::new(world, bounds.clone(), kept.clone()));
         for parts in 1..20 {
             world.clock.sleep(STALL_LIMIT * 2 / 3).await;
             let held = read.take().unwrap();
@@ -89,7 +88,7 @@ mod tests {
         }
         assert_eq!(Arc::strong_count(&kept), 2);
         assert_eq!(stalled.take().map(drop), Err(Error::Timeout));
-        assert_eq!(shared.metrics.bounds.answers_ended.get(), 1);
+        assert_eq!(bounds.answers_ended.get(), 1);
         drop(read);
         assert_eq!(Arc::strong_count(&kept), 1);
     }

@@ -83,7 +83,7 @@ impl Local {
         leases: LeaderLeases,
         compactor: Addr<Compactor>,
     ) -> Local {
-        let passwords = Passwords::new(&world, shared.clone());
+        let passwords = Passwords::new(&world, shared.metrics.bounds.clone());
         let (large_reads, snapshots) = (Gate::new(LARGE_READS_MAX), Gate::new(SNAPSHOTS_MAX));
         let range_bytes = Budget::new(config.limits.range_bytes_max);
         let inner = Inner {
@@ -284,7 +284,7 @@ impl Transport for Local {
         let records = self.read_range(request, View::range_in_records).await;
         metrics.requested(Kind::Range, records.is_ok(), started);
         let bounds = &self.0.shared.metrics.bounds;
-        let mut records = Records::new(records?, &self.0.world, self.0.shared.clone());
+        let mut records = Records::new(records?, &self.0.world, bounds.clone());
         let share = self.0.range_bytes.take(records.places_bytes()).map_err(|_| {
             bounds.large_reads_refused.inc();
             Error::TooManyRequests

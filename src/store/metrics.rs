@@ -9,10 +9,11 @@ mod kind;
 mod ops;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Error;
+use super::bounds::Bounds;
 use super::command::Answer;
 use crate::actor::metrics::{Counter, Gauge, Histogram};
 use crate::world::{Clock, Instant};
@@ -41,7 +42,7 @@ pub struct Metrics {
     keys: Keys,
     pub leases: Leases,
     pub watches: Watches,
-    pub bounds: Bounds,
+    pub bounds: Arc<Bounds>,
     pub compactions: Compactions,
     pub disk: Disk,
 }
@@ -93,17 +94,6 @@ pub struct Watches {
     pub ended: Counter,
 }
 
-/// What was refused or ended to keep clients from using up what all share.
-#[derive(Default)]
-pub struct Bounds {
-    pub passwords_refused: Counter,
-    pub large_reads_waiting: Gauge,
-    pub large_reads_refused: Counter,
-    pub snapshots_refused: Counter,
-    /// Ranges and snapshots whose clients did not read them.
-    pub answers_ended: Counter,
-}
-
 pub struct Compactions {
     pub keys: Counter,
     /// Seconds of Unix time.
@@ -151,7 +141,7 @@ impl Metrics {
                 ttl_seconds: Histogram::doubling(1.0, 24),
             },
             watches: Watches::default(),
-            bounds: Bounds::default(),
+            bounds: Arc::default(),
             compactions: Compactions {
                 keys: Counter::default(),
                 last: Gauge::default(),

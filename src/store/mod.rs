@@ -16,6 +16,7 @@
 //! - `local`, `remote`: this member's store; client URLs of any etcd
 //! - [`auth`]: users, roles, tokens; the gate for whatever is asked in a client's name
 //! - [`records`]: large answers, read as they are sent; `held`: what such an answer keeps, and how long
+//! - `bounds`: what is counted of clients that reach a bound; `weight`: what events take
 //! - [`error`]: what can go wrong, with etcd's texts and codes
 //! - `config`, `open`: how a store is opened and started; [`version`]: which etcd it claims to be
 //!
@@ -45,6 +46,7 @@
 
 mod agreed;
 pub mod auth;
+mod bounds;
 mod checkpoint;
 mod checks;
 pub mod client;
@@ -84,6 +86,7 @@ pub mod version;
 mod view;
 mod waiting;
 mod watch;
+mod weight;
 
 pub use config::{AutoCompaction, Config, DataFiles, Limits};
 pub use corruption::{Checks, Inconsistent};

@@ -13,9 +13,9 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use super::Error;
+use super::bounds::Bounds;
 use super::held::Held;
 use super::mvcc::Fault;
-use super::state_machine::Shared;
 use crate::actor::Share;
 use crate::disk::Place;
 use crate::disk::segments::Pinned;
@@ -48,7 +48,7 @@ pub struct Records {
     places: Vec<Place>,
     segments: Pinned,
     world: World,
-    shared: Arc<Shared>,
+    bounds: Arc<Bounds>,
     /// Of the memory for the places.
     share: Option<Share>,
 }
@@ -61,9 +61,9 @@ struct Rest {
 }
 
 impl Records {
-    pub(super) fn new(found: Found, world: &World, shared: Arc<Shared>) -> Records {
+    pub(super) fn new(found: Found, world: &World, bounds: Arc<Bounds>) -> Records {
         let Found { head, places, segments } = found;
-        Records { head, places, segments, world: world.clone(), shared, share: None }
+        Records { head, places, segments, world: world.clone(), bounds, share: None }
     }
 
     pub(super) fn header(&mut self) -> &mut Option<pb::ResponseHeader> {
@@ -88,9 +88,9 @@ impl Records {
 
     /// The answer in pieces, each read when it is asked for. An error ends it: what was sent is then not the whole.
     pub fn pieces(self) -> impl Stream<Item = Result<Bytes, Error>> + Send {
-        let Records { head, places, segments, world, shared, share } = self;
+        let Records { head, places, segments, world, bounds, share } = self;
         let begin = Bytes::from(head.encode_to_vec());
-        let rest = Held::new(&world, shared, Rest { places: places.into_iter(), segments, _share: share });
+        let rest = Held::new(&world, bounds, Rest { places: places.into_iter(), segments, _share: share });
         let rest = stream::try_unfold((0, rest, world), async |(pieces, held, world)| {
             let mut rest = held.take()?;
             if rest.places.len() == 0 {

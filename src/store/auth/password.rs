@@ -9,7 +9,7 @@ use bcrypt::Version;
 
 use crate::actor::Gate;
 use crate::store::Error;
-use crate::store::state_machine::Shared;
+use crate::store::bounds::Bounds;
 use crate::world::World;
 
 /// The cost when none is given; etcd's.
@@ -33,15 +33,15 @@ const ASKED_MAX: usize = 64;
 #[derive(Clone)]
 pub struct Passwords {
     world: World,
-    shared: Arc<Shared>,
+    bounds: Arc<Bounds>,
     asked: Gate,
     turns: Gate,
 }
 
 impl Passwords {
-    pub fn new(world: &World, shared: Arc<Shared>) -> Passwords {
+    pub fn new(world: &World, bounds: Arc<Bounds>) -> Passwords {
         let (asked, turns) = (Gate::new(ASKED_MAX), Gate::new(HASHED_MAX));
-        Passwords { world: world.clone(), shared, asked, turns }
+        Passwords { world: world.clone(), bounds, asked, turns }
     }
 
     /// `password`, hashed, as commands carry it.
@@ -65,7 +65,7 @@ impl Passwords {
 
     async fn in_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
         let asked = self.asked.enter().map_err(|_| {
-            self.shared.metrics.bounds.passwords_refused.inc();
+            self.bounds.passwords_refused.inc();
             Error::TooManyRequests
         })?;
         let turn = self.turns.wait().await;
@@ -80,11 +80,10 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
-    use crate::store::tests::Member;
+    use crate::world::MemoryDisk;
 
     fn passwords() -> Passwords {
-        let member = Member::new(1);
-        Passwords::new(&member.world, member.machine.shared.clone())
+        Passwords::new(&World::simulated(1, MemoryDisk::new()), Arc::default())
     }
 
     #[tokio::test]
@@ -116,7 +115,7 @@ mod tests {
         let mut waiting: Vec<_> = (0..ASKED_MAX).map(|_| Box::pin(passwords.hash("x".into(), 4))).collect();
         assert!(waiting.iter_mut().all(|hashing| hashing.now_or_never().is_none()));
         assert_eq!(passwords.hash("x".into(), 4).await, Err(Error::TooManyRequests));
-        assert_eq!(passwords.shared.metrics.bounds.passwords_refused.get(), 1);
+        assert_eq!(passwords.bounds.passwords_refused.get(), 1);
         drop(turns);
         assert!(futures::future::join_all(waiting).await.into_iter().all(|hashed| hashed.is_ok()));
         assert!(passwords.hash("x".into(), 4).await.is_ok());

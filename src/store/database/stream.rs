@@ -48,9 +48,8 @@ pub async fn stream(
     let size = humanize(bytes);
     tracing::info!("total-bytes" = bytes, size, "storage-version" = version, "sending database snapshot to client");
     let (world, sha) = (world.clone(), Sha256::new());
-    let sending =
-        Sending { world: world.clone(), file, bytes, sent: 0, sha, version, _scratch: scratch, _turn: turn };
-    let held = Held::new(&world, shared, Some(sending));
+    let sending = Sending { world: world.clone(), file, bytes, sent: 0, sha, version, _scratch: scratch, _turn: turn };
+    let held = Held::new(&world, shared.metrics.bounds.clone(), Some(sending));
     Ok(stream::try_unfold(held, async |held| {
         let Some(sending) = held.take()? else { return Ok(None) };
         let (answer, rest) = sending.next().await?;

@@ -14,7 +14,7 @@ use std::ops::Bound;
 
 use imbl::OrdMap;
 
-use super::index::{Key, Latest};
+use super::key::{Key, Latest};
 
 /// A section has at most twice as many entries, and is then cut into two.
 const ENTRIES: usize = 64;

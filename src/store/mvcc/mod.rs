@@ -6,6 +6,7 @@
 //! ```
 //!
 //! - [`index`]: keys, changes, and where their records lie
+//! - `key`: keys and revisions
 //! - [`counts`]: how many keys lie in a range
 //! - [`read`]: Range
 //! - [`write`]: one transaction's changes
@@ -18,6 +19,7 @@ pub mod compact;
 pub mod counts;
 pub mod hash;
 pub mod index;
+mod key;
 pub mod read;
 pub mod txn;
 pub mod values;

@@ -4,8 +4,8 @@ use chorus_proto::etcdserverpb as pb;
 use chorus_proto::mvccpb::Event;
 use prost::Message;
 
-use crate::store::feed;
 use crate::store::mvcc::read::header;
+use crate::store::weight;
 
 /// Revisions in one response; as in etcd.
 const REVISIONS_MAX: usize = 1_000;
@@ -47,7 +47,7 @@ pub fn split(events: Vec<Event>) -> Vec<Vec<Event>> {
         }
         revisions += usize::from(revision != last);
         last = revision;
-        bytes += feed::weight(&event);
+        bytes += weight::weight(&event);
         parts.last_mut().expect("a part was begun").push(event);
     }
     parts
@@ -82,5 +82,5 @@ pub fn revision(event: &Event) -> i64 {
 
 /// What a response takes in memory, about.
 pub fn weight(response: &pb::WatchResponse) -> usize {
-    64 + response.cancel_reason.len() + response.events.iter().map(feed::weight).sum::<usize>()
+    64 + response.cancel_reason.len() + response.events.iter().map(weight::weight).sum::<usize>()
 }
