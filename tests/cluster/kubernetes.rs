@@ -105,7 +105,7 @@ pub fn what_others_wrote_is_out_of_reach() -> Result<(), Failed> {
         )
     };
     assert!(cluster.apply(&binding("RoleBinding", "admin", "admin")).ok);
-    let eve = |arguments: &[&str]| cluster.kubectl(&[&["--as=eve"], arguments].concat());
+    let eve = |arguments: &[&str]| cluster.kubectl(&[&["--as=eve"][..], arguments].concat());
     eventually("eve has her rights", || eve(&["get", "secrets", "-n", "zz"]).ok.then_some(()));
     let revision = cluster.kubectl_ok(&["get", "--raw", "/api/v1/namespaces/zz/secrets?limit=1"]);
     let revision: i64 = revision
