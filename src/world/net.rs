@@ -12,8 +12,8 @@
 pub mod address;
 pub mod connections;
 pub mod listener;
-pub mod ports;
 pub mod opening;
+pub mod ports;
 pub mod stream;
 
 use std::io::{self, ErrorKind};

@@ -4,6 +4,7 @@ mod deployments;
 mod garbage;
 mod services;
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -47,7 +48,8 @@ pub fn story(test: impl AsyncFnOnce(&Story)) {
             node_grace: Duration::from_secs(600),
             root_ca: "-----BEGIN CERTIFICATE-----".to_owned(),
         };
-        start(cluster.world.clone(), client("controllers"), config, cluster.shutdown.clone());
+        let account = |name: &str| Ok::<_, Infallible>(client(name));
+        let Ok(()) = start(cluster.world.clone(), client("controllers"), account, config, cluster.shutdown.clone());
         let pods = Informer::of(&client("agent").api::<Pod>()).start(&cluster.world, &cluster.shutdown);
         cluster.world.spawner.task(agent(cluster.world.clone(), client("agent"), pods));
         test(&story).await;

@@ -109,7 +109,8 @@ mod tests {
             } else if told.is_empty() {
                 return Err(Status::new(404, "NotFound", "there is no such account"));
             } else {
-                told.push(format!("token {}", told.len()));
+                let number = told.len();
+                told.push(format!("token {number}"));
                 let life = Duration::from_secs(SECONDS.unsigned_abs());
                 let expires = time::timestamp(&self.world.clock) + jiff::SignedDuration::try_from(life).unwrap();
                 object["kind"] = json!("TokenRequest");
