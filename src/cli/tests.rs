@@ -118,7 +118,8 @@ fn texts() -> Vec<PathBuf> {
 /// What stands between backquotes and begins with `head`; a text that goes on in the next line of a source is joined.
 fn spans(text: &str, head: &str) -> Vec<String> {
     let text = text.replace("\\\n", " ").replace("\n///", " ").replace("\n//!", " ");
-    let spans = text.match_indices(&format!("`{head}")).filter_map(|(at, _)| text[at + 1..].split('`').next());
+    let opening = format!("`{head}");
+    let spans = text.match_indices(&opening).filter_map(|(at, _)| text[at + 1..].split('`').next());
     spans.filter(|span| !span.contains('\n')).map(str::to_owned).collect()
 }
 

@@ -9,6 +9,7 @@ mod access;
 mod beneath;
 mod memory;
 mod mounts;
+mod named;
 mod real;
 mod reserve;
 
@@ -21,6 +22,7 @@ pub use access::{Access, Open, PlaceType};
 pub use beneath::Pinned;
 pub use memory::MemoryDisk;
 pub use mounts::Bind;
+use named::named;
 use reserve::Reserve;
 
 /// A handle on a file system.
@@ -211,13 +213,6 @@ impl Disk {
             Kind::Memory(_) => Ok(DirLock { _file: None }),
         }
     }
-}
-
-/// The error with the path it is about: the operating system's own text names none. That file descriptors have run out is
-/// a quota that is used up, and comes back as one does.
-fn named(error: io::Error, path: &Path) -> io::Error {
-    let kind = if reserve::has_run_out(&error) { io::ErrorKind::QuotaExceeded } else { error.kind() };
-    io::Error::new(kind, format!("{}: {error}", path.display()))
 }
 
 /// A file that is whole and durable beside its final name. Dropped, it goes.

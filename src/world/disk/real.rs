@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, OpenOptionsExt, Per
 use std::path::Path;
 
 use super::access::{Access, Open, PlaceType};
-use super::named;
+use super::named::named;
 use super::reserve::Reserve;
 
 pub fn open(reserve: &Reserve, path: &Path, how: Open) -> io::Result<fs::File> {

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::GRPCAction;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
-use super::{Answer, USER_AGENT, join};
+use super::answer::{Answer, USER_AGENT, join};
 use crate::world::World;
 use crate::world::net::NotConnected;
 

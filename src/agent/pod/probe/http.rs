@@ -10,7 +10,8 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::HTTPGetAction;
 
-use super::{Answer, Target, join, port};
+use super::answer::{self, Answer, join};
+use super::{Target, port};
 
 /// So many redirects within one host are followed.
 const REDIRECTS_MAX: usize = 10;
@@ -136,7 +137,7 @@ fn headers(action: &HTTPGetAction) -> Result<HeaderMap, String> {
         let name: HeaderName = header.name.parse().map_err(text)?;
         headers.append(name, HeaderValue::from_str(&header.value).map_err(text)?);
     }
-    for (name, value) in [(USER_AGENT, super::USER_AGENT), (ACCEPT, "*/*")] {
+    for (name, value) in [(USER_AGENT, answer::USER_AGENT), (ACCEPT, "*/*")] {
         match headers.get(&name).map(|value| value.is_empty()) {
             // An empty one means that there is to be none.
             Some(true) => drop(headers.remove(name)),

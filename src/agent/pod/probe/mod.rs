@@ -2,9 +2,11 @@
 //!
 //! One task a probe asks in its rhythm and reports verdicts, each once; the pod actor starts and ends these tasks.
 //!
+//! - [`answer`]: what is learned by asking once
 //! - [`http`]: by HTTP, which hooks use as well
 //! - [`grpc`]: by gRPC's health service
 
+mod answer;
 mod grpc;
 mod http;
 
@@ -20,27 +22,7 @@ use crate::agent::error::Error;
 use crate::agent::runtime::{Container, ContainerRuntime};
 use crate::world::{World, tls};
 
-/// What probes and hooks call themselves.
-const USER_AGENT: &str = "kube-probe/1.35";
-
-/// What was learned by asking once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    Success,
-    Failure(String),
-    /// It could not be asked: that says nothing of the container.
-    Unknown(String),
-}
-
-impl Answer {
-    /// For hooks, which have to be asked.
-    pub fn into_result(self) -> Result<(), String> {
-        match self {
-            Answer::Success => Ok(()),
-            Answer::Failure(why) | Answer::Unknown(why) => Err(why),
-        }
-    }
-}
+pub use self::answer::Answer;
 
 /// A container that is asked over the network.
 pub struct Target<'a> {
@@ -207,10 +189,6 @@ impl Prober {
             Err(error) => Answer::Unknown(error.to_string()),
         }
     }
-}
-
-fn join(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// A port by number, or by the name that the container gives it.

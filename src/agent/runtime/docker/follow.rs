@@ -239,10 +239,20 @@ impl Follower {
     }
 
     fn request(&self, follow: bool, lines: Option<u64>) -> LogsOptions {
-        LogsOptions {
-            timestamps: true,
-            ..super::logs_request(LogOptions { follow, tail_lines: lines, ..self.options })
-        }
+        LogsOptions { timestamps: true, ..logs_request(LogOptions { follow, tail_lines: lines, ..self.options }) }
+    }
+}
+
+/// The engine's query for what `options` say.
+pub(super) fn logs_request(options: LogOptions) -> LogsOptions {
+    LogsOptions {
+        follow: options.follow,
+        stdout: true,
+        stderr: true,
+        timestamps: options.timestamps,
+        since: options.since.and_then(|since| i32::try_from(since).ok()).unwrap_or_default(),
+        until: 0,
+        tail: options.tail_lines.map_or_else(|| "all".to_owned(), |lines| lines.to_string()),
     }
 }
 

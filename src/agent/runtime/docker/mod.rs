@@ -130,18 +130,6 @@ fn no_engine(error: bollard::errors::Error) -> Error {
     Error::NoEngine(error.to_string())
 }
 
-fn logs_request(options: LogOptions) -> query::LogsOptions {
-    query::LogsOptions {
-        follow: options.follow,
-        stdout: true,
-        stderr: true,
-        timestamps: options.timestamps,
-        since: options.since.and_then(|since| i32::try_from(since).ok()).unwrap_or_default(),
-        until: 0,
-        tail: options.tail_lines.map_or_else(|| "all".to_owned(), |lines| lines.to_string()),
-    }
-}
-
 #[async_trait]
 impl ContainerRuntime for Docker {
     fn name(&self) -> &'static str {
@@ -282,7 +270,7 @@ impl ContainerRuntime for Docker {
         if options.follow {
             return Ok(follow::follow(self.engine.clone(), self.clock.clone(), id, options));
         }
-        let stream = self.engine.logs(id, Some(logs_request(options)));
+        let stream = self.engine.logs(id, Some(follow::logs_request(options)));
         Ok(stream.map(|part| part.map(|part| part.into_bytes()).map_err(failed)).boxed())
     }
 
