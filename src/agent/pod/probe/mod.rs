@@ -17,6 +17,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container as Spec, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use self::answer::join;
 use super::lifecycle::Known;
 use crate::agent::error::Error;
 use crate::agent::runtime::{Container, ContainerRuntime};
