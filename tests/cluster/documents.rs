@@ -150,7 +150,10 @@ impl Shell {
             Way::With(more) => (*more, None),
             Way::Serves(text) => ("", Some(text)),
             Way::ServesWith(text, more) => (*more, Some(text)),
-            Way::Not(_) => return Ok(()),
+            Way::Not(why) => {
+                println!("`{line}` is not run: {why}");
+                return Ok(());
+            }
         };
         let typed = self.here(&format!("exec {line} {more}"));
         let output = self.path("output");
