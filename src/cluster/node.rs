@@ -245,9 +245,11 @@ fn agent_config(plan: &Plan, node: &NodeConfig) -> agent::Config {
         data_dir: plan.data_dir.clone(),
         address: host.parse().unwrap_or(IpAddr::from([127, 0, 0, 1])),
         listen,
-        tls: plan
-            .tls
-            .then(|| tls::Options { client_cert_optional: true, ..plan.pki.tls(Holder::AgentServer(&node.name), []) }),
+        tls: plan.tls.then(|| tls::Options {
+            client_cert_optional: true,
+            http1_only: true,
+            ..plan.pki.tls(Holder::AgentServer(&node.name), [])
+        }),
         labels: Default::default(),
         notebook: true,
     }

@@ -111,6 +111,7 @@ impl Shell {
     fn open() -> Result<Shell, Failed> {
         let cluster = TestCluster::prepare();
         let at = |name: &str| cluster.path().join(name);
+        std::fs::create_dir_all(at("data"))?;
         symlink("data", at("chorus-data"))?;
         for folder in ["bin", "target/release"] {
             std::fs::create_dir_all(at(folder))?;

@@ -1,5 +1,7 @@
 //! What an agent can do with its identity, tried as one that somebody has taken over would.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{Caller, Cluster, config_map, pod, run, target};
@@ -90,6 +92,11 @@ fn an_agent_reads_what_its_pods_refer_to_and_nothing_else() {
         // With the pod goes what it gave.
         let now = DeleteOptions { grace_period_seconds: Some(0), ..Default::default() };
         scene.admin.object("pods/a/p", Verb::Delete(now)).await.unwrap();
+        let limit = cluster.world.clock.now() + Duration::from_secs(30);
+        while scene.n1.get("secrets/a/mine").await.is_ok() {
+            assert!(cluster.world.clock.now() < limit, "the pod is gone, and its node still reads the secret");
+            cluster.world.clock.sleep(Duration::from_millis(50)).await;
+        }
         forbidden(scene.n1.get("secrets/a/mine").await, "cannot get resource");
     });
 }

@@ -23,20 +23,22 @@ impl Chores {
 
     /// Recycles or removes the released segments and makes a spare where there is none. Blocks.
     ///
-    /// Segments go one by one, oldest first: after a crash a gapless run of them is left. None is written over before
-    /// its old name is durably gone.
+    /// Segments go one by one, oldest first, each durably before the next: after a crash a gapless run of them is left.
+    /// None is written over before its old name is durably gone.
     pub fn run(&mut self) -> Result<(), Error> {
         let (spare, scratch) = (self.directory.join(SPARE), self.directory.join("recycled.tmp"));
         while let Some(path) = self.released.first() {
-            let recycle = !self.disk.exists(&spare) && self.length(path)? == self.segment_bytes;
-            if recycle {
-                self.disk.rename(path, &scratch)?;
-            } else {
-                self.disk.remove(path)?;
+            // One that went before, but not durably, stays the first until it has.
+            if self.disk.exists(path) {
+                if !self.disk.exists(&spare) && self.length(path)? == self.segment_bytes {
+                    self.disk.rename(path, &scratch)?;
+                } else {
+                    self.disk.remove(path)?;
+                }
             }
-            self.released.remove(0);
             self.disk.sync_dir(&self.directory)?;
-            if recycle {
+            self.released.remove(0);
+            if self.disk.exists(&scratch) {
                 self.disk.rename(&scratch, &spare)?;
             }
         }

@@ -101,11 +101,7 @@ impl Target<'_> {
             let mut request = request(&format!("{scheme}://{host}{}", place.path), headers)?;
             *request.version_mut() = Version::HTTP_2;
             request.headers_mut().remove(HOST);
-            tokio::select! {
-                biased;
-                answer = exchange(sender.send_request(request)) => answer,
-                _ = connection => Err("the connection was closed".to_owned()),
-            }
+            drive(exchange(sender.send_request(request)), connection).await
         } else {
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
@@ -113,11 +109,7 @@ impl Target<'_> {
             if !request.headers().contains_key(HOST) {
                 request.headers_mut().insert(HOST, authority.parse().map_err(text)?);
             }
-            tokio::select! {
-                biased;
-                answer = exchange(sender.send_request(request)) => answer,
-                _ = connection => Err("the connection was closed".to_owned()),
-            }
+            drive(exchange(sender.send_request(request)), connection).await
         }
     }
 }
@@ -152,6 +144,16 @@ fn request(target: &str, headers: &HeaderMap) -> Result<Request<Empty<Bytes>>, S
     let mut request = Request::get(target).body(Empty::new()).map_err(text)?;
     *request.headers_mut() = headers.clone();
     Ok(request)
+}
+
+/// Waits for the answer while its connection is driven. One that ends may have brought the whole answer.
+async fn drive<T>(answer: impl Future<Output = T>, connection: impl Future) -> T {
+    let mut answer = std::pin::pin!(answer);
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        _ = connection => answer.await,
+    }
 }
 
 async fn exchange(
