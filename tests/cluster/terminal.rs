@@ -140,7 +140,9 @@ pub fn two_clusters_run_side_by_side() -> Result<(), Failed> {
     assert!(first.chorus(&["kv", "put", "who", "first"]).ok && second.chorus(&["kv", "put", "who", "second"]).ok);
     assert_eq!(first.chorus(&["kv", "get", "who"]).out, "who\nfirst\n");
     assert_eq!(second.chorus(&["kv", "get", "who"]).out, "who\nsecond\n");
-    assert!(second.chorus(&["kill", "n1"]).ok && first.chorus(&["status"]).ok && !second.chorus(&["status"]).ok);
+    assert!(second.chorus(&["kill", "n1"]).ok);
+    eventually("the first cluster is whole", || first.chorus(&["status"]).ok.then_some(()));
+    assert!(!second.chorus(&["status"]).ok, "its n1 was killed");
     assert!(second.chorus(&["start", "n1"]).ok);
     eventually("the second cluster is whole", || second.chorus(&["status"]).ok.then_some(()));
     let kubeconfig = std::fs::read_to_string(second.data_dir().join("kubeconfig"))?;
