@@ -1,7 +1,7 @@
 //! The log against a model of it, through crashes, damage and full disks.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -92,6 +92,8 @@ struct Run {
     world: World,
     files: Option<Files>,
     term: u64,
+    /// Segments that chores have not done with.
+    released: Vec<PathBuf>,
     /// What the log held after each step since the last sync; the first is durable.
     history: Vec<Model>,
 }
@@ -101,7 +103,7 @@ impl Run {
         let disk = MemoryDisk::new();
         let world = World::simulated(7, disk.clone());
         let (files, ..) = recovery::open(&world, Path::new(DIRECTORY), SMALL).unwrap();
-        Run { disk, world, files: Some(files), term: 1, history: vec![Model::default()] }
+        Run { disk, world, files: Some(files), term: 1, released: Vec::new(), history: vec![Model::default()] }
     }
 
     fn files(&mut self) -> &mut Files {
@@ -162,10 +164,13 @@ impl Run {
             Step::Chores => {
                 self.sync()?;
                 let released = self.files().release();
-                if let Some(mut chores) = self.files().chores(released)
-                    && chores.run().is_ok()
-                {
-                    self.files().chores_done();
+                self.released.extend(released);
+                let released = std::mem::take(&mut self.released);
+                if let Some(mut chores) = self.files().chores(released) {
+                    match chores.run() {
+                        Ok(()) => self.files().chores_done(),
+                        Err(_) => self.released = chores.left(),
+                    }
                 }
             }
             Step::Close => {
@@ -206,6 +211,7 @@ impl Run {
         let (found, files) = read_back(&self.world).unwrap();
         assert!(self.history.contains(&found), "found {found:#?}, expected one of {:#?}", self.history);
         self.files = Some(files);
+        self.released.clear();
         self.history = vec![found];
     }
 }

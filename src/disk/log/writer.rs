@@ -159,7 +159,8 @@ impl Handler<ChoresDone> for Log {
 
     fn handle(&mut self, ChoresDone { outcome, left }: ChoresDone, ctx: &mut Context<Log>) {
         self.chores = ChoresState::Idle;
-        self.released.extend(left);
+        // They are older than what was released meanwhile, and go first.
+        self.released.splice(0..0, left);
         if let Some(closed) = self.closed.take() {
             return Self::tell_closed(closed, ctx);
         }
