@@ -1,6 +1,7 @@
 //! What every cluster has from the start: the built-in namespaces, roles and bindings, and the Service `kubernetes`.
 //! Several frontends may do this at once; what is there already is left, or brought up to date.
 
+use futures::TryStreamExt;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::{Map, Value, json};
 
@@ -16,18 +17,18 @@ use super::request::{Api, Call, Change};
 use super::user::User;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
+/// Roles and bindings that are put in the store at a time.
+const AT_ONCE: usize = 32;
 /// Where agents keep their leases.
 const NODE_LEASES: &str = "kube-node-lease";
 
 impl Api {
     /// Puts in the store what is missing there.
     pub(super) async fn ensure_built_in(&self, deadline: Instant) -> Result<(), Status> {
-        for role in cluster_roles().into_iter().chain(controllers::cluster_roles()) {
-            self.ensure(RBAC, "clusterroles", None, role, deadline).await?;
-        }
-        for binding in cluster_role_bindings().into_iter().chain(controllers::cluster_role_bindings()) {
-            self.ensure(RBAC, "clusterrolebindings", None, binding, deadline).await?;
-        }
+        let roles = cluster_roles().into_iter().chain(controllers::cluster_roles());
+        self.ensure_all("clusterroles", roles, deadline).await?;
+        let bindings = cluster_role_bindings().into_iter().chain(controllers::cluster_role_bindings());
+        self.ensure_all("clusterrolebindings", bindings, deadline).await?;
         for name in PERMANENT.into_iter().chain([NODE_LEASES]) {
             let namespace = json!({"metadata": {"name": name}});
             self.ensure("", "namespaces", None, namespace, deadline).await?;
@@ -36,6 +37,17 @@ impl Api {
         self.ensure("", "services", Some("default"), service, deadline).await?;
         // Components ask as soon as this is done.
         self.authorizer.catch_up(deadline).await
+    }
+
+    /// Many at once: a cluster is ready when the last is there, and those of one moment share an entry of the log.
+    async fn ensure_all(
+        &self,
+        plural: &str,
+        objects: impl Iterator<Item = Value>,
+        deadline: Instant,
+    ) -> Result<(), Status> {
+        let ensure = |object| self.ensure(RBAC, plural, None, object, deadline);
+        futures::stream::iter(objects.map(Ok)).try_for_each_concurrent(AT_ONCE, ensure).await
     }
 
     /// Creates the object, or adds to a role or binding that is there what it lacks.
