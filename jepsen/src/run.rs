@@ -322,7 +322,7 @@ fn recovery(recovered: &anyhow::Result<Duration>) -> Report {
             "recovery",
             vec![Anomaly {
                 name: "not-whole".to_owned(),
-                what: format!("healed, and not whole after {} s: {}", RECOVERY_LIMIT.as_secs(), sentence(&error)),
+                what: format!("healed, and not whole after {} s: {}", RECOVERY_LIMIT.as_secs(), sentence(error)),
                 events: Vec::new(),
                 because: Vec::new(),
             }],
