@@ -77,7 +77,7 @@ impl Ephemeral {
     }
 }
 
-/// `32768	60999`
+/// The first and the last port, apart by white space.
 fn read_range(text: &str) -> Option<RangeInclusive<u16>> {
     let mut ends = text.split_whitespace().map(|end| end.parse().ok());
     Some(ends.next()??..=ends.next()??)
