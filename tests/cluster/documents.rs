@@ -137,6 +137,10 @@ impl Shell {
         for line in lines {
             self.run(line)?;
             self.seen.push(line.clone());
+            if line.starts_with("chorus start ") {
+                // A person types the next line when the node is there again.
+                eventually("the node is there again", || self.cluster.chorus(&["status"]).ok.then_some(()));
+            }
         }
         for child in std::mem::take(&mut self.serving) {
             end(child)?;
