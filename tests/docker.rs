@@ -277,7 +277,8 @@ fn a_followed_log_is_whole_though_the_engine_rotates_it() {
             ..engine.container(&sandbox, 0, &[])
         };
         let id = engine.start(&spec).await;
-        let log = engine.clock.timeout(WAIT_MAX, engine.log(&id, LogOptions { follow: true, ..LogOptions::default() }));
+        let log =
+            engine.clock.timeout(WAIT_MAX * 4, engine.log(&id, LogOptions { follow: true, ..LogOptions::default() }));
         let log = log.await.expect("the log ends with its container");
         let numbers = log.lines().map(|line| line.split(' ').next().unwrap().parse::<usize>().unwrap());
         for (expected, number) in numbers.clone().enumerate() {

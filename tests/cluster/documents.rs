@@ -90,7 +90,7 @@ fn read(name: &str) -> String {
 /// The command lines of each block of code, without their comments; those that go on in the next line are one.
 fn blocks(document: &str) -> Vec<Vec<String>> {
     let mut blocks = Vec::new();
-    for block in document.split("\n```\n").skip(1).step_by(2) {
+    for block in commands(document) {
         let lines = block.replace("\\\n", " ");
         let lines = lines.lines().map(|line| line.split_once(" #").map_or(line, |(line, _)| line));
         let words = lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
@@ -98,6 +98,20 @@ fn blocks(document: &str) -> Vec<Vec<String>> {
     }
     assert!(blocks.len() >= 6, "blocks of code are found by their fences");
     blocks
+}
+
+/// The blocks of code that name no language: those of others are files.
+fn commands(document: &str) -> Vec<String> {
+    let (mut texts, mut open) = (Vec::new(), None);
+    for line in document.lines() {
+        match (open.take(), line.strip_prefix("```")) {
+            (None, Some(language)) => open = Some((language.is_empty(), String::new())),
+            (Some((true, text)), Some(_)) => texts.push(text),
+            (Some((is_command, text)), None) => open = Some((is_command, text + line + "\n")),
+            (Some((false, _)), Some(_)) | (None, None) => (),
+        }
+    }
+    texts
 }
 
 /// The indented lines after a heading, without what explains them.
