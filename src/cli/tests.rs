@@ -22,9 +22,8 @@ fn every_definition_holds_together() {
 fn no_argument_replaces_one_that_all_commands_share() {
     fn walk(command: &Command, shared: &BTreeSet<Id>) {
         let (global, own): (Vec<&Arg>, Vec<&Arg>) = command.get_arguments().partition(|arg| arg.is_global_set());
-        for arg in own.iter().filter(|arg| shared.contains(arg.get_id())) {
-            panic!("{}: {} has the name of an argument that it shares", command.get_name(), arg.get_id());
-        }
+        let taken = own.iter().find(|arg| shared.contains(arg.get_id()));
+        assert!(taken.is_none(), "{}: {taken:?} has the name of an argument that it shares", command.get_name());
         let shared = shared.iter().cloned().chain(global.iter().map(|arg| arg.get_id().clone())).collect();
         command.get_subcommands().for_each(|command| walk(command, &shared));
     }
