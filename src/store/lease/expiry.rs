@@ -342,7 +342,7 @@ mod tests {
         let mut expiry = leading(&Leases::default(), start);
         expiry.follow(&leases(&[(1, 60)]), start);
         for now in (0..600).map(|second| start + after(second)) {
-            if (now - start).as_secs() % 20 == 0 {
+            if (now - start).as_secs().is_multiple_of(20) {
                 assert_eq!(expiry.renew(1, now, None), Renewal::Renewed(60));
             }
             assert_eq!(expiry.checkpoint(now, 9), []);
