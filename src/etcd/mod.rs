@@ -17,7 +17,7 @@
 //! - `connection`: one connection, its limits and its end
 //! - `pings`: clients that ping too often
 //! - `router`: which code answers a request
-//! - `rpc`: the table of all RPCs
+//! - `rpc`: the RPCs, by their paths
 //! - `metadata`: what a call's headers ask for; `caller`: in whose name
 //! - `unary`: one message in, one message out: the hot path
 //! - `slow`: calls that took long, for the log

@@ -13,6 +13,7 @@ use super::rpc::Rpc;
 use super::{caller, health, http, lease, range, range_stream, snapshot, status, stream, unary, watch};
 use crate::store::client::Client;
 use crate::store::error::Error;
+use crate::store::rpcs::rpcs;
 
 pub(super) async fn answer(
     connection: Arc<Connection>,
@@ -82,80 +83,12 @@ fn is_grpc<B>(request: &Request<B>) -> bool {
 }
 
 async fn answer_rpc(shared: &Arc<Shared>, store: &Client, rpc: Rpc, request: Request<RequestBody>) -> Response<Body> {
+    let world = &shared.world;
     match rpc {
-        Rpc::DeleteRange => unary::answer(shared, rpc, request, async |m| told(store.delete_range(m).await)).await,
-        Rpc::Txn => unary::answer(shared, rpc, request, async |m| told(store.txn(m).await)).await,
-        Rpc::Compact => unary::answer(shared, rpc, request, async |m| told(store.compact(m).await)).await,
-        Rpc::LeaseGrant => unary::answer(shared, rpc, request, async |m| told(store.lease_grant(m).await)).await,
-        Rpc::LeaseRevoke => unary::answer(shared, rpc, request, async |m| told(store.lease_revoke(m).await)).await,
-        Rpc::LeaseTimeToLive => {
-            unary::answer(shared, rpc, request, async |m| told(store.lease_time_to_live(m).await)).await
-        }
-        Rpc::LeaseLeases => unary::answer(shared, rpc, request, async |m| told(store.lease_leases(m).await)).await,
-        Rpc::MemberList => unary::answer(shared, rpc, request, async |m| told(store.member_list(m).await)).await,
-        Rpc::MemberAdd => unary::answer(shared, rpc, request, async |m| told(store.member_add(m).await)).await,
-        Rpc::MemberRemove => unary::answer(shared, rpc, request, async |m| told(store.member_remove(m).await)).await,
-        Rpc::MemberUpdate => unary::answer(shared, rpc, request, async |m| told(store.member_update(m).await)).await,
-        Rpc::MemberPromote => unary::answer(shared, rpc, request, async |m| told(store.member_promote(m).await)).await,
-        Rpc::MoveLeader => unary::answer(shared, rpc, request, async |m| told(store.move_leader(m).await)).await,
-        Rpc::Downgrade => unary::answer(shared, rpc, request, async |m| told(store.downgrade(m).await)).await,
-        Rpc::Status => unary::answer(shared, rpc, request, async |m| told(store.status(m).await)).await,
-        Rpc::Alarm => unary::answer(shared, rpc, request, async |m| told(store.alarm(m).await)).await,
-        Rpc::HashKv => unary::answer(shared, rpc, request, async |m| told(store.hash_kv(m).await)).await,
-        Rpc::Hash => unary::answer(shared, rpc, request, async |m| told(store.hash(m).await)).await,
-        Rpc::Defragment => unary::answer(shared, rpc, request, async |m| told(store.defragment(m).await)).await,
-        Rpc::HealthCheck => unary::answer(shared, rpc, request, async |m| health::check(shared, &m)).await,
-        Rpc::HealthWatch => health::watch(shared, request).await,
         Rpc::Watch => watch::answer(shared, store, request).await,
         Rpc::LeaseKeepAlive => lease::keep_alive(shared, store, request).await,
         Rpc::RangeStream => range_stream::answer(shared, store, request).await,
         Rpc::Snapshot => snapshot::answer(shared, store, request).await,
-        rpc if rpc.service() == Rpc::Authenticate.service() => answer_auth(shared, store, rpc, request).await,
-        _ => answer_recipe(shared, store, rpc, request).await,
-    }
-}
-
-/// Users, roles and tokens.
-async fn answer_auth(shared: &Arc<Shared>, store: &Client, rpc: Rpc, request: Request<RequestBody>) -> Response<Body> {
-    match rpc {
-        Rpc::AuthEnable => unary::answer(shared, rpc, request, async |m| told(store.auth_enable(m).await)).await,
-        Rpc::AuthDisable => unary::answer(shared, rpc, request, async |m| told(store.auth_disable(m).await)).await,
-        Rpc::AuthStatus => unary::answer(shared, rpc, request, async |m| told(store.auth_status(m).await)).await,
-        Rpc::Authenticate => unary::answer(shared, rpc, request, async |m| told(store.authenticate(m).await)).await,
-        Rpc::UserAdd => unary::answer(shared, rpc, request, async |m| told(store.user_add(m).await)).await,
-        Rpc::UserGet => unary::answer(shared, rpc, request, async |m| told(store.user_get(m).await)).await,
-        Rpc::UserList => unary::answer(shared, rpc, request, async |m| told(store.user_list(m).await)).await,
-        Rpc::UserDelete => unary::answer(shared, rpc, request, async |m| told(store.user_delete(m).await)).await,
-        Rpc::UserChangePassword => {
-            unary::answer(shared, rpc, request, async |m| told(store.user_change_password(m).await)).await
-        }
-        Rpc::UserGrantRole => unary::answer(shared, rpc, request, async |m| told(store.user_grant_role(m).await)).await,
-        Rpc::UserRevokeRole => {
-            unary::answer(shared, rpc, request, async |m| told(store.user_revoke_role(m).await)).await
-        }
-        Rpc::RoleAdd => unary::answer(shared, rpc, request, async |m| told(store.role_add(m).await)).await,
-        Rpc::RoleGet => unary::answer(shared, rpc, request, async |m| told(store.role_get(m).await)).await,
-        Rpc::RoleList => unary::answer(shared, rpc, request, async |m| told(store.role_list(m).await)).await,
-        Rpc::RoleDelete => unary::answer(shared, rpc, request, async |m| told(store.role_delete(m).await)).await,
-        Rpc::RoleGrantPermission => {
-            unary::answer(shared, rpc, request, async |m| told(store.role_grant_permission(m).await)).await
-        }
-        Rpc::RoleRevokePermission => {
-            unary::answer(shared, rpc, request, async |m| told(store.role_revoke_permission(m).await)).await
-        }
-        _ => not_served(shared, rpc).into_http(),
-    }
-}
-
-/// Locks and elections.
-async fn answer_recipe(
-    shared: &Arc<Shared>,
-    store: &Client,
-    rpc: Rpc,
-    request: Request<RequestBody>,
-) -> Response<Body> {
-    let world = &shared.world;
-    match rpc {
         Rpc::Lock => unary::answer(shared, rpc, request, async |m| lock::lock(world, store, m).await).await,
         Rpc::Unlock => unary::answer(shared, rpc, request, async |m| lock::unlock(store, m).await).await,
         Rpc::Campaign => unary::answer(shared, rpc, request, async |m| election::campaign(world, store, m).await).await,
@@ -163,19 +96,43 @@ async fn answer_recipe(
         Rpc::Leader => unary::answer(shared, rpc, request, async |m| election::leader(store, m).await).await,
         Rpc::Resign => unary::answer(shared, rpc, request, async |m| election::resign(store, m).await).await,
         Rpc::Observe => stream::server(shared, rpc, request, async |m| Ok(observe::observe(store.clone(), m))).await,
-        _ => not_served(shared, rpc).into_http(),
+        Rpc::HealthCheck => unary::answer(shared, rpc, request, async |m| health::check(shared, &m)).await,
+        Rpc::HealthWatch => health::watch(shared, request).await,
+        rpc => pass_on(shared, store, rpc, request).await,
     }
 }
 
-fn told<T>(answered: Result<T, Error>) -> Result<T, Status> {
-    answered.map_err(|error| status::of(&error))
+macro_rules! calls {
+    (
+        given {}
+        unary { $($part:ident { $(
+            $(#[$doc:meta])*
+            $name:ident $path:literal $method:ident($request:ident) -> $response:ident,
+            $rule:ident, $again:ident, $($json:literal)|+;
+        )* })* }
+        own { $($own:tt)* }
+    ) => {
+        /// What the store answers with one message.
+        async fn pass_on(
+            shared: &Arc<Shared>,
+            store: &Client,
+            rpc: Rpc,
+            request: Request<RequestBody>,
+        ) -> Response<Body> {
+            match rpc {
+                $($(Rpc::$name => {
+                    unary::answer(shared, rpc, request, async |m| told(store.$method(m).await)).await
+                })*)*
+                own => unreachable!("{own:?} has an answer of its own"),
+            }
+        }
+    };
 }
 
-/// An RPC of etcd's interface that this frontend does not offer.
-fn not_served(shared: &Shared, rpc: Rpc) -> Status {
-    let refused = Status::unimplemented(format!("{}/{} is not served by this server", rpc.service(), rpc.method()));
-    shared.metrics.start(rpc).end(refused.code());
-    refused
+rpcs!(calls {});
+
+fn told<T>(answered: Result<T, Error>) -> Result<T, Status> {
+    answered.map_err(|error| status::of(&error))
 }
 
 /// A path that is no RPC, in the words of the gRPC library that etcd uses.

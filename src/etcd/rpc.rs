@@ -1,4 +1,6 @@
-//! The table of all RPCs: what a path names, and how metrics call it.
+//! The RPCs of a frontend: what a path names, and how metrics call it.
+
+use crate::store::rpcs::rpcs;
 
 /// How many messages go which way, as the metric label `grpc_type` spells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +20,22 @@ impl Kind {
     }
 }
 
-macro_rules! rpcs {
-    ($($name:ident = $kind:ident $service:literal $method:literal)*) => {
+macro_rules! names {
+    (
+        given {}
+        unary { $($part:ident { $(
+            $(#[$doc:meta])*
+            $name:ident $path:literal $method:ident($request:ident) -> $response:ident,
+            $rule:ident, $again:ident, $($json:literal)|+;
+        )* })* }
+        own { $($own:ident $own_path:literal $kind:ident $(, $own_json:literal)?;)* }
+    ) => {
+        names! {
+            $($($name $path Unary $($json)+;)*)*
+            $($own $own_path $kind $($own_json)?;)*
+        }
+    };
+    ($($name:ident $path:literal $kind:ident $($json:literal)*;)*) => {
         /// One RPC of etcd's interface.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub(super) enum Rpc { $($name),* }
@@ -30,17 +46,21 @@ macro_rules! rpcs {
             /// The RPC at `path`, `/package.Service/Method`.
             pub fn find(path: &str) -> Option<Rpc> {
                 match path {
-                    $(concat!("/", $service, "/", $method) => Some(Rpc::$name),)*
+                    $($path => Some(Rpc::$name),)*
                     _ => None,
                 }
             }
 
-            pub fn service(self) -> &'static str {
-                match self { $(Rpc::$name => $service),* }
+            /// The RPC that the JSON gateway has at `path`.
+            pub fn find_json(path: &str) -> Option<Rpc> {
+                match path.strip_prefix("/v3/")? {
+                    $($($json => Some(Rpc::$name),)*)*
+                    _ => None,
+                }
             }
 
-            pub fn method(self) -> &'static str {
-                match self { $(Rpc::$name => $method),* }
+            pub fn path(self) -> &'static str {
+                match self { $(Rpc::$name => $path),* }
             }
 
             pub fn kind(self) -> Kind {
@@ -50,77 +70,25 @@ macro_rules! rpcs {
     };
 }
 
-rpcs! {
-    Range = Unary "etcdserverpb.KV" "Range"
-    RangeStream = ServerStream "etcdserverpb.KV" "RangeStream"
-    Put = Unary "etcdserverpb.KV" "Put"
-    DeleteRange = Unary "etcdserverpb.KV" "DeleteRange"
-    Txn = Unary "etcdserverpb.KV" "Txn"
-    Compact = Unary "etcdserverpb.KV" "Compact"
-    Watch = BidiStream "etcdserverpb.Watch" "Watch"
-    LeaseGrant = Unary "etcdserverpb.Lease" "LeaseGrant"
-    LeaseRevoke = Unary "etcdserverpb.Lease" "LeaseRevoke"
-    LeaseKeepAlive = BidiStream "etcdserverpb.Lease" "LeaseKeepAlive"
-    LeaseTimeToLive = Unary "etcdserverpb.Lease" "LeaseTimeToLive"
-    LeaseLeases = Unary "etcdserverpb.Lease" "LeaseLeases"
-    MemberAdd = Unary "etcdserverpb.Cluster" "MemberAdd"
-    MemberRemove = Unary "etcdserverpb.Cluster" "MemberRemove"
-    MemberUpdate = Unary "etcdserverpb.Cluster" "MemberUpdate"
-    MemberList = Unary "etcdserverpb.Cluster" "MemberList"
-    MemberPromote = Unary "etcdserverpb.Cluster" "MemberPromote"
-    Alarm = Unary "etcdserverpb.Maintenance" "Alarm"
-    Status = Unary "etcdserverpb.Maintenance" "Status"
-    Defragment = Unary "etcdserverpb.Maintenance" "Defragment"
-    Hash = Unary "etcdserverpb.Maintenance" "Hash"
-    HashKv = Unary "etcdserverpb.Maintenance" "HashKV"
-    Snapshot = ServerStream "etcdserverpb.Maintenance" "Snapshot"
-    MoveLeader = Unary "etcdserverpb.Maintenance" "MoveLeader"
-    Downgrade = Unary "etcdserverpb.Maintenance" "Downgrade"
-    AuthEnable = Unary "etcdserverpb.Auth" "AuthEnable"
-    AuthDisable = Unary "etcdserverpb.Auth" "AuthDisable"
-    AuthStatus = Unary "etcdserverpb.Auth" "AuthStatus"
-    Authenticate = Unary "etcdserverpb.Auth" "Authenticate"
-    UserAdd = Unary "etcdserverpb.Auth" "UserAdd"
-    UserGet = Unary "etcdserverpb.Auth" "UserGet"
-    UserList = Unary "etcdserverpb.Auth" "UserList"
-    UserDelete = Unary "etcdserverpb.Auth" "UserDelete"
-    UserChangePassword = Unary "etcdserverpb.Auth" "UserChangePassword"
-    UserGrantRole = Unary "etcdserverpb.Auth" "UserGrantRole"
-    UserRevokeRole = Unary "etcdserverpb.Auth" "UserRevokeRole"
-    RoleAdd = Unary "etcdserverpb.Auth" "RoleAdd"
-    RoleGet = Unary "etcdserverpb.Auth" "RoleGet"
-    RoleList = Unary "etcdserverpb.Auth" "RoleList"
-    RoleDelete = Unary "etcdserverpb.Auth" "RoleDelete"
-    RoleGrantPermission = Unary "etcdserverpb.Auth" "RoleGrantPermission"
-    RoleRevokePermission = Unary "etcdserverpb.Auth" "RoleRevokePermission"
-    Lock = Unary "v3lockpb.Lock" "Lock"
-    Unlock = Unary "v3lockpb.Lock" "Unlock"
-    Campaign = Unary "v3electionpb.Election" "Campaign"
-    Proclaim = Unary "v3electionpb.Election" "Proclaim"
-    Leader = Unary "v3electionpb.Election" "Leader"
-    Observe = ServerStream "v3electionpb.Election" "Observe"
-    Resign = Unary "v3electionpb.Election" "Resign"
-    HealthCheck = Unary "grpc.health.v1.Health" "Check"
-    HealthWatch = ServerStream "grpc.health.v1.Health" "Watch"
+rpcs!(names {});
+
+impl Rpc {
+    pub fn service(self) -> &'static str {
+        self.halves().0
+    }
+
+    pub fn method(self) -> &'static str {
+        self.halves().1
+    }
+
+    fn halves(self) -> (&'static str, &'static str) {
+        self.path()[1..].split_once('/').expect("a path is a service and a method")
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::auth::RULES;
-
-    /// Those that ask nothing of the store themselves: what they do is made of calls that have rules.
-    const RECIPES: [&str; 3] = ["v3lockpb.Lock", "v3electionpb.Election", "grpc.health.v1.Health"];
-
-    #[test]
-    fn every_rpc_has_a_rule_of_who_may_call_it() {
-        for rpc in Rpc::ALL.iter().filter(|rpc| !RECIPES.contains(&rpc.service())) {
-            let service = rpc.service().strip_prefix("etcdserverpb.").unwrap();
-            let name = format!("{service}/{}", rpc.method());
-            let rules = RULES.iter().filter(|(ruled, _)| *ruled == name).count();
-            assert_eq!(rules, 1, "{name}");
-        }
-    }
 
     #[test]
     fn every_rpc_is_found_at_its_path() {
@@ -129,5 +97,15 @@ mod tests {
         }
         assert_eq!(Rpc::find("/etcdserverpb.KV/range"), None);
         assert_eq!(Rpc::find("/version"), None);
+    }
+
+    #[test]
+    fn paths_of_the_gateway_lead_to_rpcs() {
+        assert_eq!(Rpc::find_json("/v3/kv/range"), Some(Rpc::Range));
+        assert_eq!(Rpc::find_json("/v3/kv/lease/revoke"), Some(Rpc::LeaseRevoke));
+        assert_eq!(Rpc::find_json("/v3/auth/role/grant"), Some(Rpc::RoleGrantPermission));
+        for nowhere in ["/v3/kv/nope", "/v3/kv/range/", "/v3/", "/v3/auth/", "/v2/keys", "/v3/kv/rangestream"] {
+            assert_eq!(Rpc::find_json(nowhere), None, "{nowhere}");
+        }
     }
 }

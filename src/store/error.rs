@@ -246,8 +246,9 @@ impl Error {
         Error::Other { code: UNIMPLEMENTED, message: "etcdserver: unknown command".to_owned() }
     }
 
-    /// What gRPC servers say of a method that they do not have.
+    /// What gRPC servers say of a method that they do not have. It may come with its service before it.
     pub fn unimplemented(method: &str) -> Error {
+        let method = method.rsplit('/').next().unwrap_or_default();
         Error::Other { code: UNIMPLEMENTED, message: format!("unknown method {method}") }
     }
 

@@ -26,7 +26,7 @@ use super::agreed::Release;
 use super::auth::guard::Guard;
 use super::auth::password::Passwords;
 use super::auth::permit::Author;
-use super::client::{Caller, Client, Transport, Versions};
+use super::client::{Call, Caller, Client, Transport, Versions};
 use super::command::{self, Answer};
 use super::compactor::Compactor;
 use super::leader_leases::LeaderLeases;
@@ -34,6 +34,7 @@ use super::metrics::{Exposed, Kind, Ops};
 use super::mvcc::Fault;
 use super::proposals::Proposals;
 use super::records::{Ranged, Records};
+use super::rpcs::rpcs;
 use super::state_machine::Shared;
 use super::view::View;
 use super::watch::Streams;
@@ -237,16 +238,27 @@ macro_rules! propose {
     }};
 }
 
-/// Changes users and roles by `$request` as the command's field `$field`.
-macro_rules! manage {
-    ($self:ident, $field:ident: $request:expr, $answer:ident) => {{
-        let command = pb::InternalRaftRequest { $field: Some($request), ..Default::default() };
-        Ok(pb::$answer { header: $self.manage(command).await? })
-    }};
+macro_rules! answers {
+    (
+        given { $($given:tt)* }
+        unary { $($part:ident { $(
+            $(#[$doc:meta])*
+            $name:ident $path:literal $method:ident($request:ident) -> $response:ident,
+            $rule:ident, $again:ident, $($json:literal)|+;
+        )* })* }
+        own { $($own:tt)* }
+    ) => {
+        /// Each by the method of the same name.
+        impl Transport for Local {
+            $($(fn $method(&self, request: pb::$request) -> Call<'_, pb::$response> {
+                Box::pin(Local::$method(self, request))
+            })*)*
+            $($given)*
+        }
+    };
 }
 
-#[async_trait::async_trait]
-impl Transport for Local {
+rpcs!(answers {
     fn on_behalf(&self, caller: Caller) -> Client {
         let process = self.clone().written_by(Author::Process);
         match caller {
@@ -263,7 +275,34 @@ impl Transport for Local {
         self.is_without_vote()
     }
 
-    async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
+    fn versions(&self) -> Versions {
+        let agreed = self.0.shared.view().state.agreed;
+        let text = |release: Option<Release>| release.map(|release| release.to_string());
+        Versions { cluster: text(agreed.cluster), storage: Some(agreed.storage().to_string()) }
+    }
+
+    fn range_in_records(&self, request: pb::RangeRequest) -> Call<'_, Ranged> {
+        Box::pin(Local::range_in_records(self, request))
+    }
+
+    fn lease_keep_alive(&self, request: pb::LeaseKeepAliveRequest) -> Call<'_, pb::LeaseKeepAliveResponse> {
+        Box::pin(Local::lease_keep_alive(self, request))
+    }
+
+    fn snapshot(&self) -> Call<'_, BoxStream<'static, Result<pb::SnapshotResponse, Error>>> {
+        Box::pin(Local::snapshot(self))
+    }
+
+    fn watch(
+        &self,
+        requests: BoxStream<'static, pb::WatchRequest>,
+    ) -> Call<'_, BoxStream<'static, Result<pb::WatchResponse, Error>>> {
+        Box::pin(self.watch_judged(requests.map(|request| (request, None)).boxed()))
+    }
+});
+
+impl Local {
+    pub async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
         checks::range(&request)?;
         let metrics = &self.0.shared.metrics;
         let started = metrics.clock.now();
@@ -274,7 +313,7 @@ impl Transport for Local {
         Ok(answer)
     }
 
-    async fn range_in_records(&self, request: pb::RangeRequest) -> Result<Ranged, Error> {
+    pub async fn range_in_records(&self, request: pb::RangeRequest) -> Result<Ranged, Error> {
         checks::range(&request)?;
         if !self.0.shared.view().is_large(&request) {
             return self.range(request).await.map(Ranged::Whole);
@@ -294,18 +333,18 @@ impl Transport for Local {
         Ok(Ranged::InRecords(records))
     }
 
-    async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
+    pub async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
         checks::put(&request)?;
         self.0.proposals.reserve(checks::put_cost(&request)).await?;
         propose!(self, put: request, Put)
     }
 
-    async fn delete_range(&self, request: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Error> {
+    pub async fn delete_range(&self, request: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Error> {
         checks::delete_range(&request)?;
         propose!(self, delete_range: request, DeleteRange)
     }
 
-    async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
+    pub async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
         self.check_txn(&request)?;
         if !checks::is_read_only(&request) {
             self.0.shared.view().check_txn(&request)?;
@@ -318,7 +357,7 @@ impl Transport for Local {
         self.txn_now(request).await
     }
 
-    async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, Error> {
+    pub async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, Error> {
         let pb::CompactionRequest { revision, physical } = request;
         let answer = propose!(self, compaction: request, Compact)?;
         if physical {
@@ -328,7 +367,7 @@ impl Transport for Local {
         Ok(answer)
     }
 
-    async fn lease_grant(&self, mut request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Error> {
+    pub async fn lease_grant(&self, mut request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Error> {
         checks::lease_grant(&request)?;
         self.0.proposals.reserve(checks::LEASE_COST).await?;
         // Drawn and raised here, so that applying it is the same on every member.
@@ -339,18 +378,21 @@ impl Transport for Local {
         propose!(self, lease_grant: request, LeaseGrant)
     }
 
-    async fn lease_revoke(&self, request: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse, Error> {
+    pub async fn lease_revoke(&self, request: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse, Error> {
         propose!(self, lease_revoke: request, LeaseRevoke)
     }
 
-    async fn lease_keep_alive(&self, request: pb::LeaseKeepAliveRequest) -> Result<pb::LeaseKeepAliveResponse, Error> {
+    pub async fn lease_keep_alive(
+        &self,
+        request: pb::LeaseKeepAliveRequest,
+    ) -> Result<pb::LeaseKeepAliveResponse, Error> {
         // Taken first: the revision of the answer is not above that of the lease's revocation.
         let header = self.header();
         let answer = self.0.leases.keep_alive(request).await?;
         Ok(pb::LeaseKeepAliveResponse { header: Some(header), ..answer })
     }
 
-    async fn lease_time_to_live(
+    pub async fn lease_time_to_live(
         &self,
         request: pb::LeaseTimeToLiveRequest,
     ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
@@ -358,46 +400,12 @@ impl Transport for Local {
         Ok(pb::LeaseTimeToLiveResponse { header: Some(self.header()), ..answer })
     }
 
-    async fn lease_leases(&self, _request: pb::LeaseLeasesRequest) -> Result<pb::LeaseLeasesResponse, Error> {
+    pub async fn lease_leases(&self, _request: pb::LeaseLeasesRequest) -> Result<pb::LeaseLeasesResponse, Error> {
         let leases = self.0.leases.list().await?;
         Ok(pb::LeaseLeasesResponse { header: Some(self.header()), leases })
     }
 
-    async fn member_list(&self, request: pb::MemberListRequest) -> Result<pb::MemberListResponse, Error> {
-        self.list_members(request).await
-    }
-
-    async fn member_add(&self, request: pb::MemberAddRequest) -> Result<pb::MemberAddResponse, Error> {
-        self.add_member(request).await
-    }
-
-    async fn member_remove(&self, request: pb::MemberRemoveRequest) -> Result<pb::MemberRemoveResponse, Error> {
-        self.remove_member(request).await
-    }
-
-    async fn member_update(&self, request: pb::MemberUpdateRequest) -> Result<pb::MemberUpdateResponse, Error> {
-        self.update_member(request).await
-    }
-
-    async fn member_promote(&self, request: pb::MemberPromoteRequest) -> Result<pb::MemberPromoteResponse, Error> {
-        self.promote_member(request).await
-    }
-
-    async fn move_leader(&self, request: pb::MoveLeaderRequest) -> Result<pb::MoveLeaderResponse, Error> {
-        self.hand_leadership_to(request).await
-    }
-
-    async fn downgrade(&self, request: pb::DowngradeRequest) -> Result<pb::DowngradeResponse, Error> {
-        self.take_down(request).await
-    }
-
-    fn versions(&self) -> Versions {
-        let agreed = self.0.shared.view().state.agreed;
-        let text = |release: Option<Release>| release.map(|release| release.to_string());
-        Versions { cluster: text(agreed.cluster), storage: Some(agreed.storage().to_string()) }
-    }
-
-    async fn status(&self, _request: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
+    pub async fn status(&self, _request: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
         let raft = self.0.raft.status();
         let agreed = self.0.shared.view().state.agreed;
         let size = self.0.shared.size() as i64;
@@ -436,23 +444,11 @@ impl Transport for Local {
         })
     }
 
-    async fn alarm(&self, request: pb::AlarmRequest) -> Result<pb::AlarmResponse, Error> {
+    pub async fn alarm(&self, request: pb::AlarmRequest) -> Result<pb::AlarmResponse, Error> {
         propose!(self, alarm: request, Alarm)
     }
 
-    async fn hash_kv(&self, request: pb::HashKvRequest) -> Result<pb::HashKvResponse, Error> {
-        self.hash_history(request.revision).await
-    }
-
-    async fn hash(&self, _request: pb::HashRequest) -> Result<pb::HashResponse, Error> {
-        self.hash_everything().await
-    }
-
-    async fn defragment(&self, _request: pb::DefragmentRequest) -> Result<pb::DefragmentResponse, Error> {
-        self.give_back_space().await
-    }
-
-    async fn snapshot(&self) -> Result<BoxStream<'static, Result<pb::SnapshotResponse, Error>>, Error> {
+    pub async fn snapshot(&self) -> Result<BoxStream<'static, Result<pb::SnapshotResponse, Error>>, Error> {
         let metrics = &self.0.shared.metrics;
         let turn = self.0.snapshots.enter().map_err(|_| {
             metrics.bounds.snapshots_refused.inc();
@@ -460,96 +456,5 @@ impl Transport for Local {
         })?;
         let _spooling = metrics.measure(&metrics.disk.snapshot, None);
         database::stream(&self.0.world, self.0.shared.clone(), turn).await
-    }
-
-    async fn auth_enable(&self, request: pb::AuthEnableRequest) -> Result<pb::AuthEnableResponse, Error> {
-        manage!(self, auth_enable: request, AuthEnableResponse)
-    }
-
-    async fn auth_disable(&self, request: pb::AuthDisableRequest) -> Result<pb::AuthDisableResponse, Error> {
-        manage!(self, auth_disable: request, AuthDisableResponse)
-    }
-
-    async fn user_delete(&self, request: pb::AuthUserDeleteRequest) -> Result<pb::AuthUserDeleteResponse, Error> {
-        manage!(self, auth_user_delete: request, AuthUserDeleteResponse)
-    }
-
-    async fn user_grant_role(
-        &self,
-        request: pb::AuthUserGrantRoleRequest,
-    ) -> Result<pb::AuthUserGrantRoleResponse, Error> {
-        manage!(self, auth_user_grant_role: request, AuthUserGrantRoleResponse)
-    }
-
-    async fn user_revoke_role(
-        &self,
-        request: pb::AuthUserRevokeRoleRequest,
-    ) -> Result<pb::AuthUserRevokeRoleResponse, Error> {
-        manage!(self, auth_user_revoke_role: request, AuthUserRevokeRoleResponse)
-    }
-
-    async fn role_add(&self, request: pb::AuthRoleAddRequest) -> Result<pb::AuthRoleAddResponse, Error> {
-        manage!(self, auth_role_add: request, AuthRoleAddResponse)
-    }
-
-    async fn role_delete(&self, request: pb::AuthRoleDeleteRequest) -> Result<pb::AuthRoleDeleteResponse, Error> {
-        manage!(self, auth_role_delete: request, AuthRoleDeleteResponse)
-    }
-
-    async fn role_grant_permission(
-        &self,
-        request: pb::AuthRoleGrantPermissionRequest,
-    ) -> Result<pb::AuthRoleGrantPermissionResponse, Error> {
-        manage!(self, auth_role_grant_permission: request, AuthRoleGrantPermissionResponse)
-    }
-
-    async fn role_revoke_permission(
-        &self,
-        request: pb::AuthRoleRevokePermissionRequest,
-    ) -> Result<pb::AuthRoleRevokePermissionResponse, Error> {
-        manage!(self, auth_role_revoke_permission: request, AuthRoleRevokePermissionResponse)
-    }
-
-    async fn user_add(&self, request: pb::AuthUserAddRequest) -> Result<pb::AuthUserAddResponse, Error> {
-        self.add_user(request).await
-    }
-
-    async fn user_change_password(
-        &self,
-        request: pb::AuthUserChangePasswordRequest,
-    ) -> Result<pb::AuthUserChangePasswordResponse, Error> {
-        self.change_password(request).await
-    }
-
-    async fn user_get(&self, request: pb::AuthUserGetRequest) -> Result<pb::AuthUserGetResponse, Error> {
-        self.get_user(request.name).await
-    }
-
-    async fn user_list(&self, _: pb::AuthUserListRequest) -> Result<pb::AuthUserListResponse, Error> {
-        self.list_users().await
-    }
-
-    async fn role_get(&self, request: pb::AuthRoleGetRequest) -> Result<pb::AuthRoleGetResponse, Error> {
-        self.get_role(request.role).await
-    }
-
-    async fn role_list(&self, _: pb::AuthRoleListRequest) -> Result<pb::AuthRoleListResponse, Error> {
-        self.list_roles().await
-    }
-
-    async fn auth_status(&self, _: pb::AuthStatusRequest) -> Result<pb::AuthStatusResponse, Error> {
-        self.status_of_auth().await
-    }
-
-    async fn authenticate(&self, request: pb::AuthenticateRequest) -> Result<pb::AuthenticateResponse, Error> {
-        let token = self.give_token(request).await?;
-        Ok(pb::AuthenticateResponse { header: Some(self.header()), token })
-    }
-
-    async fn watch(
-        &self,
-        requests: BoxStream<'static, pb::WatchRequest>,
-    ) -> Result<BoxStream<'static, Result<pb::WatchResponse, Error>>, Error> {
-        self.watch_judged(requests.map(|request| (request, None)).boxed()).await
     }
 }

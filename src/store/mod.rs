@@ -13,6 +13,7 @@
 //!
 //! The way in:
 //! - [`client`]: one interface, two transports
+//! - `rpcs`: the table of all that can be asked
 //! - `local`, `remote`: this member's store; client URLs of any etcd
 //! - [`auth`]: users, roles, tokens; the gate for whatever is asked in a client's name
 //! - [`records`]: large answers, read as they are sent; `held`: what such an answer keeps, and how long
@@ -79,6 +80,7 @@ mod range;
 mod reclaim;
 pub mod records;
 mod remote;
+pub(crate) mod rpcs;
 mod state;
 mod state_machine;
 mod usage;

@@ -9,12 +9,17 @@ use std::time::Duration;
 use chorus_proto::etcdserverpb as pb;
 use futures::future::TryFutureExt;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
+use http::uri::PathAndQuery;
+use prost::Message;
+use tonic::client::Grpc;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+use tonic_prost::ProstCodec;
 
-use super::client::{Caller, Client, Transport};
-use super::{Error, checks};
+use super::Error;
+use super::client::{Call, Caller, Client, Transport};
+use super::rpcs::{again, rpcs};
 use crate::world::net::{Address, Dialler, NotConnected};
 use crate::world::{World, tls};
 
@@ -124,6 +129,26 @@ impl Remote {
         answers.try_flatten_stream().map(move |answer| answer.map_err(|status| remote.lost(at, &status))).boxed()
     }
 
+    /// One message there and one back; `again` says that it may be sent twice.
+    async fn unary<Q, A>(&self, path: &'static str, again: bool, message: Q) -> Result<A, Error>
+    where
+        Q: Message + Clone + 'static,
+        A: Message + Default + 'static,
+    {
+        let retry = if again { Retry::Always } else { Retry::Unsent };
+        let limit = self.shared.config.answer_bytes_max;
+        let call = |channel| {
+            let request = self.signed(message.clone());
+            async move {
+                let mut client = Grpc::new(channel).max_decoding_message_size(limit);
+                client.ready().await.map_err(|error| Status::unknown(format!("Service was not ready: {error}")))?;
+                let codec = ProstCodec::<Q, A>::default();
+                client.unary(request, PathAndQuery::from_static(path), codec).await.map(tonic::Response::into_inner)
+            }
+        };
+        self.call(retry, call).await
+    }
+
     /// Calls one endpoint after the other, from the preferred one on, until one gives an answer that stands.
     async fn call<T, F>(&self, retry: Retry, call: impl Fn(Channel) -> F + Send + Sync) -> Result<T, Error>
     where
@@ -197,18 +222,6 @@ fn from_status(status: &Status) -> Error {
     Error::from_wire(status.code() as i32, status.message())
 }
 
-macro_rules! unary {
-    ($self:ident, $retry:expr, $client:path, $method:ident, $request:ident) => {{
-        let limit = $self.shared.config.answer_bytes_max;
-        let call = |channel| {
-            let mut client = <$client>::new(channel).max_decoding_message_size(limit);
-            let request = $self.signed($request.clone());
-            async move { client.$method(request).await.map(tonic::Response::into_inner) }
-        };
-        $self.call($retry, call).await
-    }};
-}
-
 /// A named type for the requests of a watch: the compiler cannot prove a boxed one `Send` inside the call.
 struct Requests(BoxStream<'static, pb::WatchRequest>);
 
@@ -220,15 +233,29 @@ impl Stream for Requests {
     }
 }
 
-type Kv = pb::kv_client::KvClient<Channel>;
 type Lease = pb::lease_client::LeaseClient<Channel>;
-type Cluster = pb::cluster_client::ClusterClient<Channel>;
-type Maintenance = pb::maintenance_client::MaintenanceClient<Channel>;
-type Auth = pb::auth_client::AuthClient<Channel>;
 type Watch = pb::watch_client::WatchClient<Channel>;
 
-#[async_trait::async_trait]
-impl Transport for Remote {
+macro_rules! calls {
+    (
+        given { $($given:tt)* }
+        unary { $($part:ident { $(
+            $(#[$doc:meta])*
+            $name:ident $path:literal $method:ident($request:ident) -> $response:ident,
+            $rule:ident, $again:ident, $($json:literal)|+;
+        )* })* }
+        own { $($own:tt)* }
+    ) => {
+        impl Transport for Remote {
+            $($(fn $method(&self, request: pb::$request) -> Call<'_, pb::$response> {
+                Box::pin(self.unary($path, again::$again(&request), request))
+            })*)*
+            $($given)*
+        }
+    };
+}
+
+rpcs!(calls {
     /// Sends the caller's token along. A certificate of theirs stays behind: the store sees this process's own.
     fn on_behalf(&self, caller: Caller) -> Client {
         let token = match caller {
@@ -238,194 +265,23 @@ impl Transport for Remote {
         Client::new(Remote { token, ..self.clone() })
     }
 
-    async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
-        unary!(self, Retry::Always, Kv, range, request)
-    }
-
-    async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
-        unary!(self, Retry::Unsent, Kv, put, request)
-    }
-
-    async fn delete_range(&self, request: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Error> {
-        unary!(self, Retry::Unsent, Kv, delete_range, request)
-    }
-
-    async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
-        let retry = if checks::is_read_only(&request) { Retry::Always } else { Retry::Unsent };
-        unary!(self, retry, Kv, txn, request)
-    }
-
-    async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, Error> {
-        unary!(self, Retry::Unsent, Kv, compact, request)
-    }
-
-    async fn lease_grant(&self, request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Error> {
-        unary!(self, Retry::Unsent, Lease, lease_grant, request)
-    }
-
-    async fn lease_revoke(&self, request: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse, Error> {
-        unary!(self, Retry::Unsent, Lease, lease_revoke, request)
-    }
-
-    async fn lease_keep_alive(&self, request: pb::LeaseKeepAliveRequest) -> Result<pb::LeaseKeepAliveResponse, Error> {
-        let call = |channel| async move {
+    fn lease_keep_alive(&self, request: pb::LeaseKeepAliveRequest) -> Call<'_, pb::LeaseKeepAliveResponse> {
+        let call = move |channel| async move {
             let requests = self.signed(stream::iter([request]).chain(stream::pending()));
             let mut answers = Lease::new(channel).lease_keep_alive(requests).await?.into_inner();
             answers.message().await?.ok_or_else(|| Status::unavailable("the keep-alive stream ended"))
         };
-        self.call(Retry::Always, call).await
-    }
-
-    async fn lease_time_to_live(
-        &self,
-        request: pb::LeaseTimeToLiveRequest,
-    ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
-        unary!(self, Retry::Always, Lease, lease_time_to_live, request)
-    }
-
-    async fn lease_leases(&self, request: pb::LeaseLeasesRequest) -> Result<pb::LeaseLeasesResponse, Error> {
-        unary!(self, Retry::Always, Lease, lease_leases, request)
-    }
-
-    async fn member_list(&self, request: pb::MemberListRequest) -> Result<pb::MemberListResponse, Error> {
-        unary!(self, Retry::Always, Cluster, member_list, request)
-    }
-
-    async fn member_add(&self, request: pb::MemberAddRequest) -> Result<pb::MemberAddResponse, Error> {
-        unary!(self, Retry::Unsent, Cluster, member_add, request)
-    }
-
-    async fn member_remove(&self, request: pb::MemberRemoveRequest) -> Result<pb::MemberRemoveResponse, Error> {
-        unary!(self, Retry::Unsent, Cluster, member_remove, request)
-    }
-
-    async fn member_update(&self, request: pb::MemberUpdateRequest) -> Result<pb::MemberUpdateResponse, Error> {
-        unary!(self, Retry::Unsent, Cluster, member_update, request)
-    }
-
-    async fn member_promote(&self, request: pb::MemberPromoteRequest) -> Result<pb::MemberPromoteResponse, Error> {
-        unary!(self, Retry::Unsent, Cluster, member_promote, request)
-    }
-
-    async fn move_leader(&self, request: pb::MoveLeaderRequest) -> Result<pb::MoveLeaderResponse, Error> {
-        unary!(self, Retry::Unsent, Maintenance, move_leader, request)
-    }
-
-    async fn downgrade(&self, request: pb::DowngradeRequest) -> Result<pb::DowngradeResponse, Error> {
-        unary!(self, Retry::Unsent, Maintenance, downgrade, request)
-    }
-
-    async fn status(&self, request: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
-        unary!(self, Retry::Always, Maintenance, status, request)
-    }
-
-    async fn alarm(&self, request: pb::AlarmRequest) -> Result<pb::AlarmResponse, Error> {
-        unary!(self, Retry::Unsent, Maintenance, alarm, request)
-    }
-
-    async fn hash_kv(&self, request: pb::HashKvRequest) -> Result<pb::HashKvResponse, Error> {
-        unary!(self, Retry::Always, Maintenance, hash_kv, request)
-    }
-
-    async fn hash(&self, request: pb::HashRequest) -> Result<pb::HashResponse, Error> {
-        unary!(self, Retry::Always, Maintenance, hash, request)
-    }
-
-    async fn defragment(&self, request: pb::DefragmentRequest) -> Result<pb::DefragmentResponse, Error> {
-        unary!(self, Retry::Always, Maintenance, defragment, request)
-    }
-
-    async fn auth_enable(&self, request: pb::AuthEnableRequest) -> Result<pb::AuthEnableResponse, Error> {
-        unary!(self, Retry::Unsent, Auth, auth_enable, request)
-    }
-
-    async fn auth_disable(&self, request: pb::AuthDisableRequest) -> Result<pb::AuthDisableResponse, Error> {
-        unary!(self, Retry::Unsent, Auth, auth_disable, request)
-    }
-
-    async fn user_delete(&self, request: pb::AuthUserDeleteRequest) -> Result<pb::AuthUserDeleteResponse, Error> {
-        unary!(self, Retry::Unsent, Auth, user_delete, request)
-    }
-
-    async fn user_grant_role(
-        &self,
-        request: pb::AuthUserGrantRoleRequest,
-    ) -> Result<pb::AuthUserGrantRoleResponse, Error> {
-        unary!(self, Retry::Unsent, Auth, user_grant_role, request)
-    }
-
-    async fn user_revoke_role(
-        &self,
-        request: pb::AuthUserRevokeRoleRequest,
-    ) -> Result<pb::AuthUserRevokeRoleResponse, Error> {
-        unary!(self, Retry::Unsent, Auth, user_revoke_role, request)
-    }
-
-    async fn role_add(&self, request: pb::AuthRoleAddRequest) -> Result<pb::AuthRoleAddResponse, Error> {
-        unary!(self, Retry::Unsent, Auth, role_add, request)
-    }
-
-    async fn role_delete(&self, request: pb::AuthRoleDeleteRequest) -> Result<pb::AuthRoleDeleteResponse, Error> {
-        unary!(self, Retry::Unsent, Auth, role_delete, request)
-    }
-
-    async fn role_grant_permission(
-        &self,
-        request: pb::AuthRoleGrantPermissionRequest,
-    ) -> Result<pb::AuthRoleGrantPermissionResponse, Error> {
-        unary!(self, Retry::Unsent, Auth, role_grant_permission, request)
-    }
-
-    async fn role_revoke_permission(
-        &self,
-        request: pb::AuthRoleRevokePermissionRequest,
-    ) -> Result<pb::AuthRoleRevokePermissionResponse, Error> {
-        unary!(self, Retry::Unsent, Auth, role_revoke_permission, request)
-    }
-
-    async fn user_add(&self, request: pb::AuthUserAddRequest) -> Result<pb::AuthUserAddResponse, Error> {
-        unary!(self, Retry::Unsent, Auth, user_add, request)
-    }
-
-    async fn user_change_password(
-        &self,
-        request: pb::AuthUserChangePasswordRequest,
-    ) -> Result<pb::AuthUserChangePasswordResponse, Error> {
-        unary!(self, Retry::Unsent, Auth, user_change_password, request)
-    }
-
-    async fn user_get(&self, request: pb::AuthUserGetRequest) -> Result<pb::AuthUserGetResponse, Error> {
-        unary!(self, Retry::Always, Auth, user_get, request)
-    }
-
-    async fn user_list(&self, request: pb::AuthUserListRequest) -> Result<pb::AuthUserListResponse, Error> {
-        unary!(self, Retry::Always, Auth, user_list, request)
-    }
-
-    async fn role_get(&self, request: pb::AuthRoleGetRequest) -> Result<pb::AuthRoleGetResponse, Error> {
-        unary!(self, Retry::Always, Auth, role_get, request)
-    }
-
-    async fn role_list(&self, request: pb::AuthRoleListRequest) -> Result<pb::AuthRoleListResponse, Error> {
-        unary!(self, Retry::Always, Auth, role_list, request)
-    }
-
-    async fn auth_status(&self, request: pb::AuthStatusRequest) -> Result<pb::AuthStatusResponse, Error> {
-        unary!(self, Retry::Always, Auth, auth_status, request)
-    }
-
-    async fn authenticate(&self, request: pb::AuthenticateRequest) -> Result<pb::AuthenticateResponse, Error> {
-        unary!(self, Retry::Always, Auth, authenticate, request)
+        Box::pin(self.call(Retry::Always, call))
     }
 
     /// Goes to one endpoint; after an error the next call goes to the next one.
-    async fn watch(
+    fn watch(
         &self,
         requests: BoxStream<'static, pb::WatchRequest>,
-    ) -> Result<BoxStream<'static, Result<pb::WatchResponse, Error>>, Error> {
-        Ok(self.open_watch(requests))
+    ) -> Call<'_, BoxStream<'static, Result<pb::WatchResponse, Error>>> {
+        Box::pin(async move { Ok(self.open_watch(requests)) })
     }
-}
+});
 
 #[cfg(test)]
 mod tests {

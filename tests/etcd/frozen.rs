@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use chorus::store::client::{Caller, Client, Transport, Versions};
+use chorus::store::client::{Call, Caller, Client, Transport, Versions};
 use chorus::store::error::Error;
 use chorus_proto::etcdserverpb as pb;
 use chorus_proto::mvccpb;
+use futures::future;
 use futures::stream::{self, BoxStream, StreamExt};
 
 #[derive(Clone, Default)]
@@ -56,12 +57,12 @@ impl Frozen {
         frozen
     }
 
-    fn answer<T>(&self, answer: T) -> Result<T, Error> {
-        self.0.lock().unwrap().error.clone().map_or(Ok(answer), Err)
+    fn answer<T: Send + 'static>(&self, answer: T) -> Call<'_, T> {
+        let answered = self.0.lock().unwrap().error.clone().map_or(Ok(answer), Err);
+        Box::pin(future::ready(answered))
     }
 }
 
-#[async_trait::async_trait]
 impl Transport for Frozen {
     fn on_behalf(&self, _: Caller) -> Client {
         Client::new(self.clone())
@@ -72,84 +73,83 @@ impl Transport for Frozen {
     }
 
     /// Every key asked for exists and holds its own name.
-    async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
+    fn range(&self, request: pb::RangeRequest) -> Call<'_, pb::RangeResponse> {
         let kv = mvccpb::KeyValue { value: request.key.clone(), key: request.key, ..Default::default() };
         self.answer(pb::RangeResponse { header: header(), kvs: vec![kv], more: false, count: 1 })
     }
 
-    async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
+    fn put(&self, request: pb::PutRequest) -> Call<'_, pb::PutResponse> {
         let prev_kv = mvccpb::KeyValue { key: request.key, value: request.value, ..Default::default() };
         self.answer(pb::PutResponse { header: header(), prev_kv: Some(prev_kv) })
     }
 
-    async fn delete_range(&self, _: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Error> {
+    fn delete_range(&self, _: pb::DeleteRangeRequest) -> Call<'_, pb::DeleteRangeResponse> {
         self.answer(pb::DeleteRangeResponse { header: header(), deleted: 3, prev_kvs: vec![] })
     }
 
-    async fn txn(&self, _: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
+    fn txn(&self, _: pb::TxnRequest) -> Call<'_, pb::TxnResponse> {
         self.answer(pb::TxnResponse { header: header(), succeeded: true, responses: vec![] })
     }
 
-    async fn compact(&self, _: pb::CompactionRequest) -> Result<pb::CompactionResponse, Error> {
+    fn compact(&self, _: pb::CompactionRequest) -> Call<'_, pb::CompactionResponse> {
         self.answer(pb::CompactionResponse { header: header() })
     }
 
-    async fn lease_grant(&self, request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Error> {
+    fn lease_grant(&self, request: pb::LeaseGrantRequest) -> Call<'_, pb::LeaseGrantResponse> {
         let error = String::new();
         self.answer(pb::LeaseGrantResponse { header: header(), id: 77, ttl: request.ttl, error })
     }
 
-    async fn lease_revoke(&self, _: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse, Error> {
+    fn lease_revoke(&self, _: pb::LeaseRevokeRequest) -> Call<'_, pb::LeaseRevokeResponse> {
         self.answer(pb::LeaseRevokeResponse { header: header() })
     }
 
-    async fn lease_keep_alive(&self, request: pb::LeaseKeepAliveRequest) -> Result<pb::LeaseKeepAliveResponse, Error> {
+    fn lease_keep_alive(&self, request: pb::LeaseKeepAliveRequest) -> Call<'_, pb::LeaseKeepAliveResponse> {
         self.answer(pb::LeaseKeepAliveResponse { header: header(), id: request.id, ttl: 60 })
     }
 
-    async fn lease_time_to_live(
-        &self,
-        request: pb::LeaseTimeToLiveRequest,
-    ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
+    fn lease_time_to_live(&self, request: pb::LeaseTimeToLiveRequest) -> Call<'_, pb::LeaseTimeToLiveResponse> {
         self.answer(pb::LeaseTimeToLiveResponse { header: header(), id: request.id, ttl: -1, ..Default::default() })
     }
 
-    async fn lease_leases(&self, _: pb::LeaseLeasesRequest) -> Result<pb::LeaseLeasesResponse, Error> {
+    fn lease_leases(&self, _: pb::LeaseLeasesRequest) -> Call<'_, pb::LeaseLeasesResponse> {
         self.answer(pb::LeaseLeasesResponse { header: header(), leases: vec![pb::LeaseStatus { id: 77 }] })
     }
 
-    async fn member_list(&self, _: pb::MemberListRequest) -> Result<pb::MemberListResponse, Error> {
+    fn member_list(&self, _: pb::MemberListRequest) -> Call<'_, pb::MemberListResponse> {
         let member = pb::Member { id: MEMBER, name: "n1".into(), ..Default::default() };
         self.answer(pb::MemberListResponse { header: header(), members: vec![member] })
     }
 
-    async fn alarm(&self, _: pb::AlarmRequest) -> Result<pb::AlarmResponse, Error> {
+    fn alarm(&self, _: pb::AlarmRequest) -> Call<'_, pb::AlarmResponse> {
         self.answer(pb::AlarmResponse { header: header(), alarms: Vec::new() })
     }
 
-    async fn status(&self, _: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
+    fn status(&self, _: pb::StatusRequest) -> Call<'_, pb::StatusResponse> {
         let state = self.0.lock().unwrap();
-        Ok(pb::StatusResponse {
+        let status = pb::StatusResponse {
             header: header(),
             leader: if state.no_leader { 0 } else { MEMBER },
             errors: state.alarms.clone(),
             db_size: 20480,
             ..Default::default()
-        })
+        };
+        Box::pin(future::ready(Ok(status)))
     }
 
     /// Answers each request with a response of the same place in line.
-    async fn watch(
+    fn watch(
         &self,
         requests: BoxStream<'static, pb::WatchRequest>,
-    ) -> Result<BoxStream<'static, Result<pb::WatchResponse, Error>>, Error> {
+    ) -> Call<'_, BoxStream<'static, Result<pb::WatchResponse, Error>>> {
         let responses = requests.enumerate().map(|(watch_id, _)| {
             let watch_id = i64::try_from(watch_id).unwrap();
             Ok(pb::WatchResponse { header: header(), watch_id, created: true, ..Default::default() })
         });
-        if self.0.lock().unwrap().watch_breaks {
-            return Ok(responses.take(1).chain(stream::empty()).boxed());
-        }
-        Ok(responses.boxed())
+        let responses = match self.0.lock().unwrap().watch_breaks {
+            true => responses.take(1).chain(stream::empty()).boxed(),
+            false => responses.boxed(),
+        };
+        Box::pin(future::ready(Ok(responses)))
     }
 }

@@ -1,16 +1,15 @@
 //! etcd's JSON gateway: every RPC as an HTTP POST, transcoded into the same call that a gRPC client makes.
 //!
 //! ```text
-//!   POST /v3/kv/range {JSON} ──▶ route ──▶ Codec: JSON ─▶ framed protobuf ──▶ router::call ──▶ gRPC response
+//!   POST /v3/kv/range {JSON} ──▶ Rpc ──▶ Codec: JSON ─▶ framed protobuf ──▶ router::call ──▶ gRPC response
 //!                                                                                                  │
 //!                {JSON} ◀── unary: one object; stream: a line {"result":…} a message ◀── Codec ◀───┘
 //!   WebSocket message = a line of a streamed request or answer
 //! ```
 //!
-//! It knows no RPC: the routes are a table, and the messages come from the descriptors of the .proto files. A gateway
-//! call waits its turn as if all of them shared one gRPC connection, with that connection's limit of streams.
+//! It knows no RPC: paths are in the table of all RPCs, and the messages come from the descriptors of the .proto files.
+//! A gateway call waits its turn as if all of them shared one gRPC connection, with that connection's limit of streams.
 //!
-//! - `route`: the table of paths
 //! - `codec`: JSON from and to framed messages
 //! - `reader`: a JSON object as a message
 //! - `split`: where one JSON value of a stream of them ends
@@ -23,7 +22,6 @@ mod lines;
 mod metadata;
 mod reader;
 mod refusal;
-mod route;
 mod split;
 mod unary;
 mod websocket;
@@ -54,7 +52,7 @@ pub(super) fn serves(path: &str) -> bool {
 
 /// Answers `request`, whose `path` may differ from the one in its URI.
 pub(super) async fn answer(shared: &Arc<Shared>, path: &str, request: Request<RequestBody>) -> Response<Body> {
-    let Some(rpc) = route::find(path) else {
+    let Some(rpc) = Rpc::find_json(path) else {
         return refusal::whole(&Status::not_found("Not Found"));
     };
     if websocket::is_asked(request.headers()) {

@@ -1,9 +1,8 @@
 //! The one gate for all that is asked in a client's name.
 //!
-//! Whatever a client asks goes through here: an RPC without a line in the table below is refused. What the rule of a
-//! line leaves open is decided where the keys are: by the view that is read, or when a command is applied.
+//! Whatever a client asks goes through here, by the rule that the table of RPCs has for it, or by what is written out
+//! below. What a rule leaves open is decided where the keys are: by the view that is read, or when a command is applied.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use chorus_proto::etcdserverpb as pb;
@@ -13,9 +12,10 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use super::permit::{Access, Author};
-use crate::store::client::{Caller, Client, Transport, Versions};
+use crate::store::client::{Call, Caller, Client, Transport, Versions};
 use crate::store::local::Local;
 use crate::store::records::Ranged;
+use crate::store::rpcs::rpcs;
 use crate::store::{Error, checks};
 
 /// What an RPC asks of its caller, once there are users.
@@ -133,177 +133,114 @@ impl Guard {
     }
 }
 
-/// The future of a call, as `async_trait` spells it.
-type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
-
 macro_rules! gate {
     (
-        plain { $($rpc:literal $rule:ident $method:ident($request:ty) -> $response:ty;)* }
-        special { $($special_rpc:literal $special_rule:ident;)* }
-        { $($special:tt)* }
+        given { $($given:tt)* }
+        unary {
+            plain { $(
+                $(#[$doc:meta])*
+                $name:ident $path:literal $method:ident($request:ident) -> $response:ident,
+                $rule:ident, $again:ident, $($json:literal)|+;
+            )* }
+            judged { $($judged:tt)* }
+        }
+        own { $($own:tt)* }
     ) => {
-        /// The rule of every RPC, by `Service/Method`.
-        pub const RULES: &[(&str, Rule)] =
-            &[$(($rpc, Rule::$rule),)* $(($special_rpc, Rule::$special_rule),)*];
-
-        #[async_trait::async_trait]
         impl Transport for Guard {
-            $(async fn $method(&self, request: $request) -> Result<$response, Error> {
-                self.pass(Rule::$rule).await?.$method(request).await
+            $(fn $method(&self, request: pb::$request) -> Call<'_, pb::$response> {
+                Box::pin(async move { self.pass(Rule::$rule).await?.$method(request).await })
             })*
-            $($special)*
+            $($given)*
         }
     };
 }
 
-gate! {
-    plain {
-        "KV/DeleteRange" Content delete_range(pb::DeleteRangeRequest) -> pb::DeleteRangeResponse;
-        "KV/Compact" Root compact(pb::CompactionRequest) -> pb::CompactionResponse;
-        "Lease/LeaseGrant" Somebody lease_grant(pb::LeaseGrantRequest) -> pb::LeaseGrantResponse;
-        "Lease/LeaseRevoke" Somebody lease_revoke(pb::LeaseRevokeRequest) -> pb::LeaseRevokeResponse;
-        "Cluster/MemberList" Somebody member_list(pb::MemberListRequest) -> pb::MemberListResponse;
-        "Cluster/MemberAdd" Root member_add(pb::MemberAddRequest) -> pb::MemberAddResponse;
-        "Cluster/MemberRemove" Root member_remove(pb::MemberRemoveRequest) -> pb::MemberRemoveResponse;
-        "Cluster/MemberUpdate" Root member_update(pb::MemberUpdateRequest) -> pb::MemberUpdateResponse;
-        "Cluster/MemberPromote" Root member_promote(pb::MemberPromoteRequest) -> pb::MemberPromoteResponse;
-        "Maintenance/MoveLeader" Root move_leader(pb::MoveLeaderRequest) -> pb::MoveLeaderResponse;
-        "Maintenance/Downgrade" Root downgrade(pb::DowngradeRequest) -> pb::DowngradeResponse;
-        "Maintenance/Defragment" Root defragment(pb::DefragmentRequest) -> pb::DefragmentResponse;
-        "Maintenance/Hash" Root hash(pb::HashRequest) -> pb::HashResponse;
-        "Maintenance/HashKV" Root hash_kv(pb::HashKvRequest) -> pb::HashKvResponse;
-        "Auth/AuthEnable" Content auth_enable(pb::AuthEnableRequest) -> pb::AuthEnableResponse;
-        "Auth/AuthDisable" Content auth_disable(pb::AuthDisableRequest) -> pb::AuthDisableResponse;
-        "Auth/AuthStatus" Content auth_status(pb::AuthStatusRequest) -> pb::AuthStatusResponse;
-        "Auth/Authenticate" Anyone authenticate(pb::AuthenticateRequest) -> pb::AuthenticateResponse;
-        "Auth/UserAdd" Content user_add(pb::AuthUserAddRequest) -> pb::AuthUserAddResponse;
-        "Auth/UserGet" Content user_get(pb::AuthUserGetRequest) -> pb::AuthUserGetResponse;
-        "Auth/UserList" Content user_list(pb::AuthUserListRequest) -> pb::AuthUserListResponse;
-        "Auth/UserDelete" Content user_delete(pb::AuthUserDeleteRequest) -> pb::AuthUserDeleteResponse;
-        "Auth/UserChangePassword" Content
-            user_change_password(pb::AuthUserChangePasswordRequest) -> pb::AuthUserChangePasswordResponse;
-        "Auth/UserGrantRole" Content user_grant_role(pb::AuthUserGrantRoleRequest) -> pb::AuthUserGrantRoleResponse;
-        "Auth/UserRevokeRole" Content
-            user_revoke_role(pb::AuthUserRevokeRoleRequest) -> pb::AuthUserRevokeRoleResponse;
-        "Auth/RoleAdd" Content role_add(pb::AuthRoleAddRequest) -> pb::AuthRoleAddResponse;
-        "Auth/RoleGet" Content role_get(pb::AuthRoleGetRequest) -> pb::AuthRoleGetResponse;
-        "Auth/RoleList" Content role_list(pb::AuthRoleListRequest) -> pb::AuthRoleListResponse;
-        "Auth/RoleDelete" Content role_delete(pb::AuthRoleDeleteRequest) -> pb::AuthRoleDeleteResponse;
-        "Auth/RoleGrantPermission" Content
-            role_grant_permission(pb::AuthRoleGrantPermissionRequest) -> pb::AuthRoleGrantPermissionResponse;
-        "Auth/RoleRevokePermission" Content
-            role_revoke_permission(pb::AuthRoleRevokePermissionRequest) -> pb::AuthRoleRevokePermissionResponse;
+// Those whose rule is not all that is asked.
+rpcs!(gate {
+    fn on_behalf(&self, caller: Caller) -> Client {
+        self.local.on_behalf(caller)
     }
-    // Those whose rule is in the code below.
-    special {
-        "KV/Range" Content;
-        "KV/RangeStream" Content;
-        "KV/Put" Content;
-        "KV/Txn" Content;
-        "Watch/Watch" Content;
-        "Lease/LeaseKeepAlive" Content;
-        "Lease/LeaseTimeToLive" Content;
-        "Lease/LeaseLeases" Content;
-        "Maintenance/Alarm" Content;
-        "Maintenance/Status" Somebody;
-        "Maintenance/Snapshot" Root;
+
+    fn authenticates(&self) -> bool {
+        self.local.authenticates()
     }
-    {
-        fn on_behalf(&self, caller: Caller) -> Client {
-            self.local.on_behalf(caller)
-        }
 
-        fn authenticates(&self) -> bool {
-            self.local.authenticates()
-        }
+    fn is_learner(&self) -> bool {
+        self.local.is_learner()
+    }
 
-        fn is_learner(&self) -> bool {
-            self.local.is_learner()
-        }
+    fn versions(&self) -> Versions {
+        self.local.versions()
+    }
 
-        fn versions(&self) -> Versions {
-            self.local.versions()
-        }
+    // A store without users pays for one look and nothing else.
+    fn range(&self, request: pb::RangeRequest) -> Call<'_, pb::RangeResponse> {
+        if self.is_open() { Transport::range(&self.nobody, request) } else { Box::pin(self.range_checked(request)) }
+    }
 
-        // Written out, so that a store without users pays for one look and nothing else.
-        fn range<'a, 'async_trait>(&'a self, request: pb::RangeRequest) -> Call<'async_trait, pb::RangeResponse>
-        where
-            'a: 'async_trait,
-            Self: 'async_trait,
-        {
-            if self.is_open() { self.nobody.range(request) } else { Box::pin(self.range_checked(request)) }
+    fn range_in_records(&self, request: pb::RangeRequest) -> Call<'_, Ranged> {
+        match self.is_open() {
+            true => Transport::range_in_records(&self.nobody, request),
+            false => Box::pin(self.range_in_records_checked(request)),
         }
+    }
 
-        async fn range_in_records(&self, request: pb::RangeRequest) -> Result<Ranged, Error> {
-            match self.is_open() {
-                true => self.nobody.range_in_records(request).await,
-                false => self.range_in_records_checked(request).await,
-            }
+    fn put(&self, request: pb::PutRequest) -> Call<'_, pb::PutResponse> {
+        if self.is_open() {
+            return Transport::put(&self.nobody, request);
         }
+        Box::pin(async move { self.pass(Rule::Content).await?.put(request).await })
+    }
 
-        fn put<'a, 'async_trait>(&'a self, request: pb::PutRequest) -> Call<'async_trait, pb::PutResponse>
-        where
-            'a: 'async_trait,
-            Self: 'async_trait,
-        {
-            if self.is_open() {
-                return self.nobody.put(request);
-            }
-            Box::pin(async move { self.pass(Rule::Content).await?.put(request).await })
-        }
+    fn txn(&self, request: pb::TxnRequest) -> Call<'_, pb::TxnResponse> {
+        if self.is_open() { Transport::txn(&self.nobody, request) } else { Box::pin(self.txn_checked(request)) }
+    }
 
-        fn txn<'a, 'async_trait>(&'a self, request: pb::TxnRequest) -> Call<'async_trait, pb::TxnResponse>
-        where
-            'a: 'async_trait,
-            Self: 'async_trait,
-        {
-            if self.is_open() { self.nobody.txn(request) } else { Box::pin(self.txn_checked(request)) }
-        }
-
-        async fn lease_keep_alive(
-            &self,
-            request: pb::LeaseKeepAliveRequest,
-        ) -> Result<pb::LeaseKeepAliveResponse, Error> {
+    fn lease_keep_alive(&self, request: pb::LeaseKeepAliveRequest) -> Call<'_, pb::LeaseKeepAliveResponse> {
+        Box::pin(async move {
             let local = self.pass(Rule::Somebody).await?;
             local.permit_lease(Access::Write, request.id)?;
             local.lease_keep_alive(request).await
-        }
+        })
+    }
 
-        /// What is told of keys is checked in the answer: the member that gives it may know more of them.
-        async fn lease_time_to_live(
-            &self,
-            request: pb::LeaseTimeToLiveRequest,
-        ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
+    /// What is told of keys is checked in the answer: the member that gives it may know more of them.
+    fn lease_time_to_live(&self, request: pb::LeaseTimeToLiveRequest) -> Call<'_, pb::LeaseTimeToLiveResponse> {
+        Box::pin(async move {
             let local = self.pass(Rule::Somebody).await?;
             let answer = local.lease_time_to_live(request).await?;
             local.permit_keys(&answer.keys)?;
             Ok(answer)
-        }
+        })
+    }
 
-        async fn lease_leases(&self, request: pb::LeaseLeasesRequest) -> Result<pb::LeaseLeasesResponse, Error> {
+    fn lease_leases(&self, request: pb::LeaseLeasesRequest) -> Call<'_, pb::LeaseLeasesResponse> {
+        Box::pin(async move {
             let local = self.pass(Rule::Somebody).await?;
             let answer = local.lease_leases(request).await?;
             answer.leases.iter().try_for_each(|lease| local.permit_lease(Access::Read, lease.id))?;
             Ok(answer)
-        }
+        })
+    }
 
-        async fn alarm(&self, request: pb::AlarmRequest) -> Result<pb::AlarmResponse, Error> {
-            let rule = if request.action() == AlarmAction::Get { Rule::Somebody } else { Rule::Root };
-            self.pass(rule).await?.alarm(request).await
-        }
+    fn alarm(&self, request: pb::AlarmRequest) -> Call<'_, pb::AlarmResponse> {
+        let rule = if request.action() == AlarmAction::Get { Rule::Somebody } else { Rule::Root };
+        Box::pin(async move { self.pass(rule).await?.alarm(request).await })
+    }
 
-        async fn snapshot(&self) -> Result<BoxStream<'static, Result<pb::SnapshotResponse, Error>>, Error> {
-            self.admit(Rule::Root).await?.snapshot().await
-        }
+    fn snapshot(&self) -> Call<'_, BoxStream<'static, Result<pb::SnapshotResponse, Error>>> {
+        Box::pin(async move { self.admit(Rule::Root).await?.snapshot().await })
+    }
 
-        async fn status(&self, request: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
-            self.admit(Rule::Somebody).await?.status(request).await
-        }
+    fn status(&self, request: pb::StatusRequest) -> Call<'_, pb::StatusResponse> {
+        Box::pin(async move { self.admit(Rule::Somebody).await?.status(request).await })
+    }
 
-        async fn watch(
-            &self,
-            requests: BoxStream<'static, pb::WatchRequest>,
-        ) -> Result<BoxStream<'static, Result<pb::WatchResponse, Error>>, Error> {
+    fn watch(
+        &self,
+        requests: BoxStream<'static, pb::WatchRequest>,
+    ) -> Call<'_, BoxStream<'static, Result<pb::WatchResponse, Error>>> {
+        Box::pin(async move {
             self.votes()?;
             // Asked anew for every watch: a stream may last longer than permissions do.
             let guard = Arc::new(Guard::new(self.local.clone(), self.caller.clone()));
@@ -315,6 +252,6 @@ gate! {
                 }
             });
             self.local.watch_judged(judged.boxed()).await
-        }
+        })
     }
-}
+});

@@ -11,7 +11,7 @@
 //! revision at which the caller was recognised with that of users and roles now, so that no permission outlives its
 //! revocation.
 //!
-//! - [`guard`]: the one gate for all that is asked in a client's name, and the rule of every RPC
+//! - [`guard`]: the one gate for all that is asked in a client's name
 //! - [`permit`]: who may do what; pure
 //! - [`manage`]: what a command changes among users and roles; pure
 //! - [`state`]: users and roles, replicated; pure
@@ -33,7 +33,7 @@ mod state;
 mod tokens;
 
 pub use bad_token::BadToken;
-pub use guard::{RULES, Rule};
+pub use guard::Rule;
 pub use state::{Auth, Change, ROOT};
 pub use tokens::Tokens;
 

@@ -90,18 +90,23 @@ impl Local {
     }
 
     /// Proposes a change of users and roles; the header of its answer.
-    pub async fn manage(&self, command: pb::InternalRaftRequest) -> Result<Option<pb::ResponseHeader>, Error> {
+    async fn manage(&self, command: pb::InternalRaftRequest) -> Result<Option<pb::ResponseHeader>, Error> {
         self.propose(command).await?;
         Ok(Some(self.header()))
     }
 
-    pub async fn status_of_auth(&self) -> Result<pb::AuthStatusResponse, Error> {
+    pub async fn auth_status(&self, _: pb::AuthStatusRequest) -> Result<pb::AuthStatusResponse, Error> {
         let (enabled, auth_revision) = self.read_auth(|auth, _| Ok((auth.enabled, auth.revision))).await?;
         Ok(pb::AuthStatusResponse { header: Some(self.header()), enabled, auth_revision })
     }
 
+    pub async fn authenticate(&self, request: pb::AuthenticateRequest) -> Result<pb::AuthenticateResponse, Error> {
+        let token = self.give_token(request).await?;
+        Ok(pb::AuthenticateResponse { header: Some(self.header()), token })
+    }
+
     /// Gives a token to whoever knows the user's password. The password goes nowhere.
-    pub async fn give_token(&self, request: pb::AuthenticateRequest) -> Result<String, Error> {
+    async fn give_token(&self, request: pb::AuthenticateRequest) -> Result<String, Error> {
         let pb::AuthenticateRequest { name, password } = request;
         self.barrier().await?;
         loop {
@@ -142,32 +147,33 @@ impl Local {
         Ok(auth.revision)
     }
 
-    pub async fn add_user(&self, mut request: pb::AuthUserAddRequest) -> Result<pb::AuthUserAddResponse, Error> {
+    pub async fn user_add(&self, mut request: pb::AuthUserAddRequest) -> Result<pb::AuthUserAddResponse, Error> {
         let password = std::mem::take(&mut request.password);
         if !request.options.is_some_and(|options| options.no_password) {
-            request.hashed_password = self.hash(password).await?;
+            request.hashed_password = self.hash_password(password).await?;
         }
         let command = pb::InternalRaftRequest { auth_user_add: Some(request), ..Default::default() };
         Ok(pb::AuthUserAddResponse { header: self.manage(command).await? })
     }
 
-    pub async fn change_password(
+    pub async fn user_change_password(
         &self,
         mut request: pb::AuthUserChangePasswordRequest,
     ) -> Result<pb::AuthUserChangePasswordResponse, Error> {
         let password = std::mem::take(&mut request.password);
         if !password.is_empty() {
-            request.hashed_password = self.hash(password).await?;
+            request.hashed_password = self.hash_password(password).await?;
         }
         let command = pb::InternalRaftRequest { auth_user_change_password: Some(request), ..Default::default() };
         Ok(pb::AuthUserChangePasswordResponse { header: self.manage(command).await? })
     }
 
-    async fn hash(&self, password: String) -> Result<String, Error> {
+    async fn hash_password(&self, password: String) -> Result<String, Error> {
         self.passwords().hash(password, password::cost(self.config().auth.bcrypt_cost)).await
     }
 
-    pub async fn get_user(&self, name: String) -> Result<pb::AuthUserGetResponse, Error> {
+    pub async fn user_get(&self, request: pb::AuthUserGetRequest) -> Result<pb::AuthUserGetResponse, Error> {
+        let name = request.name;
         let get = |auth: &Auth, author: &Author| {
             auth.permit_user_get(author, &name)?;
             Ok(auth.user(&name).ok_or(Error::UserNotFound)?.roles.clone())
@@ -176,7 +182,7 @@ impl Local {
         Ok(pb::AuthUserGetResponse { header: Some(self.header()), roles })
     }
 
-    pub async fn list_users(&self) -> Result<pb::AuthUserListResponse, Error> {
+    pub async fn user_list(&self, _: pb::AuthUserListRequest) -> Result<pb::AuthUserListResponse, Error> {
         let list = |auth: &Auth, author: &Author| {
             auth.permit_admin(author)?;
             Ok(auth.users().map(|(name, _)| name.to_owned()).collect())
@@ -185,7 +191,8 @@ impl Local {
         Ok(pb::AuthUserListResponse { header: Some(self.header()), users })
     }
 
-    pub async fn get_role(&self, name: String) -> Result<pb::AuthRoleGetResponse, Error> {
+    pub async fn role_get(&self, request: pb::AuthRoleGetRequest) -> Result<pb::AuthRoleGetResponse, Error> {
+        let name = request.role;
         let get = |auth: &Auth, author: &Author| {
             auth.permit_role_get(author, &name)?;
             let role = auth.role(&name).ok_or(Error::RoleNotFound)?;
@@ -195,7 +202,7 @@ impl Local {
         Ok(pb::AuthRoleGetResponse { header: Some(self.header()), perm })
     }
 
-    pub async fn list_roles(&self) -> Result<pb::AuthRoleListResponse, Error> {
+    pub async fn role_list(&self, _: pb::AuthRoleListRequest) -> Result<pb::AuthRoleListResponse, Error> {
         let list = |auth: &Auth, author: &Author| {
             auth.permit_admin(author)?;
             Ok(auth.roles().map(|(name, _)| name.to_owned()).collect())
@@ -203,6 +210,32 @@ impl Local {
         let roles = self.read_auth(list).await?;
         Ok(pb::AuthRoleListResponse { header: Some(self.header()), roles })
     }
+}
+
+/// Those that are proposed as they are.
+macro_rules! changes {
+    ($($method:ident($request:ident) -> $response:ident as $field:ident;)*) => {
+        impl Local {
+            $(pub async fn $method(&self, request: pb::$request) -> Result<pb::$response, Error> {
+                let command = pb::InternalRaftRequest { $field: Some(request), ..Default::default() };
+                Ok(pb::$response { header: self.manage(command).await? })
+            })*
+        }
+    };
+}
+
+changes! {
+    auth_enable(AuthEnableRequest) -> AuthEnableResponse as auth_enable;
+    auth_disable(AuthDisableRequest) -> AuthDisableResponse as auth_disable;
+    user_delete(AuthUserDeleteRequest) -> AuthUserDeleteResponse as auth_user_delete;
+    user_grant_role(AuthUserGrantRoleRequest) -> AuthUserGrantRoleResponse as auth_user_grant_role;
+    user_revoke_role(AuthUserRevokeRoleRequest) -> AuthUserRevokeRoleResponse as auth_user_revoke_role;
+    role_add(AuthRoleAddRequest) -> AuthRoleAddResponse as auth_role_add;
+    role_delete(AuthRoleDeleteRequest) -> AuthRoleDeleteResponse as auth_role_delete;
+    role_grant_permission(AuthRoleGrantPermissionRequest) -> AuthRoleGrantPermissionResponse
+        as auth_role_grant_permission;
+    role_revoke_permission(AuthRoleRevokePermissionRequest) -> AuthRoleRevokePermissionResponse
+        as auth_role_revoke_permission;
 }
 
 /// How the root role is shown.

@@ -15,7 +15,7 @@ use crate::world::failpoints::failpoint;
 const TRANSFER_TIMEOUT: &str = "etcdserver: request timed out, leader transfer took too long";
 
 impl Local {
-    pub(super) async fn list_members(&self, request: pb::MemberListRequest) -> Result<pb::MemberListResponse, Error> {
+    pub async fn member_list(&self, request: pb::MemberListRequest) -> Result<pb::MemberListResponse, Error> {
         if request.linearizable {
             // Operators take the answer for a sign that the cluster can go on with the members that it lists.
             self.0.raft.settled(self.deadline()).await?;
@@ -24,7 +24,7 @@ impl Local {
         Ok(pb::MemberListResponse { header: self.signed(), members: listed(self.0.raft.members()) })
     }
 
-    pub(super) async fn add_member(&self, request: pb::MemberAddRequest) -> Result<pb::MemberAddResponse, Error> {
+    pub async fn member_add(&self, request: pb::MemberAddRequest) -> Result<pb::MemberAddResponse, Error> {
         let peer_urls = checks::peer_urls(request.peer_ur_ls)?;
         let id = identity::added_member_id(&peer_urls, self.0.world.clock.unix().as_secs());
         let added =
@@ -33,36 +33,24 @@ impl Local {
         Ok(pb::MemberAddResponse { header: self.signed(), member: Some(row(added)), members: listed(members) })
     }
 
-    pub(super) async fn remove_member(
-        &self,
-        request: pb::MemberRemoveRequest,
-    ) -> Result<pb::MemberRemoveResponse, Error> {
+    pub async fn member_remove(&self, request: pb::MemberRemoveRequest) -> Result<pb::MemberRemoveResponse, Error> {
         let members = self.0.raft.remove_member(NodeId(request.id), self.deadline()).await?;
         Ok(pb::MemberRemoveResponse { header: self.signed(), members: listed(members) })
     }
 
-    pub(super) async fn update_member(
-        &self,
-        request: pb::MemberUpdateRequest,
-    ) -> Result<pb::MemberUpdateResponse, Error> {
+    pub async fn member_update(&self, request: pb::MemberUpdateRequest) -> Result<pb::MemberUpdateResponse, Error> {
         let (id, urls) = (NodeId(request.id), request.peer_ur_ls);
         let members = self.0.raft.update_peer_urls(id, urls, self.deadline()).await?;
         Ok(pb::MemberUpdateResponse { header: self.signed(), members: listed(members) })
     }
 
-    pub(super) async fn promote_member(
-        &self,
-        request: pb::MemberPromoteRequest,
-    ) -> Result<pb::MemberPromoteResponse, Error> {
+    pub async fn member_promote(&self, request: pb::MemberPromoteRequest) -> Result<pb::MemberPromoteResponse, Error> {
         let members = self.0.raft.promote_member(NodeId(request.id), self.deadline()).await.map_err(Error::from);
         self.0.shared.metrics.promotions.ended(&members);
         Ok(pb::MemberPromoteResponse { header: self.signed(), members: listed(members?) })
     }
 
-    pub(super) async fn hand_leadership_to(
-        &self,
-        request: pb::MoveLeaderRequest,
-    ) -> Result<pb::MoveLeaderResponse, Error> {
+    pub async fn move_leader(&self, request: pb::MoveLeaderRequest) -> Result<pb::MoveLeaderResponse, Error> {
         match self.0.raft.transfer_leader(NodeId(request.target_id), self.deadline()).await {
             Ok(()) => Ok(pb::MoveLeaderResponse { header: None }),
             Err(raft::Error::Timeout) => {
@@ -72,7 +60,7 @@ impl Local {
         }
     }
 
-    pub(super) async fn take_down(&self, request: pb::DowngradeRequest) -> Result<pb::DowngradeResponse, Error> {
+    pub async fn downgrade(&self, request: pb::DowngradeRequest) -> Result<pb::DowngradeResponse, Error> {
         let unknown =
             |_| Error::Other { code: tonic::Code::Unknown as i32, message: "etcdserver: unknown method".into() };
         let action = DowngradeAction::try_from(request.action).map_err(unknown)?;

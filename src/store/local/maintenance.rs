@@ -65,7 +65,7 @@ impl Local {
     }
 
     /// Of the history, the leases and the alarms.
-    pub(super) async fn hash_everything(&self) -> Result<pb::HashResponse, Error> {
+    pub async fn hash(&self, _: pb::HashRequest) -> Result<pb::HashResponse, Error> {
         let metrics = &self.0.shared.metrics;
         let _hashing = metrics.measure(&metrics.disk.hash, None);
         let (hash, revision) = self
@@ -79,7 +79,11 @@ impl Local {
         Ok(pb::HashResponse { header, hash })
     }
 
-    pub(super) async fn give_back_space(&self) -> Result<pb::DefragmentResponse, Error> {
+    pub async fn hash_kv(&self, request: pb::HashKvRequest) -> Result<pb::HashKvResponse, Error> {
+        self.hash_history(request.revision).await
+    }
+
+    pub async fn defragment(&self, _: pb::DefragmentRequest) -> Result<pb::DefragmentResponse, Error> {
         tracing::info!("starting defragment");
         let metrics = &self.0.shared.metrics;
         let _defragmenting = metrics.measure(&metrics.disk.defragmentation, Some(&metrics.disk.defragmenting));

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::*;
 use crate::disk::space::is_full;
-use crate::store::client::Transport;
 
 fn fill(member: &Member) {
     member.disk.limit(Some(member.disk.used()));

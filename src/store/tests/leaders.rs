@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::actor::Shutdown;
 use crate::raft::{self, Replica};
-use crate::store::client::Transport;
 
 const LEASE: i64 = 7;
 
