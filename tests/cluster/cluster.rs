@@ -103,6 +103,18 @@ impl TestCluster {
         TestCluster::of(dir, &text, clients)
     }
 
+    /// One node alone, which waits for a slow machine as long as anybody's does.
+    pub fn of_one(runtime: &str) -> TestCluster {
+        let ports = free_ports(4);
+        let [client, peer, api, kubelet] = ports[..] else { unreachable!("as many as asked for") };
+        let text = format!(
+            "name = \"test\"\n[[node]]\nname = \"n1\"\nclient = \"127.0.0.1:{client}\"\npeer = \"127.0.0.1:{peer}\"\napi = \"127.0.0.1:{api}\"\nkubelet = \"127.0.0.1:{kubelet}\"\n"
+        );
+        let cluster = TestCluster::configured(&text, vec![format!("127.0.0.1:{client}")]);
+        cluster.up(runtime);
+        cluster
+    }
+
     /// A cluster of this configuration, whose store is reached at `clients`.
     pub fn configured(text: &str, clients: Vec<String>) -> TestCluster {
         let dir = tempfile::Builder::new().prefix("chorus-test-").tempdir().unwrap();

@@ -69,6 +69,7 @@ spec:
     - /bin/sh
     - -c
     - |
+      exec 2>&1
       b=/bin/busybox
       $b cat /map/key; echo
       $b cat /part; echo
@@ -129,7 +130,7 @@ spec:
 
 pub fn pods_keep_to_what_is_theirs() -> Result<(), Failed> {
     build_image()?;
-    let cluster = TestCluster::start("docker");
+    let cluster = TestCluster::of_one("docker");
     for manifest in [ESCAPE, PUBLISHED, ROOT, HOOKED] {
         let said = cluster.apply(manifest);
         assert!(said.ok, "{said:?}");
