@@ -4,10 +4,10 @@ use chorus_proto::etcdserverpb as pb;
 use chorus_proto::etcdserverpb::alarm_request::AlarmAction;
 use chorus_proto::mvccpb::KeyValue;
 
-use super::agreed::Agreed;
 use super::auth::manage::{self, Managed};
 use super::auth::permit;
 use super::auth::sessions::{self, Session};
+use super::cluster_version::Agreed;
 use super::journal::Step;
 use super::metrics::Ops;
 use super::mvcc::read::header;

@@ -33,7 +33,7 @@ use crate::raft;
 use crate::world::{Lane, World};
 
 pub use defragment::Defragment;
-use sweep::Sweep;
+use sweep::{First, Sweep};
 use upkeep::Upkeep;
 
 /// How often data segments are made durable.
@@ -70,10 +70,10 @@ impl Compactor {
             raft,
             upkeep: Some(Upkeep::new(world, shared.clone(), config.files)),
             ending: false,
+            sweep: Sweep::new(world, shared.clone(), config.compaction_batch, config.compaction_pause),
             shared,
             proposals,
             schedule: Schedule::new(config.compaction),
-            sweep: Sweep::new(config.compaction_batch, config.compaction_pause),
             defragmenters: Vec::new(),
             shutdown,
         };
@@ -91,6 +91,32 @@ impl Compactor {
         self.begin_sweep(context);
         let sweeping = self.sweep.is_under_way();
         self.step(context, move |upkeep| upkeep.tick(sweeping), |(), _, _| ());
+    }
+
+    /// Starts a sweep when there is something to sweep and none is under way.
+    fn begin_sweep(&mut self, context: &mut Context<Self>) {
+        match self.sweep.begin() {
+            Some(First::Hash(hashing)) => {
+                let (revision, spawner) = (hashing.revision, self.world.spawner.clone());
+                let hashed = async move { spawner.blocking(move || hashing.run()).await };
+                context.spawn(hashed.into_actor(self).map(move |hashed, compactor, context| {
+                    compactor.sweep.keep_hash(revision, hashed);
+                    compactor.sweep_on(context);
+                }));
+            }
+            Some(First::Nothing) => self.sweep_on(context),
+            None => {}
+        }
+    }
+
+    /// Frees one batch and comes back for the next.
+    fn sweep_on(&mut self, context: &mut Context<Self>) {
+        if self.shutdown.begun() {
+            return;
+        }
+        if let Some(pause) = self.sweep.free_batch() {
+            context.run_later(pause, Self::sweep_on);
+        }
     }
 
     /// Lets the upkeep do `work` away from here; `then` hears what came of it. It must not be under way.

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::auth::AuthConfig;
-use super::corruption::Checks;
 use super::version;
 use crate::raft::ClusterId;
 use crate::world::NodeId;
@@ -31,7 +30,7 @@ pub struct Config {
     /// The pause after each; etcd's `--compaction-sleep-interval`.
     pub compaction_pause: Duration,
     /// When the members are compared.
-    pub checks: Checks,
+    pub checks: CorruptionChecks,
     /// The leader records when leases end that are not renewed, so that its successor does not start their lives anew;
     /// etcd's feature `LeaseCheckpoint`.
     pub lease_checkpoints: bool,
@@ -51,6 +50,16 @@ pub enum AutoCompaction {
     Periodic(Duration),
     /// All but this many revisions go.
     Revisions(i64),
+}
+
+/// When the leader compares the members' data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CorruptionChecks {
+    /// All of it, this often, by the leader; etcd's `--corrupt-check-time`. `None` is never.
+    pub every: Option<Duration>,
+    /// What compactions noted, this often, by the leader; etcd's feature `CompactHashCheck` with
+    /// `--compact-hash-check-time`. `None` is never.
+    pub compactions_every: Option<Duration>,
 }
 
 /// How the state lies on the disk.
@@ -122,7 +131,7 @@ impl Config {
             compaction: AutoCompaction::Off,
             compaction_batch: 1_000,
             compaction_pause: Duration::from_millis(10),
-            checks: Checks::default(),
+            checks: CorruptionChecks::default(),
             lease_checkpoints: true,
             auto_disarm_no_space: false,
             auth: AuthConfig::default(),

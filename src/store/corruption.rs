@@ -15,35 +15,19 @@ use chorus_proto::etcdserverpb as pb;
 use futures::future::join_all;
 
 use super::Error;
+use super::config::CorruptionChecks;
 use super::local::Local;
 use super::mvcc::hash::Hash;
 use super::questions::{self, Question};
 use crate::actor::Shutdown;
 use crate::raft;
 use crate::world::{NodeId, World};
-use compare::{Compared, Suspect};
-
-/// When members are compared.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Checks {
-    /// All of it, this often, by the leader; etcd's `--corrupt-check-time`. `None` is never.
-    pub every: Option<Duration>,
-    /// What compactions noted, this often, by the leader; etcd's feature `CompactHashCheck` with
-    /// `--compact-hash-check-time`. `None` is never.
-    pub compactions_every: Option<Duration>,
-}
+use compare::{Compared, PeerHash, Suspect};
 
 /// This member's data differ from those of its peers. Stop, and replace the member.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} found data inconsistency with peers")]
 pub struct Inconsistent(pub NodeId);
-
-/// What another member said of a revision.
-#[derive(Clone, Debug)]
-pub struct PeerHash {
-    pub peer: NodeId,
-    pub answer: Result<pb::HashKvResponse, Error>,
-}
 
 /// Compares this member with the others.
 #[derive(Clone)]
@@ -62,7 +46,7 @@ impl Corruption {
     }
 
     /// Checks as `checks` says, until the end of the node.
-    pub fn schedule(&self, world: &World, checks: &Checks, shutdown: &Shutdown) {
+    pub fn schedule(&self, world: &World, checks: &CorruptionChecks, shutdown: &Shutdown) {
         if let Some(interval) = checks.every {
             tracing::info!("local-member-id" = %self.node, ?interval, "enabled corruption checking");
             let corruption = self.clone();

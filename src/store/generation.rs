@@ -3,9 +3,7 @@
 
 use std::fmt;
 
-use super::ledger::Ledger;
 use crate::disk::{self, Segments};
-use crate::world::lock::Guard;
 
 /// The identity of a store's files, from one installed snapshot to the next. No two of a member are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +33,3 @@ pub enum StepError {
     #[error(transparent)]
     Disk(#[from] disk::Error),
 }
-
-/// The ledger, locked.
-pub type LedgerGuard<'a> = Guard<'a, Ledger>;

@@ -8,8 +8,8 @@ use chorus_proto::mvccpb::KeyValue;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use super::agreed::Agreed;
 use super::auth;
+use super::cluster_version::Agreed;
 use super::mvcc::{Back, Change, Key, Rev, Slot};
 use super::state::State;
 use crate::disk::segments::{Frame, Record};

@@ -25,7 +25,7 @@ use super::files::Files;
 use super::generation::{Basis, Generation};
 use super::journal::{self, Head, Step};
 use super::mvcc::{Rev, Slot, write::event};
-use super::open::OpenError;
+use super::open_error::OpenError;
 use super::state::State;
 use super::usage::Usage;
 use super::view::View;

@@ -4,6 +4,7 @@
 //! - [`authored`]: what is done in an author's name
 //! - [`cluster`]: the members, who leads them, and their versions
 //! - [`maintenance`]: checksums and defragmentation
+//! - [`transport`]: all of it behind the interface that every store has, in the name of whoever calls
 //!
 //! ```text
 //!   write ──checks──▶ proposal ──▶ raft ──▶ state machine of this member ──Waiting──▶ answer
@@ -14,19 +15,16 @@ mod answering;
 mod authored;
 mod cluster;
 mod maintenance;
+mod transport;
 
 use std::sync::Arc;
 
 use actix::Addr;
 use chorus_proto::etcdserverpb as pb;
-use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use super::agreed::Release;
-use super::auth::guard::Guard;
 use super::auth::password::Passwords;
 use super::auth::permit::Author;
-use super::client::{Call, Caller, Client, Transport, Versions};
 use super::command::{self, Answer};
 use super::compactor::Compactor;
 use super::leader_leases::LeaderLeases;
@@ -34,7 +32,6 @@ use super::metrics::{Exposed, Kind, Ops};
 use super::mvcc::Fault;
 use super::proposals::Proposals;
 use super::records::{Ranged, Records};
-use super::rpcs::rpcs;
 use super::state_machine::Shared;
 use super::view::View;
 use super::watch::Streams;
@@ -237,69 +234,6 @@ macro_rules! propose {
         }
     }};
 }
-
-macro_rules! answers {
-    (
-        given { $($given:tt)* }
-        unary { $($part:ident { $(
-            $(#[$doc:meta])*
-            $name:ident $path:literal $method:ident($request:ident) -> $response:ident,
-            $rule:ident, $again:ident, $($json:literal)|+;
-        )* })* }
-        own { $($own:tt)* }
-    ) => {
-        /// Each by the method of the same name.
-        impl Transport for Local {
-            $($(fn $method(&self, request: pb::$request) -> Call<'_, pb::$response> {
-                Box::pin(Local::$method(self, request))
-            })*)*
-            $($given)*
-        }
-    };
-}
-
-rpcs!(answers {
-    fn on_behalf(&self, caller: Caller) -> Client {
-        let process = self.clone().written_by(Author::Process);
-        match caller {
-            Caller::Process => Client::new(process),
-            caller => Client::new(Guard::new(process, caller)),
-        }
-    }
-
-    fn authenticates(&self) -> bool {
-        self.0.shared.authenticates()
-    }
-
-    fn is_learner(&self) -> bool {
-        self.is_without_vote()
-    }
-
-    fn versions(&self) -> Versions {
-        let agreed = self.0.shared.view().state.agreed;
-        let text = |release: Option<Release>| release.map(|release| release.to_string());
-        Versions { cluster: text(agreed.cluster), storage: Some(agreed.storage().to_string()) }
-    }
-
-    fn range_in_records(&self, request: pb::RangeRequest) -> Call<'_, Ranged> {
-        Box::pin(Local::range_in_records(self, request))
-    }
-
-    fn lease_keep_alive(&self, request: pb::LeaseKeepAliveRequest) -> Call<'_, pb::LeaseKeepAliveResponse> {
-        Box::pin(Local::lease_keep_alive(self, request))
-    }
-
-    fn snapshot(&self) -> Call<'_, BoxStream<'static, Result<pb::SnapshotResponse, Error>>> {
-        Box::pin(Local::snapshot(self))
-    }
-
-    fn watch(
-        &self,
-        requests: BoxStream<'static, pb::WatchRequest>,
-    ) -> Call<'_, BoxStream<'static, Result<pb::WatchResponse, Error>>> {
-        Box::pin(self.watch_judged(requests.map(|request| (request, None)).boxed()))
-    }
-});
 
 impl Local {
     pub async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {

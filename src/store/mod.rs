@@ -19,7 +19,8 @@
 //! - [`records`]: large answers, read as they are sent; `held`: what such an answer keeps, and how long
 //! - `bounds`: what is counted of clients that reach a bound; `weight`: what events take
 //! - [`error`]: what can go wrong, with etcd's texts and codes
-//! - `config`, `open`: how a store is opened and started; [`version`]: which etcd it claims to be
+//! - `config`, `open`: how a store is opened and started; `open_error`: why it can't be
+//! - [`version`]: which etcd it claims to be
 //!
 //! The pure core:
 //! - `checks`: what can be told of a request alone; `range`: ranges of keys
@@ -38,19 +39,19 @@
 //! - [`migrate`]: data directories of etcd from ours, and ours from etcd's
 //!
 //! Waiting and watching:
-//! - `agreed`: what the members agree on about their versions
+//! - `cluster_version`: the version that the members agree on, and downgrades; `version_monitor`: keeps it up to date
 //! - `proposals`, `waiting`: writes on their way; `leadership`: since when there is a leader
-//! - `quota`: how large the store may grow, and the alarm when it would grow larger
+//! - `quota`: how large the store may grow; `nospace_alarm`: when it would grow larger
 //! - `feed`, `watch`: from the state machine to watchers
 //! - `corruption`: comparing what the members hold
 //! - `lease`, `leader_leases`: lifetimes, which the leader alone keeps; `questions`: what members ask each other
 
-mod agreed;
 pub mod auth;
 mod bounds;
 mod checkpoint;
 mod checks;
 pub mod client;
+mod cluster_version;
 mod command;
 mod compaction;
 mod compactor;
@@ -72,7 +73,9 @@ pub mod metrics;
 pub mod migrate;
 mod mirror;
 mod mvcc;
+mod nospace_alarm;
 mod open;
+mod open_error;
 mod proposals;
 mod questions;
 mod quota;
@@ -85,17 +88,19 @@ mod state;
 mod state_machine;
 mod usage;
 pub mod version;
+mod version_monitor;
 mod view;
 mod waiting;
 mod watch;
 mod weight;
 
-pub use config::{AutoCompaction, Config, DataFiles, Limits};
-pub use corruption::{Checks, Inconsistent};
+pub use config::{AutoCompaction, Config, CorruptionChecks, DataFiles, Limits};
+pub use corruption::Inconsistent;
 pub use error::Error;
 pub use local::Local;
 pub use mirror::mirror;
-pub use open::{OpenError, Opened, Store};
+pub use open::{Opened, Store};
+pub use open_error::OpenError;
 pub use remote::{BadEndpoint, Remote, RemoteConfig};
 pub use state_machine::StateMachine;
 

@@ -1,9 +1,7 @@
 //! Opening and starting the store of one member.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use super::agreed::Monitor;
 use super::auth::sessions::Sessions;
 use super::compactor::Compactor;
 use super::corruption::Corruption;
@@ -12,12 +10,14 @@ use super::leadership::Leader;
 use super::lease::Lessor;
 use super::ledger::Ledger;
 use super::metrics::Metrics;
+use super::open_error::OpenError;
 use super::proposals::Proposals;
-use super::quota::{self, Quota};
+use super::quota::Quota;
 use super::state_machine::Shared;
+use super::version_monitor::Monitor;
 use super::waiting::Waiting;
 use super::watch::{self, Streams, WatchHub};
-use super::{Config, Local, StateMachine};
+use super::{Config, Local, StateMachine, nospace_alarm};
 use crate::actor::Shutdown;
 use crate::world::World;
 use crate::{disk, raft};
@@ -30,34 +30,6 @@ pub struct Store;
 pub struct Opened {
     config: Config,
     shared: Arc<Shared>,
-}
-
-/// Why the store cannot be opened. Nothing was changed on disk.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The directory cannot be read or written, or another process holds it. Surface it.
-    #[error("cannot open the store in {directory}: {source}")]
-    Io { directory: String, source: std::io::Error },
-    /// A file broke one of its rules: stop, keep the directory, restore this member from its peers.
-    #[error("the store in {directory} is damaged: {message}")]
-    Damaged { directory: String, message: String },
-    /// The directory was written by a newer release: run that one.
-    #[error("the store in {directory} has format {found}, this release reads up to {newest}")]
-    NewerFormat { directory: String, found: u32, newest: u32 },
-}
-
-impl OpenError {
-    pub(super) fn from_disk(data_dir: &Path, error: disk::Error) -> OpenError {
-        let directory = data_dir.display().to_string();
-        match error {
-            disk::Error::Io(source) if source.kind() == std::io::ErrorKind::InvalidData => {
-                OpenError::Damaged { directory, message: source.to_string() }
-            }
-            disk::Error::Io(source) => OpenError::Io { directory, source },
-            disk::Error::Newer { found, known, .. } => OpenError::NewerFormat { directory, found, newest: known },
-            damaged => OpenError::Damaged { directory, message: damaged.to_string() },
-        }
-    }
 }
 
 impl Config {
@@ -101,7 +73,7 @@ impl Store {
         let lessor = Lessor::start(world, raft.clone(), shared.clone(), proposals.clone(), &config, shutdown.clone());
         let timeout = config.request_timeout();
         let leases = LeaderLeases::new(world, raft.clone(), shared.clone(), proposals.clone(), lessor, timeout);
-        quota::watch(world, &config, &proposals, &shutdown);
+        nospace_alarm::watch(world, &config, &proposals, &shutdown);
         let compactor =
             Compactor::start(world, raft.clone(), shared.clone(), proposals.clone(), &config, shutdown.clone());
         let unread = watch::Unread::new(config.limits.watch_unread_bytes_max);

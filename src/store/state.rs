@@ -5,8 +5,8 @@ use bytes::Bytes;
 use chorus_proto::etcdserverpb::AlarmType;
 use imbl::OrdSet;
 
-use super::agreed::Agreed;
 use super::auth::Auth;
+use super::cluster_version::Agreed;
 use super::lease::Leases;
 use super::mvcc::Index;
 use crate::disk::Position;

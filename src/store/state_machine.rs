@@ -19,7 +19,7 @@ use super::auth::sessions::Sessions;
 use super::checks;
 use super::command::{self, Batch};
 use super::feed::Feed;
-use super::generation::{Generation, LedgerGuard, StepError};
+use super::generation::{Generation, StepError};
 use super::ledger::{Happened, Ledger};
 use super::metrics::{Kind, Metrics};
 use super::mvcc::Fault;
@@ -31,6 +31,7 @@ use crate::disk::space::is_full;
 use crate::disk::{self, Space};
 use crate::raft::machine::{Applied, Committed, Machine, Payload, Position, Snapshot, SnapshotFiles, Validate};
 use crate::world::failpoints::failpoint;
+use crate::world::lock::Guard;
 use crate::world::{Instant, Lock};
 
 /// What the state machine shares with readers, waiting clients, watchers and the compactor.
@@ -80,12 +81,12 @@ impl Shared {
     }
 
     /// The state and its files. Applying waits for this lock: hold it for a moment only.
-    pub fn ledger(&self) -> LedgerGuard<'_> {
+    pub fn ledger(&self) -> Guard<'_, Ledger> {
         self.ledger.lock()
     }
 
     /// The same for a step in the background that began with `generation`.
-    pub fn ledger_of(&self, generation: Generation) -> Result<LedgerGuard<'_>, StepError> {
+    pub fn ledger_of(&self, generation: Generation) -> Result<Guard<'_, Ledger>, StepError> {
         let ledger = self.ledger();
         if ledger.generation() == generation { Ok(ledger) } else { Err(StepError::Superseded) }
     }

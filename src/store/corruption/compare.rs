@@ -4,10 +4,16 @@ use std::collections::BTreeMap;
 
 use chorus_proto::etcdserverpb as pb;
 
-use super::PeerHash;
 use crate::store::Error;
 use crate::store::mvcc::hash::Hash;
 use crate::world::NodeId;
+
+/// What another member said of a revision.
+#[derive(Clone, Debug)]
+pub struct PeerHash {
+    pub peer: NodeId,
+    pub answer: Result<pb::HashKvResponse, Error>,
+}
 
 /// One peer beside this member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use chorus_proto::etcdserverpb::downgrade_request::DowngradeAction;
 use super::Local;
 use crate::raft::{self, identity};
 use crate::store::Error;
-use crate::store::agreed::{Release, downgrade_to};
 use crate::store::checks;
+use crate::store::cluster_version::{Release, downgrade_to};
 use crate::world::NodeId;
 use crate::world::failpoints::failpoint;
 

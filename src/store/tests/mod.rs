@@ -25,7 +25,8 @@ use prost::Message;
 
 use super::command::Answer;
 use super::ledger::Ledger;
-use super::open::{OpenError, Store};
+use super::open::Store;
+use super::open_error::OpenError;
 use super::state_machine::{Shared, StateMachine};
 use super::waiting::Outcome;
 use super::{Config, Error, checks};

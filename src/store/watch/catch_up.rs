@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chorus_proto::mvccpb::Event;
 
 use super::groups::{Groups, WatcherKey};
-use super::watchers::{Interest, previous};
+use super::interest::{Interest, previous};
 use crate::store::mvcc::{Change, Fault, Rev, Values, write::event};
 use crate::store::view::View;
 

@@ -14,7 +14,7 @@
 //! - [`watchers`]: streams and watchers; pure
 //! - [`requests`]: what a client asks of its stream; pure
 //! - [`catch_up`]: reading the history; pure
-//! - [`groups`]: which watchers a key concerns
+//! - [`groups`]: which watchers a key concerns; [`interest`]: what a watcher wants to see
 //! - [`response`]: building and splitting responses
 //! - [`outbox`]: the bounded queue of one stream, and the bound on all of them
 //! - [`stream`]: from a client's requests to the hub and back
@@ -22,6 +22,7 @@
 mod catch_up;
 mod groups;
 mod hub;
+mod interest;
 mod outbox;
 mod requests;
 mod response;

@@ -4,8 +4,9 @@ use chorus_proto::etcdserverpb as pb;
 use chorus_proto::etcdserverpb::watch_create_request::FilterType;
 use chorus_proto::etcdserverpb::watch_request::RequestUnion;
 
+use super::interest::Interest;
 use super::response;
-use super::watchers::{Interest, StreamKey, Watcher, Watchers};
+use super::watchers::{StreamKey, Watcher, Watchers};
 use crate::store::Error;
 use crate::store::range::KeyRange;
 use crate::world::failpoints::failpoint;
