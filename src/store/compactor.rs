@@ -25,8 +25,8 @@ use tokio::sync::oneshot;
 
 use super::compaction::Schedule;
 use super::generation::StepError;
+use super::member_state::MemberState;
 use super::proposals::Proposals;
-use super::state_machine::Shared;
 use super::{Config, Error};
 use crate::actor::Shutdown;
 use crate::raft;
@@ -43,7 +43,7 @@ const TICK: Duration = Duration::from_millis(100);
 pub struct Compactor {
     world: World,
     raft: raft::Handle,
-    shared: Arc<Shared>,
+    member: Arc<MemberState>,
     proposals: Proposals,
     schedule: Schedule,
     sweep: Sweep,
@@ -60,7 +60,7 @@ impl Compactor {
     pub fn start(
         world: &World,
         raft: raft::Handle,
-        shared: Arc<Shared>,
+        member: Arc<MemberState>,
         proposals: Proposals,
         config: &Config,
         shutdown: Shutdown,
@@ -68,10 +68,10 @@ impl Compactor {
         let compactor = Compactor {
             world: world.clone(),
             raft,
-            upkeep: Some(Upkeep::new(world, shared.clone(), config.files)),
+            upkeep: Some(Upkeep::new(world, member.clone(), config.files)),
             ending: false,
-            sweep: Sweep::new(world, shared.clone(), config.compaction_batch, config.compaction_pause),
-            shared,
+            sweep: Sweep::new(world, member.clone(), config.compaction_batch, config.compaction_pause),
+            member,
             proposals,
             schedule: Schedule::new(config.compaction),
             defragmenters: Vec::new(),
@@ -161,7 +161,7 @@ impl Compactor {
     fn compact_on_schedule(&mut self, context: &mut Context<Self>) {
         let leads = self.raft.leadership().borrow().is_leader;
         let now = self.world.clock.now();
-        let Some(revision) = self.schedule.due(now, self.shared.view().revision(), leads) else { return };
+        let Some(revision) = self.schedule.due(now, self.member.view().revision(), leads) else { return };
         let mode = self.schedule.mode();
         tracing::info!(revision, "starting auto {mode} compaction");
         let request = pb::CompactionRequest { revision, physical: false };

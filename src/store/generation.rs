@@ -16,7 +16,7 @@ impl fmt::Display for Generation {
 }
 
 /// What a step in the background began with. It acts on these segments alone, and on the ledger only as long as that is
-/// of the same generation; see [`Shared::ledger_of`](super::state_machine::Shared::ledger_of).
+/// of the same generation; see [`MemberState::ledger_of`](super::member_state::MemberState::ledger_of).
 #[derive(Clone)]
 pub struct Basis {
     pub generation: Generation,

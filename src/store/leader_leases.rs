@@ -8,9 +8,9 @@ use chorus_proto::etcdserverpb as pb;
 
 use super::Error;
 use super::lease::{LeasesByExpiry, Lessor, RecordId, Remaining, Renew, Renewal};
+use super::member_state::MemberState;
 use super::proposals::Proposals;
 use super::questions::{self, Question};
-use super::state_machine::Shared;
 use crate::raft;
 use crate::world::failpoints::failpoint;
 use crate::world::{Instant, NodeId, World};
@@ -28,7 +28,7 @@ pub struct LeaderLeases(Arc<Inner>);
 struct Inner {
     world: World,
     raft: raft::Handle,
-    shared: Arc<Shared>,
+    member: Arc<MemberState>,
     proposals: Proposals,
     lessor: Addr<Lessor>,
     timeout: Duration,
@@ -44,12 +44,12 @@ impl LeaderLeases {
     pub fn new(
         world: &World,
         raft: raft::Handle,
-        shared: Arc<Shared>,
+        member: Arc<MemberState>,
         proposals: Proposals,
         lessor: Addr<Lessor>,
         timeout: Duration,
     ) -> LeaderLeases {
-        LeaderLeases(Arc::new(Inner { world: world.clone(), raft, shared, proposals, lessor, timeout }))
+        LeaderLeases(Arc::new(Inner { world: world.clone(), raft, member, proposals, lessor, timeout }))
     }
 
     /// Renews a lease. An unknown one is no error but has a lifetime of 0. The header is for the caller to sign.
@@ -108,7 +108,7 @@ impl LeaderLeases {
     async fn renew(&self, id: i64, forgotten: Option<RecordId>) -> Result<Renewal, Error> {
         let renewal = self.0.lessor.send(Renew(id, forgotten)).await.map_err(|_| Error::Stopped)?;
         if matches!(renewal, Renewal::Renewed(_)) {
-            self.0.shared.metrics.leases.renewed.inc();
+            self.0.member.metrics.leases.renewed.inc();
         }
         Ok(renewal)
     }
@@ -127,7 +127,7 @@ impl LeaderLeases {
         self.lead().await?;
         failpoint!("beforeLookupWhenLeaseTimeToLive", self.0.world.clock);
         let remaining = self.0.lessor.send(Remaining(id)).await.map_err(|_| Error::Stopped)?;
-        let view = self.0.shared.view();
+        let view = self.0.member.view();
         let Some(lease) = view.state.leases.get(id) else {
             return Ok(pb::LeaseTimeToLiveResponse { id, ttl: -1, ..Default::default() });
         };

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::state_machine::Shared;
+use super::member_state::MemberState;
 use crate::actor::Shutdown;
 use crate::raft;
 use crate::world::{Instant, World};
@@ -13,8 +13,8 @@ pub struct Leader(Arc<Mutex<Option<Instant>>>);
 
 impl Leader {
     /// Follows leadership until the end of the node.
-    pub fn follow(world: &World, raft: &raft::Handle, shared: &Arc<Shared>, shutdown: &Shutdown) -> Leader {
-        let (leader, shared) = (Leader::default(), shared.clone());
+    pub fn follow(world: &World, raft: &raft::Handle, member: &Arc<MemberState>, shutdown: &Shutdown) -> Leader {
+        let (leader, member) = (Leader::default(), member.clone());
         let (seen, clock, mut leadership, end) =
             (leader.clone(), world.clock.clone(), raft.leadership(), shutdown.wait());
         world.spawner.keep("store/leadership", async move {
@@ -24,7 +24,7 @@ impl Leader {
                     let now = leadership.borrow_and_update().leader;
                     if now.is_some() && now != last {
                         seen.set(clock.now());
-                        shared.metrics.leader_changes.inc();
+                        member.metrics.leader_changes.inc();
                         last = now;
                     }
                     if leadership.changed().await.is_err() {

@@ -28,11 +28,11 @@ use super::auth::permit::Author;
 use super::command::{self, Answer};
 use super::compactor::Compactor;
 use super::leader_leases::LeaderLeases;
+use super::member_state::MemberState;
 use super::metrics::{Exposed, Kind, Ops};
 use super::mvcc::Fault;
 use super::proposals::Proposals;
 use super::records::{Ranged, Records};
-use super::state_machine::Shared;
 use super::view::View;
 use super::watch::Streams;
 use super::{Config, Error, checks, database};
@@ -55,7 +55,7 @@ struct Inner {
     world: World,
     config: Config,
     raft: raft::Handle,
-    shared: Arc<Shared>,
+    member: Arc<MemberState>,
     proposals: Proposals,
     watches: Streams,
     leases: LeaderLeases,
@@ -75,20 +75,20 @@ impl Local {
         world: World,
         config: Config,
         raft: raft::Handle,
-        shared: Arc<Shared>,
+        member: Arc<MemberState>,
         proposals: Proposals,
         watches: Streams,
         leases: LeaderLeases,
         compactor: Addr<Compactor>,
     ) -> Local {
-        let passwords = Passwords::new(&world, shared.metrics.bounds.clone());
+        let passwords = Passwords::new(&world, member.metrics.bounds.clone());
         let (large_reads, snapshots) = (Gate::new(LARGE_READS_MAX), Gate::new(SNAPSHOTS_MAX));
         let range_bytes = Budget::new(config.limits.range_bytes_max);
         let inner = Inner {
             world,
             config,
             raft,
-            shared,
+            member,
             proposals,
             watches,
             leases,
@@ -112,8 +112,8 @@ impl Local {
         let read = self.0.raft.read_index(self.deadline()).await.map_err(Error::from);
         match &read {
             Ok(()) => {}
-            Err(Error::Timeout) => self.0.shared.metrics.read_indexes_slow.inc(),
-            Err(_) => self.0.shared.metrics.read_indexes_failed.inc(),
+            Err(Error::Timeout) => self.0.member.metrics.read_indexes_slow.inc(),
+            Err(_) => self.0.member.metrics.read_indexes_failed.inc(),
         }
         read
     }
@@ -127,9 +127,9 @@ impl Local {
         if !request.serializable {
             self.barrier().await?;
         }
-        let metrics = &self.0.shared.metrics;
+        let metrics = &self.0.member.metrics;
         let started = metrics.clock.now();
-        let large = self.0.shared.view().is_large(&request);
+        let large = self.0.member.view().is_large(&request);
         let author = self.1.clone();
         let read = move |view: &View| {
             // The view that is read also says what the author may read.
@@ -144,7 +144,7 @@ impl Local {
 
     /// What the store counts.
     pub fn metrics(&self) -> Arc<dyn Source> {
-        Arc::new(Exposed(self.0.shared.clone()))
+        Arc::new(Exposed(self.0.member.clone()))
     }
 
     /// Reads from the newest view. A large read runs where it keeps no other task waiting.
@@ -153,8 +153,8 @@ impl Local {
         T: Send + 'static,
         F: FnOnce(&View) -> Result<T, Fault> + Send + 'static,
     {
-        let shared = self.0.shared.clone();
-        let look = move || read(&shared.view());
+        let member = self.0.member.clone();
+        let look = move || read(&member.view());
         let outcome = if large { self.read_away(look).await? } else { look() };
         outcome.map_err(Error::from)
     }
@@ -162,7 +162,7 @@ impl Local {
     /// Runs a large read when it is its turn, away from the tasks.
     async fn read_away<T: Send + 'static>(&self, read: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
         let turn = {
-            let waiting = &self.0.shared.metrics.bounds.large_reads_waiting;
+            let waiting = &self.0.member.metrics.bounds.large_reads_waiting;
             let _waiting = waiting.one_more();
             let turn = self.0.large_reads.wait();
             self.0.world.clock.timeout_at(self.deadline(), turn).await.map_err(|_| Error::Timeout)?
@@ -174,7 +174,7 @@ impl Local {
 
     /// The header of an answer that shows the newest revision.
     pub(super) fn header(&self) -> pb::ResponseHeader {
-        let mut header = Some(pb::ResponseHeader { revision: self.0.shared.view().revision(), ..Default::default() });
+        let mut header = Some(pb::ResponseHeader { revision: self.0.member.view().revision(), ..Default::default() });
         self.sign(&mut header);
         header.unwrap_or_default()
     }
@@ -238,7 +238,7 @@ macro_rules! propose {
 impl Local {
     pub async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
         checks::range(&request)?;
-        let metrics = &self.0.shared.metrics;
+        let metrics = &self.0.member.metrics;
         let started = metrics.clock.now();
         let answer = self.read_range(request, View::range).await;
         metrics.requested(Kind::Range, answer.is_ok(), started);
@@ -249,14 +249,14 @@ impl Local {
 
     pub async fn range_in_records(&self, request: pb::RangeRequest) -> Result<Ranged, Error> {
         checks::range(&request)?;
-        if !self.0.shared.view().is_large(&request) {
+        if !self.0.member.view().is_large(&request) {
             return self.range(request).await.map(Ranged::Whole);
         }
-        let metrics = &self.0.shared.metrics;
+        let metrics = &self.0.member.metrics;
         let started = metrics.clock.now();
         let records = self.read_range(request, View::range_in_records).await;
         metrics.requested(Kind::Range, records.is_ok(), started);
-        let bounds = &self.0.shared.metrics.bounds;
+        let bounds = &self.0.member.metrics.bounds;
         let mut records = Records::new(records?, &self.0.world, bounds.clone());
         let share = self.0.range_bytes.take(records.places_bytes()).map_err(|_| {
             bounds.large_reads_refused.inc();
@@ -281,7 +281,7 @@ impl Local {
     pub async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
         self.check_txn(&request)?;
         if !checks::is_read_only(&request) {
-            self.0.shared.view().check_txn(&request)?;
+            self.0.member.view().check_txn(&request)?;
             self.0.proposals.reserve(checks::txn_cost(&request)).await?;
             return propose!(self, txn: request, Txn);
         }
@@ -295,7 +295,7 @@ impl Local {
         let pb::CompactionRequest { revision, physical } = request;
         let answer = propose!(self, compaction: request, Compact)?;
         if physical {
-            let swept = self.0.shared.wait_swept(revision);
+            let swept = self.0.member.wait_swept(revision);
             self.0.world.clock.timeout_at(self.deadline(), swept).await.map_err(|_| Error::Timeout)?;
         }
         Ok(answer)
@@ -341,13 +341,13 @@ impl Local {
 
     pub async fn status(&self, _request: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
         let raft = self.0.raft.status();
-        let agreed = self.0.shared.view().state.agreed;
-        let size = self.0.shared.size() as i64;
+        let agreed = self.0.member.view().state.agreed;
+        let size = self.0.member.size() as i64;
         let mut errors = Vec::new();
         if raft.leader.is_none() {
             errors.push(Error::NoLeader.to_wire().1.to_owned());
         }
-        let mut alarms = command::alarms(&self.0.shared.view().state, 0);
+        let mut alarms = command::alarms(&self.0.member.view().state, 0);
         if self.0.raft.is_short_of_space() {
             let (member_id, alarm) = (self.0.config.node.0, pb::AlarmType::Nospace as i32);
             alarms.push(pb::AlarmMember { member_id, alarm });
@@ -383,12 +383,12 @@ impl Local {
     }
 
     pub async fn snapshot(&self) -> Result<BoxStream<'static, Result<pb::SnapshotResponse, Error>>, Error> {
-        let metrics = &self.0.shared.metrics;
+        let metrics = &self.0.member.metrics;
         let turn = self.0.snapshots.enter().map_err(|_| {
             metrics.bounds.snapshots_refused.inc();
             Error::TooManyRequests
         })?;
         let _spooling = metrics.measure(&metrics.disk.snapshot, None);
-        database::stream(&self.0.world, self.0.shared.clone(), turn).await
+        database::stream(&self.0.world, self.0.member.clone(), turn).await
     }
 }

@@ -28,7 +28,8 @@
 //! - `compaction`: when to compact without being asked
 //!
 //! The state on disk:
-//! - `state_machine`: what the replica drives; `ledger`: the state and its files; `view`: what readers hold
+//! - `state_machine`: what the replica drives; `member_state`: what it changes and everything else sees
+//! - `ledger`: the state and its files; `view`: what readers hold
 //! - `journal`: frames; `checkpoint`: the index as a file; `files`: where they lie; `generation`: whose they are
 //! - `reclaim`: giving back space
 //! - `usage`: how much is stored; `compactor`: the actor that looks after all of it
@@ -69,6 +70,7 @@ mod leadership;
 mod lease;
 mod ledger;
 mod local;
+mod member_state;
 pub mod metrics;
 pub mod migrate;
 mod mirror;

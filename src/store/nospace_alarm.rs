@@ -47,11 +47,11 @@ impl Proposals {
     /// Refuses what the disks have no room for; and what would take the store over the quota, and lets the whole cluster
     /// know of that.
     pub async fn reserve(&self, cost: u64) -> Result<(), Error> {
-        let shared = self.shared();
+        let member = self.member();
         if cost > 0 && self.raft().is_full() {
             return Err(Error::NoSpace);
         }
-        if shared.quota.admits(shared.size(), cost) {
+        if member.quota.admits(member.size(), cost) {
             return Ok(());
         }
         self.no_space(AlarmAction::Activate).await;
@@ -61,7 +61,7 @@ impl Proposals {
     /// Raises or disarms this member's alarm; that it comes through can't be promised.
     async fn no_space(&self, action: AlarmAction) {
         let kind = pb::AlarmType::Nospace as i32;
-        let raised = self.shared().view().state.alarms.contains(&(self.node().0, kind));
+        let raised = self.member().view().state.alarms.contains(&(self.node().0, kind));
         if raised == (action == AlarmAction::Activate) {
             return;
         }
@@ -72,18 +72,18 @@ impl Proposals {
     }
 
     async fn tell_overdrawn(&self) {
-        let shared = self.shared();
+        let member = self.member();
         loop {
-            let waiting = shared.quota.overdrawn().await;
-            tracing::warn!("quota-size-bytes" = shared.quota.bytes, "message exceeded backend quota; raising alarm");
+            let waiting = member.quota.overdrawn().await;
+            tracing::warn!("quota-size-bytes" = member.quota.bytes, "message exceeded backend quota; raising alarm");
             self.no_space(AlarmAction::Activate).await;
-            shared.waiting.answer_all(waiting.into_iter().map(|id| (id, Err(Error::NoSpace))));
+            member.waiting.answer_all(waiting.into_iter().map(|id| (id, Err(Error::NoSpace))));
         }
     }
 
     /// A tenth of the quota must be free, so that the next few writes do not raise the alarm again.
     async fn disarm_when_roomy(&self, quota: u64) {
-        if self.shared().size() < quota / 10 * 9 {
+        if self.member().size() < quota / 10 * 9 {
             self.no_space(AlarmAction::Deactivate).await;
         }
     }

@@ -9,11 +9,11 @@ use super::leader_leases::LeaderLeases;
 use super::leadership::Leader;
 use super::lease::Lessor;
 use super::ledger::Ledger;
+use super::member_state::MemberState;
 use super::metrics::Metrics;
 use super::open_error::OpenError;
 use super::proposals::Proposals;
 use super::quota::Quota;
-use super::state_machine::Shared;
 use super::version_monitor::Monitor;
 use super::waiting::Waiting;
 use super::watch::{self, Streams, WatchHub};
@@ -29,7 +29,7 @@ pub struct Store;
 /// A store that was opened, not yet started.
 pub struct Opened {
     config: Config,
-    shared: Arc<Shared>,
+    member: Arc<MemberState>,
 }
 
 impl Config {
@@ -53,37 +53,37 @@ impl Store {
         let sessions = Sessions::new(world.clock.clone(), config.auth.tokens.session_ttl());
         let quota = Quota::new(config.limits.quota_bytes);
         let metrics = Metrics::new(world.clock.clone(), ledger.state.index.live_count(), config.slow_apply);
-        let shared = Arc::new(Shared::new(ledger, waiting, quota, sessions, metrics));
-        Ok((StateMachine::new(shared.clone()), Opened { config, shared }))
+        let member = Arc::new(MemberState::new(ledger, waiting, quota, sessions, metrics));
+        Ok((StateMachine::new(member.clone()), Opened { config, member }))
     }
 
     /// Reads every record that was ever written and is still there, so that damage does not wait to be met. Blocks.
     pub fn verify(opened: &Opened) -> Result<(), OpenError> {
-        let segments = opened.shared.ledger().segments.clone();
+        let segments = opened.member.ledger().segments.clone();
         let scanned = segments.scan(disk::Point::START, |_| Ok(()));
         scanned.map(drop).map_err(|error| OpenError::from_disk(&opened.config.data_dir, error))
     }
 
     /// Starts the actors of the store: watch hub, lessor, compactor.
     pub fn start(world: &World, opened: Opened, raft: raft::Handle, shutdown: Shutdown) -> Local {
-        let Opened { config, shared } = opened;
+        let Opened { config, member } = opened;
         let end = shutdown.clone();
-        let leader = Leader::follow(world, &raft, &shared, &shutdown);
-        let proposals = Proposals::new(world, &config, raft.clone(), shared.clone(), leader, shutdown.clone());
-        let lessor = Lessor::start(world, raft.clone(), shared.clone(), proposals.clone(), &config, shutdown.clone());
+        let leader = Leader::follow(world, &raft, &member, &shutdown);
+        let proposals = Proposals::new(world, &config, raft.clone(), member.clone(), leader, shutdown.clone());
+        let lessor = Lessor::start(world, raft.clone(), member.clone(), proposals.clone(), &config, shutdown.clone());
         let timeout = config.request_timeout();
-        let leases = LeaderLeases::new(world, raft.clone(), shared.clone(), proposals.clone(), lessor, timeout);
+        let leases = LeaderLeases::new(world, raft.clone(), member.clone(), proposals.clone(), lessor, timeout);
         nospace_alarm::watch(world, &config, &proposals, &shutdown);
         let compactor =
-            Compactor::start(world, raft.clone(), shared.clone(), proposals.clone(), &config, shutdown.clone());
+            Compactor::start(world, raft.clone(), member.clone(), proposals.clone(), &config, shutdown.clone());
         let unread = watch::Unread::new(config.limits.watch_unread_bytes_max);
-        let hub = WatchHub::start(world, config.watches(), shared.clone(), unread.clone(), shutdown.clone());
+        let hub = WatchHub::start(world, config.watches(), member.clone(), unread.clone(), shutdown.clone());
         let watches = Streams::new(world, hub, unread, config.limits.watch_streams_max, shutdown);
         let monitor =
-            Monitor { world: world.clone(), raft: raft.clone(), shared: shared.clone(), proposals: proposals.clone() };
+            Monitor { world: world.clone(), raft: raft.clone(), member: member.clone(), proposals: proposals.clone() };
         monitor.start(&end);
         let (checks, node) = (config.checks.clone(), config.node);
-        let local = Local::new(world.clone(), config, raft.clone(), shared, proposals, watches, leases, compactor);
+        let local = Local::new(world.clone(), config, raft.clone(), member, proposals, watches, leases, compactor);
         Corruption::new(local.clone(), raft, node, timeout).schedule(world, &checks, &end);
         local
     }

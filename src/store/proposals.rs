@@ -10,8 +10,8 @@ use super::auth;
 use super::auth::permit::Author;
 use super::command::Answer;
 use super::leadership::Leader;
+use super::member_state::MemberState;
 use super::metrics::Kind;
-use super::state_machine::Shared;
 use super::{Config, Error};
 use crate::actor::Shutdown;
 use crate::raft::{self, Refused};
@@ -28,13 +28,13 @@ struct Inner {
     election_timeout: Duration,
     request_bytes_max: usize,
     raft: raft::Handle,
-    shared: Arc<Shared>,
+    member: Arc<MemberState>,
     leader: Leader,
     shutdown: Shutdown,
 }
 
 /// Nobody waits for a proposal any more once this is dropped.
-struct Registered<'a>(&'a Shared, u64);
+struct Registered<'a>(&'a MemberState, u64);
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
@@ -47,7 +47,7 @@ impl Proposals {
         world: &World,
         config: &Config,
         raft: raft::Handle,
-        shared: Arc<Shared>,
+        member: Arc<MemberState>,
         leader: Leader,
         shutdown: Shutdown,
     ) -> Proposals {
@@ -58,7 +58,7 @@ impl Proposals {
             election_timeout: config.election_timeout,
             request_bytes_max: config.limits.request_bytes_max,
             raft,
-            shared,
+            member,
             leader,
             shutdown,
         }))
@@ -73,8 +73,8 @@ impl Proposals {
         &self.0.raft
     }
 
-    pub fn shared(&self) -> &Arc<Shared> {
-        &self.0.shared
+    pub fn member(&self) -> &Arc<MemberState> {
+        &self.0.member
     }
 
     /// Proposes `command` in the process's own name. An error of the state machine, or that the command was refused,
@@ -112,10 +112,10 @@ impl Proposals {
 
     /// What says in the log who the author is: the process is root, as far as there is one.
     fn signature(&self, author: &Author) -> pb::RequestHeader {
-        let shared = &self.0.shared;
+        let member = &self.0.member;
         let (username, auth_revision) = match author {
             Author::User(identity) => (identity.user.clone(), identity.revision),
-            Author::Process if shared.authenticates() => (auth::ROOT.to_owned(), shared.view().state.auth.revision),
+            Author::Process if member.authenticates() => (auth::ROOT.to_owned(), member.view().state.auth.revision),
             Author::Process | Author::Nobody => Default::default(),
         };
         pb::RequestHeader { username, auth_revision, ..Default::default() }
@@ -128,18 +128,18 @@ impl Proposals {
         command: &mut pb::InternalRaftRequest,
         header: pb::RequestHeader,
     ) -> Result<Answer, Error> {
-        let (inner, metrics) = (&*self.0, &self.0.shared.metrics);
+        let (inner, metrics) = (&*self.0, &self.0.member.metrics);
         let started = inner.clock.now();
         let kind = Kind::of(command);
-        let (id, outcome) = inner.shared.waiting.register()?;
-        let _registered = Registered(&inner.shared, id);
+        let (id, outcome) = inner.member.waiting.register()?;
+        let _registered = Registered(&inner.member, id);
         let pb::RequestHeader { username, auth_revision, .. } = header;
-        command.header = Some(pb::RequestHeader { username, auth_revision, ..inner.shared.waiting.header(id) });
+        command.header = Some(pb::RequestHeader { username, auth_revision, ..inner.member.waiting.header(id) });
         if command.encoded_len() > inner.request_bytes_max {
             return Err(Error::RequestTooLarge);
         }
-        let shared = inner.shared.clone();
-        let refused = Box::new(move |refused: Refused| shared.waiting.answer(id, Err(refused.into())));
+        let member = inner.member.clone();
+        let refused = Box::new(move |refused: Refused| member.waiting.answer(id, Err(refused.into())));
         let marshalled = command.encode_to_vec().into();
         match term {
             Some(term) => inner.raft.propose_in(term, marshalled, refused),

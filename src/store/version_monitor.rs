@@ -12,8 +12,8 @@ use std::time::Duration;
 use chorus_proto::{etcdserverpb as pb, membershippb};
 
 use super::cluster_version::{Agreed, Release, downgrade_to};
+use super::member_state::MemberState;
 use super::proposals::Proposals;
-use super::state_machine::Shared;
 use crate::actor::Shutdown;
 use crate::raft;
 use crate::world::World;
@@ -32,7 +32,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 pub struct Monitor {
     pub world: World,
     pub raft: raft::Handle,
-    pub shared: Arc<Shared>,
+    pub member: Arc<MemberState>,
     pub proposals: Proposals,
 }
 
@@ -69,7 +69,7 @@ impl Monitor {
     }
 
     fn agreed(&self) -> Agreed {
-        self.shared.view().state.agreed
+        self.member.view().state.agreed
     }
 
     /// The members' versions, if all are known.

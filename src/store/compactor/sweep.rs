@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use crate::disk::space::RETRY;
 use crate::store::generation::Generation;
+use crate::store::member_state::MemberState;
 use crate::store::mvcc::Fault;
 use crate::store::mvcc::hash::{self, Hash};
-use crate::store::state_machine::Shared;
 use crate::store::view::View;
 use crate::world::failpoints::failpoint;
 use crate::world::{Clock, Instant, World};
@@ -21,7 +21,7 @@ use crate::world::{Clock, Instant, World};
 /// What is being swept.
 pub struct Sweep {
     clock: Clock,
-    shared: Arc<Shared>,
+    member: Arc<MemberState>,
     batch: usize,
     pause: Duration,
     /// When the sweep began that is under way, and of which files.
@@ -52,8 +52,8 @@ impl Hashing {
 }
 
 impl Sweep {
-    pub fn new(world: &World, shared: Arc<Shared>, batch: usize, pause: Duration) -> Sweep {
-        Sweep { clock: world.clock.clone(), shared, batch: batch.max(1), pause, started: None, freed: 0 }
+    pub fn new(world: &World, member: Arc<MemberState>, batch: usize, pause: Duration) -> Sweep {
+        Sweep { clock: world.clock.clone(), member, batch: batch.max(1), pause, started: None, freed: 0 }
     }
 
     pub fn is_under_way(&self) -> bool {
@@ -65,7 +65,7 @@ impl Sweep {
         if self.is_under_way() {
             return None;
         }
-        let ledger = self.shared.ledger();
+        let ledger = self.member.ledger();
         let compaction = ledger.compactions.front().copied()?;
         let view = ledger.view();
         drop(ledger);
@@ -92,21 +92,21 @@ impl Sweep {
         };
         let Some((_, generation)) = self.started else { return };
         // Installing a snapshot forgets the hashes of the state before it under this lock.
-        let Ok(_ledger) = self.shared.ledger_of(generation) else { return };
+        let Ok(_ledger) = self.member.ledger_of(generation) else { return };
         tracing::info!(
             hash = hash.hash,
             revision = hash.revision,
             "compact-revision" = hash.compacted,
             "storing new hash"
         );
-        self.shared.hashes.push(hash);
+        self.member.hashes.push(hash);
     }
 
     /// Frees one batch, and says how long to wait before the next; `None` when there is none.
     pub fn free_batch(&mut self) -> Option<Duration> {
         let (started, generation) = self.started?;
         let slice = self.clock.now();
-        let Ok(mut ledger) = self.shared.ledger_of(generation) else {
+        let Ok(mut ledger) = self.member.ledger_of(generation) else {
             // What was installed has a sweep of its own, where it needs one.
             self.started = None;
             return None;
@@ -118,11 +118,11 @@ impl Sweep {
         if let Some(freed) = ledger.sweep(self.batch) {
             failpoint!("compactBeforeCommitBatch");
             self.freed += freed;
-            self.shared.publish(&ledger);
+            self.member.publish(&ledger);
             failpoint!("compactAfterCommitBatch");
             let swept = ledger.state.index.is_swept();
             drop(ledger);
-            self.shared.metrics.compactions.slice(freed, self.clock.now() - slice);
+            self.member.metrics.compactions.slice(freed, self.clock.now() - slice);
             return Some(if swept { Duration::ZERO } else { self.pause });
         }
         failpoint!("compactBeforeSetFinishedCompact");
@@ -132,20 +132,20 @@ impl Sweep {
         self.started = None;
         self.report(started, done.into_iter().map(|compaction| compaction.revision));
         failpoint!("compactAfterSetFinishedCompact");
-        self.shared.swept(compacted);
+        self.member.swept(compacted);
         None
     }
 
     fn report(&self, started: Instant, revisions: impl Iterator<Item = i64>) {
         let took = self.clock.now().saturating_duration_since(started);
-        let size = self.shared.size();
-        self.shared.metrics.compactions.finished(took, self.clock.unix());
+        let size = self.member.size();
+        self.member.metrics.compactions.finished(took, self.clock.unix());
         for revision in revisions {
             tracing::info!(
                 "compact-revision" = revision,
                 took = ?took,
                 "number-of-keys-compacted" = self.freed,
-                hash = self.shared.hashes.at(revision).map(|hash| hash.hash),
+                hash = self.member.hashes.at(revision).map(|hash| hash.hash),
                 "current-db-size-bytes" = size,
                 "current-db-size-in-use-bytes" = size,
                 "finished scheduled compaction"

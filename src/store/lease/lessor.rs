@@ -18,8 +18,8 @@ use super::expiry::{Expiry, RecordId, Renewal};
 use crate::actor::Shutdown;
 use crate::raft;
 use crate::store::Config;
+use crate::store::member_state::MemberState;
 use crate::store::proposals::Proposals;
-use crate::store::state_machine::Shared;
 use crate::world::planted::planted;
 use crate::world::{Instant, Lane, Term, World};
 
@@ -57,7 +57,7 @@ impl Message for LeasesByExpiry {
 pub struct Lessor {
     world: World,
     raft: raft::Handle,
-    shared: Arc<Shared>,
+    member: Arc<MemberState>,
     proposals: Proposals,
     expiry: Expiry,
     /// The term in which this member came to lead.
@@ -74,7 +74,7 @@ impl Lessor {
     pub fn start(
         world: &World,
         raft: raft::Handle,
-        shared: Arc<Shared>,
+        member: Arc<MemberState>,
         proposals: Proposals,
         config: &Config,
         shutdown: Shutdown,
@@ -82,7 +82,7 @@ impl Lessor {
         let lessor = Lessor {
             world: world.clone(),
             raft,
-            shared,
+            member,
             proposals,
             expiry: Expiry::default(),
             term: Term::default(),
@@ -98,7 +98,7 @@ impl Lessor {
     /// Takes in what this member has applied, and whether it leads by that: as long as it has yet to apply what earlier
     /// leaders did, it knows neither the leases nor their time.
     fn follow(&mut self) -> Instant {
-        let (now, view, known) = (self.world.clock.now(), self.shared.view(), *self.raft.leadership().borrow());
+        let (now, view, known) = (self.world.clock.now(), self.member.view(), *self.raft.leadership().borrow());
         if !known.is_leader || known.term != self.term {
             self.expiry.demote();
         }
@@ -106,7 +106,7 @@ impl Lessor {
         let applied = view.state.applied.map(|at| Term(at.term));
         if known.is_leader && !self.expiry.leads() && applied == Some(known.term) {
             self.term = known.term;
-            self.expiry.promote(leases, self.shared.lease_time_since(), now, self.grace);
+            self.expiry.promote(leases, self.member.lease_time_since(), now, self.grace);
         }
         self.expiry.follow(leases, now);
         now
@@ -172,7 +172,7 @@ async fn revoke(proposals: &Proposals, term: Term, id: i64) {
         false => proposals.propose_in(term, command).await,
     };
     match revoked {
-        Ok(_) => proposals.shared().metrics.leases.expired.inc(),
+        Ok(_) => proposals.member().metrics.leases.expired.inc(),
         Err(error) => tracing::debug!(lease = id, %error, "an expired lease is not revoked yet"),
     }
 }

@@ -27,11 +27,11 @@ impl Local {
     }
 
     pub(in crate::store) fn view(&self) -> Arc<View> {
-        self.0.shared.view()
+        self.0.member.view()
     }
 
     pub(in crate::store) fn sessions(&self) -> &Sessions {
-        &self.0.shared.sessions
+        &self.0.member.sessions
     }
 
     pub(in crate::store) fn passwords(&self) -> &Passwords {
@@ -56,9 +56,9 @@ impl Local {
 
     /// Reads by a transaction that was checked what this member has applied.
     pub(in crate::store) async fn txn_now(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
-        let metrics = &self.0.shared.metrics;
+        let metrics = &self.0.member.metrics;
         let started = metrics.clock.now();
-        let large = self.0.shared.view().is_large_txn(&request);
+        let large = self.0.member.view().is_large_txn(&request);
         let author = self.1.clone();
         let read = move |view: &View| {
             view.permit_txn(&author, &request)?;

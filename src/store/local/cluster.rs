@@ -46,7 +46,7 @@ impl Local {
 
     pub async fn member_promote(&self, request: pb::MemberPromoteRequest) -> Result<pb::MemberPromoteResponse, Error> {
         let members = self.0.raft.promote_member(NodeId(request.id), self.deadline()).await.map_err(Error::from);
-        self.0.shared.metrics.promotions.ended(&members);
+        self.0.member.metrics.promotions.ended(&members);
         Ok(pb::MemberPromoteResponse { header: self.signed(), members: listed(members?) })
     }
 
@@ -69,7 +69,7 @@ impl Local {
             DowngradeAction::Validate | DowngradeAction::Enable => Some(request.version.parse::<Release>()?),
         };
         self.barrier().await?;
-        let agreed = self.0.shared.view().state.agreed;
+        let agreed = self.0.member.view().state.agreed;
         if let Some(target) = target {
             agreed.may_downgrade(target)?;
         }

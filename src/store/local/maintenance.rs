@@ -16,10 +16,10 @@ use crate::world::NodeId;
 impl Local {
     /// A revision at which this member compacted is answered with the checksum that it took then.
     pub(in crate::store) async fn hash_history(&self, revision: i64) -> Result<pb::HashKvResponse, Error> {
-        let (hash, current) = match self.0.shared.hashes.at(revision) {
-            Some(hash) => (hash, self.0.shared.view().revision()),
+        let (hash, current) = match self.0.member.hashes.at(revision) {
+            Some(hash) => (hash, self.0.member.view().revision()),
             None => {
-                let metrics = &self.0.shared.metrics;
+                let metrics = &self.0.member.metrics;
                 let _hashing = metrics.measure(&metrics.disk.hash_revision, None);
                 self.read(true, move |view| Ok((view.hash_kv(revision)?, view.revision()))).await?
             }
@@ -33,17 +33,17 @@ impl Local {
     /// The files with its records, for tests.
     #[cfg(test)]
     pub(in crate::store) fn data_segments(&self) -> Vec<crate::disk::segments::Listed> {
-        self.0.shared.ledger().segments.list().expect("the files are there")
+        self.0.member.ledger().segments.list().expect("the files are there")
     }
 
     #[cfg(test)]
-    pub(in crate::store) fn shared(&self) -> &crate::store::state_machine::Shared {
-        &self.0.shared
+    pub(in crate::store) fn member(&self) -> &crate::store::member_state::MemberState {
+        &self.0.member
     }
 
     /// The checksums that this member took at compactions, the newest first.
     pub(in crate::store) fn compaction_hashes(&self) -> Vec<Hash> {
-        self.0.shared.hashes.newest_first()
+        self.0.member.hashes.newest_first()
     }
 
     /// Lets the whole cluster know that the data of `member` differ from those of others.
@@ -66,7 +66,7 @@ impl Local {
 
     /// Of the history, the leases and the alarms.
     pub async fn hash(&self, _: pb::HashRequest) -> Result<pb::HashResponse, Error> {
-        let metrics = &self.0.shared.metrics;
+        let metrics = &self.0.member.metrics;
         let _hashing = metrics.measure(&metrics.disk.hash, None);
         let (hash, revision) = self
             .read(true, |view| {
@@ -85,7 +85,7 @@ impl Local {
 
     pub async fn defragment(&self, _: pb::DefragmentRequest) -> Result<pb::DefragmentResponse, Error> {
         tracing::info!("starting defragment");
-        let metrics = &self.0.shared.metrics;
+        let metrics = &self.0.member.metrics;
         let _defragmenting = metrics.measure(&metrics.disk.defragmentation, Some(&metrics.disk.defragmenting));
         let given_back = self.0.compactor.send(Defragment).await.map_err(|_| Error::Stopped)?;
         if let Err(reason) = given_back {

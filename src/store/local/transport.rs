@@ -44,7 +44,7 @@ rpcs!(answers {
     }
 
     fn authenticates(&self) -> bool {
-        self.0.shared.authenticates()
+        self.0.member.authenticates()
     }
 
     fn is_learner(&self) -> bool {
@@ -52,7 +52,7 @@ rpcs!(answers {
     }
 
     fn versions(&self) -> Versions {
-        let agreed = self.0.shared.view().state.agreed;
+        let agreed = self.0.member.view().state.agreed;
         let text = |release: Option<Release>| release.map(|release| release.to_string());
         Versions { cluster: text(agreed.cluster), storage: Some(agreed.storage().to_string()) }
     }

@@ -64,7 +64,7 @@ fn beside(to: &Path) -> PathBuf {
 }
 
 fn write(world: &World, machine: &StateMachine, from: &Path, to: &Path, wanted: &ToEtcd) -> Result<Exported, Error> {
-    let view = machine.shared.ledger().view();
+    let view = machine.member.ledger().view();
     let membership = view.state.membership.as_ref().ok_or_else(|| Error::unfit(from, "it holds no membership yet"))?;
     let (members, removed) = recorded_members(&membership.1)?;
     let member = choose(&members, wanted).ok_or_else(|| {

@@ -17,8 +17,8 @@ use super::watchers::{StreamKey, Watchers};
 use crate::actor::Shutdown;
 use crate::store::Error;
 use crate::store::feed::Batch;
+use crate::store::member_state::MemberState;
 use crate::store::mvcc::Fault;
-use crate::store::state_machine::Shared;
 use crate::world::failpoints::failpoint;
 use crate::world::{Lane, World};
 
@@ -70,7 +70,7 @@ pub struct Config {
 pub struct WatchHub {
     world: World,
     config: Config,
-    shared: Arc<Shared>,
+    member: Arc<MemberState>,
     watchers: Watchers,
     unread: Unread,
     scanning: bool,
@@ -81,18 +81,18 @@ impl WatchHub {
     pub fn start(
         world: &World,
         config: Config,
-        shared: Arc<Shared>,
+        member: Arc<MemberState>,
         unread: Unread,
         shutdown: Shutdown,
     ) -> actix::Addr<WatchHub> {
         // From here on the feed keeps what the hub has yet to see.
-        shared.feed.open();
-        let watchers = Watchers::new(shared.view().revision(), config.response_bytes_max, config.watch_bytes_max);
+        member.feed.open();
+        let watchers = Watchers::new(member.view().revision(), config.response_bytes_max, config.watch_bytes_max);
         let world_of_hub = world.clone();
         world.spawner.start(Lane::Store, "store/watch_hub", move |_| WatchHub {
             world: world_of_hub,
             config,
-            shared,
+            member,
             watchers,
             unread,
             scanning: false,
@@ -102,14 +102,14 @@ impl WatchHub {
 
     /// Takes in what happened up to now, so that answers to requests come after it.
     fn drain(&mut self) {
-        if let Some(batch) = self.shared.feed.take_now() {
-            self.watchers.happened(batch, &self.shared.view());
+        if let Some(batch) = self.member.feed.take_now() {
+            self.watchers.happened(batch, &self.member.view());
         }
     }
 
     fn count(&mut self) {
         let tally = self.watchers.tally();
-        let watches = &self.shared.metrics.watches;
+        let watches = &self.member.metrics.watches;
         watches.streams.set(tally.streams as i64);
         watches.watchers.set(tally.watchers as i64);
         watches.behind.set(tally.behind as i64);
@@ -127,11 +127,11 @@ impl WatchHub {
             return;
         }
         self.scanning = true;
-        let (hub, spawner, shared) = (context.address(), self.world.spawner.clone(), self.shared.clone());
+        let (hub, spawner, member) = (context.address(), self.world.spawner.clone(), self.member.clone());
         self.world.spawner.task(async move {
             let scan = move || {
                 failpoint!("beforeSyncWatchers");
-                catch_up(&shared.view(), wanted)
+                catch_up(&member.view(), wanted)
             };
             let scanned = spawner.blocking(scan).await;
             hub.do_send(Scanned(scanned));
@@ -143,7 +143,7 @@ impl WatchHub {
         let ended = self.watchers.end_stalled(self.unread.is_short());
         if ended > 0 {
             tracing::warn!(ended, "watch streams that are not read were ended: too much waits for their clients");
-            self.shared.metrics.watches.ended.add(ended as u64);
+            self.member.metrics.watches.ended.add(ended as u64);
             self.count();
         }
     }
@@ -166,8 +166,8 @@ impl Actor for WatchHub {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        let feed = self.shared.clone();
-        context.add_stream(stream::unfold(feed, async |shared| Some((shared.feed.take().await, shared))));
+        let feed = self.member.clone();
+        context.add_stream(stream::unfold(feed, async |member| Some((member.feed.take().await, member))));
         let unread = self.unread.clone();
         context.add_stream(stream::unfold(unread, async |unread| {
             unread.room().await;
@@ -185,7 +185,7 @@ impl Actor for WatchHub {
 
 impl StreamHandler<Batch> for WatchHub {
     fn handle(&mut self, batch: Batch, context: &mut Context<Self>) {
-        self.watchers.happened(batch, &self.shared.view());
+        self.watchers.happened(batch, &self.member.view());
         self.scan(context);
         self.count();
     }
@@ -227,7 +227,7 @@ impl Handler<Request> for WatchHub {
 
     fn handle(&mut self, Request(stream, request, refusal): Request, context: &mut Context<Self>) {
         self.drain();
-        let current = self.shared.view().revision();
+        let current = self.member.view().revision();
         self.watchers.request(stream, request, refusal, current, self.config.watches_per_stream_max);
         self.scan(context);
         self.count();

@@ -17,10 +17,10 @@ const BYTES_MAX: usize = 8 << 20;
 
 /// What waits for the clients of all streams. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Unread(Arc<Shared>);
+pub struct Unread(Arc<Inner>);
 
 #[derive(Debug)]
-struct Shared {
+struct Inner {
     bytes: AtomicUsize,
     bytes_max: usize,
     /// Some stream found no room because of the others.
@@ -32,7 +32,7 @@ struct Shared {
 impl Unread {
     pub fn new(bytes_max: usize) -> Unread {
         let (bytes, missed, room) = Default::default();
-        Unread(Arc::new(Shared { bytes, bytes_max, missed, room }))
+        Unread(Arc::new(Inner { bytes, bytes_max, missed, room }))
     }
 
     pub fn bytes(&self) -> usize {
