@@ -40,7 +40,7 @@ const ENTRIES_WITHOUT_FRAME_MAX: u64 = 1_000;
 
 /// The events of one revision.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Happened {
+pub struct RevisionEvents {
     pub revision: i64,
     pub events: Vec<Event>,
 }
@@ -193,7 +193,7 @@ impl Ledger {
         at: Position,
         membership: Option<Bytes>,
         batch: Batch,
-    ) -> Result<Vec<Happened>, disk::Error> {
+    ) -> Result<Vec<RevisionEvents>, disk::Error> {
         self.state.applied = Some(at);
         let silent = membership.is_none() && batch.steps.is_empty();
         let behind = at.index - self.framed.map_or(0, |framed| framed.index);
@@ -209,11 +209,11 @@ impl Ledger {
     }
 
     /// Ends the entry that the disk had no room for, if there is one.
-    pub fn resume(&mut self) -> Result<Vec<Happened>, disk::Error> {
+    pub fn resume(&mut self) -> Result<Vec<RevisionEvents>, disk::Error> {
         self.unwritten.take().map_or(Ok(Vec::new()), |unwritten| self.write(unwritten))
     }
 
-    fn write(&mut self, unwritten: Unwritten) -> Result<Vec<Happened>, disk::Error> {
+    fn write(&mut self, unwritten: Unwritten) -> Result<Vec<RevisionEvents>, disk::Error> {
         let places = match self.append(&unwritten.head, &unwritten.records) {
             Ok(places) => places,
             Err(error) => {
@@ -243,9 +243,9 @@ impl Ledger {
     }
 
     /// Points the index to where the records were written.
-    fn settle(&mut self, steps: &[Step], records: Vec<KeyValue>, places: &[Place]) -> Vec<Happened> {
+    fn settle(&mut self, steps: &[Step], records: Vec<KeyValue>, places: &[Place]) -> Vec<RevisionEvents> {
         let mut written = records.into_iter().zip(places);
-        let mut happened = Vec::new();
+        let mut revisions = Vec::new();
         for step in steps {
             let (revision, changes) = match *step {
                 Step::Write { revision, changes } => (revision, changes),
@@ -261,9 +261,9 @@ impl Ledger {
                 self.state.index.relocate(Rev { main: revision, sub }, Slot::Stored(*place));
                 events.push(event(record, revision));
             }
-            happened.push(Happened { revision, events });
+            revisions.push(RevisionEvents { revision, events });
         }
-        happened
+        revisions
     }
 
     fn compacted(&mut self, revision: i64) {

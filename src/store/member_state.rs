@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::auth::sessions::Sessions;
-use super::feed::Feed;
+use super::event_feed::EventFeed;
 use super::generation::{Generation, StepError};
 use super::ledger::Ledger;
 use super::metrics::Metrics;
@@ -27,7 +27,7 @@ pub struct MemberState {
     ledger: Lock<Ledger>,
     view: ArcSwap<View>,
     pub waiting: Waiting,
-    pub feed: Feed,
+    pub feed: EventFeed,
     /// The checksums of the last compactions.
     pub hashes: Hashes,
     pub quota: Quota,
@@ -57,7 +57,7 @@ impl MemberState {
             space: Space::new("store"),
             metrics,
             sessions,
-            feed: Feed::default(),
+            feed: EventFeed::default(),
             hashes: Hashes::default(),
             swept: watch::Sender::new(-1),
         }

@@ -86,7 +86,7 @@ pub struct Leases {
 pub struct Watches {
     pub streams: Gauge,
     pub watchers: Gauge,
-    pub behind: Gauge,
+    pub unsynced: Gauge,
     pub events: Counter,
     /// Bytes that wait for clients.
     pub unread_bytes: Gauge,

@@ -3,7 +3,7 @@
 //! ```text
 //!   frontend ──Client──▶ Local ──checks──▶ Proposals ──▶ raft ──▶ StateMachine ──▶ Ledger ──▶ data segments
 //!                          │                                        │  │  │
-//!                          │ ◀──────────── answers ── Waiting ◀─────┘  │  └─Feed──▶ WatchHub ──▶ watch streams
+//!                          │ ◀──────────── answers ── Waiting ◀─────┘  │  └─events─▶ WatchHub ──▶ watch streams
 //!                          └──read barrier──▶ View ◀──published────────┘
 //!   Lessor (expired leases) and Compactor (schedule) propose as clients do
 //! ```
@@ -43,7 +43,7 @@
 //! - `cluster_version`: the version that the members agree on, and downgrades; `version_monitor`: keeps it up to date
 //! - `proposals`, `waiting`: writes on their way; `leadership`: since when there is a leader
 //! - `quota`: how large the store may grow; `nospace_alarm`: when it would grow larger
-//! - `feed`, `watch`: from the state machine to watchers
+//! - `event_feed`, `watch`: from the state machine to watchers
 //! - `corruption`: comparing what the members hold
 //! - `lease`, `leader_leases`: lifetimes, which the leader alone keeps; `questions`: what members ask each other
 
@@ -60,7 +60,7 @@ mod config;
 mod corruption;
 mod database;
 pub mod error;
-mod feed;
+mod event_feed;
 mod files;
 mod generation;
 mod held;

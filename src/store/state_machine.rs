@@ -14,7 +14,7 @@ use prost::Message;
 
 use super::checks;
 use super::command::{self, Batch};
-use super::ledger::{Happened, Ledger};
+use super::ledger::{Ledger, RevisionEvents};
 use super::member_state::MemberState;
 use super::metrics::Kind;
 use super::mvcc::Fault;
@@ -34,7 +34,7 @@ pub struct StateMachine {
 struct Work {
     entries: vec::IntoIter<Committed>,
     /// Of those that are done.
-    happened: Vec<Happened>,
+    revisions: Vec<RevisionEvents>,
     outcomes: Vec<(u64, Outcome)>,
 }
 
@@ -100,17 +100,17 @@ impl StateMachine {
         self.member.publish(&ledger);
         failpoint!("afterWritebackBuf");
         drop(ledger);
-        self.member.feed.push(work.happened);
+        self.member.feed.push(work.revisions);
         self.member.waiting.answer_all(work.outcomes);
         Ok(())
     }
 
     fn work_off(&self, ledger: &mut Ledger, work: &mut Work) -> Result<(), disk::Error> {
-        work.happened.extend(ledger.resume()?);
+        work.revisions.extend(ledger.resume()?);
         for entry in work.entries.by_ref() {
             // After a restart the log may offer entries that the state already holds.
             if ledger.state.applied.is_none_or(|applied| entry.at.index > applied.index) {
-                work.happened.extend(self.apply_entry(ledger, entry, &mut work.outcomes)?);
+                work.revisions.extend(self.apply_entry(ledger, entry, &mut work.outcomes)?);
             }
         }
         Ok(())
@@ -121,7 +121,7 @@ impl StateMachine {
         ledger: &mut Ledger,
         entry: Committed,
         outcomes: &mut Vec<(u64, Outcome)>,
-    ) -> Result<Vec<Happened>, disk::Error> {
+    ) -> Result<Vec<RevisionEvents>, disk::Error> {
         let (membership, batch) = match entry.payload {
             Payload::Blank => (None, Batch::default()),
             Payload::Membership(membership) => (Some(membership), Batch::default()),
@@ -142,7 +142,7 @@ impl Machine for StateMachine {
 
     fn apply(&mut self, entries: Vec<Committed>) -> io::Result<()> {
         assert!(self.stalled.is_none(), "what has no room yet goes first");
-        self.work(Work { entries: entries.into_iter(), happened: Vec::new(), outcomes: Vec::new() })
+        self.work(Work { entries: entries.into_iter(), revisions: Vec::new(), outcomes: Vec::new() })
     }
 
     fn resume(&mut self) -> io::Result<()> {

@@ -117,7 +117,7 @@ fn watches(text: &mut Exposition, metrics: &Metrics) {
     for (name, help, gauge) in [
         ("etcd_debugging_mvcc_watch_stream_total", "Watch streams.", &watches.streams),
         ("etcd_debugging_mvcc_watcher_total", "Watchers.", &watches.watchers),
-        ("etcd_debugging_mvcc_slow_watcher_total", "Watchers that read the history.", &watches.behind),
+        ("etcd_debugging_mvcc_slow_watcher_total", "Watchers that read the history.", &watches.unsynced),
     ] {
         text.gauge(name, help, gauge.get());
     }

@@ -39,13 +39,13 @@ impl Hub {
 
     fn feed(&mut self) {
         if let Some(batch) = self.member.state().feed.take_now() {
-            self.watchers.happened(batch, &self.member.state().view());
+            self.watchers.notify(batch, &self.member.state().view());
         }
     }
 
-    /// Lets one round of those who are behind read the history.
+    /// Lets one round of unsynced watchers read the history.
     fn scan(&mut self) -> bool {
-        let wanted = self.watchers.behind();
+        let wanted = self.watchers.next_unsynced();
         let any = !wanted.is_empty();
         self.watchers.caught_up(catch_up(&self.member.state().view(), wanted).unwrap());
         any

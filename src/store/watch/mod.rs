@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!   client requests ──▶ pump ──▶ WatchHub ──▶ Watchers (pure) ──▶ Outbox, one a stream ──▶ client
-//!   state machine ──Feed──────────▶ │                                 │
+//!   state machine ──EventFeed─────▶ │                                 │
 //!                                   ◀───────── room again ────────────┘
-//!                 history ◀── CatchUp, away from the hub ── watchers that are behind
+//!                 history ◀── catch_up, on another thread ── unsynced watchers
 //! ```
 //!
-//! A watcher is synced, and fed as things happen, or it is behind, and reads the history until it is synced. One whose
-//! stream has no room falls behind: nothing is lost, and nothing piles up.
+//! As in etcd, a watcher is synced and gets events as they happen, or it is unsynced and reads the history until it is
+//! synced. A watcher whose stream has no room becomes unsynced: nothing is lost, and nothing piles up.
 //!
 //! - [`hub`]: the actor
 //! - [`watchers`]: streams and watchers; pure

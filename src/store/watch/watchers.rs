@@ -1,18 +1,18 @@
-//! All streams and watchers of this member. Pure: it is told what happened and writes to outboxes.
+//! All streams and watchers of this member. Pure: it takes events and writes responses to outboxes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chorus_proto::mvccpb::Event;
 
-use super::catch_up::{Caught, Found, Wanted};
+use super::catch_up::{CaughtUp, Missed, UnsyncedWatcher};
 use super::groups::{Groups, WatcherKey};
 use super::interest::{Interest, previous};
 use super::outbox::Outbox;
 use super::response;
 use crate::store::Error;
-use crate::store::feed::Batch;
-use crate::store::ledger::Happened;
+use crate::store::event_feed::EventBatch;
+use crate::store::ledger::RevisionEvents;
 use crate::store::mvcc::Rev;
 use crate::store::view::View;
 use crate::world::planted::planted;
@@ -61,7 +61,7 @@ pub struct Watcher {
     pub start: i64,
     /// Events below this revision were sent, or are not wanted.
     pub next: i64,
-    /// Is fed as things happen.
+    /// It gets events as they happen.
     pub synced: bool,
     /// Something was sent since the last progress tick.
     pub active: bool,
@@ -85,7 +85,7 @@ pub struct Watchers {
     watchers: BTreeMap<WatcherKey, Watcher>,
     next_key: WatcherKey,
     synced: Groups,
-    behind: BTreeSet<WatcherKey>,
+    unsynced: BTreeSet<WatcherKey>,
     /// Where the last round of catching up ended, so that all get their turn.
     turn: WatcherKey,
     response_bytes_max: usize,
@@ -101,7 +101,7 @@ pub struct Watchers {
 pub struct Tally {
     pub streams: usize,
     pub watchers: usize,
-    pub behind: usize,
+    pub unsynced: usize,
     /// Events sent since the tally before.
     pub sent: u64,
 }
@@ -115,7 +115,7 @@ impl Watchers {
             watchers: BTreeMap::new(),
             next_key: 1,
             synced: Groups::default(),
-            behind: BTreeSet::new(),
+            unsynced: BTreeSet::new(),
             turn: 0,
             response_bytes_max,
             bytes: 0,
@@ -167,7 +167,7 @@ impl Watchers {
         if watcher.synced {
             self.synced.insert(&watcher.interest.range, key);
         } else {
-            self.behind.insert(key);
+            self.unsynced.insert(key);
         }
         self.bytes += watcher.interest.bytes();
         self.watchers.insert(key, watcher);
@@ -182,44 +182,44 @@ impl Watchers {
     pub fn remove(&mut self, key: WatcherKey) -> Option<Watcher> {
         let watcher = self.watchers.remove(&key)?;
         self.bytes -= watcher.interest.bytes();
-        self.behind.remove(&key);
+        self.unsynced.remove(&key);
         self.synced.remove(&watcher.interest.range, key);
         Some(watcher)
     }
 
-    /// Feeds what happened to the synced watchers. `view` holds at least that much.
-    pub fn happened(&mut self, batch: Batch, view: &View) {
+    /// Sends the events of `batch` to the synced watchers. `view` holds at least those revisions.
+    pub fn notify(&mut self, batch: EventBatch, view: &View) {
         if batch.lost {
-            self.fall_behind();
+            self.unsync_all();
         }
         let mut seen: BTreeMap<WatcherKey, Vec<Event>> = BTreeMap::new();
-        for happened in &batch.happened {
+        for applied in &batch.revisions {
             // What was there before something was lost is read from the history.
-            if happened.revision > self.revision {
-                self.see(happened, view, &mut seen);
-                self.revision = happened.revision;
+            if applied.revision > self.revision {
+                self.see(applied, view, &mut seen);
+                self.revision = applied.revision;
             }
         }
         for (key, mut events) in seen {
             if planted!("watch-reorders") {
                 events.reverse();
             }
-            self.feed(key, events);
+            self.send_live(key, events);
         }
         self.revision = if batch.lost { view.revision() } else { self.revision };
         self.answer_progress();
     }
 
-    fn see(&self, happened: &Happened, view: &View, seen: &mut BTreeMap<WatcherKey, Vec<Event>>) {
-        for (event, sub) in happened.events.iter().zip(0..) {
+    fn see(&self, applied: &RevisionEvents, view: &View, seen: &mut BTreeMap<WatcherKey, Vec<Event>>) {
+        for (event, sub) in applied.events.iter().zip(0..) {
             let kv = event.kv.as_ref().expect("every event has a key");
             let mut prev = None;
             self.synced.matching(&kv.key, |key| {
                 let watcher = &self.watchers[&key];
-                if happened.revision < watcher.next {
+                if applied.revision < watcher.next {
                     return;
                 }
-                let at = Rev { main: happened.revision, sub };
+                let at = Rev { main: applied.revision, sub };
                 let prev = || prev.get_or_insert_with(|| previous(view, at)).clone();
                 if let Some(event) = watcher.interest.see(event, prev) {
                     seen.entry(key).or_default().push(event);
@@ -228,8 +228,8 @@ impl Watchers {
         }
     }
 
-    /// Sends live events to a synced watcher, or lets it fall behind when its stream has no room.
-    fn feed(&mut self, key: WatcherKey, events: Vec<Event>) {
+    /// Sends live events to a synced watcher, which becomes unsynced when its stream has no room.
+    fn send_live(&mut self, key: WatcherKey, events: Vec<Event>) {
         let watcher = self.watchers.get_mut(&key).expect("a group names watchers that exist");
         let stream = self.streams.get_mut(&watcher.stream).expect("a watcher's stream exists");
         for events in response::split(events) {
@@ -237,7 +237,7 @@ impl Watchers {
                 watcher.next = events.first().map_or(watcher.next, response::revision);
                 watcher.synced = false;
                 self.synced.remove(&watcher.interest.range, key);
-                self.behind.insert(key);
+                self.unsynced.insert(key);
                 return;
             }
             let revision = events.last().map_or(0, response::revision);
@@ -246,13 +246,13 @@ impl Watchers {
         }
     }
 
-    /// Lets every synced watcher read the history from what it saw last.
-    fn fall_behind(&mut self) {
+    /// Every synced watcher reads the history, from what it saw last.
+    fn unsync_all(&mut self) {
         for (key, watcher) in self.watchers.iter_mut().filter(|(_, watcher)| watcher.synced) {
             watcher.synced = false;
             watcher.next = watcher.next.max(self.revision + 1);
             self.synced.remove(&watcher.interest.range, *key);
-            self.behind.insert(*key);
+            self.unsynced.insert(*key);
         }
     }
 
@@ -260,36 +260,36 @@ impl Watchers {
         Tally {
             streams: self.streams.len(),
             watchers: self.watchers.len(),
-            behind: self.behind.len(),
+            unsynced: self.unsynced.len(),
             sent: std::mem::take(&mut self.sent),
         }
     }
 
-    /// The next watchers that should catch up, and whose streams have room.
-    pub fn behind(&mut self) -> Vec<Wanted> {
+    /// The next unsynced watchers that should catch up, and whose streams have room.
+    pub fn next_unsynced(&mut self) -> Vec<UnsyncedWatcher> {
         let order: Vec<WatcherKey> =
-            self.behind.range(self.turn + 1..).chain(self.behind.range(..=self.turn)).copied().collect();
-        let mut wanted = Vec::new();
+            self.unsynced.range(self.turn + 1..).chain(self.unsynced.range(..=self.turn)).copied().collect();
+        let mut unsynced = Vec::new();
         for key in order {
             let watcher = &self.watchers[&key];
             if self.streams[&watcher.stream].outbox.has_room() {
                 let next = watcher.next - i64::from(planted!("watch-repeats"));
-                wanted.push(Wanted { key, next, interest: watcher.interest.clone() });
+                unsynced.push(UnsyncedWatcher { key, next, interest: watcher.interest.clone() });
                 self.turn = key;
             }
-            if wanted.len() == CATCH_UP_WATCHERS_MAX {
+            if unsynced.len() == CATCH_UP_WATCHERS_MAX {
                 break;
             }
         }
-        wanted
+        unsynced
     }
 
-    /// Sends what was found in the history. Watchers that have seen everything are synced from here on.
-    pub fn caught_up(&mut self, caught: Caught) {
-        for (key, found) in caught.found {
-            match found {
-                Found::Compacted(revision) => self.cancel_compacted(key, revision),
-                Found::Events(events) => self.catch_up(key, events, caught.upto, caught.revision),
+    /// Sends what was missed. Watchers that have seen everything are synced from here on.
+    pub fn caught_up(&mut self, caught_up: CaughtUp) {
+        for (key, missed) in caught_up.missed {
+            match missed {
+                Missed::Compacted(revision) => self.cancel_compacted(key, revision),
+                Missed::Events(events) => self.catch_up(key, events, caught_up.upto, caught_up.revision),
             }
         }
         self.answer_progress();
@@ -309,7 +309,7 @@ impl Watchers {
         watcher.next = watcher.next.max(upto + 1 + i64::from(planted!("watch-drops")));
         if watcher.next > self.revision {
             watcher.synced = true;
-            self.behind.remove(&key);
+            self.unsynced.remove(&key);
             self.synced.insert(&watcher.interest.range, key);
         }
     }
