@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::auth;
-use super::cluster_version::Agreed;
+use super::cluster_version::ClusterVersion;
 use super::mvcc::{Back, Change, Key, Rev, Slot};
 use super::state::State;
 use crate::disk::checkpoint::{Reader, Writer};
@@ -39,7 +39,7 @@ struct Head {
 /// What is small and not in the head.
 #[derive(Default, Serialize, Deserialize)]
 struct Rest {
-    agreed: Agreed,
+    cluster_version: ClusterVersion,
     /// Rows that make users and roles.
     auth: u64,
 }
@@ -81,7 +81,7 @@ pub fn write(world: &World, path: &Path, state: &State, point: Point) -> Result<
     };
     put(&mut writer, &head)?;
     let auth = state.auth.changes();
-    put(&mut writer, &Rest { agreed: state.agreed, auth: auth.len() as u64 })?;
+    put(&mut writer, &Rest { cluster_version: state.cluster_version, auth: auth.len() as u64 })?;
     auth.iter().try_for_each(|row| put(&mut writer, row))?;
     let mut owners = Vec::with_capacity(index.changes_count());
     for (number, (key, latest)) in index.keys().enumerate() {
@@ -119,8 +119,12 @@ pub fn read(world: &World, path: &Path) -> Result<Option<(State, Point)>, Error>
     let mut reader = BufReader::with_capacity(64 << 10, reader);
     let head: Head = codec::decode_from(&mut reader).map_err(damaged)?;
     let rest = if version < 2 { Rest::default() } else { codec::decode_from(&mut reader).map_err(damaged)? };
-    let mut state =
-        State { agreed: rest.agreed, applied: head.applied, membership: head.membership, ..State::default() };
+    let mut state = State {
+        cluster_version: rest.cluster_version,
+        applied: head.applied,
+        membership: head.membership,
+        ..State::default()
+    };
     for (id, ttl, remaining) in head.leases {
         state.leases.grant(id, ttl, 0).map_err(|error| Error::Io(io::Error::other(error)))?;
         state.leases.set_remaining(id, u64::try_from(remaining).unwrap_or_default());

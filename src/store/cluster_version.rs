@@ -16,10 +16,10 @@ pub struct Release {
 }
 
 impl Release {
-    /// What a cluster claims while it does not know all of its members.
+    /// The version of a cluster that does not know the versions of all its members.
     pub const LEAST: Release = Release { major: 3, minor: 0 };
 
-    /// The one to which a cluster of this one may be taken down.
+    /// The release to which a cluster of this one may be downgraded.
     pub fn before(self) -> Option<Release> {
         Some(Release { minor: self.minor.checked_sub(1)?, ..self })
     }
@@ -34,7 +34,7 @@ impl fmt::Display for Release {
 impl FromStr for Release {
     type Err = Error;
 
-    /// Reads `X.Y` or `X.Y.Z`, with or without what may follow those.
+    /// Reads `X.Y` or `X.Y.Z`, with or without a suffix.
     fn from_str(text: &str) -> Result<Release, Error> {
         let text = text.strip_prefix('v').unwrap_or(text);
         let plain = text.split(['-', '+']).next().unwrap_or_default();
@@ -51,35 +51,36 @@ fn number(digits: &str) -> Option<u64> {
     plain.then(|| digits.parse().ok()).flatten()
 }
 
-/// What every member holds alike.
+/// The cluster's version, the same on every member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Agreed {
-    pub cluster: Option<Release>,
-    /// Where a downgrade that is under way leads.
+pub struct ClusterVersion {
+    /// Nothing before the members have agreed on one.
+    pub version: Option<Release>,
+    /// The target of the downgrade that is under way.
     pub downgrade: Option<Release>,
 }
 
-impl Agreed {
-    /// The format of the data, as etcd names it: it follows the cluster's version once that is known for certain, and
-    /// is the first one that had such a name before.
+impl ClusterVersion {
+    /// The version of the storage format, as etcd has it: the cluster's version once that is known for certain, and before
+    /// that the first version that had a storage version.
     pub fn storage(&self) -> Release {
         const FIRST: Release = Release { major: 3, minor: 5 };
-        self.cluster.filter(|release| *release != Release::LEAST).unwrap_or(FIRST)
+        self.version.filter(|release| *release != Release::LEAST).unwrap_or(FIRST)
     }
 
-    /// Whether the cluster may be taken down to `target` now.
+    /// Whether the cluster may be downgraded to `target` now.
     pub fn may_downgrade(&self, target: Release) -> Result<(), Error> {
-        let cluster = self.cluster.ok_or(Error::ClusterVersionUnavailable)?;
+        let cluster = self.version.ok_or(Error::ClusterVersionUnavailable)?;
         if cluster.before() != Some(target) {
             return Err(Error::InvalidDowngradeTarget);
         }
         if self.downgrade.is_some() { Err(Error::DowngradeInProcess) } else { Ok(()) }
     }
 
-    /// The version that the cluster should have from here on, if another one; `least` is the lowest of the members',
+    /// The version to which the cluster should go, when that is another one; `least` is the lowest version of a member,
     /// where all are known.
     pub fn next(&self, least: Option<Release>) -> Option<Release> {
-        let Some(cluster) = self.cluster else { return Some(least.unwrap_or(Release::LEAST)) };
+        let Some(cluster) = self.version else { return Some(least.unwrap_or(Release::LEAST)) };
         let least = least?;
         match self.downgrade {
             Some(target) if target == cluster => None,
@@ -92,7 +93,7 @@ impl Agreed {
     }
 }
 
-/// The command that sets where a downgrade leads, or ends it.
+/// The command that begins a downgrade, or ends it.
 pub fn downgrade_to(target: Option<Release>) -> pb::InternalRaftRequest {
     let ver = target.map(|target| target.to_string()).unwrap_or_default();
     let request = membershippb::DowngradeInfoSetRequest { enabled: target.is_some(), ver };
@@ -119,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_cluster_follows_its_lowest_member_upwards() {
-        let at = |cluster: Option<&str>| Agreed { cluster: cluster.map(release), downgrade: None };
+        let at = |version: Option<&str>| ClusterVersion { version: version.map(release), downgrade: None };
         let some = |text: &str| Some(release(text));
         assert_eq!(at(None).next(None), Some(Release::LEAST));
         assert_eq!(at(None).next(some("3.6")), some("3.6"));
@@ -131,15 +132,15 @@ mod tests {
 
     #[test]
     fn a_downgrade_goes_one_step() {
-        let agreed = Agreed { cluster: Some(release("3.6")), downgrade: None };
-        assert_eq!(agreed.may_downgrade(release("3.5")), Ok(()));
-        assert_eq!(agreed.may_downgrade(release("3.4")), Err(Error::InvalidDowngradeTarget));
-        assert_eq!(agreed.may_downgrade(release("3.6")), Err(Error::InvalidDowngradeTarget));
-        let under_way = Agreed { downgrade: Some(release("3.5")), ..agreed };
+        let cluster = ClusterVersion { version: Some(release("3.6")), downgrade: None };
+        assert_eq!(cluster.may_downgrade(release("3.5")), Ok(()));
+        assert_eq!(cluster.may_downgrade(release("3.4")), Err(Error::InvalidDowngradeTarget));
+        assert_eq!(cluster.may_downgrade(release("3.6")), Err(Error::InvalidDowngradeTarget));
+        let under_way = ClusterVersion { downgrade: Some(release("3.5")), ..cluster };
         assert_eq!(under_way.may_downgrade(release("3.5")), Err(Error::DowngradeInProcess));
         assert_eq!(under_way.next(Some(release("3.6"))), Some(release("3.5")));
-        let done = Agreed { cluster: Some(release("3.5")), ..under_way };
+        let done = ClusterVersion { version: Some(release("3.5")), ..under_way };
         assert_eq!(done.next(Some(release("3.5"))), None);
-        assert_eq!(Agreed::default().may_downgrade(release("3.5")), Err(Error::ClusterVersionUnavailable));
+        assert_eq!(ClusterVersion::default().may_downgrade(release("3.5")), Err(Error::ClusterVersionUnavailable));
     }
 }

@@ -7,7 +7,7 @@ use chorus_proto::mvccpb::KeyValue;
 use super::auth::manage::{self, Managed};
 use super::auth::permit;
 use super::auth::sessions::{self, Session};
-use super::cluster_version::Agreed;
+use super::cluster_version::ClusterVersion;
 use super::journal::Step;
 use super::metrics::Ops;
 use super::mvcc::read::header;
@@ -81,12 +81,12 @@ pub fn apply<V: Values>(
         Ok(Answer::Done)
     } else if let Some(request) = command.cluster_version_set {
         if let Ok(release) = request.ver.parse() {
-            agree(state, batch, Agreed { cluster: Some(release), ..state.agreed });
+            set_cluster_version(state, batch, ClusterVersion { version: Some(release), ..state.cluster_version });
         }
         Ok(Answer::Done)
     } else if let Some(request) = command.downgrade_info_set {
         let target = request.ver.parse().ok().filter(|_| request.enabled);
-        agree(state, batch, Agreed { downgrade: target, ..state.agreed });
+        set_cluster_version(state, batch, ClusterVersion { downgrade: target, ..state.cluster_version });
         Ok(Answer::Done)
     } else if let Some(request) = command.compaction {
         compact(state, batch, request).map(Answer::Compact)
@@ -199,10 +199,10 @@ fn lease_revoke<V: Values>(
     Ok(pb::LeaseRevokeResponse { header: Some(header(state.index.revision)) })
 }
 
-fn agree(state: &mut State, batch: &mut Batch, agreed: Agreed) {
-    if state.agreed != agreed {
-        state.agreed = agreed;
-        batch.steps.push(Step::Agree(agreed));
+fn set_cluster_version(state: &mut State, batch: &mut Batch, next: ClusterVersion) {
+    if state.cluster_version != next {
+        state.cluster_version = next;
+        batch.steps.push(Step::ClusterVersion(next));
     }
 }
 

@@ -9,7 +9,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use super::auth;
-use super::cluster_version::Agreed;
+use super::cluster_version::ClusterVersion;
 use super::mvcc::{Back, Change, Key, Rev, Slot};
 use super::state::State;
 use crate::disk::segments::{Frame, Record};
@@ -65,7 +65,7 @@ pub enum Step {
         member: u64,
         alarm: i32,
     },
-    Agree(Agreed),
+    ClusterVersion(ClusterVersion),
     Auth(auth::Change),
 }
 
@@ -136,7 +136,7 @@ fn replay_steps(state: &mut State, at: Position, steps: &[Step], records: &[Reco
             Step::Compact { revision } => state.index.compact(revision)?,
             Step::Raise { member, alarm } => drop(state.alarms.insert((member, alarm))),
             Step::Disarm { member, alarm } => drop(state.alarms.remove(&(member, alarm))),
-            Step::Agree(agreed) => state.agreed = agreed,
+            Step::ClusterVersion(next) => state.cluster_version = next,
             Step::Auth(ref change) => state.auth.follow(change)?,
         }
     }

@@ -34,10 +34,10 @@ struct Inner {
     timeout: Duration,
 }
 
-/// Who answers.
-enum Place {
-    Here,
-    There(NodeId),
+/// Who leads.
+enum Leader {
+    ThisMember,
+    Other(NodeId),
 }
 
 impl LeaderLeases {
@@ -64,11 +64,20 @@ impl LeaderLeases {
         request: pb::LeaseTimeToLiveRequest,
     ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
         let pb::LeaseTimeToLiveRequest { id, keys } = request;
-        self.until_answered(Error::LeaderChanged, Question::TimeToLive { id, keys }, || self.look_here(id, keys)).await
+        self.until_answered(Error::LeaderChanged, Question::TimeToLive { id, keys }, || {
+            self.time_to_live_here(id, keys)
+        })
+        .await
     }
 
-    /// Asks whoever leads until there is an answer. [`Error::NotLeader`] is none: `unsettled` is what it comes to.
-    async fn until_answered<A, F>(&self, unsettled: Error, question: Question, here: impl Fn() -> F) -> Result<A, Error>
+    /// Asks the leader until there is an answer. [`Error::NotLeader`] is none: when there is no other in time, the outcome
+    /// is `unanswered`.
+    async fn until_answered<A, F>(
+        &self,
+        unanswered: Error,
+        question: Question,
+        here: impl Fn() -> F,
+    ) -> Result<A, Error>
     where
         A: prost::Message + Default,
         F: Future<Output = Result<A, Error>>,
@@ -76,14 +85,14 @@ impl LeaderLeases {
         let deadline = self.deadline();
         loop {
             let answered = match self.leader() {
-                Some(Place::Here) => here().await,
-                Some(Place::There(leader)) => questions::ask(&self.0.raft, leader, question, LEADER_PATIENCE).await,
+                Some(Leader::ThisMember) => here().await,
+                Some(Leader::Other(leader)) => questions::ask(&self.0.raft, leader, question, LEADER_PATIENCE).await,
                 None => Err(Error::NoLeader),
             };
             let error = match answered {
-                Err(Error::NotLeader) => unsettled.clone(),
+                Err(Error::NotLeader) => unanswered.clone(),
                 Err(error @ (Error::NoLeader | Error::LeaderChanged | Error::Other { .. })) => error,
-                settled => return settled,
+                answer => return answer,
             };
             self.pause(deadline, error).await?;
         }
@@ -122,8 +131,8 @@ impl LeaderLeases {
         self.0.proposals.propose_in(term, command).await.map(drop)
     }
 
-    /// Looks at a lease as the leader; errors as for [`keep_alive_here`](LeaderLeases::keep_alive_here).
-    pub async fn look_here(&self, id: i64, keys: bool) -> Result<pb::LeaseTimeToLiveResponse, Error> {
+    /// How long a lease still lives, as the leader knows it; errors as for [`keep_alive_here`](LeaderLeases::keep_alive_here).
+    pub async fn time_to_live_here(&self, id: i64, keys: bool) -> Result<pb::LeaseTimeToLiveResponse, Error> {
         self.lead().await?;
         failpoint!("beforeLookupWhenLeaseTimeToLive", self.0.world.clock);
         let remaining = self.0.lessor.send(Remaining(id)).await.map_err(|_| Error::Stopped)?;
@@ -139,7 +148,7 @@ impl LeaderLeases {
 
     /// Proves the leadership and brings in every grant and revocation before this call.
     async fn lead(&self) -> Result<(), Error> {
-        if !matches!(self.leader(), Some(Place::Here)) {
+        if !matches!(self.leader(), Some(Leader::ThisMember)) {
             return Err(Error::NotLeader);
         }
         self.0.raft.read_index(self.deadline()).await.map_err(Error::from)
@@ -160,9 +169,9 @@ impl LeaderLeases {
         Ok(())
     }
 
-    fn leader(&self) -> Option<Place> {
+    fn leader(&self) -> Option<Leader> {
         let known = *self.0.raft.leadership().borrow();
-        if known.is_leader { Some(Place::Here) } else { known.leader.map(Place::There) }
+        if known.is_leader { Some(Leader::ThisMember) } else { known.leader.map(Leader::Other) }
     }
 }
 

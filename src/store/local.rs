@@ -341,7 +341,7 @@ impl Local {
 
     pub async fn status(&self, _request: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
         let raft = self.0.raft.status();
-        let agreed = self.0.member.view().state.agreed;
+        let cluster = self.0.member.view().state.cluster_version;
         let size = self.0.member.size() as i64;
         let mut errors = Vec::new();
         if raft.leader.is_none() {
@@ -370,10 +370,10 @@ impl Local {
             raft_applied_index: raft.applied,
             errors,
             is_learner: raft.is_learner,
-            storage_version: agreed.storage().to_string(),
+            storage_version: cluster.storage().to_string(),
             downgrade_info: Some(pb::DowngradeInfo {
-                enabled: agreed.downgrade.is_some(),
-                target_version: agreed.downgrade.map(|target| target.to_string()).unwrap_or_default(),
+                enabled: cluster.downgrade.is_some(),
+                target_version: cluster.downgrade.map(|target| target.to_string()).unwrap_or_default(),
             }),
         })
     }

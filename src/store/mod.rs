@@ -41,7 +41,7 @@
 //!
 //! Waiting and watching:
 //! - `cluster_version`: the version that the members agree on, and downgrades; `version_monitor`: keeps it up to date
-//! - `proposals`, `waiting`: writes on their way; `leadership`: since when there is a leader
+//! - `proposals`, `waiting`: writes on their way; `leadership`: when the present leader was elected
 //! - `quota`: how large the store may grow; `nospace_alarm`: when it would grow larger
 //! - `event_feed`, `watch`: from the state machine to watchers
 //! - `corruption`: comparing what the members hold

@@ -6,7 +6,7 @@ use super::auth::sessions::Sessions;
 use super::compactor::Compactor;
 use super::corruption::Corruption;
 use super::leader_leases::LeaderLeases;
-use super::leadership::Leader;
+use super::leadership::LeadElectedTime;
 use super::lease::Lessor;
 use super::ledger::Ledger;
 use super::member_state::MemberState;
@@ -68,8 +68,8 @@ impl Store {
     pub fn start(world: &World, opened: Opened, raft: raft::Handle, shutdown: Shutdown) -> Local {
         let Opened { config, member } = opened;
         let end = shutdown.clone();
-        let leader = Leader::follow(world, &raft, &member, &shutdown);
-        let proposals = Proposals::new(world, &config, raft.clone(), member.clone(), leader, shutdown.clone());
+        let lead_elected = LeadElectedTime::follow(world, &raft, &member, &shutdown);
+        let proposals = Proposals::new(world, &config, raft.clone(), member.clone(), lead_elected, shutdown.clone());
         let lessor = Lessor::start(world, raft.clone(), member.clone(), proposals.clone(), &config, shutdown.clone());
         let timeout = config.request_timeout();
         let leases = LeaderLeases::new(world, raft.clone(), member.clone(), proposals.clone(), lessor, timeout);

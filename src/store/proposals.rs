@@ -9,7 +9,7 @@ use prost::Message;
 use super::auth;
 use super::auth::permit::Author;
 use super::command::Answer;
-use super::leadership::Leader;
+use super::leadership::LeadElectedTime;
 use super::member_state::MemberState;
 use super::metrics::Kind;
 use super::{Config, Error};
@@ -29,7 +29,7 @@ struct Inner {
     request_bytes_max: usize,
     raft: raft::Handle,
     member: Arc<MemberState>,
-    leader: Leader,
+    lead_elected: LeadElectedTime,
     shutdown: Shutdown,
 }
 
@@ -48,7 +48,7 @@ impl Proposals {
         config: &Config,
         raft: raft::Handle,
         member: Arc<MemberState>,
-        leader: Leader,
+        lead_elected: LeadElectedTime,
         shutdown: Shutdown,
     ) -> Proposals {
         Proposals(Arc::new(Inner {
@@ -59,7 +59,7 @@ impl Proposals {
             request_bytes_max: config.limits.request_bytes_max,
             raft,
             member,
-            leader,
+            lead_elected,
             shutdown,
         }))
     }
@@ -159,7 +159,7 @@ impl Proposals {
     /// A request that began shortly before the present leader was elected most likely fell victim to the one before,
     /// and one whose way to a quorum was broken to that.
     fn timed_out(&self, started: Instant) -> Error {
-        match self.0.leader.elected() {
+        match self.0.lead_elected.get() {
             Some(elected) if started < elected && elected < started + 2 * self.0.election_timeout => {
                 Error::TimeoutLeaderFailure
             }

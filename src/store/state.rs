@@ -6,7 +6,7 @@ use chorus_proto::etcdserverpb::AlarmType;
 use imbl::OrdSet;
 
 use super::auth::Auth;
-use super::cluster_version::Agreed;
+use super::cluster_version::ClusterVersion;
 use super::lease::Leases;
 use super::mvcc::Index;
 use crate::disk::Position;
@@ -18,7 +18,7 @@ pub struct State {
     pub leases: Leases,
     /// Member and kind.
     pub alarms: OrdSet<(u64, i32)>,
-    pub agreed: Agreed,
+    pub cluster_version: ClusterVersion,
     pub auth: Auth,
     pub applied: Option<Position>,
     pub membership: Option<(Position, Bytes)>,

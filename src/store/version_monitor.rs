@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   Monitor (on the leader) ──asks every member its version──▶ raft
-//!        │ next: a pure function of the answers and of what was agreed
-//!        └──ClusterVersionSet, DowngradeInfoSet──▶ proposals ──▶ State::agreed
+//!        │ ClusterVersion::next: a pure function of the answers
+//!        └──ClusterVersionSet, DowngradeInfoSet──▶ proposals ──▶ State::cluster_version
 //! ```
 
 use std::sync::Arc;
@@ -11,23 +11,23 @@ use std::time::Duration;
 
 use chorus_proto::{etcdserverpb as pb, membershippb};
 
-use super::cluster_version::{Agreed, Release, downgrade_to};
+use super::cluster_version::{ClusterVersion, Release, downgrade_to};
 use super::member_state::MemberState;
 use super::proposals::Proposals;
 use crate::actor::Shutdown;
 use crate::raft;
 use crate::world::World;
 
-/// Between two looks at the members' versions once the cluster has one.
+/// How often the members are asked for their versions once the cluster has one.
 const PACE: Duration = Duration::from_secs(4);
-/// The same while some member has yet to tell its version.
+/// The same while the version of some member is not known.
 const HURRY: Duration = Duration::from_millis(500);
-/// Between two looks whether a downgrade is complete.
+/// How often the leader checks whether a downgrade is complete.
 const DOWNGRADE_PACE: Duration = Duration::from_secs(5);
-/// For a member's answer.
+/// How long a member may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
-/// On the leader: keeps the agreed versions in step with those of the members.
+/// On the leader: keeps the cluster's version in step with those of the members.
 #[derive(Clone)]
 pub struct Monitor {
     pub world: World,
@@ -49,16 +49,16 @@ impl Monitor {
 
     async fn run(self) {
         let mut leadership = self.raft.leadership();
-        let mut looked_for_end = self.world.clock.now();
+        let mut downgrade_checked = self.world.clock.now();
         loop {
             let mut pace = PACE;
             if leadership.borrow_and_update().is_leader {
-                let known = self.look().await;
+                let known = self.update_cluster_version().await;
                 if !known {
                     pace = HURRY;
                 }
-                if looked_for_end + DOWNGRADE_PACE <= self.world.clock.now() {
-                    looked_for_end = self.world.clock.now();
+                if downgrade_checked + DOWNGRADE_PACE <= self.world.clock.now() {
+                    downgrade_checked = self.world.clock.now();
                     self.end_downgrade().await;
                 }
             }
@@ -68,8 +68,8 @@ impl Monitor {
         }
     }
 
-    fn agreed(&self) -> Agreed {
-        self.member.view().state.agreed
+    fn cluster_version(&self) -> ClusterVersion {
+        self.member.view().state.cluster_version
     }
 
     /// The members' versions, if all are known.
@@ -78,19 +78,19 @@ impl Monitor {
         let release = |(member, version): (_, Option<String>)| {
             let version = version?;
             let read = version.parse();
-            read.inspect_err(|_| tracing::warn!(%member, version, "the version of a member cannot be read")).ok()
+            read.inspect_err(|_| tracing::warn!(%member, version, "cannot parse the version of a member")).ok()
         };
         versions.into_iter().map(release).collect()
     }
 
-    /// Brings the cluster's version up to date; false while some member's is not known.
-    async fn look(&self) -> bool {
+    /// Brings the cluster's version up to date; `false` while the version of some member is not known.
+    async fn update_cluster_version(&self) -> bool {
         let least = self.versions().await.and_then(|versions| versions.into_iter().min());
-        let agreed = self.agreed();
-        if let Some(next) = agreed.next(least) {
+        let cluster = self.cluster_version();
+        if let Some(next) = cluster.next(least) {
             let request = membershippb::ClusterVersionSetRequest { ver: next.to_string() };
             let command = pb::InternalRaftRequest { cluster_version_set: Some(request), ..Default::default() };
-            match (self.proposals.propose(command).await, agreed.cluster) {
+            match (self.proposals.propose(command).await, cluster.version) {
                 (Ok(_), None) => tracing::info!("cluster-version" = %next, "set initial cluster version"),
                 (Ok(_), Some(from)) => tracing::info!(%from, to = %next, "updated cluster version"),
                 (Err(error), _) => tracing::warn!(%error, "failed to update cluster version"),
@@ -99,9 +99,9 @@ impl Monitor {
         least.is_some()
     }
 
-    /// A downgrade is over once every member runs the version that it leads to.
+    /// A downgrade is over once every member runs its target version.
     async fn end_downgrade(&self) {
-        let Some(target) = self.agreed().downgrade else { return };
+        let Some(target) = self.cluster_version().downgrade else { return };
         let Some(versions) = self.versions().await else { return };
         if versions.iter().all(|version| *version == target) {
             tracing::info!("cluster-version" = %target, "the cluster has been downgraded");

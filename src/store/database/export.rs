@@ -12,7 +12,7 @@ use crate::disk::bbolt::Writer;
 use crate::disk::{self, Position};
 use crate::raft::Member;
 use crate::store::auth::Auth;
-use crate::store::cluster_version::{Agreed, Release};
+use crate::store::cluster_version::{ClusterVersion, Release};
 use crate::store::mvcc::{Change, Fault, Index, Rev, Values};
 use crate::store::state::State;
 use crate::world::NodeId;
@@ -47,7 +47,7 @@ pub fn write(state: &State, values: &impl Values, facts: &Facts, file: &mut Writ
         (keys::META, meta(state, facts)),
         (keys::LEASE, leases.collect()),
         (keys::ALARM, alarms.collect()),
-        (keys::CLUSTER, if facts.versions { cluster(&state.agreed) } else { Rows::new() }),
+        (keys::CLUSTER, if facts.versions { cluster(&state.cluster_version) } else { Rows::new() }),
         (keys::MEMBERS, members.collect()),
         (keys::MEMBERS_REMOVED, removed.collect()),
         (keys::AUTH, auth(&state.auth)),
@@ -93,21 +93,21 @@ fn meta(state: &State, facts: &Facts) -> Rows {
         rows.insert(keys::SCHEDULED_COMPACT.to_vec(), compacted.clone());
         rows.insert(keys::FINISHED_COMPACT.to_vec(), compacted);
     }
-    if let Some(version) = storage_version(&state.agreed).filter(|_| facts.versions) {
+    if let Some(version) = storage_version(&state.cluster_version).filter(|_| facts.versions) {
         rows.insert(keys::STORAGE_VERSION.to_vec(), version.into());
     }
     rows
 }
 
 /// The name of the format of the files; etcd before 3.6 has none.
-pub fn storage_version(agreed: &Agreed) -> Option<String> {
-    let release = agreed.storage();
+pub fn storage_version(cluster: &ClusterVersion) -> Option<String> {
+    let release = cluster.storage();
     (release >= FORMATS_NAMED).then(|| release.to_string())
 }
 
-fn cluster(agreed: &Agreed) -> Rows {
-    let version = agreed.cluster.map(|cluster| (keys::CLUSTER_VERSION.to_vec(), cluster.to_string().into_bytes()));
-    let downgrade = agreed.downgrade.map(|target| {
+fn cluster(cluster: &ClusterVersion) -> Rows {
+    let version = cluster.version.map(|version| (keys::CLUSTER_VERSION.to_vec(), version.to_string().into_bytes()));
+    let downgrade = cluster.downgrade.map(|target| {
         let row = DowngradeRow { target: target.to_string(), enabled: true };
         (keys::DOWNGRADE.to_vec(), keys::json(&row))
     });

@@ -137,10 +137,12 @@ impl<'a> Database<'a> {
         for (key, value) in self.rows(keys::CLUSTER)? {
             let release = |text: &str| text.parse::<Release>().map_err(|_| self.corrupt(format!("version {text:?}")));
             match &key[..] {
-                keys::CLUSTER_VERSION => state.agreed.cluster = Some(release(&String::from_utf8_lossy(&value))?),
+                keys::CLUSTER_VERSION => {
+                    state.cluster_version.version = Some(release(&String::from_utf8_lossy(&value))?)
+                }
                 keys::DOWNGRADE => {
                     let row: DowngradeRow = self.parse_json(&value)?;
-                    state.agreed.downgrade = row.enabled.then(|| release(&row.target)).transpose()?;
+                    state.cluster_version.downgrade = row.enabled.then(|| release(&row.target)).transpose()?;
                 }
                 _ => {}
             }

@@ -85,7 +85,7 @@ fn spool(world: &World, member: &MemberState) -> Result<Spooled, Fault> {
     export::write(state, &view.segments, &facts, &mut writer)?;
     let bytes = writer.finish()?;
     let file = world.disk.open(&path, Open::Read).map_err(disk::Error::from)?;
-    let version = export::storage_version(&state.agreed).unwrap_or_default();
+    let version = export::storage_version(&state.cluster_version).unwrap_or_default();
     Ok(Spooled { file, bytes, version, scratch })
 }
 

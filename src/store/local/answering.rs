@@ -38,7 +38,7 @@ impl Local {
             }
             Ok(Question::TimeToLive { id, keys }) => {
                 failpoint!("beforeLookupWhenForwardLeaseTimeToLive");
-                questions::reply(self.0.leases.look_here(id, keys).await)
+                questions::reply(self.0.leases.time_to_live_here(id, keys).await)
             }
             Err(error) => questions::refuse(&error),
         }

@@ -69,15 +69,15 @@ impl Local {
             DowngradeAction::Validate | DowngradeAction::Enable => Some(request.version.parse::<Release>()?),
         };
         self.barrier().await?;
-        let agreed = self.0.member.view().state.agreed;
+        let known = self.0.member.view().state.cluster_version;
         if let Some(target) = target {
-            agreed.may_downgrade(target)?;
+            known.may_downgrade(target)?;
         }
-        let cluster = agreed.cluster.ok_or(Error::ClusterVersionUnavailable)?;
+        let version = known.version.ok_or(Error::ClusterVersionUnavailable)?;
         match action {
             DowngradeAction::Validate => (),
             // Operators cancel to be sure; that there is nothing to cancel is no reason to fail.
-            DowngradeAction::Cancel if agreed.downgrade.is_none() => {
+            DowngradeAction::Cancel if known.downgrade.is_none() => {
                 tracing::warn!("failed to cancel downgrade: no inflight downgrade job");
             }
             DowngradeAction::Cancel | DowngradeAction::Enable => {
@@ -86,7 +86,7 @@ impl Local {
         }
         Ok(pb::DowngradeResponse {
             header: Some(self.header()),
-            version: format!("{}.{}", cluster.major, cluster.minor),
+            version: format!("{}.{}", version.major, version.minor),
         })
     }
 

@@ -52,9 +52,9 @@ rpcs!(answers {
     }
 
     fn versions(&self) -> Versions {
-        let agreed = self.0.member.view().state.agreed;
+        let cluster = self.0.member.view().state.cluster_version;
         let text = |release: Option<Release>| release.map(|release| release.to_string());
-        Versions { cluster: text(agreed.cluster), storage: Some(agreed.storage().to_string()) }
+        Versions { cluster: text(cluster.version), storage: Some(cluster.storage().to_string()) }
     }
 
     fn range_in_records(&self, request: pb::RangeRequest) -> Call<'_, Ranged> {
