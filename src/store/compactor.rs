@@ -23,7 +23,7 @@ use chorus_proto::etcdserverpb as pb;
 use futures::stream;
 use tokio::sync::oneshot;
 
-use super::compaction::Schedule;
+use super::auto_compaction::Schedule;
 use super::generation::StepError;
 use super::member_state::MemberState;
 use super::proposals::Proposals;

@@ -225,7 +225,7 @@ impl Ledger {
         self.framed = Some(at);
         self.frames.push_back((self.segments.end(), at));
         let Head::Applied { steps, .. } = head else { unreachable!("only applied entries are written here") };
-        Ok(self.settle(&steps, records, &places))
+        Ok(self.point_index(&steps, records, &places))
     }
 
     fn append(&mut self, head: &Head, records: &[KeyValue]) -> Result<Vec<Place>, disk::Error> {
@@ -242,8 +242,8 @@ impl Ledger {
         self.segments.append(&head, &slices)
     }
 
-    /// Points the index to where the records were written.
-    fn settle(&mut self, steps: &[Step], records: Vec<KeyValue>, places: &[Place]) -> Vec<RevisionEvents> {
+    /// Points the index to where the records were written, and gives the events.
+    fn point_index(&mut self, steps: &[Step], records: Vec<KeyValue>, places: &[Place]) -> Vec<RevisionEvents> {
         let mut written = records.into_iter().zip(places);
         let mut revisions = Vec::new();
         for step in steps {

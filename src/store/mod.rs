@@ -25,7 +25,7 @@
 //! The pure core:
 //! - `checks`: what can be told of a request alone; `range`: ranges of keys
 //! - `mvcc`: keys and their history; `state`: everything replicated; `command`: applying one command
-//! - `compaction`: when to compact without being asked
+//! - `auto_compaction`: when the leader compacts by itself
 //!
 //! The state on disk:
 //! - `state_machine`: what the replica drives; `member_state`: what it changes and everything else sees
@@ -48,13 +48,13 @@
 //! - `lease`, `leader_leases`: lifetimes, which the leader alone keeps; `questions`: what members ask each other
 
 pub mod auth;
+mod auto_compaction;
 mod bounds;
 mod checkpoint;
 mod checks;
 pub mod client;
 mod cluster_version;
 mod command;
-mod compaction;
 mod compactor;
 mod config;
 mod corruption;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::auth::sessions::Sessions;
 use super::compactor::Compactor;
-use super::corruption::Corruption;
+use super::corruption::CorruptionChecker;
 use super::leader_leases::LeaderLeases;
 use super::leadership::LeadElectedTime;
 use super::lease::Lessor;
@@ -84,7 +84,7 @@ impl Store {
         monitor.start(&end);
         let (checks, node) = (config.checks.clone(), config.node);
         let local = Local::new(world.clone(), config, raft.clone(), member, proposals, watches, leases, compactor);
-        Corruption::new(local.clone(), raft, node, timeout).schedule(world, &checks, &end);
+        CorruptionChecker::new(local.clone(), raft, node, timeout).schedule(world, &checks, &end);
         local
     }
 }

@@ -75,7 +75,7 @@ pub fn all(
 /// What a compaction's checksums tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    Agreed,
+    Same,
     /// Those that answered agree, but some did not answer.
     Incomplete,
     /// These members differ from most; member 0 stands for all of them when there is no majority.
@@ -92,7 +92,7 @@ pub fn compaction(leader: NodeId, own: &Hash, peers: &[PeerHash]) -> Verdict {
         by_hash.entry(answer.hash).or_default().push(heard.peer);
     }
     if by_hash.len() == 1 {
-        return if heard_of == peers.len() { Verdict::Agreed } else { Verdict::Incomplete };
+        return if heard_of == peers.len() { Verdict::Same } else { Verdict::Incomplete };
     }
     let quorum = peers.len().div_ceil(2) + 1;
     let majority = by_hash.iter().find(|(_, members)| members.len() >= quorum).map(|(hash, _)| *hash);
@@ -150,7 +150,7 @@ mod tests {
                 (2..).zip(answers).map(|(peer, hash)| heard(peer, hash.clone().map(|hash| answer(hash, 5, 9))));
             compaction(NodeId(1), &own, &answers.collect::<Vec<_>>())
         };
-        assert_eq!(verdict(&[Ok(1), Ok(1)]), Verdict::Agreed);
+        assert_eq!(verdict(&[Ok(1), Ok(1)]), Verdict::Same);
         assert_eq!(verdict(&[Ok(1), Err(Error::Timeout)]), Verdict::Incomplete);
         assert_eq!(verdict(&[Ok(1), Ok(2)]), Verdict::Corrupt(vec![NodeId(3)]));
         assert_eq!(verdict(&[Ok(2), Ok(2)]), Verdict::Corrupt(vec![NodeId(1)]));

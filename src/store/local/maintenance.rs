@@ -8,7 +8,7 @@ use super::Local;
 use crate::store::Error;
 use crate::store::command;
 use crate::store::compactor::Defragment;
-use crate::store::corruption::{Corruption, Inconsistent};
+use crate::store::corruption::{CorruptionChecker, Inconsistent};
 use crate::store::mvcc::hash::Hash;
 use crate::store::view::View;
 use crate::world::NodeId;
@@ -61,7 +61,7 @@ impl Local {
     /// a reason not to start.
     pub async fn check_initially(&self) -> Result<(), Inconsistent> {
         let (raft, config) = (self.0.raft.clone(), &self.0.config);
-        Corruption::new(self.clone(), raft, config.node, config.request_timeout()).check_initially().await
+        CorruptionChecker::new(self.clone(), raft, config.node, config.request_timeout()).check_initially().await
     }
 
     /// Of the history, the leases and the alarms.

@@ -1,4 +1,4 @@
-//! When to compact without being asked, as etcd does it. Pure.
+//! Auto compaction: when the leader compacts by itself, as in etcd. Pure.
 //!
 //! Periodic mode notes the revision ten times in an interval, which is the period or an hour, whichever is shorter; the
 //! oldest note is as old as the period. The first compaction waits for a whole period, each later one for an interval
