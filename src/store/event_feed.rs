@@ -106,7 +106,7 @@ mod tests {
 
     use super::*;
 
-    fn revision(revision: i64, bytes: usize) -> Vec<RevisionEvents> {
+    fn events_of(revision: i64, bytes: usize) -> Vec<RevisionEvents> {
         let kv = KeyValue { value: vec![0; bytes].into(), mod_revision: revision, ..Default::default() };
         vec![RevisionEvents { revision, events: vec![Event { kv: Some(kv), ..Default::default() }] }]
     }
@@ -117,16 +117,16 @@ mod tests {
             let feed = EventFeed::default();
             feed.open();
             let fits = (1..=count as i64).find(|revision| {
-                feed.push(revision(*revision, bytes));
+                feed.push(events_of(*revision, bytes));
                 feed.overflows.get() > 0
             });
             assert!(fits.is_none_or(|overflow| overflow >= 60), "{fits:?}");
             while feed.overflows.get() == 0 {
-                feed.push(revision(i64::MAX, bytes));
+                feed.push(events_of(i64::MAX, bytes));
             }
             let batch = feed.take_now().unwrap();
             assert!(batch.lost && batch.revisions.is_empty());
-            feed.push(revision(5, bytes));
+            feed.push(events_of(5, bytes));
             let batch = feed.take_now().unwrap();
             assert!(!batch.lost && batch.revisions.len() == 1, "it goes on after what was lost");
         }

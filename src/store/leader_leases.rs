@@ -131,7 +131,8 @@ impl LeaderLeases {
         self.0.proposals.propose_in(term, command).await.map(drop)
     }
 
-    /// How long a lease still lives, as the leader knows it; errors as for [`keep_alive_here`](LeaderLeases::keep_alive_here).
+    /// How long a lease still lives, answered as the leader; errors as for
+    /// [`keep_alive_here`](LeaderLeases::keep_alive_here).
     pub async fn time_to_live_here(&self, id: i64, keys: bool) -> Result<pb::LeaseTimeToLiveResponse, Error> {
         self.lead().await?;
         failpoint!("beforeLookupWhenLeaseTimeToLive", self.0.world.clock);

@@ -3,7 +3,7 @@
 //! ```text
 //!   frontend ──Client──▶ Local ──checks──▶ Proposals ──▶ raft ──▶ StateMachine ──▶ Ledger ──▶ data segments
 //!                          │                                        │  │  │
-//!                          │ ◀──────────── answers ── Waiting ◀─────┘  │  └─events─▶ WatchHub ──▶ watch streams
+//!                          │ ◀──────────── answers ── Waiting ◀─────┘  │  └─events▶ WatchHub ──▶ watch streams
 //!                          └──read barrier──▶ View ◀──published────────┘
 //!   Lessor (expired leases) and Compactor (schedule) propose as clients do
 //! ```
