@@ -1,7 +1,7 @@
 //! The state as one file, so that a restart reads the index instead of all segments.
 //!
-//! Layout: a head; the rest of what is small; users and roles; every key in order with its newest change; every change in order of revisions, which names its key
-//! by its number. Both orders make restoring a run of appends.
+//! Layout: a head; the other small parts of the state; users and roles; every key in order, with its newest change;
+//! every change in the order of revisions, which names its key by its number. In these orders a restore only appends.
 
 use std::io::{self, BufReader};
 use std::path::Path;
@@ -29,18 +29,18 @@ struct Head {
     revision: i64,
     compacted: i64,
     swept: Rev,
-    /// With the seconds of its life, and those that are left of it where that is recorded.
+    /// ID, TTL, and the seconds that are left where they are recorded, else 0.
     leases: Vec<(i64, i64, i64)>,
     alarms: Vec<(u64, i32)>,
     keys: u64,
     changes: u64,
 }
 
-/// What is small and not in the head.
+/// The small parts of the state that are not in the head.
 #[derive(Default, Serialize, Deserialize)]
 struct Rest {
     cluster_version: ClusterVersion,
-    /// Rows that make users and roles.
+    /// How many rows of users and roles follow.
     auth: u64,
 }
 

@@ -61,8 +61,8 @@ pub struct ClusterVersion {
 }
 
 impl ClusterVersion {
-    /// The version of the storage format, as etcd has it: the cluster's version once that is known for certain, and before
-    /// that the first version that had a storage version.
+    /// The version of the storage format, as etcd has it: the cluster's version once that is known for certain, and
+    /// before that the first version that had a storage version.
     pub fn storage(&self) -> Release {
         const FIRST: Release = Release { major: 3, minor: 5 };
         self.version.filter(|release| *release != Release::LEAST).unwrap_or(FIRST)

@@ -1,15 +1,15 @@
-//! The compactor: everything that the disk needs in the background.
+//! The compactor: background work on the data files.
 //!
 //! ```text
 //!   tick ──▶ compaction on schedule ──▶ Proposals
-//!        ├─▶ sweep: checksum (away from here), then slice by slice
-//!        └─▶ Upkeep, one step at a time (away from here) ◀── Defragment
+//!        ├─▶ Sweep: checksum (on another thread), then batch by batch
+//!        └─▶ Upkeep, one step at a time (on another thread) ◀── Defragment
 //! ```
 //!
 //! Owns nothing but its schedule. Makes data segments durable, sweeps behind the compaction floor, writes checkpoints,
-//! reclaims segments that are mostly dead (or, when a client asks for it, all that hold something dead), and lets the
-//! leader compact on its own where that was asked for. Each step is bounded, and applying waits only for short slices of
-//! it. When the node ends, it writes a last checkpoint.
+//! reclaims segments that are mostly dead (or, when a client asks for a defragmentation, all that hold dead records),
+//! and proposes auto compactions while this member leads. Each step is bounded, and applying waits only for short
+//! slices of it. When the node ends, it writes a last checkpoint.
 
 mod defragment;
 mod sweep;
@@ -39,7 +39,7 @@ use upkeep::Upkeep;
 /// How often data segments are made durable.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Does what the disk needs in the background.
+/// Does the background work on the data files.
 pub struct Compactor {
     world: World,
     raft: raft::Handle,
@@ -49,9 +49,9 @@ pub struct Compactor {
     sweep: Sweep,
     /// `None` while one of its steps is under way.
     upkeep: Option<Upkeep>,
-    /// The last one has begun.
+    /// The last step has begun.
     ending: bool,
-    /// Who waits for the defragmentation that is under way.
+    /// The callers that wait for the defragmentation under way.
     defragmenters: Vec<oneshot::Sender<Result<(), String>>>,
     shutdown: Shutdown,
 }
@@ -119,7 +119,7 @@ impl Compactor {
         }
     }
 
-    /// Lets the upkeep do `work` away from here; `then` hears what came of it. It must not be under way.
+    /// Runs a step of the upkeep on another thread, then calls `then` with its outcome. No other step may be under way.
     fn step<T: Send + 'static>(
         &mut self,
         context: &mut Context<Self>,
@@ -143,7 +143,7 @@ impl Compactor {
         }));
     }
 
-    /// Writes a last checkpoint; a step that is under way comes first.
+    /// Writes a last checkpoint, after the step that is under way.
     fn end(&mut self, context: &mut Context<Self>) {
         if self.ending || self.upkeep.is_none() {
             return;
@@ -152,7 +152,9 @@ impl Compactor {
         self.step(context, Upkeep::end, |outcome, _, context| {
             match outcome {
                 Ok(()) | Err(StepError::Superseded) => {}
-                Err(error) => tracing::warn!(%error, "no checkpoint was written; the next start reads more"),
+                Err(error) => {
+                    tracing::warn!(%error, "failed to write the last checkpoint; the next start has to read more")
+                }
             }
             context.stop();
         });

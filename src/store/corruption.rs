@@ -4,7 +4,8 @@
 //!   this member ──HashKv question──▶ every other member ──▶ comparison (pure) ──mismatch──▶ CORRUPT alarm through the log
 //! ```
 //!
-//! While the alarm is on, nothing is written. Members that do not answer, or that compacted elsewhere, are left out.
+//! While the alarm is on, writes are refused. Members that do not answer, or that compacted at another revision, are
+//! left out.
 
 mod compare;
 

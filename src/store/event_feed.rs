@@ -1,5 +1,5 @@
-//! The events of applied revisions, in order, on their way from the state machine to the watch hub. The feed is bounded:
-//! when the hub falls behind, the feed drops what waits and says so, and the hub reads the history instead.
+//! The events of applied revisions, in order, on their way from the state machine to the watch hub. The feed is
+//! bounded: when the hub falls behind, the feed drops what waits and says so, and the hub reads the history instead.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};

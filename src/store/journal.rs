@@ -1,4 +1,4 @@
-//! What a frame of the data segments says besides its records, and how it is brought back.
+//! What a frame of the data segments holds besides its records, and how it is replayed.
 //!
 //! One frame holds what one log entry changed, so that the applied position is atomic with the data. The records of a
 //! frame are marshalled `mvccpb.KeyValue`s in the order of the changes; a deletion's record is the key alone.
@@ -72,9 +72,9 @@ pub enum Step {
 /// A frame that does not fit the state before it.
 #[derive(Debug, thiserror::Error)]
 pub enum Mismatch {
-    #[error("the head of a frame does not decode: {0}")]
+    #[error("cannot decode the head of a frame: {0}")]
     Head(#[from] codec::Error),
-    #[error("a record does not decode: {0}")]
+    #[error("cannot decode a record: {0}")]
     Record(#[from] prost::DecodeError),
     #[error("a frame has {found} records where its head says {said}")]
     Count { found: usize, said: usize },
@@ -86,7 +86,7 @@ pub enum Mismatch {
     Refused(#[from] super::Error),
 }
 
-/// Brings back a frame.
+/// Applies a frame to the state before it.
 pub fn replay(state: &mut State, frame: &Frame) -> Result<(), Mismatch> {
     match codec::decode(&frame.head)? {
         Head::Applied { at, membership, steps } => {

@@ -15,7 +15,7 @@ use crate::raft;
 use crate::world::failpoints::failpoint;
 use crate::world::{Instant, NodeId, World};
 
-/// How soon a request is tried again while the leadership moves or a revocation is under way.
+/// Pause before a request is tried again while leadership changes or a revocation is under way.
 const RETRY: Duration = Duration::from_millis(50);
 
 /// How long the leader may take before it is asked again, or another one.
@@ -70,8 +70,8 @@ impl LeaderLeases {
         .await
     }
 
-    /// Asks the leader until there is an answer. [`Error::NotLeader`] is none: when there is no other in time, the outcome
-    /// is `unanswered`.
+    /// Asks the leader until there is an answer. [`Error::NotLeader`] is none: when there is no other in time, the
+    /// outcome is `unanswered`.
     async fn until_answered<A, F>(
         &self,
         unanswered: Error,
@@ -102,7 +102,7 @@ impl LeaderLeases {
         self.0.world.clock.now() + self.0.timeout
     }
 
-    /// Renews as the leader. [`Error::NotLeader`] says: ask again, the leadership moves or a revocation is under way.
+    /// Renews as the leader. [`Error::NotLeader`]: ask again, leadership is changing or a revocation is under way.
     pub async fn keep_alive_here(&self, id: i64) -> Result<pb::LeaseKeepAliveResponse, Error> {
         self.lead().await?;
         failpoint!("beforeCheckpointInLeaseRenew", self.0.world.clock);
@@ -122,7 +122,7 @@ impl LeaderLeases {
         Ok(renewal)
     }
 
-    /// Takes back when the lease was said to end: the next leader would end it too early.
+    /// Takes back the record of when the lease ends: by that, the next leader would end it too early.
     async fn forget_remaining(&self, id: i64) -> Result<(), Error> {
         let checkpoints = vec![pb::LeaseCheckpoint { id, remaining_ttl: 0 }];
         let request = pb::LeaseCheckpointRequest { checkpoints };
@@ -147,7 +147,7 @@ impl LeaderLeases {
         Ok(pb::LeaseTimeToLiveResponse { header: None, id, ttl, granted_ttl: lease.ttl, keys })
     }
 
-    /// Proves the leadership and brings in every grant and revocation before this call.
+    /// Makes sure that this member leads and has applied every grant and revocation before this call.
     async fn lead(&self) -> Result<(), Error> {
         if !matches!(self.leader(), Some(Leader::ThisMember)) {
             return Err(Error::NotLeader);

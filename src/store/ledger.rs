@@ -1,12 +1,12 @@
-//! The state and its files, together: what is applied is written before anyone sees it.
+//! The state and its files, together: changes are written before they can be read.
 //!
 //! ```text
 //!   entry ──▶ command::apply ──▶ Batch ──one frame──▶ data segments ──▶ places ──▶ index
-//!   install ──▶ a directory becomes the next generation ──▶ the ledger that takes this one's place
+//!   install ──▶ a directory becomes the next generation ──▶ a ledger that replaces this one
 //!   snapshot ──▶ files for a peer, made beside all other work
 //! ```
 //!
-//! - `install`: another state in the place of this one; `snapshot`: this state for a peer
+//! - `install`: replacing the state by another one; `snapshot`: the state for a peer
 
 mod install;
 mod snapshot;
@@ -34,8 +34,8 @@ use crate::disk::{self, Place, Point, Position, Segments, codec};
 use crate::raft::machine::Applied;
 use crate::world::World;
 
-/// Entries that change nothing need no frame; but the log is purged only up to a frame, so that now and then one is
-/// written for the position alone.
+/// Entries that change nothing need no frame. But the log is purged only up to a frame, so one is written now and then
+/// for the position alone.
 const ENTRIES_WITHOUT_FRAME_MAX: u64 = 1_000;
 
 /// The events of one revision.
@@ -60,22 +60,22 @@ pub struct Ledger {
     files: Files,
     pub segments: Segments,
     pub state: State,
-    /// What the index still points to.
+    /// The bytes of records to which the index still points.
     pub usage: Usage,
     /// Compactions whose history has not been swept yet, oldest first.
     pub compactions: VecDeque<Compaction>,
     /// The last compaction, when it was swept.
     floor: Option<i64>,
-    /// What the checkpoint on disk holds.
+    /// The checkpoint on disk holds the frames up to here.
     pub checkpointed: Point,
-    /// The last position that a frame tells.
+    /// The position of the last frame.
     framed: Option<Position>,
     /// Where frames end, until they are durable.
     frames: VecDeque<(Point, Position)>,
     durable: Option<Position>,
     /// The bytes of a frame's records; kept to be used again.
     buffer: Vec<u8>,
-    /// What the state holds but no frame yet, because the disk is full.
+    /// An entry that is in the state but in no frame yet, because the disk is full.
     unwritten: Option<Unwritten>,
 }
 
@@ -143,12 +143,12 @@ impl Ledger {
         self.files.generation
     }
 
-    /// What a step in the background begins with.
+    /// Where a background step begins.
     pub fn basis(&self) -> Basis {
         Basis { generation: self.generation(), segments: self.segments.clone() }
     }
 
-    /// Where its files lie.
+    /// The paths of its files.
     pub fn files(&self) -> Files {
         self.files.clone()
     }
@@ -176,8 +176,8 @@ impl Ledger {
         self.durable
     }
 
-    /// The disk is full, and the state is ahead of its files: until [`resume`](Ledger::resume) succeeds, nobody may see
-    /// it or write anything of it.
+    /// The disk is full, and the state is ahead of its files: until [`resume`](Ledger::resume) succeeds, it must not be
+    /// published or written.
     pub fn is_stalled(&self) -> bool {
         self.unwritten.is_some()
     }
@@ -186,8 +186,8 @@ impl Ledger {
         if self.is_stalled() { Err(disk::Error::Io(io::ErrorKind::StorageFull.into())) } else { Ok(()) }
     }
 
-    /// Ends an entry: writes what `batch` changed, and gives the events of it. Where the disk is full, that is left to
-    /// [`resume`](Ledger::resume).
+    /// Ends an entry: writes the changes of `batch`, and gives their events. Where the disk is full,
+    /// [`resume`](Ledger::resume) does that later.
     pub fn commit(
         &mut self,
         at: Position,
@@ -303,7 +303,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// What a checkpoint of this moment holds, and where it goes.
+    /// A checkpoint of the present state, yet to be written.
     pub fn checkpoint(&self) -> Result<Checkpoint, disk::Error> {
         self.must_not_stall()?;
         let (state, point, path) = (self.state.clone(), self.segments.end(), self.files.index());

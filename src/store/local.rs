@@ -4,7 +4,7 @@
 //! - [`authored`]: what is done in an author's name
 //! - [`cluster`]: the members, who leads them, and their versions
 //! - [`maintenance`]: checksums and defragmentation
-//! - [`transport`]: all of it behind the interface that every store has, in the name of whoever calls
+//! - [`transport`]: all of it behind the interface that every store has, in the name of the caller
 //!
 //! ```text
 //!   write ──checks──▶ proposal ──▶ raft ──▶ state machine of this member ──Waiting──▶ answer
@@ -61,11 +61,11 @@ struct Inner {
     leases: LeaderLeases,
     compactor: Addr<Compactor>,
     passwords: Passwords,
-    /// Reads that take long, of which a few run at once.
+    /// Large reads, a few of which run at once.
     large_reads: Gate,
     /// Databases that are being sent to clients.
     snapshots: Gate,
-    /// Of the places of records that large ranges under way are yet to read.
+    /// Memory for the places of the records that large ranges under way have yet to read.
     range_bytes: Budget,
 }
 
@@ -142,12 +142,12 @@ impl Local {
         answer
     }
 
-    /// What the store counts.
+    /// The metrics of the store.
     pub fn metrics(&self) -> Arc<dyn Source> {
         Arc::new(Exposed(self.0.member.clone()))
     }
 
-    /// Reads from the newest view. A large read runs where it keeps no other task waiting.
+    /// Reads from the newest view. A large read runs on a thread where no other task waits for it.
     async fn read<T, F>(&self, large: bool, read: F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -159,7 +159,7 @@ impl Local {
         outcome.map_err(Error::from)
     }
 
-    /// Runs a large read when it is its turn, away from the tasks.
+    /// Runs a large read on such a thread, when it is its turn.
     async fn read_away<T: Send + 'static>(&self, read: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
         let turn = {
             let waiting = &self.0.member.metrics.bounds.large_reads_waiting;
@@ -167,7 +167,7 @@ impl Local {
             let turn = self.0.large_reads.wait();
             self.0.world.clock.timeout_at(self.deadline(), turn).await.map_err(|_| Error::Timeout)?
         };
-        // A caller that goes away leaves its work behind: it counts until that is done.
+        // When the caller goes away, the read goes on and keeps its permit until it is done.
         let (done, _turn) = self.0.world.spawner.blocking(move || (read(), turn)).await;
         Ok(done)
     }
@@ -179,7 +179,7 @@ impl Local {
         header.unwrap_or_default()
     }
 
-    /// Fills in who answers.
+    /// Fills in this member, its cluster and its term.
     fn sign(&self, header: &mut Option<pb::ResponseHeader>) {
         let header = header.get_or_insert_default();
         header.cluster_id = self.0.config.cluster.0;
@@ -193,7 +193,7 @@ impl From<Fault> for Error {
         match fault {
             Fault::Refused(error) => error,
             fault => {
-                tracing::error!(%fault, "a read failed");
+                tracing::error!(%fault, "failed to read");
                 Error::Other { code: tonic::Code::Internal as i32, message: format!("etcdserver: {fault}") }
             }
         }

@@ -31,16 +31,16 @@ pub struct MemberState {
     /// The checksums of the last compactions.
     pub hashes: Hashes,
     pub quota: Quota,
-    /// Of the data segments.
+    /// Whether the disk of the data segments has room.
     pub space: Space,
     pub metrics: Metrics,
     pub sessions: Sessions,
     authenticates: AtomicBool,
     /// See [`Usage`](super::usage::Usage).
     size: AtomicU64,
-    /// How often the time of leases was told, and when this member last heard it.
-    lease_time_told: Mutex<(u64, Instant)>,
-    /// The compaction up to which the history was swept, durably.
+    /// How often the time of leases was reported, and when this member applied the last report.
+    lease_time: Mutex<(u64, Instant)>,
+    /// The revision of the last compaction behind which the history was swept.
     swept: watch::Sender<i64>,
 }
 
@@ -49,7 +49,7 @@ impl MemberState {
         MemberState {
             view: ArcSwap::from_pointee(ledger.view()),
             size: AtomicU64::new(ledger.size()),
-            lease_time_told: Mutex::new((ledger.state.leases.time.tellings(), metrics.clock.now())),
+            lease_time: Mutex::new((ledger.state.leases.time.reports(), metrics.clock.now())),
             authenticates: AtomicBool::new(ledger.state.auth.enabled),
             ledger: Lock::new(ledger),
             waiting,
@@ -73,7 +73,7 @@ impl MemberState {
         self.ledger.lock()
     }
 
-    /// The same for a step in the background that began with `generation`.
+    /// The same for a background step that began with `generation`.
     pub fn ledger_of(&self, generation: Generation) -> Result<Guard<'_, Ledger>, StepError> {
         let ledger = self.ledger();
         if ledger.generation() == generation { Ok(ledger) } else { Err(StepError::Superseded) }
@@ -84,12 +84,12 @@ impl MemberState {
         self.size.load(Ordering::Relaxed)
     }
 
-    /// The history below the compaction at `revision` is gone for good.
+    /// The history below the compaction at `revision` was swept.
     pub fn swept(&self, revision: i64) {
         self.swept.send_if_modified(|swept| std::mem::replace(swept, revision) != revision);
     }
 
-    /// Resolves once the history below `revision` is gone for good.
+    /// Resolves once the history below `revision` was swept.
     pub async fn wait_swept(&self, revision: i64) {
         // The sender lives as long as this.
         let _ = self.swept.subscribe().wait_for(|swept| *swept >= revision).await;
@@ -99,43 +99,43 @@ impl MemberState {
     pub fn publish(&self, ledger: &Ledger) {
         self.view.store(Arc::new(ledger.view()));
         self.size.store(ledger.size(), Ordering::Relaxed);
-        let tellings = ledger.state.leases.time.tellings();
-        if self.lease_time_told().0 != tellings {
-            self.hear_lease_time(tellings);
+        let reports = ledger.state.leases.time.reports();
+        if self.lease_time().0 != reports {
+            self.note_lease_time(reports);
         }
         self.authenticates.store(ledger.state.auth.enabled, Ordering::Release);
     }
 
-    fn lease_time_told(&self) -> (u64, Instant) {
-        *self.lease_time_told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lease_time(&self) -> (u64, Instant) {
+        *self.lease_time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This member hears the time of leases, for the time that `tellings` counts.
-    pub fn hear_lease_time(&self, tellings: u64) {
-        let heard = (tellings, self.metrics.clock.now());
-        *self.lease_time_told.lock().unwrap_or_else(PoisonError::into_inner) = heard;
+    /// This member has just applied a report of the time of leases, the one that `reports` counts.
+    pub fn note_lease_time(&self, reports: u64) {
+        let applied = (reports, self.metrics.clock.now());
+        *self.lease_time.lock().unwrap_or_else(PoisonError::into_inner) = applied;
     }
 
-    /// Since when this member has heard nothing of the time of leases but what is in its view.
+    /// When this member applied the last report of the time of leases that is in its view.
     pub fn lease_time_since(&self) -> Instant {
-        self.lease_time_told().1
+        self.lease_time().1
     }
 
-    /// Readers from now on hold no segment that was removed. Those must be empty for them, too.
+    /// From now on readers hold no segment that was removed. The published state must refer to none of those.
     pub fn let_go(&self, ledger: &Ledger) {
         let View { generation, state, .. } = View::clone(&self.view.load());
         assert_eq!(generation, ledger.generation(), "both change under the ledger's lock");
         self.view.store(Arc::new(View { generation, state, segments: ledger.segments.pin() }));
     }
 
-    /// Tells those who look after the room on the disk, if that is what `error` is about.
+    /// Notes that the disk is short of room, if that is what `error` is about.
     pub fn note_full(&self, error: &io::Error) {
         if is_full(error) {
             self.space.run_short(&disk::Error::Io(io::Error::new(error.kind(), error.to_string())));
         }
     }
 
-    /// Whether callers must say who they are.
+    /// Whether authentication is enabled, so that callers must say who they are.
     pub fn authenticates(&self) -> bool {
         self.authenticates.load(Ordering::Acquire)
     }

@@ -8,35 +8,35 @@
 //!   Lessor (expired leases) and Compactor (schedule) propose as clients do
 //! ```
 //!
-//! Applying is a pure function of the state and the entry; what it changed is on its way to the disk before anyone sees
-//! it. Readers hold an immutable view and wait for nobody.
+//! Applying is a pure function of the state and the entry; its changes are written before they can be read. Readers
+//! hold an immutable view and wait for nothing.
 //!
 //! The way in:
 //! - [`client`]: one interface, two transports
-//! - `rpcs`: the table of all that can be asked
+//! - `rpcs`: the table of all RPCs
 //! - `local`, `remote`: this member's store; client URLs of any etcd
-//! - [`auth`]: users, roles, tokens; the gate for whatever is asked in a client's name
-//! - [`records`]: large answers, read as they are sent; `held`: what such an answer keeps, and how long
-//! - `bounds`: what is counted of clients that reach a bound; `weight`: what events take
+//! - [`auth`]: users, roles, tokens; the gate for everything that clients ask
+//! - [`records`]: large answers, read as they are sent; `held`: what such an answer holds, and how long
+//! - `bounds`: metrics of clients that reach a bound; `weight`: how much memory events take
 //! - [`error`]: what can go wrong, with etcd's texts and codes
 //! - `config`, `open`: how a store is opened and started; `open_error`: why it can't be
 //! - [`version`]: which etcd it claims to be
 //!
 //! The pure core:
-//! - `checks`: what can be told of a request alone; `range`: ranges of keys
+//! - `checks`: checks of requests that need no state; `range`: ranges of keys
 //! - `mvcc`: keys and their history; `state`: everything replicated; `command`: applying one command
 //! - `auto_compaction`: when the leader compacts by itself
 //!
 //! The state on disk:
 //! - `state_machine`: what the replica drives; `member_state`: what it changes and everything else sees
 //! - `ledger`: the state and its files; `view`: what readers hold
-//! - `journal`: frames; `checkpoint`: the index as a file; `files`: where they lie; `generation`: whose they are
+//! - `journal`: frames; `checkpoint`: the index as a file; `files`: their paths; `generation`: which files are in force
 //! - `reclaim`: giving back space
-//! - `usage`: how much is stored; `compactor`: the actor that looks after all of it
+//! - `usage`: how much is stored; `compactor`: the actor that does the background work on the files
 //!
 //! The state in etcd's own format:
 //! - `database`: the file that etcd keeps, written for `Snapshot` and read where a member comes from etcd
-//! - `mirror`: a copy of the log as etcd writes it, where tools want to read one
+//! - `mirror`: a copy of the log in etcd's format, for tools
 //! - [`migrate`]: data directories of etcd from ours, and ours from etcd's
 //!
 //! Waiting and watching:
@@ -45,7 +45,8 @@
 //! - `quota`: how large the store may grow; `nospace_alarm`: when it would grow larger
 //! - `event_feed`, `watch`: from the state machine to watchers
 //! - `corruption`: comparing what the members hold
-//! - `lease`, `leader_leases`: lifetimes, which the leader alone keeps; `questions`: what members ask each other
+//! - `lease`, `leader_leases`: leases, whose deadlines only the leader knows; `questions`: between the stores of
+//!   members
 
 pub mod auth;
 mod auto_compaction;

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   write ──reserve──▶ over? ──▶ alarm through the log, refused        (before it is proposed)
-//!   apply ──overdraws─▶ applied all the same; alarm through the log, then its client is refused   (another member's quota)
+//!   apply ──overdraws─▶ applied all the same; alarm through the log, refusal to its client   (another member's quota)
 //!   disks of the leader, of a quorum or of this member are short ──▶ refused, as long as they are; no alarm
 //!   with auto-disarm:  alarm of this member, size well below ──▶ disarmed through the log
 //! ```
@@ -18,10 +18,10 @@ use super::{Config, Error};
 use crate::actor::Shutdown;
 use crate::world::World;
 
-/// How often a full store is looked at for space that has come back.
+/// How often a member whose alarm is raised checks whether it has space again.
 const DISARM_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Keeps the alarm in step with the quota until the end of the node.
+/// Raises and disarms the alarm by the quota, until the end of the node.
 pub fn watch(world: &World, config: &Config, proposals: &Proposals, shutdown: &Shutdown) {
     let (told, end) = (proposals.clone(), shutdown.clone());
     world.spawner.keep("store/quota", async move {
@@ -44,8 +44,8 @@ pub fn watch(world: &World, config: &Config, proposals: &Proposals, shutdown: &S
 }
 
 impl Proposals {
-    /// Refuses what the disks have no room for; and what would take the store over the quota, and lets the whole cluster
-    /// know of that.
+    /// Refuses a write for which the disks have no room. Refuses one that would take the store over the quota, too, and
+    /// raises the alarm.
     pub async fn reserve(&self, cost: u64) -> Result<(), Error> {
         let member = self.member();
         if cost > 0 && self.raft().is_full() {
@@ -58,7 +58,7 @@ impl Proposals {
         Err(Error::NoSpace)
     }
 
-    /// Raises or disarms this member's alarm; that it comes through can't be promised.
+    /// Tries to raise or disarm this member's alarm.
     async fn no_space(&self, action: AlarmAction) {
         let kind = pb::AlarmType::Nospace as i32;
         let raised = self.member().view().state.alarms.contains(&(self.node().0, kind));
@@ -67,7 +67,7 @@ impl Proposals {
         }
         let alarm = pb::AlarmRequest { action: action as i32, member_id: self.node().0, alarm: kind };
         if let Err(error) = self.propose(pb::InternalRaftRequest { alarm: Some(alarm), ..Default::default() }).await {
-            tracing::warn!(%error, ?action, "the alarm of this member was not changed");
+            tracing::warn!(%error, ?action, "failed to change the NOSPACE alarm of this member");
         }
     }
 

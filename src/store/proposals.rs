@@ -33,7 +33,7 @@ struct Inner {
     shutdown: Shutdown,
 }
 
-/// Nobody waits for a proposal any more once this is dropped.
+/// A proposal that a client waits for, until this is dropped.
 struct Registered<'a>(&'a MemberState, u64);
 
 impl Drop for Registered<'_> {
@@ -102,7 +102,7 @@ impl Proposals {
         loop {
             let header = self.signature(author);
             let outcome = self.propose_signed(term, &mut command, header.clone()).await;
-            // Users changed while the command was on its way. That is nothing to trouble the process with.
+            // Users changed while the command was on its way: the process signs again.
             let outdated = matches!(outcome, Err(Error::UserEmpty | Error::AuthOldRevision));
             if !(outdated && *author == Author::Process && self.signature(author) != header) {
                 return outcome;
@@ -110,7 +110,7 @@ impl Proposals {
         }
     }
 
-    /// What says in the log who the author is: the process is root, as far as there is one.
+    /// The part of a header that names the author in the log. The process signs as root once authentication is enabled.
     fn signature(&self, author: &Author) -> pb::RequestHeader {
         let member = &self.0.member;
         let (username, auth_revision) = match author {

@@ -1,7 +1,7 @@
 //! The quota: how large the store may grow.
 //!
-//! It is asked twice: before a write is proposed, and as it is applied, which another member with another quota may have
-//! proposed. What a member answers may differ from another's, what it applies never does.
+//! It is checked twice: before a write is proposed, and when it is applied, because another member with another quota
+//! may have proposed it. Members may answer differently; they never apply differently.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,10 +10,10 @@ use tokio::sync::Notify;
 
 use super::checks;
 
-/// Nobody's request costs more than its bytes and this.
+/// No request costs more than its bytes and this.
 const COST_BESIDE_BYTES_MAX: u64 = 1 << 20;
 
-/// Applied commands that overdrew the quota, and whose clients have yet to be told.
+/// How large the store may grow, and the applied commands that took it over that limit.
 #[derive(Debug)]
 pub struct Quota {
     /// `None` is no limit.
@@ -27,12 +27,12 @@ impl Quota {
         Quota { bytes, overdrawn: Mutex::default(), ready: Notify::new() }
     }
 
-    /// Whether a store of `size` bytes has room for what costs so much.
+    /// Whether a store of `size` bytes has room for a write of that cost.
     pub fn admits(&self, size: u64, cost: u64) -> bool {
         cost == 0 || self.bytes.is_none_or(|quota| size + cost < quota)
     }
 
-    /// Whether `command`, of so many bytes, is more than a store of `size` has room for.
+    /// Whether a store of `size` has no room for `command`, which has this many bytes.
     pub fn overdraws(&self, size: u64, command: &pb::InternalRaftRequest, bytes: usize) -> bool {
         !self.admits(size, bytes as u64 + COST_BESIDE_BYTES_MAX) && !self.admits(size, cost(command))
     }

@@ -1,5 +1,5 @@
-//! Giving back the space of dead records: what still lives in a mostly dead segment is copied to the end, and the
-//! segment goes once a checkpoint holds the copies' places.
+//! Giving back the space of dead records: the live records of a mostly dead segment are copied to the end, and the
+//! segment is removed once a checkpoint has the places of the copies.
 
 use bytes::Bytes;
 
@@ -28,7 +28,7 @@ pub fn candidate(
     Ok(candidates.filter(half_dead).max_by_key(dead).map(|listed| listed.id))
 }
 
-/// The sealed segments before `end` in which nothing lives.
+/// The sealed segments before `end` without live records.
 pub fn dead(
     member: &MemberState,
     basis: &Basis,
@@ -41,7 +41,7 @@ pub fn dead(
     Ok(dead.map(|listed| listed.id).filter(|segment| !emptied.contains(segment)).collect())
 }
 
-/// The sealed segments before `end` of which more than a quarter is dead.
+/// The sealed segments before `end` that are more than a quarter dead.
 pub fn with_dead(member: &MemberState, basis: &Basis, end: SegmentId) -> Result<Vec<SegmentId>, StepError> {
     let listed = basis.segments.list()?.into_iter();
     let ledger = member.ledger_of(basis.generation)?;
@@ -50,7 +50,7 @@ pub fn with_dead(member: &MemberState, basis: &Basis, end: SegmentId) -> Result<
     Ok(worth_it.map(|listed| listed.id).collect())
 }
 
-/// Copies what lives in `segment` to the end of the segments.
+/// Copies the live records of `segment` to the end of the segments.
 pub fn empty(member: &MemberState, basis: &Basis, segment: SegmentId) -> Result<(), StepError> {
     let mut moving: Vec<(Rev, Place, Bytes)> = Vec::new();
     let mut bytes = 0;

@@ -31,11 +31,11 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How a remote store is reached.
 #[derive(Clone, Debug)]
 pub struct RemoteConfig {
-    /// Of each member, `http://host:port`, or `https://host:port` with `tls`.
+    /// The client URLs: `http://host:port`, or `https://host:port` with `tls`.
     pub endpoints: Vec<String>,
     /// For endpoints that ask for TLS.
     pub tls: Option<tls::Client>,
-    /// Of each call, retries included.
+    /// The deadline of each call, retries included.
     pub request_timeout: Duration,
     /// Bytes of one answer.
     pub answer_bytes_max: usize,
@@ -149,7 +149,7 @@ impl Remote {
         self.call(retry, call).await
     }
 
-    /// Calls one endpoint after the other, from the preferred one on, until one gives an answer that stands.
+    /// Calls one endpoint after the other, from the preferred one on, until a call succeeds or must not be repeated.
     async fn call<T, F>(&self, retry: Retry, call: impl Fn(Channel) -> F + Send + Sync) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Status>> + Send,
@@ -184,7 +184,7 @@ impl Remote {
 /// Whether a failed call may be sent to another endpoint.
 #[derive(Clone, Copy)]
 enum Retry {
-    /// It changes nothing, or the same twice.
+    /// It changes nothing, or the second time nothing more.
     Always,
     /// Only when it surely was not sent.
     Unsent,
@@ -256,7 +256,7 @@ macro_rules! calls {
 }
 
 rpcs!(calls {
-    /// Sends the caller's token along. A certificate of theirs stays behind: the store sees this process's own.
+    /// Sends the caller's token along, but not its certificate: the remote store sees that of this process.
     fn on_behalf(&self, caller: Caller) -> Client {
         let token = match caller {
             Caller::Process => None,

@@ -1,5 +1,5 @@
-//! The replicated state of a store: keys, leases, alarms, users, and the position up to which the log is in it. A copy costs
-//! nothing, so that readers keep one.
+//! The replicated state of a store: keys, leases, alarms, users, and the position up to which the log is in it. A copy
+//! costs nothing, so that readers keep one.
 
 use bytes::Bytes;
 use chorus_proto::etcdserverpb::AlarmType;
@@ -11,7 +11,7 @@ use super::lease::Leases;
 use super::mvcc::Index;
 use crate::disk::Position;
 
-/// What every member holds alike after the same entries.
+/// The same on every member after the same entries.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     pub index: Index,

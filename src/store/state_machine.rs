@@ -1,6 +1,6 @@
 //! The applied state of one member, as the replica drives it.
 //!
-//! One call applies many entries: everything is written first, then readers see it, then watchers hear of it, then
+//! One call applies many entries: first everything is written, then readers see it, then watchers get the events, then
 //! the clients of this member get their answers.
 
 use std::io;
@@ -23,17 +23,17 @@ use crate::disk::{self, Space};
 use crate::raft::machine::{Applied, Committed, Machine, Payload, Position, Snapshot, SnapshotFiles, Validate};
 use crate::world::failpoints::failpoint;
 
-/// The applied state, driven by the replica.
+/// Applies entries for the replica.
 pub struct StateMachine {
     pub(super) member: Arc<MemberState>,
-    /// What the disk had no room for.
+    /// The entries that the disk had no room for.
     stalled: Option<Work>,
 }
 
 /// Entries that are being applied.
 struct Work {
     entries: vec::IntoIter<Committed>,
-    /// Of those that are done.
+    /// The events of the entries that are applied.
     revisions: Vec<RevisionEvents>,
     outcomes: Vec<(u64, Outcome)>,
 }
@@ -43,7 +43,7 @@ impl StateMachine {
         StateMachine { member, stalled: None }
     }
 
-    /// Applies the commands of one entry; the outcomes that someone waits for are added to `outcomes`.
+    /// Applies the commands of one entry; adds the outcomes that clients of this member wait for to `outcomes`.
     fn apply_batch(
         &self,
         ledger: &mut Ledger,
@@ -59,7 +59,7 @@ impl StateMachine {
             let command = match pb::InternalRaftRequest::decode(command) {
                 Ok(command) => command,
                 Err(error) => {
-                    tracing::error!(%at, %error, "a command in the log cannot be read and changes nothing");
+                    tracing::error!(%at, %error, "cannot decode a command in the log; it changes nothing");
                     continue;
                 }
             };
@@ -81,7 +81,7 @@ impl StateMachine {
             }
         }
         metrics.changed(&batch.ops);
-        // Before readers see the entry: a token is there as soon as the entry that made it.
+        // Before readers see the entry: a token must be there as soon as the entry that made it.
         self.member.sessions.follow(std::mem::take(&mut batch.sessions));
         Ok(batch)
     }
@@ -175,7 +175,7 @@ impl Machine for StateMachine {
     fn install(&mut self, directory: PathBuf) -> io::Result<Applied> {
         let disk = &self.member.metrics.disk;
         let _installing = self.member.metrics.measure(&disk.install, Some(&disk.installing));
-        // Nothing is applied meanwhile, and what reads or looks after the files goes on with the old ones.
+        // Nothing is applied meanwhile; readers and the compactor go on with the old files.
         let successor = self.member.ledger().successor();
         let successor = successor.install(&directory)?;
         let live = successor.state.index.live_count();
@@ -185,8 +185,8 @@ impl Machine for StateMachine {
         self.member.metrics.replaced(live);
         self.member.hashes.clear();
         self.member.sessions.forget();
-        // However often the other member heard it, this one hears it now.
-        self.member.hear_lease_time(ledger.state.leases.time.tellings());
+        // However many reports the other member had applied, this one applies them now.
+        self.member.note_lease_time(ledger.state.leases.time.reports());
         self.member.publish(&ledger);
         if index.is_swept() {
             self.member.swept(index.compacted);

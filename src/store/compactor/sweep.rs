@@ -1,10 +1,10 @@
-//! Sweeping behind the compaction floor: first the checksum of what was compacted, then bit by bit what it frees.
+//! Sweeping behind the compaction floor: first the checksum of what was compacted, then freeing it batch by batch.
 //!
 //! ```text
 //!   compaction applied ──▶ checksum (on another thread) ──▶ batch ──pause──▶ batch ... ──▶ done: `wait_swept` resolves
 //! ```
 //!
-//! A restart begins again where the floor is; the checksum is then left out, because some of what it covers is gone.
+//! After a restart the sweep begins again, without the checksum, because some of what it covers is gone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +18,13 @@ use crate::store::view::View;
 use crate::world::failpoints::failpoint;
 use crate::world::{Clock, Instant, World};
 
-/// What is being swept.
+/// Sweeps behind one compaction after the other.
 pub struct Sweep {
     clock: Clock,
     member: Arc<MemberState>,
     batch: usize,
     pause: Duration,
-    /// When the sweep began that is under way, and of which files.
+    /// When the sweep under way began, and of which generation the files are.
     started: Option<(Instant, Generation)>,
     freed: usize,
 }
@@ -88,7 +88,7 @@ impl Sweep {
     pub fn keep_hash(&self, revision: i64, hashed: Result<Hash, Fault>) {
         let hash = match hashed {
             Ok(hash) => hash,
-            Err(error) => return tracing::warn!(%error, revision, "a compaction has no hash"),
+            Err(error) => return tracing::warn!(%error, revision, "failed to hash a compaction"),
         };
         let Some((_, generation)) = self.started else { return };
         // Installing a snapshot forgets the hashes of the state before it under this lock.
@@ -107,7 +107,7 @@ impl Sweep {
         let (started, generation) = self.started?;
         let slice = self.clock.now();
         let Ok(mut ledger) = self.member.ledger_of(generation) else {
-            // What was installed has a sweep of its own, where it needs one.
+            // The installed state has a sweep of its own, if it needs one.
             self.started = None;
             return None;
         };

@@ -1,8 +1,8 @@
-//! What the disk needs in the background, step by step: data segments made durable, room ahead, checkpoints, segments
-//! that are mostly dead given back. Blocks; the compactor lets one step at a time run away from itself.
+//! The upkeep of the data files, step by step: makes data segments durable, reserves room ahead, writes checkpoints,
+//! gives back segments that are mostly dead. Blocks; the compactor runs one step at a time on another thread.
 //!
 //! All of it belongs to one [`Generation`](crate::store::generation::Generation): a step whose files were replaced
-//! meanwhile ends, and the next one begins with those that are in force by then.
+//! meanwhile ends, and the next one begins with the new files.
 
 use std::sync::Arc;
 
@@ -26,12 +26,12 @@ pub struct Upkeep {
     basis: Basis,
     /// The point up to which a restart need not read frames.
     checkpointed: Point,
-    /// Nothing lives in them once the next checkpoint is written.
+    /// Segments that hold no live record once the next checkpoint is written.
     emptied: Vec<SegmentId>,
-    /// What a defragmentation is still to empty, once it has begun.
+    /// The segments that the defragmentation under way has yet to empty.
     defragmenting: Option<Vec<SegmentId>>,
     checkpointed_at: Instant,
-    /// After the disk was found full.
+    /// When work goes on after the disk was found full.
     resumes_at: Instant,
 }
 
@@ -52,7 +52,7 @@ impl Upkeep {
         }
     }
 
-    /// What is due now and then. Nothing is reclaimed while `sweeping`.
+    /// The regular work. Nothing is reclaimed while `sweeping`.
     pub fn tick(&mut self, sweeping: bool) {
         match self.look_after(sweeping).map_err(|error| self.judge(error)) {
             Ok(()) | Err(StepError::Superseded) => {}
@@ -60,7 +60,7 @@ impl Upkeep {
                 self.member.space.run_short(&error);
                 self.resumes_at = self.world.clock.now() + RETRY;
             }
-            Err(error) => tracing::error!(%error, "the data files could not be looked after"),
+            Err(error) => tracing::error!(%error, "failed to maintain the data files"),
         }
     }
 
@@ -73,7 +73,7 @@ impl Upkeep {
         }
         let may_reclaim = !sweeping && self.may_reclaim();
         if self.member.space.is_short() {
-            // First of all: the little room that there is must do for the checkpoint.
+            // This goes first, because the little room that is left must do for the checkpoint.
             self.reclaim_dead(may_reclaim)?;
         }
         self.basis.segments.provide()?;
@@ -82,7 +82,7 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Goes over to the files that are in force.
+    /// Switches to the files that are in force.
     fn follow(&mut self) {
         let (basis, checkpointed) = begin(&self.member);
         if basis.generation != self.basis.generation {
@@ -92,12 +92,12 @@ impl Upkeep {
         }
     }
 
-    /// What went wrong with files that are no more went wrong for that reason.
+    /// An error on files that were replaced counts as that: they were replaced.
     fn judge(&self, error: StepError) -> StepError {
         self.member.ledger_of(self.basis.generation).err().unwrap_or(error)
     }
 
-    /// While a sweep is due, what it frees would be copied.
+    /// Not while a sweep is due: what it is about to free would be copied.
     pub fn may_reclaim(&self) -> bool {
         let ledger = self.member.ledger();
         !ledger.is_stalled() && ledger.state.index.is_swept()
@@ -179,7 +179,7 @@ impl Upkeep {
         Ok(())
     }
 
-    /// A last checkpoint, where it is worth it.
+    /// Writes a last checkpoint, if it is worth it.
     pub fn end(&mut self) -> Result<(), StepError> {
         self.follow();
         if self.tail_bytes() < LAST_TAIL_BYTES {
@@ -188,9 +188,9 @@ impl Upkeep {
         self.checkpoint()
     }
 
-    /// One step of giving back everything dead: a checkpoint that makes all of it fit to be emptied, then segment by
-    /// segment, then a checkpoint that lets them go. `false` after the last one. It begins anew where a snapshot is
-    /// installed.
+    /// One step of a defragmentation: first a checkpoint, so that all segments may be emptied, then one segment after
+    /// the other, then a checkpoint, after which they are removed. `false` after the last step. Begins again when a
+    /// snapshot is installed meanwhile.
     pub fn defragment(&mut self) -> Result<bool, StepError> {
         self.follow();
         match self.defragment_on().map_err(|error| self.judge(error)) {
@@ -215,7 +215,7 @@ impl Upkeep {
             return Ok(true);
         };
         if let Some(segment) = segments.pop() {
-            // The checkpoint of another step may have let it go.
+            // The checkpoint of another step may have removed it.
             let there = self.basis.segments.list()?.iter().any(|listed| listed.id == segment);
             if there && !self.emptied.contains(&segment) {
                 self.empty(segment)?;

@@ -1,4 +1,4 @@
-//! What checksums of several members tell. Pure.
+//! Comparing the hashes of several members. Pure.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use crate::store::Error;
 use crate::store::mvcc::hash::Hash;
 use crate::world::NodeId;
 
-/// What another member said of a revision.
+/// A peer's answer to the question for its hash at a revision.
 #[derive(Clone, Debug)]
 pub struct PeerHash {
     pub peer: NodeId,
     pub answer: Result<pb::HashKvResponse, Error>,
 }
 
-/// One peer beside this member.
+/// One peer compared with this member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compared {
     Same,
@@ -43,7 +43,7 @@ pub struct Suspect {
     pub reason: &'static str,
 }
 
-/// The leader's state, before and after it asked its peers, beside what they said.
+/// Compares the leader's hash, from before and after it asked its peers, with their answers.
 pub fn all(
     leader: NodeId,
     before: &pb::HashKvResponse,
@@ -72,7 +72,7 @@ pub fn all(
     })
 }
 
-/// What a compaction's checksums tell.
+/// The result of comparing the hashes of a compaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Same,

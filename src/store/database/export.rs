@@ -1,7 +1,7 @@
 //! A view as etcd's database.
 //!
-//! Of the history goes into the file what a finished compaction leaves, whether or not this member has swept so far:
-//! all members with the same state write the same file.
+//! The file gets the history that a finished compaction leaves, whether or not this member's sweep is done: all members
+//! with the same state write the same file.
 
 use std::collections::BTreeMap;
 
@@ -19,14 +19,14 @@ use crate::world::NodeId;
 
 const FORMATS_NAMED: Release = Release { major: 3, minor: 6 };
 
-/// What the file says besides the state.
+/// Contents of the file besides the state.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// The entry up to which the log is in it.
     pub applied: Position,
     pub members: Vec<Member>,
     pub removed: Vec<NodeId>,
-    /// Whether the file tells the versions that the members agreed on: then etcd of an older one refuses it.
+    /// Whether the file has the versions that the members agreed on: an older etcd refuses it then.
     pub versions: bool,
 }
 

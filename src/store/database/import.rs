@@ -33,7 +33,7 @@ pub struct Database<'a> {
     path: &'a Path,
 }
 
-/// What a database says of the log and the members.
+/// The log position and the members in a database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
     /// The last entry that the database holds; 0 when it does not say.
@@ -58,7 +58,7 @@ impl<'a> Database<'a> {
         Ok(database)
     }
 
-    /// What the database says of the log and the members.
+    /// The log position and the members in the database.
     pub fn origin(&self) -> Result<Origin, Error> {
         let meta = self.rows(keys::META)?;
         let number = |name: &[u8]| {
@@ -204,8 +204,8 @@ impl<'a> Database<'a> {
     }
 }
 
-/// What the index knows of a row. A row without a value stands for a revision that was raised when a snapshot was
-/// restored: it is a put of the empty key, which no request can name.
+/// The change that a row stands for. A row without a value is a revision that was raised when a snapshot was restored:
+/// it counts as a put of the empty key, which no request can name.
 fn change(state: &mut State, at: Rev, is_deletion: bool, kv: KeyValue) -> Change {
     let (key, prev, old_lease) = match state.index.latest(&kv.key) {
         Some((prev, change)) => (change.key.clone(), prev, change.lease),

@@ -1,4 +1,4 @@
-//! The Cluster service: who the members are, and changes of them.
+//! The Cluster service: the members and their changes, leadership, downgrades.
 
 use chorus_proto::etcdserverpb as pb;
 use chorus_proto::etcdserverpb::downgrade_request::DowngradeAction;
@@ -90,7 +90,7 @@ impl Local {
         })
     }
 
-    /// This member has no vote: it refers clients to others.
+    /// This member is a learner: it refuses most calls of clients.
     pub(super) fn is_without_vote(&self) -> bool {
         failpoint!("afterIsMemberExist");
         self.0.raft.is_learner()

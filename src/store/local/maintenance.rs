@@ -1,4 +1,4 @@
-//! Checksums of what this member holds, and giving back its space.
+//! Checksums of this member's state, and defragmentation.
 
 use chorus_proto::etcdserverpb as pb;
 use crc32c::crc32c_append;
@@ -14,7 +14,7 @@ use crate::store::view::View;
 use crate::world::NodeId;
 
 impl Local {
-    /// A revision at which this member compacted is answered with the checksum that it took then.
+    /// The HashKV at `revision`. For a revision at which this member compacted it is the checksum taken then.
     pub(in crate::store) async fn hash_history(&self, revision: i64) -> Result<pb::HashKvResponse, Error> {
         let (hash, current) = match self.0.member.hashes.at(revision) {
             Some(hash) => (hash, self.0.member.view().revision()),
@@ -46,7 +46,7 @@ impl Local {
         self.0.member.hashes.newest_first()
     }
 
-    /// Lets the whole cluster know that the data of `member` differ from those of others.
+    /// Raises the CORRUPT alarm for `member`.
     pub(in crate::store) async fn raise_corrupt(&self, member: NodeId) -> Result<(), Error> {
         let alarm = pb::AlarmRequest {
             action: pb::alarm_request::AlarmAction::Activate as i32,
@@ -64,7 +64,7 @@ impl Local {
         CorruptionChecker::new(self.clone(), raft, config.node, config.request_timeout()).check_initially().await
     }
 
-    /// Of the history, the leases and the alarms.
+    /// A checksum of the history, the leases and the alarms.
     pub async fn hash(&self, _: pb::HashRequest) -> Result<pb::HashResponse, Error> {
         let metrics = &self.0.member.metrics;
         let _hashing = metrics.measure(&metrics.disk.hash, None);
@@ -100,7 +100,7 @@ impl Local {
 fn hash_beside_history(view: &View, mut hash: u32) -> u32 {
     for (id, lease) in view.state.leases.iter() {
         hash = crc32c_append(hash, b"lease");
-        // What is left of its life depends on when a member was last started, if only by seconds.
+        // The remaining TTL depends on when a member was last started, if only by seconds.
         for number in [id, lease.ttl] {
             hash = crc32c_append(hash, &number.to_be_bytes());
         }

@@ -1,5 +1,5 @@
-//! This member's store behind the interface that every store has: in the process's own name, or through the [`Guard`] in
-//! a client's.
+//! This member's store behind the interface that every store has: in the process's own name, or through the [`Guard`]
+//! in a client's.
 
 use chorus_proto::etcdserverpb as pb;
 use futures::StreamExt;

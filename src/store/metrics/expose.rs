@@ -6,7 +6,7 @@ use super::{Kind, Metrics, Promotions};
 use crate::actor::metrics::{Exposition, Histogram, Source};
 use crate::store::member_state::MemberState;
 
-/// A store's metrics and what its newest view tells.
+/// A store's metrics, with those that come from its newest view.
 pub struct Exposed(pub Arc<MemberState>);
 
 impl Source for Exposed {
@@ -124,7 +124,7 @@ fn watches(text: &mut Exposition, metrics: &Metrics) {
     text.counter("etcd_debugging_mvcc_events_total", "Events sent to watchers.", watches.events.get());
 }
 
-/// What etcd has no names for.
+/// Metrics that etcd does not have.
 fn bounds(text: &mut Exposition, member: &MemberState) {
     let Metrics { watches, bounds, .. } = &member.metrics;
     let gauges = [
@@ -181,7 +181,7 @@ fn disk(text: &mut Exposition, metrics: &Metrics) {
     text.gauge(name, help, disk.installing.get());
 }
 
-/// Steps of etcd's that this store does not have: they never happened.
+/// Metrics of steps that only etcd has: they stay at zero.
 fn absent(text: &mut Exposition) {
     for name in [
         "etcd_debugging_disk_backend_commit_rebalance_duration_seconds",

@@ -1,8 +1,8 @@
 //! The watch hub.
 //!
-//! Owns every watcher of this member. Gets events through the [`EventFeed`](crate::store::event_feed::EventFeed), and requests from the
-//! pumps of [`Streams`](super::Streams), each of which waits for its last request before it sends another.
-//! Writes to outboxes, never waits for a client. Its end closes all streams.
+//! Owns every watcher of this member. Gets events through the [`EventFeed`](crate::store::event_feed::EventFeed), and
+//! requests from the pumps of [`Streams`](super::Streams), each of which waits for its last request before it sends
+//! another. Writes to outboxes, never waits for a client. Its end closes all streams.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -259,7 +259,7 @@ impl Handler<Scanned> for WatchHub {
             }
             // Watchers stay where they are.
             Err(fault) => {
-                tracing::warn!(%fault, "reading the history for watchers failed");
+                tracing::warn!(%fault, "failed to read the history for watchers; trying again");
                 context.run_later(RETRY, |hub, context| hub.scan(context));
             }
         }

@@ -16,11 +16,11 @@ pub struct Interest {
     pub prev_kv: bool,
 }
 
-/// What a watcher takes in memory besides its range.
+/// Bytes that a watcher takes in memory besides its range.
 const WATCHER_BYTES: usize = 512;
 
 impl Interest {
-    /// What a watcher with this interest takes in memory, about. Its range stands in two places.
+    /// About how many bytes a watcher with this interest takes in memory. Its range is kept in two places.
     pub fn bytes(&self) -> usize {
         let end = if let End::Before(end) = &self.range.end { end.len() } else { 0 };
         WATCHER_BYTES + 2 * (self.range.start.len() + end)
@@ -34,7 +34,7 @@ impl Interest {
     }
 }
 
-/// What the key of the change at `at` was just before that revision; nothing when compaction has passed it.
+/// The key of the change at `at` as it was just before that revision; nothing when compaction has passed that.
 pub fn previous(view: &View, at: Rev) -> Option<KeyValue> {
     let index = &view.state.index;
     if at.main - 1 < index.compacted {
@@ -56,7 +56,7 @@ pub fn previous(view: &View, at: Rev) -> Option<KeyValue> {
     match view.segments.key_value(change.slot) {
         Ok(kv) => Some(kv),
         Err(fault) => {
-            tracing::warn!(%fault, "a watcher gets an event without its previous value");
+            tracing::warn!(%fault, "cannot read a previous value; a watcher gets its event without it");
             None
         }
     }

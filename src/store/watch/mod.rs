@@ -1,4 +1,4 @@
-//! Watches: who sees which events, in which order, within bounds.
+//! Watches: which watcher sees which events, in which order, within bounds.
 //!
 //! ```text
 //!   client requests ──▶ pump ──▶ WatchHub ──▶ Watchers (pure) ──▶ Outbox, one a stream ──▶ client

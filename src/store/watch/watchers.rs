@@ -17,7 +17,7 @@ use crate::store::mvcc::Rev;
 use crate::store::view::View;
 use crate::world::planted::planted;
 
-/// A stream that was not read for so many looks may be ended.
+/// A stream may be ended once its client has not read for this many ticks.
 const STALLED_TICKS_MAX: u32 = 10;
 
 /// Watchers that catch up together.
@@ -32,19 +32,19 @@ pub struct Stream {
     pub outbox: Arc<Outbox>,
     pub watches: BTreeMap<i64, WatcherKey>,
     pub next_id: i64,
-    /// The highest revision that a header on this stream told.
-    told: i64,
-    /// How far its client had read when that was looked at, and since how many looks it has not read on.
+    /// The highest revision in a header on this stream.
+    header_revision: i64,
+    /// How far its client had read at the last tick, and for how many ticks it has read nothing.
     read: (u64, u32),
 }
 
 impl Stream {
     pub fn new(outbox: Arc<Outbox>) -> Stream {
-        Stream { outbox, watches: BTreeMap::new(), next_id: 0, told: 0, read: (0, 0) }
+        Stream { outbox, watches: BTreeMap::new(), next_id: 0, header_revision: 0, read: (0, 0) }
     }
 
     pub fn send(&mut self, response: chorus_proto::etcdserverpb::WatchResponse) {
-        self.told = self.told.max(response.header.as_ref().map_or(0, |header| header.revision));
+        self.header_revision = self.header_revision.max(response.header.as_ref().map_or(0, |header| header.revision));
         self.outbox.push(response);
     }
 }
@@ -57,7 +57,7 @@ pub struct Watcher {
     pub interest: Interest,
     pub fragment: bool,
     pub progress_notify: bool,
-    /// The revision it was asked to begin with; 0 is the first one to come.
+    /// The start revision of the request; 0 stands for the next one.
     pub start: i64,
     /// Events below this revision were sent, or are not wanted.
     pub next: i64,
@@ -68,8 +68,8 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Nothing that it wants of `revision` or before is still to be sent. One that has yet to begin knows nothing.
-    fn knows_all_up_to(&self, revision: i64) -> bool {
+    /// Everything up to `revision` that it wants was sent. A watcher that starts later has seen nothing.
+    fn has_seen(&self, revision: i64) -> bool {
         self.synced && self.next <= revision + 1 && self.start <= revision
     }
 }
@@ -80,16 +80,16 @@ pub struct Watchers {
     /// Synced watchers saw everything up to here.
     pub revision: i64,
     pub streams: BTreeMap<StreamKey, Stream>,
-    /// Streams whose clients asked how far their watches are; each hears once all of its watches are synced.
+    /// Streams whose clients asked for progress; each gets its answer once all of its watches are synced.
     pub progress_wanted: BTreeSet<StreamKey>,
     watchers: BTreeMap<WatcherKey, Watcher>,
     next_key: WatcherKey,
     synced: Groups,
     unsynced: BTreeSet<WatcherKey>,
-    /// Where the last round of catching up ended, so that all get their turn.
+    /// Where the last round of catching up ended, so that all watchers get their turn.
     turn: WatcherKey,
     response_bytes_max: usize,
-    /// Of all watchers.
+    /// What all watchers take in memory.
     bytes: usize,
     bytes_max: usize,
     /// Events sent since they were last counted.
@@ -135,7 +135,7 @@ impl Watchers {
         }
     }
 
-    /// Ends the streams whose clients have not read for a while, if room is `short`, and says how many.
+    /// If room is `short`, ends the streams whose clients have not read for a while, and says how many.
     pub fn end_stalled(&mut self, short: bool) -> usize {
         let mut stalled = Vec::new();
         for (key, stream) in &mut self.streams {
@@ -160,7 +160,7 @@ impl Watchers {
         streams.into_iter().for_each(|stream| self.close(stream));
     }
 
-    /// Adds a watcher, which its stream already knows by the key that this gives next.
+    /// Adds a watcher and gives its key, which the caller adds to the watcher's stream.
     pub fn insert(&mut self, watcher: Watcher) -> WatcherKey {
         let key = self.next_key;
         self.next_key += 1;
@@ -174,7 +174,7 @@ impl Watchers {
         key
     }
 
-    /// Whether there is room for one that is interested in this.
+    /// Whether there is memory for another watcher with this interest.
     pub fn has_room(&self, interest: &Interest) -> bool {
         self.bytes + interest.bytes() <= self.bytes_max
     }
@@ -194,7 +194,7 @@ impl Watchers {
         }
         let mut seen: BTreeMap<WatcherKey, Vec<Event>> = BTreeMap::new();
         for applied in &batch.revisions {
-            // What was there before something was lost is read from the history.
+            // Watchers read the revisions before a loss from the history.
             if applied.revision > self.revision {
                 self.see(applied, view, &mut seen);
                 self.revision = applied.revision;
@@ -321,12 +321,12 @@ impl Watchers {
         stream.send(response::compacted(compact_revision, watcher.id));
     }
 
-    /// Tells idle synced watchers that asked for it how far they are.
+    /// Sends progress to idle synced watchers that asked for it.
     pub fn tick_progress(&mut self) {
         for watcher in self.watchers.values_mut().filter(|watcher| watcher.progress_notify) {
             let stream = self.streams.get_mut(&watcher.stream).expect("a watcher's stream exists");
             let idle = !std::mem::take(&mut watcher.active);
-            let caught_up = watcher.knows_all_up_to(self.revision) && stream.told <= self.revision;
+            let caught_up = watcher.has_seen(self.revision) && stream.header_revision <= self.revision;
             if idle && caught_up && stream.outbox.has_room() {
                 stream.send(response::empty(self.revision, watcher.id));
             }
@@ -338,9 +338,9 @@ impl Watchers {
         let Watchers { revision, streams, watchers, progress_wanted, .. } = self;
         progress_wanted.retain(|stream| {
             let Some(stream) = streams.get_mut(stream) else { return false };
-            let caught_up = |key| Watcher::knows_all_up_to(&watchers[key], *revision);
-            let answered =
-                stream.told <= *revision && (planted!("progress-early") || stream.watches.values().all(caught_up));
+            let caught_up = |key| Watcher::has_seen(&watchers[key], *revision);
+            let answered = stream.header_revision <= *revision
+                && (planted!("progress-early") || stream.watches.values().all(caught_up));
             if answered {
                 stream.send(response::empty(*revision, -1));
             }
