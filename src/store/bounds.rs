@@ -1,8 +1,8 @@
-//! What is counted of clients that reach a bound.
+//! Metrics of clients that reach a bound.
 
 use crate::actor::metrics::{Counter, Gauge};
 
-/// What was refused or ended to keep clients from using up what all share.
+/// Counts of what was refused or ended so that no client uses up what all of them share.
 #[derive(Default)]
 pub struct Bounds {
     pub passwords_refused: Counter,

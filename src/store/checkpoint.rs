@@ -1,7 +1,7 @@
 //! The state as one file, so that a restart reads the index instead of all segments.
 //!
-//! Layout: a head; the rest of what is small; users and roles; every key in order with its newest change; every change in order of revisions, which names its key
-//! by its number. Both orders make restoring a run of appends.
+//! Layout: a head; the other small parts of the state; users and roles; every key in order, with its newest change;
+//! every change in the order of revisions, which names its key by its number. In these orders a restore only appends.
 
 use std::io::{self, BufReader};
 use std::path::Path;
@@ -9,8 +9,8 @@ use std::path::Path;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::agreed::Agreed;
 use super::auth;
+use super::cluster_version::ClusterVersion;
 use super::mvcc::{Back, Change, Key, Rev, Slot};
 use super::state::State;
 use crate::disk::checkpoint::{Reader, Writer};
@@ -29,18 +29,18 @@ struct Head {
     revision: i64,
     compacted: i64,
     swept: Rev,
-    /// With the seconds of its life, and those that are left of it where that is recorded.
+    /// ID, TTL, and the seconds that are left where they are recorded, else 0.
     leases: Vec<(i64, i64, i64)>,
     alarms: Vec<(u64, i32)>,
     keys: u64,
     changes: u64,
 }
 
-/// What is small and not in the head.
+/// The small parts of the state that are not in the head.
 #[derive(Default, Serialize, Deserialize)]
 struct Rest {
-    agreed: Agreed,
-    /// Rows that make users and roles.
+    cluster_version: ClusterVersion,
+    /// How many rows of users and roles follow.
     auth: u64,
 }
 
@@ -81,7 +81,7 @@ pub fn write(world: &World, path: &Path, state: &State, point: Point) -> Result<
     };
     put(&mut writer, &head)?;
     let auth = state.auth.changes();
-    put(&mut writer, &Rest { agreed: state.agreed, auth: auth.len() as u64 })?;
+    put(&mut writer, &Rest { cluster_version: state.cluster_version, auth: auth.len() as u64 })?;
     auth.iter().try_for_each(|row| put(&mut writer, row))?;
     let mut owners = Vec::with_capacity(index.changes_count());
     for (number, (key, latest)) in index.keys().enumerate() {
@@ -119,8 +119,12 @@ pub fn read(world: &World, path: &Path) -> Result<Option<(State, Point)>, Error>
     let mut reader = BufReader::with_capacity(64 << 10, reader);
     let head: Head = codec::decode_from(&mut reader).map_err(damaged)?;
     let rest = if version < 2 { Rest::default() } else { codec::decode_from(&mut reader).map_err(damaged)? };
-    let mut state =
-        State { agreed: rest.agreed, applied: head.applied, membership: head.membership, ..State::default() };
+    let mut state = State {
+        cluster_version: rest.cluster_version,
+        applied: head.applied,
+        membership: head.membership,
+        ..State::default()
+    };
     for (id, ttl, remaining) in head.leases {
         state.leases.grant(id, ttl, 0).map_err(|error| Error::Io(io::Error::other(error)))?;
         state.leases.set_remaining(id, u64::try_from(remaining).unwrap_or_default());

@@ -1,4 +1,4 @@
-//! What can be told of a request without the state: the checks before it is proposed or read. Pure.
+//! Checks of requests that need no state, made before a request is proposed or read. Pure.
 //!
 //! The duplicate rule is static: it looks at both branches of a transaction, at every level of nesting.
 
@@ -18,8 +18,8 @@ const LEASE_TTL_MAX: i64 = 9_000_000_000;
 /// Transactions may be nested this deep.
 const DEPTH_MAX: usize = 32;
 
-/// Checks a command, whoever made it: those of clients have passed narrower checks, those of other members need not have.
-/// Applying one that fails would be a mistake, not a matter of the state.
+/// Checks a command, whichever member proposed it: this member's own commands have passed narrower checks, those of
+/// other members may not have. A command that fails must not be applied, whatever the state is.
 pub fn command(command: &pb::InternalRaftRequest) -> Result<(), Error> {
     match command {
         pb::InternalRaftRequest { put: Some(request), .. } => put(request),
@@ -31,7 +31,7 @@ pub fn command(command: &pb::InternalRaftRequest) -> Result<(), Error> {
     }
 }
 
-/// It asks for nothing that this release knows.
+/// It has no request that this release knows.
 fn is_unknown(command: &pb::InternalRaftRequest) -> bool {
     let pb::InternalRaftRequest { header, id, .. } = command;
     *command == pb::InternalRaftRequest { header: header.clone(), id: *id, ..Default::default() }
@@ -110,8 +110,8 @@ struct Changes {
 }
 
 impl Changes {
-    /// To etcd's check a range without an end ends before it begins, and so meets nothing. Before a put that needs the
-    /// key this would end the member at apply: such a transaction is refused here.
+    /// For etcd's check a range without an end ends before it begins, and so overlaps nothing. With a put that needs
+    /// the key, etcd would crash when it applies the transaction: it is refused here.
     fn put(&mut self, key: Bytes, keeps: bool) -> Result<(), Error> {
         let meets = |range: &KeyRange| range.contains(&key) && (keeps || !range.is_unbounded());
         if self.deletes.iter().any(meets) || self.puts.insert(key, keeps).is_some() {
@@ -120,8 +120,8 @@ impl Changes {
         Ok(())
     }
 
-    /// Takes in a nested transaction's changes. Its puts may not meet what was taken in before; its deletes may meet
-    /// puts of an earlier nested one: etcd does not look there.
+    /// Adds a nested transaction's changes. Its puts may not overlap earlier changes; its deletes may overlap puts of
+    /// an earlier nested transaction: etcd does not check that.
     fn nest(&mut self, inner: Changes) -> Result<(), Error> {
         for (key, keeps) in inner.puts {
             self.put(key, keeps)?;
@@ -154,7 +154,7 @@ fn changes(ops: &[pb::RequestOp]) -> Result<Changes, Error> {
     Ok(all)
 }
 
-/// The changes of two branches of which one runs: the same key may stand in both.
+/// The changes of two branches, one of which runs: the same key may be in both.
 fn either(mut one: Changes, other: Changes) -> Changes {
     for (key, keeps) in other.puts {
         *one.puts.entry(key).or_default() |= keeps;
@@ -175,7 +175,7 @@ pub fn is_serializable(request: &pb::TxnRequest) -> bool {
     request.success.iter().chain(&request.failure).all(local)
 }
 
-/// Whether a transaction can make the store grow; such a one is refused when space runs out.
+/// Whether a transaction can make the store grow; it is refused when space runs out.
 pub fn has_put(request: &pb::TxnRequest) -> bool {
     request.success.iter().chain(&request.failure).any(|op| match &op.request {
         Some(Request::RequestPut(_)) => true,
@@ -195,7 +195,7 @@ pub fn put_cost(request: &pb::PutRequest) -> u64 {
     PUT_COST + (request.key.len() + request.value.len()) as u64
 }
 
-/// What a transaction counts against the quota: that of its dearer branch.
+/// What a transaction counts against the quota: the cost of its dearer branch.
 pub fn txn_cost(request: &pb::TxnRequest) -> u64 {
     let branch = |ops: &[pb::RequestOp]| -> u64 {
         ops.iter()

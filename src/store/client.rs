@@ -13,23 +13,23 @@ use super::rpcs::rpcs;
 #[derive(Clone)]
 pub struct Client(std::sync::Arc<dyn Transport>);
 
-/// In whose name the store is asked.
+/// In whose name a call is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Caller {
-    /// A component of this very process, which may do everything.
+    /// A component of this process, which may do everything.
     #[default]
     Process,
-    /// Somebody on a connection, as far as they say who they are; the store decides what they may do.
+    /// A client on a connection, with its token or certificate if it has one; the store decides what it may do.
     Client {
         /// As `Authenticate` gave it.
         token: Option<String>,
-        /// The common name of the certificate that their connection was accepted with. A token goes before it.
+        /// The common name of the certificate that the connection was accepted with. A token takes precedence.
         common_name: Option<String>,
     },
 }
 
 impl Caller {
-    /// Somebody who does not say who they are.
+    /// A client that does not say who it is.
     pub const ANONYMOUS: Caller = Caller::Client { token: None, common_name: None };
 }
 
@@ -40,8 +40,8 @@ pub struct Versions {
     pub storage: Option<String>,
 }
 
-/// A call of a store that is under way. Not by `async_trait`, whose `where` clauses keep the compiler from remembering
-/// what may be sent between threads: it would look through all that a store holds once more for every method.
+/// A call of a store that is under way. It is no `async_trait` method: the `where` clauses of those keep the compiler
+/// from remembering which types are `Send`, so that it would check everything in a store again for every method.
 pub type Call<'a, T> = BoxFuture<'a, Result<T, Error>>;
 
 macro_rules! transport {
@@ -55,10 +55,10 @@ macro_rules! transport {
         own { $($own:tt)* }
     ) => {
         /// A path to a store. Linearizable unless a request asks otherwise; every call has a deadline. A store answers
-        /// what it does not have as a server without that method does.
+        /// a method that it does not have as a gRPC server does.
         ///
-        /// What is asked in a client's name goes through [`Guard`](super::auth::guard::Guard): a method that it does
-        /// not have is refused to clients.
+        /// Calls in a client's name go through [`Guard`](super::auth::guard::Guard): it refuses methods that it does
+        /// not have.
         pub trait Transport: Send + Sync + 'static {
             $($($(#[$doc])*
             fn $method(&self, _: pb::$request) -> Call<'_, pb::$response> {
@@ -70,20 +70,20 @@ macro_rules! transport {
 }
 
 rpcs!(transport {
-    /// The same store, asked in the name of `caller` from here on.
+    /// The same store in the name of `caller`.
     fn on_behalf(&self, caller: Caller) -> Client;
 
-    /// Whether it matters in whose name the store is asked: it does once authentication is enabled. Costs nothing.
+    /// Whether authentication is enabled, so that it matters in whose name a call is made. Costs nothing.
     fn authenticates(&self) -> bool {
         true
     }
 
-    /// Whether this is a member without a vote, which answers hardly anything. Costs nothing.
+    /// Whether this member is a learner, which refuses most calls. Costs nothing.
     fn is_learner(&self) -> bool {
         false
     }
 
-    /// What the members have agreed on, as this one knows it. Costs nothing.
+    /// The versions, as this member knows them. Costs nothing.
     fn versions(&self) -> Versions {
         Versions::default()
     }

@@ -4,10 +4,10 @@ use chorus_proto::etcdserverpb as pb;
 use chorus_proto::etcdserverpb::alarm_request::AlarmAction;
 use chorus_proto::mvccpb::KeyValue;
 
-use super::agreed::Agreed;
 use super::auth::manage::{self, Managed};
 use super::auth::permit;
 use super::auth::sessions::{self, Session};
+use super::cluster_version::ClusterVersion;
 use super::journal::Step;
 use super::metrics::Ops;
 use super::mvcc::read::header;
@@ -20,15 +20,15 @@ use crate::disk::Position;
 use crate::world::Term;
 use crate::world::planted::planted;
 
-/// What the commands of one log entry changed, not yet written.
+/// The changes of the commands of one log entry, not yet written.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub steps: Vec<Step>,
     /// In the order of the steps.
     pub records: Vec<KeyValue>,
-    /// What was done, for the metrics.
+    /// Counts of the operations, for the metrics.
     pub ops: Ops,
-    /// What becomes of tokens, which are no part of the state.
+    /// Changes of tokens, which are no part of the state.
     pub sessions: Vec<Session>,
     /// The entry.
     pub at: Position,
@@ -81,12 +81,12 @@ pub fn apply<V: Values>(
         Ok(Answer::Done)
     } else if let Some(request) = command.cluster_version_set {
         if let Ok(release) = request.ver.parse() {
-            agree(state, batch, Agreed { cluster: Some(release), ..state.agreed });
+            set_cluster_version(state, batch, ClusterVersion { version: Some(release), ..state.cluster_version });
         }
         Ok(Answer::Done)
     } else if let Some(request) = command.downgrade_info_set {
         let target = request.ver.parse().ok().filter(|_| request.enabled);
-        agree(state, batch, Agreed { downgrade: target, ..state.agreed });
+        set_cluster_version(state, batch, ClusterVersion { downgrade: target, ..state.cluster_version });
         Ok(Answer::Done)
     } else if let Some(request) = command.compaction {
         compact(state, batch, request).map(Answer::Compact)
@@ -199,10 +199,10 @@ fn lease_revoke<V: Values>(
     Ok(pb::LeaseRevokeResponse { header: Some(header(state.index.revision)) })
 }
 
-fn agree(state: &mut State, batch: &mut Batch, agreed: Agreed) {
-    if state.agreed != agreed {
-        state.agreed = agreed;
-        batch.steps.push(Step::Agree(agreed));
+fn set_cluster_version(state: &mut State, batch: &mut Batch, next: ClusterVersion) {
+    if state.cluster_version != next {
+        state.cluster_version = next;
+        batch.steps.push(Step::ClusterVersion(next));
     }
 }
 
@@ -224,7 +224,7 @@ fn compact(
     Ok(pb::CompactionResponse { header: Some(header(state.index.revision)) })
 }
 
-/// Raising and disarming an alarm twice is as good as once.
+/// Raising or disarming an alarm a second time changes nothing.
 fn alarm(state: &mut State, batch: &mut Batch, request: pb::AlarmRequest) -> pb::AlarmResponse {
     let (member, alarm) = (request.member_id, request.alarm);
     let header = Some(header(state.index.revision));
@@ -245,7 +245,7 @@ fn alarm(state: &mut State, batch: &mut Batch, request: pb::AlarmRequest) -> pb:
     pb::AlarmResponse { header, alarms }
 }
 
-/// Whoever proposed this has checked the password.
+/// The member that proposed this has checked the password.
 fn authenticate(state: &State, batch: &mut Batch, request: pb::InternalAuthenticateRequest) -> Result<Answer, Fault> {
     manage::authenticate(&state.auth, &request)?;
     let mut token = String::new();
@@ -269,7 +269,7 @@ fn change_auth(state: &mut State, batch: &mut Batch, command: &pb::InternalRaftR
     Ok(Answer::Done)
 }
 
-/// The alarms of one kind, whoever raised them, or of any when that is `NONE`.
+/// The alarms of one kind, of all members, or of every kind when that is `NONE`.
 pub fn alarms(state: &State, kind: i32) -> Vec<pb::AlarmMember> {
     let matches = |(_, alarm): &&(u64, i32)| kind == pb::AlarmType::None as i32 || kind == *alarm;
     let row = |(member_id, alarm): &(u64, i32)| pb::AlarmMember { member_id: *member_id, alarm: *alarm };

@@ -1,15 +1,15 @@
-//! The compactor: everything that the disk needs in the background.
+//! The compactor: background work on the data files.
 //!
 //! ```text
 //!   tick ──▶ compaction on schedule ──▶ Proposals
-//!        ├─▶ sweep: checksum (away from here), then slice by slice
-//!        └─▶ Upkeep, one step at a time (away from here) ◀── Defragment
+//!        ├─▶ Sweep: checksum (on another thread), then batch by batch
+//!        └─▶ Upkeep, one step at a time (on another thread) ◀── Defragment
 //! ```
 //!
 //! Owns nothing but its schedule. Makes data segments durable, sweeps behind the compaction floor, writes checkpoints,
-//! reclaims segments that are mostly dead (or, when a client asks for it, all that hold something dead), and lets the
-//! leader compact on its own where that was asked for. Each step is bounded, and applying waits only for short slices of
-//! it. When the node ends, it writes a last checkpoint.
+//! reclaims segments that are mostly dead (or, when a client asks for a defragmentation, all that hold dead records),
+//! and proposes auto compactions while this member leads. Each step is bounded, and applying waits only for short
+//! slices of it. When the node ends, it writes a last checkpoint.
 
 mod defragment;
 mod sweep;
@@ -23,35 +23,35 @@ use chorus_proto::etcdserverpb as pb;
 use futures::stream;
 use tokio::sync::oneshot;
 
-use super::compaction::Schedule;
+use super::auto_compaction::Schedule;
 use super::generation::StepError;
+use super::member_state::MemberState;
 use super::proposals::Proposals;
-use super::state_machine::Shared;
 use super::{Config, Error};
 use crate::actor::Shutdown;
 use crate::raft;
 use crate::world::{Lane, World};
 
 pub use defragment::Defragment;
-use sweep::Sweep;
+use sweep::{First, Sweep};
 use upkeep::Upkeep;
 
 /// How often data segments are made durable.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Does what the disk needs in the background.
+/// Does the background work on the data files.
 pub struct Compactor {
     world: World,
     raft: raft::Handle,
-    shared: Arc<Shared>,
+    member: Arc<MemberState>,
     proposals: Proposals,
     schedule: Schedule,
     sweep: Sweep,
     /// `None` while one of its steps is under way.
     upkeep: Option<Upkeep>,
-    /// The last one has begun.
+    /// The last step has begun.
     ending: bool,
-    /// Who waits for the defragmentation that is under way.
+    /// The callers that wait for the defragmentation under way.
     defragmenters: Vec<oneshot::Sender<Result<(), String>>>,
     shutdown: Shutdown,
 }
@@ -60,7 +60,7 @@ impl Compactor {
     pub fn start(
         world: &World,
         raft: raft::Handle,
-        shared: Arc<Shared>,
+        member: Arc<MemberState>,
         proposals: Proposals,
         config: &Config,
         shutdown: Shutdown,
@@ -68,12 +68,12 @@ impl Compactor {
         let compactor = Compactor {
             world: world.clone(),
             raft,
-            upkeep: Some(Upkeep::new(world, shared.clone(), config.files)),
+            upkeep: Some(Upkeep::new(world, member.clone(), config.files)),
             ending: false,
-            shared,
+            sweep: Sweep::new(world, member.clone(), config.compaction_batch, config.compaction_pause),
+            member,
             proposals,
             schedule: Schedule::new(config.compaction),
-            sweep: Sweep::new(config.compaction_batch, config.compaction_pause),
             defragmenters: Vec::new(),
             shutdown,
         };
@@ -93,7 +93,33 @@ impl Compactor {
         self.step(context, move |upkeep| upkeep.tick(sweeping), |(), _, _| ());
     }
 
-    /// Lets the upkeep do `work` away from here; `then` hears what came of it. It must not be under way.
+    /// Starts a sweep when there is something to sweep and none is under way.
+    fn begin_sweep(&mut self, context: &mut Context<Self>) {
+        match self.sweep.begin() {
+            Some(First::Hash(hashing)) => {
+                let (revision, spawner) = (hashing.revision, self.world.spawner.clone());
+                let hashed = async move { spawner.blocking(move || hashing.run()).await };
+                context.spawn(hashed.into_actor(self).map(move |hashed, compactor, context| {
+                    compactor.sweep.keep_hash(revision, hashed);
+                    compactor.sweep_on(context);
+                }));
+            }
+            Some(First::Nothing) => self.sweep_on(context),
+            None => {}
+        }
+    }
+
+    /// Frees one batch and comes back for the next.
+    fn sweep_on(&mut self, context: &mut Context<Self>) {
+        if self.shutdown.begun() {
+            return;
+        }
+        if let Some(pause) = self.sweep.free_batch() {
+            context.run_later(pause, Self::sweep_on);
+        }
+    }
+
+    /// Runs a step of the upkeep on another thread, then calls `then` with its outcome. No other step may be under way.
     fn step<T: Send + 'static>(
         &mut self,
         context: &mut Context<Self>,
@@ -117,7 +143,7 @@ impl Compactor {
         }));
     }
 
-    /// Writes a last checkpoint; a step that is under way comes first.
+    /// Writes a last checkpoint, after the step that is under way.
     fn end(&mut self, context: &mut Context<Self>) {
         if self.ending || self.upkeep.is_none() {
             return;
@@ -126,7 +152,9 @@ impl Compactor {
         self.step(context, Upkeep::end, |outcome, _, context| {
             match outcome {
                 Ok(()) | Err(StepError::Superseded) => {}
-                Err(error) => tracing::warn!(%error, "no checkpoint was written; the next start reads more"),
+                Err(error) => {
+                    tracing::warn!(%error, "failed to write the last checkpoint; the next start has to read more")
+                }
             }
             context.stop();
         });
@@ -135,7 +163,7 @@ impl Compactor {
     fn compact_on_schedule(&mut self, context: &mut Context<Self>) {
         let leads = self.raft.leadership().borrow().is_leader;
         let now = self.world.clock.now();
-        let Some(revision) = self.schedule.due(now, self.shared.view().revision(), leads) else { return };
+        let Some(revision) = self.schedule.due(now, self.member.view().revision(), leads) else { return };
         let mode = self.schedule.mode();
         tracing::info!(revision, "starting auto {mode} compaction");
         let request = pb::CompactionRequest { revision, physical: false };

@@ -1,10 +1,9 @@
-//! What the store of one member needs to know before it opens.
+//! The configuration of one member's store.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::auth::AuthConfig;
-use super::corruption::Checks;
 use super::version;
 use crate::raft::ClusterId;
 use crate::world::NodeId;
@@ -21,7 +20,8 @@ pub struct Config {
     pub version: String,
     /// The shortest election timeout: it bounds lease lifetimes from below and proposals from above.
     pub election_timeout: Duration,
-    /// Whole progress answers to watches that asked for them come this often; etcd's `--watch-progress-notify-interval`.
+    /// Whole progress answers to watches that asked for them come this often; etcd's
+    /// `--watch-progress-notify-interval`.
     pub watch_progress_interval: Duration,
     /// Applying one command for longer is logged; etcd's `--warning-apply-duration`.
     pub slow_apply: Duration,
@@ -31,18 +31,18 @@ pub struct Config {
     /// The pause after each; etcd's `--compaction-sleep-interval`.
     pub compaction_pause: Duration,
     /// When the members are compared.
-    pub checks: Checks,
-    /// The leader records when leases end that are not renewed, so that its successor does not start their lives anew;
-    /// etcd's feature `LeaseCheckpoint`.
+    pub checks: CorruptionChecks,
+    /// The leader records when leases end that are not renewed, so that the next leader does not give them a whole TTL
+    /// again; etcd's feature `LeaseCheckpoint`.
     pub lease_checkpoints: bool,
-    /// A NOSPACE alarm of this member goes once it is well below its quota again, without anyone's disarming it.
+    /// This member disarms its NOSPACE alarm by itself once it is well below its quota again.
     pub auto_disarm_no_space: bool,
     pub auth: AuthConfig,
     pub limits: Limits,
     pub files: DataFiles,
 }
 
-/// Compaction without being asked, done by the leader; etcd's `--auto-compaction-mode` and `-retention`.
+/// Auto compaction by the leader; etcd's `--auto-compaction-mode` and `-retention`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AutoCompaction {
     #[default]
@@ -51,6 +51,16 @@ pub enum AutoCompaction {
     Periodic(Duration),
     /// All but this many revisions go.
     Revisions(i64),
+}
+
+/// When the leader compares the members' data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CorruptionChecks {
+    /// The whole history, this often, by the leader; etcd's `--corrupt-check-time`. `None` is never.
+    pub every: Option<Duration>,
+    /// The hashes taken at compactions, this often, by the leader; etcd's feature `CompactHashCheck` with
+    /// `--compact-hash-check-time`. `None` is never.
+    pub compactions_every: Option<Duration>,
 }
 
 /// How the state lies on the disk.
@@ -122,7 +132,7 @@ impl Config {
             compaction: AutoCompaction::Off,
             compaction_batch: 1_000,
             compaction_pause: Duration::from_millis(10),
-            checks: Checks::default(),
+            checks: CorruptionChecks::default(),
             lease_checkpoints: true,
             auto_disarm_no_space: false,
             auth: AuthConfig::default(),

@@ -4,7 +4,8 @@
 //!   this member ──HashKv question──▶ every other member ──▶ comparison (pure) ──mismatch──▶ CORRUPT alarm through the log
 //! ```
 //!
-//! While the alarm is on, nothing is written. Members that do not answer, or that compacted elsewhere, are left out.
+//! While the alarm is on, writes are refused. Members that do not answer, or that compacted at another revision, are
+//! left out.
 
 mod compare;
 
@@ -15,54 +16,38 @@ use chorus_proto::etcdserverpb as pb;
 use futures::future::join_all;
 
 use super::Error;
+use super::config::CorruptionChecks;
 use super::local::Local;
 use super::mvcc::hash::Hash;
 use super::questions::{self, Question};
 use crate::actor::Shutdown;
 use crate::raft;
 use crate::world::{NodeId, World};
-use compare::{Compared, Suspect};
-
-/// When members are compared.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Checks {
-    /// All of it, this often, by the leader; etcd's `--corrupt-check-time`. `None` is never.
-    pub every: Option<Duration>,
-    /// What compactions noted, this often, by the leader; etcd's feature `CompactHashCheck` with
-    /// `--compact-hash-check-time`. `None` is never.
-    pub compactions_every: Option<Duration>,
-}
+use compare::{Compared, PeerHash, Suspect};
 
 /// This member's data differ from those of its peers. Stop, and replace the member.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} found data inconsistency with peers")]
 pub struct Inconsistent(pub NodeId);
 
-/// What another member said of a revision.
-#[derive(Clone, Debug)]
-pub struct PeerHash {
-    pub peer: NodeId,
-    pub answer: Result<pb::HashKvResponse, Error>,
-}
-
 /// Compares this member with the others.
 #[derive(Clone)]
-pub(super) struct Corruption {
+pub(super) struct CorruptionChecker {
     local: Local,
     raft: raft::Handle,
     node: NodeId,
     limit: Duration,
-    /// The newest compaction of which all members agree.
-    agreed: Arc<Mutex<i64>>,
+    /// The revision of the newest compaction at which all members were found to hold the same.
+    last_checked: Arc<Mutex<i64>>,
 }
 
-impl Corruption {
-    pub fn new(local: Local, raft: raft::Handle, node: NodeId, limit: Duration) -> Corruption {
-        Corruption { local, raft, node, limit, agreed: Arc::new(Mutex::new(i64::MIN)) }
+impl CorruptionChecker {
+    pub fn new(local: Local, raft: raft::Handle, node: NodeId, limit: Duration) -> CorruptionChecker {
+        CorruptionChecker { local, raft, node, limit, last_checked: Arc::new(Mutex::new(i64::MIN)) }
     }
 
-    /// Checks as `checks` says, until the end of the node.
-    pub fn schedule(&self, world: &World, checks: &Checks, shutdown: &Shutdown) {
+    /// Runs the checks of `checks` until the end of the node.
+    pub fn schedule(&self, world: &World, checks: &CorruptionChecks, shutdown: &Shutdown) {
         if let Some(interval) = checks.every {
             tracing::info!("local-member-id" = %self.node, ?interval, "enabled corruption checking");
             let corruption = self.clone();
@@ -156,35 +141,35 @@ impl Corruption {
         Ok(())
     }
 
-    /// Compares what the members noted at compactions: the newest that all of them noted settles it.
+    /// Compares the hashes that the members took at compactions, the newest first, until one says whether they differ.
     async fn check_compactions(self) {
         tracing::info!("local-member-id" = %self.node, timeout = ?self.limit, "starting compact hash check");
-        let agreed = *self.agreed();
-        let noted: Vec<Hash> =
-            self.local.compaction_hashes().into_iter().filter(|hash| hash.revision > agreed).collect();
+        let last_checked = *self.last_checked();
+        let hashes: Vec<Hash> =
+            self.local.compaction_hashes().into_iter().filter(|hash| hash.revision > last_checked).collect();
         let mut checked = 0;
-        for hash in noted {
+        for hash in hashes {
             checked += 1;
             let peers = self.ask_all(hash.revision).await;
-            if !peers.is_empty() && self.settle(hash, &peers).await {
+            if !peers.is_empty() && self.compare_compaction(hash, &peers).await {
                 break;
             }
         }
         tracing::info!("number-of-hashes-checked" = checked, "finished compaction hash check");
     }
 
-    /// `false` when some members could not be compared, and an older compaction may tell more.
-    async fn settle(&self, hash: Hash, peers: &[PeerHash]) -> bool {
+    /// `false` when some members could not be compared: then an older compaction may tell more.
+    async fn compare_compaction(&self, hash: Hash, peers: &[PeerHash]) -> bool {
         match compare::compaction(self.node, &hash, peers) {
-            compare::Verdict::Agreed => {
+            compare::Verdict::Same => {
                 tracing::info!(
                     "number-of-peers-checked" = peers.len(),
                     revision = hash.revision,
                     "compact-revision" = hash.compacted,
                     "successfully checked hash on whole cluster"
                 );
-                let mut agreed = self.agreed();
-                *agreed = (*agreed).max(hash.revision);
+                let mut last_checked = self.last_checked();
+                *last_checked = (*last_checked).max(hash.revision);
                 true
             }
             compare::Verdict::Incomplete => {
@@ -205,8 +190,8 @@ impl Corruption {
         }
     }
 
-    fn agreed(&self) -> std::sync::MutexGuard<'_, i64> {
-        self.agreed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_checked(&self) -> std::sync::MutexGuard<'_, i64> {
+        self.last_checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn own(&self) -> Result<pb::HashKvResponse, Error> {
@@ -227,7 +212,7 @@ impl Corruption {
 
     async fn raise(&self, member: NodeId) {
         if let Err(error) = self.local.raise_corrupt(member).await {
-            tracing::warn!(%error, %member, "the alarm was not raised");
+            tracing::warn!(%error, %member, "failed to raise the CORRUPT alarm");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Why the store refused or could not answer.
+//! Why the store refused a request or could not answer it.
 
 /// An error of the store. [`Error::to_wire`] gives its gRPC code and text, one row a variant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,7 +78,7 @@ pub enum Error {
     WrongDowngradeVersion,
     #[error("invalid downgrade target version")]
     InvalidDowngradeTarget,
-    /// Did not happen: the members have yet to tell their versions. Try again later.
+    /// Did not happen: the versions of the members are not known yet. Try again later.
     #[error("cluster version not found during downgrade")]
     ClusterVersionUnavailable,
     #[error("cluster has a downgrade job in progress")]
@@ -97,7 +97,7 @@ pub enum Error {
     RootRoleNotExist,
     #[error("user name already exists")]
     UserAlreadyExist,
-    /// Also said to whoever must be somebody and does not say who they are: authenticate.
+    /// Also the answer to callers that must authenticate and did not: authenticate.
     #[error("user name is empty")]
     UserEmpty,
     #[error("user name not found")]
@@ -246,7 +246,7 @@ impl Error {
         Error::Other { code: UNIMPLEMENTED, message: "etcdserver: unknown command".to_owned() }
     }
 
-    /// What gRPC servers say of a method that they do not have. It may come with its service before it.
+    /// The answer of gRPC servers to a method that they do not have. `method` may have its service before it.
     pub fn unimplemented(method: &str) -> Error {
         let method = method.rsplit('/').next().unwrap_or_default();
         Error::Other { code: UNIMPLEMENTED, message: format!("unknown method {method}") }

@@ -1,11 +1,11 @@
-//! Where the store's files lie.
+//! The paths of the store's files.
 //!
 //! ```text
 //!   state/current          the number of the generation in force, and its checksum
-//!   state/run-00000001     empty; its name tells how often the store was opened
+//!   state/run-00000001     empty; its name counts how often the store was opened
 //!   state/g00000001/       a generation: data segments, and `index`, the checkpoint
-//!   state/snapshot-…/      what is being sent to a peer: links to sealed segments, and an `index` of its own
-//!   state/incoming-…/      what is being received; becomes a generation when it is installed
+//!   state/snapshot-…/      a snapshot being sent to a peer: links to sealed segments, and an `index` of its own
+//!   state/incoming-…/      a snapshot being received; becomes a generation when it is installed
 //! ```
 
 use std::io;
@@ -27,11 +27,11 @@ pub struct Files {
     disk: Disk,
     root: PathBuf,
     pub generation: Generation,
-    /// How many directories were made for files on their way; of all generations.
+    /// Counts the directories made for snapshots, of all generations.
     scratches: Arc<AtomicU32>,
 }
 
-/// A directory that goes, with all in it, when this is dropped, or when the store is opened again.
+/// A directory that is removed, with everything in it, when this is dropped, or at the next start.
 #[derive(Debug)]
 pub struct Scratch {
     disk: Disk,
@@ -39,7 +39,7 @@ pub struct Scratch {
 }
 
 impl Files {
-    /// Finds the generation in force and clears away what a crash left of others.
+    /// Finds the generation in force and removes what a crash left of others.
     pub fn open(world: &World, data_dir: &Path) -> io::Result<Files> {
         let (disk, root) = (world.disk.clone(), data_dir.join("state"));
         disk.create_dir_all(&root, Access::Owner)?;
@@ -56,8 +56,8 @@ impl Files {
         Ok(files)
     }
 
-    /// Counts a run of this member, durably: no two have the same number. The count is a name, which changes at once and
-    /// on a full disk, too.
+    /// Counts a run of this member, durably: no two have the same number. The count is a name, which changes at once
+    /// and on a full disk, too.
     pub fn begin_run(&self) -> io::Result<u64> {
         let names = self.disk.list(&self.root)?;
         let last = names.iter().filter_map(|name| Some((name.strip_prefix(RUN)?.parse::<u64>().ok()?, name))).max();
@@ -85,19 +85,19 @@ impl Files {
         directory.join(INDEX)
     }
 
-    /// A fresh directory for files that are only to be read, as those of a snapshot.
+    /// A new directory for files that are only read, such as those of a snapshot.
     pub fn scratch(&self) -> io::Result<Scratch> {
         Ok(Scratch { disk: self.disk.clone(), directory: self.fresh("snapshot")? })
     }
 
-    /// A fresh directory for an incoming snapshot.
+    /// A new directory for an incoming snapshot.
     pub fn incoming(&self) -> io::Result<PathBuf> {
         self.fresh("incoming")
     }
 
-    /// Puts `directory` in force as the next generation, durably: after a crash there is this one or the next. The files
-    /// of this one stay until they are [removed](Files::remove). Where there is no room, `directory` is as it was, and
-    /// may be put in force later.
+    /// Puts `directory` in force as the next generation, durably: after a crash there is this one or the next. The
+    /// files of this one stay until they are [removed](Files::remove). Where there is no room, `directory` is as it
+    /// was, and may be put in force later.
     pub fn replace(&self, directory: &Path) -> io::Result<Files> {
         let next = Files { generation: Generation(self.generation.0 + 1), ..self.clone() };
         let target = next.directory();
@@ -115,8 +115,8 @@ impl Files {
         Ok(next)
     }
 
-    /// Removes the files of this generation, after another one was put in force. Those who hold them open can still read
-    /// them. What is left of them goes when the store is opened.
+    /// Removes the files of this generation, after another one was put in force. Readers that have them open can still
+    /// read them. The next start removes what is left of them.
     pub fn remove(&self) -> io::Result<()> {
         self.disk.remove_dir_all(&self.directory())
     }
@@ -147,7 +147,7 @@ impl Files {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = self.disk.remove_dir_all(&self.directory) {
-            tracing::warn!(%error, directory = %self.directory.display(), "files that nobody needs were not removed");
+            tracing::warn!(%error, directory = %self.directory.display(), "failed to remove a snapshot's files; the next start does");
         }
     }
 }

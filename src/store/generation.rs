@@ -1,11 +1,9 @@
-//! Which files a step belongs to. A snapshot that is installed replaces the state and all of its files: a step in the
-//! background that began before must do nothing to what came after it, however alike the two look.
+//! The generation of a store's files. Installing a snapshot replaces the state and all of its files: a background step
+//! that began before must not touch the files that came after, however alike the two look.
 
 use std::fmt;
 
-use super::ledger::Ledger;
 use crate::disk::{self, Segments};
-use crate::world::lock::Guard;
 
 /// The identity of a store's files, from one installed snapshot to the next. No two of a member are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,24 +15,21 @@ impl fmt::Display for Generation {
     }
 }
 
-/// What a step in the background began with. It acts on these segments alone, and on the ledger only as long as that is
-/// of the same generation; see [`Shared::ledger_of`](super::state_machine::Shared::ledger_of).
+/// Where a background step began. It acts on these segments only, and on the ledger only while that has the same
+/// generation; see [`MemberState::ledger_of`](super::member_state::MemberState::ledger_of).
 #[derive(Clone)]
 pub struct Basis {
     pub generation: Generation,
     pub segments: Segments,
 }
 
-/// Why a step in the background did not come to its end.
+/// Why a background step did not finish.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
-    /// A snapshot was installed, so that there is nothing left to do. Begin anew with what there is now.
+    /// A snapshot was installed, so there is nothing left to do for the old files. Begin again with the new ones.
     #[error("a snapshot was installed meanwhile")]
     Superseded,
     /// The files could not be read or written.
     #[error(transparent)]
     Disk(#[from] disk::Error),
 }
-
-/// The ledger, locked.
-pub type LedgerGuard<'a> = Guard<'a, Ledger>;

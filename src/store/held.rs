@@ -1,6 +1,6 @@
-//! What an answer keeps while it is sent: files that would otherwise be removed, memory, a turn. A client that stops
-//! reading must not keep it for ever, and its stream cannot let go by itself: nobody asks a stream whose client does not
-//! read.
+//! What an answer holds while it is sent: files that would otherwise be removed, memory, a place among the large reads.
+//! A client that stops reading must not hold it for ever, and the stream of such a client cannot let go by itself,
+//! because it is not polled.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::Error;
 use super::bounds::Bounds;
 use crate::world::{Clock, World};
 
-/// Of an answer of which nothing was taken for so long, what it keeps is given up.
+/// An answer lets go of what it holds when its client has taken nothing for this long.
 const STALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// Something that is kept until its stream ends or its client stops reading.
@@ -57,13 +57,13 @@ async fn give_up_when_stalled<T>(clock: Clock, bounds: Arc<Bounds>, progress: We
         let Some(progress) = progress.upgrade() else { return };
         let mut state = lock(&progress);
         let waits = matches!(state.1, State::Waits(_)).then_some(state.0);
-        // Two looks in a row at the same part, so that each has the whole time.
+        // Ends after two looks in a row at the same part, so that each part has the whole time.
         let looks = seen.filter(|(parts, _)| Some(*parts) == waits).map_or(0, |(_, looks)| looks + 1);
         if looks == 2 {
             let _held = std::mem::replace(&mut state.1, State::GivenUp);
             drop(state);
             bounds.answers_ended.inc();
-            tracing::warn!("a large answer was given up: its client does not read it");
+            tracing::warn!("ended a large answer: its client does not read it");
             return;
         }
         seen = waits.map(|parts| (parts, looks));

@@ -1,4 +1,4 @@
-//! What a frame of the data segments says besides its records, and how it is brought back.
+//! What a frame of the data segments holds besides its records, and how it is replayed.
 //!
 //! One frame holds what one log entry changed, so that the applied position is atomic with the data. The records of a
 //! frame are marshalled `mvccpb.KeyValue`s in the order of the changes; a deletion's record is the key alone.
@@ -8,8 +8,8 @@ use chorus_proto::mvccpb::KeyValue;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use super::agreed::Agreed;
 use super::auth;
+use super::cluster_version::ClusterVersion;
 use super::mvcc::{Back, Change, Key, Rev, Slot};
 use super::state::State;
 use crate::disk::segments::{Frame, Record};
@@ -65,16 +65,16 @@ pub enum Step {
         member: u64,
         alarm: i32,
     },
-    Agree(Agreed),
+    ClusterVersion(ClusterVersion),
     Auth(auth::Change),
 }
 
 /// A frame that does not fit the state before it.
 #[derive(Debug, thiserror::Error)]
 pub enum Mismatch {
-    #[error("the head of a frame does not decode: {0}")]
+    #[error("cannot decode the head of a frame: {0}")]
     Head(#[from] codec::Error),
-    #[error("a record does not decode: {0}")]
+    #[error("cannot decode a record: {0}")]
     Record(#[from] prost::DecodeError),
     #[error("a frame has {found} records where its head says {said}")]
     Count { found: usize, said: usize },
@@ -86,7 +86,7 @@ pub enum Mismatch {
     Refused(#[from] super::Error),
 }
 
-/// Brings back a frame.
+/// Applies a frame to the state before it.
 pub fn replay(state: &mut State, frame: &Frame) -> Result<(), Mismatch> {
     match codec::decode(&frame.head)? {
         Head::Applied { at, membership, steps } => {
@@ -136,7 +136,7 @@ fn replay_steps(state: &mut State, at: Position, steps: &[Step], records: &[Reco
             Step::Compact { revision } => state.index.compact(revision)?,
             Step::Raise { member, alarm } => drop(state.alarms.insert((member, alarm))),
             Step::Disarm { member, alarm } => drop(state.alarms.remove(&(member, alarm))),
-            Step::Agree(agreed) => state.agreed = agreed,
+            Step::ClusterVersion(next) => state.cluster_version = next,
             Step::Auth(ref change) => state.auth.follow(change)?,
         }
     }

@@ -8,14 +8,14 @@ use chorus_proto::etcdserverpb as pb;
 
 use super::Error;
 use super::lease::{LeasesByExpiry, Lessor, RecordId, Remaining, Renew, Renewal};
+use super::member_state::MemberState;
 use super::proposals::Proposals;
 use super::questions::{self, Question};
-use super::state_machine::Shared;
 use crate::raft;
 use crate::world::failpoints::failpoint;
 use crate::world::{Instant, NodeId, World};
 
-/// How soon a request is tried again while the leadership moves or a revocation is under way.
+/// Pause before a request is tried again while leadership changes or a revocation is under way.
 const RETRY: Duration = Duration::from_millis(50);
 
 /// How long the leader may take before it is asked again, or another one.
@@ -28,28 +28,28 @@ pub struct LeaderLeases(Arc<Inner>);
 struct Inner {
     world: World,
     raft: raft::Handle,
-    shared: Arc<Shared>,
+    member: Arc<MemberState>,
     proposals: Proposals,
     lessor: Addr<Lessor>,
     timeout: Duration,
 }
 
-/// Who answers.
-enum Place {
-    Here,
-    There(NodeId),
+/// Who leads.
+enum Leader {
+    ThisMember,
+    Other(NodeId),
 }
 
 impl LeaderLeases {
     pub fn new(
         world: &World,
         raft: raft::Handle,
-        shared: Arc<Shared>,
+        member: Arc<MemberState>,
         proposals: Proposals,
         lessor: Addr<Lessor>,
         timeout: Duration,
     ) -> LeaderLeases {
-        LeaderLeases(Arc::new(Inner { world: world.clone(), raft, shared, proposals, lessor, timeout }))
+        LeaderLeases(Arc::new(Inner { world: world.clone(), raft, member, proposals, lessor, timeout }))
     }
 
     /// Renews a lease. An unknown one is no error but has a lifetime of 0. The header is for the caller to sign.
@@ -64,11 +64,20 @@ impl LeaderLeases {
         request: pb::LeaseTimeToLiveRequest,
     ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
         let pb::LeaseTimeToLiveRequest { id, keys } = request;
-        self.until_answered(Error::LeaderChanged, Question::TimeToLive { id, keys }, || self.look_here(id, keys)).await
+        self.until_answered(Error::LeaderChanged, Question::TimeToLive { id, keys }, || {
+            self.time_to_live_here(id, keys)
+        })
+        .await
     }
 
-    /// Asks whoever leads until there is an answer. [`Error::NotLeader`] is none: `unsettled` is what it comes to.
-    async fn until_answered<A, F>(&self, unsettled: Error, question: Question, here: impl Fn() -> F) -> Result<A, Error>
+    /// Asks the leader until there is an answer. [`Error::NotLeader`] is none: when there is no other in time, the
+    /// outcome is `unanswered`.
+    async fn until_answered<A, F>(
+        &self,
+        unanswered: Error,
+        question: Question,
+        here: impl Fn() -> F,
+    ) -> Result<A, Error>
     where
         A: prost::Message + Default,
         F: Future<Output = Result<A, Error>>,
@@ -76,14 +85,14 @@ impl LeaderLeases {
         let deadline = self.deadline();
         loop {
             let answered = match self.leader() {
-                Some(Place::Here) => here().await,
-                Some(Place::There(leader)) => questions::ask(&self.0.raft, leader, question, LEADER_PATIENCE).await,
+                Some(Leader::ThisMember) => here().await,
+                Some(Leader::Other(leader)) => questions::ask(&self.0.raft, leader, question, LEADER_PATIENCE).await,
                 None => Err(Error::NoLeader),
             };
             let error = match answered {
-                Err(Error::NotLeader) => unsettled.clone(),
+                Err(Error::NotLeader) => unanswered.clone(),
                 Err(error @ (Error::NoLeader | Error::LeaderChanged | Error::Other { .. })) => error,
-                settled => return settled,
+                answer => return answer,
             };
             self.pause(deadline, error).await?;
         }
@@ -93,7 +102,7 @@ impl LeaderLeases {
         self.0.world.clock.now() + self.0.timeout
     }
 
-    /// Renews as the leader. [`Error::NotLeader`] says: ask again, the leadership moves or a revocation is under way.
+    /// Renews as the leader. [`Error::NotLeader`]: ask again, leadership is changing or a revocation is under way.
     pub async fn keep_alive_here(&self, id: i64) -> Result<pb::LeaseKeepAliveResponse, Error> {
         self.lead().await?;
         failpoint!("beforeCheckpointInLeaseRenew", self.0.world.clock);
@@ -108,12 +117,12 @@ impl LeaderLeases {
     async fn renew(&self, id: i64, forgotten: Option<RecordId>) -> Result<Renewal, Error> {
         let renewal = self.0.lessor.send(Renew(id, forgotten)).await.map_err(|_| Error::Stopped)?;
         if matches!(renewal, Renewal::Renewed(_)) {
-            self.0.shared.metrics.leases.renewed.inc();
+            self.0.member.metrics.leases.renewed.inc();
         }
         Ok(renewal)
     }
 
-    /// Takes back when the lease was said to end: the next leader would end it too early.
+    /// Takes back the record of when the lease ends: by that, the next leader would end it too early.
     async fn forget_remaining(&self, id: i64) -> Result<(), Error> {
         let checkpoints = vec![pb::LeaseCheckpoint { id, remaining_ttl: 0 }];
         let request = pb::LeaseCheckpointRequest { checkpoints };
@@ -122,12 +131,13 @@ impl LeaderLeases {
         self.0.proposals.propose_in(term, command).await.map(drop)
     }
 
-    /// Looks at a lease as the leader; errors as for [`keep_alive_here`](LeaderLeases::keep_alive_here).
-    pub async fn look_here(&self, id: i64, keys: bool) -> Result<pb::LeaseTimeToLiveResponse, Error> {
+    /// How long a lease still lives, answered as the leader; errors as for
+    /// [`keep_alive_here`](LeaderLeases::keep_alive_here).
+    pub async fn time_to_live_here(&self, id: i64, keys: bool) -> Result<pb::LeaseTimeToLiveResponse, Error> {
         self.lead().await?;
         failpoint!("beforeLookupWhenLeaseTimeToLive", self.0.world.clock);
         let remaining = self.0.lessor.send(Remaining(id)).await.map_err(|_| Error::Stopped)?;
-        let view = self.0.shared.view();
+        let view = self.0.member.view();
         let Some(lease) = view.state.leases.get(id) else {
             return Ok(pb::LeaseTimeToLiveResponse { id, ttl: -1, ..Default::default() });
         };
@@ -137,9 +147,9 @@ impl LeaderLeases {
         Ok(pb::LeaseTimeToLiveResponse { header: None, id, ttl, granted_ttl: lease.ttl, keys })
     }
 
-    /// Proves the leadership and brings in every grant and revocation before this call.
+    /// Makes sure that this member leads and has applied every grant and revocation before this call.
     async fn lead(&self) -> Result<(), Error> {
-        if !matches!(self.leader(), Some(Place::Here)) {
+        if !matches!(self.leader(), Some(Leader::ThisMember)) {
             return Err(Error::NotLeader);
         }
         self.0.raft.read_index(self.deadline()).await.map_err(Error::from)
@@ -160,9 +170,9 @@ impl LeaderLeases {
         Ok(())
     }
 
-    fn leader(&self) -> Option<Place> {
+    fn leader(&self) -> Option<Leader> {
         let known = *self.0.raft.leadership().borrow();
-        if known.is_leader { Some(Place::Here) } else { known.leader.map(Place::There) }
+        if known.is_leader { Some(Leader::ThisMember) } else { known.leader.map(Leader::Other) }
     }
 }
 

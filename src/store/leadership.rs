@@ -1,22 +1,28 @@
-//! When the leader that this member knows came to lead: it tells why a request timed out.
+//! When the present leader was elected, as this member saw it: a request that timed out soon after most likely did so
+//! because of the election.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::state_machine::Shared;
+use super::member_state::MemberState;
 use crate::actor::Shutdown;
 use crate::raft;
 use crate::world::{Instant, World};
 
-/// When the present leader was first seen. Clones share it.
+/// When this member first saw the present leader. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Leader(Arc<Mutex<Option<Instant>>>);
+pub struct LeadElectedTime(Arc<Mutex<Option<Instant>>>);
 
-impl Leader {
+impl LeadElectedTime {
     /// Follows leadership until the end of the node.
-    pub fn follow(world: &World, raft: &raft::Handle, shared: &Arc<Shared>, shutdown: &Shutdown) -> Leader {
-        let (leader, shared) = (Leader::default(), shared.clone());
+    pub fn follow(
+        world: &World,
+        raft: &raft::Handle,
+        member: &Arc<MemberState>,
+        shutdown: &Shutdown,
+    ) -> LeadElectedTime {
+        let (elected, member) = (LeadElectedTime::default(), member.clone());
         let (seen, clock, mut leadership, end) =
-            (leader.clone(), world.clock.clone(), raft.leadership(), shutdown.wait());
+            (elected.clone(), world.clock.clone(), raft.leadership(), shutdown.wait());
         world.spawner.keep("store/leadership", async move {
             let follow = async {
                 let mut last = None;
@@ -24,7 +30,7 @@ impl Leader {
                     let now = leadership.borrow_and_update().leader;
                     if now.is_some() && now != last {
                         seen.set(clock.now());
-                        shared.metrics.leader_changes.inc();
+                        member.metrics.leader_changes.inc();
                         last = now;
                     }
                     if leadership.changed().await.is_err() {
@@ -37,14 +43,14 @@ impl Leader {
                 () = end => {}
             }
         });
-        leader
+        elected
     }
 
     fn set(&self, at: Instant) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
     }
 
-    pub fn elected(&self) -> Option<Instant> {
+    pub fn get(&self) -> Option<Instant> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

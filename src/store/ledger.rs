@@ -1,12 +1,12 @@
-//! The state and its files, together: what is applied is written before anyone sees it.
+//! The state and its files, together: changes are written before they can be read.
 //!
 //! ```text
 //!   entry ──▶ command::apply ──▶ Batch ──one frame──▶ data segments ──▶ places ──▶ index
-//!   install ──▶ a directory becomes the next generation ──▶ the ledger that takes this one's place
+//!   install ──▶ a directory becomes the next generation ──▶ a ledger that replaces this one
 //!   snapshot ──▶ files for a peer, made beside all other work
 //! ```
 //!
-//! - `install`: another state in the place of this one; `snapshot`: this state for a peer
+//! - `install`: replacing the state by another one; `snapshot`: the state for a peer
 
 mod install;
 mod snapshot;
@@ -25,7 +25,7 @@ use super::files::Files;
 use super::generation::{Basis, Generation};
 use super::journal::{self, Head, Step};
 use super::mvcc::{Rev, Slot, write::event};
-use super::open::OpenError;
+use super::open_error::OpenError;
 use super::state::State;
 use super::usage::Usage;
 use super::view::View;
@@ -34,13 +34,13 @@ use crate::disk::{self, Place, Point, Position, Segments, codec};
 use crate::raft::machine::Applied;
 use crate::world::World;
 
-/// Entries that change nothing need no frame; but the log is purged only up to a frame, so that now and then one is
-/// written for the position alone.
+/// Entries that change nothing need no frame. But the log is purged only up to a frame, so one is written now and then
+/// for the position alone.
 const ENTRIES_WITHOUT_FRAME_MAX: u64 = 1_000;
 
 /// The events of one revision.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Happened {
+pub struct RevisionEvents {
     pub revision: i64,
     pub events: Vec<Event>,
 }
@@ -60,22 +60,22 @@ pub struct Ledger {
     files: Files,
     pub segments: Segments,
     pub state: State,
-    /// What the index still points to.
+    /// The bytes of records to which the index still points.
     pub usage: Usage,
     /// Compactions whose history has not been swept yet, oldest first.
     pub compactions: VecDeque<Compaction>,
     /// The last compaction, when it was swept.
     floor: Option<i64>,
-    /// What the checkpoint on disk holds.
+    /// The checkpoint on disk holds the frames up to here.
     pub checkpointed: Point,
-    /// The last position that a frame tells.
+    /// The position of the last frame.
     framed: Option<Position>,
     /// Where frames end, until they are durable.
     frames: VecDeque<(Point, Position)>,
     durable: Option<Position>,
     /// The bytes of a frame's records; kept to be used again.
     buffer: Vec<u8>,
-    /// What the state holds but no frame yet, because the disk is full.
+    /// An entry that is in the state but in no frame yet, because the disk is full.
     unwritten: Option<Unwritten>,
 }
 
@@ -143,12 +143,12 @@ impl Ledger {
         self.files.generation
     }
 
-    /// What a step in the background begins with.
+    /// Where a background step begins.
     pub fn basis(&self) -> Basis {
         Basis { generation: self.generation(), segments: self.segments.clone() }
     }
 
-    /// Where its files lie.
+    /// The paths of its files.
     pub fn files(&self) -> Files {
         self.files.clone()
     }
@@ -176,8 +176,8 @@ impl Ledger {
         self.durable
     }
 
-    /// The disk is full, and the state is ahead of its files: until [`resume`](Ledger::resume) succeeds, nobody may see
-    /// it or write anything of it.
+    /// The disk is full, and the state is ahead of its files: until [`resume`](Ledger::resume) succeeds, it must not be
+    /// published or written.
     pub fn is_stalled(&self) -> bool {
         self.unwritten.is_some()
     }
@@ -186,14 +186,14 @@ impl Ledger {
         if self.is_stalled() { Err(disk::Error::Io(io::ErrorKind::StorageFull.into())) } else { Ok(()) }
     }
 
-    /// Ends an entry: writes what `batch` changed, and gives the events of it. Where the disk is full, that is left to
-    /// [`resume`](Ledger::resume).
+    /// Ends an entry: writes the changes of `batch`, and gives their events. Where the disk is full,
+    /// [`resume`](Ledger::resume) does that later.
     pub fn commit(
         &mut self,
         at: Position,
         membership: Option<Bytes>,
         batch: Batch,
-    ) -> Result<Vec<Happened>, disk::Error> {
+    ) -> Result<Vec<RevisionEvents>, disk::Error> {
         self.state.applied = Some(at);
         let silent = membership.is_none() && batch.steps.is_empty();
         let behind = at.index - self.framed.map_or(0, |framed| framed.index);
@@ -209,11 +209,11 @@ impl Ledger {
     }
 
     /// Ends the entry that the disk had no room for, if there is one.
-    pub fn resume(&mut self) -> Result<Vec<Happened>, disk::Error> {
+    pub fn resume(&mut self) -> Result<Vec<RevisionEvents>, disk::Error> {
         self.unwritten.take().map_or(Ok(Vec::new()), |unwritten| self.write(unwritten))
     }
 
-    fn write(&mut self, unwritten: Unwritten) -> Result<Vec<Happened>, disk::Error> {
+    fn write(&mut self, unwritten: Unwritten) -> Result<Vec<RevisionEvents>, disk::Error> {
         let places = match self.append(&unwritten.head, &unwritten.records) {
             Ok(places) => places,
             Err(error) => {
@@ -225,7 +225,7 @@ impl Ledger {
         self.framed = Some(at);
         self.frames.push_back((self.segments.end(), at));
         let Head::Applied { steps, .. } = head else { unreachable!("only applied entries are written here") };
-        Ok(self.settle(&steps, records, &places))
+        Ok(self.point_index(&steps, records, &places))
     }
 
     fn append(&mut self, head: &Head, records: &[KeyValue]) -> Result<Vec<Place>, disk::Error> {
@@ -242,10 +242,10 @@ impl Ledger {
         self.segments.append(&head, &slices)
     }
 
-    /// Points the index to where the records were written.
-    fn settle(&mut self, steps: &[Step], records: Vec<KeyValue>, places: &[Place]) -> Vec<Happened> {
+    /// Points the index to where the records were written, and gives the events.
+    fn point_index(&mut self, steps: &[Step], records: Vec<KeyValue>, places: &[Place]) -> Vec<RevisionEvents> {
         let mut written = records.into_iter().zip(places);
-        let mut happened = Vec::new();
+        let mut revisions = Vec::new();
         for step in steps {
             let (revision, changes) = match *step {
                 Step::Write { revision, changes } => (revision, changes),
@@ -261,9 +261,9 @@ impl Ledger {
                 self.state.index.relocate(Rev { main: revision, sub }, Slot::Stored(*place));
                 events.push(event(record, revision));
             }
-            happened.push(Happened { revision, events });
+            revisions.push(RevisionEvents { revision, events });
         }
-        happened
+        revisions
     }
 
     fn compacted(&mut self, revision: i64) {
@@ -303,7 +303,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// What a checkpoint of this moment holds, and where it goes.
+    /// A checkpoint of the present state, yet to be written.
     pub fn checkpoint(&self) -> Result<Checkpoint, disk::Error> {
         self.must_not_stall()?;
         let (state, point, path) = (self.state.clone(), self.segments.end(), self.files.index());

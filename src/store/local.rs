@@ -4,6 +4,7 @@
 //! - [`authored`]: what is done in an author's name
 //! - [`cluster`]: the members, who leads them, and their versions
 //! - [`maintenance`]: checksums and defragmentation
+//! - [`transport`]: all of it behind the interface that every store has, in the name of the caller
 //!
 //! ```text
 //!   write ──checks──▶ proposal ──▶ raft ──▶ state machine of this member ──Waiting──▶ answer
@@ -14,28 +15,24 @@ mod answering;
 mod authored;
 mod cluster;
 mod maintenance;
+mod transport;
 
 use std::sync::Arc;
 
 use actix::Addr;
 use chorus_proto::etcdserverpb as pb;
-use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use super::agreed::Release;
-use super::auth::guard::Guard;
 use super::auth::password::Passwords;
 use super::auth::permit::Author;
-use super::client::{Call, Caller, Client, Transport, Versions};
 use super::command::{self, Answer};
 use super::compactor::Compactor;
 use super::leader_leases::LeaderLeases;
+use super::member_state::MemberState;
 use super::metrics::{Exposed, Kind, Ops};
 use super::mvcc::Fault;
 use super::proposals::Proposals;
 use super::records::{Ranged, Records};
-use super::rpcs::rpcs;
-use super::state_machine::Shared;
 use super::view::View;
 use super::watch::Streams;
 use super::{Config, Error, checks, database};
@@ -58,17 +55,17 @@ struct Inner {
     world: World,
     config: Config,
     raft: raft::Handle,
-    shared: Arc<Shared>,
+    member: Arc<MemberState>,
     proposals: Proposals,
     watches: Streams,
     leases: LeaderLeases,
     compactor: Addr<Compactor>,
     passwords: Passwords,
-    /// Reads that take long, of which a few run at once.
+    /// Large reads, a few of which run at once.
     large_reads: Gate,
     /// Databases that are being sent to clients.
     snapshots: Gate,
-    /// Of the places of records that large ranges under way are yet to read.
+    /// Memory for the places of the records that large ranges under way have yet to read.
     range_bytes: Budget,
 }
 
@@ -78,20 +75,20 @@ impl Local {
         world: World,
         config: Config,
         raft: raft::Handle,
-        shared: Arc<Shared>,
+        member: Arc<MemberState>,
         proposals: Proposals,
         watches: Streams,
         leases: LeaderLeases,
         compactor: Addr<Compactor>,
     ) -> Local {
-        let passwords = Passwords::new(&world, shared.metrics.bounds.clone());
+        let passwords = Passwords::new(&world, member.metrics.bounds.clone());
         let (large_reads, snapshots) = (Gate::new(LARGE_READS_MAX), Gate::new(SNAPSHOTS_MAX));
         let range_bytes = Budget::new(config.limits.range_bytes_max);
         let inner = Inner {
             world,
             config,
             raft,
-            shared,
+            member,
             proposals,
             watches,
             leases,
@@ -115,8 +112,8 @@ impl Local {
         let read = self.0.raft.read_index(self.deadline()).await.map_err(Error::from);
         match &read {
             Ok(()) => {}
-            Err(Error::Timeout) => self.0.shared.metrics.read_indexes_slow.inc(),
-            Err(_) => self.0.shared.metrics.read_indexes_failed.inc(),
+            Err(Error::Timeout) => self.0.member.metrics.read_indexes_slow.inc(),
+            Err(_) => self.0.member.metrics.read_indexes_failed.inc(),
         }
         read
     }
@@ -130,9 +127,9 @@ impl Local {
         if !request.serializable {
             self.barrier().await?;
         }
-        let metrics = &self.0.shared.metrics;
+        let metrics = &self.0.member.metrics;
         let started = metrics.clock.now();
-        let large = self.0.shared.view().is_large(&request);
+        let large = self.0.member.view().is_large(&request);
         let author = self.1.clone();
         let read = move |view: &View| {
             // The view that is read also says what the author may read.
@@ -145,44 +142,44 @@ impl Local {
         answer
     }
 
-    /// What the store counts.
+    /// The metrics of the store.
     pub fn metrics(&self) -> Arc<dyn Source> {
-        Arc::new(Exposed(self.0.shared.clone()))
+        Arc::new(Exposed(self.0.member.clone()))
     }
 
-    /// Reads from the newest view. A large read runs where it keeps no other task waiting.
+    /// Reads from the newest view. A large read runs on a thread where no other task waits for it.
     async fn read<T, F>(&self, large: bool, read: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnOnce(&View) -> Result<T, Fault> + Send + 'static,
     {
-        let shared = self.0.shared.clone();
-        let look = move || read(&shared.view());
+        let member = self.0.member.clone();
+        let look = move || read(&member.view());
         let outcome = if large { self.read_away(look).await? } else { look() };
         outcome.map_err(Error::from)
     }
 
-    /// Runs a large read when it is its turn, away from the tasks.
+    /// Runs a large read on such a thread, when it is its turn.
     async fn read_away<T: Send + 'static>(&self, read: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
         let turn = {
-            let waiting = &self.0.shared.metrics.bounds.large_reads_waiting;
+            let waiting = &self.0.member.metrics.bounds.large_reads_waiting;
             let _waiting = waiting.one_more();
             let turn = self.0.large_reads.wait();
             self.0.world.clock.timeout_at(self.deadline(), turn).await.map_err(|_| Error::Timeout)?
         };
-        // A caller that goes away leaves its work behind: it counts until that is done.
+        // When the caller goes away, the read goes on and keeps its permit until it is done.
         let (done, _turn) = self.0.world.spawner.blocking(move || (read(), turn)).await;
         Ok(done)
     }
 
     /// The header of an answer that shows the newest revision.
     pub(super) fn header(&self) -> pb::ResponseHeader {
-        let mut header = Some(pb::ResponseHeader { revision: self.0.shared.view().revision(), ..Default::default() });
+        let mut header = Some(pb::ResponseHeader { revision: self.0.member.view().revision(), ..Default::default() });
         self.sign(&mut header);
         header.unwrap_or_default()
     }
 
-    /// Fills in who answers.
+    /// Fills in this member, its cluster and its term.
     fn sign(&self, header: &mut Option<pb::ResponseHeader>) {
         let header = header.get_or_insert_default();
         header.cluster_id = self.0.config.cluster.0;
@@ -196,7 +193,7 @@ impl From<Fault> for Error {
         match fault {
             Fault::Refused(error) => error,
             fault => {
-                tracing::error!(%fault, "a read failed");
+                tracing::error!(%fault, "failed to read");
                 Error::Other { code: tonic::Code::Internal as i32, message: format!("etcdserver: {fault}") }
             }
         }
@@ -238,73 +235,10 @@ macro_rules! propose {
     }};
 }
 
-macro_rules! answers {
-    (
-        given { $($given:tt)* }
-        unary { $($part:ident { $(
-            $(#[$doc:meta])*
-            $name:ident $path:literal $method:ident($request:ident) -> $response:ident,
-            $rule:ident, $again:ident, $($json:literal)|+;
-        )* })* }
-        own { $($own:tt)* }
-    ) => {
-        /// Each by the method of the same name.
-        impl Transport for Local {
-            $($(fn $method(&self, request: pb::$request) -> Call<'_, pb::$response> {
-                Box::pin(Local::$method(self, request))
-            })*)*
-            $($given)*
-        }
-    };
-}
-
-rpcs!(answers {
-    fn on_behalf(&self, caller: Caller) -> Client {
-        let process = self.clone().written_by(Author::Process);
-        match caller {
-            Caller::Process => Client::new(process),
-            caller => Client::new(Guard::new(process, caller)),
-        }
-    }
-
-    fn authenticates(&self) -> bool {
-        self.0.shared.authenticates()
-    }
-
-    fn is_learner(&self) -> bool {
-        self.is_without_vote()
-    }
-
-    fn versions(&self) -> Versions {
-        let agreed = self.0.shared.view().state.agreed;
-        let text = |release: Option<Release>| release.map(|release| release.to_string());
-        Versions { cluster: text(agreed.cluster), storage: Some(agreed.storage().to_string()) }
-    }
-
-    fn range_in_records(&self, request: pb::RangeRequest) -> Call<'_, Ranged> {
-        Box::pin(Local::range_in_records(self, request))
-    }
-
-    fn lease_keep_alive(&self, request: pb::LeaseKeepAliveRequest) -> Call<'_, pb::LeaseKeepAliveResponse> {
-        Box::pin(Local::lease_keep_alive(self, request))
-    }
-
-    fn snapshot(&self) -> Call<'_, BoxStream<'static, Result<pb::SnapshotResponse, Error>>> {
-        Box::pin(Local::snapshot(self))
-    }
-
-    fn watch(
-        &self,
-        requests: BoxStream<'static, pb::WatchRequest>,
-    ) -> Call<'_, BoxStream<'static, Result<pb::WatchResponse, Error>>> {
-        Box::pin(self.watch_judged(requests.map(|request| (request, None)).boxed()))
-    }
-});
-
 impl Local {
     pub async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
         checks::range(&request)?;
-        let metrics = &self.0.shared.metrics;
+        let metrics = &self.0.member.metrics;
         let started = metrics.clock.now();
         let answer = self.read_range(request, View::range).await;
         metrics.requested(Kind::Range, answer.is_ok(), started);
@@ -315,14 +249,14 @@ impl Local {
 
     pub async fn range_in_records(&self, request: pb::RangeRequest) -> Result<Ranged, Error> {
         checks::range(&request)?;
-        if !self.0.shared.view().is_large(&request) {
+        if !self.0.member.view().is_large(&request) {
             return self.range(request).await.map(Ranged::Whole);
         }
-        let metrics = &self.0.shared.metrics;
+        let metrics = &self.0.member.metrics;
         let started = metrics.clock.now();
         let records = self.read_range(request, View::range_in_records).await;
         metrics.requested(Kind::Range, records.is_ok(), started);
-        let bounds = &self.0.shared.metrics.bounds;
+        let bounds = &self.0.member.metrics.bounds;
         let mut records = Records::new(records?, &self.0.world, bounds.clone());
         let share = self.0.range_bytes.take(records.places_bytes()).map_err(|_| {
             bounds.large_reads_refused.inc();
@@ -347,7 +281,7 @@ impl Local {
     pub async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
         self.check_txn(&request)?;
         if !checks::is_read_only(&request) {
-            self.0.shared.view().check_txn(&request)?;
+            self.0.member.view().check_txn(&request)?;
             self.0.proposals.reserve(checks::txn_cost(&request)).await?;
             return propose!(self, txn: request, Txn);
         }
@@ -361,7 +295,7 @@ impl Local {
         let pb::CompactionRequest { revision, physical } = request;
         let answer = propose!(self, compaction: request, Compact)?;
         if physical {
-            let swept = self.0.shared.wait_swept(revision);
+            let swept = self.0.member.wait_swept(revision);
             self.0.world.clock.timeout_at(self.deadline(), swept).await.map_err(|_| Error::Timeout)?;
         }
         Ok(answer)
@@ -407,13 +341,13 @@ impl Local {
 
     pub async fn status(&self, _request: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
         let raft = self.0.raft.status();
-        let agreed = self.0.shared.view().state.agreed;
-        let size = self.0.shared.size() as i64;
+        let cluster = self.0.member.view().state.cluster_version;
+        let size = self.0.member.size() as i64;
         let mut errors = Vec::new();
         if raft.leader.is_none() {
             errors.push(Error::NoLeader.to_wire().1.to_owned());
         }
-        let mut alarms = command::alarms(&self.0.shared.view().state, 0);
+        let mut alarms = command::alarms(&self.0.member.view().state, 0);
         if self.0.raft.is_short_of_space() {
             let (member_id, alarm) = (self.0.config.node.0, pb::AlarmType::Nospace as i32);
             alarms.push(pb::AlarmMember { member_id, alarm });
@@ -436,10 +370,10 @@ impl Local {
             raft_applied_index: raft.applied,
             errors,
             is_learner: raft.is_learner,
-            storage_version: agreed.storage().to_string(),
+            storage_version: cluster.storage().to_string(),
             downgrade_info: Some(pb::DowngradeInfo {
-                enabled: agreed.downgrade.is_some(),
-                target_version: agreed.downgrade.map(|target| target.to_string()).unwrap_or_default(),
+                enabled: cluster.downgrade.is_some(),
+                target_version: cluster.downgrade.map(|target| target.to_string()).unwrap_or_default(),
             }),
         })
     }
@@ -449,12 +383,12 @@ impl Local {
     }
 
     pub async fn snapshot(&self) -> Result<BoxStream<'static, Result<pb::SnapshotResponse, Error>>, Error> {
-        let metrics = &self.0.shared.metrics;
+        let metrics = &self.0.member.metrics;
         let turn = self.0.snapshots.enter().map_err(|_| {
             metrics.bounds.snapshots_refused.inc();
             Error::TooManyRequests
         })?;
         let _spooling = metrics.measure(&metrics.disk.snapshot, None);
-        database::stream(&self.0.world, self.0.shared.clone(), turn).await
+        database::stream(&self.0.world, self.0.member.clone(), turn).await
     }
 }

@@ -1,4 +1,4 @@
-//! What the store of one member counts, under etcd's names.
+//! The metrics of one member's store, under etcd's names.
 //!
 //! - [`ops`]: operations on keys, as transactions do them
 //! - [`kind`]: what kind of command a request is
@@ -62,7 +62,7 @@ struct Keys {
 #[derive(Default)]
 pub struct Promotions {
     succeeded: Counter,
-    /// By what the client was told. Errors have few texts.
+    /// By the text of the error. There are few texts.
     failed: Mutex<BTreeMap<String, u64>>,
 }
 
@@ -86,7 +86,7 @@ pub struct Leases {
 pub struct Watches {
     pub streams: Gauge,
     pub watchers: Gauge,
-    pub behind: Gauge,
+    pub unsynced: Gauge,
     pub events: Counter,
     /// Bytes that wait for clients.
     pub unread_bytes: Gauge,
@@ -115,7 +115,7 @@ pub struct Disk {
 }
 
 impl Metrics {
-    /// Of a store that holds `live` keys, where applying a command for longer than `slow_apply` is slow.
+    /// For a store with `live` keys, where applying a command is slow when it takes longer than `slow_apply`.
     pub fn new(clock: Clock, live: usize, slow_apply: Duration) -> Metrics {
         let keys = Keys::default();
         keys.live.set(live as i64);

@@ -5,7 +5,7 @@
 //!                           └──queue──▶ a task ──▶ member/wal
 //! ```
 //!
-//! Committed entries go there as they are applied, each under its own index; nobody waits for it, and nothing is made
+//! Committed entries go there as they are applied, each under its own index; nothing waits for that, and it is not made
 //! durable. At start, what is missing since the member last ran is taken from the log. An entry must not hold more than
 //! one command: `raft::Limits::batch_commands_max` is 1 where there is a mirror.
 
@@ -48,15 +48,17 @@ pub async fn mirror(
     Ok(Box::new(Mirrored { machine, copies: Vec::new(), queue: Some(queue) }))
 }
 
-/// Goes on with what is there, if it is this member's, or begins anew.
+/// Continues the mirror that is there, if it is this member's, or begins a new one.
 fn open(world: &World, directory: &Path, metadata: Metadata) -> Result<Writer, Error> {
     match etcd_wal::read(&world.disk, directory) {
         Ok(Some(log)) if log.metadata == metadata => {
             return Ok(Writer::resume(&world.disk, directory, &log, FILE_BYTES)?);
         }
         Ok(None) => {}
-        Ok(Some(_)) => tracing::warn!(directory = %directory.display(), "the mirror of the log was another member's"),
-        Err(error) => tracing::warn!(%error, "the mirror of the log begins anew"),
+        Ok(Some(_)) => {
+            tracing::warn!(directory = %directory.display(), "replacing the mirror of another member's log")
+        }
+        Err(error) => tracing::warn!(%error, "cannot continue the mirror of the log; starting a new one"),
     }
     if world.disk.exists(directory) {
         world.disk.remove_dir_all(directory)?;
@@ -92,7 +94,7 @@ async fn keep(world: World, mut writer: Writer, mut waiting: mpsc::Receiver<(Pos
         });
         match written.await {
             Ok(back) => writer = back,
-            Err(error) => return tracing::error!(%error, "the mirror of the log ends here"),
+            Err(error) => return tracing::error!(%error, "failed to write the mirror of the log; it ends here"),
         }
     }
 }
@@ -100,7 +102,7 @@ async fn keep(world: World, mut writer: Writer, mut waiting: mpsc::Receiver<(Pos
 /// A state machine whose entries are mirrored.
 struct Mirrored {
     machine: Box<dyn Machine>,
-    /// Of entries that the machine has yet to apply.
+    /// The entries that the machine has yet to apply.
     copies: Vec<(Position, Vec<Bytes>)>,
     queue: Option<mpsc::Sender<(Position, Vec<Bytes>)>>,
 }

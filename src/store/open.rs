@@ -1,23 +1,23 @@
 //! Opening and starting the store of one member.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use super::agreed::Monitor;
 use super::auth::sessions::Sessions;
 use super::compactor::Compactor;
-use super::corruption::Corruption;
+use super::corruption::CorruptionChecker;
 use super::leader_leases::LeaderLeases;
-use super::leadership::Leader;
+use super::leadership::LeadElectedTime;
 use super::lease::Lessor;
 use super::ledger::Ledger;
+use super::member_state::MemberState;
 use super::metrics::Metrics;
+use super::open_error::OpenError;
 use super::proposals::Proposals;
-use super::quota::{self, Quota};
-use super::state_machine::Shared;
+use super::quota::Quota;
+use super::version_monitor::Monitor;
 use super::waiting::Waiting;
 use super::watch::{self, Streams, WatchHub};
-use super::{Config, Local, StateMachine};
+use super::{Config, Local, StateMachine, nospace_alarm};
 use crate::actor::Shutdown;
 use crate::world::World;
 use crate::{disk, raft};
@@ -29,35 +29,7 @@ pub struct Store;
 /// A store that was opened, not yet started.
 pub struct Opened {
     config: Config,
-    shared: Arc<Shared>,
-}
-
-/// Why the store cannot be opened. Nothing was changed on disk.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The directory cannot be read or written, or another process holds it. Surface it.
-    #[error("cannot open the store in {directory}: {source}")]
-    Io { directory: String, source: std::io::Error },
-    /// A file broke one of its rules: stop, keep the directory, restore this member from its peers.
-    #[error("the store in {directory} is damaged: {message}")]
-    Damaged { directory: String, message: String },
-    /// The directory was written by a newer release: run that one.
-    #[error("the store in {directory} has format {found}, this release reads up to {newest}")]
-    NewerFormat { directory: String, found: u32, newest: u32 },
-}
-
-impl OpenError {
-    pub(super) fn from_disk(data_dir: &Path, error: disk::Error) -> OpenError {
-        let directory = data_dir.display().to_string();
-        match error {
-            disk::Error::Io(source) if source.kind() == std::io::ErrorKind::InvalidData => {
-                OpenError::Damaged { directory, message: source.to_string() }
-            }
-            disk::Error::Io(source) => OpenError::Io { directory, source },
-            disk::Error::Newer { found, known, .. } => OpenError::NewerFormat { directory, found, newest: known },
-            damaged => OpenError::Damaged { directory, message: damaged.to_string() },
-        }
-    }
+    member: Arc<MemberState>,
 }
 
 impl Config {
@@ -81,38 +53,38 @@ impl Store {
         let sessions = Sessions::new(world.clock.clone(), config.auth.tokens.session_ttl());
         let quota = Quota::new(config.limits.quota_bytes);
         let metrics = Metrics::new(world.clock.clone(), ledger.state.index.live_count(), config.slow_apply);
-        let shared = Arc::new(Shared::new(ledger, waiting, quota, sessions, metrics));
-        Ok((StateMachine::new(shared.clone()), Opened { config, shared }))
+        let member = Arc::new(MemberState::new(ledger, waiting, quota, sessions, metrics));
+        Ok((StateMachine::new(member.clone()), Opened { config, member }))
     }
 
     /// Reads every record that was ever written and is still there, so that damage does not wait to be met. Blocks.
     pub fn verify(opened: &Opened) -> Result<(), OpenError> {
-        let segments = opened.shared.ledger().segments.clone();
+        let segments = opened.member.ledger().segments.clone();
         let scanned = segments.scan(disk::Point::START, |_| Ok(()));
         scanned.map(drop).map_err(|error| OpenError::from_disk(&opened.config.data_dir, error))
     }
 
     /// Starts the actors of the store: watch hub, lessor, compactor.
     pub fn start(world: &World, opened: Opened, raft: raft::Handle, shutdown: Shutdown) -> Local {
-        let Opened { config, shared } = opened;
+        let Opened { config, member } = opened;
         let end = shutdown.clone();
-        let leader = Leader::follow(world, &raft, &shared, &shutdown);
-        let proposals = Proposals::new(world, &config, raft.clone(), shared.clone(), leader, shutdown.clone());
-        let lessor = Lessor::start(world, raft.clone(), shared.clone(), proposals.clone(), &config, shutdown.clone());
+        let lead_elected = LeadElectedTime::follow(world, &raft, &member, &shutdown);
+        let proposals = Proposals::new(world, &config, raft.clone(), member.clone(), lead_elected, shutdown.clone());
+        let lessor = Lessor::start(world, raft.clone(), member.clone(), proposals.clone(), &config, shutdown.clone());
         let timeout = config.request_timeout();
-        let leases = LeaderLeases::new(world, raft.clone(), shared.clone(), proposals.clone(), lessor, timeout);
-        quota::watch(world, &config, &proposals, &shutdown);
+        let leases = LeaderLeases::new(world, raft.clone(), member.clone(), proposals.clone(), lessor, timeout);
+        nospace_alarm::watch(world, &config, &proposals, &shutdown);
         let compactor =
-            Compactor::start(world, raft.clone(), shared.clone(), proposals.clone(), &config, shutdown.clone());
+            Compactor::start(world, raft.clone(), member.clone(), proposals.clone(), &config, shutdown.clone());
         let unread = watch::Unread::new(config.limits.watch_unread_bytes_max);
-        let hub = WatchHub::start(world, config.watches(), shared.clone(), unread.clone(), shutdown.clone());
+        let hub = WatchHub::start(world, config.watches(), member.clone(), unread.clone(), shutdown.clone());
         let watches = Streams::new(world, hub, unread, config.limits.watch_streams_max, shutdown);
         let monitor =
-            Monitor { world: world.clone(), raft: raft.clone(), shared: shared.clone(), proposals: proposals.clone() };
+            Monitor { world: world.clone(), raft: raft.clone(), member: member.clone(), proposals: proposals.clone() };
         monitor.start(&end);
         let (checks, node) = (config.checks.clone(), config.node);
-        let local = Local::new(world.clone(), config, raft.clone(), shared, proposals, watches, leases, compactor);
-        Corruption::new(local.clone(), raft, node, timeout).schedule(world, &checks, &end);
+        let local = Local::new(world.clone(), config, raft.clone(), member, proposals, watches, leases, compactor);
+        CorruptionChecker::new(local.clone(), raft, node, timeout).schedule(world, &checks, &end);
         local
     }
 }

@@ -9,9 +9,9 @@ use prost::Message;
 use super::auth;
 use super::auth::permit::Author;
 use super::command::Answer;
-use super::leadership::Leader;
+use super::leadership::LeadElectedTime;
+use super::member_state::MemberState;
 use super::metrics::Kind;
-use super::state_machine::Shared;
 use super::{Config, Error};
 use crate::actor::Shutdown;
 use crate::raft::{self, Refused};
@@ -28,13 +28,13 @@ struct Inner {
     election_timeout: Duration,
     request_bytes_max: usize,
     raft: raft::Handle,
-    shared: Arc<Shared>,
-    leader: Leader,
+    member: Arc<MemberState>,
+    lead_elected: LeadElectedTime,
     shutdown: Shutdown,
 }
 
-/// Nobody waits for a proposal any more once this is dropped.
-struct Registered<'a>(&'a Shared, u64);
+/// A proposal that a client waits for, until this is dropped.
+struct Registered<'a>(&'a MemberState, u64);
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
@@ -47,8 +47,8 @@ impl Proposals {
         world: &World,
         config: &Config,
         raft: raft::Handle,
-        shared: Arc<Shared>,
-        leader: Leader,
+        member: Arc<MemberState>,
+        lead_elected: LeadElectedTime,
         shutdown: Shutdown,
     ) -> Proposals {
         Proposals(Arc::new(Inner {
@@ -58,8 +58,8 @@ impl Proposals {
             election_timeout: config.election_timeout,
             request_bytes_max: config.limits.request_bytes_max,
             raft,
-            shared,
-            leader,
+            member,
+            lead_elected,
             shutdown,
         }))
     }
@@ -73,8 +73,8 @@ impl Proposals {
         &self.0.raft
     }
 
-    pub fn shared(&self) -> &Arc<Shared> {
-        &self.0.shared
+    pub fn member(&self) -> &Arc<MemberState> {
+        &self.0.member
     }
 
     /// Proposes `command` in the process's own name. An error of the state machine, or that the command was refused,
@@ -102,7 +102,7 @@ impl Proposals {
         loop {
             let header = self.signature(author);
             let outcome = self.propose_signed(term, &mut command, header.clone()).await;
-            // Users changed while the command was on its way. That is nothing to trouble the process with.
+            // Users changed while the command was on its way: the process signs again.
             let outdated = matches!(outcome, Err(Error::UserEmpty | Error::AuthOldRevision));
             if !(outdated && *author == Author::Process && self.signature(author) != header) {
                 return outcome;
@@ -110,12 +110,12 @@ impl Proposals {
         }
     }
 
-    /// What says in the log who the author is: the process is root, as far as there is one.
+    /// The part of a header that names the author in the log. The process signs as root once authentication is enabled.
     fn signature(&self, author: &Author) -> pb::RequestHeader {
-        let shared = &self.0.shared;
+        let member = &self.0.member;
         let (username, auth_revision) = match author {
             Author::User(identity) => (identity.user.clone(), identity.revision),
-            Author::Process if shared.authenticates() => (auth::ROOT.to_owned(), shared.view().state.auth.revision),
+            Author::Process if member.authenticates() => (auth::ROOT.to_owned(), member.view().state.auth.revision),
             Author::Process | Author::Nobody => Default::default(),
         };
         pb::RequestHeader { username, auth_revision, ..Default::default() }
@@ -128,18 +128,18 @@ impl Proposals {
         command: &mut pb::InternalRaftRequest,
         header: pb::RequestHeader,
     ) -> Result<Answer, Error> {
-        let (inner, metrics) = (&*self.0, &self.0.shared.metrics);
+        let (inner, metrics) = (&*self.0, &self.0.member.metrics);
         let started = inner.clock.now();
         let kind = Kind::of(command);
-        let (id, outcome) = inner.shared.waiting.register()?;
-        let _registered = Registered(&inner.shared, id);
+        let (id, outcome) = inner.member.waiting.register()?;
+        let _registered = Registered(&inner.member, id);
         let pb::RequestHeader { username, auth_revision, .. } = header;
-        command.header = Some(pb::RequestHeader { username, auth_revision, ..inner.shared.waiting.header(id) });
+        command.header = Some(pb::RequestHeader { username, auth_revision, ..inner.member.waiting.header(id) });
         if command.encoded_len() > inner.request_bytes_max {
             return Err(Error::RequestTooLarge);
         }
-        let shared = inner.shared.clone();
-        let refused = Box::new(move |refused: Refused| shared.waiting.answer(id, Err(refused.into())));
+        let member = inner.member.clone();
+        let refused = Box::new(move |refused: Refused| member.waiting.answer(id, Err(refused.into())));
         let marshalled = command.encode_to_vec().into();
         match term {
             Some(term) => inner.raft.propose_in(term, marshalled, refused),
@@ -159,7 +159,7 @@ impl Proposals {
     /// A request that began shortly before the present leader was elected most likely fell victim to the one before,
     /// and one whose way to a quorum was broken to that.
     fn timed_out(&self, started: Instant) -> Error {
-        match self.0.leader.elected() {
+        match self.0.lead_elected.get() {
             Some(elected) if started < elected && elected < started + 2 * self.0.election_timeout => {
                 Error::TimeoutLeaderFailure
             }

@@ -1,4 +1,5 @@
-//! What one member's store asks another's, past the log: checksums to compare, and what only the leader knows of leases.
+//! Questions between the stores of two members, past the log: hashes to compare, and the lease calls that only the
+//! leader can answer.
 
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ pub async fn ask<A: Message + Default>(
     }
 }
 
-/// What was asked.
+/// Decodes a question.
 pub fn open(asked: &[u8]) -> Result<Question, Error> {
     codec::decode(asked).map_err(|error| unreadable(&error))
 }

@@ -1,12 +1,12 @@
-//! Giving back the space of dead records: what still lives in a mostly dead segment is copied to the end, and the
-//! segment goes once a checkpoint holds the copies' places.
+//! Giving back the space of dead records: the live records of a mostly dead segment are copied to the end, and the
+//! segment is removed once a checkpoint has the places of the copies.
 
 use bytes::Bytes;
 
 use super::generation::{Basis, Generation, StepError};
 use super::journal::{Head, Step};
+use super::member_state::MemberState;
 use super::mvcc::Rev;
-use super::state_machine::Shared;
 use crate::disk::segments::{Frame, Listed};
 use crate::disk::{self, Place, SegmentId, codec};
 
@@ -15,43 +15,43 @@ const COPY_BYTES: usize = 1 << 20;
 
 /// The sealed segment before `end` whose removal frees most, if less than half of it lives.
 pub fn candidate(
-    shared: &Shared,
+    member: &MemberState,
     basis: &Basis,
     end: SegmentId,
     emptied: &[SegmentId],
 ) -> Result<Option<SegmentId>, StepError> {
     let listed = basis.segments.list()?.into_iter();
-    let ledger = shared.ledger_of(basis.generation)?;
+    let ledger = member.ledger_of(basis.generation)?;
     let half_dead = |listed: &Listed| listed.bytes > 2 * ledger.usage.live(listed.id);
     let candidates = listed.filter(|listed| listed.sealed && listed.id < end && !emptied.contains(&listed.id));
     let dead = |listed: &Listed| listed.bytes.saturating_sub(ledger.usage.live(listed.id));
     Ok(candidates.filter(half_dead).max_by_key(dead).map(|listed| listed.id))
 }
 
-/// The sealed segments before `end` in which nothing lives.
+/// The sealed segments before `end` without live records.
 pub fn dead(
-    shared: &Shared,
+    member: &MemberState,
     basis: &Basis,
     end: SegmentId,
     emptied: &[SegmentId],
 ) -> Result<Vec<SegmentId>, StepError> {
     let listed = basis.segments.list()?.into_iter();
-    let ledger = shared.ledger_of(basis.generation)?;
+    let ledger = member.ledger_of(basis.generation)?;
     let dead = listed.filter(|listed| listed.sealed && listed.id < end && ledger.usage.live(listed.id) == 0);
     Ok(dead.map(|listed| listed.id).filter(|segment| !emptied.contains(segment)).collect())
 }
 
-/// The sealed segments before `end` of which more than a quarter is dead.
-pub fn with_dead(shared: &Shared, basis: &Basis, end: SegmentId) -> Result<Vec<SegmentId>, StepError> {
+/// The sealed segments before `end` that are more than a quarter dead.
+pub fn with_dead(member: &MemberState, basis: &Basis, end: SegmentId) -> Result<Vec<SegmentId>, StepError> {
     let listed = basis.segments.list()?.into_iter();
-    let ledger = shared.ledger_of(basis.generation)?;
+    let ledger = member.ledger_of(basis.generation)?;
     let dead = |listed: &Listed| listed.bytes.saturating_sub(ledger.usage.live(listed.id));
     let worth_it = listed.filter(|listed| listed.sealed && listed.id < end && 4 * dead(listed) > listed.bytes);
     Ok(worth_it.map(|listed| listed.id).collect())
 }
 
-/// Copies what lives in `segment` to the end of the segments.
-pub fn empty(shared: &Shared, basis: &Basis, segment: SegmentId) -> Result<(), StepError> {
+/// Copies the live records of `segment` to the end of the segments.
+pub fn empty(member: &MemberState, basis: &Basis, segment: SegmentId) -> Result<(), StepError> {
     let mut moving: Vec<(Rev, Place, Bytes)> = Vec::new();
     let mut bytes = 0;
     basis.segments.scan_segment(segment, |frame| {
@@ -61,17 +61,17 @@ pub fn empty(shared: &Shared, basis: &Basis, segment: SegmentId) -> Result<(), S
         }
         if bytes >= COPY_BYTES {
             bytes = 0;
-            copy(shared, basis.generation, &mut moving)?;
+            copy(member, basis.generation, &mut moving)?;
         }
         Ok::<_, StepError>(())
     })?;
-    copy(shared, basis.generation, &mut moving)
+    copy(member, basis.generation, &mut moving)
 }
 
-fn copy(shared: &Shared, generation: Generation, moving: &mut Vec<(Rev, Place, Bytes)>) -> Result<(), StepError> {
-    let mut ledger = shared.ledger_of(generation)?;
+fn copy(member: &MemberState, generation: Generation, moving: &mut Vec<(Rev, Place, Bytes)>) -> Result<(), StepError> {
+    let mut ledger = member.ledger_of(generation)?;
     ledger.relocate(moving)?;
-    shared.publish(&ledger);
+    member.publish(&ledger);
     moving.clear();
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! A large range on its way out: which records it has is known at once, what they say is read as it is sent, so that an
-//! answer takes no more memory than a piece of it.
+//! The answer to a large range: which records it has is known at once, their content is read as it is sent, so that an
+//! answer takes no more memory than one piece of it.
 //!
 //! A record is stored as it travels, a marshalled `mvccpb.KeyValue`: the length of the whole answer is known before the
 //! first one is read.
@@ -33,7 +33,7 @@ pub enum Ranged {
     InRecords(Records),
 }
 
-/// What a view finds of a large range.
+/// The records of a large range, as a view finds them.
 pub struct Found {
     /// All of the answer but its keys.
     pub head: pb::RangeResponse,
@@ -49,11 +49,11 @@ pub struct Records {
     segments: Pinned,
     world: World,
     bounds: Arc<Bounds>,
-    /// Of the memory for the places.
+    /// Its share of the memory for places.
     share: Option<Share>,
 }
 
-/// What is left to be read of a range that is under way.
+/// The records that are yet to be read.
 struct Rest {
     places: std::vec::IntoIter<Place>,
     segments: Pinned,
@@ -70,7 +70,7 @@ impl Records {
         &mut self.head.header
     }
 
-    /// What it takes to remember where the records lie.
+    /// Bytes that the places of the records take in memory.
     pub(super) fn places_bytes(&self) -> u64 {
         size_of_val(&self.places[..]) as u64
     }

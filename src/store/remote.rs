@@ -31,11 +31,11 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How a remote store is reached.
 #[derive(Clone, Debug)]
 pub struct RemoteConfig {
-    /// Of each member, `http://host:port`, or `https://host:port` with `tls`.
+    /// The client URLs: `http://host:port`, or `https://host:port` with `tls`.
     pub endpoints: Vec<String>,
     /// For endpoints that ask for TLS.
     pub tls: Option<tls::Client>,
-    /// Of each call, retries included.
+    /// The deadline of each call, retries included.
     pub request_timeout: Duration,
     /// Bytes of one answer.
     pub answer_bytes_max: usize,
@@ -63,12 +63,12 @@ pub struct BadEndpoint {
 /// A store behind client URLs. Cheap to clone.
 #[derive(Clone)]
 pub struct Remote {
-    shared: Arc<Shared>,
+    endpoints: Arc<Endpoints>,
     /// As the store gave it to the caller.
     token: Option<AsciiMetadataValue>,
 }
 
-struct Shared {
+struct Endpoints {
     world: World,
     config: RemoteConfig,
     channels: Vec<Channel>,
@@ -95,8 +95,8 @@ impl Remote {
                 endpoint.http2_keep_alive_interval(KEEP_ALIVE_INTERVAL).keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             }));
         }
-        let shared = Shared { world: world.clone(), config, channels, preferred: AtomicUsize::new(0) };
-        Ok(Remote { shared: Arc::new(shared), token: None })
+        let endpoints = Endpoints { world: world.clone(), config, channels, preferred: AtomicUsize::new(0) };
+        Ok(Remote { endpoints: Arc::new(endpoints), token: None })
     }
 
     /// A request with the caller's token.
@@ -110,8 +110,8 @@ impl Remote {
 
     /// Notes that a stream of endpoint `at` broke.
     fn lost(&self, at: usize, status: &Status) -> Error {
-        let next = (at + 1) % self.shared.channels.len();
-        let _ = self.shared.preferred.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+        let next = (at + 1) % self.endpoints.channels.len();
+        let _ = self.endpoints.preferred.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
         from_status(status)
     }
 
@@ -119,9 +119,9 @@ impl Remote {
         &self,
         requests: BoxStream<'static, pb::WatchRequest>,
     ) -> BoxStream<'static, Result<pb::WatchResponse, Error>> {
-        let at = self.shared.preferred.load(Ordering::Relaxed);
-        let limit = self.shared.config.answer_bytes_max;
-        let mut client = Watch::new(self.shared.channels[at].clone()).max_decoding_message_size(limit);
+        let at = self.endpoints.preferred.load(Ordering::Relaxed);
+        let limit = self.endpoints.config.answer_bytes_max;
+        let mut client = Watch::new(self.endpoints.channels[at].clone()).max_decoding_message_size(limit);
         // A server answers the call itself only with its first message, so the stream is handed out before that.
         let requests = self.signed(Requests(requests));
         let answers = async move { client.watch(requests).await.map(tonic::Response::into_inner) };
@@ -136,7 +136,7 @@ impl Remote {
         A: Message + Default + 'static,
     {
         let retry = if again { Retry::Always } else { Retry::Unsent };
-        let limit = self.shared.config.answer_bytes_max;
+        let limit = self.endpoints.config.answer_bytes_max;
         let call = |channel| {
             let request = self.signed(message.clone());
             async move {
@@ -149,25 +149,25 @@ impl Remote {
         self.call(retry, call).await
     }
 
-    /// Calls one endpoint after the other, from the preferred one on, until one gives an answer that stands.
+    /// Calls one endpoint after the other, from the preferred one on, until a call succeeds or must not be repeated.
     async fn call<T, F>(&self, retry: Retry, call: impl Fn(Channel) -> F + Send + Sync) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Status>> + Send,
     {
-        let shared = &*self.shared;
-        let deadline = shared.world.clock.now() + shared.config.request_timeout;
-        let first = shared.preferred.load(Ordering::Relaxed);
+        let endpoints = &*self.endpoints;
+        let deadline = endpoints.world.clock.now() + endpoints.config.request_timeout;
+        let first = endpoints.preferred.load(Ordering::Relaxed);
         let mut last = Error::Timeout;
-        for attempt in 0..shared.channels.len() {
-            let at = (first + attempt) % shared.channels.len();
-            let answer = shared.world.clock.timeout_at(deadline, call(shared.channels[at].clone())).await;
+        for attempt in 0..endpoints.channels.len() {
+            let at = (first + attempt) % endpoints.channels.len();
+            let answer = endpoints.world.clock.timeout_at(deadline, call(endpoints.channels[at].clone())).await;
             let status = match answer {
                 Err(_) => {
-                    shared.preferred.store((at + 1) % shared.channels.len(), Ordering::Relaxed);
+                    endpoints.preferred.store((at + 1) % endpoints.channels.len(), Ordering::Relaxed);
                     return Err(Error::Timeout);
                 }
                 Ok(Ok(response)) => {
-                    shared.preferred.store(at, Ordering::Relaxed);
+                    endpoints.preferred.store(at, Ordering::Relaxed);
                     return Ok(response);
                 }
                 Ok(Err(status)) => status,
@@ -184,7 +184,7 @@ impl Remote {
 /// Whether a failed call may be sent to another endpoint.
 #[derive(Clone, Copy)]
 enum Retry {
-    /// It changes nothing, or the same twice.
+    /// It changes nothing, or the second time nothing more.
     Always,
     /// Only when it surely was not sent.
     Unsent,
@@ -256,7 +256,7 @@ macro_rules! calls {
 }
 
 rpcs!(calls {
-    /// Sends the caller's token along. A certificate of theirs stays behind: the store sees this process's own.
+    /// Sends the caller's token along, but not its certificate: the remote store sees that of this process.
     fn on_behalf(&self, caller: Caller) -> Client {
         let token = match caller {
             Caller::Process => None,

@@ -1,11 +1,11 @@
-//! The table of RPCs. What each is called, takes, gives and asks of its caller stands here and nowhere else.
+//! The table of RPCs: the one place that says what each is called, takes, answers and asks of its caller.
 //!
 //! ```text
 //!   rpcs!(make { given }) ──▶ make! { given { ... } unary { plain { rows } judged { rows } } own { rows } }
 //! ```
 //!
-//! `make` is a macro of whoever has something for every RPC: the interface of transports and both of them, the gate for
-//! clients, the router and the JSON gateway of a frontend. A row says, in this order:
+//! `make` is a macro of each part that has something for every RPC: the interface of transports and both transports,
+//! the guard of clients, the router and the JSON gateway of a frontend. A row says, in this order:
 //!
 //! - its name and its path on the wire;
 //! - the method of [`Transport`](super::client::Transport), with the messages that go there and back;
@@ -13,17 +13,17 @@
 //! - whether it may be sent twice: a function in [`again`];
 //! - where the JSON gateway has it, below `/v3/`.
 //!
-//! Those of `unary` are one message each way. Of `plain` ones the rule is all that is asked; of `judged` ones more is
-//! asked, which depends on what they say: see [`Guard`](super::auth::guard::Guard). Those of `own` are streams, and
-//! what frontends make of other calls; such a row only says which way it streams.
+//! The rows of `unary` are one message each way. For `plain` ones the rule is all that is checked; for `judged` ones
+//! more is checked, depending on the request: see [`Guard`](super::auth::guard::Guard). The rows of `own` are streams,
+//! and what frontends make of other calls; such a row only says which way it streams.
 
-/// Whether a request may be sent again, to another member, when the first one may have had it.
+/// Whether a request may be sent again, to another member, after the first one may have received it.
 pub mod again {
     use chorus_proto::etcdserverpb::TxnRequest;
 
     use crate::store::checks;
 
-    /// It changes nothing, or the same twice.
+    /// It changes nothing, or the second time nothing more.
     pub fn always<Q>(_: &Q) -> bool {
         true
     }
@@ -73,11 +73,11 @@ macro_rules! rpcs {
                     MoveLeader "/etcdserverpb.Maintenance/MoveLeader"
                         move_leader(MoveLeaderRequest) -> MoveLeaderResponse,
                         Root, never, "maintenance/transfer-leadership";
-                    /// Looks whether the cluster can be taken down to an older version, starts it, or stops it.
+                    /// Validates a downgrade of the cluster to an older version, starts it, or cancels it.
                     Downgrade "/etcdserverpb.Maintenance/Downgrade"
                         downgrade(DowngradeRequest) -> DowngradeResponse, Root, never, "maintenance/downgrade";
-                    /// Gives the space of this one member's dead records back to the file system. Nothing waits for it
-                    /// but the caller.
+                    /// Gives the space of this one member's dead records back to the file system. Only the caller waits
+                    /// for it.
                     Defragment "/etcdserverpb.Maintenance/Defragment"
                         defragment(DefragmentRequest) -> DefragmentResponse, Root, always, "maintenance/defragment";
                     /// A checksum of all that this one member holds.
@@ -92,7 +92,7 @@ macro_rules! rpcs {
                         auth_disable(AuthDisableRequest) -> AuthDisableResponse, Content, never, "auth/disable";
                     AuthStatus "/etcdserverpb.Auth/AuthStatus"
                         auth_status(AuthStatusRequest) -> AuthStatusResponse, Content, always, "auth/status";
-                    /// A token for whoever knows the user's password.
+                    /// Gives a token to a caller who knows the user's password.
                     Authenticate "/etcdserverpb.Auth/Authenticate"
                         authenticate(AuthenticateRequest) -> AuthenticateResponse, Anyone, always, "auth/authenticate";
                     UserAdd "/etcdserverpb.Auth/UserAdd"

@@ -1,7 +1,7 @@
 //! How much is stored: bytes of live records by segment, for reclaiming; and the store's size, for the quota.
 //!
-//! The size is told as etcd's would be right after a defragmentation: pages of 4 KiB, nine tenths full, of records that
-//! compaction has not freed. What the files take is a little more, and comes down to it by itself.
+//! The size is what etcd's would be right after a defragmentation: pages of 4 KiB, nine tenths full, of records that
+//! compaction has not freed. The files take a little more, and shrink to about that size by themselves.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ const PAGE_BYTES: u64 = 4096;
 /// Pages of an empty store.
 const PAGES_MIN: u64 = 5;
 
-/// What a page needs for a record besides its content: the revision and an entry of the page's table.
+/// Bytes of a page for a record besides its content: the revision and an entry of the page's table.
 const RECORD_BYTES: u64 = 34;
 
-/// What a lease takes in a page.
+/// Bytes of a page for a lease.
 const LEASE_BYTES: u64 = 40;
 
 /// Bytes of live records by segment.
@@ -63,7 +63,7 @@ impl Usage {
         self.segments.remove(&segment);
     }
 
-    /// The size of a store with these records and so many leases.
+    /// The size of a store with these records and this many leases.
     pub fn size(&self, leases: usize) -> u64 {
         let content = self.bytes + self.records * RECORD_BYTES + leases as u64 * LEASE_BYTES;
         PAGE_BYTES * (PAGES_MIN + (content + content / 9).div_ceil(PAGE_BYTES))

@@ -1,5 +1,5 @@
-//! What readers hold: the state as of one moment, and the segments with its records, for as long as they hold it. It never
-//! changes, so that a large read neither waits for writes nor delays them.
+//! What readers hold: the state as of one moment, and the segments with its records, which stay for as long as a view
+//! is held. It never changes, so that a large read neither waits for writes nor delays them.
 
 use chorus_proto::etcdserverpb as pb;
 use chorus_proto::etcdserverpb::request_op::Request;
@@ -43,7 +43,7 @@ impl View {
         Ok(Found { head, places: places.collect(), segments: self.segments.clone() })
     }
 
-    /// Runs a read-only transaction, and tells what it did.
+    /// Runs a read-only transaction, and counts its operations.
     pub fn txn(&self, request: pb::TxnRequest) -> Result<(pb::TxnResponse, Ops), Fault> {
         let State { mut index, mut leases, .. } = self.state.clone();
         let path = Path::choose(&index, &self.segments, &request)?;
@@ -77,7 +77,7 @@ impl View {
         ranges.chain(compares).fold(Work::default(), Work::and).is_large()
     }
 
-    /// What answering takes; to know it takes little itself.
+    /// How much work it is to answer; finding that out is little work.
     fn work(&self, request: &pb::RangeRequest) -> Work {
         let keys = KeyRange::new(request.key.clone(), request.range_end.clone());
         if keys.end == End::Single {
@@ -91,7 +91,7 @@ impl View {
             return Work::default();
         }
         let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
-        // Deleted keys may stand before those that are looked for.
+        // Deleted keys may come before those that are looked for.
         let looked_at = live.min(limit.saturating_add(1)) + (known - live);
         let bytes = match looked_at <= SMALL_KEYS && !request.keys_only {
             true => self.state.index.range(&keys, i64::MAX).take(limit).map(|(.., change)| change.slot.bytes()).sum(),
@@ -126,18 +126,18 @@ impl View {
     }
 }
 
-/// With more keys than this, or more bytes of them, an answer is made where no other task waits for it.
+/// A read of more keys than this, or of more bytes, runs on a thread where no other task waits for it.
 const SMALL_KEYS: usize = 256;
 const SMALL_BYTES: u64 = 4 << 20;
 
-/// So many keys any transaction may look at, whatever the store holds.
+/// Any transaction may look at this many keys, however few the store holds.
 const SMALL_TXN_KEYS: usize = 1 << 20;
 
-/// What a read looks at.
+/// How much a read looks at.
 #[derive(Clone, Copy, Debug, Default)]
 struct Work {
     keys: usize,
-    /// Of the records that are read, as far as they were looked up.
+    /// Of the records that are read, where they were looked up.
     bytes: u64,
 }
 

@@ -11,7 +11,7 @@ use super::Error;
 use super::command::Answer;
 use crate::world::NodeId;
 
-/// What a proposal came to. An error of the state machine did not happen.
+/// The outcome of a proposal. With an error of the state machine it did not happen.
 pub type Outcome = Result<Answer, Error>;
 
 /// The proposals under way, by request ID. No two proposals of a cluster have the same name: it is made of the member,
@@ -25,8 +25,8 @@ pub struct Waiting {
     waiters: Mutex<BTreeMap<u64, oneshot::Sender<Outcome>>>,
 }
 
-/// The low bits of an ID count proposals, those above runs. Either starts anew after so many that nothing of the first
-/// round can be under way any more.
+/// The low bits of an ID count proposals, those above count runs. Both counts wrap around only after so many that no
+/// proposal of the first round can still be under way.
 const COUNTER_BITS: u32 = 40;
 
 impl Waiting {
@@ -53,14 +53,14 @@ impl Waiting {
         pb::RequestHeader { id, proposer: self.member.0, ..Default::default() }
     }
 
-    /// Whether someone here waits for the command with this header, and under which ID.
+    /// The ID of the command with this header, if a client of this member waits for it.
     pub fn waits(&self, header: Option<&pb::RequestHeader>) -> Option<u64> {
         let header = header.filter(|header| header.proposer == self.member.0)?;
         self.lock().contains_key(&header.id).then_some(header.id)
     }
 
     pub fn answer(&self, id: u64, outcome: Outcome) {
-        // Whoever stopped waiting does not want it.
+        // The client may have stopped waiting.
         let _ = self.forget(id).map(|waiter| waiter.send(outcome));
     }
 

@@ -115,7 +115,7 @@ impl Options {
             config.slow_apply = limit;
         }
         let gates = &self.feature_gates;
-        config.checks = store::Checks {
+        config.checks = store::CorruptionChecks {
             every: self.corrupt_check_time.positive(),
             compactions_every: self.compact_hash_check_time.positive().filter(|_| gates.enabled("CompactHashCheck")),
         };

@@ -13,7 +13,7 @@ pub enum BadToken {
     MissingKey,
     #[error("auth: public and private keys don't match")]
     KeyMismatch,
-    #[error("auth: a key is not readable: {0}")]
+    #[error("auth: cannot read a key: {0}")]
     Key(String),
     #[error("auth: cannot read {file}: {error}")]
     File { file: String, error: std::io::Error },

@@ -1,7 +1,8 @@
-//! The one gate for all that is asked in a client's name.
+//! The one gate for everything that clients ask.
 //!
-//! Whatever a client asks goes through here, by the rule that the table of RPCs has for it, or by what is written out
-//! below. What a rule leaves open is decided where the keys are: by the view that is read, or when a command is applied.
+//! Every call of a client goes through here, by the rule that the table of RPCs has for it, or by the checks written
+//! out below. Permissions on keys are checked where the keys are: by the view that is read, or when a command is
+//! applied.
 
 use std::sync::Arc;
 
@@ -18,12 +19,12 @@ use crate::store::records::Ranged;
 use crate::store::rpcs::rpcs;
 use crate::store::{Error, checks};
 
-/// What an RPC asks of its caller, once there are users.
+/// What an RPC asks of its caller once authentication is enabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// Nothing; not even a token that was sent along is looked at.
+    /// Nothing; even a token that was sent along is ignored.
     Anyone,
-    /// To be somebody.
+    /// A known user.
     Somebody,
     /// The root role.
     Root,
@@ -31,10 +32,10 @@ pub enum Rule {
     Content,
 }
 
-/// A store asked in the name of one caller.
+/// A store, as one caller may use it.
 pub struct Guard {
     local: Local,
-    /// The same, in nobody's name.
+    /// The same, in the name of an unknown client.
     nobody: Local,
     caller: Caller,
 }
@@ -59,7 +60,7 @@ impl Guard {
         Ok(self.local.clone().written_by(author))
     }
 
-    /// The same on a member that votes; a learner refers callers to others.
+    /// The same on a voting member; a learner refuses.
     async fn pass(&self, rule: Rule) -> Result<Local, Error> {
         self.votes()?;
         self.admit(rule).await
@@ -69,7 +70,7 @@ impl Guard {
         if self.local.is_learner() { Err(Error::NotSupportedForLearner) } else { Ok(()) }
     }
 
-    /// Neither users nor the member's part stand in the way of anybody.
+    /// Authentication is disabled and this member votes: there is nothing to check.
     fn is_open(&self) -> bool {
         !self.local.authenticates() && !self.local.is_learner()
     }
@@ -83,7 +84,7 @@ impl Guard {
         }
     }
 
-    /// A read that sees everything before it is also permitted by everything before it.
+    /// For a linearizable read the check, too, sees every change before the read.
     async fn range_checked(&self, mut request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
         self.admit_to_range(&mut request).await?.range(request).await
     }
@@ -92,7 +93,7 @@ impl Guard {
         self.admit_to_range(&mut request).await?.range_in_records(request).await
     }
 
-    /// A learner answers out of what it has, and knows of no other state.
+    /// A learner answers serializable reads only.
     async fn admit_to_range(&self, request: &mut pb::RangeRequest) -> Result<Local, Error> {
         if !request.serializable {
             self.votes()?;
@@ -117,7 +118,7 @@ impl Guard {
         self.pass(Rule::Content).await?.txn_now(request).await
     }
 
-    /// Why a watch is not for the caller.
+    /// Why a watch is refused to the caller.
     async fn refuse_watch(&self, request: &pb::WatchRequest) -> Option<Error> {
         let Some(RequestUnion::CreateRequest(create)) = &request.request_union else { return None };
         if !self.local.authenticates() {
@@ -127,7 +128,7 @@ impl Guard {
             Ok(author) => author,
             Err(error) => return Some(error),
         };
-        // The first key of all stands for none. The end is as it came: an empty one is no end but one key.
+        // As in etcd: an empty key stands for the first possible one, and an empty end for one key.
         let key = if create.key.is_empty() { &b"\0"[..] } else { &create.key };
         self.local.auth().permit(&author, Access::Read, key, &create.range_end).err()
     }
@@ -155,7 +156,7 @@ macro_rules! gate {
     };
 }
 
-// Those whose rule is not all that is asked.
+// The calls for which the rule is not the only check.
 rpcs!(gate {
     fn on_behalf(&self, caller: Caller) -> Client {
         self.local.on_behalf(caller)
@@ -173,7 +174,7 @@ rpcs!(gate {
         self.local.versions()
     }
 
-    // A store without users pays for one look and nothing else.
+    // A store without authentication pays for one check and nothing else.
     fn range(&self, request: pb::RangeRequest) -> Call<'_, pb::RangeResponse> {
         if self.is_open() { Transport::range(&self.nobody, request) } else { Box::pin(self.range_checked(request)) }
     }
@@ -204,7 +205,7 @@ rpcs!(gate {
         })
     }
 
-    /// What is told of keys is checked in the answer: the member that gives it may know more of them.
+    /// Permission on the keys is checked in the answer: the member that gives it may know more keys than this one.
     fn lease_time_to_live(&self, request: pb::LeaseTimeToLiveRequest) -> Call<'_, pb::LeaseTimeToLiveResponse> {
         Box::pin(async move {
             let local = self.pass(Rule::Somebody).await?;
@@ -242,7 +243,7 @@ rpcs!(gate {
     ) -> Call<'_, BoxStream<'static, Result<pb::WatchResponse, Error>>> {
         Box::pin(async move {
             self.votes()?;
-            // Asked anew for every watch: a stream may last longer than permissions do.
+            // Checked for every watch: a stream may last longer than permissions do.
             let guard = Arc::new(Guard::new(self.local.clone(), self.caller.clone()));
             let judged = requests.then(move |request| {
                 let guard = guard.clone();

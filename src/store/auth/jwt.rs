@@ -1,4 +1,4 @@
-//! Signed tokens: what they say is believed for their signature, so that no member has to remember them.
+//! Signed tokens: a member believes what they say because of their signature, and need not remember them.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::bad_token::BadToken;
 use super::permit::Identity;
 
-/// What a token says.
+/// The content of a token.
 #[derive(Debug, Serialize, Deserialize)]
 struct Claims {
     username: String,
@@ -74,7 +74,7 @@ impl Jwt {
         jsonwebtoken::encode(&Header::new(self.algorithm), &claims, key).map_err(SignError::Signature)
     }
 
-    /// Who holds `token`, if it is good at `now` since the epoch.
+    /// The user of `token`, if it is valid at `now` since the epoch.
     pub fn verify(&self, token: &str, now: Duration) -> Option<Identity> {
         let mut validation = Validation::new(self.algorithm);
         // Time is compared below, by the world's clock.
@@ -91,11 +91,11 @@ impl Jwt {
 /// Why no token was made.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
-    /// Tokens come from elsewhere: nobody can authenticate here.
+    /// This member has no private key, so clients cannot authenticate with it.
     #[error("auth: token signing attempted with verify-only key")]
     VerifyOnly,
     /// The key is unfit for the method.
-    #[error("auth: a token was not signed: {0}")]
+    #[error("auth: cannot sign a token: {0}")]
     Signature(jsonwebtoken::errors::Error),
 }
 

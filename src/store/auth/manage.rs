@@ -1,4 +1,4 @@
-//! What a command changes among users and roles. Pure: the changes are for the caller to make.
+//! The changes that a command makes to users and roles. Pure: the caller makes them.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,7 @@ use super::sessions::Session;
 use super::state::{Auth, Change, ROOT};
 use crate::store::Error;
 
-/// What a command comes to.
+/// The changes of a command.
 #[derive(Debug, Default, PartialEq)]
 pub struct Managed {
     pub changes: Vec<Change>,
@@ -77,7 +77,7 @@ fn disable(auth: &Auth) -> Managed {
     Managed::counted(auth, vec![Change::Enabled(false)]).ending(Session::AllEnded)
 }
 
-/// Whether the user's password is right was checked by the member that proposed this.
+/// The member that proposed this has checked the user's password.
 pub fn authenticate(auth: &Auth, request: &pb::InternalAuthenticateRequest) -> Result<(), Error> {
     if !auth.enabled {
         return Err(Error::AuthNotEnabled);
@@ -117,7 +117,7 @@ fn user_change_password(auth: &Auth, request: &pb::AuthUserChangePasswordRequest
     Ok(managed.ending(Session::Ended { user: request.name.clone() }))
 }
 
-/// Granting what is granted is no change.
+/// Granting a role a second time is no change.
 fn user_grant_role(auth: &Auth, request: &pb::AuthUserGrantRoleRequest) -> Result<Managed, Error> {
     let mut user = auth.user(&request.user).ok_or(Error::UserNotFound)?.clone();
     // The role of that name need not have been added to be granted.

@@ -1,4 +1,4 @@
-//! Who asks, and what they may do: users, roles, tokens.
+//! Authentication and permissions: users, roles, tokens.
 //!
 //! ```text
 //!   caller ──▶ Guard ──who: sessions, jwt──▶ Author ──rule of the RPC──▶ Local ──▶ View: permit ──▶ read
@@ -11,7 +11,7 @@
 //! revision at which the caller was recognised with that of users and roles now, so that no permission outlives its
 //! revocation.
 //!
-//! - [`guard`]: the one gate for all that is asked in a client's name
+//! - [`guard`]: the one gate for everything that clients ask
 //! - [`permit`]: who may do what; pure
 //! - [`manage`]: what a command changes among users and roles; pure
 //! - [`state`]: users and roles, replicated; pure
@@ -37,7 +37,7 @@ pub use guard::Rule;
 pub use state::{Auth, Change, ROOT};
 pub use tokens::Tokens;
 
-/// How people authenticate with a member.
+/// How clients authenticate with a member.
 #[derive(Clone, Debug)]
 pub struct AuthConfig {
     pub tokens: Tokens,

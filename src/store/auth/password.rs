@@ -1,5 +1,5 @@
-//! Passwords: kept as bcrypt hashes. Hashing takes long on purpose, so it runs where it keeps nobody waiting, a few at a
-//! time: whoever reaches a port may send passwords.
+//! Passwords: kept as bcrypt hashes. Hashing takes long on purpose, so it runs on threads where nothing else waits for
+//! it, a few at a time: everybody who reaches a port can send passwords.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::world::World;
 
 /// The cost when none is given; etcd's.
 pub const COST_DEFAULT: u32 = 10;
-/// What bcrypt can do.
+/// The costs that bcrypt knows.
 const COSTS: std::ops::RangeInclusive<u32> = 4..=31;
 /// bcrypt reads no further.
 const BYTES_MAX: usize = 72;
@@ -26,7 +26,7 @@ pub fn cost(given: u32) -> u32 {
 
 /// Passwords that are hashed at once. Each takes a whole processor.
 const HASHED_MAX: usize = 2;
-/// Passwords that wait for that or are hashed: about as many as can be within a client's patience.
+/// Passwords that are hashed or wait for it: about as many as can be hashed before clients give up.
 const ASKED_MAX: usize = 64;
 
 /// Hashes passwords. Clones share the bound.
@@ -69,7 +69,7 @@ impl Passwords {
             Error::TooManyRequests
         })?;
         let turn = self.turns.wait().await;
-        // A caller that goes away leaves its work behind: it counts until that is done.
+        // When the caller goes away, the work goes on and counts until it is done.
         let done = self.world.spawner.blocking(move || (work(), turn, asked)).await;
         Ok(done.0)
     }

@@ -1,4 +1,4 @@
-//! Who may do what. Pure: one function a kind of access, and one for commands about to be applied.
+//! Who may do what. Pure: one function for each kind of access, and one for commands about to be applied.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use super::state::{Allowed, Auth};
 use crate::store::Error;
 use crate::store::state::State;
 
-/// Somebody whom the store knows, as of the revision at which it came to know them.
+/// A user, and the revision of users and roles at which the store recognised them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub user: String,
     pub revision: u64,
 }
 
-/// In whose name something is done, once that is found out.
+/// In whose name something is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Author {
     /// The process itself: everything is permitted.
     Process,
-    /// Somebody who did not say who they are.
+    /// A client that did not say who it is.
     Nobody,
     User(Arc<Identity>),
 }
@@ -46,12 +46,12 @@ pub enum Access {
 }
 
 impl Auth {
-    /// Whoever asks must be somebody.
+    /// The author must be known.
     pub fn require(&self, author: &Author) -> Result<(), Error> {
         if self.enabled && *author == Author::Nobody { Err(Error::UserEmpty) } else { Ok(()) }
     }
 
-    /// For those with the root role alone.
+    /// For authors with the root role only.
     pub fn permit_admin(&self, author: &Author) -> Result<(), Error> {
         let user = match author {
             _ if !self.enabled => return Ok(()),
@@ -63,7 +63,7 @@ impl Auth {
         if allowed.everything { Ok(()) } else { Err(Error::PermissionDenied) }
     }
 
-    /// A range as it stands in a request: without an end it is one key, and an end of `\0` is none.
+    /// A range as a request has it: without an end it is one key, and an end of `\0` stands for no end.
     pub fn permit(&self, author: &Author, access: Access, key: &[u8], range_end: &[u8]) -> Result<(), Error> {
         let Some(allowed) = self.bounds(author)? else { return Ok(()) };
         let ranges = match access {
@@ -73,7 +73,7 @@ impl Auth {
         if ranges.contain(key, range_end) { Ok(()) } else { Err(Error::PermissionDenied) }
     }
 
-    /// What the author may do, when that is not everything.
+    /// The permissions of the author, unless everything is permitted.
     fn bounds(&self, author: &Author) -> Result<Option<&Allowed>, Error> {
         let identity = match author {
             _ if !self.enabled => return Ok(None),
@@ -116,7 +116,7 @@ pub fn range(auth: &Auth, author: &Author, request: &pb::RangeRequest) -> Result
 
 fn put(state: &State, author: &Author, request: &pb::PutRequest) -> Result<(), Error> {
     state.auth.permit(author, Access::Write, &request.key, b"")?;
-    // Whoever attaches a key to a lease can make all keys of it vanish.
+    // A client that attaches a key to a lease can delete all of its keys by revoking it.
     lease(state, author, Access::Write, request.lease)?;
     if request.prev_kv {
         state.auth.permit(author, Access::Read, &request.key, b"")?;
@@ -158,8 +158,8 @@ pub fn lease(state: &State, author: &Author, access: Access, id: i64) -> Result<
     keys.into_iter().flatten().try_for_each(|key| state.auth.permit(author, access, key, b""))
 }
 
-/// Whether a command may be applied. It is asked of the state that the command finds, so that no permission outlives
-/// its revocation on the way through the log.
+/// Whether a command may be applied. The state to which it is applied decides, so that no permission outlives its
+/// revocation while the command is on its way through the log.
 pub fn command(state: &State, command: &pb::InternalRaftRequest) -> Result<(), Error> {
     // Before anything else: most stores never have users.
     if !state.auth.enabled {

@@ -16,17 +16,17 @@ use crate::store::command::Answer;
 use crate::store::local::Local;
 use crate::store::view::View;
 
-/// How soon a token is looked for again that this member is yet to hear of.
+/// Pause before the next look for a token whose entry this member has not applied yet.
 const TOKEN_POLL: std::time::Duration = std::time::Duration::from_millis(5);
 
-/// Recognising callers and permitting what they ask.
+/// Recognising callers and checking their permissions.
 impl Local {
     /// Users and roles as of now.
     pub fn auth(&self) -> Auth {
         self.view().state.auth.clone()
     }
 
-    /// Whose token this is. One that was given out by another member may be ahead of this one, which then catches up.
+    /// The user of a token. When another member has given it out, this one may have to catch up first.
     pub async fn recognise(&self, token: &str) -> Result<Author, Error> {
         let identity = match &self.config().auth.tokens {
             Tokens::Simple { .. } => self.find_session(token).await.map(|user| self.identity(user)),
@@ -34,7 +34,7 @@ impl Local {
             Tokens::None => None,
         };
         identity.map(|identity| Author::User(Arc::new(identity))).ok_or_else(|| {
-            tracing::warn!("a token was refused: it is unknown here, or its time is over");
+            tracing::warn!("refused a token: it is unknown to this member, or expired");
             Error::InvalidAuthToken
         })
     }
@@ -43,7 +43,7 @@ impl Local {
         let index = sessions::index_of(token)?;
         let deadline = self.deadline();
         loop {
-            // The order matters: what is applied by now was there to be found.
+            // The order matters: what is applied by now could be found before.
             let applied = self.view().state.applied.map_or(0, |applied| applied.index);
             if let Some(user) = self.sessions().find(token) {
                 return Some(user);
@@ -56,7 +56,7 @@ impl Local {
         }
     }
 
-    /// The user that a certificate names, who need not exist.
+    /// The user that a certificate names; it need not exist.
     pub fn named(&self, user: String) -> Author {
         Author::User(Arc::new(self.identity(user)))
     }
@@ -105,7 +105,7 @@ impl Local {
         Ok(pb::AuthenticateResponse { header: Some(self.header()), token })
     }
 
-    /// Gives a token to whoever knows the user's password. The password goes nowhere.
+    /// Gives a token to a caller who knows the user's password. The password does not leave this member.
     async fn give_token(&self, request: pb::AuthenticateRequest) -> Result<String, Error> {
         let pb::AuthenticateRequest { name, password } = request;
         self.barrier().await?;
@@ -118,7 +118,7 @@ impl Local {
             let Answer::Authenticated { token, revision: now } = self.propose(command).await? else {
                 unreachable!("an authentication is answered in kind")
             };
-            // Had the user changed meanwhile, the password that was checked might be an old one.
+            // If the user changed meanwhile, the password that was checked may be an old one.
             if now != revision {
                 continue;
             }
@@ -243,7 +243,7 @@ fn everything() -> Permission {
     Permission { perm_type: Type::Readwrite as i32, key: "".into(), range_end: "\0".into() }
 }
 
-/// What a view permits of a read.
+/// Permission to read, by the view that is read.
 impl View {
     pub fn permit_range(&self, author: &Author, request: &pb::RangeRequest) -> Result<(), Error> {
         permit::range(&self.state.auth, author, request)

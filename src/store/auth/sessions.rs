@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::world::{Clock, Instant, Random};
 
-/// What a command does to tokens.
+/// A change of tokens that a command makes.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Session {
     /// `user` has one more token.
@@ -32,7 +32,7 @@ impl std::fmt::Debug for Session {
 /// Letters in a token, before the point and the index of the entry that made it.
 const LETTERS: usize = 16;
 
-/// Tokens whose time is over are looked for this often, when new ones are made.
+/// How often expired tokens are removed, when new ones are made.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The tokens of one member.
@@ -82,12 +82,12 @@ impl Sessions {
         }
     }
 
-    /// Nobody keeps a token: what made them may be gone.
+    /// Drops all tokens: another state is installed, which may not have the entries that made them.
     pub fn forget(&self) {
         self.lock().by_token.clear();
     }
 
-    /// Whose token this is, which lives longer for it.
+    /// The user of a token, whose life this prolongs.
     pub fn find(&self, token: &str) -> Option<String> {
         let now = self.clock.now();
         let mut tokens = self.lock();

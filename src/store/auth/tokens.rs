@@ -1,4 +1,4 @@
-//! What kind of tokens a member gives out and takes, from etcd's `--auth-token`.
+//! The kind of tokens that a member gives out and accepts, from etcd's `--auth-token`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::jwt::Jwt;
 use crate::world::Disk;
 use crate::world::clock::go_duration;
 
-/// How long a simple token lives unused when nothing else is said; etcd's `--auth-token-ttl`.
+/// The default of etcd's `--auth-token-ttl`: how long a simple token lives unused.
 pub const SIMPLE_TTL: Duration = Duration::from_secs(300);
 /// How long a signed token lives when its options do not say.
 const JWT_TTL: Duration = Duration::from_secs(5 * 60);
@@ -22,7 +22,7 @@ pub enum Tokens {
         ttl: Duration,
     },
     Jwt(Box<Jwt>),
-    /// Nobody gets one: certificates only.
+    /// No tokens: clients authenticate with certificates only.
     None,
 }
 

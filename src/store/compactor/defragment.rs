@@ -1,5 +1,5 @@
-//! Giving back the space of everything dead, because a client asks for it: one step of the [`Upkeep`] at a time, beside
-//! all other work.
+//! Defragmentation: gives back the space of all dead records, when a client asks for it, one step of the [`Upkeep`] at
+//! a time, beside all other work.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ impl Handler<Defragment> for Compactor {
     type Result = ResponseFuture<Result<(), String>>;
 
     fn handle(&mut self, _: Defragment, context: &mut Context<Self>) -> Self::Result {
-        let (told, outcome) = oneshot::channel();
-        self.defragmenters.push(told);
+        let (caller, outcome) = oneshot::channel();
+        self.defragmenters.push(caller);
         if self.defragmenters.len() == 1 {
             self.defragment_on(context);
         }
@@ -45,15 +45,15 @@ impl Compactor {
         }
         self.step(context, Upkeep::defragment, |outcome, compactor, context| match outcome {
             Ok(true) => drop(context.run_later(Duration::ZERO, Self::defragment_on)),
-            Ok(false) => compactor.tell_defragmented(Ok(())),
-            Err(error) => compactor.tell_defragmented(Err(error.to_string())),
+            Ok(false) => compactor.answer_defragmenters(Ok(())),
+            Err(error) => compactor.answer_defragmenters(Err(error.to_string())),
         });
     }
 
-    fn tell_defragmented(&mut self, outcome: Result<(), String>) {
-        for told in self.defragmenters.drain(..) {
-            // Who no longer waits does not want to know.
-            let _ = told.send(outcome.clone());
+    fn answer_defragmenters(&mut self, outcome: Result<(), String>) {
+        for caller in self.defragmenters.drain(..) {
+            // The caller may have stopped waiting.
+            let _ = caller.send(outcome.clone());
         }
     }
 }

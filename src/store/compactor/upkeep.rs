@@ -1,8 +1,8 @@
-//! What the disk needs in the background, step by step: data segments made durable, room ahead, checkpoints, segments
-//! that are mostly dead given back. Blocks; the compactor lets one step at a time run away from itself.
+//! The upkeep of the data files, step by step: makes data segments durable, reserves room ahead, writes checkpoints,
+//! gives back segments that are mostly dead. Blocks; the compactor runs one step at a time on another thread.
 //!
 //! All of it belongs to one [`Generation`](crate::store::generation::Generation): a step whose files were replaced
-//! meanwhile ends, and the next one begins with those that are in force by then.
+//! meanwhile ends, and the next one begins with the new files.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::disk::space::RETRY;
 use crate::disk::{Point, SegmentId};
 use crate::store::config::DataFiles;
 use crate::store::generation::{Basis, StepError};
+use crate::store::member_state::MemberState;
 use crate::store::reclaim;
-use crate::store::state_machine::Shared;
 use crate::world::failpoints::failpoint;
 use crate::world::{Instant, World};
 
@@ -21,27 +21,27 @@ const LAST_TAIL_BYTES: u64 = 1 << 20;
 /// Looks after the files of one generation.
 pub struct Upkeep {
     world: World,
-    shared: Arc<Shared>,
+    member: Arc<MemberState>,
     config: DataFiles,
     basis: Basis,
     /// The point up to which a restart need not read frames.
     checkpointed: Point,
-    /// Nothing lives in them once the next checkpoint is written.
+    /// Segments that hold no live record once the next checkpoint is written.
     emptied: Vec<SegmentId>,
-    /// What a defragmentation is still to empty, once it has begun.
+    /// The segments that the defragmentation under way has yet to empty.
     defragmenting: Option<Vec<SegmentId>>,
     checkpointed_at: Instant,
-    /// After the disk was found full.
+    /// When work goes on after the disk was found full.
     resumes_at: Instant,
 }
 
 impl Upkeep {
-    pub fn new(world: &World, shared: Arc<Shared>, config: DataFiles) -> Upkeep {
-        let (basis, checkpointed) = begin(&shared);
+    pub fn new(world: &World, member: Arc<MemberState>, config: DataFiles) -> Upkeep {
+        let (basis, checkpointed) = begin(&member);
         let now = world.clock.now();
         Upkeep {
             world: world.clone(),
-            shared,
+            member,
             config,
             basis,
             checkpointed,
@@ -52,15 +52,15 @@ impl Upkeep {
         }
     }
 
-    /// What is due now and then. Nothing is reclaimed while `sweeping`.
+    /// The regular work. Nothing is reclaimed while `sweeping`.
     pub fn tick(&mut self, sweeping: bool) {
         match self.look_after(sweeping).map_err(|error| self.judge(error)) {
             Ok(()) | Err(StepError::Superseded) => {}
             Err(StepError::Disk(error)) if error.is_full() => {
-                self.shared.space.run_short(&error);
+                self.member.space.run_short(&error);
                 self.resumes_at = self.world.clock.now() + RETRY;
             }
-            Err(error) => tracing::error!(%error, "the data files could not be looked after"),
+            Err(error) => tracing::error!(%error, "failed to maintain the data files"),
         }
     }
 
@@ -68,23 +68,23 @@ impl Upkeep {
         self.follow();
         self.sync()?;
         let now = self.world.clock.now();
-        if now < self.resumes_at || self.shared.ledger().is_stalled() {
+        if now < self.resumes_at || self.member.ledger().is_stalled() {
             return Ok(());
         }
         let may_reclaim = !sweeping && self.may_reclaim();
-        if self.shared.space.is_short() {
-            // First of all: the little room that there is must do for the checkpoint.
+        if self.member.space.is_short() {
+            // This goes first, because the little room that is left must do for the checkpoint.
             self.reclaim_dead(may_reclaim)?;
         }
         self.basis.segments.provide()?;
         self.reclaim(may_reclaim, now >= self.checkpointed_at + self.config.reclaim_interval)?;
-        self.shared.space.suffice();
+        self.member.space.suffice();
         Ok(())
     }
 
-    /// Goes over to the files that are in force.
+    /// Switches to the files that are in force.
     fn follow(&mut self) {
-        let (basis, checkpointed) = begin(&self.shared);
+        let (basis, checkpointed) = begin(&self.member);
         if basis.generation != self.basis.generation {
             (self.basis, self.checkpointed) = (basis, checkpointed);
             self.emptied.clear();
@@ -92,21 +92,21 @@ impl Upkeep {
         }
     }
 
-    /// What went wrong with files that are no more went wrong for that reason.
+    /// An error on files that were replaced counts as that: they were replaced.
     fn judge(&self, error: StepError) -> StepError {
-        self.shared.ledger_of(self.basis.generation).err().unwrap_or(error)
+        self.member.ledger_of(self.basis.generation).err().unwrap_or(error)
     }
 
-    /// While a sweep is due, what it frees would be copied.
+    /// Not while a sweep is due: what it is about to free would be copied.
     pub fn may_reclaim(&self) -> bool {
-        let ledger = self.shared.ledger();
+        let ledger = self.member.ledger();
         !ledger.is_stalled() && ledger.state.index.is_swept()
     }
 
     fn reclaim(&mut self, may_reclaim: bool, rested: bool) -> Result<(), StepError> {
         if may_reclaim
             && let Some(segment) =
-                reclaim::candidate(&self.shared, &self.basis, self.checkpointed.segment, &self.emptied)?
+                reclaim::candidate(&self.member, &self.basis, self.checkpointed.segment, &self.emptied)?
         {
             self.empty(segment)?;
         }
@@ -116,7 +116,7 @@ impl Upkeep {
     /// Gives back at once what needs no room for copies.
     fn reclaim_dead(&mut self, may_reclaim: bool) -> Result<(), StepError> {
         if may_reclaim {
-            let dead = reclaim::dead(&self.shared, &self.basis, self.checkpointed.segment, &self.emptied)?;
+            let dead = reclaim::dead(&self.member, &self.basis, self.checkpointed.segment, &self.emptied)?;
             self.emptied.extend(dead);
         }
         self.checkpoint_if_due(true)
@@ -130,7 +130,7 @@ impl Upkeep {
     }
 
     fn empty(&mut self, segment: SegmentId) -> Result<(), StepError> {
-        reclaim::empty(&self.shared, &self.basis, segment)?;
+        reclaim::empty(&self.member, &self.basis, segment)?;
         self.emptied.push(segment);
         Ok(())
     }
@@ -138,7 +138,7 @@ impl Upkeep {
     fn sync(&self) -> Result<(), StepError> {
         let segments = &self.basis.segments;
         if segments.synced() < segments.end() {
-            let metrics = &self.shared.metrics;
+            let metrics = &self.member.metrics;
             let _committing = metrics.measure(&metrics.disk.commit, None);
             failpoint!("commitBeforePreCommitHook");
             failpoint!("commitAfterPreCommitHook");
@@ -160,10 +160,10 @@ impl Upkeep {
     }
 
     fn checkpoint(&mut self) -> Result<(), StepError> {
-        let checkpoint = self.shared.ledger_of(self.basis.generation)?.checkpoint()?;
+        let checkpoint = self.member.ledger_of(self.basis.generation)?.checkpoint()?;
         self.basis.segments.sync()?;
         checkpoint.write(&self.world)?;
-        let mut ledger = self.shared.ledger_of(self.basis.generation)?;
+        let mut ledger = self.member.ledger_of(self.basis.generation)?;
         ledger.checkpointed = checkpoint.point;
         self.checkpointed = checkpoint.point;
         self.checkpointed_at = self.world.clock.now();
@@ -174,12 +174,12 @@ impl Upkeep {
         }
         drop(ledger);
         self.basis.segments.remove(&emptied)?;
-        let ledger = self.shared.ledger_of(self.basis.generation)?;
-        self.shared.let_go(&ledger);
+        let ledger = self.member.ledger_of(self.basis.generation)?;
+        self.member.let_go(&ledger);
         Ok(())
     }
 
-    /// A last checkpoint, where it is worth it.
+    /// Writes a last checkpoint, if it is worth it.
     pub fn end(&mut self) -> Result<(), StepError> {
         self.follow();
         if self.tail_bytes() < LAST_TAIL_BYTES {
@@ -188,9 +188,9 @@ impl Upkeep {
         self.checkpoint()
     }
 
-    /// One step of giving back everything dead: a checkpoint that makes all of it fit to be emptied, then segment by
-    /// segment, then a checkpoint that lets them go. `false` after the last one. It begins anew where a snapshot is
-    /// installed.
+    /// One step of a defragmentation: first a checkpoint, so that all segments may be emptied, then one segment after
+    /// the other, then a checkpoint, after which they are removed. `false` after the last step. Begins again when a
+    /// snapshot is installed meanwhile.
     pub fn defragment(&mut self) -> Result<bool, StepError> {
         self.follow();
         match self.defragment_on().map_err(|error| self.judge(error)) {
@@ -210,12 +210,12 @@ impl Upkeep {
             failpoint!("defragBeforeCopy");
             self.basis.segments.seal()?;
             self.checkpoint()?;
-            let segments = reclaim::with_dead(&self.shared, &self.basis, self.checkpointed.segment)?;
+            let segments = reclaim::with_dead(&self.member, &self.basis, self.checkpointed.segment)?;
             self.defragmenting = Some(segments);
             return Ok(true);
         };
         if let Some(segment) = segments.pop() {
-            // The checkpoint of another step may have let it go.
+            // The checkpoint of another step may have removed it.
             let there = self.basis.segments.list()?.iter().any(|listed| listed.id == segment);
             if there && !self.emptied.contains(&segment) {
                 self.empty(segment)?;
@@ -230,7 +230,7 @@ impl Upkeep {
     }
 }
 
-fn begin(shared: &Shared) -> (Basis, Point) {
-    let ledger = shared.ledger();
+fn begin(member: &MemberState) -> (Basis, Point) {
+    let ledger = member.ledger();
     (ledger.basis(), ledger.checkpointed)
 }

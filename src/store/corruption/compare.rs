@@ -1,15 +1,21 @@
-//! What checksums of several members tell. Pure.
+//! Comparing the hashes of several members. Pure.
 
 use std::collections::BTreeMap;
 
 use chorus_proto::etcdserverpb as pb;
 
-use super::PeerHash;
 use crate::store::Error;
 use crate::store::mvcc::hash::Hash;
 use crate::world::NodeId;
 
-/// One peer beside this member.
+/// A peer's answer to the question for its hash at a revision.
+#[derive(Clone, Debug)]
+pub struct PeerHash {
+    pub peer: NodeId,
+    pub answer: Result<pb::HashKvResponse, Error>,
+}
+
+/// One peer compared with this member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compared {
     Same,
@@ -37,7 +43,7 @@ pub struct Suspect {
     pub reason: &'static str,
 }
 
-/// The leader's state, before and after it asked its peers, beside what they said.
+/// Compares the leader's hash, from before and after it asked its peers, with their answers.
 pub fn all(
     leader: NodeId,
     before: &pb::HashKvResponse,
@@ -66,10 +72,10 @@ pub fn all(
     })
 }
 
-/// What a compaction's checksums tell.
+/// The result of comparing the hashes of a compaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    Agreed,
+    Same,
     /// Those that answered agree, but some did not answer.
     Incomplete,
     /// These members differ from most; member 0 stands for all of them when there is no majority.
@@ -86,7 +92,7 @@ pub fn compaction(leader: NodeId, own: &Hash, peers: &[PeerHash]) -> Verdict {
         by_hash.entry(answer.hash).or_default().push(heard.peer);
     }
     if by_hash.len() == 1 {
-        return if heard_of == peers.len() { Verdict::Agreed } else { Verdict::Incomplete };
+        return if heard_of == peers.len() { Verdict::Same } else { Verdict::Incomplete };
     }
     let quorum = peers.len().div_ceil(2) + 1;
     let majority = by_hash.iter().find(|(_, members)| members.len() >= quorum).map(|(hash, _)| *hash);
@@ -144,7 +150,7 @@ mod tests {
                 (2..).zip(answers).map(|(peer, hash)| heard(peer, hash.clone().map(|hash| answer(hash, 5, 9))));
             compaction(NodeId(1), &own, &answers.collect::<Vec<_>>())
         };
-        assert_eq!(verdict(&[Ok(1), Ok(1)]), Verdict::Agreed);
+        assert_eq!(verdict(&[Ok(1), Ok(1)]), Verdict::Same);
         assert_eq!(verdict(&[Ok(1), Err(Error::Timeout)]), Verdict::Incomplete);
         assert_eq!(verdict(&[Ok(1), Ok(2)]), Verdict::Corrupt(vec![NodeId(3)]));
         assert_eq!(verdict(&[Ok(2), Ok(2)]), Verdict::Corrupt(vec![NodeId(1)]));

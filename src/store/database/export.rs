@@ -1,7 +1,7 @@
 //! A view as etcd's database.
 //!
-//! Of the history goes into the file what a finished compaction leaves, whether or not this member has swept so far:
-//! all members with the same state write the same file.
+//! The file gets the history that a finished compaction leaves, whether or not this member's sweep is done: all members
+//! with the same state write the same file.
 
 use std::collections::BTreeMap;
 
@@ -11,22 +11,22 @@ use super::keys::{self, ConfState, DowngradeRow, LeaseRow, MemberRow};
 use crate::disk::bbolt::Writer;
 use crate::disk::{self, Position};
 use crate::raft::Member;
-use crate::store::agreed::{Agreed, Release};
 use crate::store::auth::Auth;
+use crate::store::cluster_version::{ClusterVersion, Release};
 use crate::store::mvcc::{Change, Fault, Index, Rev, Values};
 use crate::store::state::State;
 use crate::world::NodeId;
 
 const FORMATS_NAMED: Release = Release { major: 3, minor: 6 };
 
-/// What the file says besides the state.
+/// Contents of the file besides the state.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// The entry up to which the log is in it.
     pub applied: Position,
     pub members: Vec<Member>,
     pub removed: Vec<NodeId>,
-    /// Whether the file tells the versions that the members agreed on: then etcd of an older one refuses it.
+    /// Whether the file has the versions that the members agreed on: an older etcd refuses it then.
     pub versions: bool,
 }
 
@@ -47,7 +47,7 @@ pub fn write(state: &State, values: &impl Values, facts: &Facts, file: &mut Writ
         (keys::META, meta(state, facts)),
         (keys::LEASE, leases.collect()),
         (keys::ALARM, alarms.collect()),
-        (keys::CLUSTER, if facts.versions { cluster(&state.agreed) } else { Rows::new() }),
+        (keys::CLUSTER, if facts.versions { cluster(&state.cluster_version) } else { Rows::new() }),
         (keys::MEMBERS, members.collect()),
         (keys::MEMBERS_REMOVED, removed.collect()),
         (keys::AUTH, auth(&state.auth)),
@@ -93,21 +93,21 @@ fn meta(state: &State, facts: &Facts) -> Rows {
         rows.insert(keys::SCHEDULED_COMPACT.to_vec(), compacted.clone());
         rows.insert(keys::FINISHED_COMPACT.to_vec(), compacted);
     }
-    if let Some(version) = storage_version(&state.agreed).filter(|_| facts.versions) {
+    if let Some(version) = storage_version(&state.cluster_version).filter(|_| facts.versions) {
         rows.insert(keys::STORAGE_VERSION.to_vec(), version.into());
     }
     rows
 }
 
 /// The name of the format of the files; etcd before 3.6 has none.
-pub fn storage_version(agreed: &Agreed) -> Option<String> {
-    let release = agreed.storage();
+pub fn storage_version(cluster: &ClusterVersion) -> Option<String> {
+    let release = cluster.storage();
     (release >= FORMATS_NAMED).then(|| release.to_string())
 }
 
-fn cluster(agreed: &Agreed) -> Rows {
-    let version = agreed.cluster.map(|cluster| (keys::CLUSTER_VERSION.to_vec(), cluster.to_string().into_bytes()));
-    let downgrade = agreed.downgrade.map(|target| {
+fn cluster(cluster: &ClusterVersion) -> Rows {
+    let version = cluster.version.map(|version| (keys::CLUSTER_VERSION.to_vec(), version.to_string().into_bytes()));
+    let downgrade = cluster.downgrade.map(|target| {
         let row = DowngradeRow { target: target.to_string(), enabled: true };
         (keys::DOWNGRADE.to_vec(), keys::json(&row))
     });

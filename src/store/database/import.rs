@@ -13,9 +13,9 @@ use crate::disk::bbolt::Reader;
 use crate::disk::segments::Options;
 use crate::disk::{Error, Position, Segments, codec};
 use crate::raft::Member;
-use crate::store::agreed::Release;
 use crate::store::auth::Auth;
 use crate::store::checkpoint;
+use crate::store::cluster_version::Release;
 use crate::store::files::Files;
 use crate::store::journal::Head;
 use crate::store::mvcc::{Back, Change, Key, Rev, Slot};
@@ -33,7 +33,7 @@ pub struct Database<'a> {
     path: &'a Path,
 }
 
-/// What a database says of the log and the members.
+/// The log position and the members in a database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
     /// The last entry that the database holds; 0 when it does not say.
@@ -58,7 +58,7 @@ impl<'a> Database<'a> {
         Ok(database)
     }
 
-    /// What the database says of the log and the members.
+    /// The log position and the members in the database.
     pub fn origin(&self) -> Result<Origin, Error> {
         let meta = self.rows(keys::META)?;
         let number = |name: &[u8]| {
@@ -137,10 +137,12 @@ impl<'a> Database<'a> {
         for (key, value) in self.rows(keys::CLUSTER)? {
             let release = |text: &str| text.parse::<Release>().map_err(|_| self.corrupt(format!("version {text:?}")));
             match &key[..] {
-                keys::CLUSTER_VERSION => state.agreed.cluster = Some(release(&String::from_utf8_lossy(&value))?),
+                keys::CLUSTER_VERSION => {
+                    state.cluster_version.version = Some(release(&String::from_utf8_lossy(&value))?)
+                }
                 keys::DOWNGRADE => {
                     let row: DowngradeRow = self.parse_json(&value)?;
-                    state.agreed.downgrade = row.enabled.then(|| release(&row.target)).transpose()?;
+                    state.cluster_version.downgrade = row.enabled.then(|| release(&row.target)).transpose()?;
                 }
                 _ => {}
             }
@@ -202,8 +204,8 @@ impl<'a> Database<'a> {
     }
 }
 
-/// What the index knows of a row. A row without a value stands for a revision that was raised when a snapshot was
-/// restored: it is a put of the empty key, which no request can name.
+/// The change that a row stands for. A row without a value is a revision that was raised when a snapshot was restored:
+/// it counts as a put of the empty key, which no request can name.
 fn change(state: &mut State, at: Rev, is_deletion: bool, kv: KeyValue) -> Change {
     let (key, prev, old_lease) = match state.index.latest(&kv.key) {
         Some((prev, change)) => (change.key.clone(), prev, change.lease),

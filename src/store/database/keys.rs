@@ -123,7 +123,7 @@ impl From<MemberRow> for Member {
     }
 }
 
-/// Who votes, as etcd writes it.
+/// The voters, as etcd writes them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfState {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -17,8 +17,8 @@ use crate::raft::recorded_members;
 use crate::store::Error;
 use crate::store::files::Scratch;
 use crate::store::held::Held;
+use crate::store::member_state::MemberState;
 use crate::store::mvcc::Fault;
-use crate::store::state_machine::Shared;
 use crate::world::disk::Open;
 use crate::world::{File, World};
 
@@ -39,17 +39,17 @@ struct Sending {
 /// Writes the database of this moment and sends it: chunks, then the SHA-256 of them all.
 pub async fn stream(
     world: &World,
-    shared: Arc<Shared>,
+    member: Arc<MemberState>,
     turn: Permit,
 ) -> Result<BoxStream<'static, Result<pb::SnapshotResponse, Error>>, Error> {
-    let (work, of) = (world.clone(), shared.clone());
+    let (work, of) = (world.clone(), member.clone());
     let spooled = world.spawner.blocking(move || spool(&work, &of)).await;
     let Spooled { file, bytes, version, scratch } = spooled.map_err(Error::from)?;
     let size = humanize(bytes);
     tracing::info!("total-bytes" = bytes, size, "storage-version" = version, "sending database snapshot to client");
     let (world, sha) = (world.clone(), Sha256::new());
     let sending = Sending { world: world.clone(), file, bytes, sent: 0, sha, version, _scratch: scratch, _turn: turn };
-    let held = Held::new(&world, shared.metrics.bounds.clone(), Some(sending));
+    let held = Held::new(&world, member.metrics.bounds.clone(), Some(sending));
     Ok(stream::try_unfold(held, async |held| {
         let Some(sending) = held.take()? else { return Ok(None) };
         let (answer, rest) = sending.next().await?;
@@ -68,10 +68,10 @@ struct Spooled {
     scratch: Scratch,
 }
 
-fn spool(world: &World, shared: &Shared) -> Result<Spooled, Fault> {
+fn spool(world: &World, member: &MemberState) -> Result<Spooled, Fault> {
     // Rather than the ledger's own state, which may be ahead of its files.
-    let view = shared.view();
-    let files = shared.ledger().files();
+    let view = member.view();
+    let files = member.ledger().files();
     let scratch = files.scratch().map_err(disk::Error::from)?;
     let state = &view.state;
     let applied = state.applied.unwrap_or_default();
@@ -85,7 +85,7 @@ fn spool(world: &World, shared: &Shared) -> Result<Spooled, Fault> {
     export::write(state, &view.segments, &facts, &mut writer)?;
     let bytes = writer.finish()?;
     let file = world.disk.open(&path, Open::Read).map_err(disk::Error::from)?;
-    let version = export::storage_version(&state.agreed).unwrap_or_default();
+    let version = export::storage_version(&state.cluster_version).unwrap_or_default();
     Ok(Spooled { file, bytes, version, scratch })
 }
 

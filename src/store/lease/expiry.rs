@@ -1,5 +1,6 @@
-//! When leases end. Only the leader knows: renewals go past the log. Who comes to lead knows of the leases that an earlier
-//! leader has recorded when they end; all others get their whole life, because a client may just have renewed them.
+//! When leases end. Only the leader knows, because renewals do not go through the log. A new leader knows when those
+//! leases end for which an earlier leader recorded it; all others get their whole TTL, because a client may just have
+//! renewed them.
 //!
 //! ```text
 //!   granted, or found when this member came to lead ──a moment──▶ recorded ──taken back──▶ renewed
@@ -7,7 +8,8 @@
 //!                                                                    └──half of its life──────┘
 //! ```
 //!
-//! So a client that renews in time costs the log nothing, and a lease that nobody renews is recorded once, whoever leads.
+//! So a client that renews in time costs the log nothing, and a lease that is not renewed is recorded once, even when
+//! leaders change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,32 +20,32 @@ use super::table::{Lease, Leases, TIME, whole_seconds};
 use crate::world::Instant;
 use crate::world::planted::planted;
 
-/// How soon a revocation that has not come through is proposed again.
+/// A revocation that was not applied by then is proposed again.
 const RETRY: Duration = Duration::from_secs(3);
 
 /// New leaders spread expiries so that no more than this many fall into one second: three quarters of what etcd revokes
 /// in that time.
 const EXPIRIES_PER_SECOND: u32 = 750;
 
-/// A lease that is not renewed for so long after it was granted, or after this member came to lead, is recorded.
+/// A lease is recorded when it is not renewed for this long after it was granted, or after this member came to lead.
 const RECORD_DELAY: Duration = Duration::from_secs(1);
 
-/// The time is told in this share of what is left of the shortest life, within bounds.
-const TELLINGS_PER_LIFE: u32 = 32;
-const TELLING_INTERVAL_MIN: Duration = Duration::from_secs(1);
-const TELLING_INTERVAL_MAX: Duration = Duration::from_secs(300);
+/// The leader reports the time as often as this while the lease that ends first still lives, within bounds.
+const REPORTS_PER_LIFE: u32 = 32;
+const REPORT_INTERVAL_MIN: Duration = Duration::from_secs(1);
+const REPORT_INTERVAL_MAX: Duration = Duration::from_secs(300);
 
-/// Which recording of a lease is meant. No two have the same number.
+/// Names one record of when a lease ends. No two records have the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordId(u64);
 
-/// What became of a renewal.
+/// The outcome of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
-    /// For so many seconds.
+    /// The lease lives for this many seconds from now on.
     Renewed(i64),
     Unknown,
-    /// It is recorded, or about to be, when it ends: that goes first, then ask again and say so.
+    /// Its end is recorded, or about to be: take the record back, then ask again with its number.
     Recorded(RecordId),
     /// Its revocation is under way: ask again, and it is unknown, or has a new life under another leader.
     Expired,
@@ -51,12 +53,12 @@ pub enum Renewal {
     NotLeader,
 }
 
-/// Whether other members know when a lease ends.
+/// Whether the log has a record of when a lease ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Record {
-    /// They are told at this time.
+    /// The end is to be recorded at this time.
     Due(Instant),
-    /// They were told, or will be by what is under way.
+    /// The end is recorded, or a proposal to record it is under way.
     Made(RecordId),
 }
 
@@ -64,18 +66,18 @@ enum Record {
 #[derive(Clone, Copy, Debug)]
 struct Timer {
     deadline: Instant,
-    /// Where it stands in the queue of those to be revoked.
+    /// Its position in the queue of leases to be revoked.
     queued: Instant,
     record: Record,
 }
 
-/// What this member counts from while it leads.
+/// Where the time of leases stood when this member came to lead, and when it reported the time since.
 #[derive(Clone, Copy, Debug)]
 struct Count {
-    /// When it heard the time from an earlier leader last.
+    /// When this member last applied the time that an earlier leader reported.
     since: Instant,
-    /// When it told the time last.
-    told: Option<Instant>,
+    /// When this member last reported the time.
+    reported: Option<Instant>,
 }
 
 /// The deadlines of all leases, while this member leads.
@@ -114,11 +116,11 @@ impl Expiry {
         self.set(id, now + seconds(lease.ttl), Record::Due(now + RECORD_DELAY));
     }
 
-    /// This member came to lead, and has applied all that earlier leaders did. It heard the time of leases at `since`.
-    /// A lease lives for `grace` at least, however little is left: its client may have tried to renew it meanwhile.
+    /// This member came to lead and has applied everything of earlier leaders. It last applied the time of leases at
+    /// `since`. A lease lives for `grace` at least: its client may have tried to renew it meanwhile.
     pub fn promote(&mut self, leases: &Leases, since: Instant, now: Instant, grace: Duration) {
         self.demote();
-        self.leads = Some(Count { since, told: None });
+        self.leads = Some(Count { since, reported: None });
         self.known = leases.clone();
         let found = self.next_record();
         let left = |lease: &Lease| match leases.remaining(lease) {
@@ -184,7 +186,7 @@ impl Expiry {
         self.timers.get(&id).map(|timer| timer.deadline.saturating_duration_since(now))
     }
 
-    /// All leases, those that end first before the others.
+    /// All leases, in the order in which they end.
     pub fn by_expiry(&self) -> Vec<i64> {
         match self.leads() {
             true => {
@@ -196,7 +198,7 @@ impl Expiry {
         }
     }
 
-    /// Up to `max` leases that have ended and whose revocation is to be proposed now.
+    /// Up to `max` leases that have ended and are to be revoked now.
     pub fn due(&mut self, now: Instant, max: usize) -> Vec<i64> {
         let due: Vec<(Instant, i64)> = self.queue.iter().take_while(|(at, _)| *at <= now).take(max).copied().collect();
         for (at, id) in &due {
@@ -208,16 +210,16 @@ impl Expiry {
         due.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// What other members are to be told now, as rows of a checkpoint of leases, of which up to `max` leases; nothing
-    /// when there is nothing to tell. The time goes first: what follows counts from it.
+    /// What is to be recorded now, as rows of a `LeaseCheckpoint`: the time, and the ends of up to `max` leases, which
+    /// count from it. Nothing when no end is due and the time is known well enough.
     pub fn checkpoint(&mut self, now: Instant, max: usize) -> Vec<(i64, i64)> {
-        let Some(Count { since, told }) = self.leads else { return Vec::new() };
+        let Some(Count { since, reported }) = self.leads else { return Vec::new() };
         let due: Vec<(Instant, i64)> =
             self.records.iter().take_while(|(at, _)| *at <= now).take(max).copied().collect();
-        if due.is_empty() && !self.time_is_due(told, now) {
+        if due.is_empty() && !self.time_is_due(reported, now) {
             return Vec::new();
         }
-        self.leads = Some(Count { since, told: Some(now) });
+        self.leads = Some(Count { since, reported: Some(now) });
         let passed = i64::try_from(now.saturating_duration_since(since).as_millis()).unwrap_or(i64::MAX);
         let mut rows = vec![(TIME, passed)];
         let record = self.next_record();
@@ -230,12 +232,12 @@ impl Expiry {
         rows
     }
 
-    /// Whether members that follow may know too little of how much time has passed for the leases that are recorded.
-    fn time_is_due(&self, told: Option<Instant>, now: Instant) -> bool {
+    /// Whether followers may know too little of how much time has passed for the leases whose ends are recorded.
+    fn time_is_due(&self, reported: Option<Instant>, now: Instant) -> bool {
         let any_recorded = self.timers.len() > self.records.len();
         let Some((first, _)) = self.queue.first().filter(|_| any_recorded) else { return false };
-        let interval = first.saturating_duration_since(now) / TELLINGS_PER_LIFE;
-        told.is_none_or(|told| told + interval.clamp(TELLING_INTERVAL_MIN, TELLING_INTERVAL_MAX) <= now)
+        let interval = first.saturating_duration_since(now) / REPORTS_PER_LIFE;
+        reported.is_none_or(|reported| reported + interval.clamp(REPORT_INTERVAL_MIN, REPORT_INTERVAL_MAX) <= now)
     }
 
     fn next_record(&mut self) -> RecordId {

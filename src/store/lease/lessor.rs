@@ -1,10 +1,10 @@
 //! The lessor.
 //!
-//! Owns the deadlines of leases while this member leads. Follows the replicated table; proposes the revocation of what
-//! has ended, a bounded number at a time, the next ones as soon as those came through, and again what did not. Records
-//! when leases end that nobody renews, and tells the time that they count from. All of it is bound to the term in which
-//! this member leads: none of it is in the log after anything that the next leader decides. When it dies with its node,
-//! the next leader goes on by what is recorded.
+//! Owns the deadlines of leases while this member leads. Follows the replicated table and proposes the revocation of
+//! leases that have ended, a bounded number at a time: the next ones when those are applied, and those that failed once
+//! more. Records in the log when leases end that their clients do not renew, and the time that these records count
+//! from. All of it is bound to the term in which this member leads: none of it enters the log after a decision of the
+//! next leader. When the lessor dies with its node, the next leader goes on from what is recorded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,12 @@ use super::expiry::{Expiry, RecordId, Renewal};
 use crate::actor::Shutdown;
 use crate::raft;
 use crate::store::Config;
+use crate::store::member_state::MemberState;
 use crate::store::proposals::Proposals;
-use crate::store::state_machine::Shared;
 use crate::world::planted::planted;
 use crate::world::{Instant, Lane, Term, World};
 
-/// How often expired leases are looked for.
+/// How often the lessor looks for expired leases.
 const TICK: Duration = Duration::from_millis(500);
 
 /// Revocations under way at a time. They share a few log entries, between those of clients.
@@ -32,7 +32,7 @@ const REVOCATIONS_MAX: usize = 500;
 /// Leases in one checkpoint.
 const CHECKPOINTS_MAX: usize = 1_000;
 
-/// Renews a lease, of which this recording was taken back.
+/// Renews a lease. The second field is the record of its end that was taken back for that.
 pub struct Renew(pub i64, pub Option<RecordId>);
 
 impl Message for Renew {
@@ -46,18 +46,18 @@ impl Message for Remaining {
     type Result = Option<Duration>;
 }
 
-/// All leases, those that end first before the others.
+/// All leases, in the order in which they end.
 pub struct LeasesByExpiry;
 
 impl Message for LeasesByExpiry {
     type Result = Vec<i64>;
 }
 
-/// Keeps the deadlines of leases.
+/// Owns the deadlines of leases.
 pub struct Lessor {
     world: World,
     raft: raft::Handle,
-    shared: Arc<Shared>,
+    member: Arc<MemberState>,
     proposals: Proposals,
     expiry: Expiry,
     /// The term in which this member came to lead.
@@ -65,7 +65,7 @@ pub struct Lessor {
     revoking: bool,
     recording: bool,
     checkpoints: bool,
-    /// How long a lease lives at least under a new leader: what its election may have taken.
+    /// A lease lives at least this long under a new leader: as long as the election may have taken.
     grace: Duration,
     shutdown: Shutdown,
 }
@@ -74,7 +74,7 @@ impl Lessor {
     pub fn start(
         world: &World,
         raft: raft::Handle,
-        shared: Arc<Shared>,
+        member: Arc<MemberState>,
         proposals: Proposals,
         config: &Config,
         shutdown: Shutdown,
@@ -82,7 +82,7 @@ impl Lessor {
         let lessor = Lessor {
             world: world.clone(),
             raft,
-            shared,
+            member,
             proposals,
             expiry: Expiry::default(),
             term: Term::default(),
@@ -95,10 +95,10 @@ impl Lessor {
         world.spawner.start(Lane::Store, "store/lessor", move |_| lessor)
     }
 
-    /// Takes in what this member has applied, and whether it leads by that: as long as it has yet to apply what earlier
-    /// leaders did, it knows neither the leases nor their time.
+    /// Follows the applied state and the leadership. A new leader counts as one here once it has applied everything of
+    /// earlier leaders: before that it knows neither the leases nor their time.
     fn follow(&mut self) -> Instant {
-        let (now, view, known) = (self.world.clock.now(), self.shared.view(), *self.raft.leadership().borrow());
+        let (now, view, known) = (self.world.clock.now(), self.member.view(), *self.raft.leadership().borrow());
         if !known.is_leader || known.term != self.term {
             self.expiry.demote();
         }
@@ -106,7 +106,7 @@ impl Lessor {
         let applied = view.state.applied.map(|at| Term(at.term));
         if known.is_leader && !self.expiry.leads() && applied == Some(known.term) {
             self.term = known.term;
-            self.expiry.promote(leases, self.shared.lease_time_since(), now, self.grace);
+            self.expiry.promote(leases, self.member.lease_time_since(), now, self.grace);
         }
         self.expiry.follow(leases, now);
         now
@@ -156,8 +156,8 @@ impl Lessor {
             lessor.recording = false;
             match recorded {
                 Ok(_) => lessor.record(context),
-                // Whoever leads next gives those leases their whole life.
-                Err(error) => tracing::debug!(%error, "when some leases end is not recorded"),
+                // The next leader will give those leases their whole TTL.
+                Err(error) => tracing::debug!(%error, "failed to record when some leases end"),
             }
         }));
     }
@@ -172,8 +172,10 @@ async fn revoke(proposals: &Proposals, term: Term, id: i64) {
         false => proposals.propose_in(term, command).await,
     };
     match revoked {
-        Ok(_) => proposals.shared().metrics.leases.expired.inc(),
-        Err(error) => tracing::debug!(lease = id, %error, "an expired lease is not revoked yet"),
+        Ok(_) => proposals.member().metrics.leases.expired.inc(),
+        Err(error) => {
+            tracing::debug!(lease = id, %error, "failed to revoke an expired lease; trying again")
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Leases: the replicated table of who holds what, and when each ends.
+//! Leases: the replicated table of leases and their keys, and when each lease ends.
 //!
 //! ```text
 //!   grant, revoke, checkpoint ──▶ log ──▶ Leases (replicated)
@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - [`table`]: the replicated table; pure
-//! - [`time`]: the time by which leases end, as the log tells it; pure
+//! - [`time`]: the time by which leases end, as the log has it; pure
 //! - [`expiry`]: deadlines; pure
 //! - [`lessor`]: the actor
 

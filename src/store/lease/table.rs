@@ -1,4 +1,4 @@
-//! The replicated table of leases: who holds what. Of time it knows what the log tells; see [`expiry`](super::expiry).
+//! The replicated table of leases and their keys. It knows the time that the log has; see [`expiry`](super::expiry).
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use crate::world::Term;
 pub struct Lease {
     /// Seconds.
     pub ttl: i64,
-    /// The entry that granted it, where this member knows it: a later lease of the same ID is another one.
+    /// The index of the entry that granted it, where this member knows it: it tells two leases of one ID apart.
     pub granted: u64,
-    /// When it ends, by the time of leases, if a leader has recorded that: whoever renews it takes this back first.
+    /// When it ends, by the time of leases, if a leader has recorded that. A renewal takes the record back first.
     pub deadline: Option<Duration>,
     pub keys: OrdSet<Key>,
 }
@@ -29,7 +29,7 @@ pub struct Leases {
     pub time: LeaseTime,
 }
 
-/// In a checkpoint of leases, the row of this ID, which no lease has, tells the time.
+/// In a `LeaseCheckpoint` the row of this ID, which no lease has, carries the time.
 pub const TIME: i64 = 0;
 
 impl Leases {
@@ -49,7 +49,7 @@ impl Leases {
         self.table.iter().map(|(id, lease)| (*id, lease))
     }
 
-    /// What differs in a later table.
+    /// The differences to a later table.
     pub fn diff<'a>(&'a self, later: &'a Leases) -> impl Iterator<Item = DiffItem<'a, 'a, i64, Lease>> {
         self.table.diff(&later.table)
     }
@@ -68,18 +68,18 @@ impl Leases {
         self.table.remove(&id);
     }
 
-    /// Takes in one row of a checkpoint that the leader of `term` made: for how many seconds a lease still lives, or,
-    /// with 0, that nobody knows; or for how many milliseconds that leader has counted.
+    /// Applies one row of a `LeaseCheckpoint` by the leader of `term`: the seconds that a lease still lives, or 0 to
+    /// take that record back; or, for [`TIME`], the milliseconds that this leader has counted.
     pub fn checkpoint(&mut self, term: Term, id: i64, remaining: i64) {
         let remaining = u64::try_from(remaining).unwrap_or_default();
         if id == TIME {
-            self.time.tell(term, Duration::from_millis(remaining));
+            self.time.report(term, Duration::from_millis(remaining));
         } else {
             self.set_remaining(id, remaining);
         }
     }
 
-    /// Records that a lease ends in so many seconds, or that nobody knows when.
+    /// Records that a lease ends in `seconds`; 0 takes the record back.
     pub fn set_remaining(&mut self, id: i64, seconds: u64) {
         let now = self.time.now();
         if let Some(lease) = self.table.get_mut(&id) {
@@ -88,13 +88,13 @@ impl Leases {
         }
     }
 
-    /// How long a lease still lives as of the last telling of the time; `None` when nobody recorded it.
+    /// How long a lease still lived when the time was last reported; `None` without a record of its end.
     pub fn remaining(&self, lease: &Lease) -> Option<Duration> {
         lease.deadline.map(|deadline| deadline.saturating_sub(self.time.now()))
     }
 
-    /// The same in seconds, rounded up: a lease must not end early. Of one that is about to end a second is left, and 0
-    /// says that nobody recorded it.
+    /// The same in seconds, rounded up, because a lease must not end early, and at least 1; 0 without a record of its
+    /// end.
     pub fn remaining_seconds(&self, lease: &Lease) -> i64 {
         self.remaining(lease).map_or(0, |remaining| whole_seconds(remaining).max(1))
     }

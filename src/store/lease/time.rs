@@ -1,9 +1,9 @@
-//! The time by which leases end, as far as the log tells it. Every member follows it, so that whoever comes to lead knows
-//! how long a lease still has, however many leaders there were.
+//! The time by which leases end, as the log has it. Every member follows it, so that a new leader knows how long a
+//! lease still lives, however many leaders there were.
 //!
-//! A leader tells from time to time how long ago the last leader told it: members that heard both are then at the same
-//! time. Between two tellings a member's own clock goes on from when it heard the last one. Every such guess is late, by
-//! how long an entry takes to be applied; none is early.
+//! A leader reports from time to time how much time has passed since the last report of its predecessor. Members that
+//! applied both reports are then at the same time. Between two reports a member's own clock goes on from when it
+//! applied the last one. Such an estimate is late, by how long an entry takes to be applied, and never early.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use crate::world::Term;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LeaseTime {
     now: Duration,
-    /// The last telling.
-    told: Option<(Term, Duration)>,
-    tellings: u64,
+    /// The last report: its term, and the time that had passed in it.
+    last: Option<(Term, Duration)>,
+    reports: u64,
 }
 
 impl LeaseTime {
@@ -23,23 +23,24 @@ impl LeaseTime {
         self.now
     }
 
-    /// How often the time was told.
-    pub fn tellings(&self) -> u64 {
-        self.tellings
+    /// How often the time was reported.
+    pub fn reports(&self) -> u64 {
+        self.reports
     }
 
-    /// The leader of `term` says how much time has passed since the last telling of an earlier term. One who does not
-    /// know that telling can't tell how much of it is news: for them no time passes.
-    pub fn tell(&mut self, term: Term, passed: Duration) {
-        let news = match self.told {
-            Some((before, heard)) if before == term => passed.saturating_sub(heard),
+    /// The leader of `term` reports how much time has passed since the last report of an earlier term. A member that
+    /// does not know that earlier report can't tell how much of it is new to it: for this member no time passes.
+    pub fn report(&mut self, term: Term, passed: Duration) {
+        let news = match self.last {
+            Some((before, counted)) if before == term => passed.saturating_sub(counted),
             Some(_) => passed,
             None => Duration::ZERO,
         };
         self.now = self.now.saturating_add(news);
-        let heard = self.told.filter(|(before, _)| *before == term).map_or(passed, |(_, heard)| heard.max(passed));
-        self.told = Some((term, heard));
-        self.tellings += 1;
+        let counted =
+            self.last.filter(|(before, _)| *before == term).map_or(passed, |(_, counted)| counted.max(passed));
+        self.last = Some((term, counted));
+        self.reports += 1;
     }
 }
 
@@ -52,14 +53,14 @@ mod tests {
     }
 
     #[test]
-    fn time_passes_by_what_is_told_and_was_not_known() {
+    fn time_passes_by_what_is_reported_and_was_not_known() {
         let mut time = LeaseTime::default();
         for (term, passed, now) in
             [(1, 500, 0), (1, 503, 3), (1, 502, 3), (1, 504, 4), (2, 5, 9), (2, 7, 11), (4, 0, 11), (4, 1, 12)]
         {
-            time.tell(Term(term), seconds(passed));
+            time.report(Term(term), seconds(passed));
             assert_eq!(time.now(), seconds(now), "after {passed} s of term {term}");
         }
-        assert_eq!(time.tellings(), 8);
+        assert_eq!(time.reports(), 8);
     }
 }

@@ -1,5 +1,5 @@
-//! Another state in the place of a ledger's. It is read and put in force while everything else goes on with the old one;
-//! whoever installs it then swaps the two.
+//! Installing a snapshot. Its state is read and put in force while everything else goes on with the old ledger; then
+//! the caller swaps the two.
 
 use std::io;
 use std::path::Path;
@@ -13,20 +13,20 @@ use crate::world::World;
 use crate::world::planted::planted;
 
 impl Ledger {
-    /// Whoever puts another state in the place of this one.
+    /// What installs the ledger that replaces this one.
     pub fn successor(&self) -> Successor {
         Successor { world: self.world.clone(), files: self.files.clone(), segment_bytes: self.segment_bytes }
     }
 
-    /// Removes the files of a state that another one has replaced.
+    /// Removes the files, after another ledger has replaced this one.
     pub fn discard(self) {
         if let Err(error) = self.files.remove() {
-            tracing::warn!(%error, "the files of a state that was replaced go at the next start");
+            tracing::warn!(%error, "failed to remove the files of a replaced state; the next start removes them");
         }
     }
 }
 
-/// Puts another state in the place of a ledger's, beside everything that still goes on with it.
+/// Installs the ledger that replaces another one, while that one is still in use.
 pub struct Successor {
     world: World,
     files: Files,
@@ -34,8 +34,8 @@ pub struct Successor {
 }
 
 impl Successor {
-    /// Puts the files in `directory` in force, durably, and opens them. They are read before. The files of the ledger
-    /// before stay until [`Ledger::discard`].
+    /// Reads the files in `directory`, puts them in force, durably, and opens them. The files of the ledger before stay
+    /// until [`Ledger::discard`].
     pub fn install(self, directory: &Path) -> io::Result<Ledger> {
         if checkpoint::read(&self.world, &Files::index_in(directory))?.is_none() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the snapshot has no index"));

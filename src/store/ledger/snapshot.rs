@@ -1,4 +1,5 @@
-//! A state for a peer that lags behind: what it holds is settled under the ledger's lock, its files are made outside.
+//! A snapshot for a peer that lags behind: its content is fixed under the ledger's lock, its files are made outside of
+//! it.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use crate::store::state::State;
 use crate::world::World;
 
 impl Ledger {
-    /// What a peer that lags behind needs.
+    /// A snapshot of the present state.
     pub fn snapshot(&self) -> Result<Outgoing, disk::Error> {
         self.must_not_stall()?;
         let (world, files, state) = (self.world.clone(), self.files.clone(), self.state.clone());
@@ -21,7 +22,7 @@ impl Ledger {
     }
 }
 
-/// A state on its way to a peer: what it holds is settled, its files are yet to be made. Until then it holds those of the
+/// A snapshot for a peer: its content is fixed, its files are yet to be made. Until then it holds the files of the
 /// state.
 pub struct Outgoing {
     world: World,
@@ -35,7 +36,7 @@ impl Outgoing {
         Applied { at: self.state.applied, membership: self.state.membership.clone() }
     }
 
-    /// Makes the files; they go with what is returned beside them. Takes its time, and nobody's but the caller's.
+    /// Makes the files, which are removed with the returned [`Scratch`]. This takes its time; only the caller waits.
     pub fn prepare(self) -> io::Result<(Vec<PathBuf>, Scratch)> {
         let scratch = self.files.scratch()?;
         let mut files = self.frames.link_into(&scratch.directory)?;

@@ -1,4 +1,4 @@
-//! What this member answers to the stores of others.
+//! Answers to the questions of other members.
 
 use std::sync::{Arc, Weak};
 
@@ -12,7 +12,7 @@ use crate::store::questions::{self, Question};
 use crate::world::failpoints::failpoint;
 
 impl Local {
-    /// From here on other members get answers.
+    /// From here on this member answers the questions of others.
     pub(super) fn answer_others(&self) {
         // The replica, which keeps the answerer, must not keep the store alive.
         let store: Weak<Inner> = Arc::downgrade(&self.0);
@@ -38,7 +38,7 @@ impl Local {
             }
             Ok(Question::TimeToLive { id, keys }) => {
                 failpoint!("beforeLookupWhenForwardLeaseTimeToLive");
-                questions::reply(self.0.leases.look_here(id, keys).await)
+                questions::reply(self.0.leases.time_to_live_here(id, keys).await)
             }
             Err(error) => questions::refuse(&error),
         }

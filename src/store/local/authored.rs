@@ -1,4 +1,5 @@
-//! What is done in an author's name: reads that their permissions bound, commands that say whose they are.
+//! Reads and commands in an author's name: reads are checked against the author's permissions, commands carry the
+//! author.
 
 use std::sync::Arc;
 
@@ -27,11 +28,11 @@ impl Local {
     }
 
     pub(in crate::store) fn view(&self) -> Arc<View> {
-        self.0.shared.view()
+        self.0.member.view()
     }
 
     pub(in crate::store) fn sessions(&self) -> &Sessions {
-        &self.0.shared.sessions
+        &self.0.member.sessions
     }
 
     pub(in crate::store) fn passwords(&self) -> &Passwords {
@@ -54,11 +55,11 @@ impl Local {
         checks::txn(request, self.0.config.limits.txn_ops_max)
     }
 
-    /// Reads by a transaction that was checked what this member has applied.
+    /// Runs a read-only transaction, which was checked, on what this member has applied.
     pub(in crate::store) async fn txn_now(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
-        let metrics = &self.0.shared.metrics;
+        let metrics = &self.0.member.metrics;
         let started = metrics.clock.now();
-        let large = self.0.shared.view().is_large_txn(&request);
+        let large = self.0.member.view().is_large_txn(&request);
         let author = self.1.clone();
         let read = move |view: &View| {
             view.permit_txn(&author, &request)?;
@@ -72,7 +73,7 @@ impl Local {
         Ok(answer)
     }
 
-    /// A watch stream. Each request may come with a reason why it is not for the caller.
+    /// A watch stream. Each request may come with a reason to refuse it.
     pub(in crate::store) async fn watch_judged(
         &self,
         requests: BoxStream<'static, (pb::WatchRequest, Option<Error>)>,

@@ -1,4 +1,4 @@
-//! The Cluster service: who the members are, and changes of them.
+//! The Cluster service: the members and their changes, leadership, downgrades.
 
 use chorus_proto::etcdserverpb as pb;
 use chorus_proto::etcdserverpb::downgrade_request::DowngradeAction;
@@ -6,8 +6,8 @@ use chorus_proto::etcdserverpb::downgrade_request::DowngradeAction;
 use super::Local;
 use crate::raft::{self, identity};
 use crate::store::Error;
-use crate::store::agreed::{Release, downgrade_to};
 use crate::store::checks;
+use crate::store::cluster_version::{Release, downgrade_to};
 use crate::world::NodeId;
 use crate::world::failpoints::failpoint;
 
@@ -46,7 +46,7 @@ impl Local {
 
     pub async fn member_promote(&self, request: pb::MemberPromoteRequest) -> Result<pb::MemberPromoteResponse, Error> {
         let members = self.0.raft.promote_member(NodeId(request.id), self.deadline()).await.map_err(Error::from);
-        self.0.shared.metrics.promotions.ended(&members);
+        self.0.member.metrics.promotions.ended(&members);
         Ok(pb::MemberPromoteResponse { header: self.signed(), members: listed(members?) })
     }
 
@@ -69,15 +69,15 @@ impl Local {
             DowngradeAction::Validate | DowngradeAction::Enable => Some(request.version.parse::<Release>()?),
         };
         self.barrier().await?;
-        let agreed = self.0.shared.view().state.agreed;
+        let known = self.0.member.view().state.cluster_version;
         if let Some(target) = target {
-            agreed.may_downgrade(target)?;
+            known.may_downgrade(target)?;
         }
-        let cluster = agreed.cluster.ok_or(Error::ClusterVersionUnavailable)?;
+        let version = known.version.ok_or(Error::ClusterVersionUnavailable)?;
         match action {
             DowngradeAction::Validate => (),
             // Operators cancel to be sure; that there is nothing to cancel is no reason to fail.
-            DowngradeAction::Cancel if agreed.downgrade.is_none() => {
+            DowngradeAction::Cancel if known.downgrade.is_none() => {
                 tracing::warn!("failed to cancel downgrade: no inflight downgrade job");
             }
             DowngradeAction::Cancel | DowngradeAction::Enable => {
@@ -86,11 +86,11 @@ impl Local {
         }
         Ok(pb::DowngradeResponse {
             header: Some(self.header()),
-            version: format!("{}.{}", cluster.major, cluster.minor),
+            version: format!("{}.{}", version.major, version.minor),
         })
     }
 
-    /// This member has no vote: it refers clients to others.
+    /// This member is a learner: it refuses most calls of clients.
     pub(super) fn is_without_vote(&self) -> bool {
         failpoint!("afterIsMemberExist");
         self.0.raft.is_learner()

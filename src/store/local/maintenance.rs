@@ -1,4 +1,4 @@
-//! Checksums of what this member holds, and giving back its space.
+//! Checksums of this member's state, and defragmentation.
 
 use chorus_proto::etcdserverpb as pb;
 use crc32c::crc32c_append;
@@ -8,18 +8,18 @@ use super::Local;
 use crate::store::Error;
 use crate::store::command;
 use crate::store::compactor::Defragment;
-use crate::store::corruption::{Corruption, Inconsistent};
+use crate::store::corruption::{CorruptionChecker, Inconsistent};
 use crate::store::mvcc::hash::Hash;
 use crate::store::view::View;
 use crate::world::NodeId;
 
 impl Local {
-    /// A revision at which this member compacted is answered with the checksum that it took then.
+    /// The HashKV at `revision`. For a revision at which this member compacted it is the checksum taken then.
     pub(in crate::store) async fn hash_history(&self, revision: i64) -> Result<pb::HashKvResponse, Error> {
-        let (hash, current) = match self.0.shared.hashes.at(revision) {
-            Some(hash) => (hash, self.0.shared.view().revision()),
+        let (hash, current) = match self.0.member.hashes.at(revision) {
+            Some(hash) => (hash, self.0.member.view().revision()),
             None => {
-                let metrics = &self.0.shared.metrics;
+                let metrics = &self.0.member.metrics;
                 let _hashing = metrics.measure(&metrics.disk.hash_revision, None);
                 self.read(true, move |view| Ok((view.hash_kv(revision)?, view.revision()))).await?
             }
@@ -33,20 +33,20 @@ impl Local {
     /// The files with its records, for tests.
     #[cfg(test)]
     pub(in crate::store) fn data_segments(&self) -> Vec<crate::disk::segments::Listed> {
-        self.0.shared.ledger().segments.list().expect("the files are there")
+        self.0.member.ledger().segments.list().expect("the files are there")
     }
 
     #[cfg(test)]
-    pub(in crate::store) fn shared(&self) -> &crate::store::state_machine::Shared {
-        &self.0.shared
+    pub(in crate::store) fn member(&self) -> &crate::store::member_state::MemberState {
+        &self.0.member
     }
 
     /// The checksums that this member took at compactions, the newest first.
     pub(in crate::store) fn compaction_hashes(&self) -> Vec<Hash> {
-        self.0.shared.hashes.newest_first()
+        self.0.member.hashes.newest_first()
     }
 
-    /// Lets the whole cluster know that the data of `member` differ from those of others.
+    /// Raises the CORRUPT alarm for `member`.
     pub(in crate::store) async fn raise_corrupt(&self, member: NodeId) -> Result<(), Error> {
         let alarm = pb::AlarmRequest {
             action: pb::alarm_request::AlarmAction::Activate as i32,
@@ -61,12 +61,12 @@ impl Local {
     /// a reason not to start.
     pub async fn check_initially(&self) -> Result<(), Inconsistent> {
         let (raft, config) = (self.0.raft.clone(), &self.0.config);
-        Corruption::new(self.clone(), raft, config.node, config.request_timeout()).check_initially().await
+        CorruptionChecker::new(self.clone(), raft, config.node, config.request_timeout()).check_initially().await
     }
 
-    /// Of the history, the leases and the alarms.
+    /// A checksum of the history, the leases and the alarms.
     pub async fn hash(&self, _: pb::HashRequest) -> Result<pb::HashResponse, Error> {
-        let metrics = &self.0.shared.metrics;
+        let metrics = &self.0.member.metrics;
         let _hashing = metrics.measure(&metrics.disk.hash, None);
         let (hash, revision) = self
             .read(true, |view| {
@@ -85,7 +85,7 @@ impl Local {
 
     pub async fn defragment(&self, _: pb::DefragmentRequest) -> Result<pb::DefragmentResponse, Error> {
         tracing::info!("starting defragment");
-        let metrics = &self.0.shared.metrics;
+        let metrics = &self.0.member.metrics;
         let _defragmenting = metrics.measure(&metrics.disk.defragmentation, Some(&metrics.disk.defragmenting));
         let given_back = self.0.compactor.send(Defragment).await.map_err(|_| Error::Stopped)?;
         if let Err(reason) = given_back {
@@ -100,7 +100,7 @@ impl Local {
 fn hash_beside_history(view: &View, mut hash: u32) -> u32 {
     for (id, lease) in view.state.leases.iter() {
         hash = crc32c_append(hash, b"lease");
-        // What is left of its life depends on when a member was last started, if only by seconds.
+        // The remaining TTL depends on when a member was last started, if only by seconds.
         for number in [id, lease.ttl] {
             hash = crc32c_append(hash, &number.to_be_bytes());
         }

@@ -4,10 +4,10 @@ use std::sync::{Arc, PoisonError};
 
 use super::{Kind, Metrics, Promotions};
 use crate::actor::metrics::{Exposition, Histogram, Source};
-use crate::store::state_machine::Shared;
+use crate::store::member_state::MemberState;
 
-/// A store's metrics and what its newest view tells.
-pub struct Exposed(pub Arc<Shared>);
+/// A store's metrics, with those that come from its newest view.
+pub struct Exposed(pub Arc<MemberState>);
 
 impl Source for Exposed {
     fn expose(&self, text: &mut Exposition) {
@@ -24,8 +24,8 @@ impl Source for Exposed {
     }
 }
 
-fn state(text: &mut Exposition, shared: &Shared) {
-    let view = shared.view();
+fn state(text: &mut Exposition, member: &MemberState) {
+    let view = member.view();
     let index = &view.state.index;
     text.gauge("etcd_debugging_mvcc_current_revision", "The newest revision.", index.revision);
     text.gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction.", index.compacted);
@@ -117,16 +117,16 @@ fn watches(text: &mut Exposition, metrics: &Metrics) {
     for (name, help, gauge) in [
         ("etcd_debugging_mvcc_watch_stream_total", "Watch streams.", &watches.streams),
         ("etcd_debugging_mvcc_watcher_total", "Watchers.", &watches.watchers),
-        ("etcd_debugging_mvcc_slow_watcher_total", "Watchers that read the history.", &watches.behind),
+        ("etcd_debugging_mvcc_slow_watcher_total", "Watchers that read the history.", &watches.unsynced),
     ] {
         text.gauge(name, help, gauge.get());
     }
     text.counter("etcd_debugging_mvcc_events_total", "Events sent to watchers.", watches.events.get());
 }
 
-/// What etcd has no names for.
-fn bounds(text: &mut Exposition, shared: &Shared) {
-    let Metrics { watches, bounds, .. } = &shared.metrics;
+/// Metrics that etcd does not have.
+fn bounds(text: &mut Exposition, member: &MemberState) {
+    let Metrics { watches, bounds, .. } = &member.metrics;
     let gauges = [
         ("chorus_watch_unread_bytes", "Bytes of events that wait for watch streams.", &watches.unread_bytes),
         ("chorus_large_reads_waiting", "Large reads that wait for their turn.", &bounds.large_reads_waiting),
@@ -134,7 +134,7 @@ fn bounds(text: &mut Exposition, shared: &Shared) {
     gauges.into_iter().for_each(|(name, help, gauge)| text.gauge(name, help, gauge.get()));
     for (name, help, counter) in [
         ("chorus_watch_streams_ended_total", "Watch streams ended because they were not read.", &watches.ended),
-        ("chorus_watch_feed_overflows_total", "Times at which watchers fell behind together.", &shared.feed.overflows),
+        ("chorus_watch_feed_overflows_total", "Times at which watchers fell behind together.", &member.feed.overflows),
         ("chorus_large_reads_refused_total", "Large reads refused for lack of memory.", &bounds.large_reads_refused),
         (
             "chorus_snapshots_refused_total",
@@ -181,7 +181,7 @@ fn disk(text: &mut Exposition, metrics: &Metrics) {
     text.gauge(name, help, disk.installing.get());
 }
 
-/// Steps of etcd's that this store does not have: they never happened.
+/// Metrics of steps that only etcd has: they stay at zero.
 fn absent(text: &mut Exposition) {
     for name in [
         "etcd_debugging_disk_backend_commit_rebalance_duration_seconds",

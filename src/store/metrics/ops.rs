@@ -1,6 +1,6 @@
 //! Operations on keys.
 
-/// How many operations transactions did. What it counts is no part of the state.
+/// How many operations transactions did. The counts are no part of the state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ops {
     pub ranges: u64,

@@ -1,8 +1,8 @@
 //! Our log in the files of etcd's, for etcd's own readers of logs.
 //!
-//! One of our entries may hold many commands, etcd's holds one: the entries are numbered anew, from 1 and without gaps.
-//! Commands of clients are there as they were proposed. What is our own, a membership, a leader's first entry or when
-//! leases end, is an empty entry.
+//! One of our entries may hold many commands, one of etcd's holds one: the entries get new numbers, from 1 and without
+//! gaps. Commands of clients are there as they were proposed. Entries that only we have (a membership, a leader's first
+//! entry, records of when leases end) are empty entries.
 
 use std::path::Path;
 
@@ -56,7 +56,7 @@ pub fn unrolled(content: Content) -> Vec<Bytes> {
     }
 }
 
-/// It says when leases end. Readers of logs stop at a command that etcd, as it is set up by default, does not write.
+/// It records when leases end. Readers of logs stop at a command that etcd does not write with its default settings.
 fn is_checkpoint(command: &Bytes) -> bool {
     InternalRaftRequest::decode(command.clone()).is_ok_and(|command| command.lease_checkpoint.is_some())
 }

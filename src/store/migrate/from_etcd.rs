@@ -12,7 +12,7 @@ use crate::store::database::import::Database;
 use crate::world::disk::Access;
 use crate::world::{NodeId, World};
 
-/// What was brought in.
+/// What was imported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Imported {
     pub node: NodeId,
@@ -26,7 +26,7 @@ pub struct Imported {
     pub entries: usize,
 }
 
-/// Who a member that starts from a snapshot is, and with whom it makes a new cluster.
+/// A member that starts from a snapshot, and the new cluster that it is in.
 #[derive(Clone, Debug)]
 pub struct NewCluster {
     pub node: NodeId,
@@ -40,7 +40,7 @@ pub async fn from_data_dir(world: &World, from: &Path, wal_dir: Option<&Path>, t
     let applied = source.applied();
     let state = source.log.state;
     let metadata = source.log.metadata;
-    // The members of a database without a place in the log are those that its entries tell once more.
+    // For a database without a position in the log, the entries bring the members once more.
     let first = if applied.is_some() { &source.origin.members[..] } else { &[] };
     let membership = record_members(first, &source.origin.removed);
     let mut members = Members::new(first);
@@ -49,7 +49,10 @@ pub async fn from_data_dir(world: &World, from: &Path, wal_dir: Option<&Path>, t
     let entries = entries.map(|entry| members.convert(entry)).collect::<Result<Vec<_>, String>>().map_err(unfit)?;
     let next = source.origin.index + 1;
     if let Some((first, _)) = entries.first().filter(|(first, _)| first.index != next) {
-        return Err(unfit(format!("the log goes on with entry {}, the database ends before {next}", first.index)));
+        return Err(unfit(format!(
+            "the log continues with entry {}, but the database ends before entry {next}",
+            first.index
+        )));
     }
     if first.is_empty() && entries.is_empty() {
         return Err(Error::unfit(from, "it names no members"));

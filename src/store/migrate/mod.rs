@@ -6,11 +6,11 @@
 //!   Chorus: wal/ ──export_wal──▶ files that etcd's readers of logs take
 //! ```
 //!
-//! Taken over from etcd, a member keeps its place in the log: entries keep their term and index, also those not known to
-//! be committed, and the vote stays. So the members of a cluster can be taken over one by one, each from its own
-//! directory, and what any client was told is still on a quorum.
+//! Taken over from etcd, a member keeps its place in the log: entries keep their term and index, also those not known
+//! to be committed, and the vote stays. So the members of a cluster can be taken over one by one, each from its own
+//! directory, and everything that was acknowledged to clients is still on a quorum.
 //!
-//! On the way back the log begins anew, as after `etcdutl snapshot restore`: every directory of a cluster is written from
+//! On the way back a new log begins, as after `etcdutl snapshot restore`: every directory of a cluster is written from
 //! that of one member.
 //!
 //! - [`source`]: what is in a directory of etcd, or in a snapshot file
@@ -18,7 +18,7 @@
 //! - [`from_etcd`]: the directory of a member
 //! - [`take_over`]: the same in place, resumable
 //! - [`to_etcd`], [`export_wal`]: the way back
-//! - [`error`]: why nothing came of it
+//! - [`error`]: why a migration failed
 
 pub mod error;
 mod export_wal;

@@ -1,4 +1,4 @@
-//! What is in a data directory of etcd, and in a snapshot file.
+//! Reading a data directory of etcd, or a snapshot file.
 
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,7 @@ impl Source {
         let snap = snap::newest(&world.disk, &snap_dir)?.and_then(|snap| snap.metadata);
         let mut database = snap_dir.join("db");
         let mut origin = Database::open(world, &database)?.origin()?;
-        // A member that was sent a database puts it in force when it starts next.
+        // etcd puts a database that a member received in force at its next start.
         let sent = snap.as_ref().map(|snap| snap_dir.join(format!("{:016x}.snap.db", snap.index)));
         if let (Some(snap), Some(sent)) = (&snap, sent)
             && snap.index > origin.index

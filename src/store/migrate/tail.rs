@@ -22,7 +22,8 @@ use crate::world::NodeId;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members(BTreeMap<NodeId, Member>);
 
-/// The request by which etcd 3.4 writes to its second store; of those in a log only what concerns members is of any use.
+/// The request by which etcd 3.4 writes to its second store; of those in a log only what concerns members is of any
+/// use.
 #[derive(Clone, PartialEq, Eq, Message)]
 struct OldRequest {
     #[prost(string, optional, tag = "2")]
@@ -33,7 +34,7 @@ struct OldRequest {
     value: Option<String>,
 }
 
-/// What a member publishes of itself.
+/// The attributes that a member publishes of itself.
 #[derive(Deserialize)]
 struct Published {
     #[serde(default)]
@@ -136,7 +137,7 @@ impl Members {
                     member.peer_urls = context.member.peer_urls.unwrap_or_default();
                 }
             }
-            (_, None) => return Err(format!("it does not say which member {id} is")),
+            (_, None) => return Err(format!("it does not say who member {id} is")),
         }
         if self.0.values().all(|member| member.learner) {
             *self = before;

@@ -1,7 +1,7 @@
 //! A data directory of etcd becomes one of ours, in place.
 //!
-//! Ours is made beside etcd's files and gets its name once all in it is durable: at that moment it is in force. etcd's
-//! files are then put aside; what a crash left undone of that is done at the next start.
+//! Our directory is made beside etcd's files and gets its name once everything in it is durable: from that moment it is
+//! in force. etcd's files are then moved aside; after a crash the next start finishes that.
 
 use std::path::{Path, PathBuf};
 
@@ -13,8 +13,8 @@ use crate::world::{Disk, World};
 const ETCDS: [&str; 2] = ["snap", "wal"];
 const KEPT: &str = "etcd";
 
-/// Makes `to`, a directory below `data_dir/member`, from the member of etcd in `data_dir`; `false` when there is none, or
-/// `to` is there already. `seal` names a file with its content that goes with the member.
+/// Makes `to`, a directory below `data_dir/member`, from the member of etcd in `data_dir`; `false` when there is none,
+/// or `to` is there already. `seal` names a file with its content that goes with the member.
 pub async fn take_over(
     world: &World,
     data_dir: &Path,

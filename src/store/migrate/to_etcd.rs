@@ -18,10 +18,10 @@ use crate::store::{Config, StateMachine, Store};
 use crate::world::disk::Access;
 use crate::world::{NodeId, World};
 
-/// What is asked for.
+/// What to write.
 #[derive(Clone, Debug)]
 pub struct ToEtcd {
-    /// Of the member whose directory is read.
+    /// The member whose directory is read.
     pub node: NodeId,
     pub cluster: ClusterId,
     /// The member, by name or ID in hexadecimal, that the directory is for; the one that is read, if none is named.
@@ -64,7 +64,7 @@ fn beside(to: &Path) -> PathBuf {
 }
 
 fn write(world: &World, machine: &StateMachine, from: &Path, to: &Path, wanted: &ToEtcd) -> Result<Exported, Error> {
-    let view = machine.shared.ledger().view();
+    let view = machine.member.ledger().view();
     let membership = view.state.membership.as_ref().ok_or_else(|| Error::unfit(from, "it holds no membership yet"))?;
     let (members, removed) = recorded_members(&membership.1)?;
     let member = choose(&members, wanted).ok_or_else(|| {
@@ -102,7 +102,7 @@ fn choose(members: &[Member], wanted: &ToEtcd) -> Option<Member> {
     members.iter().find(fits).cloned()
 }
 
-/// A log that says who the members are, all in its first term, and nothing else: what came before is in the database.
+/// Writes a log with the members only, all in its first term: everything else is in the database.
 fn write_log(world: &World, directory: &Path, metadata: Metadata, members: &[Member]) -> Result<(), Error> {
     let mut log = Writer::create(&world.disk, directory, metadata, FILE_BYTES)?;
     for (member, index) in members.iter().zip(1..) {

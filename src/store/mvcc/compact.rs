@@ -1,7 +1,7 @@
 //! Compaction: a floor below which history is gone at once, and the sweep that frees it bit by bit.
 //!
-//! Of each key the newest change at or below the floor stays if it is a put, or a deletion at the floor itself. The
-//! sweep shows in no answer: reads below the floor fail whether or not it has come by.
+//! The newest change of each key at or below the floor stays if it is a put, or a deletion at the floor itself. No
+//! answer depends on how far the sweep is: reads below the floor fail anyway.
 
 use super::index::{Change, Index, Rev};
 use crate::store::Error;
@@ -16,7 +16,7 @@ impl Index {
         if revision > self.revision {
             return Err(Error::FutureRevision);
         }
-        // A deletion at the old floor stayed for the old floor's sake: look at it again.
+        // A deletion at the old floor stayed because of that floor: look at it again.
         self.swept = self.swept.min(Rev { main: self.compacted.max(0), sub: 0 });
         self.compacted = revision;
         Ok(())

@@ -8,7 +8,7 @@
 //!
 //! Every section knows how many keys it holds, and how many of those exist. A count adds up whole sections, the largest
 //! ones that fit, and looks at single entries at its two ends only: its work grows with the logarithm of the keys.
-//! What begins a section of one level begins one of every level below, too.
+//! A key that begins a section of one level begins one of every level below, too.
 
 use std::ops::Bound;
 
@@ -65,7 +65,7 @@ impl Default for Counts {
 }
 
 impl Counts {
-    /// Of all `keys` at once.
+    /// Counts all `keys` at once.
     pub fn of(keys: &Keys) -> Counts {
         let level = sections(keys.iter().map(|(key, latest)| (key, Tally::one(latest.live))));
         let mut counts = Counts { levels: vec![level] };

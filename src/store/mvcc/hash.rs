@@ -1,8 +1,8 @@
 //! HashKV: a checksum of the history up to a revision, equal on all members and to etcd's.
 //!
 //! Which records count depends on what the last compaction before it left: its floor. A compaction takes a checksum of
-//! its own just before it frees anything, whose floor is that of the compaction before; it is what later questions for
-//! that very revision are answered with.
+//! its own just before it frees anything, whose floor is that of the compaction before; later questions for that very
+//! revision get this one as the answer.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -46,8 +46,8 @@ pub fn of_compaction(index: &Index, values: &impl Values, floor: i64, revision: 
     })
 }
 
-/// The checksum up to `revision` of what a compaction at `floor` leaves. Of the records up to the floor only those count
-/// that still stand at `revision`; but all of them do when `any_kept` says that nothing at all is kept there.
+/// The checksum up to `revision` of what a compaction at `floor` leaves. Records up to the floor count only if they are
+/// still current at `revision`; but all of them count when none is (see [`any_kept`]).
 fn between(
     index: &Index,
     values: &impl Values,
@@ -105,7 +105,7 @@ impl Hashes {
         self.lock().iter().rev().copied().collect()
     }
 
-    /// What was remembered is of another state.
+    /// Another state was installed: forgets the checksums of the old one.
     pub fn clear(&self) {
         self.lock().clear();
     }

@@ -21,7 +21,7 @@ pub enum Slot {
 }
 
 impl Slot {
-    /// Of the record.
+    /// The length of the record.
     pub fn bytes(self) -> u64 {
         match self {
             Slot::Stored(place) => u64::from(place.length),
@@ -30,7 +30,7 @@ impl Slot {
     }
 }
 
-/// What the index knows of a change.
+/// A change, as the index has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     pub key: Key,
@@ -131,7 +131,7 @@ impl Index {
     }
 
     /// The second link of a change that comes after the one at `prev`: as far back as two links of equal length lead,
-    /// else to `prev`. Where compaction took one of them, the links begin anew.
+    /// else to `prev`. Where compaction took one of them, new links begin.
     fn back_from(&self, prev: Rev) -> Back {
         let Some(before) = self.changes.get(&prev) else { return Back { main: prev.main, sub: prev.sub, depth: 0 } };
         let depth = before.back.depth.saturating_add(1);
@@ -188,7 +188,7 @@ impl Index {
             if at.main <= revision {
                 return (Some((at, change)), steps);
             }
-            // What compaction took is not after any revision that can be asked for: a link never leads there.
+            // A change that compaction took comes after no revision that can be asked for: a link never leads there.
             let back = change.back.rev();
             at = if back.main > revision { back } else { change.prev };
         }
@@ -214,7 +214,7 @@ impl Index {
         }))
     }
 
-    /// How many keys in `range` lived at `revision`. Of an old revision it walks over all of them.
+    /// How many keys in `range` lived at `revision`. For an old revision this walks over all of them.
     pub fn count(&self, range: &KeyRange, revision: i64) -> usize {
         if range.is_empty() {
             return 0;

@@ -135,8 +135,8 @@ fn check_revision(index: &Index, revision: i64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs what was checked. Answers that nobody waits for are left empty: `answer` is the same on all members only where
-/// it changes nothing.
+/// Runs a transaction that was checked. Without `answer` the responses are left empty, because no client waits for
+/// them; that never changes the state.
 pub fn run<V: Values>(
     txn: &mut Transaction<V>,
     request: pb::TxnRequest,
@@ -157,7 +157,7 @@ pub fn run<V: Values>(
             Request::RequestDeleteRange(request) => Response::ResponseDeleteRange(delete_range(txn, request, answer)?),
             Request::RequestTxn(request) => {
                 let path = nested.next().expect("a path for each nested txn");
-                // As etcd does: only the outermost transaction tells the revision.
+                // As in etcd, only the outermost transaction has the revision in its header.
                 let inner = run(txn, request, path, answer)?;
                 Response::ResponseTxn(pb::TxnResponse { header: Some(header(0)), ..inner })
             }

@@ -9,7 +9,7 @@ use crate::disk::segments::Pinned;
 use crate::disk::{self, Segments};
 use crate::store::Error;
 
-/// Why a read or a change did not come about.
+/// Why a read or a change failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// The request is refused: answer it so.
@@ -19,7 +19,7 @@ pub enum Fault {
     #[error(transparent)]
     Disk(#[from] disk::Error),
     /// A record does not decode: fatal.
-    #[error("a record does not decode: {0}")]
+    #[error("cannot decode a record: {0}")]
     Record(#[from] prost::DecodeError),
 }
 

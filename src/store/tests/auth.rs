@@ -246,10 +246,10 @@ fn a_restart_brings_back_users_from_segments_or_from_the_index() {
         if with_checkpoint {
             member.checkpoint();
         }
-        let before = member.shared().view().state.auth.clone();
+        let before = member.state().view().state.auth.clone();
         assert_eq!((before.enabled, before.revision), (true, 5));
         let member = member.restart();
-        assert_eq!(member.shared().view().state.auth, before);
-        assert!(member.shared().authenticates());
+        assert_eq!(member.state().view().state.auth, before);
+        assert!(member.state().authenticates());
     }
 }

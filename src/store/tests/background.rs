@@ -18,7 +18,7 @@ const FILES: DataFiles =
 
 fn contents(member: &Member) -> (Vec<String>, u32) {
     let shown = member.range(all()).unwrap().kvs.iter().map(shown).collect();
-    (shown, member.shared().view().hash_kv(0).unwrap().hash)
+    (shown, member.state().view().hash_kv(0).unwrap().hash)
 }
 
 fn open(seed: u64, disk: MemoryDisk) -> Member {
@@ -36,16 +36,16 @@ fn half_dead(seed: u64) -> Member {
             member.put(dead).unwrap();
         }
     }
-    let revision = member.shared().view().revision();
+    let revision = member.state().view().revision();
     member.compact(revision).unwrap();
     member.sweep_all();
     member.with_ledger(|ledger| ledger.compactions.clear());
-    member.shared().ledger().segments.sync().unwrap();
+    member.state().ledger().segments.sync().unwrap();
     member
 }
 
 fn upkeep(member: &Member) -> Upkeep {
-    Upkeep::new(&member.world, member.machine.shared.clone(), FILES)
+    Upkeep::new(&member.world, member.machine.member.clone(), FILES)
 }
 
 /// Two members that hold the same in the same places; the second one is a little behind, which no place shows.
@@ -97,12 +97,12 @@ fn two_generations_are_told_apart_when_nothing_else_differs() {
     let incoming = snapshot_for(&mut follower, &mut leader);
     let mut upkeep = upkeep(&follower);
     assert!(upkeep.defragment().unwrap(), "all is sealed, and in a checkpoint");
-    let before = follower.shared().ledger().checkpointed;
-    let basis = follower.shared().ledger().basis();
+    let before = follower.state().ledger().checkpointed;
+    let basis = follower.state().ledger().basis();
     follower.machine.install(incoming).unwrap();
-    assert_eq!(follower.shared().ledger().checkpointed, before, "the story is about equal points");
-    assert_ne!(follower.shared().ledger().generation(), basis.generation);
-    assert!(matches!(follower.shared().ledger_of(basis.generation), Err(StepError::Superseded)));
+    assert_eq!(follower.state().ledger().checkpointed, before, "the story is about equal points");
+    assert_ne!(follower.state().ledger().generation(), basis.generation);
+    assert!(matches!(follower.state().ledger_of(basis.generation), Err(StepError::Superseded)));
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_segment_that_goes_while_a_snapshot_is_made_is_in_it_all_the_same() {
             "after {points} yield points"
         );
         upkeep.tick(false);
-        let listed = leader.shared().ledger().segments.list().unwrap();
+        let listed = leader.state().ledger().segments.list().unwrap();
         let names = leader.world.disk.list(&leader.ledger_path().join("g00000001")).unwrap();
         let segments = names.iter().filter(|name| name.ends_with(".seg")).count();
         assert!(segments <= listed.len() + 1, "files of segments that went stay: {names:?}");
@@ -137,7 +137,7 @@ fn a_segment_that_goes_while_a_snapshot_is_made_is_in_it_all_the_same() {
 fn readers_find_what_they_saw_wherever_it_is_by_then() {
     at_every_yield_point(|points| {
         let member = half_dead(1);
-        let (expected, view) = (contents(&member), member.shared().view());
+        let (expected, view) = (contents(&member), member.state().view());
         let thread = SimThread::new(move || {
             let answer = view.range(&all()).unwrap();
             (answer.kvs.iter().map(shown).collect::<Vec<_>>(), view.hash_kv(0).unwrap().hash)
@@ -172,11 +172,11 @@ fn nothing_waits_for_a_snapshot_that_is_installed() {
     at_every_yield_point(|points| {
         let (mut leader, mut follower) = leader_and_follower();
         let incoming = snapshot_for(&mut follower, &mut leader);
-        let mut machine = StateMachine::new(follower.machine.shared.clone());
+        let mut machine = StateMachine::new(follower.machine.member.clone());
         let thread = SimThread::new(move || machine.install(incoming).map(drop).unwrap());
         let interrupted = thread.run(points);
         let passed = thread.passed();
-        assert!(!follower.shared().ledger().is_stalled());
+        assert!(!follower.state().ledger().is_stalled());
         assert_eq!(contents(&follower), contents(&leader));
         assert_eq!(thread.passed(), passed, "the look at the state waited at yield point {points}");
         thread.join();
@@ -190,7 +190,7 @@ fn writes_wait_for_no_checkpoint() {
     at_every_yield_point(|points| {
         let mut member = half_dead(1);
         let upkeep = upkeep(&member);
-        let checkpoint = member.shared().ledger().checkpoint().unwrap();
+        let checkpoint = member.state().ledger().checkpoint().unwrap();
         let world = member.world.clone();
         let thread = SimThread::new(move || checkpoint.write(&world).unwrap());
         let interrupted = thread.run(points);
@@ -207,10 +207,10 @@ fn writes_wait_for_no_checkpoint() {
 fn a_snapshot_that_was_swept_tells_those_who_wait_for_the_sweep() {
     let (mut leader, mut follower) = leader_and_follower();
     leader.sweep_all();
-    let revision = leader.shared().view().state.index.compacted;
+    let revision = leader.state().view().state.index.compacted;
     let incoming = snapshot_for(&mut follower, &mut leader);
-    let shared: Arc<Shared> = follower.machine.shared.clone();
-    assert!(shared.wait_swept(revision).now_or_never().is_none());
+    let member: Arc<MemberState> = follower.machine.member.clone();
+    assert!(member.wait_swept(revision).now_or_never().is_none());
     follower.machine.install(incoming).unwrap();
-    assert!(shared.wait_swept(revision).now_or_never().is_some());
+    assert!(member.wait_swept(revision).now_or_never().is_some());
 }

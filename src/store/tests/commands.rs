@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn state(member: &Member) -> (String, usize) {
-    (shown_range(&member.range(all()).unwrap()), member.shared().view().state.leases.count())
+    (shown_range(&member.range(all()).unwrap()), member.state().view().state.leases.count())
 }
 
 fn batch(commands: impl IntoIterator<Item = Vec<u8>>) -> Payload {
@@ -32,8 +32,8 @@ fn failing_half_way() -> Vec<pb::TxnRequest> {
 fn what_cannot_be_applied_is_refused_and_the_rest_of_its_entry_is_not() {
     let mut member = Member::new(1);
     member.put(put("a", "1")).unwrap();
-    let (id, mut outcome) = member.shared().waiting.register().unwrap();
-    let mut entry = vec![b"\xff\xff no message".to_vec(), from_the_future(member.shared().waiting.header(id))];
+    let (id, mut outcome) = member.state().waiting.register().unwrap();
+    let mut entry = vec![b"\xff\xff no message".to_vec(), from_the_future(member.state().waiting.header(id))];
     entry.extend(
         failing_half_way()
             .into_iter()
@@ -51,7 +51,7 @@ fn what_cannot_be_applied_is_refused_and_the_rest_of_its_entry_is_not() {
 #[test]
 fn another_members_command_under_the_same_id_answers_nobody_here() {
     let mut member = Member::new(1);
-    let (id, mut outcome) = member.shared().waiting.register().unwrap();
+    let (id, mut outcome) = member.state().waiting.register().unwrap();
     let mut theirs = put_command(put("a", "theirs"));
     for proposer in [0, 2] {
         theirs.header = Some(pb::RequestHeader { id, proposer, ..Default::default() });
@@ -59,7 +59,7 @@ fn another_members_command_under_the_same_id_answers_nobody_here() {
         assert!(outcome.try_recv().is_err(), "{proposer}");
     }
     let mut ours = put_command(put("a", "ours"));
-    ours.header = Some(member.shared().waiting.header(id));
+    ours.header = Some(member.state().waiting.header(id));
     member.apply_payload(batch([ours.encode_to_vec()]));
     assert!(outcome.try_recv().unwrap().is_ok());
 }

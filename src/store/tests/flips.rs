@@ -33,7 +33,7 @@ fn story(checkpoint_at: u64, synced: bool) -> Story {
         }
     }
     if synced {
-        member.shared().ledger().segments.sync().unwrap();
+        member.state().ledger().segments.sync().unwrap();
     }
     let disk = member.disk.clone();
     drop(member);
@@ -42,7 +42,7 @@ fn story(checkpoint_at: u64, synced: bool) -> Story {
 }
 
 fn hash(member: &Member) -> Option<u32> {
-    member.shared().view().hash_kv(0).ok().map(|hash| hash.hash)
+    member.state().view().hash_kv(0).ok().map(|hash| hash.hash)
 }
 
 fn files(world: &World, directory: &Path) -> Vec<(PathBuf, u64)> {
@@ -77,7 +77,7 @@ proptest! {
             Ok(member) => {
                 // What is read of it is what was written, up to an entry after which the log comes in.
                 let index = member.machine.applied().at.map_or(0, |at| at.index);
-                match member.shared().view().hash_kv(0) {
+                match member.state().view().hash_kv(0) {
                     Ok(read) => prop_assert_eq!(Some(read.hash), story.hashes[index as usize].or(Some(read.hash)), "{} bit {}", path.display(), bit),
                     Err(error) => prop_assert!(error.to_string().contains("is damaged at byte"), "{error}"),
                 }

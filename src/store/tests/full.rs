@@ -10,7 +10,7 @@ fn fill(member: &Member) {
 }
 
 fn history(member: &Member) -> (u32, i64) {
-    let hash = member.shared().view().hash_kv(0).unwrap();
+    let hash = member.state().view().hash_kv(0).unwrap();
     (hash.hash, hash.revision)
 }
 
@@ -26,16 +26,16 @@ fn what_the_disk_has_no_room_for_is_seen_by_nobody_until_it_has() {
     member.put(put("a", "before")).unwrap();
     let before = history(&member);
     fill(&member);
-    let (id, mut outcome) = member.shared().waiting.register().unwrap();
+    let (id, mut outcome) = member.state().waiting.register().unwrap();
     let mut first = put_command(put("a", "during"));
-    first.header = Some(member.shared().waiting.header(id));
+    first.header = Some(member.state().waiting.header(id));
     let entries = vec![entry(&mut member, first), entry(&mut member, put_command(put("b", "after it")))];
     assert!(is_full(&member.machine.apply(entries).unwrap_err()));
     for _ in 0..3 {
         assert!(is_full(&member.machine.resume().unwrap_err()));
-        assert!(member.shared().space.is_short() && outcome.try_recv().is_err());
+        assert!(member.state().space.is_short() && outcome.try_recv().is_err());
         assert_eq!(history(&member), before, "readers see the state that is on disk");
-        assert!(member.shared().ledger().checkpoint().is_err(), "what is ahead of the files is in no checkpoint");
+        assert!(member.state().ledger().checkpoint().is_err(), "what is ahead of the files is in no checkpoint");
     }
     member.disk.limit(None);
     member.machine.resume().unwrap();
@@ -50,7 +50,7 @@ fn a_crash_while_the_disk_is_full_leaves_what_was_applied_before() {
     for seed in 0..20 {
         let mut member = Member::new(seed);
         member.put(put("a", "before")).unwrap();
-        member.shared().ledger().segments.sync().unwrap();
+        member.state().ledger().segments.sync().unwrap();
         let before = history(&member);
         member.disk.limit(Some(member.disk.used() + seed as usize * 8));
         let entry = entry(&mut member, put_command(put("a", &"during".repeat(100))));
@@ -65,8 +65,8 @@ fn a_checkpoint_without_room_leaves_the_one_before_and_nothing_else() {
     member.put(put("a", "1")).unwrap();
     member.checkpoint();
     member.put(put("b", "2")).unwrap();
-    let checkpoint = member.shared().ledger().checkpoint().unwrap();
-    member.shared().ledger().segments.sync().unwrap();
+    let checkpoint = member.state().ledger().checkpoint().unwrap();
+    member.state().ledger().segments.sync().unwrap();
     let (before, used) = (member.world.disk.read(&checkpoint.path).unwrap(), member.disk.used());
     member.disk.limit(Some(used + 40));
     assert!(checkpoint.write(&member.world).unwrap_err().is_full());
@@ -115,7 +115,7 @@ fn a_member_is_short_until_a_checkpoint_has_room_and_gets_back_what_is_dead() {
         local.delete_range(delete_range("a", "c")).await.unwrap();
         local.compact(pb::CompactionRequest { revision: 4, physical: true }).await.unwrap();
         world.clock.sleep(Duration::from_secs(1)).await;
-        let (segments, mut short) = (local.shared().ledger().segments.clone(), local.shared().space.subscribe());
+        let (segments, mut short) = (local.member().ledger().segments.clone(), local.member().space.subscribe());
         assert_eq!((segments.list().unwrap().len(), *short.borrow_and_update()), (2, false));
 
         // There is room ahead, but none for a checkpoint.
@@ -142,14 +142,14 @@ fn a_member_is_short_until_a_checkpoint_has_room_and_gets_back_what_is_dead() {
 #[test]
 fn segments_take_their_room_ahead_and_give_back_what_they_do_not_need() {
     let mut member = Member::new(1);
-    let segments = member.shared().ledger().segments.clone();
+    let segments = member.state().ledger().segments.clone();
     let before = member.disk.used();
     segments.provide().unwrap();
     let ahead = member.disk.used() - before;
     assert!(ahead >= 1 << 20, "{ahead}");
     fill(&member);
     member.put(put("a", &"x".repeat(1 << 19))).unwrap();
-    assert!(!member.shared().space.is_short());
+    assert!(!member.state().space.is_short());
     segments.seal().unwrap_err();
     member.disk.limit(None);
     segments.seal().unwrap();
@@ -176,7 +176,7 @@ fn file_descriptors_that_have_run_out_are_waited_for_as_a_full_disk_is() {
         }
     };
     assert!(applied > 10 && is_full(&failed), "{applied} {failed}");
-    assert!(member.shared().space.is_short() && member.shared().ledger().checkpoint().is_err());
+    assert!(member.state().space.is_short() && member.state().ledger().checkpoint().is_err());
     member.disk.withhold_descriptors(false);
     member.machine.resume().unwrap();
     put_now(&mut member).unwrap();

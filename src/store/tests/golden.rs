@@ -149,9 +149,9 @@ fn leases(member: &mut Member) {
     assert_eq!(member.grant(77, 2), Err(Error::LeaseExists));
     assert_eq!(member.grant(78, 9_000_000_001), Err(Error::LeaseTtlTooLarge));
     assert_eq!(revision_of(&member.put(pb::PutRequest { lease: 77, ..put("L", "q") }).unwrap().header), 8);
-    assert_eq!(member.shared().view().state.leases.get(77).unwrap().keys.len(), 1);
+    assert_eq!(member.state().view().state.leases.get(77).unwrap().keys.len(), 1);
     assert_eq!(revision_of(&member.put(put("L", "q")).unwrap().header), 9);
-    let left = member.shared().view().state.leases.get(77).unwrap().keys.len();
+    let left = member.state().view().state.leases.get(77).unwrap().keys.len();
     assert_eq!(left, 0, "a key that is put again leaves its lease");
     assert_eq!(member.revoke(12345), Err(Error::LeaseNotFound));
     assert_eq!(member.revoke(77), Ok(9));
@@ -204,7 +204,7 @@ fn without_an_explicit_order_the_limit_cuts_by_key_before_the_sort() {
 fn hashes_are_those_of_etcd() {
     let mut member = Member::new(1);
     let hash = |member: &Member| {
-        let hash = member.shared().view().hash_kv(0).unwrap();
+        let hash = member.state().view().hash_kv(0).unwrap();
         (hash.hash, hash.compacted)
     };
     assert_eq!(hash(&member), (1_084_519_789, -1));

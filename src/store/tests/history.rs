@@ -17,7 +17,7 @@ struct Hub {
 impl Hub {
     fn new() -> Hub {
         let member = Member::new(1);
-        member.shared().feed.open();
+        member.state().feed.open();
         Hub { watchers: Watchers::new(1, 1536 * 1024, usize::MAX), member }
     }
 
@@ -29,7 +29,7 @@ impl Hub {
 
     fn ask(&mut self, stream: u64, request: RequestUnion) {
         self.feed();
-        let current = self.member.shared().view().revision();
+        let current = self.member.state().view().revision();
         self.watchers.request(stream, pb::WatchRequest { request_union: Some(request) }, None, current, 100);
     }
 
@@ -38,16 +38,16 @@ impl Hub {
     }
 
     fn feed(&mut self) {
-        if let Some(batch) = self.member.shared().feed.take_now() {
-            self.watchers.happened(batch, &self.member.shared().view());
+        if let Some(batch) = self.member.state().feed.take_now() {
+            self.watchers.notify(batch, &self.member.state().view());
         }
     }
 
-    /// Lets one round of those who are behind read the history.
+    /// Lets one round of unsynced watchers read the history.
     fn scan(&mut self) -> bool {
-        let wanted = self.watchers.behind();
+        let wanted = self.watchers.next_unsynced();
         let any = !wanted.is_empty();
-        self.watchers.caught_up(catch_up(&self.member.shared().view(), wanted).unwrap());
+        self.watchers.caught_up(catch_up(&self.member.state().view(), wanted).unwrap());
         any
     }
 
@@ -253,7 +253,7 @@ fn after_a_loss_watchers_read_the_history() {
     let outbox = hub.open(1);
     hub.create(1, watch("k", "", 0));
     hub.member.put(put("k", "1")).unwrap();
-    hub.member.shared().feed.lose();
+    hub.member.state().feed.lose();
     hub.member.put(put("k", "2")).unwrap();
     hub.settle();
     hub.member.put(put("k", "3")).unwrap();

@@ -21,7 +21,7 @@ enum Order {
 /// A member while it runs.
 struct Running {
     handle: raft::Handle,
-    shared: Arc<Shared>,
+    state: Arc<MemberState>,
     orders: mpsc::UnboundedSender<Order>,
 }
 
@@ -52,7 +52,7 @@ impl Seat {
     async fn run(self, seed: u64, members: Vec<raft::Member>) -> turmoil::Result {
         let world = World::simulated(seed, self.disk.clone());
         let (machine, opened) = Store::open(&world, Config::new("/data".into(), self.id, ClusterId(7))).unwrap();
-        let shared = machine.shared.clone();
+        let state = machine.member.clone();
         let config = raft::Config {
             listen: vec!["0.0.0.0:2380".into()],
             log: crate::disk::log::Options { segment_bytes: 256 * 1024, cache_bytes_max: 64 * 1024 },
@@ -61,7 +61,7 @@ impl Seat {
         let handle = Replica::start(world.clone(), config, Box::new(machine)).await.unwrap();
         let local = Store::start(&world, opened, handle.clone(), Shutdown::new());
         let (orders, mut received) = mpsc::unbounded_channel();
-        *self.running.lock().unwrap() = Some(Running { handle, shared, orders });
+        *self.running.lock().unwrap() = Some(Running { handle, state, orders });
         while let Some(order) = received.recv().await {
             let answer = match order {
                 Order::Grant { ttl } => {
@@ -135,7 +135,7 @@ impl Cluster {
 
     /// No member that runs has the lease.
     fn is_over(&self) -> bool {
-        let has = |id: &NodeId| self.with(*id, |running| running.shared.view().state.leases.contains(LEASE));
+        let has = |id: &NodeId| self.with(*id, |running| running.state.view().state.leases.contains(LEASE));
         self.seats.keys().all(|id| has(id) != Some(true))
     }
 

@@ -29,7 +29,7 @@ async fn join(id: u64) -> Client {
     };
     let handle = raft::Replica::start(world.clone(), config, Box::new(machine)).await.unwrap();
     let local = Store::start(&world, opened, handle, Shutdown::new());
-    while !local.is_learner() || local.shared().view().state.index.keys_count() < KEYS {
+    while !local.is_learner() || local.member().view().state.index.keys_count() < KEYS {
         world.clock.sleep(Duration::from_millis(10)).await;
     }
     local.on_behalf(Caller::ANONYMOUS)

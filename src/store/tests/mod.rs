@@ -25,8 +25,10 @@ use prost::Message;
 
 use super::command::Answer;
 use super::ledger::Ledger;
-use super::open::{OpenError, Store};
-use super::state_machine::{Shared, StateMachine};
+use super::member_state::MemberState;
+use super::open::Store;
+use super::open_error::OpenError;
+use super::state_machine::StateMachine;
 use super::waiting::Outcome;
 use super::{Config, Error, checks};
 use crate::raft::ClusterId;
@@ -60,8 +62,8 @@ impl Member {
         Ok(Member { disk, world, machine, next_index })
     }
 
-    pub fn shared(&self) -> &Shared {
-        &self.machine.shared
+    pub fn state(&self) -> &MemberState {
+        &self.machine.member
     }
 
     /// Ends the process and starts it again; what was not synced may be lost.
@@ -81,8 +83,8 @@ impl Member {
 
     /// Writes the index of this moment.
     pub fn checkpoint(&self) {
-        let checkpoint = self.shared().ledger().checkpoint().unwrap();
-        self.shared().ledger().segments.sync().unwrap();
+        let checkpoint = self.state().ledger().checkpoint().unwrap();
+        self.state().ledger().segments.sync().unwrap();
         checkpoint.write(&self.world).unwrap();
     }
 
@@ -103,8 +105,8 @@ impl Member {
         let mut outcomes = Vec::new();
         let mut marshalled = Vec::new();
         for mut command in commands {
-            let (id, outcome) = self.shared().waiting.register().unwrap();
-            command.header = Some(self.shared().waiting.header(id));
+            let (id, outcome) = self.state().waiting.register().unwrap();
+            command.header = Some(self.state().waiting.header(id));
             marshalled.push(Bytes::from(command.encode_to_vec()));
             outcomes.push(outcome);
         }
@@ -141,7 +143,7 @@ impl Member {
     pub fn txn(&mut self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
         checks::txn(&request, 128)?;
         if checks::is_read_only(&request) {
-            return Ok(self.shared().view().txn(request)?.0);
+            return Ok(self.state().view().txn(request)?.0);
         }
         match self.apply(pb::InternalRaftRequest { txn: Some(request), ..Default::default() })? {
             Answer::Txn(answer) => Ok(answer),
@@ -176,13 +178,13 @@ impl Member {
 
     pub fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
         checks::range(&request)?;
-        Ok(self.shared().view().range(&request)?)
+        Ok(self.state().view().range(&request)?)
     }
 
     pub fn sweep_all(&self) {
-        let mut ledger = self.shared().ledger();
+        let mut ledger = self.state().ledger();
         while ledger.sweep(3).is_some() {}
-        self.shared().publish(&ledger);
+        self.state().publish(&ledger);
     }
 
     pub fn ledger_path(&self) -> &Path {
@@ -190,9 +192,9 @@ impl Member {
     }
 
     pub fn with_ledger<T>(&self, work: impl FnOnce(&mut Ledger) -> T) -> T {
-        let mut ledger = self.shared().ledger();
+        let mut ledger = self.state().ledger();
         let done = work(&mut ledger);
-        self.shared().publish(&ledger);
+        self.state().publish(&ledger);
         done
     }
 }

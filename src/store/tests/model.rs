@@ -136,7 +136,7 @@ fn compare(member: &Member, model: &Model) {
         assert_eq!(page.more, found.len() > 2);
     }
     let leased = model.states.last().map_or(0, |state| state.values().filter(|kv| kv.4 == 1).count());
-    assert_eq!(member.shared().view().state.leases.get(1).map_or(0, |lease| lease.keys.len()), leased);
+    assert_eq!(member.state().view().state.leases.get(1).map_or(0, |lease| lease.keys.len()), leased);
 }
 
 proptest! {
@@ -150,9 +150,9 @@ proptest! {
             run(&mut member, &mut model, step);
         }
         compare(&member, &model);
-        let hash = member.shared().view().hash_kv(0).unwrap();
+        let hash = member.state().view().hash_kv(0).unwrap();
         member.sweep_all();
-        prop_assert_eq!(member.shared().view().hash_kv(0).unwrap(), hash, "the sweep shows in no hash");
+        prop_assert_eq!(member.state().view().hash_kv(0).unwrap(), hash, "the sweep shows in no hash");
         compare(&member, &model);
     }
 }

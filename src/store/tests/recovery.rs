@@ -9,7 +9,7 @@ fn contents(member: &Member) -> Vec<String> {
 }
 
 fn history(member: &Member) -> (u32, i64, i64) {
-    let hash = member.shared().view().hash_kv(0).unwrap();
+    let hash = member.state().view().hash_kv(0).unwrap();
     (hash.hash, hash.compacted, hash.revision)
 }
 
@@ -39,7 +39,7 @@ fn a_restart_brings_back_everything_from_segments_or_from_the_index() {
         assert_eq!((contents(&member), history(&member)), (before, hash));
         assert_eq!(member.machine.applied().at, applied.at, "the applied position is lost");
         assert_eq!(member.machine.applied().membership, applied.membership);
-        assert_eq!(member.shared().view().state.leases.get(9).unwrap().keys.len(), 2);
+        assert_eq!(member.state().view().state.leases.get(9).unwrap().keys.len(), 2);
         // The log may have been purged up to there.
         assert_eq!(member.machine.durable(), applied.at);
     }
@@ -66,7 +66,7 @@ fn a_crash_keeps_a_prefix_that_holds_all_that_was_durable() {
             member.put(put(&format!("k{}", round % 3), &format!("{round}"))).unwrap();
             states.push(history(&member));
             if round == seed % 20 {
-                member.shared().ledger().segments.sync().unwrap();
+                member.state().ledger().segments.sync().unwrap();
                 durable = member.machine.durable().unwrap().index as usize;
                 assert_eq!(durable, states.len() - 1);
             }
@@ -114,13 +114,13 @@ fn reclaimed_segments_lose_nothing_that_lives() {
     member.compact(20).unwrap();
     member.sweep_all();
     let (before, hash) = (contents(&member), history(&member));
-    let end = member.shared().ledger().segments.end().segment;
-    let (shared, basis) = (member.shared(), member.shared().ledger().basis());
-    let first = reclaim::candidate(shared, &basis, end, &[]).unwrap().expect("most of the first segment is dead");
-    reclaim::empty(shared, &basis, first).unwrap();
+    let end = member.state().ledger().segments.end().segment;
+    let (state, basis) = (member.state(), member.state().ledger().basis());
+    let first = reclaim::candidate(state, &basis, end, &[]).unwrap().expect("most of the first segment is dead");
+    reclaim::empty(state, &basis, first).unwrap();
     assert_eq!(member.with_ledger(|ledger| ledger.usage.live(first)), 0);
     member.checkpoint();
-    member.shared().ledger().segments.remove(&[first]).unwrap();
+    member.state().ledger().segments.remove(&[first]).unwrap();
     assert_eq!((contents(&member), history(&member)), (before.clone(), hash));
     let member = member.crash(1);
     assert_eq!((contents(&member), history(&member)), (before, hash));

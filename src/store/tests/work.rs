@@ -24,7 +24,7 @@ fn keys(key: &str, range_end: &str) -> pb::RangeRequest {
 #[test]
 fn what_looks_at_few_keys_is_done_at_once_and_the_rest_elsewhere() {
     let member = member();
-    let view: &View = &member.shared().view();
+    let view: &View = &member.state().view();
     let by_create = pb::range_request::SortTarget::Create as i32;
     for (small, request) in [
         (true, get("k00001")),
@@ -54,7 +54,7 @@ fn a_few_large_values_are_much_too() {
     let mut member = Member::new(1);
     let value = "x".repeat(1 << 20);
     (0..20).for_each(|n| drop(member.put(put(&format!("k{n:02}"), &value)).unwrap()));
-    let view = member.shared().view();
+    let view = member.state().view();
     assert!(!view.is_large(&pb::RangeRequest { limit: 2, ..keys("k", "l") }));
     assert!(view.is_large(&pb::RangeRequest { limit: 10, ..keys("k", "l") }));
     assert!(!view.is_large(&pb::RangeRequest { limit: 10, keys_only: true, ..keys("k", "l") }));
@@ -78,7 +78,7 @@ fn counts_are_right_in_the_middle_of_a_transaction() {
 #[test]
 fn a_transaction_that_looks_at_everything_again_and_again_is_refused() {
     let member = member();
-    let view = member.shared().view();
+    let view = member.state().view();
     let compares = |count| {
         let compare = pb::Compare { key: bytes("\0"), range_end: bytes("\0"), ..Default::default() };
         pb::TxnRequest { compare: vec![compare; count], ..Default::default() }

@@ -1,8 +1,8 @@
 //! The watch hub.
 //!
-//! Owns every watcher of this member. Hears of changes through the [`Feed`](crate::store::feed::Feed), of requests
-//! from the pumps of [`Streams`](super::Streams), each of which waits for its last request before it sends another.
-//! Writes to outboxes, never waits for a client. Its end closes all streams.
+//! Owns every watcher of this member. Gets events through the [`EventFeed`](crate::store::event_feed::EventFeed), and
+//! requests from the pumps of [`Streams`](super::Streams), each of which waits for its last request before it sends
+//! another. Writes to outboxes, never waits for a client. Its end closes all streams.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,21 +11,21 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Stream
 use chorus_proto::etcdserverpb as pb;
 use futures::stream;
 
-use super::catch_up::{Caught, catch_up};
+use super::catch_up::{CaughtUp, catch_up};
 use super::outbox::{Outbox, Unread};
 use super::watchers::{StreamKey, Watchers};
 use crate::actor::Shutdown;
 use crate::store::Error;
-use crate::store::feed::Batch;
+use crate::store::event_feed::EventBatch;
+use crate::store::member_state::MemberState;
 use crate::store::mvcc::Fault;
-use crate::store::state_machine::Shared;
 use crate::world::failpoints::failpoint;
 use crate::world::{Lane, World};
 
-/// How soon reading the history is tried again after it failed.
+/// Pause before the next scan of the history after one that failed.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// How often it is looked at whether clients read.
+/// How often the hub looks for streams whose clients do not read.
 const PATIENCE_TICK: Duration = Duration::from_secs(1);
 
 /// A client opens a stream.
@@ -38,7 +38,7 @@ pub struct Request(pub StreamKey, pub pb::WatchRequest, pub Option<Error>);
 pub struct CloseStream(pub StreamKey);
 
 /// A scan of the history has ended.
-struct Scanned(Result<Caught, Fault>);
+struct Scanned(Result<CaughtUp, Fault>);
 
 impl Message for OpenStream {
     type Result = ();
@@ -66,11 +66,11 @@ pub struct Config {
     pub watch_bytes_max: usize,
 }
 
-/// Keeps the watchers.
+/// Owns the watchers of this member.
 pub struct WatchHub {
     world: World,
     config: Config,
-    shared: Arc<Shared>,
+    member: Arc<MemberState>,
     watchers: Watchers,
     unread: Unread,
     scanning: bool,
@@ -81,18 +81,18 @@ impl WatchHub {
     pub fn start(
         world: &World,
         config: Config,
-        shared: Arc<Shared>,
+        member: Arc<MemberState>,
         unread: Unread,
         shutdown: Shutdown,
     ) -> actix::Addr<WatchHub> {
         // From here on the feed keeps what the hub has yet to see.
-        shared.feed.open();
-        let watchers = Watchers::new(shared.view().revision(), config.response_bytes_max, config.watch_bytes_max);
+        member.feed.open();
+        let watchers = Watchers::new(member.view().revision(), config.response_bytes_max, config.watch_bytes_max);
         let world_of_hub = world.clone();
         world.spawner.start(Lane::Store, "store/watch_hub", move |_| WatchHub {
             world: world_of_hub,
             config,
-            shared,
+            member,
             watchers,
             unread,
             scanning: false,
@@ -100,50 +100,53 @@ impl WatchHub {
         })
     }
 
-    /// Takes in what happened up to now, so that answers to requests come after it.
+    /// Takes the events up to now from the feed, so that answers to requests come after them.
     fn drain(&mut self) {
-        if let Some(batch) = self.shared.feed.take_now() {
-            self.watchers.happened(batch, &self.shared.view());
+        if let Some(batch) = self.member.feed.take_now() {
+            self.watchers.notify(batch, &self.member.view());
         }
     }
 
     fn count(&mut self) {
         let tally = self.watchers.tally();
-        let watches = &self.shared.metrics.watches;
+        let watches = &self.member.metrics.watches;
         watches.streams.set(tally.streams as i64);
         watches.watchers.set(tally.watchers as i64);
-        watches.behind.set(tally.behind as i64);
+        watches.unsynced.set(tally.unsynced as i64);
         watches.events.add(tally.sent);
         watches.unread_bytes.set(self.unread.bytes() as i64);
     }
 
-    /// Starts a scan of the history when there is none and some watcher needs it.
+    /// Starts a scan of the history for unsynced watchers, unless one is under way.
     fn scan(&mut self, context: &mut Context<Self>) {
         if self.scanning {
             return;
         }
-        let wanted = self.watchers.behind();
-        if wanted.is_empty() {
+        let unsynced = self.watchers.next_unsynced();
+        if unsynced.is_empty() {
             return;
         }
         self.scanning = true;
-        let (hub, spawner, shared) = (context.address(), self.world.spawner.clone(), self.shared.clone());
+        let (hub, spawner, member) = (context.address(), self.world.spawner.clone(), self.member.clone());
         self.world.spawner.task(async move {
             let scan = move || {
                 failpoint!("beforeSyncWatchers");
-                catch_up(&shared.view(), wanted)
+                catch_up(&member.view(), unsynced)
             };
             let scanned = spawner.blocking(scan).await;
             hub.do_send(Scanned(scanned));
         });
     }
 
-    /// Ends streams that are not read, when what waits for their clients leaves too little for others.
+    /// Ends streams whose clients do not read, when what waits for them leaves too little room for others.
     fn end_stalled(&mut self, _: &mut Context<Self>) {
         let ended = self.watchers.end_stalled(self.unread.is_short());
         if ended > 0 {
-            tracing::warn!(ended, "watch streams that are not read were ended: too much waits for their clients");
-            self.shared.metrics.watches.ended.add(ended as u64);
+            tracing::warn!(
+                ended,
+                "ended watch streams whose clients do not read: too many bytes of events wait for them"
+            );
+            self.member.metrics.watches.ended.add(ended as u64);
             self.count();
         }
     }
@@ -154,7 +157,7 @@ impl WatchHub {
         self.schedule_progress(context);
     }
 
-    /// The ticks of the members drift apart, so that clients are not all told at once.
+    /// The ticks of the members drift apart, so that progress answers do not go to all clients at once.
     fn schedule_progress(&self, context: &mut Context<Self>) {
         let interval = self.config.progress_interval.max(Duration::from_millis(100));
         let jitter = self.world.random.duration(Duration::ZERO..interval / 10 + Duration::from_millis(1));
@@ -166,12 +169,12 @@ impl Actor for WatchHub {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        let feed = self.shared.clone();
-        context.add_stream(stream::unfold(feed, async |shared| Some((shared.feed.take().await, shared))));
+        let feed = self.member.clone();
+        context.add_stream(stream::unfold(feed, async |member| Some((member.feed.take().await, member))));
         let unread = self.unread.clone();
         context.add_stream(stream::unfold(unread, async |unread| {
             unread.room().await;
-            Some((Room, unread))
+            Some((RoomAgain, unread))
         }));
         context.run_interval(PATIENCE_TICK, Self::end_stalled);
         let end = self.shutdown.wait();
@@ -183,19 +186,19 @@ impl Actor for WatchHub {
     }
 }
 
-impl StreamHandler<Batch> for WatchHub {
-    fn handle(&mut self, batch: Batch, context: &mut Context<Self>) {
-        self.watchers.happened(batch, &self.shared.view());
+impl StreamHandler<EventBatch> for WatchHub {
+    fn handle(&mut self, batch: EventBatch, context: &mut Context<Self>) {
+        self.watchers.notify(batch, &self.member.view());
         self.scan(context);
         self.count();
     }
 }
 
 /// Some stream has room again.
-struct Room;
+struct RoomAgain;
 
-impl StreamHandler<Room> for WatchHub {
-    fn handle(&mut self, _: Room, context: &mut Context<Self>) {
+impl StreamHandler<RoomAgain> for WatchHub {
+    fn handle(&mut self, _: RoomAgain, context: &mut Context<Self>) {
         failpoint!("beforeMoveVictims");
         self.scan(context);
     }
@@ -227,7 +230,7 @@ impl Handler<Request> for WatchHub {
 
     fn handle(&mut self, Request(stream, request, refusal): Request, context: &mut Context<Self>) {
         self.drain();
-        let current = self.shared.view().revision();
+        let current = self.member.view().revision();
         self.watchers.request(stream, request, refusal, current, self.config.watches_per_stream_max);
         self.scan(context);
         self.count();
@@ -256,7 +259,7 @@ impl Handler<Scanned> for WatchHub {
             }
             // Watchers stay where they are.
             Err(fault) => {
-                tracing::warn!(%fault, "reading the history for watchers failed");
+                tracing::warn!(%fault, "failed to read the history for watchers; trying again");
                 context.run_later(RETRY, |hub, context| hub.scan(context));
             }
         }

@@ -1,20 +1,20 @@
-//! Watches: who sees which events, in which order, within bounds.
+//! Watches: which watcher sees which events, in which order, within bounds.
 //!
 //! ```text
 //!   client requests ──▶ pump ──▶ WatchHub ──▶ Watchers (pure) ──▶ Outbox, one a stream ──▶ client
-//!   state machine ──Feed──────────▶ │                                 │
+//!   state machine ──EventFeed─────▶ │                                 │
 //!                                   ◀───────── room again ────────────┘
-//!                 history ◀── CatchUp, away from the hub ── watchers that are behind
+//!                 history ◀── catch_up, on another thread ── unsynced watchers
 //! ```
 //!
-//! A watcher is synced, and fed as things happen, or it is behind, and reads the history until it is synced. One whose
-//! stream has no room falls behind: nothing is lost, and nothing piles up.
+//! As in etcd, a watcher is synced and gets events as they happen, or it is unsynced and reads the history until it is
+//! synced. A watcher whose stream has no room becomes unsynced: nothing is lost, and nothing piles up.
 //!
 //! - [`hub`]: the actor
 //! - [`watchers`]: streams and watchers; pure
 //! - [`requests`]: what a client asks of its stream; pure
 //! - [`catch_up`]: reading the history; pure
-//! - [`groups`]: which watchers a key concerns
+//! - [`groups`]: which watchers a key concerns; [`interest`]: what a watcher wants to see
 //! - [`response`]: building and splitting responses
 //! - [`outbox`]: the bounded queue of one stream, and the bound on all of them
 //! - [`stream`]: from a client's requests to the hub and back
@@ -22,6 +22,7 @@
 mod catch_up;
 mod groups;
 mod hub;
+mod interest;
 mod outbox;
 mod requests;
 mod response;

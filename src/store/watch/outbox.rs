@@ -1,4 +1,4 @@
-//! The bounded queue of responses of one stream, and how much waits in all of them together.
+//! The bounded queue of responses of one stream, and the bound on all such queues together.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,31 +15,31 @@ const RESPONSES_MAX: usize = 128;
 /// Bytes of them.
 const BYTES_MAX: usize = 8 << 20;
 
-/// What waits for the clients of all streams. Clones share it.
+/// The bytes that wait for the clients of all streams. Clones share the count.
 #[derive(Clone, Debug)]
-pub struct Unread(Arc<Shared>);
+pub struct Unread(Arc<Inner>);
 
 #[derive(Debug)]
-struct Shared {
+struct Inner {
     bytes: AtomicUsize,
     bytes_max: usize,
     /// Some stream found no room because of the others.
     missed: AtomicBool,
-    /// Told when a queue that had no room has some again.
+    /// Notified when a queue that had no room has some again.
     room: Notify,
 }
 
 impl Unread {
     pub fn new(bytes_max: usize) -> Unread {
         let (bytes, missed, room) = Default::default();
-        Unread(Arc::new(Shared { bytes, bytes_max, missed, room }))
+        Unread(Arc::new(Inner { bytes, bytes_max, missed, room }))
     }
 
     pub fn bytes(&self) -> usize {
         self.0.bytes.load(Ordering::Relaxed)
     }
 
-    /// More than half of what may wait does.
+    /// More than half of the bytes that may wait do.
     pub fn is_short(&self) -> bool {
         self.bytes() > self.0.bytes_max / 2
     }
@@ -69,7 +69,7 @@ impl Unread {
     }
 }
 
-/// What waits to be sent. The hub writes, the stream of one client reads.
+/// The responses that wait to be sent. The hub writes, the stream of one client reads.
 #[derive(Debug)]
 pub struct Outbox {
     queue: Mutex<Queue>,
@@ -81,7 +81,8 @@ pub struct Outbox {
 #[derive(Debug, Default)]
 struct Queue {
     responses: VecDeque<WatchResponse>,
-    /// Of what waits here, and of what was taken last: until another one is asked for, that is on its way.
+    /// Of the responses that wait here, and of the one that was taken last: it counts until the next one is taken,
+    /// because it may still be on its way.
     bytes: usize,
     taken: usize,
     /// How often something was taken.
@@ -98,14 +99,15 @@ impl Outbox {
         Outbox { queue: Mutex::default(), written: Notify::new(), read: Notify::new(), unread }
     }
 
-    /// Whether events may be pushed. When not, the hub hears once there is room again.
+    /// Whether events may be pushed. When not, [`Unread::room`] resolves once there is room again.
     pub fn has_room(&self) -> bool {
         let mut queue = self.lock();
         queue.missed = queue.responses.len() >= RESPONSES_MAX || queue.bytes >= BYTES_MAX;
         !queue.missed && self.unread.has_room()
     }
 
-    /// Answers to requests go in whether there is room or not: who asks is held back by [`Outbox::drained`].
+    /// Answers to requests go in whether there is room or not: [`Outbox::drained`] holds back a client that asks too
+    /// much.
     pub fn push(&self, response: WatchResponse) {
         let bytes = response::weight(&response);
         let mut queue = self.lock();
@@ -125,7 +127,7 @@ impl Outbox {
         self.read.notify_one();
     }
 
-    /// Nothing more will come, and the reader does not get what is there, but `failure`.
+    /// Nothing more will come, and the reader gets `failure` instead of what is there.
     pub fn fail(&self, failure: Error) {
         let mut queue = self.lock();
         let unread = queue.bytes - queue.taken;

@@ -4,8 +4,9 @@ use chorus_proto::etcdserverpb as pb;
 use chorus_proto::etcdserverpb::watch_create_request::FilterType;
 use chorus_proto::etcdserverpb::watch_request::RequestUnion;
 
+use super::interest::Interest;
 use super::response;
-use super::watchers::{Interest, StreamKey, Watcher, Watchers};
+use super::watchers::{StreamKey, Watcher, Watchers};
 use crate::store::Error;
 use crate::store::range::KeyRange;
 use crate::world::failpoints::failpoint;
@@ -29,7 +30,7 @@ impl Watchers {
                 self.create(stream, request, refusal, current, watches_max);
             }
             Some(RequestUnion::CancelRequest(request)) => self.cancel(stream, request.watch_id, current),
-            // Without watches there is nothing to tell.
+            // A stream without watches has no progress to report.
             Some(RequestUnion::ProgressRequest(_)) if self.streams[&stream].watches.is_empty() => {}
             Some(RequestUnion::ProgressRequest(_)) => {
                 failpoint!("beforeProgressIfSync");
@@ -94,7 +95,7 @@ impl Watchers {
         self.streams.get_mut(&stream_key).expect("the stream of a request exists").watches.insert(id, key);
     }
 
-    /// Cancelling what is not there is no error.
+    /// Cancelling a watch that does not exist is no error.
     fn cancel(&mut self, stream: StreamKey, id: i64, current: i64) {
         let stream = self.streams.get_mut(&stream).expect("the stream of a request exists");
         if let Some(key) = stream.watches.remove(&id) {
@@ -104,7 +105,7 @@ impl Watchers {
     }
 }
 
-/// An empty key stands for the first possible one; with an open end, that is everything.
+/// An empty key stands for the first possible one: with an open end, the range has all keys.
 fn range_of(request: &pb::WatchCreateRequest) -> KeyRange {
     let key = if request.key.is_empty() { bytes::Bytes::from_static(b"\0") } else { request.key.clone() };
     KeyRange::new(key, request.range_end.clone())
@@ -120,7 +121,7 @@ fn interest(request: &pb::WatchCreateRequest, range: KeyRange) -> Interest {
     }
 }
 
-/// An error as etcd writes it into a reason: with the code before the text.
+/// An error as etcd writes it into a cancel reason: with the code before the text.
 fn grpc_text(error: &Error) -> String {
     let (code, text) = error.to_wire();
     format!("rpc error: code = {:?} desc = {text}", tonic::Code::from_i32(code))

@@ -80,7 +80,7 @@ pub fn revision(event: &Event) -> i64 {
     event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
 }
 
-/// What a response takes in memory, about.
+/// About how many bytes a response takes in memory.
 pub fn weight(response: &pb::WatchResponse) -> usize {
     64 + response.cancel_reason.len() + response.events.iter().map(weight::weight).sum::<usize>()
 }

@@ -91,7 +91,7 @@ async fn pump(
     }
 }
 
-/// The next response. When the node ends, that is the last thing the client hears.
+/// The next response. When the node ends, an error that says so is the last one.
 async fn respond(open: Option<Open>) -> Option<(Result<pb::WatchResponse, Error>, Option<Open>)> {
     let open = open?;
     match open.outbox.next().await {

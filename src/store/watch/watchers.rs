@@ -1,23 +1,23 @@
-//! All streams and watchers of this member. Pure: it is told what happened and writes to outboxes.
+//! All streams and watchers of this member. Pure: it takes events and writes responses to outboxes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use chorus_proto::mvccpb::{Event, KeyValue, event::EventType};
+use chorus_proto::mvccpb::Event;
 
-use super::catch_up::{Caught, Found, Wanted};
+use super::catch_up::{CaughtUp, Missed, UnsyncedWatcher};
 use super::groups::{Groups, WatcherKey};
+use super::interest::{Interest, previous};
 use super::outbox::Outbox;
 use super::response;
 use crate::store::Error;
-use crate::store::feed::Batch;
-use crate::store::ledger::Happened;
-use crate::store::mvcc::{Rev, Slot, Values};
-use crate::store::range::{End, KeyRange};
+use crate::store::event_feed::EventBatch;
+use crate::store::ledger::RevisionEvents;
+use crate::store::mvcc::Rev;
 use crate::store::view::View;
 use crate::world::planted::planted;
 
-/// A stream that was not read for so many looks may be ended.
+/// A stream may be ended once its client has not read for this many ticks.
 const STALLED_TICKS_MAX: u32 = 10;
 
 /// Watchers that catch up together.
@@ -32,47 +32,20 @@ pub struct Stream {
     pub outbox: Arc<Outbox>,
     pub watches: BTreeMap<i64, WatcherKey>,
     pub next_id: i64,
-    /// The highest revision that a header on this stream told.
-    told: i64,
-    /// How far its client had read when that was looked at, and since how many looks it has not read on.
+    /// The highest revision in a header on this stream.
+    header_revision: i64,
+    /// How far its client had read at the last tick, and for how many ticks it has read nothing.
     read: (u64, u32),
 }
 
 impl Stream {
     pub fn new(outbox: Arc<Outbox>) -> Stream {
-        Stream { outbox, watches: BTreeMap::new(), next_id: 0, told: 0, read: (0, 0) }
+        Stream { outbox, watches: BTreeMap::new(), next_id: 0, header_revision: 0, read: (0, 0) }
     }
 
     pub fn send(&mut self, response: chorus_proto::etcdserverpb::WatchResponse) {
-        self.told = self.told.max(response.header.as_ref().map_or(0, |header| header.revision));
+        self.header_revision = self.header_revision.max(response.header.as_ref().map_or(0, |header| header.revision));
         self.outbox.push(response);
-    }
-}
-
-/// What a client wants to see.
-#[derive(Clone, Debug)]
-pub struct Interest {
-    pub range: KeyRange,
-    pub puts: bool,
-    pub deletions: bool,
-    pub prev_kv: bool,
-}
-
-/// What a watcher takes in memory besides its range.
-const WATCHER_BYTES: usize = 512;
-
-impl Interest {
-    /// What a watcher with this interest takes in memory, about. Its range stands in two places.
-    fn bytes(&self) -> usize {
-        let end = if let End::Before(end) = &self.range.end { end.len() } else { 0 };
-        WATCHER_BYTES + 2 * (self.range.start.len() + end)
-    }
-
-    /// The event as this watcher sees it, if it does. `prev` looks up what was there before.
-    pub fn see(&self, event: &Event, prev: impl FnOnce() -> Option<KeyValue>) -> Option<Event> {
-        let wanted = if event.r#type == EventType::Put as i32 { self.puts } else { self.deletions };
-        let prev_kv = if wanted && self.prev_kv { prev() } else { None };
-        wanted.then(|| Event { prev_kv, ..event.clone() })
     }
 }
 
@@ -84,19 +57,19 @@ pub struct Watcher {
     pub interest: Interest,
     pub fragment: bool,
     pub progress_notify: bool,
-    /// The revision it was asked to begin with; 0 is the first one to come.
+    /// The start revision of the request; 0 stands for the next one.
     pub start: i64,
     /// Events below this revision were sent, or are not wanted.
     pub next: i64,
-    /// Is fed as things happen.
+    /// It gets events as they happen.
     pub synced: bool,
     /// Something was sent since the last progress tick.
     pub active: bool,
 }
 
 impl Watcher {
-    /// Nothing that it wants of `revision` or before is still to be sent. One that has yet to begin knows nothing.
-    fn knows_all_up_to(&self, revision: i64) -> bool {
+    /// Everything up to `revision` that it wants was sent. A watcher that starts later has seen nothing.
+    fn has_seen(&self, revision: i64) -> bool {
         self.synced && self.next <= revision + 1 && self.start <= revision
     }
 }
@@ -107,16 +80,16 @@ pub struct Watchers {
     /// Synced watchers saw everything up to here.
     pub revision: i64,
     pub streams: BTreeMap<StreamKey, Stream>,
-    /// Streams whose clients asked how far their watches are; each hears once all of its watches are synced.
+    /// Streams whose clients asked for progress; each gets its answer once all of its watches are synced.
     pub progress_wanted: BTreeSet<StreamKey>,
     watchers: BTreeMap<WatcherKey, Watcher>,
     next_key: WatcherKey,
     synced: Groups,
-    behind: BTreeSet<WatcherKey>,
-    /// Where the last round of catching up ended, so that all get their turn.
+    unsynced: BTreeSet<WatcherKey>,
+    /// Where the last round of catching up ended, so that all watchers get their turn.
     turn: WatcherKey,
     response_bytes_max: usize,
-    /// Of all watchers.
+    /// What all watchers take in memory.
     bytes: usize,
     bytes_max: usize,
     /// Events sent since they were last counted.
@@ -128,7 +101,7 @@ pub struct Watchers {
 pub struct Tally {
     pub streams: usize,
     pub watchers: usize,
-    pub behind: usize,
+    pub unsynced: usize,
     /// Events sent since the tally before.
     pub sent: u64,
 }
@@ -142,7 +115,7 @@ impl Watchers {
             watchers: BTreeMap::new(),
             next_key: 1,
             synced: Groups::default(),
-            behind: BTreeSet::new(),
+            unsynced: BTreeSet::new(),
             turn: 0,
             response_bytes_max,
             bytes: 0,
@@ -162,7 +135,7 @@ impl Watchers {
         }
     }
 
-    /// Ends the streams whose clients have not read for a while, if room is `short`, and says how many.
+    /// If room is `short`, ends the streams whose clients have not read for a while, and says how many.
     pub fn end_stalled(&mut self, short: bool) -> usize {
         let mut stalled = Vec::new();
         for (key, stream) in &mut self.streams {
@@ -187,21 +160,21 @@ impl Watchers {
         streams.into_iter().for_each(|stream| self.close(stream));
     }
 
-    /// Adds a watcher, which its stream already knows by the key that this gives next.
+    /// Adds a watcher and gives its key, which the caller adds to the watcher's stream.
     pub fn insert(&mut self, watcher: Watcher) -> WatcherKey {
         let key = self.next_key;
         self.next_key += 1;
         if watcher.synced {
             self.synced.insert(&watcher.interest.range, key);
         } else {
-            self.behind.insert(key);
+            self.unsynced.insert(key);
         }
         self.bytes += watcher.interest.bytes();
         self.watchers.insert(key, watcher);
         key
     }
 
-    /// Whether there is room for one that is interested in this.
+    /// Whether there is memory for another watcher with this interest.
     pub fn has_room(&self, interest: &Interest) -> bool {
         self.bytes + interest.bytes() <= self.bytes_max
     }
@@ -209,44 +182,44 @@ impl Watchers {
     pub fn remove(&mut self, key: WatcherKey) -> Option<Watcher> {
         let watcher = self.watchers.remove(&key)?;
         self.bytes -= watcher.interest.bytes();
-        self.behind.remove(&key);
+        self.unsynced.remove(&key);
         self.synced.remove(&watcher.interest.range, key);
         Some(watcher)
     }
 
-    /// Feeds what happened to the synced watchers. `view` holds at least that much.
-    pub fn happened(&mut self, batch: Batch, view: &View) {
+    /// Sends the events of `batch` to the synced watchers. `view` holds at least those revisions.
+    pub fn notify(&mut self, batch: EventBatch, view: &View) {
         if batch.lost {
-            self.fall_behind();
+            self.unsync_all();
         }
         let mut seen: BTreeMap<WatcherKey, Vec<Event>> = BTreeMap::new();
-        for happened in &batch.happened {
-            // What was there before something was lost is read from the history.
-            if happened.revision > self.revision {
-                self.see(happened, view, &mut seen);
-                self.revision = happened.revision;
+        for applied in &batch.revisions {
+            // Watchers read the revisions before a loss from the history.
+            if applied.revision > self.revision {
+                self.see(applied, view, &mut seen);
+                self.revision = applied.revision;
             }
         }
         for (key, mut events) in seen {
             if planted!("watch-reorders") {
                 events.reverse();
             }
-            self.feed(key, events);
+            self.send_live(key, events);
         }
         self.revision = if batch.lost { view.revision() } else { self.revision };
         self.answer_progress();
     }
 
-    fn see(&self, happened: &Happened, view: &View, seen: &mut BTreeMap<WatcherKey, Vec<Event>>) {
-        for (event, sub) in happened.events.iter().zip(0..) {
+    fn see(&self, applied: &RevisionEvents, view: &View, seen: &mut BTreeMap<WatcherKey, Vec<Event>>) {
+        for (event, sub) in applied.events.iter().zip(0..) {
             let kv = event.kv.as_ref().expect("every event has a key");
             let mut prev = None;
             self.synced.matching(&kv.key, |key| {
                 let watcher = &self.watchers[&key];
-                if happened.revision < watcher.next {
+                if applied.revision < watcher.next {
                     return;
                 }
-                let at = Rev { main: happened.revision, sub };
+                let at = Rev { main: applied.revision, sub };
                 let prev = || prev.get_or_insert_with(|| previous(view, at)).clone();
                 if let Some(event) = watcher.interest.see(event, prev) {
                     seen.entry(key).or_default().push(event);
@@ -255,8 +228,8 @@ impl Watchers {
         }
     }
 
-    /// Sends live events to a synced watcher, or lets it fall behind when its stream has no room.
-    fn feed(&mut self, key: WatcherKey, events: Vec<Event>) {
+    /// Sends live events to a synced watcher, which becomes unsynced when its stream has no room.
+    fn send_live(&mut self, key: WatcherKey, events: Vec<Event>) {
         let watcher = self.watchers.get_mut(&key).expect("a group names watchers that exist");
         let stream = self.streams.get_mut(&watcher.stream).expect("a watcher's stream exists");
         for events in response::split(events) {
@@ -264,7 +237,7 @@ impl Watchers {
                 watcher.next = events.first().map_or(watcher.next, response::revision);
                 watcher.synced = false;
                 self.synced.remove(&watcher.interest.range, key);
-                self.behind.insert(key);
+                self.unsynced.insert(key);
                 return;
             }
             let revision = events.last().map_or(0, response::revision);
@@ -273,13 +246,13 @@ impl Watchers {
         }
     }
 
-    /// Lets every synced watcher read the history from what it saw last.
-    fn fall_behind(&mut self) {
+    /// Every synced watcher reads the history, from what it saw last.
+    fn unsync_all(&mut self) {
         for (key, watcher) in self.watchers.iter_mut().filter(|(_, watcher)| watcher.synced) {
             watcher.synced = false;
             watcher.next = watcher.next.max(self.revision + 1);
             self.synced.remove(&watcher.interest.range, *key);
-            self.behind.insert(*key);
+            self.unsynced.insert(*key);
         }
     }
 
@@ -287,36 +260,36 @@ impl Watchers {
         Tally {
             streams: self.streams.len(),
             watchers: self.watchers.len(),
-            behind: self.behind.len(),
+            unsynced: self.unsynced.len(),
             sent: std::mem::take(&mut self.sent),
         }
     }
 
-    /// The next watchers that should catch up, and whose streams have room.
-    pub fn behind(&mut self) -> Vec<Wanted> {
+    /// The next unsynced watchers that should catch up, and whose streams have room.
+    pub fn next_unsynced(&mut self) -> Vec<UnsyncedWatcher> {
         let order: Vec<WatcherKey> =
-            self.behind.range(self.turn + 1..).chain(self.behind.range(..=self.turn)).copied().collect();
-        let mut wanted = Vec::new();
+            self.unsynced.range(self.turn + 1..).chain(self.unsynced.range(..=self.turn)).copied().collect();
+        let mut unsynced = Vec::new();
         for key in order {
             let watcher = &self.watchers[&key];
             if self.streams[&watcher.stream].outbox.has_room() {
                 let next = watcher.next - i64::from(planted!("watch-repeats"));
-                wanted.push(Wanted { key, next, interest: watcher.interest.clone() });
+                unsynced.push(UnsyncedWatcher { key, next, interest: watcher.interest.clone() });
                 self.turn = key;
             }
-            if wanted.len() == CATCH_UP_WATCHERS_MAX {
+            if unsynced.len() == CATCH_UP_WATCHERS_MAX {
                 break;
             }
         }
-        wanted
+        unsynced
     }
 
-    /// Sends what was found in the history. Watchers that have seen everything are synced from here on.
-    pub fn caught_up(&mut self, caught: Caught) {
-        for (key, found) in caught.found {
-            match found {
-                Found::Compacted(revision) => self.cancel_compacted(key, revision),
-                Found::Events(events) => self.catch_up(key, events, caught.upto, caught.revision),
+    /// Sends what was missed. Watchers that have seen everything are synced from here on.
+    pub fn caught_up(&mut self, caught_up: CaughtUp) {
+        for (key, missed) in caught_up.missed {
+            match missed {
+                Missed::Compacted(revision) => self.cancel_compacted(key, revision),
+                Missed::Events(events) => self.catch_up(key, events, caught_up.upto, caught_up.revision),
             }
         }
         self.answer_progress();
@@ -336,7 +309,7 @@ impl Watchers {
         watcher.next = watcher.next.max(upto + 1 + i64::from(planted!("watch-drops")));
         if watcher.next > self.revision {
             watcher.synced = true;
-            self.behind.remove(&key);
+            self.unsynced.remove(&key);
             self.synced.insert(&watcher.interest.range, key);
         }
     }
@@ -348,12 +321,12 @@ impl Watchers {
         stream.send(response::compacted(compact_revision, watcher.id));
     }
 
-    /// Tells idle synced watchers that asked for it how far they are.
+    /// Sends progress to idle synced watchers that asked for it.
     pub fn tick_progress(&mut self) {
         for watcher in self.watchers.values_mut().filter(|watcher| watcher.progress_notify) {
             let stream = self.streams.get_mut(&watcher.stream).expect("a watcher's stream exists");
             let idle = !std::mem::take(&mut watcher.active);
-            let caught_up = watcher.knows_all_up_to(self.revision) && stream.told <= self.revision;
+            let caught_up = watcher.has_seen(self.revision) && stream.header_revision <= self.revision;
             if idle && caught_up && stream.outbox.has_room() {
                 stream.send(response::empty(self.revision, watcher.id));
             }
@@ -365,9 +338,9 @@ impl Watchers {
         let Watchers { revision, streams, watchers, progress_wanted, .. } = self;
         progress_wanted.retain(|stream| {
             let Some(stream) = streams.get_mut(stream) else { return false };
-            let caught_up = |key| Watcher::knows_all_up_to(&watchers[key], *revision);
-            let answered =
-                stream.told <= *revision && (planted!("progress-early") || stream.watches.values().all(caught_up));
+            let caught_up = |key| Watcher::has_seen(&watchers[key], *revision);
+            let answered = stream.header_revision <= *revision
+                && (planted!("progress-early") || stream.watches.values().all(caught_up));
             if answered {
                 stream.send(response::empty(*revision, -1));
             }
@@ -384,33 +357,5 @@ fn send(stream: &mut Stream, watcher: &mut Watcher, revision: i64, events: Vec<E
         response::fragment(whole, bytes_max).into_iter().for_each(|piece| stream.send(piece));
     } else {
         stream.send(whole);
-    }
-}
-
-/// What the key of the change at `at` was just before that revision; nothing when compaction has passed it.
-pub fn previous(view: &View, at: Rev) -> Option<KeyValue> {
-    let index = &view.state.index;
-    if at.main - 1 < index.compacted {
-        return None;
-    }
-    let mut change = index.change(index.change(at)?.prev)?;
-    let mut prev = index.change(at)?.prev;
-    while prev.main == at.main {
-        prev = change.prev;
-        change = index.change(prev)?;
-    }
-    if planted!("wrong-prev-kv") {
-        change = index.change(change.prev).unwrap_or(change);
-    }
-    let Slot::Stored(_) = change.slot else { return None };
-    if change.is_deletion() {
-        return None;
-    }
-    match view.segments.key_value(change.slot) {
-        Ok(kv) => Some(kv),
-        Err(fault) => {
-            tracing::warn!(%fault, "a watcher gets an event without its previous value");
-            None
-        }
     }
 }

@@ -1,12 +1,12 @@
-//! From the state machine to the watch hub: what happened, in order, within bounds. When the hub falls behind, what
-//! waits is dropped and the hub told so: it then reads the history instead.
+//! The events of applied revisions, in order, on their way from the state machine to the watch hub. The feed is
+//! bounded: when the hub falls behind, the feed drops what waits and says so, and the hub reads the history instead.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::ledger::Happened;
+use super::ledger::RevisionEvents;
 use super::weight::weight;
 use crate::actor::metrics::Counter;
 
@@ -14,26 +14,26 @@ use crate::actor::metrics::Counter;
 const EVENTS_MAX: usize = 65_536;
 const BYTES_MAX: usize = 64 << 20;
 
-/// What the hub finds when it looks.
+/// What the hub takes from the feed at once.
 #[derive(Debug, Default, PartialEq)]
-pub struct Batch {
-    pub happened: Vec<Happened>,
-    /// Something was left out after what the hub saw last, and before `happened`.
+pub struct EventBatch {
+    pub revisions: Vec<RevisionEvents>,
+    /// Something was left out after what the hub saw last, and before `revisions`.
     pub lost: bool,
 }
 
 /// A bounded queue with one reader.
 #[derive(Debug, Default)]
-pub struct Feed {
+pub struct EventFeed {
     queue: Mutex<Queue>,
     ready: Notify,
-    /// How often more was waiting than is kept.
+    /// How often the feed dropped what waited.
     pub overflows: Counter,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    happened: VecDeque<Happened>,
+    revisions: VecDeque<RevisionEvents>,
     events: usize,
     bytes: usize,
     lost: bool,
@@ -41,18 +41,18 @@ struct Queue {
     read: bool,
 }
 
-impl Feed {
-    pub fn push(&self, happened: Vec<Happened>) {
-        if happened.is_empty() {
+impl EventFeed {
+    pub fn push(&self, revisions: Vec<RevisionEvents>) {
+        if revisions.is_empty() {
             return;
         }
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if !queue.read {
             return;
         }
-        queue.events += happened.iter().map(|happened| happened.events.len()).sum::<usize>();
-        queue.bytes += happened.iter().flat_map(|happened| &happened.events).map(weight).sum::<usize>();
-        queue.happened.extend(happened);
+        queue.events += revisions.iter().map(|revision| revision.events.len()).sum::<usize>();
+        queue.bytes += revisions.iter().flat_map(|revision| &revision.events).map(weight).sum::<usize>();
+        queue.revisions.extend(revisions);
         if queue.events > EVENTS_MAX || queue.bytes > BYTES_MAX {
             queue.forget();
             self.overflows.inc();
@@ -73,7 +73,7 @@ impl Feed {
     }
 
     /// Waits until there is something, and takes all of it.
-    pub async fn take(&self) -> Batch {
+    pub async fn take(&self) -> EventBatch {
         loop {
             if let Some(batch) = self.take_now() {
                 return batch;
@@ -83,17 +83,18 @@ impl Feed {
     }
 
     /// Takes all there is.
-    pub fn take_now(&self) -> Option<Batch> {
+    pub fn take_now(&self) -> Option<EventBatch> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         (queue.events, queue.bytes) = (0, 0);
-        let batch = Batch { happened: queue.happened.drain(..).collect(), lost: std::mem::take(&mut queue.lost) };
-        (batch != Batch::default()).then_some(batch)
+        let batch =
+            EventBatch { revisions: queue.revisions.drain(..).collect(), lost: std::mem::take(&mut queue.lost) };
+        (batch != EventBatch::default()).then_some(batch)
     }
 }
 
 impl Queue {
     fn forget(&mut self) {
-        self.happened = VecDeque::new();
+        self.revisions = VecDeque::new();
         (self.events, self.bytes) = (0, 0);
         self.lost = true;
     }
@@ -105,29 +106,29 @@ mod tests {
 
     use super::*;
 
-    fn happened(revision: i64, bytes: usize) -> Vec<Happened> {
+    fn events_of(revision: i64, bytes: usize) -> Vec<RevisionEvents> {
         let kv = KeyValue { value: vec![0; bytes].into(), mod_revision: revision, ..Default::default() };
-        vec![Happened { revision, events: vec![Event { kv: Some(kv), ..Default::default() }] }]
+        vec![RevisionEvents { revision, events: vec![Event { kv: Some(kv), ..Default::default() }] }]
     }
 
     #[test]
     fn what_waits_is_bounded_in_events_and_in_bytes() {
         for (count, bytes) in [(EVENTS_MAX, 0), (64, 1 << 20)] {
-            let feed = Feed::default();
+            let feed = EventFeed::default();
             feed.open();
             let fits = (1..=count as i64).find(|revision| {
-                feed.push(happened(*revision, bytes));
+                feed.push(events_of(*revision, bytes));
                 feed.overflows.get() > 0
             });
             assert!(fits.is_none_or(|overflow| overflow >= 60), "{fits:?}");
             while feed.overflows.get() == 0 {
-                feed.push(happened(i64::MAX, bytes));
+                feed.push(events_of(i64::MAX, bytes));
             }
             let batch = feed.take_now().unwrap();
-            assert!(batch.lost && batch.happened.is_empty());
-            feed.push(happened(5, bytes));
+            assert!(batch.lost && batch.revisions.is_empty());
+            feed.push(events_of(5, bytes));
             let batch = feed.take_now().unwrap();
-            assert!(!batch.lost && batch.happened.len() == 1, "it goes on after what was lost");
+            assert!(!batch.lost && batch.revisions.len() == 1, "it goes on after what was lost");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! When to compact without being asked, as etcd does it. Pure.
+//! Auto compaction: when the leader compacts by itself, as in etcd. Pure.
 //!
 //! Periodic mode notes the revision ten times in an interval, which is the period or an hour, whichever is shorter; the
 //! oldest note is as old as the period. The first compaction waits for a whole period, each later one for an interval
@@ -45,8 +45,8 @@ impl Schedule {
         }
     }
 
-    /// The revision to compact now, if any. Tell [`succeeded`](Schedule::succeeded) how it went. Followers call it as
-    /// well: they note the past, for the day when they lead.
+    /// The revision to compact now, if any; call [`succeeded`](Schedule::succeeded) once it is compacted. Followers
+    /// call this, too: they note revisions for when they lead.
     pub fn due(&mut self, now: Instant, revision: i64, leads: bool) -> Option<i64> {
         let pause = match self.mode {
             AutoCompaction::Off => return None,
@@ -66,7 +66,7 @@ impl Schedule {
         (leads && past > 0 && past != self.compacted).then_some(past)
     }
 
-    /// What to compact of the notes so far, if it is time; then notes the present.
+    /// Notes the present revision, and gives the noted one to compact, if it is time.
     fn note(&mut self, now: Instant, revision: i64, period: Duration, pause: Duration, began: bool) -> Option<i64> {
         let interval = if self.compacted == 0 { period } else { period.min(HOUR) };
         let due = now.saturating_duration_since(*self.succeeded_at.get_or_insert(now)) >= interval;
