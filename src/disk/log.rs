@@ -6,11 +6,13 @@
 //!       └──▶ queue ──▶ Log: drain, one write, one sync ──▶ done callbacks, in order
 //!                       │
 //!                       ├──▶ chores: the next segment, purged ones
-//!                       └──▶ space: whether there is room for it
+//!                       └──▶ space: whether the disk has space for it
 //! ```
 //!
 //! - [`frame`]: the layout on disk
-//! - [`files`]: segment files, written in order
+//! - [`entry`]: what the log holds
+//! - [`segment`]: one file, and where entries lie in it
+//! - [`files`]: the segments, written in order
 //! - [`chores`]: the next segment and purged ones, in the background
 //! - [`mark`]: how far it is durable
 //! - [`recovery`]: reading the log back
@@ -18,11 +20,13 @@
 //! - [`writer`]: the actor; [`metrics`]: what it counts
 
 mod chores;
+mod entry;
 mod files;
 mod frame;
 mod mark;
 mod metrics;
 mod recovery;
+mod segment;
 mod window;
 mod writer;
 
@@ -37,53 +41,20 @@ use tokio::sync::oneshot;
 
 use crate::disk::{Error, Position, Space};
 use crate::world::{Lane, World};
-use files::Place;
+pub use entry::Entry;
 pub use metrics::Metrics;
+pub use recovery::{Options, Recovered};
+use segment::EntryLocation;
 use window::{Found, Window};
-use writer::{Log, Op};
+pub use writer::Done;
+use writer::{Log, Op, closed};
 
-/// Sizes of a log.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Of one preallocated segment file.
-    pub segment_bytes: u64,
-    /// Recent payloads kept in memory for readers.
-    pub cache_bytes_max: usize,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options { segment_bytes: 64 << 20, cache_bytes_max: 64 << 20 }
-    }
-}
-
-/// One entry of the replicated log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub at: Position,
-    pub payload: Bytes,
-}
-
-/// What the log held when it was opened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovered {
-    pub vote: Option<Bytes>,
-    /// May be behind what was saved last: it is not synced by itself.
-    pub committed: Option<Bytes>,
-    pub purged: Option<Position>,
-    pub first: Option<Position>,
-    pub last: Option<Position>,
-}
-
-/// Called on the log's thread once an append is durable. `Err`: the disk refused, and the log takes nothing more.
-pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
-
-/// A way to the log; clones share it. Every call is put into one queue, in order. After [`close`](LogHandle::close)
-/// nothing is answered any more.
+/// The log. Clones share it. Every call goes into one queue, in order. After [`close`](LogHandle::close) nothing is
+/// answered any more.
 #[derive(Clone)]
 pub struct LogHandle {
     log: Addr<Log>,
-    window: Arc<Mutex<Window<Place>>>,
+    window: Arc<Mutex<Window<EntryLocation>>>,
     metrics: Arc<Metrics>,
     space: Space,
 }
@@ -113,7 +84,7 @@ impl LogHandle {
     /// Keeps the vote; durable when this returns.
     pub async fn save_vote(&self, vote: Bytes) -> io::Result<()> {
         let (done, saved) = oneshot::channel();
-        // The one who saves may have gone.
+        // The caller may have gone.
         let done = Box::new(move |result| drop(done.send(result)));
         self.log.do_send(Op::Vote { vote, done });
         saved.await.map_err(|_| closed())?
@@ -131,8 +102,8 @@ impl LogHandle {
         self.log.do_send(Op::Truncate { after: index });
     }
 
-    /// Drops the entries up to `up_to`, which may lie beyond the last one (a snapshot was installed), and lets their
-    /// files go once that is durable.
+    /// Drops the entries up to `up_to`, which may lie beyond the last one (a snapshot was installed), and releases
+    /// their files once that is durable.
     pub fn purge(&self, up_to: Position) {
         let mut window = self.window();
         window.purge(up_to);
@@ -145,12 +116,12 @@ impl LogHandle {
         let found = self.window().find(range);
         let entries = found.into_iter().map(|found| match found {
             Found::InMemory(entry) => Ok(entry),
-            Found::OnDisk(at, place) => place.read(at).map_err(|error| self.unless_purged(at, error)),
+            Found::OnDisk(at, location) => location.read(at).map_err(|error| self.unless_purged(at, error)),
         });
         entries.collect()
     }
 
-    /// The file of an entry that was purged while it was read may hold anything by then.
+    /// The file of an entry that was purged during the read may hold anything by then.
     fn unless_purged(&self, at: Position, error: Error) -> io::Error {
         match self.purged() {
             Some(purged) if purged.index >= at.index => {
@@ -175,17 +146,17 @@ impl LogHandle {
         self.window().purged()
     }
 
-    /// What it counts.
+    /// Its counters.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Whether it has room ahead.
+    /// Whether it has disk space ahead.
     pub fn space(&self) -> &Space {
         &self.space
     }
 
-    /// From here on a full disk is an error as any other: nothing waits for room any more.
+    /// Makes a full disk an error like any other: no write waits for space any more.
     pub fn give_up(&self) {
         self.log.do_send(Op::GiveUp);
     }
@@ -197,13 +168,9 @@ impl LogHandle {
         ended.await.map_err(|_| closed())?
     }
 
-    fn window(&self) -> MutexGuard<'_, Window<Place>> {
+    fn window(&self) -> MutexGuard<'_, Window<EntryLocation>> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn closed() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "the write-ahead log is closed")
 }
 
 #[cfg(test)]

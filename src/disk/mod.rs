@@ -4,7 +4,7 @@
 //! ```text
 //!   raft ──append, vote, truncate, purge──▶ LogHandle ──▶ Log (own thread) ──one write, one sync──▶ wal segments
 //!        ◀─────────── done ────────────────────────────────┘
-//!   store ──frames of records──▶ Segments ──▶ data segments     ◀── read(Place), from any thread
+//!   store ──frames of records──▶ Segments ──▶ data segments     ◀── read(location), from any thread
 //!         ──index──▶ checkpoint                                  sync() in the background
 //!   agent ──pods──▶ Notebook (sled, or its twin in memory)
 //! ```
@@ -17,8 +17,8 @@
 //! - [`codec`]: bincode with limits
 //! - [`format`]: what a directory holds, and in which format
 //! - [`notebook`]: what a node knows of its own pods
-//! - [`space`]: whether there is room
-//! - [`position`]: where an entry stands in the replicated log
+//! - [`space`]: whether there is disk space ahead
+//! - [`position`]: term and index of an entry of the replicated log
 //! - [`error`]: why bytes could not be read or written
 
 pub mod bbolt;
@@ -37,5 +37,5 @@ pub use error::Error;
 pub use log::{Entry, LogHandle, Recovered};
 pub use notebook::Notebook;
 pub use position::Position;
-pub use segments::{Place, Point, SegmentId, Segments};
+pub use segments::{Point, RecordLocation, SegmentId, Segments};
 pub use space::Space;

@@ -2,20 +2,22 @@
 //!
 //! ```text
 //!   append(head, records) ──▶ active segment ──full──▶ seal, next segment        (one writer at a time)
-//!   read(place)           ──▶ any segment, verified                              (any thread, no lock)
+//!   read(location)        ──▶ any segment, verified                              (any thread, no lock)
 //!   sync()                ──▶ fdatasync of what was written before the call      (background)
-//!   provide()             ──▶ room for what comes next                           (background)
+//!   provide()             ──▶ disk space for what comes next                     (background)
 //! ```
 //!
 //! A frame is what one `append` wrote: a head that only the store understands, and records. A crash keeps all frames
 //! up to some point not before the last [`sync`](Segments::sync); the first torn frame and what follows is cut when
 //! the segments are opened. Anything else that does not verify is [`Error::Corrupt`].
 //!
+//! - [`location`]: where frames and records lie
 //! - [`frame`]: the layout
 //! - [`segment`]: one file
 //! - [`recovery`]: finding the end after a crash
 
 mod frame;
+mod location;
 mod recovery;
 mod segment;
 
@@ -26,63 +28,23 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 use crate::disk::{Error, format};
 use crate::world::disk::DirLock;
 use crate::world::{Disk, Lock, Random, World};
 use frame::SEGMENT_HEAD_BYTES;
-use segment::Segment;
+pub use frame::{Frame, Record};
+pub use location::{Point, RecordLocation, SegmentId};
+use segment::{Segment, path_of};
 
 const WHAT: &str = "data segments";
 const FORMAT: u32 = 1;
 
-/// The part of a segment that has its room ahead.
+/// The part of a segment that has its disk space ahead.
 const AHEAD_PART: u32 = 4;
 
 /// The largest frame: offsets in a segment have 32 bits.
 pub const FRAME_BYTES_MAX: u64 = 1 << 30;
-
-/// A segment file; later ones have larger ids.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct SegmentId(pub u32);
-
-/// Where a record lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Place {
-    pub segment: SegmentId,
-    pub offset: u32,
-    /// Of the record itself, in bytes.
-    pub length: u32,
-}
-
-/// A point between two frames.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Point {
-    pub segment: SegmentId,
-    pub offset: u32,
-}
-
-impl Point {
-    /// Before the first frame of all.
-    pub const START: Point = Point { segment: SegmentId(0), offset: 0 };
-}
-
-/// What one `append` wrote.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
-    pub at: Point,
-    pub end: Point,
-    pub head: Bytes,
-    pub records: Vec<Record>,
-}
-
-/// A record and its place. The bytes share the memory of their whole segment: copy what is to be kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    pub place: Place,
-    pub bytes: Bytes,
-}
 
 /// How segments are opened.
 #[derive(Clone, Copy, Debug)]
@@ -109,8 +71,8 @@ pub struct Listed {
     pub sealed: bool,
 }
 
-/// The frames of one moment, in files that keep their names for as long as this is held: what is removed meanwhile goes
-/// afterwards.
+/// The frames of one moment, in files that keep their names until this is dropped: files of segments that are removed
+/// meanwhile go afterwards.
 pub struct Hold {
     segments: Segments,
     table: Arc<BTreeMap<SegmentId, Arc<Segment>>>,
@@ -120,10 +82,10 @@ pub struct Hold {
 
 /// The data segments of one directory; clones share them.
 #[derive(Clone)]
-pub struct Segments(Arc<Shared>);
+pub struct Segments(Arc<Inner>);
 
-/// The segments of one moment: their records stay readable, those of segments removed since as well. It keeps the space
-/// of those from being given back.
+/// The segments of one moment: their records stay readable, even those of segments that were removed since. The disk
+/// space of those is not freed until this is dropped.
 #[derive(Clone, Debug)]
 pub struct Pinned {
     table: Arc<BTreeMap<SegmentId, Arc<Segment>>>,
@@ -132,17 +94,17 @@ pub struct Pinned {
 
 impl Pinned {
     /// Reads one record and verifies it.
-    pub fn read(&self, place: Place) -> Result<Bytes, Error> {
-        read(&self.table, &self.directory, place)
+    pub fn read(&self, location: RecordLocation) -> Result<Bytes, Error> {
+        read(&self.table, &self.directory, location)
     }
 }
 
-fn read(table: &BTreeMap<SegmentId, Arc<Segment>>, directory: &Path, place: Place) -> Result<Bytes, Error> {
-    let missing = || Error::io(&path_of(directory, place.segment), io::ErrorKind::NotFound.into());
-    table.get(&place.segment).ok_or_else(missing)?.read(place)
+fn read(table: &BTreeMap<SegmentId, Arc<Segment>>, directory: &Path, location: RecordLocation) -> Result<Bytes, Error> {
+    let missing = || Error::io(&path_of(directory, location.segment), io::ErrorKind::NotFound.into());
+    table.get(&location.segment).ok_or_else(missing)?.read(location)
 }
 
-struct Shared {
+struct Inner {
     disk: Disk,
     random: Random,
     directory: PathBuf,
@@ -165,7 +127,7 @@ struct Active {
     unsynced: Vec<Arc<Segment>>,
     /// How many [`Hold`]s there are.
     holds: usize,
-    /// Those that were removed while somebody held them.
+    /// Segments that were removed while somebody held them.
     condemned: Vec<Arc<Segment>>,
 }
 
@@ -189,7 +151,7 @@ impl Segments {
         let unsynced = table.range(options.durable.segment..).map(|(_, segment)| segment.clone()).collect();
         let synced = options.durable;
         let active = Active { segment: active, offset, synced, unsynced, holds: 0, condemned: Vec::new() };
-        Ok(Segments(Arc::new(Shared {
+        Ok(Segments(Arc::new(Inner {
             disk: disk.clone(),
             random: world.random.clone(),
             directory: directory.to_owned(),
@@ -202,14 +164,14 @@ impl Segments {
         })))
     }
 
-    /// Does beforehand what [`open`](Segments::open) needs room for in a directory of whole segments.
+    /// Prepares a directory of whole segments, so that [`open`](Segments::open) needs no disk space.
     pub fn prepare(disk: &Disk, directory: &Path) -> Result<(), Error> {
         format::label(disk, directory, WHAT, FORMAT)
     }
 
-    /// Writes one frame and says where its records lie; they can be read at once and are durable after the next
-    /// [`sync`](Segments::sync). After an error nothing was added.
-    pub fn append(&self, head: &[u8], records: &[&[u8]]) -> Result<Vec<Place>, Error> {
+    /// Writes one frame and returns the locations of its records. They can be read at once and are durable after the
+    /// next [`sync`](Segments::sync). After an error nothing was added.
+    pub fn append(&self, head: &[u8], records: &[&[u8]]) -> Result<Vec<RecordLocation>, Error> {
         let bytes = frame::frame_bytes(head, records);
         if bytes > FRAME_BYTES_MAX {
             let error = io::Error::new(io::ErrorKind::InvalidInput, format!("a frame of {bytes} bytes is too large"));
@@ -223,14 +185,16 @@ impl Segments {
         let (frame, offsets) = frame::encode(segment.seed, active.offset, active.synced, head, records);
         segment.write(&frame, active.offset)?;
         active.offset += frame.len() as u32;
-        let places = offsets.into_iter().zip(records);
-        Ok(places.map(|(offset, r)| Place { segment: segment.id, offset, length: r.len() as u32 }).collect())
+        let locations = offsets.into_iter().zip(records);
+        Ok(locations
+            .map(|(offset, r)| RecordLocation { segment: segment.id, offset, length: r.len() as u32 })
+            .collect())
     }
 
     /// Reads one record and verifies it. From any thread, without a lock. A segment that was removed is an
     /// [`Error::Io`] of kind `NotFound`.
-    pub fn read(&self, place: Place) -> Result<Bytes, Error> {
-        read(&self.0.table.load(), &self.0.directory, place)
+    pub fn read(&self, location: RecordLocation) -> Result<Bytes, Error> {
+        read(&self.0.table.load(), &self.0.directory, location)
     }
 
     /// The segments as they are now.
@@ -238,7 +202,8 @@ impl Segments {
         Pinned { table: self.0.table.load_full(), directory: self.0.directory.clone() }
     }
 
-    /// Makes every frame that was appended before this call durable, and says up to where. Appends go on meanwhile.
+    /// Makes every frame that was appended before this call durable, and returns where they end. Appends go on
+    /// meanwhile.
     ///
     /// # Panics
     /// When the disk fails to sync: what it then holds is unknown, and only a restart finds out.
@@ -261,8 +226,8 @@ impl Segments {
         Ok(end)
     }
 
-    /// Sees to it that the next frames have room, and nothing to wait for, and that what nobody holds any more is gone:
-    /// to be called now and then. An error that tells of a full disk means that there is almost none ahead.
+    /// Reserves disk space and makes a segment ahead, so that the next frames wait for nothing, and removes files that
+    /// nobody holds any more. To be called now and then. A full-disk error means that there is almost no space ahead.
     pub fn provide(&self) -> Result<(), Error> {
         self.remove_condemned()?;
         let (segment, offset) = {
@@ -338,8 +303,8 @@ impl Segments {
         listed.collect()
     }
 
-    /// Removes sealed segments. What still lived in them must be durable elsewhere. Those who hold a [`Place`] in one
-    /// can no longer read it; the files that a [`Hold`] keeps go later.
+    /// Removes sealed segments. What still lived in them must be durable elsewhere. A [`RecordLocation`] in one of them
+    /// can no longer be read; files that a [`Hold`] keeps are removed later.
     pub fn remove(&self, ids: &[SegmentId]) -> Result<(), Error> {
         let mut active = self.0.active.lock();
         assert!(!ids.contains(&active.segment.id), "the active segment is never removed");
@@ -385,8 +350,8 @@ impl Segments {
     }
 }
 
-impl Shared {
-    /// Makes the next segment ahead of need, so that an append that fills the active one has nothing to wait for.
+impl Inner {
+    /// Makes the next segment ahead of need, so that an append that fills the active one waits for nothing.
     fn prepare_next(&self) -> Result<Arc<Segment>, Error> {
         let mut next = self.next.lock();
         match &*next {
@@ -415,8 +380,8 @@ impl Active {
 }
 
 impl Hold {
-    /// Gives the frames second names in `directory`, one a segment, and tells these. Frames in a segment that still
-    /// grows are copied. What they hold need not be durable.
+    /// Links the files of the frames into `directory`, one a segment, and returns their new names. Frames in a segment
+    /// that still grows are copied. Their content need not be durable yet.
     pub fn link_into(&self, directory: &Path) -> Result<Vec<PathBuf>, Error> {
         let disk = &self.segments.0.disk;
         let name = |(id, segment): (&SegmentId, &Arc<Segment>)| {
@@ -436,15 +401,6 @@ impl Drop for Hold {
     fn drop(&mut self) {
         self.segments.0.active.lock().holds -= 1;
     }
-}
-
-fn path_of(directory: &Path, id: SegmentId) -> PathBuf {
-    directory.join(format!("{:08x}.seg", id.0))
-}
-
-fn id_of(name: &str) -> Option<SegmentId> {
-    let digits = name.strip_suffix(".seg").filter(|digits| digits.len() == 8)?;
-    u32::from_str_radix(digits, 16).ok().map(SegmentId)
 }
 
 #[cfg(test)]

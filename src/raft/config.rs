@@ -8,6 +8,9 @@ use std::time::Duration;
 use super::{Member, Rules};
 use crate::world::{NodeId, tls};
 
+/// Commands of one log entry, unless configured otherwise.
+pub(super) const BATCH_COMMANDS_MAX: usize = 128;
+
 /// The configuration of one replica.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -27,9 +30,9 @@ pub struct Config {
     pub bootstrap: Bootstrap,
     /// Make this member the only one and keep its data, if it has run before; etcd's `--force-new-cluster`.
     pub force_new_cluster: bool,
-    /// What it asks of changes of the membership.
+    /// What this member requires of the changes that its operator asks for.
     pub rules: Rules,
-    /// The version of the software that others learn when they ask.
+    /// The version of the software, for members that ask.
     pub version: String,
     pub timings: Timings,
     pub limits: Limits,
@@ -59,7 +62,7 @@ impl Config {
     }
 }
 
-/// How members tell each other from strangers.
+/// How members know each other.
 #[derive(Clone, Debug, Default)]
 pub struct Security {
     /// For URLs that ask for TLS, both ways.
@@ -78,10 +81,10 @@ impl std::fmt::Display for ClusterId {
     }
 }
 
-/// How a member whose log is empty comes to its first membership. Ignored when the log or the state holds one.
+/// How a member whose log is empty gets its first membership. Ignored when the log or the state holds one.
 #[derive(Clone, Debug)]
 pub enum Bootstrap {
-    /// The first members of a new cluster, this one among them. Every one of them is given the same list.
+    /// The first members of a new cluster, this one among them. All of them get the same list.
     New(Vec<Member>),
     /// This member was added to a running cluster, which will send it the log.
     Join,
@@ -91,7 +94,7 @@ pub enum Bootstrap {
 #[derive(Clone, Debug)]
 pub struct Timings {
     pub heartbeat: Duration,
-    /// A follower that hears nothing of a leader for the shorter time, and up to a fifth more, asks for an election.
+    /// A follower that hears nothing from a leader for the shorter time, and up to a fifth more, starts an election.
     /// The longer time bounds how long a request waits for a leader.
     pub election: Range<Duration>,
 }
@@ -121,7 +124,7 @@ pub struct Limits {
     pub batch_commands_max: usize,
     /// Commands that wait in the proposer.
     pub proposals_max: usize,
-    /// Linearizable reads that wait in the read gate.
+    /// Linearizable reads that wait for their read index.
     pub reads_max: usize,
     /// Bytes of one command.
     pub command_bytes_max: usize,
@@ -132,7 +135,7 @@ impl Default for Limits {
         Limits {
             purge_every_entries: 10_000,
             catch_up_entries: 5_000,
-            batch_commands_max: super::proposer::BATCH_COMMANDS_MAX,
+            batch_commands_max: BATCH_COMMANDS_MAX,
             proposals_max: 16_384,
             reads_max: 65_536,
             command_bytes_max: 32 * 1024 * 1024,

@@ -2,104 +2,42 @@
 //! in step with them. Each function is one task; all end with the replica.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::metrics::RaftServerMetrics;
-use openraft::type_config::alias::WatchReceiverOf;
 use tokio::sync::watch;
 
-use super::membership::{self, Ask, Change, Unchanged, ready_to_vote};
-use super::peer_listener::Plain;
-use super::peers::{CallError, Peers, Purpose, head};
-use super::questions::Questions;
-use super::room::Room;
-use super::rules::Rules;
-use super::standing::Standing;
-use super::types::{LogId, Membership, Peer, Raft, Types};
-use super::wire::{CHANGE, HELLO, Hello, Introduction};
-use super::{Leadership, Timings};
-use crate::actor::Shutdown;
+use super::Leadership;
+use super::change::{Change, ChangeError, ChangeRequest};
+use super::cluster_space::keeps_from_growing;
+use super::context::ReplicaContext;
+use super::membership::{self, ready_to_vote};
+use super::peers::CallError;
+use super::types::{LogId, Membership, Peer};
+use super::wire::{Hello, Introduction};
+use crate::world::NodeId;
 use crate::world::failpoints::failpoint;
-use crate::world::{NodeId, Term, World};
 
-type ServerMetrics = WatchReceiverOf<Types, RaftServerMetrics<Types>>;
-
-/// Pause between two looks at learners, and between two tries to publish.
+/// Pause between two checks of the learners, and between two attempts to publish.
 const PACE: Duration = Duration::from_millis(200);
-/// A change of the membership that is still half done after so many looks has been abandoned.
+/// A change of the membership that is still half done after this many checks was abandoned.
 const ABANDONED_LOOKS: u32 = 15;
-/// For an answer while starting.
-const HELLO_LIMIT: Duration = Duration::from_millis(250);
-/// Pause between two rounds of asking all others how they are.
-pub(super) const PROBE_PACE: Duration = Duration::from_millis(500);
-/// After so many such rounds a member that is not recorded as it is cannot see to that on its own.
+/// Pause between two rounds of asking all other members for their state.
+const PROBE_PACE: Duration = Duration::from_millis(500);
+/// A member whose record is still out of date after this many rounds cannot update it on its own.
 const UNRECORDED_ROUNDS_MAX: u32 = 4;
-/// Pause between two looks for a quorum while there has been no leader yet.
+/// Pause between two checks for a quorum while there has been no leader yet.
 const CAMPAIGN_PACE: Duration = Duration::from_millis(50);
 
-/// What every task here needs.
-#[derive(Clone)]
-pub(super) struct Housekeeping {
-    pub world: World,
-    pub raft: Raft,
-    pub peers: Arc<Peers>,
-    pub questions: Questions,
-    pub plain: Plain,
-    pub node: NodeId,
-    pub standing: Standing,
-    pub room: Room,
-    pub rules: Rules,
-    pub timings: Timings,
-    pub shutdown: Shutdown,
-}
-
-/// Leadership as metrics tell it.
-pub(super) fn leadership(metrics: &RaftServerMetrics<Types>) -> Leadership {
-    Leadership {
-        leader: metrics.current_leader.map(NodeId),
-        term: Term(metrics.vote.leader_id.term),
-        is_leader: metrics.state == ServerState::Leader,
-    }
-}
-
-impl Housekeeping {
-    fn metrics(&self) -> ServerMetrics {
-        self.raft.server_metrics()
-    }
-
-    pub fn membership(&self) -> Membership {
-        self.metrics().borrow_watched().membership_config.membership().clone()
-    }
-
-    /// Waits for a change of the metrics; false when the replica has ended.
-    async fn changed(&self, metrics: &mut ServerMetrics) -> bool {
-        tokio::select! {
-            biased;
-            () = self.shutdown.wait() => false,
-            changed = metrics.changed() => changed.is_ok(),
-        }
-    }
-
-    /// Sleeps; false when the replica has ended.
-    async fn rest(&self, duration: Duration) -> bool {
-        tokio::select! {
-            biased;
-            () = self.shutdown.wait() => false,
-            () = self.world.clock.sleep(duration) => true,
-        }
-    }
-
-    /// Tells who leads and where members are.
+impl ReplicaContext {
+    /// Publishes who leads, and keeps the addresses of the members up to date.
     pub async fn follow(self, told: watch::Sender<Leadership>) {
         let mut metrics = self.metrics();
         loop {
             let (now, membership) = {
                 let metrics = metrics.borrow_and_update();
-                (leadership(&metrics), metrics.membership_config.clone())
+                (Leadership::of(&metrics), metrics.membership_config.clone())
             };
             told.send_if_modified(|before| std::mem::replace(before, now) != now);
             membership.nodes().for_each(|(id, peer)| self.peers.know(*id, peer));
@@ -110,7 +48,7 @@ impl Housekeeping {
         }
     }
 
-    /// Ends the process when consensus has broken: a node that is half alive helps nobody.
+    /// Ends the process when consensus has broken: a node that is half alive does no good.
     pub async fn watch_health(self) {
         let mut metrics = self.raft.metrics();
         loop {
@@ -128,15 +66,15 @@ impl Housekeeping {
         }
     }
 
-    /// On the leader: lets members vote that were added to vote and have caught up, and ends changes that an earlier
+    /// On the leader: promotes members that were added to vote and have caught up, and finishes changes that an earlier
     /// leader left half done.
     pub async fn promote_joining(self) {
         let (mut half_done, mut looks) = (None, 0);
         while self.rest(PACE).await {
-            if !leadership(&self.metrics().borrow_watched()).is_leader {
+            if !Leadership::of(&self.metrics().borrow_watched()).is_leader {
                 continue;
             }
-            // A change that is under way is half done for a moment, too, and whoever asked for it ends it.
+            // A change under way is half done for a moment, too. The member that asked for it finishes it.
             let seen = membership::half_done(&self.raft);
             looks = if seen.is_some() && seen == half_done { looks + 1 } else { 0 };
             half_done = seen;
@@ -144,8 +82,8 @@ impl Housekeeping {
                 membership::finish(&self.raft).await;
             }
             for id in self.caught_up() {
-                let ask = Ask { change: Change::Admit { id }, rules: self.rules };
-                match membership::execute(&self.raft, ask, self.standing.surroundings()).await {
+                let request = ChangeRequest { change: Change::Admit { id }, rules: self.rules };
+                match membership::execute(&self.raft, request, self.membership_view.known_members()).await {
                     Ok(_) => tracing::info!(member = %NodeId(id), "a new member votes from now on"),
                     Err(reason) => tracing::debug!(member = %NodeId(id), ?reason, "a new member cannot vote yet"),
                 }
@@ -159,18 +97,19 @@ impl Housekeeping {
         let matched = |id| Some(metrics.replication.as_ref()?.get(&id).copied()??.index);
         let mut ready =
             ready_to_vote(metrics.membership_config.membership(), metrics.last_log_index.unwrap_or(0), matched);
-        ready.retain(|id| self.standing.is_active(*id));
+        ready.retain(|id| self.membership_view.is_active(*id));
         ready
     }
 
-    /// Asks all others how they are, again and again: it tells who is reachable, and whether this member is one still.
+    /// Asks all other members for their state, again and again. The answers show which ones are reachable, and whether
+    /// this member was removed.
     pub async fn probe(self) {
         let mut unrecorded: BTreeMap<u64, u32> = BTreeMap::new();
         while self.rest(PROBE_PACE).await {
             let others = self.others(&self.membership());
             let limit = self.timings.election.start;
             for (id, answer) in join_all(others.into_iter().map(async |id| (id, self.greet(id, limit).await))).await {
-                self.room.hear(id, answer.as_ref().is_ok_and(|hello| hello.short));
+                self.space.hear(id, answer.as_ref().is_ok_and(|hello| hello.short));
                 match answer {
                     Ok(Hello { introduction: Some(said), you_removed: false, .. }) if self.is_unrecorded(id, &said) => {
                         let rounds = unrecorded.entry(id).or_default();
@@ -180,7 +119,7 @@ impl Housekeeping {
                             self.introduce(id, said).await;
                         }
                     }
-                    Ok(hello) if hello.you_removed => self.standing.hear_removal(),
+                    Ok(hello) if hello.you_removed => self.membership_view.hear_removal(),
                     Err(CallError::Unreached { .. }) => self.peers.activity.lose(id),
                     Ok(_) | Err(_) => (),
                 }
@@ -188,16 +127,16 @@ impl Housekeeping {
         }
     }
 
-    /// The membership does not record what the member says of itself.
+    /// Whether the membership lacks what the member says of itself.
     fn is_unrecorded(&self, id: u64, said: &Introduction) -> bool {
         let recorded = |peer: &Peer| peer.started && peer.name == said.name && peer.client_urls == said.client_urls;
         self.membership().get_node(&id).is_some_and(|peer| !recorded(peer))
     }
 
-    /// On the leader: records what a member says of itself. Members do that on their own, except for one that others
-    /// reach but that reaches none of them.
+    /// On the leader: records what a member says of itself. Members do that on their own, unless the others reach them
+    /// but they reach none of the others.
     async fn introduce(&self, id: u64, said: Introduction) {
-        if leadership(&self.metrics().borrow_watched()).is_leader {
+        if Leadership::of(&self.metrics().borrow_watched()).is_leader {
             let change = Change::Publish { id, name: said.name, client_urls: said.client_urls };
             if let Err(reason) = self.submit(change).await {
                 tracing::debug!(member = %NodeId(id), ?reason, "a member could not be recorded as started");
@@ -205,23 +144,15 @@ impl Housekeeping {
         }
     }
 
-    /// Says so once this member was removed.
+    /// Logs the removal of this member once it happens.
     pub async fn note_removal(self) {
         tokio::select! {
             biased;
             () = self.shutdown.wait() => (),
-            () = self.standing.removed() => {
+            () = self.membership_view.removed() => {
                 tracing::warn!(member = %self.node, "the member has been permanently removed from the cluster");
             }
         }
-    }
-
-    fn others(&self, membership: &Membership) -> Vec<u64> {
-        membership.nodes().map(|(id, _)| *id).filter(|id| *id != self.node.0).collect()
-    }
-
-    async fn greet(&self, id: u64, limit: Duration) -> Result<Hello, CallError> {
-        self.peers.call(id, Purpose::Control, HELLO, head(&self.node.0), limit).await
     }
 
     /// Records in the membership that this member has started, its name, and where clients reach it.
@@ -235,7 +166,7 @@ impl Housekeeping {
             failpoint!("beforePublishing", self.world.clock);
             let pace = match self.submit(change.clone()).await {
                 // Removed, or yet to be added.
-                Err(Unchanged::NotFound(_)) => PACE * 10,
+                Err(ChangeError::NotFound(_)) => PACE * 10,
                 _ => PACE,
             };
             let jitter = self.world.random.duration(pace / 4..pace);
@@ -245,51 +176,38 @@ impl Housekeeping {
         }
     }
 
-    /// Makes a change here when this member leads, else through the leader.
-    pub async fn submit(&self, change: Change) -> membership::Changed {
-        let known = leadership(&self.metrics().borrow_watched());
-        let ask = Ask { change, rules: self.rules };
-        match known.leader {
-            _ if known.is_leader => membership::execute(&self.raft, ask, self.standing.surroundings()).await,
-            Some(leader) => {
-                let limit = self.timings.election.end * 3;
-                let answer = self.peers.call(leader.0, Purpose::Control, CHANGE, head(&ask), limit).await;
-                answer.unwrap_or_else(|error| {
-                    tracing::debug!(%error, "the leader did not answer to a membership change");
-                    Err(match error {
-                        CallError::Unreached { .. } => Unchanged::NotLeader,
-                        CallError::Failed { .. } | CallError::Timeout { .. } => Unchanged::Unknown,
-                    })
-                })
+    /// Follows which members are short of space, and hands leadership over when this one is.
+    pub async fn watch_space(self) {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.shutdown.wait() => return,
+                () = self.space.changed() => (),
+                () = self.world.clock.sleep(PROBE_PACE) => (),
             }
-            None => Err(Unchanged::NotLeader),
+            let (known, membership) = {
+                let metrics = self.raft.server_metrics();
+                let metrics = metrics.borrow_watched();
+                (Leadership::of(&metrics), metrics.membership_config.membership().clone())
+            };
+            let short = self.space.all_short(self.node);
+            let leader = known.leader.map(|leader| leader.0);
+            let full = short.contains(&self.node.0) || keeps_from_growing(&short, leader, &membership);
+            self.space.note_full(full);
+            if known.is_leader
+                && self.space.is_short()
+                && let Some(to) = self.successor(|id| !short.contains(&id))
+            {
+                tracing::warn!(%to, "this leader is short of disk space and hands leadership over");
+                // An error means that the replica has ended.
+                let _ = self.raft.trigger().transfer_leader(to.0).await;
+            }
         }
     }
 
-    /// The reachable voter that has most of the log, among those that are `fit` to lead in the place of this leader.
-    pub fn successor(&self, fit: impl Fn(u64) -> bool) -> Option<NodeId> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let replication = metrics.replication.as_ref()?;
-        let others = metrics.membership_config.voter_ids().filter(|id| *id != self.node.0);
-        let able = others.filter(|id| self.standing.is_active(*id) && fit(*id));
-        able.max_by_key(|id| replication.get(id).cloned().flatten()).map(NodeId)
-    }
-
-    /// What the other members of `membership` say, of those that answer.
-    pub async fn ask_around(&self, membership: &Membership) -> Vec<(u64, Hello)> {
-        self.ask_around_within(membership, HELLO_LIMIT).await
-    }
-
-    /// The same, with another limit for each answer.
-    pub async fn ask_around_within(&self, membership: &Membership, limit: Duration) -> Vec<(u64, Hello)> {
-        let ask = async |id: u64| self.greet(id, limit).await.ok().map(|hello| (id, hello));
-        join_all(self.others(membership).into_iter().map(ask)).await.into_iter().flatten().collect()
-    }
-
-    /// Until a leader is known: the member that is best placed asks for an election as soon as it sees a quorum,
-    /// rather than after a timeout. The election itself is Raft's, pre-vote included, so that two members that both
-    /// think they are best placed do no harm.
+    /// Until a leader is known: the best placed member starts an election as soon as it sees a quorum, rather than
+    /// after a timeout. The election itself is Raft's, pre-vote included, so two members that both think they are best
+    /// placed do no harm.
     pub async fn campaign(self) {
         while self.rest(CAMPAIGN_PACE).await {
             let (leader, membership) = {
@@ -306,7 +224,7 @@ impl Housekeeping {
             let heard = self.ask_around(&membership).await;
             let last = self.raft.data_metrics().borrow_watched().last_log;
             if best_placed(&membership, self.node.0, last, &heard) {
-                tracing::info!("a quorum is up: asking for an election");
+                tracing::info!("a quorum is up: starting an election");
                 if self.raft.trigger().elect(true).await.is_err() || !self.rest(self.timings.election.start / 2).await {
                     return;
                 }
@@ -315,7 +233,8 @@ impl Housekeeping {
     }
 }
 
-/// This member sees a quorum without a leader, and nobody in it has more log, or as much and a smaller ID.
+/// Whether this member sees a quorum without a leader, in which no voter has a longer log, or one as long and a smaller
+/// ID.
 fn best_placed(membership: &Membership, me: u64, last: Option<LogId>, heard: &[(u64, Hello)]) -> bool {
     let up = |id: &u64| *id == me || heard.iter().any(|(other, _)| other == id);
     let quorum =

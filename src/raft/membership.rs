@@ -5,196 +5,55 @@ use std::collections::{BTreeMap, BTreeSet};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Precondition};
-use serde::{Deserialize, Serialize};
 
-use super::rules::{Rules, Scene};
-use super::types::{LogId, Membership, Peer, Raft, Types, position};
-use super::{Error, Member};
-use crate::world::NodeId;
+use super::change::{Change, ChangeError, ChangeRequest, ChangeResult, CommittedChange};
+use super::member::members_of;
+use super::rules::LeaderView;
+use super::state_machine::Raft;
+use super::types::{LogId, Membership, Peer, Types, position};
 use crate::world::planted::planted;
 
-/// Entries by which a member that was added to vote may lag behind the leader when it begins to.
+/// A member that was added to vote gets its vote once it lags behind the leader by no more than this many entries.
 const READY_LAG_MAX: u64 = 1_000;
 /// How much of the leader's log a learner must have to be promoted.
 const READY_PERCENT_MIN: u64 = 90;
 
-/// A change and the rules of the member that was asked for it, as they are sent to the leader.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Ask {
-    pub change: Change,
-    pub rules: Rules,
-}
-
-/// A change that was made, or held already: the membership, and the index of its entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Made {
-    pub index: u64,
-    pub membership: Membership,
-}
-
-/// A change, as it is sent to the leader.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Change {
-    Add {
-        id: u64,
-        peer: Peer,
-    },
-    Remove {
-        id: u64,
-    },
-    /// Of a learner, when an operator asks for it.
-    Promote {
-        id: u64,
-    },
-    /// Of a member that was added to vote and has caught up.
-    Admit {
-        id: u64,
-    },
-    SetPeerUrls {
-        id: u64,
-        urls: Vec<String>,
-    },
-    /// A member has started, and tells its name and where clients reach it.
-    Publish {
-        id: u64,
-        name: String,
-        client_urls: Vec<String>,
-    },
-}
-
-impl Change {
-    /// Made once, it is refused from then on, for a reason that tells so.
-    pub fn can_be_told_made(&self) -> bool {
-        matches!(self, Change::Add { .. } | Change::Remove { .. } | Change::Promote { .. })
-    }
-
-    /// `reason` says that the change was made before.
-    pub fn was_made_before(&self, reason: &Unchanged) -> bool {
-        match (self, reason) {
-            (Change::Add { id, .. }, Unchanged::Exists(found)) => id == found,
-            (Change::Remove { id }, Unchanged::NotFound(missing)) => id == missing,
-            (Change::Promote { id }, Unchanged::NotLearner(voter)) => id == voter,
-            _ => false,
-        }
-    }
-
-    /// `members` are those after such a change.
-    pub fn shows_in(&self, members: &[Member]) -> bool {
-        let member = |id: &u64| members.iter().find(|member| member.id.0 == *id);
-        match self {
-            Change::Add { id, .. } => member(id).is_some(),
-            Change::Remove { id } => member(id).is_none(),
-            Change::Promote { id } => member(id).is_some_and(|member| !member.learner),
-            _ => false,
-        }
-    }
-}
-
-/// Why a change was not made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Unchanged {
-    /// Did not happen: ask the leader.
-    NotLeader,
-    /// Did not happen: try again in a moment.
-    InProgress,
-    /// May have happened.
-    Unknown,
-    Stopped,
-    NotFound(u64),
-    Exists(u64),
-    PeerUrlExists(String),
-    NotLearner(u64),
-    NotReady(u64),
-    LastVoter,
-    NotEnoughStarted,
-    Unhealthy,
-    TooManyLearners,
-}
-
-/// The answer to an [`Ask`].
-pub(super) type Changed = Result<Made, Unchanged>;
-
-impl Unchanged {
-    pub fn into_error(self) -> Error {
-        match self {
-            Unchanged::NotLeader => Error::NoLeader,
-            Unchanged::InProgress => Error::ChangeInProgress,
-            Unchanged::Unknown => Error::Timeout,
-            Unchanged::Stopped => Error::Stopped,
-            Unchanged::NotFound(id) => Error::MemberNotFound(NodeId(id)),
-            Unchanged::Exists(id) => Error::MemberExists(NodeId(id)),
-            Unchanged::PeerUrlExists(url) => Error::PeerUrlExists(url),
-            Unchanged::NotLearner(id) => Error::NotLearner(NodeId(id)),
-            Unchanged::NotReady(id) => Error::LearnerNotReady(NodeId(id)),
-            Unchanged::LastVoter => Error::LastVoter,
-            Unchanged::NotEnoughStarted => Error::NotEnoughStarted,
-            Unchanged::Unhealthy => Error::Unhealthy,
-            Unchanged::TooManyLearners => Error::TooManyLearners,
-        }
-    }
-}
-
 type Plan = Option<ChangeMembers<u64, Peer>>;
 
-/// The members that a membership records, by ID.
-pub(super) fn members(membership: &Membership) -> Vec<Member> {
-    let voters: BTreeSet<u64> = membership.voter_ids().collect();
-    let member = |(&id, peer): (&u64, &Peer)| Member {
-        id: NodeId(id),
-        name: peer.name.clone(),
-        peer_urls: peer.peer_urls.clone(),
-        client_urls: peer.client_urls.clone(),
-        learner: !voters.contains(&id) && !peer.joining,
-    };
-    membership.nodes().map(member).collect()
-}
-
-/// The first membership of a new cluster: all of `members` vote.
-pub(super) fn first(members: &[Member]) -> BTreeMap<u64, Peer> {
-    let peer = |member: &Member| Peer {
-        name: member.name.clone(),
-        peer_urls: member.peer_urls.clone(),
-        client_urls: member.client_urls.clone(),
-        joining: false,
-        started: false,
-    };
-    members.iter().map(|member| (member.id.0, peer(member))).collect()
-}
-
-/// Judges `ask` by its rules, in the order in which etcd does.
-fn judge(scene: &Scene, ask: &Ask) -> Result<(), Unchanged> {
-    match &ask.change {
-        Change::Add { id, .. } if scene.membership.get_node(id).is_some() => Err(Unchanged::Exists(*id)),
-        Change::Add { peer, .. } if ask.rules.strict => scene.may_add(!peer.joining),
-        Change::Remove { id } if ask.rules.strict => scene.may_remove(*id),
+/// Judges `request` by its rules, in the order in which etcd does.
+fn judge(view: &LeaderView, request: &ChangeRequest) -> Result<(), ChangeError> {
+    match &request.change {
+        Change::Add { id, .. } if view.membership.get_node(id).is_some() => Err(ChangeError::Exists(*id)),
+        Change::Add { peer, .. } if request.rules.strict => view.may_add(!peer.joining),
+        Change::Remove { id } if request.rules.strict => view.may_remove(*id),
         Change::Promote { id } => {
-            caught_up(scene, *id)?;
-            if ask.rules.strict { scene.may_promote() } else { Ok(()) }
+            caught_up(view, *id)?;
+            if request.rules.strict { view.may_promote() } else { Ok(()) }
         }
         _ => Ok(()),
     }
 }
 
-fn caught_up(scene: &Scene, id: u64) -> Result<(), Unchanged> {
-    scene.membership.get_node(&id).ok_or(Unchanged::NotFound(id))?;
-    let matched = if id == scene.me { scene.last } else { scene.matched.get(&id).copied().unwrap_or(0) };
-    if matched * 100 < scene.last * READY_PERCENT_MIN { Err(Unchanged::NotReady(id)) } else { Ok(()) }
+fn caught_up(view: &LeaderView, id: u64) -> Result<(), ChangeError> {
+    view.membership.get_node(&id).ok_or(ChangeError::NotFound(id))?;
+    let matched = if id == view.me { view.last } else { view.matched.get(&id).copied().unwrap_or(0) };
+    if matched * 100 < view.last * READY_PERCENT_MIN { Err(ChangeError::NotReady(id)) } else { Ok(()) }
 }
 
-/// What `ask` wants of openraft; nothing when it already holds.
-fn plan(scene: &Scene, ask: &Ask) -> Result<Plan, Unchanged> {
-    let membership = scene.membership;
+/// What `request` means to openraft; `None` when the membership is that already.
+fn plan(view: &LeaderView, request: &ChangeRequest) -> Result<Plan, ChangeError> {
+    let membership = view.membership;
     let voters: BTreeSet<u64> = membership.voter_ids().collect();
-    let known = |id: u64| membership.get_node(&id).cloned().ok_or(Unchanged::NotFound(id));
+    let known = |id: u64| membership.get_node(&id).cloned().ok_or(ChangeError::NotFound(id));
     let set =
         |id: u64, old: Peer, new: Peer| (old != new).then(|| ChangeMembers::SetNodes(BTreeMap::from([(id, new)])));
-    match &ask.change {
-        Change::Add { id, .. } if scene.removed.contains(id) => Err(Unchanged::NotFound(*id)),
+    match &request.change {
+        Change::Add { id, .. } if view.removed.contains(id) => Err(ChangeError::NotFound(*id)),
         Change::Add { id, peer } => {
             unused(membership, *id, &peer.peer_urls)?;
-            let learners = members(membership).iter().filter(|member| member.learner).count();
-            if !peer.joining && learners >= ask.rules.learners_max {
-                return Err(Unchanged::TooManyLearners);
+            let learners = members_of(membership).iter().filter(|member| member.learner).count();
+            if !peer.joining && learners >= request.rules.learners_max {
+                return Err(ChangeError::TooManyLearners);
             }
             Ok(Some(ChangeMembers::AddNodes(BTreeMap::from([(*id, peer.clone())]))))
         }
@@ -202,13 +61,13 @@ fn plan(scene: &Scene, ask: &Ask) -> Result<Plan, Unchanged> {
             known(*id)?;
             let ids = BTreeSet::from([*id]);
             match (voters.contains(id), voters.len()) {
-                (true, 1) => Err(Unchanged::LastVoter),
+                (true, 1) => Err(ChangeError::LastVoter),
                 (true, _) => Ok(Some(ChangeMembers::RemoveVoters(ids))),
                 (false, _) => Ok(Some(ChangeMembers::RemoveNodes(ids))),
             }
         }
         Change::Promote { id } => match known(*id)? {
-            peer if voters.contains(id) || peer.joining => Err(Unchanged::NotLearner(*id)),
+            peer if voters.contains(id) || peer.joining => Err(ChangeError::NotLearner(*id)),
             _ => Ok(Some(ChangeMembers::AddVoterIds(BTreeSet::from([*id])))),
         },
         Change::Admit { id } => Ok((!voters.contains(id)).then(|| ChangeMembers::AddVoterIds(BTreeSet::from([*id])))),
@@ -229,10 +88,10 @@ fn plan(scene: &Scene, ask: &Ask) -> Result<Plan, Unchanged> {
 }
 
 /// Refuses peer URLs that another member has.
-fn unused(membership: &Membership, id: u64, urls: &[String]) -> Result<(), Unchanged> {
+fn unused(membership: &Membership, id: u64, urls: &[String]) -> Result<(), ChangeError> {
     let mut others = membership.nodes().filter(|(other, _)| **other != id).flat_map(|(_, peer)| &peer.peer_urls);
     match others.find(|url| urls.contains(url)) {
-        Some(url) => Err(Unchanged::PeerUrlExists(url.clone())),
+        Some(url) => Err(ChangeError::PeerUrlExists(url.clone())),
         None => Ok(()),
     }
 }
@@ -249,38 +108,38 @@ pub(super) fn ready_to_vote(membership: &Membership, last: u64, matched: impl Fn
 }
 
 /// What the leader knows besides openraft's metrics.
-pub(super) struct Surroundings {
+pub(super) struct KnownMembers {
     pub removed: BTreeSet<u64>,
     pub active: BTreeSet<u64>,
     pub steady: BTreeSet<u64>,
 }
 
 /// Makes a change on this member, which must lead; resolves once it is committed.
-pub(super) async fn execute(raft: &Raft, ask: Ask, around: Surroundings) -> Changed {
+pub(super) async fn execute(raft: &Raft, request: ChangeRequest, known: KnownMembers) -> ChangeResult {
     let (planned, based_on) = {
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
-        let replication = metrics.replication.as_ref().ok_or(Unchanged::NotLeader)?;
+        let replication = metrics.replication.as_ref().ok_or(ChangeError::NotLeader)?;
         let matched = replication.iter().filter_map(|(id, at)| Some((*id, at.as_ref()?.index))).collect();
         let membership = &metrics.membership_config;
         // openraft would refuse, and complain.
         if *membership.log_id() > metrics.local_committed {
-            return Err(Unchanged::InProgress);
+            return Err(ChangeError::InProgress);
         }
-        let scene = Scene {
+        let view = LeaderView {
             membership: membership.membership(),
-            removed: &around.removed,
+            removed: &known.removed,
             me: metrics.id,
             last: metrics.last_log_index.unwrap_or(0),
             matched,
-            active: around.active,
-            steady: around.steady,
+            active: known.active,
+            steady: known.steady,
         };
-        judge(&scene, &ask)?;
-        let planned = plan(&scene, &ask)?;
+        judge(&view, &request)?;
+        let planned = plan(&view, &request)?;
         if planned.is_none() {
             let index = membership.log_id().as_ref().map_or(0, |at| position(at).index);
-            return Ok(Made { index, membership: membership.membership().clone() });
+            return Ok(CommittedChange { index, membership: membership.membership().clone() });
         }
         (planned, *membership.log_id())
     };
@@ -289,13 +148,13 @@ pub(super) async fn execute(raft: &Raft, ask: Ask, around: Surroundings) -> Chan
     match raft.change_membership_if(planned, planted!("removed-member-counts"), [unchanged]).await {
         Ok(made) => {
             let membership = made.membership.clone().expect("a change of the membership answers with one");
-            Ok(Made { index: position(&made.log_id).index, membership })
+            Ok(CommittedChange { index: position(&made.log_id).index, membership })
         }
         Err(error) => Err(outcome(&error)),
     }
 }
 
-/// The entry of a change that has its first half only.
+/// The entry of a change whose second half is missing: the membership is joint.
 pub(super) fn half_done(raft: &Raft) -> Option<LogId> {
     let metrics = raft.server_metrics();
     let metrics = metrics.borrow_watched();
@@ -303,7 +162,7 @@ pub(super) fn half_done(raft: &Raft) -> Option<LogId> {
     if membership.membership().get_joint_config().len() > 1 { *membership.log_id() } else { None }
 }
 
-/// On the leader: ends a change that an earlier leader left half done.
+/// On the leader: finishes a change that an earlier leader left half done.
 pub(super) async fn finish(raft: &Raft) {
     let Some(joint) = half_done(raft) else { return };
     let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: Some(joint) };
@@ -314,23 +173,24 @@ pub(super) async fn finish(raft: &Raft) {
     }
 }
 
-fn outcome(error: &RaftError<Types, ClientWriteError<Types>>) -> Unchanged {
+fn outcome(error: &RaftError<Types, ClientWriteError<Types>>) -> ChangeError {
     match error {
-        RaftError::Fatal(_) => Unchanged::Stopped,
-        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => Unchanged::NotLeader,
-        RaftError::APIError(ClientWriteError::PreconditionFailed(_)) => Unchanged::InProgress,
+        RaftError::Fatal(_) => ChangeError::Stopped,
+        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => ChangeError::NotLeader,
+        RaftError::APIError(ClientWriteError::PreconditionFailed(_)) => ChangeError::InProgress,
         RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => match error {
-            ChangeMembershipError::EmptyMembership(_) => Unchanged::LastVoter,
-            ChangeMembershipError::LearnerNotFound(missing) => Unchanged::NotFound(missing.node_id),
-            _ => Unchanged::InProgress,
+            ChangeMembershipError::EmptyMembership(_) => ChangeError::LastVoter,
+            ChangeMembershipError::LearnerNotFound(missing) => ChangeError::NotFound(missing.node_id),
+            _ => ChangeError::InProgress,
         },
-        RaftError::APIError(_) => Unchanged::Unknown,
+        RaftError::APIError(_) => ChangeError::Unknown,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft::Rules;
 
     fn peer(url: &str) -> Peer {
         Peer { peer_urls: vec![url.into()], ..Peer::default() }
@@ -342,17 +202,17 @@ mod tests {
         Membership::new(vec![BTreeSet::from([1, 2])], nodes).unwrap()
     }
 
-    fn with_scene<T>(membership: &Membership, matched: u64, look: impl FnOnce(&Scene) -> T) -> T {
+    fn with_view<T>(membership: &Membership, matched: u64, look: impl FnOnce(&LeaderView) -> T) -> T {
         let everyone: BTreeSet<u64> = membership.nodes().map(|(id, _)| *id).collect();
         let removed = BTreeSet::from([9]);
         let matched = everyone.iter().map(|id| (*id, matched)).collect();
         let (active, steady) = (everyone.clone(), everyone);
-        look(&Scene { membership, removed: &removed, me: 1, last: 5_000, matched, active, steady })
+        look(&LeaderView { membership, removed: &removed, me: 1, last: 5_000, matched, active, steady })
     }
 
-    fn asked(membership: &Membership, change: Change, matched: u64) -> Result<Plan, Unchanged> {
-        let ask = Ask { change, rules: Rules { strict: false, learners_max: 1 } };
-        with_scene(membership, matched, |scene| judge(scene, &ask).and_then(|()| plan(scene, &ask)))
+    fn asked(membership: &Membership, change: Change, matched: u64) -> Result<Plan, ChangeError> {
+        let request = ChangeRequest { change, rules: Rules { strict: false, learners_max: 1 } };
+        with_view(membership, matched, |view| judge(view, &request).and_then(|()| plan(view, &request)))
     }
 
     #[test]
@@ -360,17 +220,17 @@ mod tests {
         let membership = membership();
         let made = |change: Change| {
             let reason = asked(&membership, change.clone(), 5_000).unwrap_err();
-            change.was_made_before(&reason) && change.shows_in(&members(&membership))
+            change.was_made_before(&reason) && change.shows_in(&members_of(&membership))
         };
         assert!(made(Change::Add { id: 3, peer: peer("http://c:1") }));
         assert!(made(Change::Remove { id: 4 }));
         assert!(made(Change::Promote { id: 2 }));
         assert!(!made(Change::Add { id: 4, peer: peer("http://c:1") }), "another member has its URL");
         assert!(!made(Change::Promote { id: 4 }), "it is gone");
-        assert!(!Change::SetPeerUrls { id: 3, urls: Vec::new() }.can_be_told_made());
+        assert!(!Change::SetPeerUrls { id: 3, urls: Vec::new() }.repeats_are_refused());
     }
 
-    fn planned(change: Change, matched: u64) -> Result<Plan, Unchanged> {
+    fn planned(change: Change, matched: u64) -> Result<Plan, ChangeError> {
         asked(&membership(), change, matched)
     }
 
@@ -378,16 +238,16 @@ mod tests {
     fn changes_that_cannot_be_are_refused() {
         let urls = |url: &str| vec![url.to_owned()];
         for (change, refusal) in [
-            (Change::Add { id: 1, peer: peer("http://d:1") }, Unchanged::Exists(1)),
-            (Change::Add { id: 9, peer: peer("http://d:1") }, Unchanged::NotFound(9)),
-            (Change::Add { id: 4, peer: peer("http://d:1") }, Unchanged::TooManyLearners),
-            (Change::Add { id: 4, peer: peer("http://a:1") }, Unchanged::PeerUrlExists("http://a:1".into())),
-            (Change::Remove { id: 4 }, Unchanged::NotFound(4)),
-            (Change::Promote { id: 1 }, Unchanged::NotLearner(1)),
-            (Change::Promote { id: 3 }, Unchanged::NotReady(3)),
-            (Change::Promote { id: 4 }, Unchanged::NotFound(4)),
-            (Change::SetPeerUrls { id: 4, urls: urls("http://d:1") }, Unchanged::NotFound(4)),
-            (Change::SetPeerUrls { id: 2, urls: urls("http://a:1") }, Unchanged::PeerUrlExists("http://a:1".into())),
+            (Change::Add { id: 1, peer: peer("http://d:1") }, ChangeError::Exists(1)),
+            (Change::Add { id: 9, peer: peer("http://d:1") }, ChangeError::NotFound(9)),
+            (Change::Add { id: 4, peer: peer("http://d:1") }, ChangeError::TooManyLearners),
+            (Change::Add { id: 4, peer: peer("http://a:1") }, ChangeError::PeerUrlExists("http://a:1".into())),
+            (Change::Remove { id: 4 }, ChangeError::NotFound(4)),
+            (Change::Promote { id: 1 }, ChangeError::NotLearner(1)),
+            (Change::Promote { id: 3 }, ChangeError::NotReady(3)),
+            (Change::Promote { id: 4 }, ChangeError::NotFound(4)),
+            (Change::SetPeerUrls { id: 4, urls: urls("http://d:1") }, ChangeError::NotFound(4)),
+            (Change::SetPeerUrls { id: 2, urls: urls("http://a:1") }, ChangeError::PeerUrlExists("http://a:1".into())),
         ] {
             assert_eq!(planned(change.clone(), 10), Err(refusal), "{change:?}");
         }
@@ -396,7 +256,7 @@ mod tests {
     #[test]
     fn the_last_voter_stays() {
         let alone = Membership::new(vec![BTreeSet::from([1])], BTreeMap::from([(1, peer("http://a:1"))])).unwrap();
-        assert_eq!(asked(&alone, Change::Remove { id: 1 }, 0), Err(Unchanged::LastVoter));
+        assert_eq!(asked(&alone, Change::Remove { id: 1 }, 0), Err(ChangeError::LastVoter));
     }
 
     #[test]
@@ -415,7 +275,7 @@ mod tests {
         let membership = Membership::new(vec![BTreeSet::from([1])], nodes).unwrap();
         assert!(ready_to_vote(&membership, 5_000, |_| Some(10)).is_empty());
         assert_eq!(ready_to_vote(&membership, 5_000, |_| Some(5_000)), [2]);
-        let learners: Vec<bool> = members(&membership).iter().map(|member| member.learner).collect();
+        let learners: Vec<bool> = members_of(&membership).iter().map(|member| member.learner).collect();
         assert_eq!(learners, [false, false, true]);
     }
 }

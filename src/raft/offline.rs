@@ -1,4 +1,4 @@
-//! The log of a member that does not run: brought in from elsewhere, or read out.
+//! The log of a member that does not run: writing an imported one, and reading it.
 
 use std::io;
 use std::path::Path;
@@ -7,9 +7,10 @@ use bytes::Bytes;
 use openraft::vote::{RaftLeaderId, RaftVote};
 use tokio::sync::oneshot;
 
+use super::applied_membership::AppliedMembership;
 use super::encoding::{decode, encode, pack, parse, record, unpack};
 use super::machine::{Applied, Committed, Payload as Applying, Position};
-use super::roster::Roster;
+use super::member::members_of;
 use super::types::{LogId, Membership, Payload, Types, Vote, log_id, position};
 use super::{Error, Member};
 use crate::disk::{self, Entry, LogHandle, Recovered, log::Options};
@@ -27,21 +28,21 @@ pub enum Content {
     Members(Vec<Member>),
 }
 
-/// Where a member stands in the log, besides the entries.
+/// Raft's hard state of a member (term, vote, commit index), and how far its state has applied the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct HardState {
     pub term: u64,
     pub vote: NodeId,
-    /// The state holds the log up to here; it holds nothing of it before the first entry.
+    /// The state holds the log up to here; `None` when it holds nothing of it.
     pub applied: Option<Position>,
     pub committed: Option<Position>,
 }
 
-/// Makes the log of a member that is brought in from elsewhere: `entries` follow the applied one without gaps.
+/// Writes the log of an imported member: `entries` follow the applied one without gaps.
 pub async fn write(
     world: &World,
     data_dir: &Path,
-    standing: Standing,
+    hard_state: HardState,
     entries: Vec<(Position, Content)>,
 ) -> Result<(), Error> {
     let directory = data_dir.join("wal");
@@ -50,10 +51,10 @@ pub async fn write(
     if recovered != Recovered::default() {
         return Err(Error::Config(format!("{} holds a log already", directory.display())));
     }
-    if let Some(applied) = standing.applied {
+    if let Some(applied) = hard_state.applied {
         log.purge(applied);
     }
-    let vote = Vote::from_leader_id(LeaderId::new(standing.term, standing.vote.0), false);
+    let vote = Vote::from_leader_id(LeaderId::new(hard_state.term, hard_state.vote.0), false);
     log.save_vote(record(&vote)).await.map_err(failed)?;
     let entries: Vec<Entry> = entries
         .into_iter()
@@ -66,17 +67,17 @@ pub async fn write(
         log.append(entries, move |result| drop(done.send(result)));
         written.await.map_err(|_| Error::Stopped)?.map_err(failed)?;
     }
-    if let Some(committed) = standing.committed {
+    if let Some(committed) = hard_state.committed {
         log.save_committed(record(&log_id(committed)));
     }
     log.close().await.map_err(failed)
 }
 
-/// The committed entries that a state does not hold yet, as they are applied.
+/// The committed entries that a state does not hold yet, as it will apply them.
 pub async fn committed_after(world: &World, data_dir: &Path, applied: &Applied) -> Result<Vec<Committed>, Error> {
-    let mut roster = match &applied.membership {
-        Some((_, membership)) => Roster::decode(membership).map_err(|error| unreadable(data_dir, &error))?,
-        None => Roster::default(),
+    let mut applied_membership = match &applied.membership {
+        Some((_, membership)) => AppliedMembership::decode(membership).map_err(|error| unreadable(data_dir, &error))?,
+        None => AppliedMembership::default(),
     };
     let after = applied.at.map_or(0, |at| at.index);
     let mut found = Vec::new();
@@ -90,8 +91,8 @@ pub async fn committed_after(world: &World, data_dir: &Path, applied: &Applied) 
             Content::Commands(commands) => Applying::Batch(commands),
             Content::Members(members) => {
                 let next = membership(&members).map_err(|error| unreadable(data_dir, &error))?;
-                roster = roster.followed_by(next);
-                Applying::Membership(roster.encode())
+                applied_membership = applied_membership.followed_by(next);
+                Applying::Membership(applied_membership.encode())
             }
         };
         found.push(Committed { at, payload });
@@ -99,7 +100,7 @@ pub async fn committed_after(world: &World, data_dir: &Path, applied: &Applied) 
     Ok(found)
 }
 
-/// Entries, each with whether it is known to be committed; and the term that the member is in, with whom it voted for.
+/// Entries, each with whether it is known to be committed; and the member's term and vote.
 type Found = (Vec<(Position, Content, bool)>, (u64, NodeId));
 
 /// What the log holds after an index.
@@ -150,13 +151,13 @@ fn content(payload: Payload) -> io::Result<Content> {
     Ok(match payload {
         Payload::Blank => Content::Blank,
         Payload::Normal(batch) => Content::Commands(unpack(&batch)?),
-        Payload::Membership(membership) => Content::Members(super::membership::members(&membership)),
+        Payload::Membership(membership) => Content::Members(members_of(&membership)),
     })
 }
 
 fn membership(members: &[Member]) -> io::Result<Membership> {
     let recorded = super::record_members(members, &[]);
-    Ok(Roster::decode(&recorded)?.membership)
+    Ok(AppliedMembership::decode(&recorded)?.membership)
 }
 
 #[cfg(test)]
@@ -181,10 +182,10 @@ mod tests {
             (at(2, 12), Content::Commands(vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")])),
             (at(3, 13), Content::Members(vec![member])),
         ];
-        let standing = Standing { term: 4, vote: NodeId(7), applied: Some(at(2, 10)), committed: Some(at(2, 12)) };
+        let hard_state = HardState { term: 4, vote: NodeId(7), applied: Some(at(2, 10)), committed: Some(at(2, 12)) };
         tokio::task::LocalSet::new()
             .run_until(async {
-                write(&world, directory, standing, entries.clone()).await.unwrap();
+                write(&world, directory, hard_state, entries.clone()).await.unwrap();
                 let (read, voted) = read(&world, directory, 0).await.unwrap();
                 let flags: Vec<bool> = read.iter().map(|(.., committed)| *committed).collect();
                 assert_eq!(flags, [true, true, false]);

@@ -20,20 +20,22 @@ use tonic::server::Grpc;
 use tonic::{Response, Status, Streaming};
 use tower::service_fn;
 
+use super::change::{ChangeError, ChangeRequest, ChangeResult};
+use super::cluster_space::ClusterSpace;
+use super::context::ReplicaContext;
 use super::encoding::unpack;
-use super::housekeeping::Housekeeping;
 use super::machine::Validate;
-use super::membership::{self, Ask, Changed};
+use super::membership;
+use super::membership_view::MembershipView;
 use super::metrics::Traffic;
 use super::proposer::surely_not;
-use super::questions::Questions;
-use super::room::Room;
 use super::snapshot_transfer::Receiver;
-use super::standing::Standing;
-use super::types::{Callback, CommandBatch, Raft, Types};
+use super::state_machine::Raft;
+use super::store_questions::StoreQuestions;
+use super::types::{Callback, CommandBatch, Types};
 use super::wire::{
-    APPEND, ASK, CALLER_HEADER, CHANGE, CLUSTER_HEADER, FORWARD, Forwarded, Frame, HEARTBEAT, HELLO, Hello,
-    Introduction, MESSAGE_BYTES_MAX, PRE_VOTE, PROTOCOL, PROTOCOL_HEADER, READ_INDEX, ReadIndex, SNAPSHOT,
+    APPEND, ASK, CALLER_HEADER, CHANGE, CLUSTER_HEADER, FORWARD, Forwarded, HEARTBEAT, HELLO, Hello, Introduction,
+    MESSAGE_BYTES_MAX, PRE_VOTE, PROTOCOL, PROTOCOL_HEADER, PeerMessage, READ_INDEX, ReadIndex, SNAPSHOT,
     TARGET_HEADER, TRANSFER_LEADER, Untouched, VOTE, open, open_append,
 };
 use super::{ClusterId, Config, read_gate, runtime};
@@ -46,50 +48,50 @@ const FORWARDS_MAX: usize = 1_024;
 
 /// Serves the peer port. Clones share everything.
 #[derive(Clone)]
-pub(super) struct PeerService(Arc<Served>);
+pub(super) struct PeerService(Arc<Inner>);
 
-struct Served {
+struct Inner {
     world: World,
     raft: Raft,
     cluster: ClusterId,
     node: NodeId,
-    /// Until this member knows that it may take part, it only says hello.
+    /// Until this member knows that it may take part, it answers no calls but hello.
     taking_part: AtomicBool,
     receiver: Receiver,
-    questions: Questions,
+    store_questions: StoreQuestions,
     validate: Validate,
     forwards: Gate,
-    /// What changes of the membership need to know.
-    standing: Standing,
-    room: Room,
+    /// What changes of the membership depend on.
+    membership_view: MembershipView,
+    space: ClusterSpace,
     version: String,
     introduction: Introduction,
-    /// For work on behalf of a caller that may have gone.
+    /// Limit of work whose caller may have gone.
     limit: Duration,
 }
 
 impl PeerService {
-    pub fn new(keeping: &Housekeeping, config: &Config, validate: Validate) -> PeerService {
-        let (world, raft) = (keeping.world.clone(), keeping.raft.clone());
-        PeerService(Arc::new(Served {
+    pub fn new(context: &ReplicaContext, config: &Config, validate: Validate) -> PeerService {
+        let (world, raft) = (context.world.clone(), context.raft.clone());
+        PeerService(Arc::new(Inner {
             receiver: Receiver::new(world.clone(), raft.clone()),
             world,
             raft,
             cluster: config.cluster,
             node: config.node,
             taking_part: AtomicBool::new(false),
-            questions: keeping.questions.clone(),
+            store_questions: context.store_questions.clone(),
             validate,
             forwards: Gate::new(FORWARDS_MAX),
-            standing: keeping.standing.clone(),
-            room: keeping.room.clone(),
+            membership_view: context.membership_view.clone(),
+            space: context.space.clone(),
             version: config.version.clone(),
             introduction: Introduction { name: config.name.clone(), client_urls: config.client_urls.clone() },
             limit: config.timings.election.end * 2,
         }))
     }
 
-    /// From here on everything is served, not only hello.
+    /// Serves all calls from now on, not only hello.
     pub fn take_part(&self) {
         self.0.taking_part.store(true, Ordering::Relaxed);
     }
@@ -102,7 +104,7 @@ impl PeerService {
     }
 }
 
-impl Served {
+impl Inner {
     async fn answer(self: Arc<Self>, request: Request<Body>) -> http::Response<Body> {
         if let Err(status) = admit(request.headers(), self.cluster, self.node) {
             return status.into_http();
@@ -123,20 +125,20 @@ impl Served {
         }
     }
 
-    /// The traffic with the member that calls, if it is one and says which.
+    /// The traffic with the calling member, if the call names a member.
     fn traffic<T>(&self, request: &tonic::Request<T>) -> Option<Arc<Traffic>> {
-        self.caller(request).map(|id| self.standing.peers.metrics.with(id))
+        self.caller(request).map(|id| self.membership_view.peers.metrics.with(id))
     }
 
     fn caller<T>(&self, request: &tonic::Request<T>) -> Option<u64> {
         let id = u64::from_str_radix(request.metadata().get(CALLER_HEADER)?.to_str().ok()?, 16).ok()?;
-        self.standing.roster.borrow().membership.nodes().any(|(known, _)| *known == id).then_some(id)
+        self.membership_view.applied.borrow().membership.nodes().any(|(known, _)| *known == id).then_some(id)
     }
 
     async fn append(
         self: Arc<Self>,
         requests: tonic::Request<Streaming<Bytes>>,
-    ) -> Result<Response<BoxStream<'static, Result<Frame, Status>>>, Status> {
+    ) -> Result<Response<BoxStream<'static, Result<PeerMessage, Status>>>, Status> {
         let traffic = self.traffic(&requests);
         let requests = requests.into_inner().map(move |message| {
             if let (Ok(message), Some(traffic)) = (&message, &traffic) {
@@ -147,28 +149,33 @@ impl Served {
         });
         // A stream that cannot be read ends here; the leader opens another one.
         let readable = requests.scan((), |(), request| {
-            std::future::ready(request.inspect_err(|error| tracing::debug!(%error, "a log stream ended")).ok())
+            std::future::ready(
+                request.inspect_err(|error| tracing::debug!(%error, "a log stream could not be read")).ok(),
+            )
         });
         let replies = self.raft.stream_append(readable);
         let replies = replies.map(|reply| {
             failpoint!("raftBeforeFollowerSend");
-            reply.map(|result| Frame::new(&result)).map_err(internal)
+            reply.map(|result| PeerMessage::new(&result)).map_err(internal)
         });
         Ok(Response::new(replies.boxed()))
     }
 
-    async fn snapshot(self: Arc<Self>, chunks: tonic::Request<Streaming<Bytes>>) -> Result<Response<Frame>, Status> {
-        let peers = &self.standing.peers;
+    async fn snapshot(
+        self: Arc<Self>,
+        chunks: tonic::Request<Streaming<Bytes>>,
+    ) -> Result<Response<PeerMessage>, Status> {
+        let peers = &self.membership_view.peers;
         let transfer = self.caller(&chunks).map(|id| peers.metrics.snapshot_from(id, &self.world.clock));
         match self.receiver.receive(chunks.into_inner()).await {
             Ok(response) => {
                 if let Some(transfer) = transfer {
                     transfer.arrived();
                 }
-                Ok(Response::new(Frame::new(&response)))
+                Ok(Response::new(PeerMessage::new(&response)))
             }
             Err(error) => {
-                tracing::warn!(%error, "a snapshot was not received");
+                tracing::warn!(%error, "receiving a snapshot failed");
                 Err(Status::aborted(error.to_string()))
             }
         }
@@ -178,7 +185,7 @@ impl Served {
         self: Arc<Self>,
         method: String,
         message: tonic::Request<Bytes>,
-    ) -> Result<Response<Frame>, Status> {
+    ) -> Result<Response<PeerMessage>, Status> {
         let traffic = self.traffic(&message);
         let message = message.into_inner();
         if let Some(traffic) = &traffic {
@@ -191,16 +198,18 @@ impl Served {
                 failpoint!("raftBeforeSave", self.world.clock);
                 failpoint!("raftAfterSave", self.world.clock);
                 failpoint!("raftBeforeFollowerSend", self.world.clock);
-                Frame::new(&self.raft.append_entries(request).await.map_err(internal)?)
+                PeerMessage::new(&self.raft.append_entries(request).await.map_err(internal)?)
             }
-            VOTE => Frame::new(&self.raft.vote(head(message)?).await.map_err(internal)?),
-            PRE_VOTE => Frame::new(&self.raft.pre_vote(head(message)?).await.map_err(internal)?),
-            TRANSFER_LEADER => Frame::new(&self.raft.handle_transfer_leader(head(message)?).await.map_err(internal)?),
-            FORWARD => Frame::new(&self.forward(message).await?),
-            READ_INDEX => Frame::new(&self.read_index().await?),
-            CHANGE => Frame::new(&self.change(head(message)?).await?),
+            VOTE => PeerMessage::new(&self.raft.vote(head(message)?).await.map_err(internal)?),
+            PRE_VOTE => PeerMessage::new(&self.raft.pre_vote(head(message)?).await.map_err(internal)?),
+            TRANSFER_LEADER => {
+                PeerMessage::new(&self.raft.handle_transfer_leader(head(message)?).await.map_err(internal)?)
+            }
+            FORWARD => PeerMessage::new(&self.forward(message).await?),
+            READ_INDEX => PeerMessage::new(&self.read_index().await?),
+            CHANGE => PeerMessage::new(&self.change(head(message)?).await?),
             ASK => self.answer_question(message).await?,
-            HELLO => Frame::new(&self.hello(head(message)?)),
+            HELLO => PeerMessage::new(&self.hello(head(message)?)),
             _ => return Err(Status::unimplemented(format!("peers do not serve {method}"))),
         };
         Ok(Response::new(reply))
@@ -222,17 +231,17 @@ impl Served {
         Ok(fate.map_or(Forwarded::Unknown, |fate| fate.unwrap_or(Forwarded::Unknown)))
     }
 
-    /// What is in the log is in every member's: nothing goes there that cannot be read or applied.
+    /// Every member gets what is in the log, so nothing may enter it that cannot be read or applied.
     fn check(&self, batch: &CommandBatch) -> Result<(), String> {
         let commands = unpack(batch).map_err(|error| error.to_string())?;
         commands.iter().try_for_each(self.validate)
     }
 
-    async fn answer_question(&self, message: Bytes) -> Result<Frame, Status> {
+    async fn answer_question(&self, message: Bytes) -> Result<PeerMessage, Status> {
         let ((), question) = open::<()>(message).map_err(|error| unreadable(&error))?;
-        let answer = self.questions.answer(question).await;
+        let answer = self.store_questions.answer(question).await;
         let answer = answer.ok_or_else(|| Status::unavailable(format!("member {} is starting", self.node)))?;
-        Ok(Frame::with_body(&(), vec![answer]))
+        Ok(PeerMessage::with_body(&(), vec![answer]))
     }
 
     async fn read_index(&self) -> Result<ReadIndex, Status> {
@@ -240,15 +249,15 @@ impl Served {
     }
 
     /// Changes the membership in a task of its own: a caller that goes away must not leave it half done.
-    async fn change(&self, ask: Ask) -> Result<Changed, Status> {
+    async fn change(&self, request: ChangeRequest) -> Result<ChangeResult, Status> {
         let raft = self.raft.clone();
         let random = self.world.random.clone();
-        let around = self.standing.surroundings();
-        let work = async move { membership::execute(&raft, ask, around).await };
+        let known = self.membership_view.known_members();
+        let work = async move { membership::execute(&raft, request, known).await };
         let done = self.world.spawner.task(runtime::scope(random, work));
         Ok(match self.world.clock.timeout(self.limit, done).await {
             Ok(Ok(changed)) => changed,
-            Ok(Err(_)) | Err(_) => Err(membership::Unchanged::Unknown),
+            Ok(Err(_)) | Err(_) => Err(ChangeError::Unknown),
         })
     }
 
@@ -261,10 +270,10 @@ impl Served {
             leader: server.current_leader,
             last,
             you_started: known.is_some_and(|peer| peer.started),
-            you_removed: self.standing.was_removed(caller),
+            you_removed: self.membership_view.was_removed(caller),
             version: self.version.clone(),
             introduction: self.taking_part.load(Ordering::Relaxed).then(|| self.introduction.clone()),
-            short: self.room.is_short(),
+            short: self.space.is_short(),
         }
     }
 }

@@ -7,9 +7,9 @@
 //! A command that is bound to a term is proposed by this member as the leader of that term, or refused. Others go to
 //! whoever leads.
 //!
-//! A command is refused only while it is surely nowhere in a log. Once it may be, silence is the answer, and the
-//! caller's own state machine or deadline speaks. Bounded by the gate in the handle; if the actor dies, commands stay
-//! unanswered.
+//! The proposer refuses a command only while the command is certainly in no log. Once it may be in one, the proposer
+//! says nothing: the caller's own state machine or deadline tells the outcome. The gate in the handle bounds the queue.
+//! If the actor dies, commands stay unanswered.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,29 +26,29 @@ use tokio_stream::wrappers::WatchStream;
 
 use super::encoding::pack;
 use super::peers::{CallError, Peers, Purpose};
-use super::types::{Callback, CommandBatch, Raft, Types, leader_of};
-use super::wire::{FORWARD, Forwarded, Frame};
+use super::state_machine::Raft;
+use super::types::{Callback, CommandBatch, Types, leader_of};
+use super::wire::{FORWARD, Forwarded, PeerMessage};
 use super::{Leadership, Refused};
 use crate::actor::Permit;
 use crate::world::failpoints::failpoint;
 use crate::world::planted::planted;
 use crate::world::{Instant, Term, World};
 
-/// Commands and bytes of one entry; a larger command has an entry for itself.
-pub(super) const BATCH_COMMANDS_MAX: usize = 128;
+/// Bytes of one entry; a larger command has an entry for itself.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Batches on their way to the leader.
 const FORWARDS_MAX: usize = 32;
 /// Pause before a command that came back is tried again.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Called when a command surely never will be in the log.
+/// Called when a command certainly never will be in the log.
 pub(super) type OnRefused = Box<dyn FnOnce(Refused) + Send>;
 
 /// Put a command into the log.
 pub(super) struct Propose {
     pub command: Bytes,
-    /// It goes into the log that this member leads in this term, or nowhere.
+    /// The command enters the log while this member leads in this term, or never.
     pub term: Option<Term>,
     pub refused: OnRefused,
     pub permit: Permit,
@@ -81,7 +81,7 @@ impl Message for Ended {
     type Result = ();
 }
 
-/// What is known of a batch.
+/// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     /// It is in the log, or may be: nothing to say.
@@ -128,7 +128,7 @@ fn batch_len(sizes: impl Iterator<Item = usize>, commands_max: usize) -> usize {
     fit.max(1)
 }
 
-/// The write was turned away before it reached the log.
+/// Whether openraft refused the write before it reached the log.
 pub(super) fn surely_not(error: &ClientWriteError<Types>) -> bool {
     matches!(error, ClientWriteError::ForwardToLeader(_))
 }
@@ -150,7 +150,7 @@ fn fate_of_forward(answer: &Result<Forwarded, CallError>) -> Fate {
     }
 }
 
-/// Keeps commands until the leader's log has them.
+/// Keeps commands until they are in the leader's log.
 pub(super) struct Proposer {
     pub world: World,
     pub raft: Raft,
@@ -165,12 +165,12 @@ pub(super) struct Proposer {
     pub queue: Queue,
 }
 
-/// What the proposer has at hand.
+/// The commands that the proposer keeps, and what it waits for.
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
     flush_scheduled: bool,
-    /// openraft's channel is full: its answer is awaited before anything else is handed over.
+    /// openraft's channel is full: the proposer waits for it before it hands over anything else.
     parked: bool,
     pause: Option<SpawnHandle>,
     forwards: usize,
@@ -289,7 +289,7 @@ impl Proposer {
             }
         }
         .boxed();
-        // tokio's budget would report a full channel that is not; and a call that is pending must not be dropped.
+        // tokio's budget would make a channel look full that is not, and a pending call must not be dropped.
         match tokio::task::unconstrained(&mut call).now_or_never() {
             Some(result) => handed_over(result),
             None => self.park(call, ctx),
@@ -308,7 +308,7 @@ impl Proposer {
     fn forward(&mut self, leader: u64, ctx: &mut Context<Proposer>) {
         self.queue.forwards += 1;
         let commands = self.next_batch();
-        let frame = Frame::with_body(&(), vec![packed(&commands).0]);
+        let frame = PeerMessage::with_body(&(), vec![packed(&commands).0]);
         let (peers, limit) = (self.peers.clone(), self.forward_limit);
         // On the shared runtime: connections must not live on this actor's thread.
         let call = async move {
@@ -330,8 +330,8 @@ impl Proposer {
         }));
     }
 
-    /// Commands that came back go first again, unless they have waited long enough. Those of one term are not tried
-    /// again: what is proposed after them in that term must not overtake them.
+    /// Puts commands that came back at the front again, unless they have waited too long. Commands that are bound to a
+    /// term are not tried again, because later ones of that term must not overtake them.
     fn take_back(&mut self, commands: Vec<Waiting>, ctx: &mut Context<Proposer>) {
         let (commands, bound): (Vec<_>, Vec<_>) = commands.into_iter().partition(|waiting| waiting.term.is_none());
         refuse(bound, Refused::NotLeader);
@@ -365,13 +365,14 @@ fn packed(commands: &[Waiting]) -> CommandBatch {
 
 fn handed_over(result: Result<(), Fatal<Types>>) {
     if let Err(error) = result {
-        tracing::warn!(%error, "a batch was not taken: consensus has stopped");
+        tracing::warn!(%error, "consensus has stopped and took no batch");
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft::config::BATCH_COMMANDS_MAX;
     use crate::world::NodeId;
 
     #[test]

@@ -1,4 +1,4 @@
-//! Having a member replaced by a new one, asked of the others while it does not run: its files are lost or damaged.
+//! Replacing a member whose files are lost or damaged. While it does not run, the other members are asked to do so.
 //!
 //! A member that lost its vote or entries that it acknowledged must never act under its ID again: it could vote twice in
 //! a term, or help to commit without what it once promised to hold. So the others remove that ID for good and add
@@ -6,9 +6,8 @@
 
 use std::time::Duration;
 
-use super::membership::{Ask, Change, Changed, Unchanged};
+use super::change::{Change, ChangeError, ChangeRequest, ChangeResult};
 use super::peers::{Peers, Purpose, head};
-use super::types::Peer;
 use super::wire::CHANGE;
 use super::{Config, Error, Member};
 use crate::world::{NodeId, World};
@@ -16,8 +15,8 @@ use crate::world::{NodeId, World};
 /// Pause between two rounds of asking.
 const PACE: Duration = Duration::from_millis(500);
 
-/// Has the `others` remove `old`, if they know it still, and add `new` in its place, within `limit`. `config` is that of
-/// the member that asks.
+/// Asks the `others` to remove `old`, if they still know it, and to add `new` in its place, within `limit`. `config` is
+/// that of the member that asks.
 pub async fn replace(
     world: &World,
     config: &Config,
@@ -28,26 +27,16 @@ pub async fn replace(
 ) -> Result<(), Error> {
     let peers = Peers::new(world.clone(), config)?;
     for other in others {
-        peers.know(other.id.0, &peer(other));
+        peers.know(other.id.0, &other.peer(!other.learner));
     }
     let asking = Asking { world, config, peers, others };
     let work = async {
         if let Some(old) = old {
             asking.insist(Change::Remove { id: old.0 }).await?;
         }
-        asking.insist(Change::Add { id: new.id.0, peer: peer(&new) }).await
+        asking.insist(Change::Add { id: new.id.0, peer: new.peer(!new.learner) }).await
     };
     world.clock.timeout(limit, work).await.map_err(|_| Error::Timeout)?
-}
-
-fn peer(member: &Member) -> Peer {
-    Peer {
-        name: member.name.clone(),
-        peer_urls: member.peer_urls.clone(),
-        client_urls: member.client_urls.clone(),
-        joining: !member.learner,
-        started: false,
-    }
 }
 
 struct Asking<'a> {
@@ -58,19 +47,21 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// Asks one after the other until the change is made, or can't be.
+    /// Asks one member after the other until the change is made or proves impossible.
     async fn insist(&self, change: Change) -> Result<(), Error> {
         loop {
             for other in self.others {
                 match self.ask(other.id, change.clone()).await {
                     Some(Ok(_)) => return Ok(()),
                     // An answer to an earlier round may have been lost.
-                    Some(Err(Unchanged::NotFound(_))) if matches!(change, Change::Remove { .. }) => return Ok(()),
-                    Some(Err(Unchanged::Exists(_))) if matches!(change, Change::Add { .. }) => return Ok(()),
-                    Some(Err(reason @ (Unchanged::LastVoter | Unchanged::TooManyLearners))) => {
+                    Some(Err(ChangeError::NotFound(_))) if matches!(change, Change::Remove { .. }) => return Ok(()),
+                    Some(Err(ChangeError::Exists(_))) if matches!(change, Change::Add { .. }) => return Ok(()),
+                    Some(Err(reason @ (ChangeError::LastVoter | ChangeError::TooManyLearners))) => {
                         return Err(reason.into_error());
                     }
-                    Some(Err(reason)) => tracing::info!(member = %other.id, ?reason, "no change of the members yet"),
+                    Some(Err(reason)) => {
+                        tracing::info!(member = %other.id, ?reason, "the membership was not changed yet")
+                    }
                     None => (),
                 }
             }
@@ -78,10 +69,10 @@ impl Asking<'_> {
         }
     }
 
-    async fn ask(&self, other: NodeId, change: Change) -> Option<Changed> {
-        let ask = Ask { change, rules: self.config.rules };
+    async fn ask(&self, other: NodeId, change: Change) -> Option<ChangeResult> {
+        let request = ChangeRequest { change, rules: self.config.rules };
         let limit = self.config.timings.election.end * 3;
-        let answer = self.peers.call(other.0, Purpose::Control, CHANGE, head(&ask), limit).await;
+        let answer = self.peers.call(other.0, Purpose::Control, CHANGE, head(&request), limit).await;
         answer.inspect_err(|error| tracing::info!(member = %other, %error, "a peer did not answer")).ok()
     }
 }

@@ -9,33 +9,32 @@ use openraft::errors::Fatal;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::applied_membership::AppliedMembership;
+use super::cluster_space::ClusterSpace;
+use super::context::ReplicaContext;
 use super::force;
 use super::handle::Parts;
-use super::housekeeping::Housekeeping;
 use super::log_store::LogStore;
 use super::machine::Machine;
-use super::membership::first;
+use super::member::initial_nodes;
+use super::membership_view::MembershipView;
 use super::network::Network;
-use super::peer_listener::{PeerListeners, Plain};
+use super::peer_http::PlainHttp;
+use super::peer_listener::PeerListeners;
 use super::peer_server::PeerService;
 use super::peers::Peers;
 use super::proposer::{Proposer, Queue};
-use super::questions::Questions;
-use super::read_gate::{ReadGate, Rounds};
-use super::room::Room;
-use super::roster::Roster;
-use super::standing::Standing;
-use super::state_machine::{StateMachine, Told};
-use super::types::{Cause, Membership, Raft, Types};
+use super::read_gate::ReadGate;
+use super::state_machine::{AppliedPublisher, Raft, StateMachine};
+use super::store_questions::StoreQuestions;
+use super::types::{Cause, Membership, Types};
 use super::{Bootstrap, Config, Error, Handle, Leadership, Limits, Timings, damaged, runtime, unusable};
 use crate::actor::{Gate, Shutdown};
 use crate::disk::{self, LogHandle};
 use crate::world::{Lane, World};
 
-/// For installing a snapshot after its last chunk.
+/// Limit of installing a snapshot after its last chunk.
 const INSTALL_LIMIT: Duration = Duration::from_secs(300);
-/// For open calls to end on their own when the replica stops.
-const LINGER: Duration = Duration::from_millis(500);
 
 /// Starts replicas.
 #[derive(Debug)]
@@ -47,33 +46,33 @@ impl Replica {
     pub async fn start(world: World, config: Config, machine: Box<dyn Machine>) -> Result<Handle, Error> {
         let settings = settings(&config.timings, &config.limits)?;
         let (log, store) = open_log(&world, &config, &*machine).await?;
-        let told = Told::default();
-        let (applied, roster) = (told.applied.subscribe(), told.roster.subscribe());
-        let room = Room::new([log.space().clone(), machine.space()]);
+        let publisher = AppliedPublisher::default();
+        let (applied, membership) = (publisher.index.subscribe(), publisher.membership.subscribe());
+        let space = ClusterSpace::new([log.space().clone(), machine.space()]);
         let validate = machine.validate();
         let shutdown = Shutdown::new();
-        let state = StateMachine::new(world.clone(), machine, told, shutdown.clone())
+        let state = StateMachine::new(world.clone(), machine, publisher, shutdown.clone())
             .map_err(|error| Error::io("reading the membership of the state", &error))?;
-        // Not sooner: a peer that can connect waits for an answer, and when it waits in vain it can't tell what became
-        // of the commands that it sent.
+        // Not sooner: a peer that can connect waits for an answer. Without one it does not know what became of the
+        // commands that it sent.
         let listeners = PeerListeners::open(&world, &config).await?;
         // openraft's tasks and the connections to peers belong to the shared runtime, whichever thread asks for them.
-        let recovery = recover(world.clone(), config.clone(), settings, store, state, roster, room, shutdown);
+        let recovery = recover(world.clone(), config.clone(), settings, store, state, membership, space, shutdown);
         let recovery = world.spawner.task(runtime::scope(world.random.clone(), recovery));
-        let keeping = recovery.await.unwrap_or(Err(Error::Stopped))?;
-        let service = PeerService::new(&keeping, &config, validate);
-        let server = keeping.world.spawner.keep("raft/listener", listeners.serve(service.clone(), keeping.clone()));
-        let joined = world.spawner.task(bootstrap(keeping.clone(), config.bootstrap.clone())).await;
+        let context = recovery.await.unwrap_or(Err(Error::Stopped))?;
+        let service = PeerService::new(&context, &config, validate);
+        let server = context.world.spawner.keep("raft/listener", listeners.serve(service.clone(), context.clone()));
+        let joined = world.spawner.task(bootstrap(context.clone(), config.bootstrap.clone())).await;
         if let Err(error) = joined.unwrap_or(Err(Error::Stopped)) {
-            end(&keeping, server, &log).await;
+            context.end(server, &log).await;
             return Err(error);
         }
         service.take_part();
-        Ok(begin(keeping, &config, server, log, applied))
+        Ok(begin(context, &config, server, log, applied))
     }
 }
 
-/// Brings openraft up over what the log and the state hold.
+/// Starts openraft with what the log and the state hold.
 #[allow(clippy::too_many_arguments, reason = "the parts of a replica, put together in one place")]
 async fn recover(
     world: World,
@@ -81,10 +80,10 @@ async fn recover(
     settings: openraft::Config,
     store: LogStore,
     state: StateMachine,
-    roster: watch::Receiver<Roster>,
-    room: Room,
+    membership: watch::Receiver<AppliedMembership>,
+    space: ClusterSpace,
     shutdown: Shutdown,
-) -> Result<Housekeeping, Error> {
+) -> Result<ReplicaContext, Error> {
     let peers = Arc::new(Peers::new(world.clone(), &config)?);
     let open_limit = config.timings.election.start / 2;
     let network = Network { world: world.clone(), peers: peers.clone(), open_limit };
@@ -92,23 +91,23 @@ async fn recover(
     let raft = raft.map_err(|error| not_recovered(&config.data_dir, &error))?;
     raft.with_state_machine(|state| Box::pin(async move { state.serve() })).await.map_err(|_| Error::Stopped)?;
     let (node, rules, timings) = (config.node, config.rules, config.timings);
-    let standing = Standing::new(node, world.clock.clone(), peers.clone(), roster);
-    Ok(Housekeeping {
+    let membership_view = MembershipView::new(node, world.clock.clone(), peers.clone(), membership);
+    Ok(ReplicaContext {
         world,
         raft,
         peers,
-        questions: Questions::default(),
-        plain: Plain::default(),
+        store_questions: StoreQuestions::default(),
+        plain_http: PlainHttp::default(),
         node,
-        standing,
-        room,
+        membership_view,
+        space,
         rules,
         timings,
         shutdown,
     })
 }
 
-/// Why openraft did not come up. A member that is damaged may be replaced, so that nothing else may be taken for damage.
+/// Why openraft did not start. A damaged member may be replaced, so nothing else may count as damage.
 fn not_recovered(data_dir: &Path, error: &Fatal<Types>) -> Error {
     let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Cause>());
     if cause.is_some_and(|cause| cause.damage) {
@@ -119,20 +118,19 @@ fn not_recovered(data_dir: &Path, error: &Fatal<Types>) -> Error {
 
 /// Starts what runs beside the log.
 fn begin(
-    keeping: Housekeeping,
+    context: ReplicaContext,
     config: &Config,
     server: JoinHandle<()>,
     log: LogHandle,
     applied: watch::Receiver<u64>,
 ) -> Handle {
-    let leadership = keep_house(&keeping, config);
-    let (proposals, reads) = (Gate::new(config.limits.proposals_max), Gate::new(config.limits.reads_max));
+    let leadership = start_tasks(&context, config);
+    let proposals = Gate::new(config.limits.proposals_max);
     Handle(Arc::new(Parts {
-        proposer: start_proposer(&keeping, leadership.clone(), config.limits.batch_commands_max, &proposals),
+        proposer: start_proposer(&context, leadership.clone(), config.limits.batch_commands_max, &proposals),
         proposals,
         command_bytes_max: config.limits.command_bytes_max,
-        read_gate: start_read_gate(&keeping, leadership.clone(), &reads),
-        reads,
+        read_gate: Arc::new(ReadGate::new(&context, leadership.clone(), config.limits.reads_max)),
         leadership,
         applied,
         name: config.name.clone(),
@@ -140,23 +138,8 @@ fn begin(
         version: config.version.clone(),
         log,
         server: Mutex::new(Some(server)),
-        keeping,
+        context,
     }))
-}
-
-/// Ends consensus, the peer port and the log, in this order.
-pub(super) async fn end(keeping: &Housekeeping, mut server: JoinHandle<()>, log: &LogHandle) {
-    keeping.shutdown.begin();
-    log.give_up();
-    if let Err(error) = keeping.raft.shutdown().await {
-        tracing::error!(%error, "consensus did not end well");
-    }
-    if keeping.world.clock.timeout(LINGER, &mut server).await.is_err() {
-        server.abort();
-    }
-    if let Err(error) = log.close().await {
-        tracing::error!(%error, "the log was not closed");
-    }
 }
 
 /// openraft's settings.
@@ -171,8 +154,8 @@ fn settings(timings: &Timings, limits: &Limits) -> Result<openraft::Config, Erro
         election_timeout_min: millis(lower),
         election_timeout_max: millis(upper),
         enable_pre_vote: Some(true),
-        // A leader that restarts may have lost entries that it sent but had not yet written. Were it to lead on in
-        // the same term, it would write others in their place.
+        // A leader that restarts may have lost entries that it sent but had not yet written. If it led on in the same
+        // term, it would write other entries in their place.
         enable_leader_restore: Some(false),
         max_payload_entries: 4096,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(limits.purge_every_entries),
@@ -204,77 +187,60 @@ async fn open_log(world: &World, config: &Config, machine: &dyn Machine) -> Resu
 }
 
 /// Gives a member whose log is empty its first membership.
-async fn bootstrap(keeping: Housekeeping, bootstrap: Bootstrap) -> Result<(), Error> {
+async fn bootstrap(context: ReplicaContext, bootstrap: Bootstrap) -> Result<(), Error> {
     let Bootstrap::New(members) = bootstrap else { return Ok(()) };
-    if keeping.raft.is_initialized().await.map_err(|_| Error::Stopped)? {
+    if context.raft.is_initialized().await.map_err(|_| Error::Stopped)? {
         return Ok(());
     }
-    let nodes = first(&members);
-    if !nodes.contains_key(&keeping.node.0) {
-        return Err(Error::Config(format!("member {} is not among the initial members", keeping.node)));
+    let nodes = initial_nodes(&members);
+    if !nodes.contains_key(&context.node.0) {
+        return Err(Error::Config(format!("member {} is not among the initial members", context.node)));
     }
-    nodes.iter().for_each(|(id, peer)| keeping.peers.know(*id, peer));
-    let heard = keeping.ask_around(&Membership::from(nodes.clone())).await;
+    nodes.iter().for_each(|(id, peer)| context.peers.know(*id, peer));
+    let heard = context.ask_around(&Membership::from(nodes.clone())).await;
     if heard.iter().any(|(_, hello)| hello.you_started) {
-        return Err(Error::AlreadyBootstrapped(keeping.node));
+        return Err(Error::AlreadyBootstrapped(context.node));
     }
     // All members write the same first entry, so it does not matter which of them does.
-    match keeping.raft.initialize(nodes).await {
+    match context.raft.initialize(nodes).await {
         Ok(()) => Ok(()),
         Err(error) => Err(Error::Config(format!("the initial membership was not accepted: {error}"))),
     }
 }
 
 /// Starts the tasks beside the log.
-fn keep_house(keeping: &Housekeeping, config: &Config) -> watch::Receiver<Leadership> {
+fn start_tasks(context: &ReplicaContext, config: &Config) -> watch::Receiver<Leadership> {
     let (told, leadership) = watch::channel(Leadership::default());
-    let spawner = &keeping.world.spawner;
-    spawner.keep("raft/leadership", keeping.clone().follow(told));
-    spawner.keep("raft/health", keeping.clone().watch_health());
-    spawner.keep("raft/joining", keeping.clone().promote_joining());
-    spawner.keep("raft/probe", keeping.clone().probe());
-    spawner.keep("raft/disk_space", keeping.clone().keep_room());
-    spawner.keep("raft/removal", keeping.clone().note_removal());
-    spawner.keep("raft/role", keeping.standing.clone().follow_role());
-    spawner.keep("raft/publish", keeping.clone().publish(config.name.clone(), config.client_urls.clone()));
-    spawner.keep("raft/campaign", keeping.clone().campaign());
+    let spawner = &context.world.spawner;
+    spawner.keep("raft/leadership", context.clone().follow(told));
+    spawner.keep("raft/health", context.clone().watch_health());
+    spawner.keep("raft/joining", context.clone().promote_joining());
+    spawner.keep("raft/probe", context.clone().probe());
+    spawner.keep("raft/disk_space", context.clone().watch_space());
+    spawner.keep("raft/removal", context.clone().note_removal());
+    spawner.keep("raft/role", context.membership_view.clone().follow_role());
+    spawner.keep("raft/publish", context.clone().publish(config.name.clone(), config.client_urls.clone()));
+    spawner.keep("raft/campaign", context.clone().campaign());
     leadership
 }
 
 fn start_proposer(
-    keeping: &Housekeeping,
+    context: &ReplicaContext,
     leadership: watch::Receiver<Leadership>,
     batch_commands_max: usize,
     proposals: &Gate,
 ) -> actix::Addr<Proposer> {
     let proposer = Proposer {
-        world: keeping.world.clone(),
-        raft: keeping.raft.clone(),
-        peers: keeping.peers.clone(),
+        world: context.world.clone(),
+        raft: context.raft.clone(),
+        peers: context.peers.clone(),
         leadership,
-        patience: keeping.timings.election.end,
-        forward_limit: keeping.timings.election.end * 3,
+        patience: context.timings.election.end,
+        forward_limit: context.timings.election.end * 3,
         batch_commands_max,
         queue: Queue::default(),
     };
-    keeping.world.spawner.start_measured(Lane::Consensus, "raft/proposer", Some(proposals.measure()), move |_| proposer)
-}
-
-fn start_read_gate(
-    keeping: &Housekeeping,
-    leadership: watch::Receiver<Leadership>,
-    reads: &Gate,
-) -> actix::Addr<ReadGate> {
-    let rounds = Rounds {
-        world: keeping.world.clone(),
-        raft: keeping.raft.clone(),
-        peers: keeping.peers.clone(),
-        leadership,
-        patience: keeping.timings.election.end,
-        call_limit: keeping.timings.election.start,
-    };
-    let gate = ReadGate { rounds, waiting: Vec::new(), under_way: false };
-    keeping.world.spawner.start_measured(Lane::Consensus, "raft/read_gate", Some(reads.measure()), move |_| gate)
+    context.world.spawner.start_measured(Lane::Consensus, "raft/proposer", Some(proposals.measure()), move |_| proposer)
 }
 
 #[cfg(test)]

@@ -15,15 +15,15 @@ use openraft::type_config::alias::SnapshotOf;
 use super::encoding::malformed;
 use super::machine::SnapshotFiles;
 use super::peers::{CallError, Peers};
-use super::state_machine::SnapshotData;
-use super::types::{Raft, Types, Vote};
-use super::wire::{Chunk, Frame, Manifest, SNAPSHOT, open};
+use super::state_machine::{Raft, SnapshotData};
+use super::types::{Types, Vote};
+use super::wire::{Chunk, Manifest, PeerMessage, SNAPSHOT, open};
 use crate::world::disk::{Access, Open};
 use crate::world::failpoints::failpoint;
 use crate::world::{Clock, Disk, File, World};
 
 const CHUNK_BYTES: u64 = 256 * 1024;
-/// Time in which the next chunk must be taken, or arrive.
+/// Time within which the peer must take the next chunk, or send it.
 const CHUNK_LIMIT: Duration = Duration::from_secs(10);
 const FILES_MAX: usize = 100_000;
 const NAME_BYTES_MAX: usize = 255;
@@ -60,7 +60,7 @@ pub(super) async fn send(
     let sizes: Vec<(String, u64)> = opened.iter().map(|(name, length, _)| (name.clone(), *length)).collect();
     let total: u64 = sizes.iter().map(|(_, length)| length).sum();
     tracing::info!(target, files = sizes.len(), bytes = total, "sending a snapshot");
-    let manifest = Frame::new(&Manifest { vote, meta: snapshot.meta, files: sizes });
+    let manifest = PeerMessage::new(&Manifest { vote, meta: snapshot.meta, files: sizes });
     let (chunks, messages) = mpsc::channel(2);
     // The call as a whole is bounded by the chunks, each of which has its own limit, and by the installation.
     let limit = install_limit + CHUNK_LIMIT * u32::try_from(total / CHUNK_BYTES + 1).unwrap_or(u32::MAX);
@@ -89,8 +89,8 @@ fn opened(disk: &Disk, paths: &[PathBuf]) -> io::Result<Vec<(String, u64, File)>
 async fn feed(
     world: &World,
     files: Vec<(String, u64, File)>,
-    manifest: Frame,
-    mut chunks: mpsc::Sender<Frame>,
+    manifest: PeerMessage,
+    mut chunks: mpsc::Sender<PeerMessage>,
 ) -> Result<(), TransferError> {
     offer(&world.clock, &mut chunks, manifest).await?;
     for (index, (_, length, file)) in (0u32..).zip(files) {
@@ -99,7 +99,7 @@ async fn feed(
             let (source, size) = (file.clone(), CHUNK_BYTES.min(length - offset) as usize);
             let bytes = world.spawner.blocking(move || piece(&source, offset, size)).await?;
             let chunk = Chunk { file: index, offset, crc32c: crc32c::crc32c(&bytes) };
-            offer(&world.clock, &mut chunks, Frame::with_body(&chunk, vec![bytes])).await?;
+            offer(&world.clock, &mut chunks, PeerMessage::with_body(&chunk, vec![bytes])).await?;
             offset += size as u64;
         }
     }
@@ -112,14 +112,14 @@ fn piece(file: &File, offset: u64, size: usize) -> io::Result<Bytes> {
     Ok(bytes.into())
 }
 
-async fn offer(clock: &Clock, chunks: &mut mpsc::Sender<Frame>, frame: Frame) -> Result<(), TransferError> {
+async fn offer(clock: &Clock, chunks: &mut mpsc::Sender<PeerMessage>, frame: PeerMessage) -> Result<(), TransferError> {
     match clock.timeout(CHUNK_LIMIT, chunks.send(frame)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(TransferError::Stuck),
     }
 }
 
-/// Takes snapshots in, one at a time: a newer one ends an older one that is still under way.
+/// Receives snapshots, one at a time: a newer one ends an older one that is still under way.
 #[derive(Clone)]
 pub(super) struct Receiver {
     pub world: World,
@@ -132,7 +132,7 @@ impl Receiver {
         Receiver { world, raft, newest: Arc::default() }
     }
 
-    /// Lays down the files that `messages` carry and installs them.
+    /// Writes the files that `messages` carry, and installs them.
     pub async fn receive<E: std::fmt::Display>(
         &self,
         mut messages: impl Stream<Item = Result<Bytes, E>> + Unpin,
@@ -194,7 +194,8 @@ impl Receiver {
     }
 }
 
-/// A directory of files that arrive. It goes when this is dropped: what ends too early leaves nothing.
+/// A directory of files that arrive. Dropping it removes the directory, so a transfer that ends early leaves nothing
+/// behind.
 struct Arriving {
     disk: Disk,
     directory: Option<PathBuf>,
@@ -204,7 +205,7 @@ impl Drop for Arriving {
     fn drop(&mut self) {
         let Some(directory) = self.directory.take().filter(|directory| self.disk.exists(directory)) else { return };
         if let Err(error) = self.disk.remove_dir_all(&directory) {
-            tracing::warn!(%error, directory = %directory.display(), "files of a snapshot that nobody needs stay");
+            tracing::warn!(%error, directory = %directory.display(), "the files of an incomplete snapshot could not be removed");
         }
     }
 }
@@ -231,7 +232,7 @@ fn check(manifest: &Manifest) -> io::Result<()> {
 
 /// Files that are being filled, in order.
 struct Incoming {
-    /// With length told and bytes seen.
+    /// Each with the announced length and the bytes seen so far.
     files: Vec<(File, u64, u64)>,
 }
 
@@ -245,7 +246,7 @@ impl Incoming {
         Ok(Incoming { files: manifest.files.iter().map(file).collect::<io::Result<_>>()? })
     }
 
-    /// Accepts a chunk that is whole and in its place.
+    /// Accepts a chunk that is intact and in order.
     fn expect(&mut self, chunk: &Chunk, bytes: &[u8]) -> io::Result<()> {
         let (_, length, seen) =
             self.files.get_mut(chunk.file as usize).ok_or_else(|| malformed("snapshot: a file too many"))?;

@@ -11,9 +11,9 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use tokio::sync::watch;
 
+use super::applied_membership::AppliedMembership;
 use super::encoding::unpack;
 use super::machine::{self, Applied, Committed, Machine, Position};
-use super::roster::Roster;
 use super::types::{Entry, LogId, Payload, StoredMembership, Types, log_id, position};
 use crate::actor::Shutdown;
 use crate::disk::space::{RETRY, is_full};
@@ -23,6 +23,9 @@ use crate::world::failpoints::failpoint;
 /// Entries handed to the machine in one call.
 const ENTRIES_PER_APPLY: usize = 256;
 
+/// openraft over this log and this state machine.
+pub(super) type Raft = openraft::Raft<Types, StateMachine>;
+
 type Meta = SnapshotMetaOf<Types>;
 
 /// What travels as a snapshot.
@@ -31,7 +34,7 @@ pub enum SnapshotData {
     Outgoing(machine::Prepare),
     /// Of the leader: a directory of files that arrived whole.
     Incoming(PathBuf),
-    /// Only a position: this much is durable, the log behind it may go.
+    /// Only a position: the state is durable up to here, and the log before it may be purged.
     Durable,
 }
 
@@ -45,31 +48,32 @@ pub struct StateMachine {
     last: Option<LogId>,
     memberships: Memberships,
     /// As of the last entry.
-    roster: Roster,
-    told: Told,
-    /// From here on the current snapshot is asked for in order to send it; before, only to learn where it stands.
+    membership: AppliedMembership,
+    publisher: AppliedPublisher,
+    /// Recovery is over: openraft asks for the current snapshot in order to send it. Before, it only asks how far it
+    /// reaches.
     serving: bool,
 }
 
-/// Who hears of what was applied.
+/// Publishes what was applied.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct AppliedPublisher {
     /// The index of the last applied entry.
-    pub applied: watch::Sender<u64>,
-    /// The membership as of it; told first.
-    pub roster: watch::Sender<Roster>,
+    pub index: watch::Sender<u64>,
+    /// The membership as of that entry; published first.
+    pub membership: watch::Sender<AppliedMembership>,
 }
 
-impl Told {
-    fn tell(&self, index: u64, roster: &Roster) {
-        self.roster.send_if_modified(|known| {
-            let changed = known != roster;
+impl AppliedPublisher {
+    fn publish(&self, index: u64, membership: &AppliedMembership) {
+        self.membership.send_if_modified(|known| {
+            let changed = known != membership;
             if changed {
-                known.clone_from(roster);
+                known.clone_from(membership);
             }
             changed
         });
-        self.applied.send_replace(index);
+        self.index.send_replace(index);
     }
 }
 
@@ -78,18 +82,18 @@ impl StateMachine {
     pub(super) fn new(
         world: World,
         machine: Box<dyn Machine>,
-        told: Told,
+        publisher: AppliedPublisher,
         shutdown: Shutdown,
     ) -> io::Result<StateMachine> {
         let state = machine.applied();
-        let (memberships, roster) = (Memberships::of(&state)?, roster_of(&state)?);
-        told.tell(state.at.map_or(0, |at| at.index), &roster);
+        let (memberships, membership) = (Memberships::of(&state)?, applied_membership_of(&state)?);
+        publisher.publish(state.at.map_or(0, |at| at.index), &membership);
         let last = state.at.map(log_id);
         let machine = Mutex::new(Some(machine));
-        Ok(StateMachine { world, shutdown, machine, last, memberships, roster, told, serving: false })
+        Ok(StateMachine { world, shutdown, machine, last, memberships, membership, publisher, serving: false })
     }
 
-    /// Tells that recovery is over.
+    /// Notes that recovery is over.
     pub(super) fn serve(&mut self) {
         self.serving = true;
     }
@@ -123,7 +127,7 @@ impl StateMachine {
         result
     }
 
-    /// Before the disk is tried again; false when the replica ends.
+    /// Waits before the disk is tried again; false when the replica ends.
     async fn rest(&self) -> bool {
         tokio::select! {
             () = self.world.clock.sleep(RETRY) => true,
@@ -145,7 +149,7 @@ impl StateMachine {
         }
         applied?;
         self.last = Some(log_id(last));
-        self.told.tell(last.index, &self.roster);
+        self.publisher.publish(last.index, &self.membership);
         responders.into_iter().for_each(|responder| responder.send(()));
         Ok(())
     }
@@ -160,15 +164,15 @@ impl StateMachine {
             }
             Payload::Membership(membership) => {
                 failpoint!("beforeApplyOneConfChange");
-                self.roster = self.roster.followed_by(membership.clone());
+                self.membership = self.membership.followed_by(membership.clone());
                 self.memberships.push(StoredMembership::new(Some(entry.log_id), membership));
-                machine::Payload::Membership(self.roster.encode())
+                machine::Payload::Membership(self.membership.encode())
             }
         };
         Ok(Committed { at, payload })
     }
 
-    /// The position up to which the log may go.
+    /// The position up to which the log may be purged.
     fn durable(&mut self) -> Option<Meta> {
         let durable = self.machine().durable()?;
         Some(Meta { last_log_id: Some(log_id(durable)), last_membership: self.memberships.at(durable) })
@@ -221,11 +225,11 @@ impl RaftStateMachine<Types> for StateMachine {
             return Err(io::Error::other(format!("the snapshot holds {found:?}, its sender said {told:?}")));
         }
         self.memberships = Memberships::of(&installed)?;
-        self.roster = roster_of(&installed)?;
+        self.membership = applied_membership_of(&installed)?;
         self.last = meta.last_log_id;
         tracing::info!("applySnapshot: opened snapshot backend");
         failpoint!("applyAfterOpenSnapshot", self.world.clock);
-        self.told.tell(installed.at.map_or(0, |at| at.index), &self.roster);
+        self.publisher.publish(installed.at.map_or(0, |at| at.index), &self.membership);
         tracing::info!(at = ?installed.at, "applied snapshot");
         Ok(())
     }
@@ -241,7 +245,7 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 }
 
-/// Says what is durable; the files are made when a peer needs them.
+/// A snapshot that only says what is durable. The files are made when a peer needs them.
 pub struct Builder(Meta);
 
 impl RaftSnapshotBuilder<Types> for Builder {
@@ -255,12 +259,15 @@ impl RaftSnapshotBuilder<Types> for Builder {
 fn membership_of(applied: &Applied) -> io::Result<StoredMembership> {
     match &applied.membership {
         None => Ok(StoredMembership::default()),
-        Some((at, _)) => Ok(StoredMembership::new(Some(log_id(*at)), roster_of(applied)?.membership)),
+        Some((at, _)) => Ok(StoredMembership::new(Some(log_id(*at)), applied_membership_of(applied)?.membership)),
     }
 }
 
-fn roster_of(applied: &Applied) -> io::Result<Roster> {
-    applied.membership.as_ref().map_or(Ok(Roster::default()), |(_, encoded)| Roster::decode(encoded))
+fn applied_membership_of(applied: &Applied) -> io::Result<AppliedMembership> {
+    applied
+        .membership
+        .as_ref()
+        .map_or(Ok(AppliedMembership::default()), |(_, encoded)| AppliedMembership::decode(encoded))
 }
 
 /// The last memberships, oldest first: enough to tell which one held at the durable position.

@@ -8,7 +8,7 @@ use super::journal::{Head, Step};
 use super::member_state::MemberState;
 use super::mvcc::Rev;
 use crate::disk::segments::{Frame, Listed};
-use crate::disk::{self, Place, SegmentId, codec};
+use crate::disk::{self, RecordLocation, SegmentId, codec};
 
 /// Bytes that are copied while applying waits.
 const COPY_BYTES: usize = 1 << 20;
@@ -52,7 +52,7 @@ pub fn with_dead(member: &MemberState, basis: &Basis, end: SegmentId) -> Result<
 
 /// Copies the live records of `segment` to the end of the segments.
 pub fn empty(member: &MemberState, basis: &Basis, segment: SegmentId) -> Result<(), StepError> {
-    let mut moving: Vec<(Rev, Place, Bytes)> = Vec::new();
+    let mut moving: Vec<(Rev, RecordLocation, Bytes)> = Vec::new();
     let mut bytes = 0;
     basis.segments.scan_segment(segment, |frame| {
         for (at, place, record) in records(&frame)? {
@@ -68,7 +68,7 @@ pub fn empty(member: &MemberState, basis: &Basis, segment: SegmentId) -> Result<
     copy(member, basis.generation, &mut moving)
 }
 
-fn copy(member: &MemberState, generation: Generation, moving: &mut Vec<(Rev, Place, Bytes)>) -> Result<(), StepError> {
+fn copy(member: &MemberState, generation: Generation, moving: &mut Vec<(Rev, RecordLocation, Bytes)>) -> Result<(), StepError> {
     let mut ledger = member.ledger_of(generation)?;
     ledger.relocate(moving)?;
     member.publish(&ledger);
@@ -77,7 +77,7 @@ fn copy(member: &MemberState, generation: Generation, moving: &mut Vec<(Rev, Pla
 }
 
 /// The changes whose records a frame holds.
-fn records(frame: &Frame) -> Result<Vec<(Rev, Place, Bytes)>, disk::Error> {
+fn records(frame: &Frame) -> Result<Vec<(Rev, RecordLocation, Bytes)>, disk::Error> {
     let changes: Vec<Rev> = match codec::decode(&frame.head).map_err(|error| disk::Error::Io(error.into()))? {
         Head::Moved { changes } => changes,
         Head::Applied { steps, .. } => {
@@ -88,5 +88,9 @@ fn records(frame: &Frame) -> Result<Vec<(Rev, Place, Bytes)>, disk::Error> {
             writes.flat_map(|(main, changes)| (0..changes).map(move |sub| Rev { main, sub })).collect()
         }
     };
-    Ok(changes.into_iter().zip(&frame.records).map(|(at, record)| (at, record.place, record.bytes.clone())).collect())
+    Ok(changes
+        .into_iter()
+        .zip(&frame.records)
+        .map(|(at, record)| (at, record.location, record.bytes.clone()))
+        .collect())
 }

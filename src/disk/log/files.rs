@@ -10,41 +10,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::chores::Chores;
-use super::frame::{self, FRAME_HEAD_BYTES, Frame, Kind, SEGMENT_HEAD_BYTES, Seed, SegmentHead};
+use super::entry::Entry;
+use super::frame::{self, Frame, Kind, SEGMENT_HEAD_BYTES, SegmentHead};
 use super::mark::{Mark, Synced};
-use super::{Entry, Options};
+use super::segment::{self, EntryLocation, SPARE, Segment};
 use crate::disk::{Error, Position};
-use crate::world::disk::{DirLock, Open};
-use crate::world::{Disk, File, Random, World};
+use crate::world::disk::DirLock;
+use crate::world::{Disk, Random, World};
 
-pub const SPARE: &str = "spare";
 /// A write that has gathered this much goes to the file before more is added.
 const WRITE_BYTES_MAX: usize = 4 << 20;
-/// Zeroes are written and synced in pieces, so that they never keep a sync of the log waiting for long.
-const ZEROES_BYTES: usize = 1 << 20;
-/// No segment is made smaller than this part of what it should be.
-const SMALLEST_PART: u64 = 16;
 
-/// A segment file.
-#[derive(Debug)]
-pub struct Segment {
-    pub id: u64,
-    pub path: PathBuf,
-    pub seed: Seed,
-    pub file: File,
-}
-
-/// Where an entry lies on disk.
-#[derive(Clone, Debug)]
-pub struct Place {
-    segment: Arc<Segment>,
-    offset: u64,
-    payload_bytes: usize,
-}
-
-/// What each segment restates at its beginning, because the ones before it may be gone.
+/// Raft's hard state, and up to where entries were purged. Each segment restates it at its beginning, because earlier
+/// segments may be gone.
 #[derive(Clone, Debug, Default)]
-pub struct Standing {
+pub struct HardState {
     pub vote: Option<Bytes>,
     pub committed: Option<Bytes>,
     pub purged: Option<Position>,
@@ -73,13 +53,13 @@ pub struct Files {
     /// Frames that are not yet in the file.
     buffer: Vec<u8>,
     chain: u32,
-    /// All before `offset` is durable.
-    settled: bool,
-    /// The active segment was not written over zeroes: leave it as soon as there is a spare.
+    /// Everything before `offset` is durable.
+    synced: bool,
+    /// The active segment was not filled with zeroes before: leave it as soon as there is a spare.
     sparse: bool,
     /// A spare is there.
     spare: bool,
-    standing: Standing,
+    hard_state: HardState,
     mark: Mark,
     _lock: DirLock,
 }
@@ -95,17 +75,17 @@ impl Files {
     pub fn resume(
         world: &World,
         directory: &Path,
-        options: Options,
+        segment_bytes: u64,
         lock: DirLock,
         held: BTreeMap<u64, Held>,
         end: End,
-        standing: Standing,
+        hard_state: HardState,
     ) -> Result<Files, Error> {
         let (active, sparse) = match held.last_key_value() {
             Some((_, last)) => (last.segment.clone(), false),
             None => {
                 let head = SegmentHead { id: 1, salt: world.random.u64(), chain: end.chain };
-                let created = create(&world.disk, directory, head, options.segment_bytes)?;
+                let created = segment::create(&world.disk, directory, head, segment_bytes)?;
                 (Arc::new(created.segment), created.sparse)
             }
         };
@@ -114,17 +94,17 @@ impl Files {
             disk: world.disk.clone(),
             random: world.random.clone(),
             directory: directory.to_owned(),
-            segment_bytes: options.segment_bytes,
+            segment_bytes,
             held,
             active: active.clone(),
             active_bytes,
             offset: end.offset,
             buffer: Vec::new(),
             chain: end.chain,
-            settled: true,
+            synced: true,
             sparse,
             spare: world.disk.exists(&directory.join(SPARE)),
-            standing,
+            hard_state,
             mark: Mark::open(&world.disk, directory)?,
             _lock: lock,
         };
@@ -134,22 +114,22 @@ impl Files {
         Ok(files)
     }
 
-    pub fn add_entry(&mut self, entry: &Entry) -> Result<Place, Error> {
+    pub fn add_entry(&mut self, entry: &Entry) -> Result<EntryLocation, Error> {
         let offset = self.add(Frame { kind: Kind::Entry, at: entry.at, payload: &entry.payload })?;
         let held = self.held.get_mut(&self.active.id).expect("the active segment is held");
         held.highest = held.highest.max(Some(entry.at.index));
-        Ok(Place { segment: self.active.clone(), offset, payload_bytes: entry.payload.len() })
+        Ok(EntryLocation::of(&self.active, offset, entry.payload.len()))
     }
 
     pub fn add_vote(&mut self, vote: &Bytes) -> Result<(), Error> {
         self.add(Frame { kind: Kind::Vote, at: Position::default(), payload: vote })?;
-        self.standing.vote = Some(vote.clone());
+        self.hard_state.vote = Some(vote.clone());
         Ok(())
     }
 
     pub fn add_committed(&mut self, committed: &Bytes) -> Result<(), Error> {
         self.add(Frame { kind: Kind::Committed, at: Position::default(), payload: committed })?;
-        self.standing.committed = Some(committed.clone());
+        self.hard_state.committed = Some(committed.clone());
         Ok(())
     }
 
@@ -160,7 +140,7 @@ impl Files {
 
     pub fn add_purge(&mut self, up_to: Position) -> Result<(), Error> {
         self.add(Frame { kind: Kind::Purge, at: up_to, payload: &[] })?;
-        self.standing.purged = Some(up_to);
+        self.hard_state.purged = Some(up_to);
         Ok(())
     }
 
@@ -174,13 +154,14 @@ impl Files {
         Ok(())
     }
 
-    /// Puts what was added into the file, and gives its bytes. After an error nobody knows what is in the file from
-    /// there on: until the very same bytes have been written over it, there must be no sync and no other frame.
+    /// Writes what was added to the file, and returns its length in bytes. After an error the content of the file from
+    /// there on is unknown: until the very same bytes have been written over it, there must be no sync and no other
+    /// frame.
     pub fn write(&mut self) -> Result<u64, Error> {
         if self.buffer.is_empty() {
             return Ok(0);
         }
-        self.settled = false;
+        self.synced = false;
         let written = self.active.file.write_all_at(&self.buffer, self.offset);
         written.map_err(|error| Error::io(&self.active.path, error))?;
         let bytes = self.buffer.len() as u64;
@@ -196,14 +177,14 @@ impl Files {
     pub fn sync(&mut self) {
         let synced = self.active.file.sync_data();
         assert!(synced.is_ok(), "{}: sync failed: {synced:?}", self.active.path.display());
-        self.settled = true;
+        self.synced = true;
         self.mark.set(Synced { segment: self.active.id, offset: self.offset });
     }
 
-    /// Gives up the oldest segments that hold no entry after the purged position. The purge must be durable.
+    /// Releases the oldest segments that hold no entry after the purged position. The purge must be durable.
     pub fn release(&mut self) -> Vec<PathBuf> {
         let mut released = Vec::new();
-        let Some(purged) = self.standing.purged.map(|at| at.index) else { return released };
+        let Some(purged) = self.hard_state.purged.map(|at| at.index) else { return released };
         while let Some(oldest) = self.held.first_entry() {
             if *oldest.key() == self.active.id || oldest.get().highest > Some(purged) {
                 break;
@@ -213,7 +194,7 @@ impl Files {
         released
     }
 
-    /// What is to be done in the background: `released` segments to recycle or remove, and a spare to make.
+    /// The work for the background: `released` segments to recycle or remove, and a spare to make.
     pub fn chores(&self, released: Vec<PathBuf>) -> Option<Chores> {
         if released.is_empty() && self.spare {
             return None;
@@ -221,7 +202,7 @@ impl Files {
         Some(Chores::new(&self.disk, &self.directory, released, self.segment_bytes))
     }
 
-    /// Takes note that chores were done.
+    /// Notes that the chores are done.
     pub fn chores_done(&mut self) {
         self.spare = true;
     }
@@ -243,8 +224,8 @@ impl Files {
     }
 
     fn put(&mut self, frame: Frame<'_>) -> u64 {
-        let (offset, settled) = (self.end(), self.settled && self.buffer.is_empty());
-        self.chain = frame::encode(&mut self.buffer, self.active.seed, self.chain, offset, frame, settled);
+        let (offset, synced) = (self.end(), self.synced && self.buffer.is_empty());
+        self.chain = frame::encode(&mut self.buffer, self.active.seed, self.chain, offset, frame, synced);
         offset
     }
 
@@ -252,13 +233,13 @@ impl Files {
         self.offset + self.buffer.len() as u64
     }
 
-    /// Goes on in the next segment. The full one is durable before the next one exists: only the last may be torn.
-    /// After an error it has not, and may try again.
+    /// Goes on in the next segment. The full one is durable before the next one exists, so only the last one may be
+    /// torn. After an error the old segment stays active, and the caller may try again.
     fn roll_over(&mut self) -> Result<(), Error> {
         self.write()?;
         self.sync();
         let head = SegmentHead { id: self.active.id + 1, salt: self.random.u64(), chain: self.chain };
-        let created = create(&self.disk, &self.directory, head, self.segment_bytes)?;
+        let created = segment::create(&self.disk, &self.directory, head, self.segment_bytes)?;
         self.active_bytes = created.segment.length()?;
         self.active = Arc::new(created.segment);
         (self.sparse, self.spare) = (created.sparse, false);
@@ -269,7 +250,7 @@ impl Files {
     }
 
     fn restate(&mut self) {
-        let Standing { vote, committed, purged } = self.standing.clone();
+        let HardState { vote, committed, purged } = self.hard_state.clone();
         if let Some(vote) = &vote {
             self.put(Frame { kind: Kind::Vote, at: Position::default(), payload: vote });
         }
@@ -280,113 +261,4 @@ impl Files {
             self.put(Frame { kind: Kind::Purge, at, payload: &[] });
         }
     }
-}
-
-impl Place {
-    /// Reads the entry back and verifies it.
-    pub fn read(&self, at: Position) -> Result<Entry, Error> {
-        let Segment { path, seed, file, .. } = &*self.segment;
-        let mut bytes = vec![0; FRAME_HEAD_BYTES + self.payload_bytes];
-        file.read_exact_at(&mut bytes, self.offset).map_err(|error| Error::io(path, error))?;
-        let (_, parsed) =
-            frame::parse_one(&bytes, *seed, self.offset).map_err(|reason| Error::corrupt(path, self.offset, reason))?;
-        if parsed.frame.kind != Kind::Entry || parsed.frame.at != at {
-            return Err(Error::corrupt(path, self.offset, format!("another frame than that of entry {at}")));
-        }
-        Ok(Entry { at, payload: Bytes::from(bytes).slice(FRAME_HEAD_BYTES..) })
-    }
-
-    /// The entry of this payload length that was read from `offset` of `segment`.
-    pub fn of(segment: &Arc<Segment>, offset: u64, payload_bytes: usize) -> Place {
-        Place { segment: segment.clone(), offset, payload_bytes }
-    }
-}
-
-impl Segment {
-    fn length(&self) -> Result<u64, Error> {
-        self.file.len().map_err(|error| Error::io(&self.path, error))
-    }
-
-    /// Opens a segment; also gives the chain that it continues.
-    pub fn open(disk: &Disk, directory: &Path, id: u64) -> Result<(Segment, u32), Error> {
-        let path = path_of(directory, id);
-        let file = disk.open(&path, Open::Write)?;
-        let mut bytes = [0; SEGMENT_HEAD_BYTES as usize];
-        file.read_exact_at(&mut bytes, 0).map_err(|_| Error::corrupt(&path, 0, "the file is shorter than its head"))?;
-        let head = SegmentHead::decode(&bytes).map_err(|reason| Error::corrupt(&path, 0, reason))?;
-        if head.id != id {
-            return Err(Error::corrupt(&path, 16, format!("the head says segment {:016x}", head.id)));
-        }
-        Ok((Segment { id, path, seed: head.seed(), file }, head.chain))
-    }
-}
-
-struct Created {
-    segment: Segment,
-    /// Made without a spare.
-    sparse: bool,
-}
-
-/// Makes the spare, or else a new file, a segment.
-fn create(disk: &Disk, directory: &Path, head: SegmentHead, segment_bytes: u64) -> Result<Created, Error> {
-    let (path, spare, scratch) = (path_of(directory, head.id), directory.join(SPARE), directory.join("next.tmp"));
-    let sparse = !disk.exists(&spare);
-    let file = if sparse {
-        make(disk, &scratch, segment_bytes)?
-    } else {
-        disk.rename(&spare, &scratch)?;
-        disk.open(&scratch, Open::Write)?
-    };
-    file.write_all_at(&head.encode(), 0).and_then(|()| file.sync_data()).map_err(|error| Error::io(&scratch, error))?;
-    disk.rename(&scratch, &path)?;
-    disk.sync_dir(directory)?;
-    Ok(Created { segment: Segment { id: head.id, path, seed: head.seed(), file }, sparse })
-}
-
-/// A new file that has all its room: of `segment_bytes`, or, on a disk that is nearly full, of a part of it.
-pub fn make(disk: &Disk, path: &Path, segment_bytes: u64) -> Result<File, Error> {
-    let mut bytes = segment_bytes;
-    loop {
-        match make_exactly(disk, path, bytes) {
-            Err(error) if error.is_full() && bytes / 2 >= segment_bytes / SMALLEST_PART => bytes /= 2,
-            made => return made,
-        }
-    }
-}
-
-fn make_exactly(disk: &Disk, path: &Path, bytes: u64) -> Result<File, Error> {
-    if disk.exists(path) {
-        disk.remove(path)?;
-    }
-    let file = disk.open(path, Open::CreateNew)?;
-    let made = file.set_len(bytes).and_then(|()| file.reserve(0, bytes));
-    if let Err(error) = made {
-        disk.remove(path)?;
-        return Err(Error::io(path, error));
-    }
-    Ok(file)
-}
-
-/// Writes zeroes over `range` of a file, durably.
-pub fn zero(file: &File, range: std::ops::Range<u64>) -> std::io::Result<()> {
-    let zeroes = vec![0; ZEROES_BYTES.min((range.end - range.start) as usize)];
-    for at in range.clone().step_by(ZEROES_BYTES) {
-        let length = (range.end - at).min(ZEROES_BYTES as u64);
-        file.write_all_at(&zeroes[..length as usize], at)?;
-        file.sync_data()?;
-    }
-    Ok(())
-}
-
-fn path_of(directory: &Path, id: u64) -> PathBuf {
-    directory.join(format!("{id:016x}.wal"))
-}
-
-/// The segments in `directory`, oldest first.
-pub fn list(disk: &Disk, directory: &Path) -> Result<Vec<u64>, Error> {
-    let id_of = |name: &String| {
-        let digits = name.strip_suffix(".wal").filter(|digits| digits.len() == 16)?;
-        u64::from_str_radix(digits, 16).ok()
-    };
-    Ok(disk.list(directory)?.iter().filter_map(id_of).collect())
 }

@@ -1,10 +1,10 @@
 //! `Log`: owns the log's files. It hears from [`LogHandle`](super::LogHandle) alone, and answers through the callbacks
 //! it was given, in the order of the queue.
 //!
-//! Messages that arrive while the disk is busy gather in the mailbox and become one write and one sync. The mailbox is
-//! bounded by those who fill it: the replica has a bounded number of entries under way. A write that finds the disk full
-//! waits for room, and everything after it with it. One that fails otherwise poisons the log: everything after it is
-//! refused with the same error, and the replica stops. A sync that fails ends the process.
+//! Messages that arrive while the disk is busy gather in the mailbox and become one write and one sync. Its sender
+//! bounds the mailbox: the replica has a bounded number of entries under way. A write that finds the disk full waits
+//! for space, and so does everything after it. A write that fails otherwise poisons the log: it refuses everything
+//! after that with the same error, and the replica stops. A sync that fails ends the process.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,17 +15,21 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::files::{Files, Place};
+use super::entry::Entry;
+use super::files::Files;
 use super::metrics::Metrics;
+use super::segment::EntryLocation;
 use super::window::Window;
-use super::{Done, Entry};
 use crate::disk::space::{RETRY, Space};
 use crate::disk::{Error, Position};
 use crate::world::failpoints::failpoint;
 use crate::world::planted::planted;
 use crate::world::{Clock, Disk, Spawner, World};
 
-/// What is asked of the log.
+/// Called on the log's thread once an append is durable. `Err`: the disk refused, and the log takes nothing more.
+pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+/// What the log is asked to do.
 pub enum Op {
     Append {
         entries: Vec<Entry>,
@@ -44,7 +48,7 @@ pub enum Op {
     Purge {
         up_to: Position,
     },
-    /// Wait for room no longer.
+    /// Stop waiting for disk space.
     GiveUp,
     Close {
         done: oneshot::Sender<io::Result<()>>,
@@ -78,7 +82,7 @@ struct Batch {
     ops: Vec<Op>,
     /// How many of them, and entries of the next one, were added to the files.
     added: (usize, usize),
-    places: Vec<(Position, Place)>,
+    locations: Vec<(Position, EntryLocation)>,
 }
 
 /// Owns the log's files.
@@ -90,9 +94,9 @@ pub struct Log {
     space: Space,
     /// `None` after the log was closed.
     files: Option<Files>,
-    window: Arc<Mutex<Window<Place>>>,
+    window: Arc<Mutex<Window<EntryLocation>>>,
     pending: Vec<Op>,
-    /// Waits for room.
+    /// Waits for disk space.
     waiting: Option<Batch>,
     gives_up: bool,
     /// Why the log takes nothing more.
@@ -159,7 +163,7 @@ impl Handler<ChoresDone> for Log {
 
     fn handle(&mut self, ChoresDone { outcome, left }: ChoresDone, ctx: &mut Context<Log>) {
         self.chores = ChoresState::Idle;
-        // They are older than what was released meanwhile, and go first.
+        // They are older than what was released meanwhile, so they come first.
         self.released.splice(0..0, left);
         if let Some(closed) = self.closed.take() {
             return Self::tell_closed(closed, ctx);
@@ -188,7 +192,7 @@ impl Log {
     pub fn new(
         world: &World,
         files: Files,
-        window: Arc<Mutex<Window<Place>>>,
+        window: Arc<Mutex<Window<EntryLocation>>>,
         metrics: Arc<Metrics>,
         space: Space,
     ) -> Log {
@@ -210,7 +214,7 @@ impl Log {
         }
     }
 
-    /// Makes a batch durable and answers it, or lets it wait for room.
+    /// Makes a batch durable and answers it, or lets it wait for disk space.
     fn write(&mut self, mut batch: Batch, ctx: &mut Context<Log>) {
         if self.poisoned.is_none()
             && let Err(error) = self.persist(&mut batch)
@@ -246,11 +250,11 @@ impl Log {
         self.write_again(ctx);
     }
 
-    /// Makes a drained queue durable: one write, one sync. After it found the disk full it may go on.
+    /// Makes a drained queue durable: one write, one sync. After a full-disk error the caller may call it again.
     fn persist(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        let Some(files) = &mut self.files else { return Err(super::closed().into()) };
+        let Some(files) = &mut self.files else { return Err(closed().into()) };
         batch.add_to(files)?;
-        let Batch { ops, places, .. } = batch;
+        let Batch { ops, locations, .. } = batch;
         failpoint!("raftBeforeSave");
         let started = self.clock.now();
         self.metrics.bytes.add(files.write()?);
@@ -266,8 +270,8 @@ impl Log {
         }
         failpoint!("raftAfterSave");
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        for (at, place) in places.drain(..) {
-            window.placed(at, place);
+        for (at, location) in locations.drain(..) {
+            window.located(at, location);
         }
         window.evict();
         drop(window);
@@ -291,13 +295,13 @@ impl Log {
 
     fn close(&mut self, result: io::Result<()>, done: oneshot::Sender<io::Result<()>>, ctx: &mut Context<Log>) {
         let files = self.files.take();
-        let closed = result.and_then(|()| files.map_or(Ok(()), |mut files| Ok(files.close()?)));
+        let outcome = result.and_then(|()| files.map_or(Ok(()), |mut files| Ok(files.close()?)));
         self.poisoned.get_or_insert_with(|| {
-            let error = super::closed();
+            let error = closed();
             (error.kind(), error.to_string())
         });
-        let closed = Closed { outcome: closed, done };
-        // Until then the directory is not left alone.
+        let closed = Closed { outcome, done };
+        // Chores under way still work in the directory.
         if self.chores == ChoresState::UnderWay {
             self.closed = Some(closed);
         } else {
@@ -306,7 +310,7 @@ impl Log {
     }
 
     fn tell_closed(Closed { outcome, done }: Closed, ctx: &mut Context<Log>) {
-        // The one who closed may have gone.
+        // The caller may have gone.
         let _ = done.send(outcome);
         ctx.stop();
     }
@@ -332,7 +336,12 @@ impl Log {
     }
 }
 
-/// The newest committed position may be lost.
+/// What callers learn once the log is closed.
+pub fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the write-ahead log is closed")
+}
+
+/// Losing the newest committed position does no harm.
 fn waits_for_sync(op: &Op) -> bool {
     match op {
         Op::Committed { .. } => false,
@@ -342,13 +351,13 @@ fn waits_for_sync(op: &Op) -> bool {
 }
 
 impl Batch {
-    /// Adds what is not added yet.
+    /// Adds what has not been added yet.
     fn add_to(&mut self, files: &mut Files) -> Result<(), Error> {
         while let Some(op) = self.ops.get(self.added.0) {
             match op {
                 Op::Append { entries, .. } => {
                     for entry in &entries[self.added.1..] {
-                        self.places.push((entry.at, files.add_entry(entry)?));
+                        self.locations.push((entry.at, files.add_entry(entry)?));
                         self.added.1 += 1;
                     }
                 }

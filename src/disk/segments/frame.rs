@@ -14,7 +14,7 @@
 use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
 
-use super::{Frame, Place, Point, Record, SegmentId};
+use super::location::{Point, RecordLocation, SegmentId};
 use crate::world::planted::planted;
 
 pub const SEGMENT_HEAD_BYTES: u32 = 32;
@@ -25,6 +25,22 @@ const FRAME_MAGIC: [u8; 4] = *b"\xf5DSf";
 const SEAL_MAGIC: [u8; 4] = *b"\xf5DSs";
 const FRAME_HEAD_BYTES: usize = 32;
 pub const RECORD_HEAD_BYTES: usize = 8;
+
+/// What one `append` wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    pub at: Point,
+    pub end: Point,
+    pub head: Bytes,
+    pub records: Vec<Record>,
+}
+
+/// A record and its location. The bytes share the memory of their whole segment: copy what is to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub location: RecordLocation,
+    pub bytes: Bytes,
+}
 
 /// The head of a segment file; `salt` differs between any two files.
 pub fn segment_head(id: SegmentId, salt: u64) -> [u8; SEGMENT_HEAD_BYTES as usize] {
@@ -74,10 +90,10 @@ pub fn encode(seed: Seed, offset: u32, synced: Point, head: &[u8], records: &[&[
     frame.resize(FRAME_HEAD_BYTES, 0);
     frame.extend_from_slice(head);
     let base = offset as usize;
-    let mut places = Vec::with_capacity(records.len());
+    let mut offsets = Vec::with_capacity(records.len());
     for record in records {
         let at = base + frame.len();
-        places.push(at as u32);
+        offsets.push(at as u32);
         let length = (record.len() as u32).to_le_bytes();
         frame.extend_from_slice(&length);
         frame.extend_from_slice(&record_crc(seed, at, &length, record).to_le_bytes());
@@ -85,7 +101,7 @@ pub fn encode(seed: Seed, offset: u32, synced: Point, head: &[u8], records: &[&[
     }
     let head_crc = crc32c_append(seed.at(base + FRAME_HEAD_BYTES), head);
     fill_head(&mut frame, FRAME_MAGIC, seed, base, [head.len() as u32, head_crc, records.len() as u32], synced);
-    (frame, places)
+    (frame, offsets)
 }
 
 /// The last frame of a segment that takes no more.
@@ -206,7 +222,7 @@ fn parse_records(
         }
         let slice = bytes.slice(content..content + length as usize);
         check_record(seed, at as u32, &bytes[at..content], &slice)?;
-        records.push(Record { place: Place { segment, offset: at as u32, length }, bytes: slice });
+        records.push(Record { location: RecordLocation { segment, offset: at as u32, length }, bytes: slice });
         at = content + length as usize;
     }
     if at == end { Ok(records) } else { Err("the frame is longer than its records") }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 
-use super::frame::{self, Parsed, RECORD_HEAD_BYTES, SEGMENT_HEAD_BYTES, Seed};
-use super::{Frame, Place, SegmentId, path_of};
+use super::frame::{self, Frame, Parsed, RECORD_HEAD_BYTES, SEGMENT_HEAD_BYTES, Seed};
+use super::location::{RecordLocation, SegmentId};
 use crate::disk::Error;
 use crate::disk::space::is_full;
 use crate::world::disk::Open;
@@ -20,14 +20,14 @@ pub struct Segment {
     pub path: PathBuf,
     pub seed: Seed,
     pub file: File,
-    /// Writes before this offset need no more room.
+    /// Writes before this offset need no more disk space.
     reserved: AtomicU32,
 }
 
-/// Bytes that are copied at a time.
+/// Bytes of one piece of a copy.
 const COPY_BYTES: u32 = 1 << 20;
 
-/// No less room than this part of what there should be ahead will do.
+/// The smallest part of the space ahead that suffices.
 const SMALLEST_PART: u32 = 16;
 
 impl Segment {
@@ -48,7 +48,7 @@ impl Segment {
         self.file.write_all_at(bytes, u64::from(offset)).map_err(|error| Error::io(&self.path, error))
     }
 
-    /// Sees to it that about `ahead` bytes from `offset` on have room. An error: they have almost none.
+    /// Reserves disk space for about `ahead` bytes from `offset` on. An error means that they have almost none.
     pub fn reserve(&self, offset: u32, ahead: u32) -> Result<(), Error> {
         let reserved = || self.reserved.load(Ordering::Relaxed);
         if reserved() >= offset.saturating_add(ahead / 2) {
@@ -68,7 +68,7 @@ impl Segment {
         }
     }
 
-    /// Gives back the room that a segment which takes no more still has.
+    /// Frees the space that is still reserved for a segment which takes no more frames.
     pub fn trim(&self) -> Result<(), Error> {
         if u64::from(self.reserved.swap(0, Ordering::Relaxed)) > self.length()? {
             let length = self.length()?;
@@ -77,12 +77,12 @@ impl Segment {
         Ok(())
     }
 
-    pub fn read(&self, place: Place) -> Result<Bytes, Error> {
-        let mut bytes = vec![0; RECORD_HEAD_BYTES + place.length as usize];
-        let offset = u64::from(place.offset);
+    pub fn read(&self, location: RecordLocation) -> Result<Bytes, Error> {
+        let mut bytes = vec![0; RECORD_HEAD_BYTES + location.length as usize];
+        let offset = u64::from(location.offset);
         self.file.read_exact_at(&mut bytes, offset).map_err(|error| short(&self.path, offset, error))?;
         let (head, content) = bytes.split_at(RECORD_HEAD_BYTES);
-        frame::check_record(self.seed, place.offset, head, content)
+        frame::check_record(self.seed, location.offset, head, content)
             .map_err(|reason| Error::corrupt(&self.path, offset, reason))?;
         Ok(Bytes::from(bytes).slice(RECORD_HEAD_BYTES..))
     }
@@ -110,7 +110,7 @@ impl Segment {
         Ok(())
     }
 
-    /// All that is in it, also when its name is gone.
+    /// The whole content, even after the file was removed.
     pub fn content(&self) -> Result<Bytes, Error> {
         let length = usize::try_from(self.length()?).map_err(io::Error::other)?;
         let mut bytes = vec![0; length];
@@ -160,4 +160,15 @@ pub fn create(disk: &Disk, random: &Random, directory: &Path, id: SegmentId) -> 
     disk.rename(&scratch, &path)?;
     disk.sync_dir(directory)?;
     Ok(Segment { id, path, seed: Seed::of(&head), file, reserved: AtomicU32::new(0) })
+}
+
+/// The name of segment `id`.
+pub fn path_of(directory: &Path, id: SegmentId) -> PathBuf {
+    directory.join(format!("{:08x}.seg", id.0))
+}
+
+/// The segment that a file is named for.
+pub fn id_of(name: &str) -> Option<SegmentId> {
+    let digits = name.strip_suffix(".seg").filter(|digits| digits.len() == 8)?;
+    u32::from_str_radix(digits, 16).ok().map(SegmentId)
 }

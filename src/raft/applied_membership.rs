@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Member;
 use super::encoding::{malformed, parse, record};
-use super::membership::{first, members};
+use super::member::{initial_nodes, members_of};
 use super::types::{Membership, Peer};
 use crate::world::NodeId;
 
@@ -20,43 +20,43 @@ const MARK: u8 = 0xff;
 /// The version of the record that follows.
 const VERSION: u8 = 1;
 
-/// Who is a member, and who was.
+/// The members, and the IDs of former members.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Roster {
+pub(super) struct AppliedMembership {
     pub membership: Membership,
-    /// An ID in here never comes back.
+    /// None of these IDs ever becomes a member again.
     pub removed: BTreeSet<u64>,
 }
 
-impl Roster {
-    /// After `next` was applied.
-    pub fn followed_by(&self, next: Membership) -> Roster {
+impl AppliedMembership {
+    /// The applied membership after `next`.
+    pub fn followed_by(&self, next: Membership) -> AppliedMembership {
         let gone = self.membership.nodes().map(|(id, _)| *id).filter(|id| next.get_node(id).is_none());
         let removed = self.removed.iter().copied().chain(gone).collect();
-        Roster { membership: next, removed }
+        AppliedMembership { membership: next, removed }
     }
 
     pub fn encode(&self) -> Bytes {
         [&[MARK, VERSION], &record(self)[..]].concat().into()
     }
 
-    pub fn decode(bytes: &[u8]) -> io::Result<Roster> {
+    pub fn decode(bytes: &[u8]) -> io::Result<AppliedMembership> {
         match bytes {
             [MARK, VERSION, rest @ ..] => parse(rest),
             [MARK, version, ..] => Err(malformed(format!("membership: version {version} is not known"))),
-            bare => Ok(Roster { membership: parse(bare)?, removed: BTreeSet::new() }),
+            bare => Ok(AppliedMembership { membership: parse(bare)?, removed: BTreeSet::new() }),
         }
     }
 
     pub fn members(&self) -> Vec<Member> {
-        members(&self.membership)
+        members_of(&self.membership)
     }
 
     pub fn get(&self, id: NodeId) -> Option<&Peer> {
         self.membership.get_node(&id.0)
     }
 
-    /// The members that vote now are a quorum of those and the ones that were added to vote and have yet to.
+    /// Whether the voters are a quorum even of all members that were added to vote.
     pub fn is_settled(&self) -> bool {
         let voters = self.membership.voter_ids().count();
         let members = self.members().iter().filter(|member| !member.learner).count();
@@ -64,24 +64,24 @@ impl Roster {
     }
 }
 
-/// The record of a membership that no log holds, for a state that is brought in from elsewhere. A member
-/// with a name counts as one that has run before. Without a voter it is that of no cluster.
+/// Encodes a membership that no log holds, for an imported state. A member with a name counts as one that has run
+/// before. Without a voter the record is that of no cluster.
 pub fn record_members(members: &[Member], removed: &[NodeId]) -> Bytes {
     let learners: BTreeSet<u64> = members.iter().filter(|member| member.learner).map(|member| member.id.0).collect();
-    let mut nodes = first(members);
+    let mut nodes = initial_nodes(members);
     nodes.values_mut().for_each(|peer| peer.started = !peer.name.is_empty());
     let voters: BTreeSet<u64> = nodes.keys().copied().filter(|id| !learners.contains(id)).collect();
     let membership = match voters.is_empty() {
         true => Membership::default(),
         false => Membership::new(vec![voters], nodes).expect("every voter is among the nodes"),
     };
-    Roster { membership, removed: removed.iter().map(|id| id.0).collect() }.encode()
+    AppliedMembership { membership, removed: removed.iter().map(|id| id.0).collect() }.encode()
 }
 
 /// The members and the removed IDs of a record that the state machine keeps.
 pub fn recorded_members(record: &[u8]) -> io::Result<(Vec<Member>, Vec<NodeId>)> {
-    let roster = Roster::decode(record)?;
-    Ok((roster.members(), roster.removed.into_iter().map(NodeId).collect()))
+    let applied = AppliedMembership::decode(record)?;
+    Ok((applied.members(), applied.removed.into_iter().map(NodeId).collect()))
 }
 
 #[cfg(test)]
@@ -97,19 +97,19 @@ mod tests {
 
     #[test]
     fn who_leaves_the_membership_is_remembered() {
-        let roster = Roster::default().followed_by(membership(&[1, 2, 3]));
-        assert!(roster.removed.is_empty());
-        let roster = roster.followed_by(membership(&[1, 3])).followed_by(membership(&[1, 3, 4]));
-        assert_eq!(roster.removed, BTreeSet::from([2]));
-        assert_eq!(Roster::decode(&roster.encode()).unwrap(), roster);
+        let applied = AppliedMembership::default().followed_by(membership(&[1, 2, 3]));
+        assert!(applied.removed.is_empty());
+        let applied = applied.followed_by(membership(&[1, 3])).followed_by(membership(&[1, 3, 4]));
+        assert_eq!(applied.removed, BTreeSet::from([2]));
+        assert_eq!(AppliedMembership::decode(&applied.encode()).unwrap(), applied);
     }
 
     #[test]
     fn a_bare_membership_is_read_as_well() {
         let bare = record(&membership(&[1, 2]));
-        let roster = Roster { membership: membership(&[1, 2]), removed: BTreeSet::new() };
-        assert_eq!(Roster::decode(&bare).unwrap(), roster);
-        assert!(Roster::decode(&[MARK, 9, 0]).is_err());
+        let applied = AppliedMembership { membership: membership(&[1, 2]), removed: BTreeSet::new() };
+        assert_eq!(AppliedMembership::decode(&bare).unwrap(), applied);
+        assert!(AppliedMembership::decode(&[MARK, 9, 0]).is_err());
     }
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
         };
         let settled = |voters: &[u64], nodes: BTreeMap<u64, Peer>| {
             let membership = Membership::new(vec![voters.iter().copied().collect()], nodes).unwrap();
-            Roster { membership, ..Roster::default() }.is_settled()
+            AppliedMembership { membership, ..AppliedMembership::default() }.is_settled()
         };
         assert!(!settled(&[1], nodes(&[1, 9])));
         assert!(settled(&[1], nodes(&[1, 2])), "a learner is no newcomer");

@@ -1,4 +1,4 @@
-//! Whether this member is still one, and what it knows of the others when the membership is to change.
+//! How this member sees the membership: its own role, who was removed, and which members are reachable.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,72 +6,83 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
-use super::membership::Surroundings;
+use super::applied_membership::AppliedMembership;
+use super::membership::KnownMembers;
 use super::peers::Peers;
-use super::roster::Roster;
 use super::rules::HEALTH_INTERVAL;
 use crate::world::{Clock, Instant, NodeId};
 
-/// Shared by everything that asks.
+/// Clones share what they see.
 #[derive(Clone)]
-pub(super) struct Standing {
+pub(super) struct MembershipView {
     pub node: NodeId,
     pub clock: Clock,
     pub peers: Arc<Peers>,
-    /// As applied here.
-    pub roster: watch::Receiver<Roster>,
+    /// As this member has applied it.
+    pub applied: watch::Receiver<AppliedMembership>,
     /// Another member said that this one was removed.
     told_removed: watch::Sender<bool>,
-    /// Read for every call of a client: a flag rather than a look at the roster.
+    /// A flag, because every call of a client reads it.
     learner: Arc<AtomicBool>,
 }
 
-impl Standing {
-    pub fn new(node: NodeId, clock: Clock, peers: Arc<Peers>, roster: watch::Receiver<Roster>) -> Standing {
-        let standing =
-            Standing { node, clock, peers, roster, told_removed: watch::Sender::new(false), learner: Arc::default() };
-        standing.note_role();
-        standing
+impl MembershipView {
+    pub fn new(
+        node: NodeId,
+        clock: Clock,
+        peers: Arc<Peers>,
+        applied: watch::Receiver<AppliedMembership>,
+    ) -> MembershipView {
+        let view = MembershipView {
+            node,
+            clock,
+            peers,
+            applied,
+            told_removed: watch::Sender::new(false),
+            learner: Arc::default(),
+        };
+        view.note_role();
+        view
     }
 
     pub fn was_removed(&self, id: u64) -> bool {
-        self.roster.borrow().removed.contains(&id)
+        self.applied.borrow().removed.contains(&id)
     }
 
-    /// Another member says that this one was removed.
+    /// Notes that another member said that this one was removed.
     pub fn hear_removal(&self) {
         self.told_removed.send_if_modified(|told| !std::mem::replace(told, true));
     }
 
     /// Resolves once this member has been removed from the cluster, for good.
     pub async fn removed(&self) {
-        let (mut roster, mut told, me) = (self.roster.clone(), self.told_removed.subscribe(), self.node.0);
+        let (mut applied, mut told, me) = (self.applied.clone(), self.told_removed.subscribe(), self.node.0);
         let gone = tokio::select! {
-            gone = roster.wait_for(|roster| roster.removed.contains(&me)) => gone.is_ok(),
+            gone = applied.wait_for(|applied| applied.removed.contains(&me)) => gone.is_ok(),
             gone = told.wait_for(|told| *told) => gone.is_ok(),
         };
-        // The replica has ended, in a way that says nothing of the membership.
+        // The replica has ended, which says nothing about the membership.
         if !gone {
             std::future::pending().await
         }
     }
 
-    /// This member receives the log but has no vote, and is not about to get one.
+    /// Whether this member receives the log but has no vote, and is not about to get one.
     pub fn is_learner(&self) -> bool {
         self.learner.load(Ordering::Relaxed)
     }
 
     fn note_role(&self) {
-        let roster = self.roster.borrow();
-        let votes = || roster.membership.voter_ids().any(|id| id == self.node.0);
-        let learner = roster.get(self.node).is_some_and(|peer| !peer.joining && !votes());
+        let applied = self.applied.borrow();
+        let votes = || applied.membership.voter_ids().any(|id| id == self.node.0);
+        let learner = applied.get(self.node).is_some_and(|peer| !peer.joining && !votes());
         self.learner.store(learner, Ordering::Relaxed);
     }
 
-    /// Keeps [`Self::is_learner`] true to the roster until the replica ends.
+    /// Keeps [`Self::is_learner`] up to date until the replica ends.
     pub async fn follow_role(self) {
-        let mut roster = self.roster.clone();
-        while roster.changed().await.is_ok() {
+        let mut applied = self.applied.clone();
+        while applied.changed().await.is_ok() {
             self.note_role();
         }
     }
@@ -81,15 +92,15 @@ impl Standing {
     }
 
     /// Whether this member has had a connection since `start` to what a proposal needs: to the leader or, as the
-    /// leader, to a quorum of the voters. Without a leader there is nothing that could have been lost.
+    /// leader, to a quorum of the voters. Without a leader there is no connection that could have been lost.
     pub fn connected_since(&self, leader: Option<NodeId>, start: Instant) -> bool {
         let now = self.clock.now();
         let connected = |id: u64| id == self.node.0 || self.peers.activity.throughout(id, start, now);
         match leader {
             Some(leader) if leader == self.node => {
-                let roster = self.roster.borrow();
+                let applied = self.applied.borrow();
                 let (with, without): (Vec<u64>, Vec<u64>) =
-                    roster.membership.voter_ids().partition(|id| connected(*id));
+                    applied.membership.voter_ids().partition(|id| connected(*id));
                 with.len() > without.len()
             }
             Some(leader) => connected(leader.0),
@@ -97,16 +108,16 @@ impl Standing {
         }
     }
 
-    pub fn surroundings(&self) -> Surroundings {
+    pub fn known_members(&self) -> KnownMembers {
         let now = self.clock.now();
-        let roster = self.roster.borrow();
+        let applied = self.applied.borrow();
         let members = |holds: &dyn Fn(u64) -> bool| -> BTreeSet<u64> {
-            let ids = roster.membership.nodes().map(|(id, _)| *id);
+            let ids = applied.membership.nodes().map(|(id, _)| *id);
             ids.filter(|id| *id == self.node.0 || holds(*id)).collect()
         };
         let activity = &self.peers.activity;
         let active = members(&|id| activity.since(id, now).is_some());
         let steady = members(&|id| activity.is_steady(id, HEALTH_INTERVAL, now));
-        Surroundings { removed: roster.removed.clone(), active, steady }
+        KnownMembers { removed: applied.removed.clone(), active, steady }
     }
 }
