@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::node::{NodeInfo, Offer};
+use super::node::{NodeInfo, NodeObject};
 use super::pod::{PodInfo, Uid};
 use crate::kube::selector::Labels;
 
@@ -35,7 +35,7 @@ struct Placed {
 }
 
 impl Cluster {
-    /// Nodes and places that only pods name; the latter offer nothing.
+    /// All nodes, those included that only pods name: these have no object.
     pub fn nodes(&self) -> &[NodeInfo] {
         &self.nodes
     }
@@ -55,10 +55,10 @@ impl Cluster {
         };
     }
 
-    /// What a node offers from now on; returns what it offered before.
-    pub fn set_node(&mut self, name: &str, offer: Option<Offer>) -> Option<Offer> {
+    /// Replaces what is known of a Node object; returns what was known before.
+    pub fn set_node(&mut self, name: &str, object: Option<NodeObject>) -> Option<NodeObject> {
         let place = self.place_of(name);
-        let before = std::mem::replace(&mut self.nodes[place].offer, offer);
+        let before = std::mem::replace(&mut self.nodes[place].object, object);
         self.drop_unused(place);
         before
     }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1 as api;
 use super::cluster::Cluster;
 use super::diagnosis::Diagnosis;
 use super::filters;
-use super::node::{NodeInfo, Offer};
+use super::node::{NodeInfo, NodeObject};
 use super::pod::PodInfo;
 use super::preemption::{self, Victims};
 use super::queue::Queue;
@@ -58,14 +58,16 @@ impl Core {
 
     pub fn node_changed(&mut self, change: &Change<api::Node>, now: Instant) {
         let name = change.object().metadata.name.clone().unwrap_or_default();
-        let offer = change.new().map(|node| Offer::new(node));
-        let labels = |offer: &Option<Offer>| offer.as_ref().map(|offer: &Offer| -> Labels { offer.labels.clone() });
-        let labels_after = labels(&offer);
-        let unchanged = self.cluster.node(&name).is_some_and(|node| node.offer == offer);
+        let object = change.new().map(|node| NodeObject::new(node));
+        let labels = |object: &Option<NodeObject>| {
+            object.as_ref().map(|object: &NodeObject| -> Labels { object.labels.clone() })
+        };
+        let labels_after = labels(&object);
+        let unchanged = self.cluster.node(&name).is_some_and(|node| node.object == object);
         if unchanged {
             return;
         }
-        let before = self.cluster.set_node(&name, offer);
+        let before = self.cluster.set_node(&name, object);
         let moved = labels(&before) != labels_after;
         let node = self.cluster.node(&name);
         self.queue.wake(now, |pod, rejected_by| {
@@ -196,7 +198,7 @@ impl Core {
         let mut looked_at = 0;
         for place in (0..nodes.len()).map(|step| (self.search_from + step) % nodes.len()) {
             looked_at += 1;
-            if nodes[place].offer.is_none() {
+            if nodes[place].object.is_none() {
                 continue;
             }
             diagnosis.nodes_total += 1;

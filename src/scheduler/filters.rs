@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::node::{NodeInfo, Offer, UNSCHEDULABLE_TAINT};
+use super::node::{NodeInfo, NodeObject, UNSCHEDULABLE_TAINT};
 use super::pod::PodInfo;
 use super::rejection::{Filter, Reason, Rejection};
 use super::terms;
@@ -16,20 +16,20 @@ pub fn check(pod: &PodInfo, node: &NodeInfo, topology: &Topology) -> Result<(), 
 
 /// Whether `node`, taken by itself, can take `pod`.
 pub fn check_node(pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-    let Some(offer) = &node.offer else { return Err(Rejection::of(Filter::NodeAffinity, Reason::NodeName, false)) };
-    check_unschedulable(pod, offer)?;
-    check_taints(pod, offer)?;
-    if !pod.bears_node(&node.name, &offer.labels) {
+    let Some(object) = &node.object else { return Err(Rejection::of(Filter::NodeAffinity, Reason::NodeName, false)) };
+    check_unschedulable(pod, object)?;
+    check_taints(pod, object)?;
+    if !pod.bears_node(&node.name, &object.labels) {
         return Err(Rejection::of(Filter::NodeAffinity, Reason::NodeAffinity, false));
     }
     if pod.ports.iter().any(|port| node.ports.keys().any(|used| used.collides(port))) {
         return Err(Rejection::of(Filter::Ports, Reason::Ports, true));
     }
-    check_fit(pod, node, offer)
+    check_fit(pod, node, object)
 }
 
-fn check_unschedulable(pod: &PodInfo, offer: &Offer) -> Result<(), Rejection> {
-    if !offer.unschedulable {
+fn check_unschedulable(pod: &PodInfo, object: &NodeObject) -> Result<(), Rejection> {
+    if !object.unschedulable {
         return Ok(());
     }
     let taint = k8s_openapi::api::core::v1::Taint {
@@ -41,17 +41,17 @@ fn check_unschedulable(pod: &PodInfo, offer: &Offer) -> Result<(), Rejection> {
     if tolerated { Ok(()) } else { Err(Rejection::of(Filter::Unschedulable, Reason::Unschedulable, false)) }
 }
 
-fn check_taints(pod: &PodInfo, offer: &Offer) -> Result<(), Rejection> {
-    let tolerated = terms::all_tolerated(&pod.tolerations, &offer.taints);
+fn check_taints(pod: &PodInfo, object: &NodeObject) -> Result<(), Rejection> {
+    let tolerated = terms::all_tolerated(&pod.tolerations, &object.taints);
     if tolerated { Ok(()) } else { Err(Rejection::of(Filter::Taint, Reason::Taint, false)) }
 }
 
 /// Room for the pod beside those that are there and those of at least its priority that are about to be.
-fn check_fit(pod: &PodInfo, node: &NodeInfo, offer: &Offer) -> Result<(), Rejection> {
+fn check_fit(pod: &PodInfo, node: &NodeInfo, object: &NodeObject) -> Result<(), Rejection> {
     let wants = &pod.requests.fit;
     let reserved = || node.nominated.iter().filter(|other| other.priority >= pod.priority && other.uid != pod.uid);
     let (mut reasons, mut resolvable) = (Vec::new(), true);
-    if node.pods.len() as i64 + reserved().count() as i64 + 1 > offer.pods_max {
+    if node.pods.len() as i64 + reserved().count() as i64 + 1 > object.pods_max {
         reasons.push(Reason::TooManyPods);
     }
     let mut compare = |name: &'static str, wanted: i64, has: i64, used: i64| {
@@ -61,7 +61,7 @@ fn check_fit(pod: &PodInfo, node: &NodeInfo, offer: &Offer) -> Result<(), Reject
         }
     };
     let sum = |used: i64, of: fn(&PodInfo) -> i64| used + reserved().map(|pod| of(pod)).sum::<i64>();
-    let (has, used) = (&offer.allocatable, &node.requested);
+    let (has, used) = (&object.allocatable, &node.requested);
     compare("cpu", wants.milli_cpu, has.milli_cpu, sum(used.milli_cpu, |pod| pod.requests.fit.milli_cpu));
     compare("memory", wants.memory, has.memory, sum(used.memory, |pod| pod.requests.fit.memory));
     compare(

@@ -1,4 +1,4 @@
-//! A node as the scheduler sees it: what it offers, and the sums over the pods on it.
+//! A node as the scheduler sees it: what matters of its object, and the sums over the pods on it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use crate::kube::selector::Labels;
 /// The taint that stands for `spec.unschedulable`.
 pub const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
 
-/// What a node offers.
+/// What the scheduler reads from a Node object.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Offer {
+pub struct NodeObject {
     pub labels: Labels,
     pub taints: Vec<core::Taint>,
     pub unschedulable: bool,
@@ -28,7 +28,7 @@ pub struct Offer {
 pub struct NodeInfo {
     pub name: String,
     /// `None` while only its pods are known.
-    pub offer: Option<Offer>,
+    pub object: Option<NodeObject>,
     pub pods: BTreeMap<Uid, Arc<PodInfo>>,
     pub requested: Resources,
     pub scored: Scored,
@@ -38,12 +38,12 @@ pub struct NodeInfo {
     pub nominated: Vec<Arc<PodInfo>>,
 }
 
-impl Offer {
-    pub fn new(node: &core::Node) -> Offer {
+impl NodeObject {
+    pub fn new(node: &core::Node) -> NodeObject {
         let spec = node.spec.clone().unwrap_or_default();
         let status = node.status.clone().unwrap_or_default();
         let allocatable = status.allocatable.or(status.capacity).unwrap_or_default();
-        Offer {
+        NodeObject {
             labels: node.metadata.labels.clone().unwrap_or_default(),
             taints: spec.taints.unwrap_or_default(),
             unschedulable: spec.unschedulable.unwrap_or(false),
@@ -86,7 +86,7 @@ impl NodeInfo {
     }
 
     pub fn labels(&self) -> Option<&Labels> {
-        self.offer.as_ref().map(|offer| &offer.labels)
+        self.object.as_ref().map(|object| &object.labels)
     }
 
     pub fn label(&self, key: &str) -> Option<&str> {
@@ -94,6 +94,6 @@ impl NodeInfo {
     }
 
     pub fn is_unused(&self) -> bool {
-        self.offer.is_none() && self.pods.is_empty() && self.nominated.is_empty()
+        self.object.is_none() && self.pods.is_empty() && self.nominated.is_empty()
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ordered_float::OrderedFloat;
 
 use super::cluster::Cluster;
-use super::node::{NodeInfo, Offer};
+use super::node::{NodeInfo, NodeObject};
 use super::pod::PodInfo;
 use super::terms;
 use super::topology::{counts_in, is_counted};
@@ -52,16 +52,16 @@ pub fn score(cluster: &Cluster, pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> 
 
 /// The two scores that look at cpu and memory alone.
 fn allocation(pod: &PodInfo, node: &NodeInfo) -> i64 {
-    let Some(offer) = &node.offer else { return 0 };
-    let least = least_allocated(pod, node, offer);
+    let Some(object) = &node.object else { return 0 };
+    let least = least_allocated(pod, node, object);
     let asks = pod.requests.fit.milli_cpu > 0 || pod.requests.fit.memory > 0;
-    let balanced = if asks { balanced(pod, node, offer) } else { 0 };
+    let balanced = if asks { balanced(pod, node, object) } else { 0 };
     weight::LEAST_ALLOCATED * least + weight::BALANCED * balanced
 }
 
 /// The share that stays free.
-fn least_allocated(pod: &PodInfo, node: &NodeInfo, offer: &Offer) -> i64 {
-    let (has, used, more) = (&offer.allocatable, node.scored, pod.requests.scored);
+fn least_allocated(pod: &PodInfo, node: &NodeInfo, object: &NodeObject) -> i64 {
+    let (has, used, more) = (&object.allocatable, node.scored, pod.requests.scored);
     let pairs = [(has.milli_cpu, used.milli_cpu + more.milli_cpu), (has.memory, used.memory + more.memory)];
     let (mut sum, mut count) = (0, 0);
     for (has, used) in pairs.into_iter().filter(|(has, _)| *has > 0) {
@@ -72,9 +72,9 @@ fn least_allocated(pod: &PodInfo, node: &NodeInfo, offer: &Offer) -> i64 {
 }
 
 /// How alike the used shares of cpu and memory are.
-fn balanced(pod: &PodInfo, node: &NodeInfo, offer: &Offer) -> i64 {
+fn balanced(pod: &PodInfo, node: &NodeInfo, object: &NodeObject) -> i64 {
     let share = |has: i64, used: i64| (has > 0).then(|| (used as f64 / has as f64).min(1.0));
-    let (has, used, more) = (&offer.allocatable, &node.requested, &pod.requests.fit);
+    let (has, used, more) = (&object.allocatable, &node.requested, &pod.requests.fit);
     let cpu = share(has.milli_cpu, used.milli_cpu + more.milli_cpu);
     let memory = share(has.memory, used.memory + more.memory);
     let deviation = match (cpu, memory) {
@@ -85,7 +85,8 @@ fn balanced(pod: &PodInfo, node: &NodeInfo, offer: &Offer) -> i64 {
 }
 
 fn untolerated_preferences(pod: &PodInfo, node: &NodeInfo) -> i64 {
-    let taints = node.offer.iter().flat_map(|offer| &offer.taints).filter(|taint| taint.effect == "PreferNoSchedule");
+    let taints =
+        node.object.iter().flat_map(|object| &object.taints).filter(|taint| taint.effect == "PreferNoSchedule");
     taints.filter(|taint| !terms::tolerated(&pod.tolerations, taint)).count() as i64
 }
 

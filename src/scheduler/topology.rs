@@ -167,9 +167,9 @@ fn evens_out(pod: &PodInfo, rejected_by: Filters, other: &PodInfo) -> bool {
 
 /// Whether a node's pods count for a constraint.
 pub fn counts_in(pod: &PodInfo, constraint: &Spread, node: &NodeInfo) -> bool {
-    node.offer.as_ref().is_some_and(|offer| {
-        (!constraint.honors_affinity || pod.bears_node(&node.name, &offer.labels))
-            && (!constraint.honors_taints || terms::all_tolerated(&pod.tolerations, &offer.taints))
+    node.object.as_ref().is_some_and(|object| {
+        (!constraint.honors_affinity || pod.bears_node(&node.name, &object.labels))
+            && (!constraint.honors_taints || terms::all_tolerated(&pod.tolerations, &object.taints))
     })
 }
 
