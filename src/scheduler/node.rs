@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1 as core;
 
 use super::pod::{HostPort, PodInfo, Uid};
-use super::resources::{Resources, Scored};
+use super::resources::{NonZeroRequests, Resources};
 use crate::kube::quantity::Quantity;
 use crate::kube::selector::Labels;
 
@@ -31,7 +31,7 @@ pub struct NodeInfo {
     pub object: Option<NodeObject>,
     pub pods: BTreeMap<Uid, Arc<PodInfo>>,
     pub requested: Resources,
-    pub scored: Scored,
+    pub non_zero_requested: NonZeroRequests,
     /// Ports in use, by how many pods.
     pub ports: BTreeMap<HostPort, u32>,
     /// Pods for which room is being made here.
@@ -61,7 +61,7 @@ impl NodeInfo {
     /// Counts a pod in.
     pub fn add(&mut self, pod: Arc<PodInfo>) {
         self.requested.add(&pod.requests.fit);
-        self.scored.add(pod.requests.scored);
+        self.non_zero_requested.add(pod.requests.non_zero);
         for port in &pod.ports {
             *self.ports.entry(port.clone()).or_default() += 1;
         }
@@ -73,7 +73,7 @@ impl NodeInfo {
     pub fn remove(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
         let pod = self.pods.remove(uid)?;
         self.requested.subtract(&pod.requests.fit);
-        self.scored.subtract(pod.requests.scored);
+        self.non_zero_requested.subtract(pod.requests.non_zero);
         for port in &pod.ports {
             if let Some(users) = self.ports.get_mut(port) {
                 *users -= 1;

@@ -61,7 +61,7 @@ fn allocation(pod: &PodInfo, node: &NodeInfo) -> i64 {
 
 /// The share that stays free.
 fn least_allocated(pod: &PodInfo, node: &NodeInfo, object: &NodeObject) -> i64 {
-    let (has, used, more) = (&object.allocatable, node.scored, pod.requests.scored);
+    let (has, used, more) = (&object.allocatable, node.non_zero_requested, pod.requests.non_zero);
     let pairs = [(has.milli_cpu, used.milli_cpu + more.milli_cpu), (has.memory, used.memory + more.memory)];
     let (mut sum, mut count) = (0, 0);
     for (has, used) in pairs.into_iter().filter(|(has, _)| *has > 0) {
