@@ -53,7 +53,7 @@ impl Core {
         let name = change.object().metadata.name.clone().unwrap_or_default();
         let labels = change.new().map(|namespace| namespace.metadata.labels.clone().unwrap_or_default());
         self.cluster.set_namespace(&name, labels);
-        self.queue.wake(now, |_, rejected_by| rejected_by.look_elsewhere());
+        self.queue.wake(now, |_, rejected_by| rejected_by.depends_on_other_pods());
     }
 
     pub fn node_changed(&mut self, change: &Change<api::Node>, now: Instant) {
@@ -71,7 +71,8 @@ impl Core {
         let moved = labels(&before) != labels_after;
         let node = self.cluster.node(&name);
         self.queue.wake(now, |pod, rejected_by| {
-            moved && rejected_by.look_elsewhere() || node.is_some_and(|node| filters::check_node(pod, node).is_ok())
+            moved && rejected_by.depends_on_other_pods()
+                || node.is_some_and(|node| filters::check_node(pod, node).is_ok())
         });
     }
 
@@ -140,7 +141,7 @@ impl Core {
     fn has_left(&mut self, pod: &PodInfo, node: &str, now: Instant) {
         let (cluster, node) = (&self.cluster, self.cluster.node(node));
         self.queue.wake(now, |waiting, rejected_by| {
-            let wants_room = rejected_by.contains(Filter::Fit) || rejected_by.contains(Filter::Ports);
+            let wants_room = rejected_by.contains(Filter::NodeResourcesFit) || rejected_by.contains(Filter::NodePorts);
             wants_room && node.is_some_and(|node| filters::check_node(waiting, node).is_ok())
                 || topology::repelled(cluster, waiting, rejected_by, pod)
         });

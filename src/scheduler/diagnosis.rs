@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     fn rejected(reasons: &[Reason]) -> Rejection {
-        Rejection { filter: Filter::Fit, reasons: reasons.to_vec(), resolvable: true }
+        Rejection { filter: Filter::NodeResourcesFit, reasons: reasons.to_vec(), resolvable: true }
     }
 
     #[test]
@@ -90,7 +90,7 @@ mod tests {
         );
         assert_eq!(
             three(
-                [&[Reason::Insufficient("cpu".into()), memory()], &[memory()], &[Reason::Taint]],
+                [&[Reason::Insufficient("cpu".into()), memory()], &[memory()], &[Reason::UntoleratedTaint]],
                 Some(Preemption::Unhelpful(vec![
                     vec![Reason::NoVictims],
                     vec![Reason::NoVictims],

@@ -17,18 +17,18 @@ pub fn check(pod: &PodInfo, node: &NodeInfo, topology: &Topology) -> Result<(), 
 /// Whether `node`, taken by itself, can take `pod`.
 pub fn check_node(pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
     let Some(object) = &node.object else { return Err(Rejection::of(Filter::NodeAffinity, Reason::NodeName, false)) };
-    check_unschedulable(pod, object)?;
-    check_taints(pod, object)?;
+    node_unschedulable(pod, object)?;
+    taint_toleration(pod, object)?;
     if !pod.bears_node(&node.name, &object.labels) {
         return Err(Rejection::of(Filter::NodeAffinity, Reason::NodeAffinity, false));
     }
     if pod.ports.iter().any(|port| node.ports.keys().any(|used| used.collides(port))) {
-        return Err(Rejection::of(Filter::Ports, Reason::Ports, true));
+        return Err(Rejection::of(Filter::NodePorts, Reason::NodePorts, true));
     }
-    check_fit(pod, node, object)
+    node_resources_fit(pod, node, object)
 }
 
-fn check_unschedulable(pod: &PodInfo, object: &NodeObject) -> Result<(), Rejection> {
+fn node_unschedulable(pod: &PodInfo, object: &NodeObject) -> Result<(), Rejection> {
     if !object.unschedulable {
         return Ok(());
     }
@@ -38,16 +38,16 @@ fn check_unschedulable(pod: &PodInfo, object: &NodeObject) -> Result<(), Rejecti
         ..Default::default()
     };
     let tolerated = terms::tolerated(&pod.tolerations, &taint);
-    if tolerated { Ok(()) } else { Err(Rejection::of(Filter::Unschedulable, Reason::Unschedulable, false)) }
+    if tolerated { Ok(()) } else { Err(Rejection::of(Filter::NodeUnschedulable, Reason::NodeUnschedulable, false)) }
 }
 
-fn check_taints(pod: &PodInfo, object: &NodeObject) -> Result<(), Rejection> {
+fn taint_toleration(pod: &PodInfo, object: &NodeObject) -> Result<(), Rejection> {
     let tolerated = terms::all_tolerated(&pod.tolerations, &object.taints);
-    if tolerated { Ok(()) } else { Err(Rejection::of(Filter::Taint, Reason::Taint, false)) }
+    if tolerated { Ok(()) } else { Err(Rejection::of(Filter::TaintToleration, Reason::UntoleratedTaint, false)) }
 }
 
 /// Room for the pod beside those that are there and those of at least its priority that are about to be.
-fn check_fit(pod: &PodInfo, node: &NodeInfo, object: &NodeObject) -> Result<(), Rejection> {
+fn node_resources_fit(pod: &PodInfo, node: &NodeInfo, object: &NodeObject) -> Result<(), Rejection> {
     let wants = &pod.requests.fit;
     let reserved = || node.nominated.iter().filter(|other| other.priority >= pod.priority && other.uid != pod.uid);
     let (mut reasons, mut resolvable) = (Vec::new(), true);
@@ -78,5 +78,5 @@ fn check_fit(pod: &PodInfo, node: &NodeInfo, object: &NodeObject) -> Result<(), 
             resolvable &= *wanted <= amount(&has.extended);
         }
     }
-    if reasons.is_empty() { Ok(()) } else { Err(Rejection { filter: Filter::Fit, reasons, resolvable }) }
+    if reasons.is_empty() { Ok(()) } else { Err(Rejection { filter: Filter::NodeResourcesFit, reasons, resolvable }) }
 }

@@ -72,7 +72,7 @@ fn victims_on(node: &NodeInfo, pod: &PodInfo, rejected_by: Filter) -> Result<Vic
         return Err(vec![Reason::NoVictims]);
     }
     // Whether other pods' places allow it without some of them is not worked out: only this node's own room is made.
-    if matches!(rejected_by, Filter::Spread | Filter::AntiAffinity) {
+    if matches!(rejected_by, Filter::PodTopologySpread | Filter::InterPodAntiAffinity) {
         return Err(vec![Reason::PreemptionUnhelpful]);
     }
     let mut trial = node.clone();

@@ -91,22 +91,22 @@ impl Topology {
         let reject = |filter, reason, resolvable| Err(Rejection { filter, reasons: vec![reason], resolvable });
         for domains in &self.spread {
             match domains.skew_at(node) {
-                None => return reject(Filter::Spread, Reason::SpreadLabel, false),
+                None => return reject(Filter::PodTopologySpread, Reason::MissingTopologyLabel, false),
                 Some(skew) if skew > domains.constraint.max_skew => {
-                    return reject(Filter::Spread, Reason::Spread, true);
+                    return reject(Filter::PodTopologySpread, Reason::PodTopologySpread, true);
                 }
                 Some(_) => {}
             }
         }
         if !self.affinity_holds(pod, node) {
-            return reject(Filter::PodAffinity, Reason::PodAffinity, false);
+            return reject(Filter::InterPodAffinity, Reason::PodAffinity, false);
         }
         let repelled = pod.anti_affinity.iter().zip(&self.anti_affinity);
         if repelled.into_iter().any(|(t, taken)| node.label(&t.topology_key).is_some_and(|p| taken.contains(p))) {
-            return reject(Filter::AntiAffinity, Reason::AntiAffinity, true);
+            return reject(Filter::InterPodAntiAffinity, Reason::PodAntiAffinity, true);
         }
         if self.forbidden.iter().any(|(key, place)| node.label(key) == Some(place)) {
-            return reject(Filter::AntiAffinity, Reason::ExistingAntiAffinity, true);
+            return reject(Filter::InterPodAntiAffinity, Reason::ExistingPodAntiAffinity, true);
         }
         Ok(())
     }
@@ -147,14 +147,14 @@ impl Domains {
 /// Whether `other` on a node may let `pod`, which `rejected_by` kept from all, onto some node.
 pub fn attracts(cluster: &Cluster, pod: &PodInfo, rejected_by: Filters, other: &PodInfo) -> bool {
     let wanted = || pod.affinity.iter().any(|term| is_meant(cluster, term, other));
-    rejected_by.contains(Filter::PodAffinity) && wanted() || evens_out(pod, rejected_by, other)
+    rejected_by.contains(Filter::InterPodAffinity) && wanted() || evens_out(pod, rejected_by, other)
 }
 
 /// Whether `other` going from a node may let `pod`, which `rejected_by` kept from all, onto some node.
 pub fn repelled(cluster: &Cluster, pod: &PodInfo, rejected_by: Filters, other: &PodInfo) -> bool {
     let shunned = || pod.anti_affinity.iter().any(|term| is_meant(cluster, term, other));
     let shuns = || other.anti_affinity.iter().any(|term| is_meant(cluster, term, pod));
-    rejected_by.contains(Filter::AntiAffinity) && (shunned() || shuns()) || evens_out(pod, rejected_by, other)
+    rejected_by.contains(Filter::InterPodAntiAffinity) && (shunned() || shuns()) || evens_out(pod, rejected_by, other)
 }
 
 fn is_meant(cluster: &Cluster, term: &PodTerm, pod: &PodInfo) -> bool {
@@ -162,7 +162,8 @@ fn is_meant(cluster: &Cluster, term: &PodTerm, pod: &PodInfo) -> bool {
 }
 
 fn evens_out(pod: &PodInfo, rejected_by: Filters, other: &PodInfo) -> bool {
-    rejected_by.contains(Filter::Spread) && pod.spread.iter().any(|constraint| is_counted(pod, constraint, other))
+    rejected_by.contains(Filter::PodTopologySpread)
+        && pod.spread.iter().any(|constraint| is_counted(pod, constraint, other))
 }
 
 /// Whether a node's pods count for a constraint.
