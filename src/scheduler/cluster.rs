@@ -72,7 +72,7 @@ impl Cluster {
         if !pod.anti_affinity.is_empty() {
             self.repelling.insert(pod.uid.clone());
         }
-        if !pod.preferred_pods.is_empty() || !pod.affinity.is_empty() {
+        if !pod.preferred_affinity.is_empty() || !pod.affinity.is_empty() {
             self.preferring.insert(pod.uid.clone());
         }
         if let Some(owner) = &pod.owner {

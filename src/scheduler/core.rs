@@ -134,7 +134,7 @@ impl Core {
     /// Wakes those that want to be where `pod` is.
     fn is_placed(&mut self, pod: &PodInfo, now: Instant) {
         let cluster = &self.cluster;
-        self.queue.wake(now, |waiting, rejected_by| topology::attracts(cluster, waiting, rejected_by, pod));
+        self.queue.wake(now, |waiting, rejected_by| topology::arrival_helps(cluster, waiting, rejected_by, pod));
     }
 
     /// Wakes those that find room where `pod` was, and those that it kept away.
@@ -143,7 +143,7 @@ impl Core {
         self.queue.wake(now, |waiting, rejected_by| {
             let wants_room = rejected_by.contains(Filter::NodeResourcesFit) || rejected_by.contains(Filter::NodePorts);
             wants_room && node.is_some_and(|node| filters::check_node(waiting, node).is_ok())
-                || topology::repelled(cluster, waiting, rejected_by, pod)
+                || topology::departure_helps(cluster, waiting, rejected_by, pod)
         });
     }
 

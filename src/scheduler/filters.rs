@@ -19,7 +19,7 @@ pub fn check_node(pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
     let Some(object) = &node.object else { return Err(Rejection::of(Filter::NodeAffinity, Reason::NodeName, false)) };
     node_unschedulable(pod, object)?;
     taint_toleration(pod, object)?;
-    if !pod.bears_node(&node.name, &object.labels) {
+    if !pod.matches_node(&node.name, &object.labels) {
         return Err(Rejection::of(Filter::NodeAffinity, Reason::NodeAffinity, false));
     }
     if pod.ports.iter().any(|port| node.ports.keys().any(|used| used.collides(port))) {

@@ -80,7 +80,7 @@ fn victims_on(node: &NodeInfo, pod: &PodInfo, rejected_by: Filter) -> Result<Vic
         trial.remove(&other.uid);
     }
     filters::check_node(pod, &trial).map_err(|rejection| rejection.reasons)?;
-    less_important.sort_by_key(|other| (Reverse(other.priority), other.started));
+    less_important.sort_by_key(|other| (Reverse(other.priority), other.start_time));
     let mut pods = Vec::new();
     for other in less_important {
         trial.add(other.clone());
@@ -98,6 +98,6 @@ fn harm(victims: &[Arc<PodInfo>]) -> (i32, i64, usize, Reverse<i64>) {
     let highest = victims.first().map_or(i32::MIN, |pod| pod.priority);
     // Shifted, so that more victims always weigh more, whatever the sign of their priorities.
     let sum = victims.iter().map(|pod| i64::from(pod.priority) + i64::from(i32::MAX) + 1).sum();
-    let earliest = victims.iter().filter(|pod| pod.priority == highest).map(|pod| pod.started).min();
+    let earliest = victims.iter().filter(|pod| pod.priority == highest).map(|pod| pod.start_time).min();
     (highest, sum, victims.len(), Reverse(earliest.unwrap_or(i64::MAX)))
 }

@@ -66,7 +66,7 @@ impl Queue {
     /// Takes in a pod that is new, or whose version is.
     pub fn put(&mut self, pod: Arc<PodInfo>, now: Instant) {
         let uid = pod.uid.clone();
-        let place = if pod.gates.is_empty() { Place::Active } else { Place::Gated };
+        let place = if pod.scheduling_gates.is_empty() { Place::Active } else { Place::Gated };
         match self.entries.get_mut(&uid) {
             None => {
                 self.added += 1;

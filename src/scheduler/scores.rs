@@ -36,7 +36,7 @@ pub fn score(cluster: &Cluster, pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> 
         let counts = nodes.iter().map(|node| intolerable_taints(pod, node)).collect();
         add(weight::TAINT_TOLERATION, normalize_reversed(counts));
     }
-    if !pod.preferred_nodes.is_empty() {
+    if !pod.preferred_node_terms.is_empty() {
         let sums = nodes.iter().map(|node| node_affinity(pod, node)).collect();
         add(weight::NODE_AFFINITY, normalize(sums));
     }
@@ -93,7 +93,7 @@ fn intolerable_taints(pod: &PodInfo, node: &NodeInfo) -> i64 {
 
 fn node_affinity(pod: &PodInfo, node: &NodeInfo) -> i64 {
     let Some(labels) = node.labels() else { return 0 };
-    pod.preferred_nodes.iter().filter(|(_, term)| term.matches(&node.name, labels)).map(|(weight, _)| weight).sum()
+    pod.preferred_node_terms.iter().filter(|(_, term)| term.matches(&node.name, labels)).map(|(weight, _)| weight).sum()
 }
 
 /// The weight of each topology domain, by label and value: what the pod's own terms give it, and what the terms of the
@@ -109,7 +109,7 @@ impl InterPodAffinity {
                 *weights.entry(key.to_owned()).or_default().entry(domain.to_owned()).or_default() += weight;
             }
         };
-        for (weight, term) in &pod.preferred_pods {
+        for (weight, term) in &pod.preferred_affinity {
             let covered = cluster.pods_in(|namespace| term.covers(namespace, namespaces));
             for (_, node) in covered.filter(|(o, _)| term.matches(&o.key.namespace, &o.labels, namespaces)) {
                 add(&term.topology_key, node, *weight);
@@ -117,7 +117,7 @@ impl InterPodAffinity {
         }
         for (other, node) in cluster.preferring() {
             let required = other.affinity.iter().map(|term| (1, term));
-            let preferred = other.preferred_pods.iter().map(|(weight, term)| (*weight, term));
+            let preferred = other.preferred_affinity.iter().map(|(weight, term)| (*weight, term));
             for (weight, term) in required.chain(preferred) {
                 if term.matches(&pod.key.namespace, &pod.labels, namespaces) {
                     add(&term.topology_key, node, weight);
@@ -141,7 +141,7 @@ struct ConstraintCounts<'a> {
 
 /// The fewer pods count in a node's domains, the better; `None` where there is nothing to spread by.
 fn pod_topology_spread(cluster: &Cluster, pod: &PodInfo, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
-    let constraints = if pod.spread.is_empty() {
+    let constraints = if pod.spread_constraints.is_empty() {
         system_default_constraints(cluster, pod)?
     } else {
         schedule_anyway_constraints(cluster, pod)
@@ -149,7 +149,7 @@ fn pod_topology_spread(cluster: &Cluster, pod: &PodInfo, nodes: &[&NodeInfo]) ->
     if constraints.is_empty() {
         return None;
     }
-    let must_have_all = !pod.spread.is_empty();
+    let must_have_all = !pod.spread_constraints.is_empty();
     let has_all = |node: &NodeInfo| constraints.iter().all(|constraint| node.label(constraint.key).is_some());
     let raw: Vec<Option<OrderedFloat<f64>>> = {
         let weights: Vec<f64> = constraints.iter().map(|c| topology_normalizing_weight(c.key, nodes)).collect();
@@ -202,7 +202,7 @@ fn system_default_constraints<'a>(cluster: &'a Cluster, pod: &PodInfo) -> Option
 
 /// The pod's own constraints whose `whenUnsatisfiable` is `ScheduleAnyway`.
 fn schedule_anyway_constraints<'a>(cluster: &'a Cluster, pod: &'a PodInfo) -> Vec<ConstraintCounts<'a>> {
-    let count = |constraint: &'a super::terms::Spread| {
+    let count = |constraint: &'a super::terms::SpreadConstraint| {
         let mut counts = BTreeMap::new();
         for node in cluster.nodes().iter().filter(|node| counts_in(pod, constraint, node)) {
             if let Some(domain) = node.label(&constraint.topology_key) {
@@ -212,7 +212,7 @@ fn schedule_anyway_constraints<'a>(cluster: &'a Cluster, pod: &'a PodInfo) -> Ve
         }
         ConstraintCounts { key: &constraint.topology_key, max_skew: constraint.max_skew, counts }
     };
-    pod.spread.iter().filter(|constraint| !constraint.required).map(count).collect()
+    pod.spread_constraints.iter().filter(|constraint| !constraint.required).map(count).collect()
 }
 
 fn normalize(scores: Vec<i64>) -> Vec<i64> {
