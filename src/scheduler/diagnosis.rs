@@ -31,8 +31,8 @@ impl Diagnosis {
         filters
     }
 
-    pub fn reject(&mut self, place: usize, rejection: Rejection) {
-        self.rejections.push((place, rejection));
+    pub fn reject(&mut self, index: usize, rejection: Rejection) {
+        self.rejections.push((index, rejection));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use super::cluster::Cluster;
+use super::cache::Cache;
 use super::diagnosis::{Diagnosis, Preemption};
 use super::filters;
 use super::node::NodeInfo;
@@ -22,7 +22,7 @@ pub struct Victims {
 }
 
 /// Finds victims for a pod that no node can take, or writes into `diagnosis` why there are none.
-pub fn make_room(cluster: &Cluster, pod: &PodInfo, diagnosis: &mut Diagnosis) -> Option<Victims> {
+pub fn make_room(cache: &Cache, pod: &PodInfo, diagnosis: &mut Diagnosis) -> Option<Victims> {
     if diagnosis.nodes_total == 0 {
         return None;
     }
@@ -30,7 +30,7 @@ pub fn make_room(cluster: &Cluster, pod: &PodInfo, diagnosis: &mut Diagnosis) ->
         diagnosis.preemption = Some(Preemption::NotEligible("not eligible due to preemptionPolicy=Never."));
         return None;
     }
-    if awaits_its_victims(cluster, pod) {
+    if awaits_its_victims(cache, pod) {
         let why = "not eligible due to a terminating pod on the nominated node.";
         diagnosis.preemption = Some(Preemption::NotEligible(why));
         return None;
@@ -38,12 +38,12 @@ pub fn make_room(cluster: &Cluster, pod: &PodInfo, diagnosis: &mut Diagnosis) ->
     let in_question = diagnosis.rejections.iter().filter(|(_, rejection)| rejection.resolvable).count();
     let enough = (in_question / 10).max(CANDIDATES_MIN);
     let (mut candidates, mut unhelpful) = (Vec::new(), Vec::new());
-    for (place, rejection) in &diagnosis.rejections {
+    for (index, rejection) in &diagnosis.rejections {
         if !rejection.resolvable {
             unhelpful.push(vec![Reason::PreemptionUnhelpful]);
             continue;
         }
-        match victims_on(&cluster.nodes()[*place], pod, rejection.filter) {
+        match victims_on(&cache.nodes()[*index], pod, rejection.filter) {
             Ok(victims) => candidates.push(victims),
             Err(reasons) => unhelpful.push(reasons),
         }
@@ -59,8 +59,8 @@ pub fn make_room(cluster: &Cluster, pod: &PodInfo, diagnosis: &mut Diagnosis) ->
 }
 
 /// Room was made already; what is left of it is still ending.
-fn awaits_its_victims(cluster: &Cluster, pod: &PodInfo) -> bool {
-    let node = cluster.nomination(&pod.uid).and_then(|node| cluster.node(node));
+fn awaits_its_victims(cache: &Cache, pod: &PodInfo) -> bool {
+    let node = cache.nominated_node(&pod.uid).and_then(|node| cache.node(node));
     node.is_some_and(|node| node.pods.values().any(|other| other.priority < pod.priority && other.terminating))
 }
 

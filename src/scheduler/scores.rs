@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ordered_float::OrderedFloat;
 
-use super::cluster::Cluster;
+use super::cache::Cache;
 use super::node::{NodeInfo, NodeObject};
 use super::pod::PodInfo;
 use super::terms;
@@ -27,7 +27,7 @@ mod weight {
 }
 
 /// The total score of each of `nodes`, which can all take `pod`.
-pub fn score(cluster: &Cluster, pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
+pub fn score(cache: &Cache, pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
     let mut totals: Vec<i64> = nodes.iter().map(|node| node_resources(pod, node)).collect();
     let mut add = |weight: i64, scores: Vec<i64>| {
         totals.iter_mut().zip(scores).for_each(|(total, score)| *total += weight * score);
@@ -40,12 +40,12 @@ pub fn score(cluster: &Cluster, pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> 
         let sums = nodes.iter().map(|node| node_affinity(pod, node)).collect();
         add(weight::NODE_AFFINITY, normalize(sums));
     }
-    let affinity = InterPodAffinity::new(cluster, pod);
+    let affinity = InterPodAffinity::new(cache, pod);
     if !affinity.0.is_empty() {
         let sums = nodes.iter().map(|node| affinity.at(node)).collect();
         add(weight::INTER_POD_AFFINITY, normalize_between_extremes(sums));
     }
-    if let Some(scores) = pod_topology_spread(cluster, pod, nodes) {
+    if let Some(scores) = pod_topology_spread(cache, pod, nodes) {
         add(weight::POD_TOPOLOGY_SPREAD, scores);
     }
     totals
@@ -101,8 +101,8 @@ fn node_affinity(pod: &PodInfo, node: &NodeInfo) -> i64 {
 struct InterPodAffinity(BTreeMap<String, BTreeMap<String, i64>>);
 
 impl InterPodAffinity {
-    fn new(cluster: &Cluster, pod: &PodInfo) -> InterPodAffinity {
-        let namespaces = cluster.namespaces();
+    fn new(cache: &Cache, pod: &PodInfo) -> InterPodAffinity {
+        let namespaces = cache.namespaces();
         let mut weights: BTreeMap<String, BTreeMap<String, i64>> = BTreeMap::new();
         let mut add = |key: &str, node: &NodeInfo, weight: i64| {
             if let Some(domain) = node.label(key) {
@@ -110,12 +110,12 @@ impl InterPodAffinity {
             }
         };
         for (weight, term) in &pod.preferred_affinity {
-            let covered = cluster.pods_in(|namespace| term.covers(namespace, namespaces));
+            let covered = cache.pods_in(|namespace| term.covers(namespace, namespaces));
             for (_, node) in covered.filter(|(o, _)| term.matches(&o.key.namespace, &o.labels, namespaces)) {
                 add(&term.topology_key, node, *weight);
             }
         }
-        for (other, node) in cluster.preferring() {
+        for (other, node) in cache.with_affinity() {
             let required = other.affinity.iter().map(|term| (1, term));
             let preferred = other.preferred_affinity.iter().map(|(weight, term)| (*weight, term));
             for (weight, term) in required.chain(preferred) {
@@ -140,11 +140,11 @@ struct ConstraintCounts<'a> {
 }
 
 /// The fewer pods count in a node's domains, the better; `None` where there is nothing to spread by.
-fn pod_topology_spread(cluster: &Cluster, pod: &PodInfo, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
+fn pod_topology_spread(cache: &Cache, pod: &PodInfo, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
     let constraints = if pod.spread_constraints.is_empty() {
-        system_default_constraints(cluster, pod)?
+        system_default_constraints(cache, pod)?
     } else {
-        schedule_anyway_constraints(cluster, pod)
+        schedule_anyway_constraints(cache, pod)
     };
     if constraints.is_empty() {
         return None;
@@ -186,11 +186,11 @@ fn topology_normalizing_weight(key: &str, nodes: &[&NodeInfo]) -> f64 {
 }
 
 /// Upstream's default constraints; they count the pods of the same controller. `None` where nothing controls the pod.
-fn system_default_constraints<'a>(cluster: &'a Cluster, pod: &PodInfo) -> Option<Vec<ConstraintCounts<'a>>> {
+fn system_default_constraints<'a>(cache: &'a Cache, pod: &PodInfo) -> Option<Vec<ConstraintCounts<'a>>> {
     let owner = pod.owner.as_ref()?;
     let count = |(key, max_skew): (&'static str, i64)| {
         let mut counts = BTreeMap::new();
-        for (node, count) in cluster.siblings(owner) {
+        for (node, count) in cache.siblings(owner) {
             if let Some(domain) = node.label(key) {
                 *counts.entry(domain).or_default() += count;
             }
@@ -201,10 +201,10 @@ fn system_default_constraints<'a>(cluster: &'a Cluster, pod: &PodInfo) -> Option
 }
 
 /// The pod's own constraints whose `whenUnsatisfiable` is `ScheduleAnyway`.
-fn schedule_anyway_constraints<'a>(cluster: &'a Cluster, pod: &'a PodInfo) -> Vec<ConstraintCounts<'a>> {
+fn schedule_anyway_constraints<'a>(cache: &'a Cache, pod: &'a PodInfo) -> Vec<ConstraintCounts<'a>> {
     let count = |constraint: &'a super::terms::SpreadConstraint| {
         let mut counts = BTreeMap::new();
-        for node in cluster.nodes().iter().filter(|node| counts_in(pod, constraint, node)) {
+        for node in cache.nodes().iter().filter(|node| counts_in(pod, constraint, node)) {
             if let Some(domain) = node.label(&constraint.topology_key) {
                 let matching = node.pods.values().filter(|other| is_counted(pod, constraint, other)).count();
                 *counts.entry(domain).or_default() += matching as i64;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::cluster::Cluster;
+use super::cache::Cache;
 use super::node::NodeInfo;
 use super::pod::PodInfo;
 use super::rejection::{Filter, Filters, Reason, Rejection};
@@ -38,27 +38,27 @@ struct SpreadCounts {
 }
 
 impl Topology {
-    pub fn new(cluster: &Cluster, pod: &PodInfo) -> Topology {
+    pub fn new(cache: &Cache, pod: &PodInfo) -> Topology {
         let mut topology = Topology::default();
-        topology.count_affinity(cluster, pod);
-        topology.count_anti_affinity(cluster, pod);
-        topology.collect_existing_anti_affinity(cluster, pod);
+        topology.count_affinity(cache, pod);
+        topology.count_anti_affinity(cache, pod);
+        topology.collect_existing_anti_affinity(cache, pod);
         for constraint in pod.spread_constraints.iter().filter(|constraint| constraint.required) {
-            topology.spread.push(SpreadCounts::new(cluster, pod, constraint));
+            topology.spread.push(SpreadCounts::new(cache, pod, constraint));
         }
         topology
     }
 
-    fn count_affinity(&mut self, cluster: &Cluster, pod: &PodInfo) {
+    fn count_affinity(&mut self, cache: &Cache, pod: &PodInfo) {
         if pod.affinity.is_empty() {
             return;
         }
-        let namespaces = cluster.namespaces();
+        let namespaces = cache.namespaces();
         self.affinity = vec![ByDomain::new(); pod.affinity.len()];
         let matches_all =
             |other: &PodInfo| pod.affinity.iter().all(|t| t.matches(&other.key.namespace, &other.labels, namespaces));
         let covers = |namespace: &str| pod.affinity.iter().all(|term| term.covers(namespace, namespaces));
-        for (_, node) in cluster.pods_in(covers).filter(|(other, _)| matches_all(other)) {
+        for (_, node) in cache.pods_in(covers).filter(|(other, _)| matches_all(other)) {
             for (term, counts) in pod.affinity.iter().zip(&mut self.affinity) {
                 if let Some(domain) = node.label(&term.topology_key) {
                     *counts.entry(domain.to_owned()).or_default() += 1;
@@ -68,21 +68,21 @@ impl Topology {
         self.may_be_first = self.affinity.iter().all(BTreeMap::is_empty) && matches_all(pod);
     }
 
-    fn count_anti_affinity(&mut self, cluster: &Cluster, pod: &PodInfo) {
-        let namespaces = cluster.namespaces();
+    fn count_anti_affinity(&mut self, cache: &Cache, pod: &PodInfo) {
+        let namespaces = cache.namespaces();
         for term in &pod.anti_affinity {
-            let covered = cluster.pods_in(|namespace| term.covers(namespace, namespaces));
+            let covered = cache.pods_in(|namespace| term.covers(namespace, namespaces));
             let matching = covered.filter(|(o, _)| term.matches(&o.key.namespace, &o.labels, namespaces));
             let domains = matching.filter_map(|(_, node)| node.label(&term.topology_key));
             self.anti_affinity.push(domains.map(str::to_owned).collect());
         }
     }
 
-    fn collect_existing_anti_affinity(&mut self, cluster: &Cluster, pod: &PodInfo) {
-        for (other, node) in cluster.repelling() {
+    fn collect_existing_anti_affinity(&mut self, cache: &Cache, pod: &PodInfo) {
+        for (other, node) in cache.with_required_anti_affinity() {
             for term in &other.anti_affinity {
                 let Some(domain) = node.label(&term.topology_key) else { continue };
-                if term.matches(&pod.key.namespace, &pod.labels, cluster.namespaces()) {
+                if term.matches(&pod.key.namespace, &pod.labels, cache.namespaces()) {
                     self.existing_anti_affinity.insert((term.topology_key.clone(), domain.to_owned()));
                 }
             }
@@ -122,13 +122,13 @@ impl Topology {
 }
 
 impl SpreadCounts {
-    fn new(cluster: &Cluster, pod: &PodInfo, constraint: &SpreadConstraint) -> SpreadCounts {
+    fn new(cache: &Cache, pod: &PodInfo, constraint: &SpreadConstraint) -> SpreadCounts {
         let all_keys = |node: &NodeInfo| {
             let required = pod.spread_constraints.iter().filter(|c| c.required);
             required.into_iter().all(|c| node.label(&c.topology_key).is_some())
         };
         let mut counts = ByDomain::new();
-        for node in cluster.nodes().iter().filter(|node| all_keys(node) && counts_in(pod, constraint, node)) {
+        for node in cache.nodes().iter().filter(|node| all_keys(node) && counts_in(pod, constraint, node)) {
             if let Some(domain) = node.label(&constraint.topology_key) {
                 let matching = node.pods.values().filter(|other| is_counted(pod, constraint, other)).count();
                 *counts.entry(domain.to_owned()).or_default() += matching as i64;
@@ -148,21 +148,21 @@ impl SpreadCounts {
 }
 
 /// Whether the arrival of `other` on a node may help `pod`, for which `rejected_by` rejected all nodes.
-pub fn arrival_helps(cluster: &Cluster, pod: &PodInfo, rejected_by: Filters, other: &PodInfo) -> bool {
-    let is_wanted = || pod.affinity.iter().any(|term| matches(cluster, term, other));
+pub fn arrival_helps(cache: &Cache, pod: &PodInfo, rejected_by: Filters, other: &PodInfo) -> bool {
+    let is_wanted = || pod.affinity.iter().any(|term| matches(cache, term, other));
     rejected_by.contains(Filter::InterPodAffinity) && is_wanted() || changes_spread(pod, rejected_by, other)
 }
 
 /// Whether the departure of `other` from a node may help `pod`, for which `rejected_by` rejected all nodes.
-pub fn departure_helps(cluster: &Cluster, pod: &PodInfo, rejected_by: Filters, other: &PodInfo) -> bool {
-    let is_avoided = || pod.anti_affinity.iter().any(|term| matches(cluster, term, other));
-    let avoids = || other.anti_affinity.iter().any(|term| matches(cluster, term, pod));
+pub fn departure_helps(cache: &Cache, pod: &PodInfo, rejected_by: Filters, other: &PodInfo) -> bool {
+    let is_avoided = || pod.anti_affinity.iter().any(|term| matches(cache, term, other));
+    let avoids = || other.anti_affinity.iter().any(|term| matches(cache, term, pod));
     rejected_by.contains(Filter::InterPodAntiAffinity) && (is_avoided() || avoids())
         || changes_spread(pod, rejected_by, other)
 }
 
-fn matches(cluster: &Cluster, term: &AffinityTerm, pod: &PodInfo) -> bool {
-    term.matches(&pod.key.namespace, &pod.labels, cluster.namespaces())
+fn matches(cache: &Cache, term: &AffinityTerm, pod: &PodInfo) -> bool {
+    term.matches(&pod.key.namespace, &pod.labels, cache.namespaces())
 }
 
 fn changes_spread(pod: &PodInfo, rejected_by: Filters, other: &PodInfo) -> bool {
