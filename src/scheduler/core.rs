@@ -18,24 +18,25 @@ use crate::kube::informer::Change;
 use crate::kube::selector::Labels;
 use crate::world::Instant;
 
-/// Clusters up to this size are searched whole; of larger ones a share, and at least this many nodes.
+/// A smaller cluster is searched whole. In a larger one the search ends when it has found a share of the nodes feasible,
+/// and at least this many.
 const FEASIBLE_NODES_MIN: usize = 100;
 
 /// What to do with a pod.
 #[derive(Debug)]
 pub enum Decision {
-    /// Bind it; it counts as on the node already.
+    /// Bind it; the cache assumes it on the node already.
     Bind { pod: Arc<PodInfo>, node: String },
-    /// No node can take it: say why, and make room where that is possible.
+    /// No node can take it: report why, and evict the victims, if there are any.
     Reject { pod: Arc<PodInfo>, diagnosis: Diagnosis, victims: Option<Victims> },
 }
 
-/// The scheduler's mind.
+/// The scheduler's state and decisions.
 pub struct Core {
     name: String,
     cache: Cache,
     queue: SchedulingQueue,
-    /// Where the search of a large cluster begins next time.
+    /// The index at which the next search begins.
     next_start_node: usize,
 }
 
@@ -84,7 +85,7 @@ impl Core {
             Some(node) => self.pod_assigned(info, node, now),
             None if pod.metadata.deletion_timestamp.is_some() => self.pod_removed(&uid, now),
             None if self.is_ours(pod) && !self.cache.is_assumed(&uid) => {
-                // A version from before room was made for it must not undo that.
+                // A version of the pod from before its nomination must not undo it.
                 if let Some(node) = nominated_node(pod) {
                     self.cache.nominate(&info, Some(node));
                 }
@@ -102,7 +103,7 @@ impl Core {
     fn pod_assigned(&mut self, pod: Arc<PodInfo>, node: &str, now: Instant) {
         self.queue.remove(&pod.uid);
         self.cache.nominate(&pod, None);
-        // A pod that was only assumed to be here is news to those that look at where others are.
+        // An assumed pod woke nobody yet: its arrival may help others now.
         let was_here = match self.cache.assigned(&pod.uid) {
             Some((before, on)) if on == node && !self.cache.is_assumed(&pod.uid) => Some(before.clone()),
             _ => None,
@@ -131,13 +132,13 @@ impl Core {
         }
     }
 
-    /// Wakes those that want to be where `pod` is.
+    /// Wakes the pods that the arrival of `pod` may help.
     fn wake_for_arrival(&mut self, pod: &PodInfo, now: Instant) {
         let cache = &self.cache;
         self.queue.wake(now, |waiting, rejected_by| topology::arrival_helps(cache, waiting, rejected_by, pod));
     }
 
-    /// Wakes those that find room where `pod` was, and those that it kept away.
+    /// Wakes the pods that the departure of `pod` may help: it freed resources, or its anti-affinity kept them away.
     fn wake_for_departure(&mut self, pod: &PodInfo, node: &str, now: Instant) {
         let (cache, node) = (&self.cache, self.cache.node(node));
         self.queue.wake(now, |waiting, rejected_by| {
@@ -148,7 +149,7 @@ impl Core {
     }
 
     /// Decides on the next pod. `pick` draws a number below its argument, to choose between equally good nodes.
-    pub fn decide(&mut self, now: Instant, pick: impl FnMut(usize) -> usize) -> Option<Decision> {
+    pub fn schedule_one(&mut self, now: Instant, pick: impl FnMut(usize) -> usize) -> Option<Decision> {
         let pod = self.queue.pop(now)?;
         Some(match self.find_feasible_node(&pod, pick) {
             Ok(index) => {
@@ -159,7 +160,7 @@ impl Core {
             }
             Err(mut diagnosis) => {
                 let filters = diagnosis.filters();
-                let victims = preemption::make_room(&self.cache, &pod, &mut diagnosis);
+                let victims = preemption::preempt(&self.cache, &pod, &mut diagnosis);
                 if let Some(victims) = &victims {
                     self.cache.nominate(&pod, Some(&victims.node));
                 }
@@ -169,7 +170,7 @@ impl Core {
         })
     }
 
-    /// A binding was refused or not answered: the pod has no node, as far as is known.
+    /// A binding was rejected or got no answer: the cache no longer assumes the pod on its node.
     pub fn bind_failed(&mut self, pod: &PodInfo, now: Instant) {
         if self.cache.is_assumed(&pod.uid) {
             let (_, node) = self.cache.remove_pod(&pod.uid).expect("an assumed pod is on a node");
@@ -178,14 +179,14 @@ impl Core {
         }
     }
 
-    /// What was decided for a pod without a node was not carried out: it is decided on again.
+    /// The report of a rejection failed: the pod is decided on again.
     pub fn report_failed(&mut self, pod: &PodInfo, now: Instant) {
         if self.cache.assigned(&pod.uid).is_none() {
             self.queue.fail(&pod.uid, now);
         }
     }
 
-    /// A binding was made. The pod stays assumed until it is seen so.
+    /// A binding succeeded. The pod stays assumed until the watch shows it on its node.
     pub fn bound(&mut self, pod: &PodInfo) {
         self.queue.remove(&pod.uid);
     }
@@ -220,20 +221,20 @@ impl Core {
     }
 }
 
-/// One of the highest.
+/// The index of the highest score, or of one of them.
 fn select_node(scores: &[i64], pick: &mut impl FnMut(usize) -> usize) -> usize {
     let highest = scores.iter().max().expect("there is a feasible node");
     let ties: Vec<usize> = (0..scores.len()).filter(|index| scores[*index] == *highest).collect();
     if ties.len() == 1 { ties[0] } else { ties[pick(ties.len())] }
 }
 
-/// How many nodes that can take a pod are enough to choose from.
+/// How many feasible nodes are enough to choose from.
 fn feasible_nodes_to_find(nodes: usize) -> usize {
     let percent = 50_usize.saturating_sub(nodes / 125).max(5);
     if nodes < FEASIBLE_NODES_MIN { nodes } else { (nodes * percent / 100).max(FEASIBLE_NODES_MIN) }
 }
 
-/// A pod that will run no more takes no room.
+/// Such a pod no longer uses resources.
 fn is_finished(pod: &api::Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
@@ -276,7 +277,7 @@ mod tests {
             core.pod_changed(&Change::Added(Arc::new(serde_json::from_value(pod).unwrap())), now);
         }
         let (mut placed, mut rejected): (BTreeMap<String, usize>, usize) = (BTreeMap::new(), 0);
-        while let Some(decision) = core.decide(now, |_| 0) {
+        while let Some(decision) = core.schedule_one(now, |_| 0) {
             match decision {
                 Decision::Bind { node, .. } => *placed.entry(node).or_default() += 1,
                 Decision::Reject { diagnosis, .. } => {

@@ -5,14 +5,14 @@ use std::fmt;
 
 use super::rejection::{Filters, Reason, Rejection};
 
-/// What the filters said, node by node.
+/// Which filter rejected each node, and why.
 #[derive(Clone, Debug, Default)]
 pub struct Diagnosis {
-    /// Place of the node in the cluster, and its refusal.
+    /// The node's index in the cache, and why it was rejected.
     pub rejections: Vec<(usize, Rejection)>,
-    /// Nodes there are.
+    /// The nodes that were checked.
     pub nodes_total: usize,
-    /// What came of making room, if that was tried.
+    /// Why preemption did not help, if it was tried.
     pub preemption: Option<Preemption>,
 }
 

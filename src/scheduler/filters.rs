@@ -1,4 +1,4 @@
-//! Which nodes can take a pod.
+//! Which nodes can take a pod: upstream's filters, in upstream's order.
 
 use std::borrow::Cow;
 
@@ -8,13 +8,13 @@ use super::rejection::{Filter, Reason, Rejection};
 use super::terms;
 use super::topology::Topology;
 
-/// Whether `node` can take `pod`, all things considered. The first filter that rejects it speaks, as upstream.
+/// Whether `node` can take `pod`. The first filter that rejects it gives the reason.
 pub fn check(pod: &PodInfo, node: &NodeInfo, topology: &Topology) -> Result<(), Rejection> {
     check_node(pod, node)?;
     topology.check(pod, node)
 }
 
-/// Whether `node`, taken by itself, can take `pod`.
+/// Whether `node` can take `pod`, apart from where other pods run.
 pub fn check_node(pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
     let Some(object) = &node.object else { return Err(Rejection::of(Filter::NodeAffinity, Reason::NodeName, false)) };
     node_unschedulable(pod, object)?;
@@ -46,7 +46,8 @@ fn taint_toleration(pod: &PodInfo, object: &NodeObject) -> Result<(), Rejection>
     if tolerated { Ok(()) } else { Err(Rejection::of(Filter::TaintToleration, Reason::UntoleratedTaint, false)) }
 }
 
-/// Room for the pod beside those that are there and those of at least its priority that are about to be.
+/// The node's resources have to hold the pod beside those that are there, and those nominated to it whose priority is not
+/// lower.
 fn node_resources_fit(pod: &PodInfo, node: &NodeInfo, object: &NodeObject) -> Result<(), Rejection> {
     let wants = &pod.requests.fit;
     let reserved = || node.nominated.iter().filter(|other| other.priority >= pod.priority && other.uid != pod.uid);

@@ -10,7 +10,7 @@ use super::resources::{NonZeroRequests, Resources};
 use crate::kube::quantity::Quantity;
 use crate::kube::selector::Labels;
 
-/// The taint that stands for `spec.unschedulable`.
+/// A pod that tolerates this taint may run on a node with `spec.unschedulable`.
 pub const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
 
 /// What the scheduler reads from a Node object.
@@ -27,14 +27,14 @@ pub struct NodeObject {
 #[derive(Clone, Debug, Default)]
 pub struct NodeInfo {
     pub name: String,
-    /// `None` while only its pods are known.
+    /// `None` if no Node object was seen, only pods that name it.
     pub object: Option<NodeObject>,
     pub pods: BTreeMap<Uid, Arc<PodInfo>>,
     pub requested: Resources,
     pub non_zero_requested: NonZeroRequests,
-    /// Ports in use, by how many pods.
+    /// Host ports in use, and by how many pods.
     pub ports: BTreeMap<HostPort, u32>,
-    /// Pods for which room is being made here.
+    /// Pods whose nominated node this is.
     pub nominated: Vec<Arc<PodInfo>>,
 }
 
@@ -58,7 +58,7 @@ impl NodeInfo {
         NodeInfo { name: name.to_owned(), ..NodeInfo::default() }
     }
 
-    /// Counts a pod in.
+    /// Adds a pod and its requests.
     pub fn add(&mut self, pod: Arc<PodInfo>) {
         self.requested.add(&pod.requests.fit);
         self.non_zero_requested.add(pod.requests.non_zero);
@@ -69,7 +69,7 @@ impl NodeInfo {
         assert!(before.is_none(), "a pod is counted on a node once");
     }
 
-    /// Counts a pod out.
+    /// Removes a pod and its requests.
     pub fn remove(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
         let pod = self.pods.remove(uid)?;
         self.requested.subtract(&pod.requests.fit);

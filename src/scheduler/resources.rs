@@ -1,4 +1,4 @@
-//! Amounts of resources: what a node has and what pods ask for.
+//! Amounts of resources: what a node has and what pods request.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub struct Resources {
     pub extended: BTreeMap<String, i64>,
 }
 
-/// What a pod asks for.
+/// What a pod requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requests {
     pub fit: Resources,

@@ -1,4 +1,4 @@
-//! The conditions that pods put on nodes and on each other: tolerations, node affinity, pod affinity, spreading.
+//! The conditions that pods put on nodes and on each other: tolerations, node affinity, pod affinity, topology spread.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ fn tolerates(toleration: &core::Toleration, taint: &core::Taint) -> bool {
 /// A term of node affinity, compiled: labels and fields that must all match.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeSelectorTerm {
-    /// `None` matches nothing: an empty term, or one the API would refuse.
+    /// `None` matches nothing: the term is empty, or invalid.
     requirements: Option<NodeRequirements>,
 }
 
