@@ -99,7 +99,7 @@ impl Engine {
 
     /// Waits for the engine's changes until the pod looks as `wanted`.
     async fn until<T>(&self, wanted: impl Fn(&PodView) -> Option<T>) -> T {
-        let mut changes = self.runtime.changes().await.unwrap();
+        let mut changes = self.runtime.events().await.unwrap();
         let found = async {
             loop {
                 if let Some(found) = wanted(&self.view().await) {

@@ -19,11 +19,11 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::context::Context;
 use super::error::Error;
-use super::pod::actor::{Finished, Gone, Leave, Look, PodActor, Update};
-use super::pod::pass::State;
+use super::pod::actor::{Detach, PodActor, PodFinished, PodGone, PodUpdate, SyncPod};
 use super::pod::sources::Sources;
+use super::pod::sync::PodState;
 use super::pod::volumes::{self, PodDir};
-use super::runtime::{PodChanged, PodId, Signal};
+use super::runtime::{PodId, PodLifecycleEvent, Signal};
 use crate::actor::Shutdown;
 use crate::kube::informer::{Change, Informer};
 use crate::kube::object::Key;
@@ -35,7 +35,7 @@ const SWEEP: Duration = Duration::from_secs(60);
 const REOPEN: Duration = Duration::from_secs(2);
 /// How long containers without a pod may take to end.
 const ORPHAN_GRACE: Duration = Duration::from_secs(10);
-const ORPHAN_LOOK: Duration = Duration::from_millis(250);
+const ORPHAN_POLL: Duration = Duration::from_millis(250);
 
 pub struct Agent {
     context: Arc<Context>,
@@ -44,16 +44,16 @@ pub struct Agent {
     remembered: Vec<(Pod, Sources)>,
     shutdown: Shutdown,
     actors: BTreeMap<String, Addr<PodActor>>,
-    sweeping: bool,
+    is_sweeping: bool,
 }
 
 /// The engine says that something happened to a pod, or that its stream of changes ended.
-struct Changed(Option<PodChanged>);
+struct RuntimeEvent(Option<PodLifecycleEvent>);
 
 /// The API has listed the node's pods.
 struct Synced;
 
-impl Message for Changed {
+impl Message for RuntimeEvent {
     type Result = ();
 }
 
@@ -68,19 +68,19 @@ impl Agent {
         remembered: Vec<(Pod, Sources)>,
         shutdown: Shutdown,
     ) -> Agent {
-        Agent { context, pods, remembered, shutdown, actors: BTreeMap::new(), sweeping: false }
+        Agent { context, pods, remembered, shutdown, actors: BTreeMap::new(), is_sweeping: false }
     }
 
     /// Sees that the pod has an actor, which begins with what is known of its `sources`.
     fn take(&mut self, pod: Arc<Pod>, sources: Sources, ctx: &Ctx<Agent>) {
         let Some(uid) = pod.metadata.uid.clone().filter(|_| pod.spec.is_some()) else { return };
         if let Some(actor) = self.actors.get(&uid) {
-            return actor.do_send(Update(pod));
+            return actor.do_send(PodUpdate(pod));
         }
         let (context, agent) = (self.context.clone(), ctx.address().recipient());
         let name = format!("agent/pod/{}", Key::of(&pod.metadata));
         let actor = self.context.world.spawner.start(Lane::Agent, name, move |_| {
-            PodActor::new(context, agent, pod, State { sources, ..State::default() })
+            PodActor::new(context, agent, pod, PodState { sources, ..PodState::default() })
         });
         self.actors.insert(uid, actor);
     }
@@ -89,11 +89,11 @@ impl Agent {
         let (context, agent, end) = (self.context.clone(), ctx.address(), self.shutdown.wait());
         self.context.world.spawner.keep("agent/engine_events", async move {
             let relay = async {
-                if let Ok(mut changes) = context.runtime.changes().await {
+                if let Ok(mut changes) = context.runtime.events().await {
                     // Whatever happened before the stream was open is found by looking.
-                    agent.do_send(Changed(None));
+                    agent.do_send(RuntimeEvent(None));
                     while let Some(Ok(change)) = changes.next().await {
-                        agent.do_send(Changed(Some(change)));
+                        agent.do_send(RuntimeEvent(Some(change)));
                     }
                 }
                 context.world.clock.sleep(REOPEN).await;
@@ -107,15 +107,15 @@ impl Agent {
 
     /// Looks for what no pod accounts for. Only once the API has listed the node's pods is it known which those are.
     fn sweep(&mut self, ctx: &mut Ctx<Agent>) {
-        if self.sweeping || !self.pods.has_synced() {
+        if self.is_sweeping || !self.pods.has_synced() {
             return;
         }
-        self.sweeping = true;
-        let found = self.context.world.spawner.task(Found::look(self.context.clone()));
-        ctx.spawn(found.into_actor(self).map(|found, agent, ctx| match found {
-            Ok(Ok(found)) => agent.clear_away(found, ctx),
+        self.is_sweeping = true;
+        let leftovers = self.context.world.spawner.task(Leftovers::list(self.context.clone()));
+        ctx.spawn(leftovers.into_actor(self).map(|leftovers, agent, ctx| match leftovers {
+            Ok(Ok(leftovers)) => agent.remove_leftovers(leftovers, ctx),
             Ok(Err(error)) => {
-                agent.sweeping = false;
+                agent.is_sweeping = false;
                 tracing::warn!(%error, "cannot look for containers without a pod");
             }
             Err(_) => {}
@@ -123,12 +123,12 @@ impl Agent {
     }
 
     /// A pod's actor is there before its first container, so what was found and has no actor now is nobody's.
-    fn clear_away(&mut self, mut found: Found, ctx: &mut Ctx<Agent>) {
-        found.pods.retain(|pod| !self.actors.contains_key(&pod.uid));
-        found.dirs.retain(|uid| !self.actors.contains_key(uid));
-        let cleared = self.context.world.spawner.task(found.remove(self.context.clone()));
+    fn remove_leftovers(&mut self, mut leftovers: Leftovers, ctx: &mut Ctx<Agent>) {
+        leftovers.pods.retain(|pod| !self.actors.contains_key(&pod.uid));
+        leftovers.dirs.retain(|uid| !self.actors.contains_key(uid));
+        let cleared = self.context.world.spawner.task(leftovers.remove(self.context.clone()));
         ctx.spawn(cleared.into_actor(self).map(|result, agent, _| {
-            agent.sweeping = false;
+            agent.is_sweeping = false;
             if let Ok(Err(error)) = result {
                 tracing::warn!(%error, "cannot clear away containers without a pod");
             }
@@ -137,18 +137,18 @@ impl Agent {
 }
 
 /// What the node holds of pods, whether or not they still exist.
-struct Found {
+struct Leftovers {
     pods: Vec<PodId>,
     /// Uids that volumes are kept of.
     dirs: Vec<String>,
 }
 
-impl Found {
-    async fn look(context: Arc<Context>) -> Result<Found, Error> {
+impl Leftovers {
+    async fn list(context: Arc<Context>) -> Result<Leftovers, Error> {
         let pods = context.runtime.pods().await?;
         let dir = volumes::pods_dir(&context.data_dir);
         let dirs = if context.world.disk.exists(&dir) { context.world.disk.list(&dir)? } else { Vec::new() };
-        Ok(Found { pods, dirs })
+        Ok(Leftovers { pods, dirs })
     }
 
     async fn remove(self, context: Arc<Context>) -> Result<(), Error> {
@@ -177,7 +177,7 @@ async fn remove_orphan(context: &Context, pod: &PodId) -> Result<(), Error> {
             }
             return Ok(());
         }
-        context.world.clock.sleep(ORPHAN_LOOK).await;
+        context.world.clock.sleep(ORPHAN_POLL).await;
     }
 }
 
@@ -206,7 +206,7 @@ impl Actor for Agent {
                 () = pods.synced() => agent.do_send(Synced),
             }
             shutdown.wait().await;
-            agent.do_send(Leave);
+            agent.do_send(Detach);
         });
     }
 }
@@ -218,7 +218,7 @@ impl StreamHandler<Change<Pod>> for Agent {
             None => {
                 let uid = change.object().metadata.uid.as_deref().unwrap_or_default();
                 if let Some(actor) = self.actors.get(uid) {
-                    actor.do_send(Gone);
+                    actor.do_send(PodGone);
                 }
             }
         }
@@ -228,17 +228,17 @@ impl StreamHandler<Change<Pod>> for Agent {
     fn finished(&mut self, _: &mut Ctx<Agent>) {}
 }
 
-impl Handler<Changed> for Agent {
+impl Handler<RuntimeEvent> for Agent {
     type Result = ();
 
-    fn handle(&mut self, Changed(change): Changed, _: &mut Ctx<Agent>) {
+    fn handle(&mut self, RuntimeEvent(change): RuntimeEvent, _: &mut Ctx<Agent>) {
         match change {
-            Some(PodChanged { uid }) => {
+            Some(PodLifecycleEvent { uid }) => {
                 if let Some(actor) = self.actors.get(&uid) {
-                    actor.do_send(Look);
+                    actor.do_send(SyncPod);
                 }
             }
-            None => self.actors.values().for_each(|actor| actor.do_send(Look)),
+            None => self.actors.values().for_each(|actor| actor.do_send(SyncPod)),
         }
     }
 }
@@ -258,7 +258,7 @@ impl Handler<Synced> for Agent {
         let listed: Vec<_> = self.pods.all().iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
         for (uid, actor) in &self.actors {
             if !listed.contains(uid) {
-                actor.do_send(Gone);
+                actor.do_send(PodGone);
             }
         }
         self.pods.all().into_iter().for_each(|pod| self.take(pod, Sources::default(), ctx));
@@ -266,19 +266,19 @@ impl Handler<Synced> for Agent {
     }
 }
 
-impl Handler<Finished> for Agent {
+impl Handler<PodFinished> for Agent {
     type Result = ();
 
-    fn handle(&mut self, Finished { uid }: Finished, _: &mut Ctx<Agent>) {
+    fn handle(&mut self, PodFinished { uid }: PodFinished, _: &mut Ctx<Agent>) {
         self.actors.remove(&uid);
     }
 }
 
-impl Handler<Leave> for Agent {
+impl Handler<Detach> for Agent {
     type Result = ();
 
-    fn handle(&mut self, _: Leave, ctx: &mut Ctx<Agent>) {
-        self.actors.values().for_each(|actor| actor.do_send(Leave));
+    fn handle(&mut self, _: Detach, ctx: &mut Ctx<Agent>) {
+        self.actors.values().for_each(|actor| actor.do_send(Detach));
         ctx.stop();
     }
 }

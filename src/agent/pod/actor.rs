@@ -20,9 +20,9 @@ use tokio::task::AbortHandle;
 use super::lifecycle::{self, Known};
 use super::memory::{Failure, Hook, ImageState, Memory, PostStart};
 use super::page::Page;
-use super::pass::{Errand, Outlook, Pass, Passed, State, container_reference};
 use super::probe::{self, ProbeKind, Prober};
 use super::status;
+use super::sync::{BackgroundTask, PodState, PodSync, SyncOutcome, SyncResult, container_reference};
 use crate::agent::context::Context;
 use crate::agent::error::Error;
 use crate::agent::runtime::{Container, PodView};
@@ -41,22 +41,22 @@ const GRACE_MIN: SignedDuration = SignedDuration::from_secs(1);
 /// A postStart hook may take as long as its container runs.
 const POST_START_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// A pod is looked at this often even when nothing is known to have happened.
-const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
+const SYNC_FREQUENCY: Duration = Duration::from_secs(60);
 
 /// The pod as the API has it now.
-pub struct Update(pub Arc<Pod>);
+pub struct PodUpdate(pub Arc<Pod>);
 
 /// The API has no such pod any more.
-pub struct Gone;
+pub struct PodGone;
 
 /// Something may have happened to the pod's containers.
-pub struct Look;
+pub struct SyncPod;
 
 /// The agent ends; the containers run on.
-pub struct Leave;
+pub struct Detach;
 
 /// Nothing is left of a pod; its actor has ended.
-pub struct Finished {
+pub struct PodFinished {
     pub uid: String,
 }
 
@@ -89,17 +89,17 @@ macro_rules! message {
         })*
     };
 }
-message!(Update, Gone, Look, Leave, Finished, Report);
+message!(PodUpdate, PodGone, SyncPod, Detach, PodFinished, Report);
 
 pub struct PodActor {
     context: Arc<Context>,
-    agent: Recipient<Finished>,
+    agent: Recipient<PodFinished>,
     pod: Arc<Pod>,
     gone: bool,
     delete_by: Option<Timestamp>,
     /// `None` while a pass has it.
-    state: Option<State>,
-    look_again: bool,
+    state: Option<PodState>,
+    sync_again: bool,
     reports: Vec<Report>,
     wake: Option<SpawnHandle>,
     /// What the API was told last, and what it is to be told.
@@ -120,7 +120,7 @@ pub struct PodActor {
 }
 
 impl PodActor {
-    pub fn new(context: Arc<Context>, agent: Recipient<Finished>, pod: Arc<Pod>, state: State) -> PodActor {
+    pub fn new(context: Arc<Context>, agent: Recipient<PodFinished>, pod: Arc<Pod>, state: PodState) -> PodActor {
         PodActor {
             context,
             agent,
@@ -128,7 +128,7 @@ impl PodActor {
             gone: false,
             delete_by: None,
             state: Some(state),
-            look_again: false,
+            sync_again: false,
             reports: Vec::new(),
             wake: None,
             told: None,
@@ -171,9 +171,9 @@ impl PodActor {
         }
     }
 
-    fn look(&mut self, ctx: &mut Ctx<PodActor>) {
+    fn sync(&mut self, ctx: &mut Ctx<PodActor>) {
         let Some(mut state) = self.state.take() else {
-            self.look_again = true;
+            self.sync_again = true;
             return;
         };
         if let Some(wake) = self.wake.take() {
@@ -183,7 +183,7 @@ impl PodActor {
         for report in self.reports.drain(..) {
             note(&mut state.memory, report, now);
         }
-        let pass = Pass {
+        let sync = PodSync {
             context: self.context.clone(),
             pod: match &self.status {
                 // What was found last counts, whether or not the API has heard of it and told it back.
@@ -194,41 +194,41 @@ impl PodActor {
             delete_by: self.delete_by,
             gone: self.gone,
             told: self.told.clone(),
-            errands: Vec::new(),
+            tasks: Vec::new(),
         };
-        let pass = self.context.world.spawner.task(pass.run());
-        ctx.spawn(pass.into_actor(self).map(|passed, actor, ctx| {
+        let sync = self.context.world.spawner.task(sync.run());
+        ctx.spawn(sync.into_actor(self).map(|result, actor, ctx| {
             // A pass that panicked ended the process; one that was cancelled did so with the runtime.
-            if let Ok(passed) = passed {
-                actor.after(passed, ctx);
+            if let Ok(result) = result {
+                actor.after(result, ctx);
             }
         }));
     }
 
-    fn after(&mut self, passed: Passed, ctx: &mut Ctx<PodActor>) {
-        for errand in passed.errands {
-            self.run_errand(errand, ctx);
+    fn after(&mut self, result: SyncResult, ctx: &mut Ctx<PodActor>) {
+        for task in result.tasks {
+            self.start_task(task, ctx);
         }
-        let wake = match passed.outlook {
-            Outlook::Removed => return self.removed(ctx),
-            Outlook::Blind { wake } => Some(wake),
-            Outlook::Settled { view, status, wake } => {
-                self.adjust_probers(&view, &passed.state.memory, ctx);
+        let wake = match result.outcome {
+            SyncOutcome::Removed => return self.removed(ctx),
+            SyncOutcome::Incomplete { wake } => Some(wake),
+            SyncOutcome::UpToDate { view, status, wake } => {
+                self.adjust_probers(&view, &result.state.memory, ctx);
                 self.status = Some(*status);
                 wake
             }
         };
-        self.note_down(&passed.state, ctx);
-        self.state = Some(passed.state);
+        self.note_down(&result.state, ctx);
+        self.state = Some(result.state);
         self.tell(ctx);
-        if std::mem::take(&mut self.look_again) || !self.reports.is_empty() {
-            return self.look(ctx);
+        if std::mem::take(&mut self.sync_again) || !self.reports.is_empty() {
+            return self.sync(ctx);
         }
         let wait = wake.map(|wake| Duration::try_from(wake.duration_since(self.now())).unwrap_or_default());
-        let wait = wait.map_or(LOOK_AT_LEAST, |wait| wait.min(LOOK_AT_LEAST)).max(Duration::from_millis(10));
+        let wait = wait.map_or(SYNC_FREQUENCY, |wait| wait.min(SYNC_FREQUENCY)).max(Duration::from_millis(10));
         self.wake = Some(ctx.run_later(wait, |actor, ctx| {
             actor.wake = None;
-            actor.look(ctx);
+            actor.sync(ctx);
         }));
     }
 
@@ -256,7 +256,7 @@ impl PodActor {
                     actor.hear_of_others();
                     actor.retry = RETRY_MIN;
                     // A deletion waits for its last status to be told.
-                    if actor.delete_by.is_some() { actor.look(ctx) } else { actor.tell(ctx) }
+                    if actor.delete_by.is_some() { actor.sync(ctx) } else { actor.tell(ctx) }
                 }
                 // Another pod has the name now, or none.
                 Ok(Err(error)) if error.is_not_found() => actor.vanish(ctx),
@@ -277,7 +277,7 @@ impl PodActor {
     fn vanish(&mut self, ctx: &mut Ctx<PodActor>) {
         self.gone = true;
         self.hear_of_deletion();
-        self.look(ctx);
+        self.sync(ctx);
     }
 
     /// Nothing is left on the node: the API may forget the pod.
@@ -307,7 +307,7 @@ impl PodActor {
     }
 
     /// Keeps the notebook's page of the pod up to date. One write at a time; the next pass makes up for a skipped one.
-    fn note_down(&mut self, state: &State, ctx: &mut Ctx<PodActor>) {
+    fn note_down(&mut self, state: &PodState, ctx: &mut Ctx<PodActor>) {
         let Some(notebook) = self.context.notebook.clone() else { return };
         let page = Page::of(&self.pod, &state.sources);
         if self.noting || self.noted.as_ref() == Some(&page) {
@@ -355,21 +355,21 @@ impl PodActor {
     }
 
     fn leave(&mut self, ctx: &mut Ctx<PodActor>) {
-        self.agent.do_send(Finished { uid: self.pod.metadata.uid.clone().unwrap_or_default() });
+        self.agent.do_send(PodFinished { uid: self.pod.metadata.uid.clone().unwrap_or_default() });
         ctx.stop();
     }
 
-    fn run_errand(&mut self, errand: Errand, ctx: &Ctx<PodActor>) {
+    fn start_task(&mut self, task: BackgroundTask, ctx: &Ctx<PodActor>) {
         let (context, pod, address) = (self.context.clone(), self.pod.clone(), ctx.address());
-        match errand {
-            Errand::Pull { container, image, credentials } => {
+        match task {
+            BackgroundTask::Pull { container, image, credentials } => {
                 self.context.world.spawner.task(async move {
                     let _turn = context.pulls.acquire().await;
                     let result = context.runtime.pull_image(&image, credentials.as_ref()).await;
                     address.do_send(Report::Pulled { container, result });
                 });
             }
-            Errand::PreStop { container_id, container, is_init, limit } => {
+            BackgroundTask::PreStop { container_id, container, is_init, limit } => {
                 self.context.world.spawner.task(async move {
                     let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
                     let run = run_hook(&context, &container_id, &container, hook, limit, &pod);
@@ -382,7 +382,7 @@ impl PodActor {
                     address.do_send(Report::Stopping { container_id });
                 });
             }
-            Errand::PostStart { container_id, container, is_init } => {
+            BackgroundTask::PostStart { container_id, container, is_init } => {
                 let id = container_id.clone();
                 let task = self.context.world.spawner.task(async move {
                     let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
@@ -560,7 +560,7 @@ impl Actor for PodActor {
 
     fn started(&mut self, ctx: &mut Ctx<PodActor>) {
         self.hear_of_deletion();
-        self.look(ctx);
+        self.sync(ctx);
     }
 
     fn stopped(&mut self, _: &mut Ctx<PodActor>) {
@@ -568,10 +568,10 @@ impl Actor for PodActor {
     }
 }
 
-impl Handler<Update> for PodActor {
+impl Handler<PodUpdate> for PodActor {
     type Result = ();
 
-    fn handle(&mut self, Update(pod): Update, ctx: &mut Ctx<PodActor>) {
+    fn handle(&mut self, PodUpdate(pod): PodUpdate, ctx: &mut Ctx<PodActor>) {
         // The agent's own status writes come back as updates that need nothing done.
         let same = self.pod.spec == pod.spec
             && self.pod.metadata.deletion_grace_period_seconds == pod.metadata.deletion_grace_period_seconds
@@ -584,7 +584,7 @@ impl Handler<Update> for PodActor {
         self.tell(ctx);
         if !same {
             self.hear_of_deletion();
-            self.look(ctx);
+            self.sync(ctx);
         }
     }
 }
@@ -600,26 +600,26 @@ fn foreign_conditions(pod: &Pod) -> Vec<(&str, &str)> {
         .collect()
 }
 
-impl Handler<Gone> for PodActor {
+impl Handler<PodGone> for PodActor {
     type Result = ();
 
-    fn handle(&mut self, _: Gone, ctx: &mut Ctx<PodActor>) {
+    fn handle(&mut self, _: PodGone, ctx: &mut Ctx<PodActor>) {
         self.vanish(ctx);
     }
 }
 
-impl Handler<Look> for PodActor {
+impl Handler<SyncPod> for PodActor {
     type Result = ();
 
-    fn handle(&mut self, _: Look, ctx: &mut Ctx<PodActor>) {
-        self.look(ctx);
+    fn handle(&mut self, _: SyncPod, ctx: &mut Ctx<PodActor>) {
+        self.sync(ctx);
     }
 }
 
-impl Handler<Leave> for PodActor {
+impl Handler<Detach> for PodActor {
     type Result = ();
 
-    fn handle(&mut self, _: Leave, ctx: &mut Ctx<PodActor>) {
+    fn handle(&mut self, _: Detach, ctx: &mut Ctx<PodActor>) {
         ctx.stop();
     }
 }
@@ -633,6 +633,6 @@ impl Handler<Report> for PodActor {
             tracing::info!(container_id, "a container failed its liveness probe");
         }
         self.reports.push(report);
-        self.look(ctx);
+        self.sync(ctx);
     }
 }

@@ -19,7 +19,7 @@ use tokio_stream::wrappers::BroadcastStream;
 
 use super::{
     Container, ContainerRuntime, ContainerSpec, ContainerState, Credentials, EngineVersion, ExecOutcome, Exit, Image,
-    LogOptions, Made, PodChanged, PodId, PodView, Sandbox, SandboxSpec, Signal,
+    LogOptions, Made, PodId, PodLifecycleEvent, PodView, Sandbox, SandboxSpec, Signal,
 };
 use crate::agent::error::Error;
 use crate::world::Clock;
@@ -40,7 +40,7 @@ pub struct Hollow {
     node: String,
     clock: Clock,
     state: Arc<Mutex<State>>,
-    changes: broadcast::Sender<PodChanged>,
+    changes: broadcast::Sender<PodLifecycleEvent>,
 }
 
 #[derive(Default)]
@@ -70,7 +70,7 @@ impl Hollow {
 
     fn changed(&self, uid: &str) {
         // Nobody listening is fine: there is nobody to tell.
-        let _ = self.changes.send(PodChanged { uid: uid.to_owned() });
+        let _ = self.changes.send(PodLifecycleEvent { uid: uid.to_owned() });
     }
 
     fn end(&self, id: &str, code: i32) -> Result<(), Error> {
@@ -207,7 +207,7 @@ impl ContainerRuntime for Hollow {
         Ok(futures::stream::empty().boxed())
     }
 
-    async fn changes(&self) -> Result<BoxStream<'static, Result<PodChanged, Error>>, Error> {
+    async fn events(&self) -> Result<BoxStream<'static, Result<PodLifecycleEvent, Error>>, Error> {
         let stream = BroadcastStream::new(self.changes.subscribe());
         Ok(stream.map(|item| item.map_err(|lagged| Error::Unreachable(lagged.to_string()))).boxed())
     }

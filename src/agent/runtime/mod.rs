@@ -305,7 +305,7 @@ pub struct ExecOutcome {
 
 /// Something happened to a pod's containers: look again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodChanged {
+pub struct PodLifecycleEvent {
     pub uid: String,
 }
 
@@ -361,5 +361,5 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     async fn logs(&self, id: &str, options: LogOptions) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error>;
 
     /// Changes as they happen. The stream ends with its connection: look at every pod, then open it again.
-    async fn changes(&self) -> Result<BoxStream<'static, Result<PodChanged, Error>>, Error>;
+    async fn events(&self) -> Result<BoxStream<'static, Result<PodLifecycleEvent, Error>>, Error>;
 }

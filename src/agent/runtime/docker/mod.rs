@@ -33,8 +33,8 @@ use futures::{StreamExt, TryStreamExt};
 use self::failure::{failed, unless_gone};
 use self::shape::Owner;
 use super::{
-    ContainerRuntime, ContainerSpec, Credentials, EngineVersion, ExecOutcome, Image, LogOptions, Made, PodChanged,
-    PodId, PodView, SandboxSpec, Signal,
+    ContainerRuntime, ContainerSpec, Credentials, EngineVersion, ExecOutcome, Image, LogOptions, Made, PodId,
+    PodLifecycleEvent, PodView, SandboxSpec, Signal,
 };
 use crate::agent::error::Error;
 use crate::agent::image;
@@ -274,7 +274,7 @@ impl ContainerRuntime for Docker {
         Ok(stream.map(|part| part.map(|part| part.into_bytes()).map_err(failed)).boxed())
     }
 
-    async fn changes(&self) -> Result<BoxStream<'static, Result<PodChanged, Error>>, Error> {
+    async fn events(&self) -> Result<BoxStream<'static, Result<PodLifecycleEvent, Error>>, Error> {
         let filters = [
             ("type".to_owned(), vec!["container".to_owned()]),
             ("event".to_owned(), ["die", "start", "destroy", "oom"].map(str::to_owned).to_vec()),

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 
 use crate::agent::image;
 use crate::agent::runtime::{
-    Container, ContainerSpec, ContainerState, Exit, Mount, PodChanged, PodId, PodView, Privileges, Processes, Profile,
-    Propagation, Sandbox, SandboxSpec,
+    Container, ContainerSpec, ContainerState, Exit, Mount, PodId, PodLifecycleEvent, PodView, Privileges, Processes,
+    Profile, Propagation, Sandbox, SandboxSpec,
 };
 
 const NODE: &str = "io.chorus.node";
@@ -230,8 +230,8 @@ pub(super) fn pod_of(summary: &ContainerSummary) -> Option<PodId> {
 }
 
 /// The pod that an event is about.
-pub(super) fn changed_pod(event: EventMessage) -> Option<PodChanged> {
-    event.actor?.attributes?.remove(POD_UID).map(|uid| PodChanged { uid })
+pub(super) fn changed_pod(event: EventMessage) -> Option<PodLifecycleEvent> {
+    event.actor?.attributes?.remove(POD_UID).map(|uid| PodLifecycleEvent { uid })
 }
 
 /// Why the container's process could not be started, where it could not.

@@ -43,7 +43,7 @@ const ENGINE_RETRY: SignedDuration = SignedDuration::from_secs(5);
 
 /// What a pod keeps between passes.
 #[derive(Default)]
-pub struct State {
+pub struct PodState {
     pub memory: Memory,
     pub sources: Sources,
     pub tokens: BTreeMap<TokenNeed, IssuedToken>,
@@ -56,55 +56,55 @@ pub struct IssuedToken {
 }
 
 /// Work that goes on beside the passes; the pod actor starts it.
-pub enum Errand {
+pub enum BackgroundTask {
     Pull { container: String, image: String, credentials: Option<Credentials> },
     PreStop { container_id: String, container: Box<Spec>, is_init: bool, limit: Duration },
     PostStart { container_id: String, container: Box<Spec>, is_init: bool },
 }
 
-pub struct Pass {
+pub struct PodSync {
     pub context: Arc<Context>,
     pub pod: Arc<Pod>,
-    pub state: State,
+    pub state: PodState,
     /// By when no process of the pod may be left, once it is being deleted.
     pub delete_by: Option<Timestamp>,
     /// The API has no such pod any more: there is nobody to tell.
     pub gone: bool,
     /// What the API was told last.
     pub told: Option<PodStatus>,
-    pub errands: Vec<Errand>,
+    pub tasks: Vec<BackgroundTask>,
 }
 
-pub struct Passed {
-    pub state: State,
-    pub errands: Vec<Errand>,
-    pub outlook: Outlook,
+pub struct SyncResult {
+    pub state: PodState,
+    pub tasks: Vec<BackgroundTask>,
+    pub outcome: SyncOutcome,
 }
 
 /// What a pass ended with.
-pub enum Outlook {
+pub enum SyncOutcome {
     /// What there is now, and when to look again, if nothing happens before.
-    Settled { view: PodView, status: Box<PodStatus>, wake: Option<Timestamp> },
+    UpToDate { view: PodView, status: Box<PodStatus>, wake: Option<Timestamp> },
     /// Nothing is left of the pod.
     Removed,
     /// The engine does not answer.
-    Blind { wake: Timestamp },
+    Incomplete { wake: Timestamp },
 }
 
-impl Pass {
-    pub async fn run(mut self) -> Passed {
-        let outlook = match self.rounds().await {
-            Ok(outlook) => outlook,
+impl PodSync {
+    pub async fn run(mut self) -> SyncResult {
+        let outcome = match self.rounds().await {
+            Ok(outcome) => outcome,
             Err(error) => {
                 tracing::warn!(pod = self.pod.metadata.name, %error, "cannot look after a pod");
-                Outlook::Blind { wake: self.now() + ENGINE_RETRY }
+                SyncOutcome::Incomplete { wake: self.now() + ENGINE_RETRY }
             }
         };
-        Passed { state: self.state, errands: self.errands, outlook }
+        SyncResult { state: self.state, tasks: self.tasks, outcome }
     }
 
     /// An error is one of looking; failures of acting are remembered and planned around.
-    async fn rounds(&mut self) -> Result<Outlook, Error> {
+    async fn rounds(&mut self) -> Result<SyncOutcome, Error> {
         let uid = self.pod.metadata.uid.clone().unwrap_or_default();
         // To the second, as the API keeps it: a status must not differ from itself.
         let now = self.now();
@@ -133,17 +133,17 @@ impl Pass {
             self.state.memory.farewell |= told && !runs && matches!(goal, Goal::Delete { .. });
             if plan.actions == [Action::ConfirmDeletion] {
                 self.dir().remove()?;
-                return Ok(Outlook::Removed);
+                return Ok(SyncOutcome::Removed);
             }
             if plan.actions.is_empty() {
                 let wake = plan.wake.into_iter().chain(self.state.refresh_at).min();
-                return Ok(Outlook::Settled { view, status: Box::new(status), wake });
+                return Ok(SyncOutcome::UpToDate { view, status: Box::new(status), wake });
             }
             for action in plan.actions {
                 self.act(action, &view, goal).await?;
             }
         }
-        Ok(Outlook::Blind { wake: self.now() })
+        Ok(SyncOutcome::Incomplete { wake: self.now() })
     }
 
     /// Brings the memory up to what the engine shows.
@@ -237,7 +237,7 @@ impl Pass {
                     self.tell(container, is_init, "Pulling", format!("Pulling image {name:?}"));
                     self.fetch(&Names { secrets: sources::pull_secrets(&self.pod), ..Names::default() }).await;
                     let credentials = self.state.sources.credentials(&self.pod, &name);
-                    self.errands.push(Errand::Pull { container: container.to_owned(), image: name, credentials });
+                    self.tasks.push(BackgroundTask::Pull { container: container.to_owned(), image: name, credentials });
                     ImageState::Pulling
                 }
             }
@@ -286,7 +286,7 @@ impl Pass {
                 if hook.is_some() && self.context.runtime.has_processes() {
                     self.state.memory.post_start.insert(id.clone(), PostStart::Running);
                     let container = Box::new(container);
-                    self.errands.push(Errand::PostStart { container_id: id, container, is_init });
+                    self.tasks.push(BackgroundTask::PostStart { container_id: id, container, is_init });
                 }
             }
             Err((reason, message)) => {
@@ -377,7 +377,7 @@ impl Pass {
         let hook = if hooked.is_some() { Hook::Running } else { Hook::Done };
         if let Some(container) = hooked {
             let container = Box::new(container);
-            self.errands.push(Errand::PreStop { container_id: id.clone(), container, is_init, limit: left });
+            self.tasks.push(BackgroundTask::PreStop { container_id: id.clone(), container, is_init, limit: left });
         }
         self.state.memory.kills.insert(id, Kill { reason, deadline, hook, told_to_stop: false });
     }
