@@ -83,7 +83,7 @@ impl Actor for Heartbeat {
 
 impl Round {
     async fn run(&self) -> Result<(), Status> {
-        let node = self.tell_status().await?;
+        let node = self.write_status().await?;
         self.renew_lease(node.metadata.uid.as_deref().unwrap_or_default()).await
     }
 
@@ -92,7 +92,7 @@ impl Round {
     }
 
     /// Sees that the node is registered as it is.
-    async fn tell_status(&self) -> Result<Node, Status> {
+    async fn write_status(&self) -> Result<Node, Status> {
         let nodes = self.client.api::<Node>();
         let now = time::timestamp(&self.world.clock);
         let node = match nodes.get_opt(&self.facts.name).await? {
@@ -110,12 +110,12 @@ impl Round {
             let patch = json!({ "metadata": { "labels": labels } });
             nodes.patch(&self.facts.name, PatchType::Merge, &patch).await?;
         }
-        let told = node.status.clone().unwrap_or_default();
-        let before = told.conditions.as_deref().unwrap_or_default();
+        let reported = node.status.clone().unwrap_or_default();
+        let before = reported.conditions.as_deref().unwrap_or_default();
         let status = object::status(&self.facts, self.pressure(), before, now);
         let last = before.iter().filter_map(|condition| condition.last_heartbeat_time.as_ref()).max();
         let fresh = last.is_some_and(|last| time::since(&self.world.clock, last.0) < TELL_AT_LEAST);
-        if fresh && object::is_known(&told, &status) {
+        if fresh && object::is_known(&reported, &status) {
             return Ok(node);
         }
         // Strategic: conditions that others write meanwhile stay.

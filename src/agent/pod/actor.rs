@@ -18,7 +18,7 @@ use k8s_openapi::api::core::v1::{Container as Spec, Pod, PodStatus};
 use tokio::task::AbortHandle;
 
 use super::lifecycle::{self, Known};
-use super::memory::{Failure, Hook, ImageState, Memory, PostStart};
+use super::memory::{Failure, ImageState, Memory, PostStart, PreStop};
 use super::page::Page;
 use super::probe::{self, ProbeKind, Prober};
 use super::status;
@@ -103,18 +103,18 @@ pub struct PodActor {
     reports: Vec<Report>,
     wake: Option<SpawnHandle>,
     /// What the API was told last, and what it is to be told.
-    told: Option<PodStatus>,
+    written_status: Option<PodStatus>,
     /// What the API showed of it then, and at which version of the pod.
-    shown: Option<(u64, PodStatus)>,
-    telling: bool,
+    api_status: Option<(u64, PodStatus)>,
+    is_writing: bool,
     status: Option<PodStatus>,
     retry: Duration,
     probers: BTreeMap<(String, ProbeKind), AbortHandle>,
     /// postStart hooks under way, by container ID.
     hooks: BTreeMap<String, AbortHandle>,
     /// What the notebook has of the pod, and whether it is being written to.
-    noted: Option<Page>,
-    noting: bool,
+    page_written: Option<Page>,
+    is_writing_page: bool,
     /// Nothing is left to do but to be struck out of the notebook.
     done: bool,
 }
@@ -131,15 +131,15 @@ impl PodActor {
             sync_again: false,
             reports: Vec::new(),
             wake: None,
-            told: None,
-            shown: None,
-            telling: false,
+            written_status: None,
+            api_status: None,
+            is_writing: false,
             status: None,
             retry: RETRY_MIN,
             probers: BTreeMap::new(),
             hooks: BTreeMap::new(),
-            noted: None,
-            noting: false,
+            page_written: None,
+            is_writing_page: false,
             done: false,
         }
     }
@@ -149,7 +149,7 @@ impl PodActor {
     }
 
     /// By when the pod's processes must have ended: never later than was said before.
-    fn hear_of_deletion(&mut self) {
+    fn note_deletion(&mut self) {
         let meta = &self.pod.metadata;
         let grace = match (self.gone, &meta.deletion_timestamp) {
             (true, _) => GRACE_MIN,
@@ -164,10 +164,11 @@ impl PodActor {
 
     /// Somebody else may have written what is the agent's to say, as the controller does for nodes that are not heard
     /// of: then the API is told once more.
-    fn hear_of_others(&mut self) {
-        let overruled = |(at, shown): &(u64, PodStatus)| version(&self.pod) > *at && status::own(&self.pod) != *shown;
-        if self.shown.as_ref().is_some_and(overruled) {
-            self.told = None;
+    fn note_foreign_writes(&mut self) {
+        let overruled =
+            |(at, api_status): &(u64, PodStatus)| version(&self.pod) > *at && status::own(&self.pod) != *api_status;
+        if self.api_status.as_ref().is_some_and(overruled) {
+            self.written_status = None;
         }
     }
 
@@ -181,7 +182,7 @@ impl PodActor {
         }
         let now = self.now();
         for report in self.reports.drain(..) {
-            note(&mut state.memory, report, now);
+            record(&mut state.memory, report, now);
         }
         let sync = PodSync {
             context: self.context.clone(),
@@ -193,7 +194,7 @@ impl PodActor {
             state,
             delete_by: self.delete_by,
             gone: self.gone,
-            told: self.told.clone(),
+            written_status: self.written_status.clone(),
             tasks: Vec::new(),
         };
         let sync = self.context.world.spawner.task(sync.run());
@@ -218,9 +219,9 @@ impl PodActor {
                 wake
             }
         };
-        self.note_down(&result.state, ctx);
+        self.write_page(&result.state, ctx);
         self.state = Some(result.state);
-        self.tell(ctx);
+        self.write_status(ctx);
         if std::mem::take(&mut self.sync_again) || !self.reports.is_empty() {
             return self.sync(ctx);
         }
@@ -233,12 +234,14 @@ impl PodActor {
     }
 
     /// Tells the API the present status, unless it knows it or is being told another.
-    fn tell(&mut self, ctx: &mut Ctx<PodActor>) {
-        let Some(status) = self.status.clone().filter(|status| self.told.as_ref() != Some(status)) else { return };
-        if self.telling || self.gone {
+    fn write_status(&mut self, ctx: &mut Ctx<PodActor>) {
+        let Some(status) = self.status.clone().filter(|status| self.written_status.as_ref() != Some(status)) else {
+            return;
+        };
+        if self.is_writing || self.gone {
             return;
         }
-        self.telling = true;
+        self.is_writing = true;
         let meta = &self.pod.metadata;
         let patch = status::patch(meta.uid.as_deref().unwrap_or_default(), &status);
         let pods = self.context.client.api::<Pod>().namespaced(meta.namespace.as_deref().unwrap_or_default());
@@ -248,35 +251,35 @@ impl PodActor {
             clock.timeout(WRITE_MAX, patched).await.unwrap_or_else(|_| Err(no_answer()))
         });
         ctx.spawn(write.into_actor(self).map(move |result, actor, ctx| {
-            actor.telling = false;
+            actor.is_writing = false;
             match result {
                 Ok(Ok(written)) => {
-                    actor.told = Some(status);
-                    actor.shown = Some((version(&written), status::own(&written)));
-                    actor.hear_of_others();
+                    actor.written_status = Some(status);
+                    actor.api_status = Some((version(&written), status::own(&written)));
+                    actor.note_foreign_writes();
                     actor.retry = RETRY_MIN;
                     // A deletion waits for its last status to be told.
-                    if actor.delete_by.is_some() { actor.sync(ctx) } else { actor.tell(ctx) }
+                    if actor.delete_by.is_some() { actor.sync(ctx) } else { actor.write_status(ctx) }
                 }
                 // Another pod has the name now, or none.
-                Ok(Err(error)) if error.is_not_found() => actor.vanish(ctx),
+                Ok(Err(error)) if error.is_not_found() => actor.pod_gone(ctx),
                 Ok(Err(error)) => {
                     tracing::debug!(pod = actor.pod.metadata.name, %error, "a pod's status is not told yet");
-                    actor.later(ctx, PodActor::tell);
+                    actor.retry_later(ctx, PodActor::write_status);
                 }
                 Err(_) => {}
             }
         }));
     }
 
-    fn later(&mut self, ctx: &mut Ctx<PodActor>, then: fn(&mut PodActor, &mut Ctx<PodActor>)) {
+    fn retry_later(&mut self, ctx: &mut Ctx<PodActor>, then: fn(&mut PodActor, &mut Ctx<PodActor>)) {
         ctx.run_later(self.retry, then);
         self.retry = (self.retry * 2).min(RETRY_MAX);
     }
 
-    fn vanish(&mut self, ctx: &mut Ctx<PodActor>) {
+    fn pod_gone(&mut self, ctx: &mut Ctx<PodActor>) {
         self.gone = true;
-        self.hear_of_deletion();
+        self.note_deletion();
         self.sync(ctx);
     }
 
@@ -301,19 +304,19 @@ impl PodActor {
         ctx.spawn(deleted.into_actor(self).map(|result, actor, ctx| match result {
             Ok(Ok(())) => actor.finish(ctx),
             Ok(Err(error)) if error.is_not_found() || error.is_conflict() => actor.finish(ctx),
-            Ok(Err(_)) => actor.later(ctx, PodActor::removed),
+            Ok(Err(_)) => actor.retry_later(ctx, PodActor::removed),
             Err(_) => {}
         }));
     }
 
     /// Keeps the notebook's page of the pod up to date. One write at a time; the next pass makes up for a skipped one.
-    fn note_down(&mut self, state: &PodState, ctx: &mut Ctx<PodActor>) {
+    fn write_page(&mut self, state: &PodState, ctx: &mut Ctx<PodActor>) {
         let Some(notebook) = self.context.notebook.clone() else { return };
         let page = Page::of(&self.pod, &state.sources);
-        if self.noting || self.noted.as_ref() == Some(&page) {
+        if self.is_writing_page || self.page_written.as_ref() == Some(&page) {
             return;
         }
-        self.noting = true;
+        self.is_writing_page = true;
         let (uid, written) = (self.pod.metadata.uid.clone().unwrap_or_default(), page.clone());
         let world = self.context.world.clone();
         let write = self
@@ -322,9 +325,9 @@ impl PodActor {
             .spawner
             .task(async move { world.spawner.blocking(move || notebook.put(&uid, &written)).await });
         ctx.spawn(write.into_actor(self).map(move |result, actor, ctx| {
-            actor.noting = false;
+            actor.is_writing_page = false;
             match result {
-                Ok(Ok(())) => actor.noted = Some(page),
+                Ok(Ok(())) => actor.page_written = Some(page),
                 Ok(Err(error)) => tracing::warn!(%error, "a pod cannot be noted down"),
                 Err(_) => {}
             }
@@ -337,7 +340,7 @@ impl PodActor {
     /// Ends the actor, once the notebook has forgotten the pod.
     fn finish(&mut self, ctx: &mut Ctx<PodActor>) {
         self.done = true;
-        if self.noting {
+        if self.is_writing_page {
             return;
         }
         let Some(notebook) = self.context.notebook.clone() else {
@@ -484,7 +487,7 @@ fn version(pod: &Pod) -> u64 {
 }
 
 /// Writes a report into the pod's memory.
-fn note(memory: &mut Memory, report: Report, now: Timestamp) {
+fn record(memory: &mut Memory, report: Report, now: Timestamp) {
     match report {
         Report::Pulled { container, result } => {
             let memory = memory.container(&container);
@@ -497,7 +500,7 @@ fn note(memory: &mut Memory, report: Report, now: Timestamp) {
         }
         Report::Stopping { container_id } => {
             if let Some(kill) = memory.kills.get_mut(&container_id) {
-                kill.hook = Hook::Done;
+                kill.pre_stop = PreStop::Done;
             }
         }
         Report::Started { container_id, success: true } => {
@@ -559,7 +562,7 @@ impl Actor for PodActor {
     type Context = Ctx<PodActor>;
 
     fn started(&mut self, ctx: &mut Ctx<PodActor>) {
-        self.hear_of_deletion();
+        self.note_deletion();
         self.sync(ctx);
     }
 
@@ -580,10 +583,10 @@ impl Handler<PodUpdate> for PodActor {
             && self.pod.metadata.annotations == pod.metadata.annotations
             && foreign_conditions(&self.pod) == foreign_conditions(&pod);
         self.pod = pod;
-        self.hear_of_others();
-        self.tell(ctx);
+        self.note_foreign_writes();
+        self.write_status(ctx);
         if !same {
-            self.hear_of_deletion();
+            self.note_deletion();
             self.sync(ctx);
         }
     }
@@ -604,7 +607,7 @@ impl Handler<PodGone> for PodActor {
     type Result = ();
 
     fn handle(&mut self, _: PodGone, ctx: &mut Ctx<PodActor>) {
-        self.vanish(ctx);
+        self.pod_gone(ctx);
     }
 }
 

@@ -70,7 +70,7 @@ fn applies(rule: &ContainerRestartRule, code: i32) -> bool {
 }
 
 /// What the API last heard of the container.
-pub fn told<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
+pub fn reported<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
     let status = pod.status.as_ref()?;
     let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
     all.into_iter().find(|container| container.name == name)
@@ -122,7 +122,7 @@ impl<'a> Known<'a> {
     }
 
     /// Why the running container must be replaced, where its hook or a probe says so.
-    pub fn sickness(&self, container: &Container) -> Option<KillReason> {
+    pub fn unhealthy(&self, container: &Container) -> Option<KillReason> {
         let health = self.health(container);
         match self.memory.post_start.get(&container.id) {
             Some(PostStart::Failed) => Some(KillReason::PostStartHook),
@@ -187,8 +187,8 @@ impl<'a> Known<'a> {
 
     /// When the agent took the pod up.
     pub fn start_time(&self) -> Option<Timestamp> {
-        let told = self.pod.status.as_ref().and_then(|status| status.start_time.as_ref());
-        told.map(|time| time.0).or(self.memory.started)
+        let reported = self.pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+        reported.map(|time| time.0).or(self.memory.started)
     }
 
     /// How many times the next container of that name will have been started before.
@@ -196,8 +196,8 @@ impl<'a> Known<'a> {
         if let Some(container) = self.view.latest(name) {
             return container.attempt + 1;
         }
-        let Some(told) = told(self.pod, name) else { return 0 };
-        let count = u32::try_from(told.restart_count).unwrap_or_default();
-        if told.container_id.is_some() { count + 1 } else { count }
+        let Some(reported) = reported(self.pod, name) else { return 0 };
+        let count = u32::try_from(reported.restart_count).unwrap_or_default();
+        if reported.container_id.is_some() { count + 1 } else { count }
     }
 }

@@ -55,7 +55,7 @@ pub enum KillReason {
 
 /// How far the preStop hook is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
+pub enum PreStop {
     Running,
     Done,
 }
@@ -73,8 +73,8 @@ pub struct Kill {
     pub reason: KillReason,
     /// SIGKILL follows then.
     pub deadline: Timestamp,
-    pub hook: Hook,
-    pub told_to_stop: bool,
+    pub pre_stop: PreStop,
+    pub signaled: bool,
 }
 
 /// What the probes found of one running container.
@@ -100,9 +100,9 @@ pub struct Memory {
     pub sandbox_failure: Option<Failure>,
     pub sandbox_failures: Backoff,
     /// What containers wrote as their last words, by container ID.
-    pub last_words: BTreeMap<String, String>,
+    pub termination_messages: BTreeMap<String, String>,
     /// The last status of a pod being deleted is told: what follows is nobody's to know.
-    pub farewell: bool,
+    pub final_status_written: bool,
     /// When the agent first took the pod up.
     pub started: Option<Timestamp>,
 }
@@ -117,7 +117,7 @@ impl Memory {
         self.kills.retain(|id, _| is_there(id));
         self.health.retain(|id, _| is_there(id));
         self.post_start.retain(|id, _| is_there(id));
-        self.last_words.retain(|id, _| is_there(id));
+        self.termination_messages.retain(|id, _| is_there(id));
     }
 }
 

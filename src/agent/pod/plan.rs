@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Container as Spec;
 
 use super::lifecycle::{self, Known};
-use super::memory::{ContainerMemory, Hook, ImageState, KillReason};
+use super::memory::{ContainerMemory, ImageState, KillReason, PreStop};
 use crate::agent::runtime::{Container, ContainerState, Signal};
 
 /// What the pod is to become.
@@ -102,13 +102,13 @@ fn grace_of(known: Known<'_>, spec: &Spec, reason: KillReason) -> SignedDuration
     seconds.map_or_else(|| grace(known), SignedDuration::from_secs)
 }
 
-/// The next actions towards `goal`. `told` says whether the API has heard of the present status.
-pub fn plan(known: Known<'_>, goal: Goal, told: bool) -> Plan {
+/// The next actions towards `goal`. `status_written` says whether the API has heard of the present status.
+pub fn plan(known: Known<'_>, goal: Goal, status_written: bool) -> Plan {
     let mut plan = Plan::default();
     match goal {
         Goal::Run => run(known, &mut plan),
         Goal::End { grace } => end(known, known.now + grace, &mut plan),
-        Goal::Delete { by } => delete(known, by, told, &mut plan),
+        Goal::Delete { by } => delete(known, by, status_written, &mut plan),
     }
     plan
 }
@@ -123,8 +123,8 @@ fn end(known: Known<'_>, by: Timestamp, plan: &mut Plan) {
 }
 
 /// Containers first, so that their last states can be told; the sandbox when no process needs its network any more.
-fn delete(known: Known<'_>, by: Timestamp, told: bool, plan: &mut Plan) {
-    if stop_all(known, by, plan) || !told {
+fn delete(known: Known<'_>, by: Timestamp, status_written: bool, plan: &mut Plan) {
+    if stop_all(known, by, plan) || !status_written {
         return;
     }
     for id in known.view.containers.iter().map(|c| &c.id).chain(known.view.sandboxes.iter().map(|s| &s.id)) {
@@ -163,7 +163,7 @@ fn stop(known: Known<'_>, container: &Container, reason: KillReason, deadline: T
         plan.act(Action::Signal { id, signal: Signal::Kill });
         return plan.wake_at(known.now + SignedDuration::from_secs(1));
     }
-    if kill.hook == Hook::Done && !kill.told_to_stop {
+    if kill.pre_stop == PreStop::Done && !kill.signaled {
         plan.act(Action::Signal { id, signal: Signal::Stop });
     }
     plan.wake_at(deadline);
@@ -256,7 +256,7 @@ fn tend(known: Known<'_>, spec: &Spec, is_init: bool, sandbox: &str, plan: &mut 
                 stop(known, latest, kill.reason, kill.deadline, plan);
             } else if latest.hash != super::spec::hash(spec) {
                 stop(known, latest, KillReason::Changed, known.now + grace(known), plan);
-            } else if let Some(reason) = known.sickness(latest) {
+            } else if let Some(reason) = known.unhealthy(latest) {
                 stop(known, latest, reason, known.now + grace_of(known, spec, reason), plan);
             }
         }
@@ -487,13 +487,13 @@ mod tests {
         let by = NOW + 30;
         let stop = Action::Stop { id: "c0".into(), reason: KillReason::PodEnds, deadline: at(by) };
         assert_eq!(planned(&pod, &up, &memory, Some(by)).actions, [stop]);
-        let kill = |hook, told_to_stop| Kill { reason: KillReason::PodEnds, deadline: at(by), hook, told_to_stop };
-        memory.kills.insert("c0".into(), kill(Hook::Running, false));
+        let kill = |pre_stop, signaled| Kill { reason: KillReason::PodEnds, deadline: at(by), pre_stop, signaled };
+        memory.kills.insert("c0".into(), kill(PreStop::Running, false));
         assert_eq!(planned(&pod, &up, &memory, Some(by)), Plan { actions: vec![], wake: Some(at(by)) });
-        memory.kills.insert("c0".into(), kill(Hook::Done, false));
+        memory.kills.insert("c0".into(), kill(PreStop::Done, false));
         let signal = |signal| Action::Signal { id: "c0".into(), signal };
         assert_eq!(planned(&pod, &up, &memory, Some(by)).actions, [signal(Signal::Stop)]);
-        memory.kills.insert("c0".into(), kill(Hook::Done, true));
+        memory.kills.insert("c0".into(), kill(PreStop::Done, true));
         assert_eq!(planned(&pod, &up, &memory, Some(by)).actions, []);
         assert_eq!(planned(&pod, &up, &memory, Some(NOW)).actions, [signal(Signal::Kill)], "patience was cut short");
         let down = view(vec![container("c", 0, exited(0, NOW))]);

@@ -32,7 +32,7 @@ pub struct NodeFacts<'a> {
 
 /// The pod's status. Conditions that are not the agent's are kept.
 pub fn compute(known: Known<'_>, node: NodeFacts<'_>) -> PodStatus {
-    let told = known.pod.status.clone().unwrap_or_default();
+    let reported = known.pod.status.clone().unwrap_or_default();
     let outcome = known.outcome();
     let statuses = |specs: &[Spec], is_init| -> Vec<ContainerStatus> {
         specs.iter().map(|spec| container_status(known, spec, is_init, node.runtime)).collect()
@@ -45,13 +45,13 @@ pub fn compute(known: Known<'_>, node: NodeFacts<'_>) -> PodStatus {
         Some(_) if on_host => Some(node.address.to_string()),
         Some(sandbox) => sandbox.ip.map(|ip| ip.to_string()),
         // The address of a pod that has ended stays for those who look back.
-        None if outcome.is_some() => told.pod_ip.clone(),
+        None if outcome.is_some() => reported.pod_ip.clone(),
         None => None,
     };
     let exceeded = outcome == Some(Outcome::DeadlineExceeded);
     PodStatus {
         phase: Some(phase.to_owned()),
-        conditions: Some(conditions(known, outcome, told.conditions.as_deref().unwrap_or_default())),
+        conditions: Some(conditions(known, outcome, reported.conditions.as_deref().unwrap_or_default())),
         host_ip: Some(node.address.to_string()),
         host_ips: Some(vec![HostIP { ip: node.address.to_string() }]),
         pod_ips: ip.clone().map(|ip| vec![PodIP { ip }]),
@@ -59,11 +59,11 @@ pub fn compute(known: Known<'_>, node: NodeFacts<'_>) -> PodStatus {
         start_time: known.start_time().map(Time),
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(apps),
-        reason: if exceeded { Some("DeadlineExceeded".to_owned()) } else { told.reason },
+        reason: if exceeded { Some("DeadlineExceeded".to_owned()) } else { reported.reason },
         message: if exceeded {
             Some("Pod was active on the node longer than the specified deadline".to_owned())
         } else {
-            told.message
+            reported.message
         },
         observed_generation: known.pod.metadata.generation,
         ..PodStatus::default()
@@ -73,8 +73,8 @@ pub fn compute(known: Known<'_>, node: NodeFacts<'_>) -> PodStatus {
 /// The pod with the status that was computed last in place of the API's, but for conditions that others write.
 pub fn with_found(pod: &Pod, found: &PodStatus) -> Pod {
     let own = |condition: &PodCondition| OWN_CONDITIONS.contains(&condition.type_.as_str());
-    let told = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let conditions = told.filter(|condition| !own(condition)).cloned();
+    let reported = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let conditions = reported.filter(|condition| !own(condition)).cloned();
     let conditions = conditions.chain(found.conditions.iter().flatten().filter(|condition| own(condition)).cloned());
     let status = PodStatus { conditions: Some(conditions.collect()), ..found.clone() };
     Pod { status: Some(status), ..pod.clone() }
@@ -154,7 +154,7 @@ fn phase(known: Known<'_>, outcome: Option<Outcome>, apps: &[ContainerStatus]) -
 }
 
 fn container_status(known: Known<'_>, spec: &Spec, is_init: bool, scheme: &str) -> ContainerStatus {
-    let told = lifecycle::told(known.pod, &spec.name);
+    let reported = lifecycle::reported(known.pod, &spec.name);
     let latest = known.view.latest(&spec.name);
     let none = ContainerMemory::default();
     let memory = known.memory.containers.get(&spec.name).unwrap_or(&none);
@@ -176,7 +176,7 @@ fn container_status(known: Known<'_>, spec: &Spec, is_init: bool, scheme: &str) 
                 let before = known.view.previous(&spec.name).and_then(former);
                 (
                     State { running, ..State::default() },
-                    before.or_else(|| told.and_then(|status| status.last_state.clone())),
+                    before.or_else(|| reported.and_then(|status| status.last_state.clone())),
                 )
             }
             ContainerState::Exited(exit) => match why_not_again(known, spec, is_init, memory, exit) {
@@ -186,13 +186,14 @@ fn container_status(known: Known<'_>, spec: &Spec, is_init: bool, scheme: &str) 
             ContainerState::Created => (waiting(known, memory, is_init), None),
         },
         None => {
-            let ended = told.and_then(|status| status.state.clone()).filter(|state| state.terminated.is_some());
+            let ended = reported.and_then(|status| status.state.clone()).filter(|state| state.terminated.is_some());
             match ended {
                 // Over for good, and cleaned away since.
                 Some(state) if known.outcome().is_some() => (state, None),
-                ended => {
-                    (waiting(known, memory, is_init), ended.or_else(|| told.and_then(|told| told.last_state.clone())))
-                }
+                ended => (
+                    waiting(known, memory, is_init),
+                    ended.or_else(|| reported.and_then(|reported| reported.last_state.clone())),
+                ),
             }
         }
     };
@@ -202,14 +203,14 @@ fn container_status(known: Known<'_>, spec: &Spec, is_init: bool, scheme: &str) 
         image: spec.image.clone().unwrap_or_default(),
         image_id: latest
             .map(|container| format!("{scheme}://{}", container.image_id))
-            .or_else(|| told.map(|told| told.image_id.clone()))
+            .or_else(|| reported.map(|reported| reported.image_id.clone()))
             .unwrap_or_default(),
         container_id: latest
             .map(|container| format!("{scheme}://{}", container.id))
-            .or_else(|| told.and_then(|told| told.container_id.clone())),
+            .or_else(|| reported.and_then(|reported| reported.container_id.clone())),
         restart_count: latest
             .and_then(|container| i32::try_from(container.attempt).ok())
-            .or_else(|| told.map(|told| told.restart_count))
+            .or_else(|| reported.map(|reported| reported.restart_count))
             .unwrap_or_default(),
         ready: if is_ended_init { known.is_initialized_by(spec) } else { known.is_ready(spec) },
         started: Some(known.is_started(spec)),
@@ -226,8 +227,8 @@ fn terminated(known: Known<'_>, container: &Container, exit: &Exit, scheme: &str
         Exit { code: 0, .. } => "Completed",
         Exit { .. } => "Error",
     };
-    let last_words = known.memory.last_words.get(&container.id).filter(|text| !text.is_empty());
-    let message = last_words.or(Some(&exit.error)).filter(|text| !text.is_empty());
+    let termination_message = known.memory.termination_messages.get(&container.id).filter(|text| !text.is_empty());
+    let message = termination_message.or(Some(&exit.error)).filter(|text| !text.is_empty());
     ContainerStateTerminated {
         container_id: Some(format!("{scheme}://{}", container.id)),
         exit_code: exit.code,
@@ -304,16 +305,16 @@ impl Verdict {
     }
 }
 
-fn conditions(known: Known<'_>, outcome: Option<Outcome>, told: &[PodCondition]) -> Vec<PodCondition> {
-    let verdicts = verdicts(known, outcome, told);
-    let mut all: Vec<PodCondition> = told
+fn conditions(known: Known<'_>, outcome: Option<Outcome>, reported: &[PodCondition]) -> Vec<PodCondition> {
+    let verdicts = verdicts(known, outcome, reported);
+    let mut all: Vec<PodCondition> = reported
         .iter()
         .filter(|condition| verdicts.iter().all(|verdict| verdict.kind != condition.type_))
         .cloned()
         .collect();
     for verdict in verdicts {
         let status = if verdict.holds { "True" } else { "False" };
-        let before = told.iter().find(|condition| condition.type_ == verdict.kind && condition.status == status);
+        let before = reported.iter().find(|condition| condition.type_ == verdict.kind && condition.status == status);
         let since = before.and_then(|condition| condition.last_transition_time.clone());
         all.push(PodCondition {
             type_: verdict.kind.to_owned(),
@@ -332,7 +333,7 @@ fn to_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).expect("a time cut to its second is a time")
 }
 
-fn verdicts(known: Known<'_>, outcome: Option<Outcome>, told: &[PodCondition]) -> Vec<Verdict> {
+fn verdicts(known: Known<'_>, outcome: Option<Outcome>, reported: &[PodCondition]) -> Vec<Verdict> {
     let sandbox = Verdict::plain("PodReadyToStartContainers", known.sandbox().is_some());
     let scheduled = Verdict::plain("PodScheduled", true);
     let waiting: Vec<&str> = lifecycle::init_containers(known.pod)
@@ -373,14 +374,15 @@ fn verdicts(known: Known<'_>, outcome: Option<Outcome>, told: &[PodCondition]) -
     let (containers, ready) = if !containers_ready {
         (not_ready("ContainersReady"), not_ready("Ready"))
     } else {
-        (Verdict::plain("ContainersReady", true), gates(known, told))
+        (Verdict::plain("ContainersReady", true), gates(known, reported))
     };
     vec![sandbox, initialized, ready, containers, scheduled]
 }
 
 /// Ready, as far as the readiness gates that others open say so.
-fn gates(known: Known<'_>, told: &[PodCondition]) -> Verdict {
-    let closed = |gate: &&str| !told.iter().any(|condition| condition.type_ == **gate && condition.status == "True");
+fn gates(known: Known<'_>, reported: &[PodCondition]) -> Verdict {
+    let closed =
+        |gate: &&str| !reported.iter().any(|condition| condition.type_ == **gate && condition.status == "True");
     let gates = lifecycle::spec(known.pod).readiness_gates.iter().flatten();
     let closed: Vec<&str> = gates.map(|gate| gate.condition_type.as_str()).filter(|gate| closed(gate)).collect();
     if closed.is_empty() {

@@ -13,12 +13,12 @@ use k8s_openapi::api::core::v1::{Container as Spec, ObjectReference, Pod, PodSta
 use super::content::{self, Content, TokenNeed, Tokens};
 use super::facts::Facts;
 use super::lifecycle::{self, Known};
-use super::memory::{Failure, Hook, ImageState, Kill, KillReason, Memory, PostStart};
+use super::memory::{Failure, ImageState, Kill, KillReason, Memory, PostStart, PreStop};
 use super::plan::{self, Action, Goal};
 use super::sources::{self, Names, Sources};
 use super::status::{self, NodeFacts};
 use super::volumes::PodDir;
-use super::{env, last_words, spec};
+use super::{env, spec, termination_message};
 use crate::agent::context::Context;
 use crate::agent::error::Error;
 use crate::agent::image;
@@ -71,7 +71,7 @@ pub struct PodSync {
     /// The API has no such pod any more: there is nobody to tell.
     pub gone: bool,
     /// What the API was told last.
-    pub told: Option<PodStatus>,
+    pub written_status: Option<PodStatus>,
     pub tasks: Vec<BackgroundTask>,
 }
 
@@ -111,7 +111,7 @@ impl PodSync {
         self.state.memory.started.get_or_insert(Timestamp::from_second(now.as_second()).unwrap_or(now));
         for _ in 0..ROUNDS_MAX {
             let view = self.context.runtime.view(&uid).await?;
-            self.recall(&view).await;
+            self.update_memory(&view).await;
             self.refresh_volumes(&view).await;
             let pod = self.pod.clone();
             let known = Known {
@@ -124,13 +124,13 @@ impl PodSync {
             let node = NodeFacts { address: self.context.address, runtime: self.context.runtime.name() };
             let goal = plan::goal(known, self.delete_by);
             let computed = status::compute(known, node);
-            let (told, status) = match (&self.told, self.state.memory.farewell) {
+            let (is_written, status) = match (&self.written_status, self.state.memory.final_status_written) {
                 (Some(last), true) => (true, last.clone()),
                 (last, _) => (self.gone || last.as_ref() == Some(&computed), computed),
             };
-            let plan = plan::plan(known, goal, told);
+            let plan = plan::plan(known, goal, is_written);
             let runs = view.containers.iter().any(|container| container.is_running());
-            self.state.memory.farewell |= told && !runs && matches!(goal, Goal::Delete { .. });
+            self.state.memory.final_status_written |= is_written && !runs && matches!(goal, Goal::Delete { .. });
             if plan.actions == [Action::ConfirmDeletion] {
                 self.dir().remove()?;
                 return Ok(SyncOutcome::Removed);
@@ -147,14 +147,14 @@ impl PodSync {
     }
 
     /// Brings the memory up to what the engine shows.
-    async fn recall(&mut self, view: &PodView) {
+    async fn update_memory(&mut self, view: &PodView) {
         self.state.memory.keep_only(|id| view.containers.iter().any(|container| container.id == id));
         for container in &view.containers {
             if let ContainerState::Exited(exit) = &container.state
-                && !self.state.memory.last_words.contains_key(&container.id)
+                && !self.state.memory.termination_messages.contains_key(&container.id)
             {
-                let words = last_words::read(&self.context, &self.dir(), &self.pod, container, exit).await;
-                self.state.memory.last_words.insert(container.id.clone(), words.unwrap_or_default());
+                let words = termination_message::read(&self.context, &self.dir(), &self.pod, container, exit).await;
+                self.state.memory.termination_messages.insert(container.id.clone(), words.unwrap_or_default());
             }
         }
     }
@@ -175,11 +175,11 @@ impl PodSync {
             Action::Stop { id, reason, deadline } => self.stop(id, reason, deadline, view),
             Action::Signal { id, signal } => {
                 if let (Signal::Stop, Some(kill)) = (signal, self.state.memory.kills.get_mut(&id)) {
-                    kill.told_to_stop = true;
+                    kill.signaled = true;
                 }
-                settle(self.context.runtime.signal(&id, signal).await)?;
+                unless_gone(self.context.runtime.signal(&id, signal).await)?;
             }
-            Action::Remove { id } => settle(self.context.runtime.remove(&id).await)?,
+            Action::Remove { id } => unless_gone(self.context.runtime.remove(&id).await)?,
             Action::ConfirmDeletion => unreachable!("deletion is confirmed when nothing else is to be done: {goal:?}"),
         }
         Ok(())
@@ -221,7 +221,7 @@ impl PodSync {
                 Err(error) => self.image_failure(container, "ErrImagePull", error.to_string()),
                 // An image that was made on this node has no registry that could hold a newer one.
                 Ok(Some(found)) if policy != "Always" || found.is_local => {
-                    self.tell(
+                    self.event(
                         container,
                         is_init,
                         "Pulled",
@@ -234,7 +234,7 @@ impl PodSync {
                     self.image_failure(container, "ErrImageNeverPull", message)
                 }
                 Ok(_) => {
-                    self.tell(container, is_init, "Pulling", format!("Pulling image {name:?}"));
+                    self.event(container, is_init, "Pulling", format!("Pulling image {name:?}"));
                     self.fetch(&Names { secrets: sources::pull_secrets(&self.pod), ..Names::default() }).await;
                     let credentials = self.state.sources.credentials(&self.pod, &name);
                     self.tasks.push(BackgroundTask::Pull { container: container.to_owned(), image: name, credentials });
@@ -276,12 +276,12 @@ impl PodSync {
         match made {
             Ok(Made { id, failure }) => {
                 memory.failure = None;
-                self.tell(name, is_init, "Created", format!("Created container: {name}"));
+                self.event(name, is_init, "Created", format!("Created container: {name}"));
                 if let Some(failure) = failure {
                     let message = format!("Error: failed to start container {name:?}: {failure}");
-                    return self.warn(name, is_init, "Failed", message);
+                    return self.warning(name, is_init, "Failed", message);
                 }
-                self.tell(name, is_init, "Started", format!("Started container {name}"));
+                self.event(name, is_init, "Started", format!("Started container {name}"));
                 let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
                 if hook.is_some() && self.context.runtime.has_processes() {
                     self.state.memory.post_start.insert(id.clone(), PostStart::Running);
@@ -291,7 +291,7 @@ impl PodSync {
             }
             Err((reason, message)) => {
                 memory.failure = Some(Failure::after(reason, message.clone(), &mut memory.failures, now));
-                self.warn(name, is_init, "Failed", format!("Error: {message}"));
+                self.warning(name, is_init, "Failed", format!("Error: {message}"));
             }
         }
     }
@@ -368,18 +368,18 @@ impl PodSync {
             KillReason::Changed => format!("Container {} definition changed, will be restarted", running.name),
             KillReason::SandboxGone => format!("Container {} lost its sandbox, will be restarted", running.name),
         };
-        self.tell(&running.name, is_init, "Killing", message);
+        self.event(&running.name, is_init, "Killing", message);
         let left = Duration::try_from(deadline.duration_since(now)).unwrap_or_default();
         let hooked = spec.filter(|spec| {
             let hook = spec.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
             hook.is_some() && !left.is_zero() && self.context.runtime.has_processes()
         });
-        let hook = if hooked.is_some() { Hook::Running } else { Hook::Done };
+        let pre_stop = if hooked.is_some() { PreStop::Running } else { PreStop::Done };
         if let Some(container) = hooked {
             let container = Box::new(container);
             self.tasks.push(BackgroundTask::PreStop { container_id: id.clone(), container, is_init, limit: left });
         }
-        self.state.memory.kills.insert(id, Kill { reason, deadline, hook, told_to_stop: false });
+        self.state.memory.kills.insert(id, Kill { reason, deadline, pre_stop, signaled: false });
     }
 
     /// Fetches sources, for as long as the API answers in time; otherwise what was fetched before must do.
@@ -515,12 +515,12 @@ impl PodSync {
         all.iter().find(|spec| spec.name == name).cloned()
     }
 
-    fn tell(&self, container: &str, is_init: bool, reason: &str, message: String) {
+    fn event(&self, container: &str, is_init: bool, reason: &str, message: String) {
         let about = container_reference(&self.pod, container, is_init);
         self.context.events.event_about(&about, Severity::Normal, reason, message);
     }
 
-    fn warn(&self, container: &str, is_init: bool, reason: &str, message: String) {
+    fn warning(&self, container: &str, is_init: bool, reason: &str, message: String) {
         let about = container_reference(&self.pod, container, is_init);
         self.context.events.event_about(&about, Severity::Warning, reason, message);
     }
@@ -533,7 +533,7 @@ pub fn container_reference(pod: &Pod, container: &str, is_init: bool) -> ObjectR
 }
 
 /// What is gone already needs nothing done; the next look shows it.
-fn settle(result: Result<(), Error>) -> Result<(), Error> {
+fn unless_gone(result: Result<(), Error>) -> Result<(), Error> {
     match result {
         Err(Error::NotFound(_)) => Ok(()),
         other => other,

@@ -210,7 +210,7 @@ mod tests {
     use k8s_openapi::api::core::v1::Pod;
 
     use super::*;
-    use crate::agent::pod::memory::{Health, Hook, Kill, KillReason, Memory};
+    use crate::agent::pod::memory::{Health, Kill, KillReason, Memory, PreStop};
     use crate::agent::runtime::{ContainerState, PodView, Sandbox};
 
     #[test]
@@ -234,7 +234,7 @@ mod tests {
             termination_message: None,
         };
         let view = PodView { sandboxes: vec![sandbox], containers: vec![container.clone()] };
-        let kill = Kill { reason: KillReason::PodEnds, deadline: at, hook: Hook::Running, told_to_stop: false };
+        let kill = Kill { reason: KillReason::PodEnds, deadline: at, pre_stop: PreStop::Running, signaled: false };
         let (all, startup) = ([ProbeKind::Readiness, ProbeKind::Liveness], [ProbeKind::Startup]);
         for (is_killed, pod_ends, started, expected) in [
             (false, false, true, &all[..]),
