@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container as Spec, Pod, PodStatus};
 use tokio::task::AbortHandle;
 
-use super::lifecycle::{self, Known};
+use super::lifecycle::{self, PodSnapshot};
 use super::memory::{Failure, ImageState, Memory, PostStart, PreStop};
 use super::page::Page;
 use super::probe::{self, ProbeKind, Prober};
@@ -415,12 +415,12 @@ impl PodActor {
             }
             runs
         });
-        let known = Known { pod: &self.pod, view, memory, now: self.now(), probed: true };
+        let snapshot = PodSnapshot { pod: &self.pod, view, memory, now: self.now(), probed: true };
         let mut wanted: BTreeMap<(String, ProbeKind), (Container, Spec)> = BTreeMap::new();
         let sidecars = lifecycle::init_containers(&self.pod).iter().filter(|init| lifecycle::is_sidecar(init));
         for spec in lifecycle::spec(&self.pod).containers.iter().chain(sidecars) {
-            let Some(running) = known.running(&spec.name) else { continue };
-            for kind in probe::wanted(known, spec, running, self.delete_by.is_some()) {
+            let Some(running) = snapshot.running(&spec.name) else { continue };
+            for kind in probe::wanted(snapshot, spec, running, self.delete_by.is_some()) {
                 if kind.of(spec).is_some() {
                     wanted.insert((running.id.clone(), *kind), (running.clone(), spec.clone()));
                 }

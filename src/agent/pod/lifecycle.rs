@@ -18,7 +18,7 @@ pub enum Outcome {
 
 /// A pod with all that is known of it: what decisions are made from.
 #[derive(Clone, Copy)]
-pub struct Known<'a> {
+pub struct PodSnapshot<'a> {
     pub pod: &'a Pod,
     pub view: &'a PodView,
     pub memory: &'a Memory,
@@ -76,7 +76,7 @@ pub fn reported<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
     all.into_iter().find(|container| container.name == name)
 }
 
-impl<'a> Known<'a> {
+impl<'a> PodSnapshot<'a> {
     pub fn sandbox(&self) -> Option<&'a Sandbox> {
         self.view.active_sandbox()
     }

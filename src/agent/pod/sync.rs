@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Container as Spec, ObjectReference, Pod, PodSta
 
 use super::content::{self, Content, TokenNeed, Tokens};
 use super::facts::Facts;
-use super::lifecycle::{self, Known};
+use super::lifecycle::{self, PodSnapshot};
 use super::memory::{Failure, ImageState, Kill, KillReason, Memory, PostStart, PreStop};
 use super::plan::{self, Action, Goal};
 use super::sources::{self, Names, Sources};
@@ -114,7 +114,7 @@ impl PodSync {
             self.update_memory(&view).await;
             self.refresh_volumes(&view).await;
             let pod = self.pod.clone();
-            let known = Known {
+            let snapshot = PodSnapshot {
                 pod: &pod,
                 view: &view,
                 memory: &self.state.memory,
@@ -122,13 +122,13 @@ impl PodSync {
                 probed: self.context.runtime.has_processes(),
             };
             let node = NodeFacts { address: self.context.address, runtime: self.context.runtime.name() };
-            let goal = plan::goal(known, self.delete_by);
-            let computed = status::compute(known, node);
+            let goal = plan::goal(snapshot, self.delete_by);
+            let computed = status::compute(snapshot, node);
             let (is_written, status) = match (&self.written_status, self.state.memory.final_status_written) {
                 (Some(last), true) => (true, last.clone()),
                 (last, _) => (self.gone || last.as_ref() == Some(&computed), computed),
             };
-            let plan = plan::plan(known, goal, is_written);
+            let plan = plan::plan(snapshot, goal, is_written);
             let runs = view.containers.iter().any(|container| container.is_running());
             self.state.memory.final_status_written |= is_written && !runs && matches!(goal, Goal::Delete { .. });
             if plan.actions == [Action::ConfirmDeletion] {

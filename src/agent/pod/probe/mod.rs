@@ -18,7 +18,7 @@ use k8s_openapi::api::core::v1::{Container as Spec, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use self::answer::join;
-use super::lifecycle::Known;
+use super::lifecycle::PodSnapshot;
 use crate::agent::error::Error;
 use crate::agent::runtime::{Container, ContainerRuntime};
 use crate::world::{World, tls};
@@ -59,12 +59,12 @@ impl ProbeKind {
 
 /// Which probes of a running container are asked now. One that is to end need not be alive, but tells until then
 /// whether it still serves.
-pub fn wanted(known: Known<'_>, spec: &Spec, running: &Container, pod_ends: bool) -> &'static [ProbeKind] {
-    let ends = pod_ends || known.memory.kills.contains_key(&running.id);
-    match known.is_started(spec) {
+pub fn wanted(snapshot: PodSnapshot<'_>, spec: &Spec, running: &Container, pod_ends: bool) -> &'static [ProbeKind] {
+    let ends = pod_ends || snapshot.memory.kills.contains_key(&running.id);
+    match snapshot.is_started(spec) {
         true if ends => &[ProbeKind::Readiness],
         true => &[ProbeKind::Readiness, ProbeKind::Liveness],
-        false if ends || known.is_in_post_start(running) => &[],
+        false if ends || snapshot.is_in_post_start(running) => &[],
         false => &[ProbeKind::Startup],
     }
 }
@@ -251,9 +251,9 @@ mod tests {
                 if is_killed {
                     memory.kills.insert("c0".into(), kill.clone());
                 }
-                let known = Known { pod: &pod, view: &view, memory: &memory, now: at, probed: true };
-                assert_eq!(wanted(known, spec, &container, pod_ends), expected);
-                assert_eq!(known.is_ready(spec), ready && started, "it is as ready as the probe says");
+                let snapshot = PodSnapshot { pod: &pod, view: &view, memory: &memory, now: at, probed: true };
+                assert_eq!(wanted(snapshot, spec, &container, pod_ends), expected);
+                assert_eq!(snapshot.is_ready(spec), ready && started, "it is as ready as the probe says");
             }
         }
     }
