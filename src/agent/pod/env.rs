@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::core::v1::{Container as Spec, EnvVarSource, Service};
 
-use super::facts::Facts;
+use super::downward_api::DownwardApi;
 use super::sources::Sources;
 use crate::agent::error::Error;
 
@@ -57,7 +57,7 @@ impl Environment {
 /// The environment of one container. `services` are those whose variables it gets.
 pub fn environment(
     container: &Spec,
-    facts: Facts<'_>,
+    downward_api: DownwardApi<'_>,
     sources: &Sources,
     services: &[(String, String)],
 ) -> Result<Environment, Error> {
@@ -84,7 +84,7 @@ pub fn environment(
                 environment.set(&variable.name, value);
             }
             Some(from) => {
-                if let Some(value) = value(container, from, facts, sources)? {
+                if let Some(value) = value(container, from, downward_api, sources)? {
                     environment.set(&variable.name, value);
                 }
             }
@@ -94,12 +94,17 @@ pub fn environment(
 }
 
 /// The value of a reference; `None` where the source is missing and may be.
-fn value(container: &Spec, from: &EnvVarSource, facts: Facts<'_>, sources: &Sources) -> Result<Option<String>, Error> {
+fn value(
+    container: &Spec,
+    from: &EnvVarSource,
+    downward_api: DownwardApi<'_>,
+    sources: &Sources,
+) -> Result<Option<String>, Error> {
     if let Some(field) = &from.field_ref {
-        return facts.field(&field.field_path).map(Some);
+        return downward_api.field(&field.field_path).map(Some);
     }
     if let Some(resource) = &from.resource_field_ref {
-        return facts.resource(Some(container), resource).map(Some);
+        return downward_api.resource(Some(container), resource).map(Some);
     }
     if let Some(reference) = &from.config_map_key_ref {
         let optional = reference.optional == Some(true);
@@ -210,9 +215,9 @@ mod tests {
         }))
         .unwrap();
         let node = Capacity { cpu_millis: 0, memory_bytes: 0, storage_bytes: 0, pods: 0 };
-        let facts = Facts { pod: &pod, host_ip: "10.0.0.1".parse().unwrap(), pod_ip: None, node };
+        let downward_api = DownwardApi { pod: &pod, host_ip: "10.0.0.1".parse().unwrap(), pod_ip: None, node };
         let services = vec![("S".to_owned(), "svc".to_owned())];
-        environment(&pod.spec.as_ref().unwrap().containers[0], facts, sources, &services)
+        environment(&pod.spec.as_ref().unwrap().containers[0], downward_api, sources, &services)
             .map(Environment::into_variables)
             .map_err(|error| error.to_string())
     }

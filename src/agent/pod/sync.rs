@@ -11,7 +11,7 @@ use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, T
 use k8s_openapi::api::core::v1::{Container as Spec, ObjectReference, Pod, PodStatus, ServiceAccount, Volume};
 
 use super::content::{self, Content, TokenNeed, Tokens};
-use super::facts::Facts;
+use super::downward_api::DownwardApi;
 use super::lifecycle::{self, PodSnapshot};
 use super::memory::{Failure, ImageState, Kill, KillReason, Memory, PostStart, PreStop};
 use super::plan::{self, Action, Goal};
@@ -313,8 +313,8 @@ impl PodSync {
         let own = self.pod.metadata.namespace.as_deref().unwrap_or_default();
         let links = lifecycle::spec(&self.pod).enable_service_links != Some(false);
         let services = env::of_services(services.iter().map(|service| &**service), own, links);
-        let facts = self.facts(view);
-        let environment = env::environment(container, facts, &self.state.sources, &services)?;
+        let downward_api = self.downward_api(view);
+        let environment = env::environment(container, downward_api, &self.state.sources, &services)?;
         let image = self.context.runtime.find_image(&image_id).await?;
         let image_user = image.ok_or_else(|| Error::NotFound(format!("image {image_id}")))?.user;
         let has_files = self.context.runtime.has_processes();
@@ -323,7 +323,7 @@ impl PodSync {
         let mounts = if has_files {
             spec::mounts(container, &environment, |mount, sub_path| {
                 let volume = self.volume(&mount.name)?;
-                let content = match content::content(volume, facts, &self.state.sources, &self.tokens()) {
+                let content = match content::content(volume, downward_api, &self.state.sources, &self.tokens()) {
                     Ok(content) => content,
                     // Its files are there from before: the sandbox would not run otherwise.
                     Err(_) if content::is_refreshed(volume) => Content::Files(BTreeMap::new()),
@@ -448,13 +448,13 @@ impl PodSync {
         }
         self.issue_tokens().await;
         let (dir, tokens) = (self.dir(), self.tokens());
-        let facts = self.facts(&PodView::default());
+        let downward_api = self.downward_api(&PodView::default());
         let group = lifecycle::spec(&self.pod).security_context.as_ref().and_then(|context| context.fs_group);
         let group = group.and_then(|group| u32::try_from(group).ok());
         let mut refreshed = false;
         for volume in lifecycle::spec(&self.pod).volumes.iter().flatten() {
             refreshed |= content::is_refreshed(volume);
-            let content = content::content(volume, facts, &self.state.sources, &tokens)?;
+            let content = content::content(volume, downward_api, &self.state.sources, &tokens)?;
             dir.prepare(&volume.name, &content, group)?;
         }
         let (now, wait) = (self.now(), self.context.world.random.duration(REFRESH));
@@ -494,10 +494,10 @@ impl PodSync {
         self.state.tokens.iter().map(|(need, issued)| (need.clone(), issued.token.clone())).collect()
     }
 
-    fn facts(&self, view: &PodView) -> Facts<'_> {
+    fn downward_api(&self, view: &PodView) -> DownwardApi<'_> {
         let on_host = lifecycle::spec(&self.pod).host_network == Some(true);
         let own = view.active_sandbox().and_then(|sandbox| sandbox.ip);
-        Facts {
+        DownwardApi {
             pod: &self.pod,
             host_ip: self.context.address,
             pod_ip: if on_host { Some(self.context.address) } else { own },
