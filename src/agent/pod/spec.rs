@@ -13,7 +13,8 @@ use super::{lifecycle, limits};
 use crate::agent::error::Error;
 use crate::agent::image;
 use crate::agent::runtime::{
-    ContainerSpec, Mount, PodId, PortMapping, Privileges, Processes, Profile, Propagation, SandboxSpec, SelinuxOptions,
+    ContainerSpec, Mount, PidNamespace, PodId, PortMapping, Privileges, Profile, Propagation, SandboxSpec,
+    SelinuxOptions,
 };
 
 /// The longest host name of a pod, and the longest that Linux takes.
@@ -122,7 +123,7 @@ fn host_ports(pod: &Pod) -> Vec<PortMapping> {
 }
 
 /// What a container needs beside the pod's specification.
-pub struct Surroundings {
+pub struct ContainerInputs {
     pub attempt: u32,
     pub sandbox: String,
     pub image_id: String,
@@ -135,12 +136,12 @@ pub struct Surroundings {
     pub node_memory_bytes: u64,
 }
 
-pub fn container(pod: &Pod, spec: &Spec, around: Surroundings) -> Result<ContainerSpec, Error> {
+pub fn container(pod: &Pod, spec: &Spec, inputs: ContainerInputs) -> Result<ContainerSpec, Error> {
     let expand = |list: &Option<Vec<String>>| -> Vec<String> {
-        list.iter().flatten().map(|text| around.environment.expand(text)).collect()
+        list.iter().flatten().map(|text| inputs.environment.expand(text)).collect()
     };
-    let mut mounts = around.mounts;
-    if let Some(path) = &around.termination_message {
+    let mut mounts = inputs.mounts;
+    if let Some(path) = &inputs.termination_message {
         mounts.push(Mount {
             host_path: path.clone(),
             container_path: spec.termination_message_path.clone().unwrap_or(TERMINATION_MESSAGE_PATH.to_owned()),
@@ -151,29 +152,29 @@ pub fn container(pod: &Pod, spec: &Spec, around: Surroundings) -> Result<Contain
     let of_pod = lifecycle::spec(pod);
     Ok(ContainerSpec {
         name: spec.name.clone(),
-        attempt: around.attempt,
-        sandbox: around.sandbox,
-        processes: match (of_pod.host_pid, of_pod.share_process_namespace) {
-            (Some(true), _) => Processes::Node,
-            (_, Some(true)) => Processes::Pod,
-            _ => Processes::Own,
+        attempt: inputs.attempt,
+        sandbox: inputs.sandbox,
+        pid_namespace: match (of_pod.host_pid, of_pod.share_process_namespace) {
+            (Some(true), _) => PidNamespace::Node,
+            (_, Some(true)) => PidNamespace::Pod,
+            _ => PidNamespace::Container,
         },
         host_ipc: of_pod.host_ipc == Some(true),
         image: spec.image.clone().unwrap_or_default(),
-        image_id: around.image_id,
+        image_id: inputs.image_id,
         command: expand(&spec.command),
         args: expand(&spec.args),
         working_dir: spec.working_dir.clone().filter(|dir| !dir.is_empty()),
         stop_signal: spec.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
         mounts,
-        limits: limits::limits(pod, spec, around.node_memory_bytes),
-        privileges: privileges(pod, spec, &around.image_user)?,
+        limits: limits::limits(pod, spec, inputs.node_memory_bytes),
+        privileges: privileges(pod, spec, &inputs.image_user)?,
         stdin: spec.stdin == Some(true),
         stdin_once: spec.stdin_once == Some(true),
         tty: spec.tty == Some(true),
         hash: hash(spec),
-        termination_message: around.termination_message,
-        env: around.environment.into_variables(),
+        termination_message: inputs.termination_message,
+        env: inputs.environment.into_variables(),
     })
 }
 
@@ -262,7 +263,7 @@ fn selinux(options: SELinuxOptions) -> SelinuxOptions {
 }
 
 /// A volume, or a part of one, where it is mounted from.
-pub struct Place {
+pub struct MountSource {
     pub path: PathBuf,
     /// Whatever the mount says.
     pub read_only: bool,
@@ -272,17 +273,17 @@ pub struct Place {
 pub fn mounts(
     spec: &Spec,
     environment: &Environment,
-    mut find: impl FnMut(&VolumeMount, Option<&str>) -> Result<Place, Error>,
+    mut find: impl FnMut(&VolumeMount, Option<&str>) -> Result<MountSource, Error>,
 ) -> Result<Vec<Mount>, Error> {
     let mut mounts = Vec::new();
     for mount in spec.volume_mounts.iter().flatten() {
         let expanded = mount.sub_path_expr.as_deref().map(|text| environment.expand(text));
-        let place = find(mount, expanded.as_deref().or(mount.sub_path.as_deref()))?;
+        let source = find(mount, expanded.as_deref().or(mount.sub_path.as_deref()))?;
         let container_path = Path::new("/").join(&mount.mount_path).to_string_lossy().into_owned();
         mounts.push(Mount {
-            host_path: place.path,
+            host_path: source.path,
             container_path,
-            read_only: place.read_only || mount.read_only == Some(true),
+            read_only: source.read_only || mount.read_only == Some(true),
             propagation: match mount.mount_propagation.as_deref() {
                 Some("HostToContainer") => Propagation::HostToContainer,
                 Some("Bidirectional") => Propagation::Bidirectional,
@@ -398,7 +399,7 @@ mod tests {
             {"name": "published", "mountPath": "published", "readOnly": false}]}))
         .unwrap();
         let find = |mount: &VolumeMount, _: Option<&str>| {
-            Ok(Place { path: "/v".into(), read_only: mount.name == "published" })
+            Ok(MountSource { path: "/v".into(), read_only: mount.name == "published" })
         };
         let found = mounts(&spec, &Environment::default(), find).unwrap();
         let shown: Vec<_> =

@@ -22,7 +22,7 @@ use super::{env, spec, termination_message};
 use crate::agent::context::Context;
 use crate::agent::error::Error;
 use crate::agent::image;
-use crate::agent::runtime::{ContainerSpec, ContainerState, Credentials, Made, PodView, Signal};
+use crate::agent::runtime::{ContainerSpec, ContainerState, CreatedContainer, Credentials, PodView, Signal};
 use crate::kube::events::{Severity, reference};
 use crate::kube::status::Status;
 use crate::kube::time;
@@ -186,7 +186,7 @@ impl PodSync {
     }
 
     async fn start_sandbox(&mut self, attempt: u32) {
-        let made = match self.prepare_volumes().await {
+        let created = match self.prepare_volumes().await {
             Ok(()) => {
                 let started = match spec::sandbox(&self.pod, attempt) {
                     Ok(spec) => self.context.runtime.start_sandbox(&spec::pod_id(&self.pod), &spec).await,
@@ -198,7 +198,7 @@ impl PodSync {
         };
         let now = self.now();
         let memory = &mut self.state.memory;
-        match made {
+        match created {
             Ok(_) => memory.sandbox_failure = None,
             Err((reason, message)) => {
                 self.context.events.event(&*self.pod, Severity::Warning, reason, message.clone());
@@ -262,7 +262,7 @@ impl PodSync {
         view: &PodView,
     ) {
         let Some(container) = self.container_spec(name, is_init) else { return };
-        let made = match self.describe(&container, attempt, image_id, sandbox, view).await {
+        let created = match self.describe(&container, attempt, image_id, sandbox, view).await {
             // What is held of its volumes is let go when it has started.
             Ok((wanted, _held)) => {
                 let started = self.context.runtime.start_container(&spec::pod_id(&self.pod), &wanted).await;
@@ -273,8 +273,8 @@ impl PodSync {
         let now = self.now();
         let memory = self.state.memory.container(name);
         memory.image = ImageState::Unknown;
-        match made {
-            Ok(Made { id, failure }) => {
+        match created {
+            Ok(CreatedContainer { id, failure }) => {
                 memory.failure = None;
                 self.event(name, is_init, "Created", format!("Created container: {name}"));
                 if let Some(failure) = failure {
@@ -332,7 +332,7 @@ impl PodSync {
                 count += 1;
                 let source = dir.source(&content, mount, sub_path, &format!("{}/{count}", container.name))?;
                 held.extend(source.held);
-                Ok(spec::Place { path: source.path, read_only: matches!(content, Content::Files(_)) })
+                Ok(spec::MountSource { path: source.path, read_only: matches!(content, Content::Files(_)) })
             })?
         } else {
             Vec::new()
@@ -340,7 +340,7 @@ impl PodSync {
         let termination_message =
             if has_files { Some(dir.termination_message(&container.name, attempt)?) } else { None };
         let node_memory_bytes = self.context.capacity.memory_bytes;
-        let around = spec::Surroundings {
+        let inputs = spec::ContainerInputs {
             attempt,
             sandbox,
             image_id,
@@ -350,7 +350,7 @@ impl PodSync {
             termination_message,
             node_memory_bytes,
         };
-        Ok((spec::container(&self.pod, container, around)?, held))
+        Ok((spec::container(&self.pod, container, inputs)?, held))
     }
 
     fn stop(&mut self, id: String, reason: KillReason, deadline: Timestamp, view: &PodView) {

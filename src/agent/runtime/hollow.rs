@@ -18,8 +18,8 @@ use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 
 use super::{
-    Container, ContainerRuntime, ContainerSpec, ContainerState, Credentials, EngineVersion, ExecOutcome, Exit, Image,
-    LogOptions, Made, PodId, PodLifecycleEvent, PodView, Sandbox, SandboxSpec, Signal,
+    Container, ContainerRuntime, ContainerSpec, ContainerState, CreatedContainer, Credentials, EngineVersion,
+    ExecOutcome, Exit, Image, LogOptions, PodId, PodLifecycleEvent, PodView, Sandbox, SandboxSpec, Signal,
 };
 use crate::agent::error::Error;
 use crate::world::Clock;
@@ -164,7 +164,7 @@ impl ContainerRuntime for Hollow {
         Ok(format!("sha256:{}", digest(&[image])))
     }
 
-    async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<Made, Error> {
+    async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<CreatedContainer, Error> {
         let id = digest(&[&self.node, &pod.uid, &spec.name, &spec.attempt.to_string()]);
         let now = self.now();
         let mut state = self.lock();
@@ -181,7 +181,7 @@ impl ContainerRuntime for Hollow {
             state: ContainerState::Running { started: now },
             termination_message: None,
         });
-        Ok(Made { id, failure: None })
+        Ok(CreatedContainer { id, failure: None })
     }
 
     async fn signal(&self, id: &str, signal: Signal) -> Result<(), Error> {

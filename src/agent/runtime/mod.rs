@@ -124,15 +124,15 @@ pub struct Privileges {
     pub unmasked_proc: bool,
 }
 
-/// Which processes a container sees.
+/// Whose processes a container sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Processes {
-    /// Its own.
+pub enum PidNamespace {
+    /// Its own alone.
     #[default]
-    Own,
-    /// Those of its pod.
+    Container,
+    /// Its pod's.
     Pod,
-    /// Those of the node.
+    /// The node's.
     Node,
 }
 
@@ -142,7 +142,7 @@ pub struct ContainerSpec {
     /// How many times it was started before: the restart count.
     pub attempt: u32,
     pub sandbox: String,
-    pub processes: Processes,
+    pub pid_namespace: PidNamespace,
     pub host_ipc: bool,
     /// The image as the pod names it.
     pub image: String,
@@ -192,7 +192,7 @@ pub struct Exit {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContainerState {
-    /// Made, but its process was never started.
+    /// CreatedContainer, but its process was never started.
     Created,
     Running {
         started: Timestamp,
@@ -260,11 +260,11 @@ pub struct Image {
     pub user: String,
 }
 
-/// A container that was made.
+/// What came of creating and starting a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Made {
+pub struct CreatedContainer {
     pub id: String,
-    /// Why its process did not start, where it did not. The container stays, with this in its [`Exit`].
+    /// Why its process did not start, if it did not. The container stays, with this in its [`Exit`].
     pub failure: Option<String>,
 }
 
@@ -346,7 +346,7 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     async fn pull_image(&self, image: &str, credentials: Option<&Credentials>) -> Result<String, Error>;
 
     /// Creates and starts a container.
-    async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<Made, Error>;
+    async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<CreatedContainer, Error>;
 
     /// Signals a container or a sandbox. One that does not run is left alone.
     async fn signal(&self, id: &str, signal: Signal) -> Result<(), Error>;

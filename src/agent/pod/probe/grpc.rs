@@ -17,9 +17,9 @@ use crate::world::net::NotConnected;
 /// Asks for the health of `action`'s service; without a name it is that of the whole server.
 pub async fn check(world: &World, action: &GRPCAction, address: IpAddr) -> Answer {
     let Ok(port) = u16::try_from(action.port) else { return Answer::Unknown(format!("no port {}", action.port)) };
-    let place = join(&address.to_string(), port);
+    let server = join(&address.to_string(), port);
     let endpoint =
-        Endpoint::from_shared(format!("http://{place}")).and_then(|endpoint| endpoint.user_agent(USER_AGENT));
+        Endpoint::from_shared(format!("http://{server}")).and_then(|endpoint| endpoint.user_agent(USER_AGENT));
     let endpoint = match endpoint {
         Ok(endpoint) => endpoint,
         Err(error) => return Answer::Unknown(error.to_string()),
@@ -31,15 +31,15 @@ pub async fn check(world: &World, action: &GRPCAction, address: IpAddr) -> Answe
             ServingStatus::Serving => Answer::Success,
             other => Answer::Failure(format!("service unhealthy (responded with {:?})", other.as_str_name())),
         },
-        Err(status) => Answer::Failure(failure(&status, &place)),
+        Err(status) => Answer::Failure(failure(&status, &server)),
     }
 }
 
-fn failure(status: &Status, place: &str) -> String {
+fn failure(status: &Status, server: &str) -> String {
     let mut cause = status.source();
     while let Some(error) = cause {
         if let Some(not_connected) = error.downcast_ref::<NotConnected>() {
-            return format!("error: failed to connect service at {place:?}: {not_connected}");
+            return format!("error: failed to connect service at {server:?}: {not_connected}");
         }
         cause = error.source();
     }

@@ -20,7 +20,7 @@ const BODY_BYTES_MAX: usize = 10 * 1024;
 
 /// Where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct Url {
     secure: bool,
     host: String,
     port: u16,
@@ -28,9 +28,9 @@ struct Place {
     path: String,
 }
 
-impl Place {
+impl Url {
     /// Where `location` leads from here; `None` where that is no place at all.
-    fn redirected(&self, location: &str) -> Option<Place> {
+    fn redirected(&self, location: &str) -> Option<Url> {
         if !location.contains("://") {
             let path = match location.strip_prefix('/') {
                 Some(_) => location.to_owned(),
@@ -39,11 +39,11 @@ impl Place {
                     format!("{}/{location}", here.rsplit_once('/').map_or("", |(parent, _)| parent))
                 }
             };
-            return Some(Place { path, ..self.clone() });
+            return Some(Url { path, ..self.clone() });
         }
         let uri: Uri = location.parse().ok()?;
         let secure = uri.scheme_str() == Some("https");
-        Some(Place {
+        Some(Url {
             secure,
             host: uri.host()?.trim_matches(['[', ']']).to_owned(),
             port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
@@ -65,20 +65,20 @@ impl Target<'_> {
             Ok(headers) => headers,
             Err(why) => return Answer::Unknown(why),
         };
-        let mut place = Place {
+        let mut url = Url {
             secure: action.scheme.as_deref() == Some("HTTPS"),
             host: action.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| address.to_string()),
             port,
             path: if path.starts_with('/') { path.to_owned() } else { format!("/{path}") },
         };
         for _ in 0..=REDIRECTS_MAX {
-            let (status, location) = match self.get(&place, &headers).await {
+            let (status, location) = match self.get(&url, &headers).await {
                 Ok(answer) => answer,
                 Err(why) => return Answer::Failure(why),
             };
-            let next = location.filter(|_| is_redirect(status)).and_then(|location| place.redirected(&location));
+            let next = location.filter(|_| is_redirect(status)).and_then(|location| url.redirected(&location));
             match next {
-                Some(next) if next.host == place.host => place = next,
+                Some(next) if next.host == url.host => url = next,
                 _ if (200..400).contains(&status.as_u16()) => return Answer::Success,
                 _ => return Answer::Failure(format!("HTTP probe failed with statuscode: {}", status.as_u16())),
             }
@@ -86,26 +86,26 @@ impl Target<'_> {
         Answer::Failure(format!("stopped after {REDIRECTS_MAX} redirects"))
     }
 
-    async fn get(&self, place: &Place, headers: &HeaderMap) -> Result<(StatusCode, Option<String>), String> {
-        let mut stream = self.world.net.connect(&join(&place.host, place.port)).await.map_err(text)?;
-        if place.secure {
-            stream = self.tls.connect(stream, &place.host).await.map_err(text)?;
+    async fn get(&self, url: &Url, headers: &HeaderMap) -> Result<(StatusCode, Option<String>), String> {
+        let mut stream = self.world.net.connect(&join(&url.host, url.port)).await.map_err(text)?;
+        if url.secure {
+            stream = self.tls.connect(stream, &url.host).await.map_err(text)?;
         }
-        let authority = join(&place.host, place.port);
+        let authority = join(&url.host, url.port);
         if stream.is_http2() {
             let io = TokioIo::new(stream);
             let (mut sender, connection) =
                 hyper::client::conn::http2::handshake(self.world.spawner.clone(), io).await.map_err(text)?;
-            let scheme = if place.secure { "https" } else { "http" };
+            let scheme = if url.secure { "https" } else { "http" };
             let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or(&authority);
-            let mut request = request(&format!("{scheme}://{host}{}", place.path), headers)?;
+            let mut request = request(&format!("{scheme}://{host}{}", url.path), headers)?;
             *request.version_mut() = Version::HTTP_2;
             request.headers_mut().remove(HOST);
             drive(exchange(sender.send_request(request)), connection).await
         } else {
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
-            let mut request = request(&place.path, headers)?;
+            let mut request = request(&url.path, headers)?;
             if !request.headers().contains_key(HOST) {
                 request.headers_mut().insert(HOST, authority.parse().map_err(text)?);
             }
@@ -186,21 +186,21 @@ mod tests {
     use crate::world::disk::Access;
     use crate::world::{MemoryDisk, World, tls};
 
-    fn place(path: &str) -> Place {
-        Place { secure: false, host: "10.0.0.1".into(), port: 80, path: path.into() }
+    fn url(path: &str) -> Url {
+        Url { secure: false, host: "10.0.0.1".into(), port: 80, path: path.into() }
     }
 
     #[test]
     fn redirects_lead_to_places() {
         let table = [
-            ("/b?c", Some(place("/b?c"))),
-            ("b", Some(place("/a/b"))),
-            ("https://10.0.0.1/b", Some(Place { secure: true, port: 443, ..place("/b") })),
-            ("http://other:81", Some(Place { host: "other".into(), port: 81, ..place("/") })),
+            ("/b?c", Some(url("/b?c"))),
+            ("b", Some(url("/a/b"))),
+            ("https://10.0.0.1/b", Some(Url { secure: true, port: 443, ..url("/b") })),
+            ("http://other:81", Some(Url { host: "other".into(), port: 81, ..url("/") })),
             ("http://", None),
         ];
         for (location, expected) in table {
-            assert_eq!(place("/a/x?y").redirected(location), expected, "{location}");
+            assert_eq!(url("/a/x?y").redirected(location), expected, "{location}");
         }
     }
 

@@ -33,8 +33,8 @@ use futures::{StreamExt, TryStreamExt};
 use self::failure::{failed, unless_gone};
 use self::shape::Owner;
 use super::{
-    ContainerRuntime, ContainerSpec, Credentials, EngineVersion, ExecOutcome, Image, LogOptions, Made, PodId,
-    PodLifecycleEvent, PodView, SandboxSpec, Signal,
+    ContainerRuntime, ContainerSpec, CreatedContainer, Credentials, EngineVersion, ExecOutcome, Image, LogOptions,
+    PodId, PodLifecycleEvent, PodView, SandboxSpec, Signal,
 };
 use crate::agent::error::Error;
 use crate::agent::image;
@@ -82,39 +82,39 @@ impl Docker {
     }
 
     /// Creates and starts a container. Where the engine may not lower its out-of-memory score, it goes without.
-    async fn run(&self, name: String, mut body: ContainerCreateBody) -> Result<Made, Error> {
+    async fn run(&self, name: String, mut body: ContainerCreateBody) -> Result<CreatedContainer, Error> {
         if self.cannot_protect.load(Ordering::Relaxed) {
             shape::do_not_protect(&mut body);
         }
         let outcome = self.run_as_it_is(&name, body.clone()).await;
         let refused = match &outcome {
-            Ok(made) => made.failure.is_some(),
+            Ok(created) => created.failure.is_some(),
             Err(error) => matches!(error, Error::Refused(_)),
         };
         if !refused || !shape::do_not_protect(&mut body) {
             return outcome;
         }
-        if let Ok(made) = &outcome {
-            self.remove(&made.id).await?;
+        if let Ok(created) = &outcome {
+            self.remove(&created.id).await?;
         }
-        let made = self.run_as_it_is(&name, body).await?;
-        if made.failure.is_none() {
+        let created = self.run_as_it_is(&name, body).await?;
+        if created.failure.is_none() {
             tracing::info!("the engine cannot protect containers from the out-of-memory killer");
             self.cannot_protect.store(true, Ordering::Relaxed);
         }
-        Ok(made)
+        Ok(created)
     }
 
     /// Creates and starts a container. One whose process does not start stays, if the engine keeps the reason with it.
-    async fn run_as_it_is(&self, name: &str, body: ContainerCreateBody) -> Result<Made, Error> {
+    async fn run_as_it_is(&self, name: &str, body: ContainerCreateBody) -> Result<CreatedContainer, Error> {
         let options = query::CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
         let id = self.engine.create_container(Some(options), body).await.map_err(failed)?.id;
         let started = self.engine.start_container(&id, None::<query::StartContainerOptions>).await.map_err(failed);
-        let Err(refused) = started else { return Ok(Made { id, failure: None }) };
+        let Err(refused) = started else { return Ok(CreatedContainer { id, failure: None }) };
         if !matches!(refused, Error::Unreachable(_))
             && let Some(failure) = self.start_error(&id).await?
         {
-            return Ok(Made { id, failure: Some(failure) });
+            return Ok(CreatedContainer { id, failure: Some(failure) });
         }
         self.remove(&id).await?;
         Err(refused)
@@ -175,11 +175,11 @@ impl ContainerRuntime for Docker {
 
     async fn start_sandbox(&self, pod: &PodId, spec: &SandboxSpec) -> Result<String, Error> {
         let body = shape::sandbox(&self.owner, pod, spec, &self.pause_image);
-        let made = self.run(shape::name("POD", pod, spec.attempt), body).await?;
-        match made.failure {
-            None => Ok(made.id),
+        let created = self.run(shape::name("POD", pod, spec.attempt), body).await?;
+        match created.failure {
+            None => Ok(created.id),
             Some(reason) => {
-                self.remove(&made.id).await?;
+                self.remove(&created.id).await?;
                 Err(Error::Refused(reason))
             }
         }
@@ -218,7 +218,7 @@ impl ContainerRuntime for Docker {
         found.ok_or_else(|| Error::NotFound(format!("image {image:?} after its pull")))
     }
 
-    async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<Made, Error> {
+    async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<CreatedContainer, Error> {
         let body = shape::container(&self.owner, pod, spec);
         self.run(shape::name(&spec.name, pod, spec.attempt), body).await
     }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::agent::image;
 use crate::agent::runtime::{
-    Container, ContainerSpec, ContainerState, Exit, Mount, PodId, PodLifecycleEvent, PodView, Privileges, Processes,
+    Container, ContainerSpec, ContainerState, Exit, Mount, PidNamespace, PodId, PodLifecycleEvent, PodView, Privileges,
     Profile, Propagation, Sandbox, SandboxSpec,
 };
 
@@ -142,10 +142,10 @@ pub(super) fn container(owner: &Owner, pod: &PodId, spec: &ContainerSpec) -> Con
         host_config: Some(HostConfig {
             network_mode: Some(join.clone()),
             ipc_mode: Some(if spec.host_ipc { HOST.to_owned() } else { join.clone() }),
-            pid_mode: match spec.processes {
-                Processes::Own => None,
-                Processes::Pod => Some(join),
-                Processes::Node => Some(HOST.to_owned()),
+            pid_mode: match spec.pid_namespace {
+                PidNamespace::Container => None,
+                PidNamespace::Pod => Some(join),
+                PidNamespace::Node => Some(HOST.to_owned()),
             },
             mounts: filled(spec.mounts.iter().map(mount).collect()),
             cpu_shares: Some(spec.limits.cpu_shares),
@@ -344,10 +344,10 @@ mod tests {
 
     #[test]
     fn the_nodes_namespaces_reach_every_container() {
-        let spec = ContainerSpec { processes: Processes::Node, host_ipc: true, ..test_spec() };
+        let spec = ContainerSpec { pid_namespace: PidNamespace::Node, host_ipc: true, ..test_spec() };
         let host = container(&owner(), &pod(), &spec).host_config.unwrap();
         assert_eq!((host.pid_mode.as_deref(), host.ipc_mode.as_deref()), (Some("host"), Some("host")));
-        let spec = ContainerSpec { processes: Processes::Pod, sandbox: "s".into(), ..test_spec() };
+        let spec = ContainerSpec { pid_namespace: PidNamespace::Pod, sandbox: "s".into(), ..test_spec() };
         let host = container(&owner(), &pod(), &spec).host_config.unwrap();
         let joined = Some("container:s");
         assert_eq!((host.pid_mode.as_deref(), host.ipc_mode.as_deref()), (joined, joined));
