@@ -1,10 +1,10 @@
 //! The actor of the node's pods as a whole.
 //!
-//! It owns the map from uid to pod actor. It hears from the watch of pods bound to the node, from the engine's changes
-//! and from pod actors that finished, and speaks to pod actors only. Once the API has listed the node's pods it also
-//! clears the engine of containers whose pod is not among them; until then it leaves everything as it is, so an agent
-//! that starts while no frontend answers keeps its pods running. When it dies with its process, the next one finds the
-//! pods through the API or the notebook, and their containers by their labels.
+//! It owns the map from uid to pod actor. The watch of pods bound to the node, the engine's events and pod actors that
+//! finished speak to it; it speaks to pod actors only. Once the API has listed the node's pods, it also removes
+//! containers whose pod is not among them; until then it leaves everything as it is, so an agent that starts while no
+//! frontend answers keeps its pods running. When it dies with its process, the next one finds the pods through the API
+//! or the notebook, and their containers by their labels.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,9 +29,9 @@ use crate::kube::informer::{Change, Informer};
 use crate::kube::object::Key;
 use crate::world::Lane;
 
-/// How often the engine is searched for what no pod accounts for.
+/// How often the agent looks for containers and files that belong to no pod.
 const SWEEP: Duration = Duration::from_secs(60);
-/// A stream of the engine's changes that broke is opened again after this.
+/// The stream of the engine's events is opened again this long after it broke.
 const REOPEN: Duration = Duration::from_secs(2);
 /// How long containers without a pod may take to end.
 const ORPHAN_GRACE: Duration = Duration::from_secs(10);
@@ -40,14 +40,15 @@ const ORPHAN_POLL: Duration = Duration::from_millis(250);
 pub struct Agent {
     context: Arc<Context>,
     pods: Informer<Pod>,
-    /// What the notebook told at start.
+    /// The pods that the notebook held at start.
     remembered: Vec<(Pod, Sources)>,
     shutdown: Shutdown,
     actors: BTreeMap<String, Addr<PodActor>>,
     is_sweeping: bool,
 }
 
-/// The engine says that something happened to a pod, or that its stream of changes ended.
+/// Something happened to the containers of a pod; `None` when the stream of events has just begun, and anything may
+/// have happened before.
 struct RuntimeEvent(Option<PodLifecycleEvent>);
 
 /// The API has listed the node's pods.
@@ -71,7 +72,7 @@ impl Agent {
         Agent { context, pods, remembered, shutdown, actors: BTreeMap::new(), is_sweeping: false }
     }
 
-    /// Sees that the pod has an actor, which begins with what is known of its `sources`.
+    /// Gives a new version of a pod to its actor, or starts one, with the `sources` that are known.
     fn take(&mut self, pod: Arc<Pod>, sources: Sources, ctx: &Ctx<Agent>) {
         let Some(uid) = pod.metadata.uid.clone().filter(|_| pod.spec.is_some()) else { return };
         if let Some(actor) = self.actors.get(&uid) {
@@ -90,7 +91,7 @@ impl Agent {
         self.context.world.spawner.keep("agent/engine_events", async move {
             let relay = async {
                 if let Ok(mut changes) = context.runtime.events().await {
-                    // Whatever happened before the stream was open is found by looking.
+                    // A sync of every pod finds what happened before the stream was open.
                     agent.do_send(RuntimeEvent(None));
                     while let Some(Ok(change)) = changes.next().await {
                         agent.do_send(RuntimeEvent(Some(change)));
@@ -105,7 +106,7 @@ impl Agent {
         });
     }
 
-    /// Looks for what no pod accounts for. Only once the API has listed the node's pods is it known which those are.
+    /// Looks for containers and files that belong to no pod: only after the API has listed the node's pods.
     fn sweep(&mut self, ctx: &mut Ctx<Agent>) {
         if self.is_sweeping || !self.pods.has_synced() {
             return;
@@ -122,7 +123,7 @@ impl Agent {
         }));
     }
 
-    /// A pod's actor is there before its first container, so what was found and has no actor now is nobody's.
+    /// A pod's actor starts before its first container, so what was found and has no actor now belongs to no pod.
     fn remove_leftovers(&mut self, mut leftovers: Leftovers, ctx: &mut Ctx<Agent>) {
         leftovers.pods.retain(|pod| !self.actors.contains_key(&pod.uid));
         leftovers.dirs.retain(|uid| !self.actors.contains_key(uid));
@@ -130,16 +131,16 @@ impl Agent {
         ctx.spawn(cleared.into_actor(self).map(|result, agent, _| {
             agent.is_sweeping = false;
             if let Ok(Err(error)) = result {
-                tracing::warn!(%error, "cannot clear away containers without a pod");
+                tracing::warn!(%error, "cannot remove containers without a pod");
             }
         }));
     }
 }
 
-/// What the node holds of pods, whether or not they still exist.
+/// What the node holds of pods, whether or not these still exist.
 struct Leftovers {
     pods: Vec<PodId>,
-    /// Uids that volumes are kept of.
+    /// The uids that have directories.
     dirs: Vec<String>,
 }
 
@@ -181,7 +182,7 @@ async fn remove_orphan(context: &Context, pod: &PodId) -> Result<(), Error> {
     }
 }
 
-/// The engine's changes are to be listened to again.
+/// Opens the stream of the engine's events again.
 struct Reopen;
 
 impl Message for Reopen {

@@ -1,6 +1,7 @@
 //! Container logs over HTTP.
 //!
-//! `GET /containerLogs/{namespace}/{pod}/{container}?follow&previous&timestamps&tailLines&sinceSeconds&sinceTime&limitBytes`
+//! `GET
+//! /containerLogs/{namespace}/{pod}/{container}?follow&previous&timestamps&tailLines&sinceSeconds&sinceTime&limitBytes`
 
 use std::sync::Arc;
 
@@ -40,7 +41,7 @@ struct LogRequest {
 }
 
 impl Logs {
-    /// Answers a request; `None` where the path is another one.
+    /// Answers a request; `None` if the path is not one of a log.
     pub async fn answer(&self, path: &str, query: &str) -> Option<Response<Body>> {
         let request = match parse(path, query)? {
             Ok(request) => request,
@@ -61,7 +62,7 @@ impl Logs {
         for id in pods.iter().filter(|id| id.namespace == *namespace && id.name == *pod) {
             let view = self.runtime.view(&id.uid).await?;
             let wanted = if request.previous { view.previous(container) } else { view.latest(container) };
-            // Of several pods that had the name, the newest is meant.
+            // If several pods had the name, the request is about the newest.
             found = found.max(wanted.map(|container| (container.created, container.id.clone())));
         }
         let Some((_, id)) = found else {
@@ -98,7 +99,7 @@ fn streamed(stream: BoxStream<'static, Result<Bytes, Error>>, limit_bytes: Optio
     respond(StatusCode::OK, StreamBody::new(limited.map_ok(Frame::data)).boxed_unsync())
 }
 
-/// What a path and query ask for: `None` where the path is another, an error where a value is wrong.
+/// Parses a path and query: `None` if the path is not one of a log, an error if a value is wrong.
 fn parse(path: &str, query: &str) -> Option<Result<LogRequest, String>> {
     let mut parts = path.strip_prefix("/containerLogs/")?.split('/').map(decode);
     let (namespace, pod, container) = (parts.next()?, parts.next()?, parts.next()?);
@@ -124,14 +125,14 @@ fn parse_query(mut request: LogRequest, query: &str) -> Result<LogRequest, Strin
                 request.since_seconds = Some(value.parse().ok().filter(|seconds| *seconds > 0).ok_or_else(wrong)?);
             }
             "sinceTime" => request.since_time = Some(value.parse().map_err(|_| wrong())?),
-            // Frontends pass on what they were asked; the rest is theirs.
+            // Frontends pass on parameters that only they use.
             _ => {}
         }
     }
     Ok(request)
 }
 
-/// Decodes `%41` and `+`; what is no escape stays as it is.
+/// Decodes `%41` and `+`; anything else stays as it is.
 fn decode(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -18,8 +18,8 @@ use crate::kube::informer::Change;
 use crate::kube::selector::Labels;
 use crate::world::Instant;
 
-/// A smaller cluster is searched whole. In a larger one the search ends when it has found a share of the nodes feasible,
-/// and at least this many.
+/// A smaller cluster is searched whole. In a larger one the search ends when it has found a share of the nodes
+/// feasible, and at least this many.
 const FEASIBLE_NODES_MIN: usize = 100;
 
 /// What to do with a pod.

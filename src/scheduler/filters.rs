@@ -46,8 +46,8 @@ fn taint_toleration(pod: &PodInfo, object: &NodeObject) -> Result<(), Rejection>
     if tolerated { Ok(()) } else { Err(Rejection::of(Filter::TaintToleration, Reason::UntoleratedTaint, false)) }
 }
 
-/// The node's resources have to hold the pod beside those that are there, and those nominated to it whose priority is not
-/// lower.
+/// The node's resources have to hold the pod beside those that are there, and those nominated to it whose priority is
+/// not lower.
 fn node_resources_fit(pod: &PodInfo, node: &NodeInfo, object: &NodeObject) -> Result<(), Rejection> {
     let wants = &pod.requests.fit;
     let reserved = || node.nominated.iter().filter(|other| other.priority >= pod.priority && other.uid != pod.uid);

@@ -46,8 +46,8 @@ use crate::world::World;
 
 pub use config::Config;
 
-/// Starts a scheduler, until `shutdown`. It fills its cache at once, and decides while the returned leadership says that
-/// it leads.
+/// Starts a scheduler, until `shutdown`. It fills its cache at once, and decides while the returned leadership says
+/// that it leads.
 pub fn start(world: &World, client: Client, config: Config, shutdown: Shutdown) -> Leadership {
     let leadership = Leadership::campaign(world, &client, config.election.clone(), &shutdown);
     actor::start(world, client, config, leadership.clone(), shutdown);

@@ -71,8 +71,8 @@ fn select_victims(node: &NodeInfo, pod: &PodInfo, rejected_by: Filter) -> Result
     if less_important.is_empty() {
         return Err(vec![Reason::NoVictims]);
     }
-    // Preemption frees a node's own resources only; what other pods' topology domains would allow without the victims is
-    // not worked out.
+    // Preemption frees a node's own resources only; what other pods' topology domains would allow without the victims
+    // is not worked out.
     if matches!(rejected_by, Filter::PodTopologySpread | Filter::InterPodAntiAffinity) {
         return Err(vec![Reason::PreemptionUnhelpful]);
     }

@@ -98,8 +98,8 @@ impl SchedulingQueue {
         self.pods.remove(uid).map(|entry| entry.pod)
     }
 
-    /// The next pod to decide on. Answer with [`remove`](SchedulingQueue::remove), [`reject`](SchedulingQueue::reject) or
-    /// [`fail`](SchedulingQueue::fail).
+    /// The next pod to decide on. Answer with [`remove`](SchedulingQueue::remove), [`reject`](SchedulingQueue::reject)
+    /// or [`fail`](SchedulingQueue::fail).
     pub fn pop(&mut self, now: Instant) -> Option<Arc<PodInfo>> {
         self.flush(now);
         let uid = match self.active.first() {

@@ -107,8 +107,8 @@ impl Requests {
         requests
     }
 
-    /// App containers and sidecars run together; an ordinary init container runs beside those sidecars alone that precede
-    /// it.
+    /// App containers and sidecars run together; an ordinary init container runs beside those sidecars alone that
+    /// precede it.
     fn of_containers(spec: &PodSpec) -> Requests {
         let mut total = Requests::default();
         for container in &spec.containers {

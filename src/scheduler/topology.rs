@@ -1,4 +1,5 @@
-//! PodTopologySpread and InterPodAffinity: pods counted by topology domain, once for a pod before its nodes are checked.
+//! PodTopologySpread and InterPodAffinity: pods counted by topology domain, once for a pod before its nodes are
+//! checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,8 +1,8 @@
 //! The actor that keeps the node known to the API.
 //!
-//! It owns nothing but the facts of the node. Every ten seconds it makes one round: registers the node where it is
-//! missing, corrects its status where the API knows another, renews its Lease. A round that fails is followed by the
-//! next one sooner; rounds never overlap. When it dies, the Lease runs out and the node controller takes over.
+//! It owns nothing but the facts of the node. Every ten seconds it makes one round: registers the node if it is
+//! missing, writes its status if the API has another, renews its Lease. After a round that failed the next one comes
+//! sooner; rounds never overlap. When it dies, the Lease runs out and the node controller takes over.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -91,14 +91,14 @@ impl Round {
         if self.watches_pressure { capacity::pressure(&self.world.disk, &self.data_dir) } else { Pressure::default() }
     }
 
-    /// Sees that the node is registered as it is.
+    /// Registers the node, or writes its status if that has changed.
     async fn write_status(&self) -> Result<Node, Status> {
         let nodes = self.client.api::<Node>();
         let now = time::timestamp(&self.world.clock);
         let node = match nodes.get_opt(&self.facts.name).await? {
             Some(node) => node,
             None => {
-                // The API takes no status from a creation: it is told right below.
+                // A creation sets no status; the write below does.
                 let created = nodes.create(&object::node(&self.facts, self.pressure(), now)).await?;
                 tracing::info!(node = self.facts.name, "node registered");
                 created
@@ -118,7 +118,7 @@ impl Round {
         if fresh && object::is_known(&reported, &status) {
             return Ok(node);
         }
-        // Strategic: conditions that others write meanwhile stay.
+        // A strategic patch keeps conditions that others write meanwhile.
         nodes.patch_status(&self.facts.name, PatchType::Strategic, &json!({ "status": status })).await
     }
 

@@ -44,7 +44,7 @@ fn resources(capacity: Capacity) -> BTreeMap<String, Wire> {
     amounts.into_iter().map(|(name, amount)| (name.to_owned(), amount.to_wire())).collect()
 }
 
-/// The labels that every node bears, and those of the configuration.
+/// The labels of every node, and those of the configuration.
 pub fn labels(facts: &Facts) -> BTreeMap<String, String> {
     let architecture = facts.machine.architecture;
     let own = [
@@ -67,7 +67,7 @@ pub fn node(facts: &Facts, pressure: Pressure, now: Timestamp) -> Node {
     }
 }
 
-/// The node's status. Conditions that hold as before keep the time since when they do.
+/// The node's status. A condition whose status has not changed keeps its transition time.
 pub fn status(facts: &Facts, pressure: Pressure, before: &[NodeCondition], now: Timestamp) -> NodeStatus {
     let address = |kind: &str, address: String| NodeAddress { type_: kind.to_owned(), address };
     NodeStatus {
@@ -134,7 +134,7 @@ fn conditions(pressure: Pressure, before: &[NodeCondition], now: Timestamp) -> V
         .collect()
 }
 
-/// Whether the API knows the node as it is now, but for the time of the last heartbeat.
+/// Whether `reported` equals `status`, but for the time of the last heartbeat.
 pub fn is_known(reported: &NodeStatus, status: &NodeStatus) -> bool {
     let verdicts = |status: &NodeStatus| -> BTreeMap<String, String> {
         let conditions = status.conditions.iter().flatten();

@@ -1,9 +1,9 @@
 //! The actor of one pod.
 //!
-//! It owns the pod's memory and hears from the agent (the pod changed, is gone, look again), from its errands (a pull,
-//! a hook) and from its probers. It runs one pass at a time, tells the API the status that a pass found, and confirms
-//! the pod's deletion. What arrives during a pass is noted and heeded by the next one. When it dies with its process,
-//! the next agent starts over from what the engine shows.
+//! It owns the pod's memory. The agent (the pod changed, is gone, has to be synced), its background tasks (a pull, a
+//! hook) and its probers speak to it. It runs one sync at a time, writes the status that a sync found to the API, and
+//! confirms the pod's deletion. The next sync takes up what arrives during one. When it dies with its process, the next
+//! agent starts over from what the engine shows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,19 +40,19 @@ const WRITE_MAX: Duration = Duration::from_secs(15);
 const GRACE_MIN: SignedDuration = SignedDuration::from_secs(1);
 /// A postStart hook may take as long as its container runs.
 const POST_START_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
-/// A pod is looked at this often even when nothing is known to have happened.
+/// A pod is synced this often even if nothing is known to have happened.
 const SYNC_FREQUENCY: Duration = Duration::from_secs(60);
 
-/// The pod as the API has it now.
+/// The pod's version in the API now.
 pub struct PodUpdate(pub Arc<Pod>);
 
 /// The API has no such pod any more.
 pub struct PodGone;
 
-/// Something may have happened to the pod's containers.
+/// Sync the pod: something may have happened to its containers.
 pub struct SyncPod;
 
-/// The agent ends; the containers run on.
+/// Stop, since the agent ends; the containers run on.
 pub struct Detach;
 
 /// Nothing is left of a pod; its actor has ended.
@@ -60,7 +60,7 @@ pub struct PodFinished {
     pub uid: String,
 }
 
-/// What errands and probers report.
+/// What background tasks and probers report.
 enum Report {
     Pulled {
         container: String,
@@ -70,7 +70,7 @@ enum Report {
     Stopping {
         container_id: String,
     },
-    /// A postStart hook is over. One that failed takes its container along.
+    /// A postStart hook is over. If it failed, its container is restarted.
     Started {
         container_id: String,
         success: bool,
@@ -97,25 +97,26 @@ pub struct PodActor {
     pod: Arc<Pod>,
     gone: bool,
     delete_by: Option<Timestamp>,
-    /// `None` while a pass has it.
+    /// `None` while a sync has it.
     state: Option<PodState>,
     sync_again: bool,
     reports: Vec<Report>,
     wake: Option<SpawnHandle>,
-    /// What the API was told last, and what it is to be told.
+    /// The status that was written to the API last.
     written_status: Option<PodStatus>,
-    /// What the API showed of it then, and at which version of the pod.
+    /// The agent's part of the pod's status in the API after that write, and the version of the pod.
     api_status: Option<(u64, PodStatus)>,
     is_writing: bool,
+    /// The status that the last sync found.
     status: Option<PodStatus>,
     retry: Duration,
     probers: BTreeMap<(String, ProbeKind), AbortHandle>,
     /// postStart hooks under way, by container ID.
     hooks: BTreeMap<String, AbortHandle>,
-    /// What the notebook has of the pod, and whether it is being written to.
+    /// The pod's page in the notebook, and whether a new one is being written.
     page_written: Option<Page>,
     is_writing_page: bool,
-    /// Nothing is left to do but to be struck out of the notebook.
+    /// Nothing is left to do but to remove the pod from the notebook.
     done: bool,
 }
 
@@ -148,7 +149,7 @@ impl PodActor {
         time::timestamp(&self.context.world.clock)
     }
 
-    /// By when the pod's processes must have ended: never later than was said before.
+    /// Sets the time by which the pod's processes must have ended: never later than it was.
     fn note_deletion(&mut self) {
         let meta = &self.pod.metadata;
         let grace = match (self.gone, &meta.deletion_timestamp) {
@@ -162,8 +163,8 @@ impl PodActor {
         self.delete_by = Some(self.delete_by.map_or(by, |before| before.min(by)));
     }
 
-    /// Somebody else may have written what is the agent's to say, as the controller does for nodes that are not heard
-    /// of: then the API is told once more.
+    /// If another writer changed the agent's part of the status, as the node controller does when a node is silent, the
+    /// status is written again.
     fn note_foreign_writes(&mut self) {
         let overruled =
             |(at, api_status): &(u64, PodStatus)| version(&self.pod) > *at && status::own(&self.pod) != *api_status;
@@ -187,7 +188,7 @@ impl PodActor {
         let sync = PodSync {
             context: self.context.clone(),
             pod: match &self.status {
-                // What was found last counts, whether or not the API has heard of it and told it back.
+                // The status found last counts, whether or not it has been to the API and back.
                 Some(found) => Arc::new(status::with_found(&self.pod, found)),
                 None => self.pod.clone(),
             },
@@ -199,7 +200,7 @@ impl PodActor {
         };
         let sync = self.context.world.spawner.task(sync.run());
         ctx.spawn(sync.into_actor(self).map(|result, actor, ctx| {
-            // A pass that panicked ended the process; one that was cancelled did so with the runtime.
+            // A panic ends the process; a sync is cancelled only when the runtime ends.
             if let Ok(result) = result {
                 actor.after(result, ctx);
             }
@@ -233,7 +234,7 @@ impl PodActor {
         }));
     }
 
-    /// Tells the API the present status, unless it knows it or is being told another.
+    /// Writes the status to the API, unless it is there or another write is under way.
     fn write_status(&mut self, ctx: &mut Ctx<PodActor>) {
         let Some(status) = self.status.clone().filter(|status| self.written_status.as_ref() != Some(status)) else {
             return;
@@ -258,13 +259,13 @@ impl PodActor {
                     actor.api_status = Some((version(&written), status::own(&written)));
                     actor.note_foreign_writes();
                     actor.retry = RETRY_MIN;
-                    // A deletion waits for its last status to be told.
+                    // A deletion waits until the last status is written.
                     if actor.delete_by.is_some() { actor.sync(ctx) } else { actor.write_status(ctx) }
                 }
-                // Another pod has the name now, or none.
+                // No pod has the name, or another one.
                 Ok(Err(error)) if error.is_not_found() => actor.pod_gone(ctx),
                 Ok(Err(error)) => {
-                    tracing::debug!(pod = actor.pod.metadata.name, %error, "a pod's status is not told yet");
+                    tracing::debug!(pod = actor.pod.metadata.name, %error, "a pod's status is not written yet");
                     actor.retry_later(ctx, PodActor::write_status);
                 }
                 Err(_) => {}
@@ -283,7 +284,7 @@ impl PodActor {
         self.sync(ctx);
     }
 
-    /// Nothing is left on the node: the API may forget the pod.
+    /// Nothing is left on the node: confirms the deletion to the API.
     fn removed(&mut self, ctx: &mut Ctx<PodActor>) {
         self.stop_tasks();
         if self.gone {
@@ -309,7 +310,7 @@ impl PodActor {
         }));
     }
 
-    /// Keeps the notebook's page of the pod up to date. One write at a time; the next pass makes up for a skipped one.
+    /// Keeps the notebook's page of the pod up to date. One write at a time; the next sync makes up for a skipped one.
     fn write_page(&mut self, state: &PodState, ctx: &mut Ctx<PodActor>) {
         let Some(notebook) = self.context.notebook.clone() else { return };
         let page = Page::of(&self.pod, &state.sources);
@@ -328,7 +329,7 @@ impl PodActor {
             actor.is_writing_page = false;
             match result {
                 Ok(Ok(())) => actor.page_written = Some(page),
-                Ok(Err(error)) => tracing::warn!(%error, "a pod cannot be noted down"),
+                Ok(Err(error)) => tracing::warn!(%error, "a pod cannot be written to the notebook"),
                 Err(_) => {}
             }
             if actor.done {
@@ -337,7 +338,7 @@ impl PodActor {
         }));
     }
 
-    /// Ends the actor, once the notebook has forgotten the pod.
+    /// Ends the actor, after the pod is removed from the notebook.
     fn finish(&mut self, ctx: &mut Ctx<PodActor>) {
         self.done = true;
         if self.is_writing_page {
@@ -347,11 +348,11 @@ impl PodActor {
             return self.leave(ctx);
         };
         let (uid, world) = (self.pod.metadata.uid.clone().unwrap_or_default(), self.context.world.clone());
-        let strike =
+        let remove =
             self.context.world.spawner.task(async move { world.spawner.blocking(move || notebook.remove(&uid)).await });
-        ctx.spawn(strike.into_actor(self).map(|result, actor, ctx| {
+        ctx.spawn(remove.into_actor(self).map(|result, actor, ctx| {
             if let Ok(Err(error)) = result {
-                tracing::warn!(%error, "a pod cannot be struck out of the notebook");
+                tracing::warn!(%error, "a pod cannot be removed from the notebook");
             }
             actor.leave(ctx);
         }));
@@ -403,7 +404,7 @@ impl PodActor {
         }
     }
 
-    /// Starts and ends probers so that each running container has those it should have now.
+    /// Starts and ends probers, so that each running container has the right ones.
     fn adjust_probers(&mut self, view: &PodView, memory: &Memory, ctx: &Ctx<PodActor>) {
         if !self.context.runtime.has_processes() {
             return;
@@ -575,7 +576,7 @@ impl Handler<PodUpdate> for PodActor {
     type Result = ();
 
     fn handle(&mut self, PodUpdate(pod): PodUpdate, ctx: &mut Ctx<PodActor>) {
-        // The agent's own status writes come back as updates that need nothing done.
+        // The agent's own writes of the status come back as updates; they need no sync.
         let same = self.pod.spec == pod.spec
             && self.pod.metadata.deletion_grace_period_seconds == pod.metadata.deletion_grace_period_seconds
             && self.pod.metadata.deletion_timestamp == pod.metadata.deletion_timestamp
@@ -631,7 +632,7 @@ impl Handler<Report> for PodActor {
     type Result = ();
 
     fn handle(&mut self, report: Report, ctx: &mut Ctx<PodActor>) {
-        // A stale liveness failure must not outlive the kill it led to: it is about one container ID.
+        // The failure names one container ID, so it cannot affect the container that comes next.
         if let Report::Verdict { kind: ProbeKind::Liveness, success: false, container_id } = &report {
             tracing::info!(container_id, "a container failed its liveness probe");
         }

@@ -32,7 +32,7 @@ pub type Files = BTreeMap<String, FileContent>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EmptyDir {
     pub in_memory: bool,
-    /// Only what is in memory is held to it as it is written.
+    /// The kernel enforces it for one in memory only.
     pub bytes_max: Option<u64>,
 }
 
@@ -41,7 +41,7 @@ pub struct EmptyDir {
 pub enum Content {
     /// A directory of the pod's own, empty at first.
     Empty(EmptyDir),
-    /// A place on the node, which must be of that kind (`hostPath.type`).
+    /// A path on the node, which must be of that type (`hostPath.type`).
     Host {
         path: PathBuf,
         kind: String,
@@ -252,7 +252,7 @@ fn add(files: &mut Files, path: &str, bytes: &[u8], mode: i32) -> Result<(), Err
     if !stays_inside || path.starts_with("..") {
         return Err(Error::Config(format!("the path {path:?} leaves its volume")));
     }
-    // Only permission bits; validation refuses others.
+    // Validation refuses other than permission bits.
     let mode = u32::try_from(mode).unwrap_or_default() & 0o777;
     files.insert(path.to_owned(), FileContent { bytes: bytes.to_vec(), mode });
     Ok(())

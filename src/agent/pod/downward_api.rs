@@ -1,4 +1,4 @@
-//! What a container may ask about its own pod: field and resource references, for variables and for files.
+//! The downward API: field and resource references, for variables and for files.
 
 use std::net::IpAddr;
 
@@ -9,14 +9,14 @@ use crate::agent::config::Capacity;
 use crate::agent::error::Error;
 use crate::kube::quantity::Quantity;
 
-/// A pod in its place.
+/// A pod on its node: all that references may name.
 #[derive(Clone, Copy)]
 pub struct DownwardApi<'a> {
     pub pod: &'a Pod,
     pub host_ip: IpAddr,
     /// `None` before the sandbox is there.
     pub pod_ip: Option<IpAddr>,
-    /// What a container without a limit could use at most.
+    /// The limit of a container that sets none.
     pub node: Capacity,
 }
 

@@ -24,7 +24,7 @@ impl Environment {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Replaces `$(NAME)` by the variable's value. `$$` stands for `$`; what names no variable stays as it is.
+    /// Replaces `$(NAME)` by the variable's value. `$$` stands for `$`; a reference to no variable stays as it is.
     pub fn expand(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
@@ -54,7 +54,7 @@ impl Environment {
     }
 }
 
-/// The environment of one container. `services` are those whose variables it gets.
+/// The environment of one container, with the variables of `services`.
 pub fn environment(
     container: &Spec,
     downward_api: DownwardApi<'_>,
@@ -93,7 +93,7 @@ pub fn environment(
     Ok(environment)
 }
 
-/// The value of a reference; `None` where the source is missing and may be.
+/// The value of a reference; `None` if the source is optional and missing.
 fn value(
     container: &Spec,
     from: &EnvVarSource,
@@ -138,7 +138,7 @@ fn or_missing(
     Ok(found)
 }
 
-/// The variables that tell a container of the services in its namespace, and of the API itself. Names are upper case
+/// The variables for the services in a container's namespace, and for the API itself. Names are upper case
 /// with `_` for `-`.
 pub fn of_services<'a>(
     services: impl Iterator<Item = &'a Service>,

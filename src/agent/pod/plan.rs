@@ -1,7 +1,7 @@
-//! What to do next for a pod: a pure decision from what it should be, what the engine shows and what was tried.
+//! What to do next for a pod: a pure decision from its specification, what the engine shows and what was tried.
 //!
-//! The pod actor carries a plan out, looks again and asks for the next one, until there is nothing to do. No plan waits
-//! for anything: what takes time (pulls, hooks, dying processes) goes on beside it and shows up in the next look.
+//! A sync carries a plan out, views the pod again and makes the next plan, until there is nothing to do. No plan waits
+//! for anything: what takes time (pulls, hooks, ending processes) goes on beside it and shows up in a later view.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Container as Spec;
@@ -10,7 +10,7 @@ use super::lifecycle::{self, PodSnapshot};
 use super::memory::{ContainerMemory, ImageState, KillReason, PreStop};
 use crate::agent::runtime::{Container, ContainerState, Signal};
 
-/// What the pod is to become.
+/// The state that a pod is brought to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
     /// As its specification says.
@@ -27,7 +27,7 @@ pub enum Action {
     StartSandbox {
         attempt: u32,
     },
-    /// See that the image for the container's next start is there.
+    /// Find or pull the image for the container's next start.
     FindImage {
         container: String,
         is_init: bool,
@@ -52,14 +52,14 @@ pub enum Action {
     Remove {
         id: String,
     },
-    /// Nothing of the pod is left in the engine and its last status is told: remove its files, confirm its deletion.
+    /// Nothing of the pod is left in the engine and its last status is written: remove its files, confirm its deletion.
     ConfirmDeletion,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     pub actions: Vec<Action>,
-    /// When to look again, if nothing happens before.
+    /// When to sync again, if nothing happens before.
     pub wake: Option<Timestamp>,
 }
 
@@ -73,10 +73,10 @@ impl Plan {
     }
 }
 
-/// How long a container that is killed may take when nothing says otherwise.
+/// Upstream's default of `terminationGracePeriodSeconds`.
 const GRACE_DEFAULT: SignedDuration = SignedDuration::from_secs(30);
 
-/// What the pod is to become now. `delete_by` is set once it is being deleted.
+/// The pod's goal. `delete_by` is set once it is being deleted.
 pub fn goal(snapshot: PodSnapshot<'_>, delete_by: Option<Timestamp>) -> Goal {
     match (delete_by, snapshot.outcome()) {
         (Some(by), _) => Goal::Delete { by },
@@ -85,13 +85,13 @@ pub fn goal(snapshot: PodSnapshot<'_>, delete_by: Option<Timestamp>) -> Goal {
     }
 }
 
-/// How long the pod's processes may take to end. What a pod asks for has no bound, and is added to a moment.
+/// How long the pod's processes may take to end: bounded, since it is added to a time.
 fn grace(snapshot: PodSnapshot<'_>) -> SignedDuration {
     let seconds = lifecycle::spec(snapshot.pod).termination_grace_period_seconds;
     seconds.map_or(GRACE_DEFAULT, |seconds| SignedDuration::from_secs(seconds.min(i32::MAX.into())))
 }
 
-/// How long a container may take to end that is replaced for `reason`: a probe may have a time of its own.
+/// How long a container may take to end when it is replaced for `reason`: probes may set their own grace period.
 fn grace_of(snapshot: PodSnapshot<'_>, spec: &Spec, reason: KillReason) -> SignedDuration {
     let probe = match reason {
         KillReason::LivenessProbe => spec.liveness_probe.as_ref(),
@@ -102,7 +102,7 @@ fn grace_of(snapshot: PodSnapshot<'_>, spec: &Spec, reason: KillReason) -> Signe
     seconds.map_or_else(|| grace(snapshot), SignedDuration::from_secs)
 }
 
-/// The next actions towards `goal`. `status_written` says whether the API has heard of the present status.
+/// The next actions towards `goal`. `status_written` says whether the API has the present status.
 pub fn plan(snapshot: PodSnapshot<'_>, goal: Goal, status_written: bool) -> Plan {
     let mut plan = Plan::default();
     match goal {
@@ -122,7 +122,7 @@ fn end(snapshot: PodSnapshot<'_>, by: Timestamp, plan: &mut Plan) {
     }
 }
 
-/// Containers first, so that their last states can be told; the sandbox when no process needs its network any more.
+/// Stops containers first, so that their last states can be written; then the sandbox, whose network they needed.
 fn delete(snapshot: PodSnapshot<'_>, by: Timestamp, status_written: bool, plan: &mut Plan) {
     if stop_all(snapshot, by, plan) || !status_written {
         return;
@@ -135,7 +135,7 @@ fn delete(snapshot: PodSnapshot<'_>, by: Timestamp, status_written: bool, plan: 
     }
 }
 
-/// Stops what runs; whether anything does. Sidecars outlive the app containers, which may need them to end.
+/// Stops running containers; returns whether there are any. Sidecars end after the app containers, which may need them.
 fn stop_all(snapshot: PodSnapshot<'_>, by: Timestamp, plan: &mut Plan) -> bool {
     let is_sidecar = |container: &&Container| {
         lifecycle::init_containers(snapshot.pod)
@@ -190,7 +190,7 @@ fn run(snapshot: PodSnapshot<'_>, plan: &mut Plan) {
     }
 }
 
-/// Without a sandbox nothing can run: what is left of the former one ends, then a new one is made.
+/// Stops what is left of the former sandbox, then starts a new one.
 fn rebuild(snapshot: PodSnapshot<'_>, plan: &mut Plan) {
     let running: Vec<_> = snapshot.view.containers.iter().filter(|container| container.is_running()).collect();
     for container in &running {
@@ -209,8 +209,8 @@ fn rebuild(snapshot: PodSnapshot<'_>, plan: &mut Plan) {
     plan.act(Action::StartSandbox { attempt });
 }
 
-/// Keeps, of each name, the latest container and the one before it, whose log may still be asked for; removes those
-/// that were created but never started.
+/// Keeps the latest container of each name and the one before it, for `kubectl logs --previous`; removes older ones,
+/// and those that were created but never started.
 fn collect_garbage(snapshot: PodSnapshot<'_>, plan: &mut Plan) {
     for container in &snapshot.view.containers {
         let newer = snapshot
@@ -226,7 +226,7 @@ fn collect_garbage(snapshot: PodSnapshot<'_>, plan: &mut Plan) {
     }
 }
 
-/// Brings the init containers on, one after the other; whether the app containers may start.
+/// Runs the init containers, one after the other; returns whether the app containers may start.
 fn initialize(snapshot: PodSnapshot<'_>, sandbox: &str, plan: &mut Plan) -> bool {
     let initialized = snapshot.is_initialized();
     for init in lifecycle::init_containers(snapshot.pod) {
@@ -245,11 +245,11 @@ fn initialize(snapshot: PodSnapshot<'_>, sandbox: &str, plan: &mut Plan) -> bool
     true
 }
 
-/// Sees that one container runs as it should.
+/// Starts, restarts or stops one container, as it needs.
 fn tend(snapshot: PodSnapshot<'_>, spec: &Spec, is_init: bool, sandbox: &str, plan: &mut Plan) {
     let Some(latest) = snapshot.view.latest(&spec.name) else { return start(snapshot, spec, is_init, sandbox, plan) };
     match &latest.state {
-        // Garbage collection removes it; the look after that starts another.
+        // Garbage collection removes it; the next plan starts another.
         ContainerState::Created => {}
         ContainerState::Running { .. } if latest.sandbox != sandbox => {}
         ContainerState::Running { .. } => {
@@ -262,7 +262,7 @@ fn tend(snapshot: PodSnapshot<'_>, spec: &Spec, is_init: bool, sandbox: &str, pl
             }
         }
         ContainerState::Exited(exit) => {
-            // What a former sandbox took down is started again in the new one, unless it had ended by itself for good.
+            // An init container that succeeded runs again in a new sandbox.
             let again = lifecycle::restarts(snapshot.pod, spec, is_init, exit.code)
                 || (latest.sandbox != sandbox && is_init && exit.code == 0);
             if !again {

@@ -1,4 +1,4 @@
-//! From a pod's specification to what the engine is asked for: pure, once volumes and sources are at hand.
+//! From a pod's specification to the engine's: pure, once volumes and sources are at hand.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use crate::agent::runtime::{
 /// The longest host name of a pod, and the longest that Linux takes.
 const HOSTNAME_MAX: usize = 63;
 const FULL_HOSTNAME_MAX: usize = 64;
-/// Of services and of pods that have a full name.
+/// The domain of services, and of pods with a fully qualified name.
 const CLUSTER_DOMAIN: &str = "cluster.local";
 const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
 
@@ -30,7 +30,7 @@ pub fn pod_id(pod: &Pod) -> PodId {
     PodId { namespace: text(&meta.namespace), name: text(&meta.name), uid: text(&meta.uid) }
 }
 
-/// A digest of what, when changed, needs a new container: of the mutable fields, the image.
+/// A digest of the fields whose change needs a new container: of the mutable ones, the image.
 pub fn hash(spec: &Spec) -> String {
     let mut hash = Sha256::new();
     hash.update(&spec.name);
@@ -39,7 +39,7 @@ pub fn hash(spec: &Spec) -> String {
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether the image is asked for at its registry before each start.
+/// When the image is pulled: `Always`, `IfNotPresent` or `Never`.
 pub fn pull_policy(spec: &Spec) -> &str {
     let by_tag = if image::is_latest(spec.image.as_deref().unwrap_or_default()) { "Always" } else { "IfNotPresent" };
     spec.image_pull_policy.as_deref().unwrap_or(by_tag)
@@ -127,11 +127,11 @@ pub struct ContainerInputs {
     pub attempt: u32,
     pub sandbox: String,
     pub image_id: String,
-    /// Whom the image's processes run as.
+    /// The user of the image's processes.
     pub image_user: String,
     pub environment: Environment,
     pub mounts: Vec<Mount>,
-    /// The node's file for the container's last words.
+    /// The node's file for the container's termination message.
     pub termination_message: Option<PathBuf>,
     pub node_memory_bytes: u64,
 }
@@ -190,7 +190,7 @@ fn privileges(pod: &Pod, spec: &Spec, image_user: &str) -> Result<Privileges, Er
     Ok(Privileges {
         user: match (user, group) {
             (user, None) => user,
-            // A group of its own takes nothing from the user that the image names.
+            // A group without a user leaves the user to the image.
             (user, Some(group)) => Some(format!("{}:{group}", user.as_deref().unwrap_or(user_of(image_user)))),
         },
         extra_groups: groups.map(|group| group.to_string()).collect(),
@@ -211,7 +211,7 @@ fn user_of(image_user: &str) -> &str {
     image_user.split(':').next().filter(|user| !user.is_empty()).unwrap_or("0")
 }
 
-/// Refuses a container that would run as root, or may, though its pod says that it must not.
+/// Rejects a container that would or could run as root although its pod forbids that.
 fn verify_not_root(
     pod: &Pod,
     of_pod: &PodSecurityContext,
@@ -262,14 +262,14 @@ fn selinux(options: SELinuxOptions) -> SelinuxOptions {
     }
 }
 
-/// A volume, or a part of one, where it is mounted from.
+/// The path on the node of a volume, or of a part of one.
 pub struct MountSource {
     pub path: PathBuf,
-    /// Whatever the mount says.
+    /// Read-only even if the mount does not say so.
     pub read_only: bool,
 }
 
-/// The mounts of one container: `find` tells where a volume is on the node, or a part of it, by its path in there.
+/// The mounts of one container: `find` returns the source of a volume, or of the part of it under a path.
 pub fn mounts(
     spec: &Spec,
     environment: &Environment,

@@ -1,5 +1,4 @@
-//! The status that the API is told of a pod: a pure function of what the pod is, what the engine shows and what was
-//! tried.
+//! A pod's status: a pure function of its specification, what the engine shows and what was tried.
 
 use std::net::IpAddr;
 
@@ -22,7 +21,7 @@ pub const FAILURE_SHOWN: jiff::SignedDuration = jiff::SignedDuration::from_secs(
 const OWN_CONDITIONS: [&str; 5] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
-/// What the status tells of the node.
+/// What the status says about the node.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeFacts<'a> {
     pub address: IpAddr,
@@ -44,7 +43,7 @@ pub fn compute(snapshot: PodSnapshot<'_>, node: NodeFacts<'_>) -> PodStatus {
     let ip = match snapshot.sandbox() {
         Some(_) if on_host => Some(node.address.to_string()),
         Some(sandbox) => sandbox.ip.map(|ip| ip.to_string()),
-        // The address of a pod that has ended stays for those who look back.
+        // A pod that has ended keeps its address.
         None if outcome.is_some() => reported.pod_ip.clone(),
         None => None,
     };
@@ -70,7 +69,7 @@ pub fn compute(snapshot: PodSnapshot<'_>, node: NodeFacts<'_>) -> PodStatus {
     }
 }
 
-/// The pod with the status that was computed last in place of the API's, but for conditions that others write.
+/// The pod with the status that was computed last instead of the API's, but for conditions that others write.
 pub fn with_found(pod: &Pod, found: &PodStatus) -> Pod {
     let own = |condition: &PodCondition| OWN_CONDITIONS.contains(&condition.type_.as_str());
     let reported = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
@@ -80,7 +79,7 @@ pub fn with_found(pod: &Pod, found: &PodStatus) -> Pod {
     Pod { status: Some(status), ..pod.clone() }
 }
 
-/// What is the agent's of the status that the API shows.
+/// The part of the status in the API that is the agent's.
 pub fn own(pod: &Pod) -> PodStatus {
     let shown = pod.status.clone().unwrap_or_default();
     let conditions = shown.conditions.into_iter().flatten();
@@ -101,8 +100,8 @@ pub fn own(pod: &Pod) -> PodStatus {
     }
 }
 
-/// A strategic merge patch that makes the status in the API the computed one, and leaves alone what is not the agent's:
-/// conditions that others write meanwhile as well.
+/// A strategic merge patch that makes the agent's part of the status in the API the computed one, and leaves alone the
+/// rest: conditions that others write, for example.
 pub fn patch(uid: &str, status: &PodStatus) -> Value {
     const OWN: [&str; 12] = [
         "phase",
@@ -127,7 +126,7 @@ pub fn patch(uid: &str, status: &PodStatus) -> Value {
     if let Some(Value::Array(conditions)) = fields.get_mut("conditions") {
         conditions.retain(|condition| OWN_CONDITIONS.iter().any(|own| condition["type"] == *own));
     }
-    // Addresses of before are none any more; a strategic merge would keep them.
+    // A strategic merge would keep former addresses.
     for name in ["hostIPs", "podIPs"] {
         if let Some(Value::Array(addresses)) = fields.get_mut(name) {
             addresses.push(json!({ "$patch": "replace" }));
@@ -138,7 +137,7 @@ pub fn patch(uid: &str, status: &PodStatus) -> Value {
 
 fn phase(snapshot: PodSnapshot<'_>, outcome: Option<Outcome>, apps: &[ContainerStatus]) -> &'static str {
     match outcome {
-        // While something still runs it is not over yet.
+        // The pod is not over while something still runs.
         Some(_) if snapshot.view.containers.iter().any(Container::is_running) => {}
         Some(Outcome::Succeeded) => return "Succeeded",
         Some(Outcome::Failed | Outcome::DeadlineExceeded) => return "Failed",
@@ -188,7 +187,7 @@ fn container_status(snapshot: PodSnapshot<'_>, spec: &Spec, is_init: bool, schem
         None => {
             let ended = reported.and_then(|status| status.state.clone()).filter(|state| state.terminated.is_some());
             match ended {
-                // Over for good, and cleaned away since.
+                // It ended for good, and was removed since.
                 Some(state) if snapshot.outcome().is_some() => (state, None),
                 ended => (
                     waiting(snapshot, memory, is_init),
@@ -274,7 +273,7 @@ fn waiting(snapshot: PodSnapshot<'_>, memory: &ContainerMemory, is_init: bool) -
     })
 }
 
-/// The failure that keeps a container from being made.
+/// The failure that keeps a container from being created.
 fn failure(snapshot: PodSnapshot<'_>, memory: &ContainerMemory) -> Option<State> {
     if let Some(Failure { reason, message, .. }) = &memory.failure {
         return Some(waiting_for(reason, Some(message.clone())));
@@ -386,7 +385,7 @@ fn verdicts(snapshot: PodSnapshot<'_>, outcome: Option<Outcome>, reported: &[Pod
     vec![sandbox, initialized, ready, containers, scheduled]
 }
 
-/// Ready, as far as the readiness gates that others open say so.
+/// Whether all readiness gates are open.
 fn gates(snapshot: PodSnapshot<'_>, reported: &[PodCondition]) -> Verdict {
     let closed =
         |gate: &&str| !reported.iter().any(|condition| condition.type_ == **gate && condition.status == "True");

@@ -1,6 +1,6 @@
-//! One pass over a pod: look, plan, act, look again, until there is nothing to do but wait.
+//! One sync of a pod: view, plan, act and view again, until there is nothing to do but wait.
 //!
-//! A pass runs as a task of its own, with the pod's memory in hand; the pod actor starts the next one after it.
+//! A sync runs as a task of its own and holds the pod's memory; the pod actor starts the next one after it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,20 +28,20 @@ use crate::kube::status::Status;
 use crate::kube::time;
 use crate::world::disk::Bind;
 
-/// Looks of one pass. A pod that still has something to do then gets another pass at once.
+/// Rounds of one sync. If there is still something to do then, the next sync follows at once.
 const ROUNDS_MAX: usize = 12;
-/// How long a pass waits for the API; it goes on with what was fetched before.
+/// How long a sync waits for the API; then it goes on with what was fetched before.
 const API_MAX: Duration = Duration::from_secs(5);
-/// How long a first start waits to hear of the services.
+/// How long the first start of a container waits for the list of services.
 const SERVICES_MAX: Duration = Duration::from_secs(2);
-/// Volumes are brought up to date after a time from this range.
+/// Volumes are refreshed after a time from this range.
 const REFRESH: std::ops::Range<Duration> = Duration::from_secs(60)..Duration::from_secs(90);
-/// As a process ends that is killed.
+/// 128 + SIGKILL, the exit code of a process that was killed.
 const EXIT_KILLED: i32 = 137;
-/// An engine that does not answer is asked again after this.
+/// After an error of the engine the next sync comes this much later.
 const ENGINE_RETRY: SignedDuration = SignedDuration::from_secs(5);
 
-/// What a pod keeps between passes.
+/// What a pod keeps between syncs.
 #[derive(Default)]
 pub struct PodState {
     pub memory: Memory,
@@ -55,7 +55,7 @@ pub struct IssuedToken {
     renew_at: Timestamp,
 }
 
-/// Work that goes on beside the passes; the pod actor starts it.
+/// Work that goes on beside the syncs; the pod actor starts it.
 pub enum BackgroundTask {
     Pull { container: String, image: String, credentials: Option<Credentials> },
     PreStop { container_id: String, container: Box<Spec>, is_init: bool, limit: Duration },
@@ -66,11 +66,11 @@ pub struct PodSync {
     pub context: Arc<Context>,
     pub pod: Arc<Pod>,
     pub state: PodState,
-    /// By when no process of the pod may be left, once it is being deleted.
+    /// The time by which all processes must have ended, once the pod is being deleted.
     pub delete_by: Option<Timestamp>,
-    /// The API has no such pod any more: there is nobody to tell.
+    /// The API has no such pod any more: there is no status to write.
     pub gone: bool,
-    /// What the API was told last.
+    /// The status that was written to the API last.
     pub written_status: Option<PodStatus>,
     pub tasks: Vec<BackgroundTask>,
 }
@@ -81,13 +81,13 @@ pub struct SyncResult {
     pub outcome: SyncOutcome,
 }
 
-/// What a pass ended with.
+/// How a sync ended.
 pub enum SyncOutcome {
-    /// What there is now, and when to look again, if nothing happens before.
+    /// There is nothing to do before `wake`, unless something happens.
     UpToDate { view: PodView, status: Box<PodStatus>, wake: Option<Timestamp> },
     /// Nothing is left of the pod.
     Removed,
-    /// The engine does not answer.
+    /// The engine failed, or the rounds did not suffice: sync again at `wake`.
     Incomplete { wake: Timestamp },
 }
 
@@ -96,17 +96,17 @@ impl PodSync {
         let outcome = match self.rounds().await {
             Ok(outcome) => outcome,
             Err(error) => {
-                tracing::warn!(pod = self.pod.metadata.name, %error, "cannot look after a pod");
+                tracing::warn!(pod = self.pod.metadata.name, %error, "cannot sync a pod");
                 SyncOutcome::Incomplete { wake: self.now() + ENGINE_RETRY }
             }
         };
         SyncResult { state: self.state, tasks: self.tasks, outcome }
     }
 
-    /// An error is one of looking; failures of acting are remembered and planned around.
+    /// Returns errors of viewing the pod only; a failed action is remembered, and the next plan considers it.
     async fn rounds(&mut self) -> Result<SyncOutcome, Error> {
         let uid = self.pod.metadata.uid.clone().unwrap_or_default();
-        // To the second, as the API keeps it: a status must not differ from itself.
+        // The API keeps whole seconds; with more, the status would differ from what was written.
         let now = self.now();
         self.state.memory.started.get_or_insert(Timestamp::from_second(now.as_second()).unwrap_or(now));
         for _ in 0..ROUNDS_MAX {
@@ -146,7 +146,7 @@ impl PodSync {
         Ok(SyncOutcome::Incomplete { wake: self.now() })
     }
 
-    /// Brings the memory up to what the engine shows.
+    /// Updates the memory by what the engine shows.
     async fn update_memory(&mut self, view: &PodView) {
         self.state.memory.keep_only(|id| view.containers.iter().any(|container| container.id == id));
         for container in &view.containers {
@@ -208,7 +208,7 @@ impl PodSync {
         }
     }
 
-    /// Sees whether the image is there, or sends for it.
+    /// Finds the image, or starts to pull it.
     async fn find_image(&mut self, container: &str, is_init: bool) {
         let Some(spec) = self.container_spec(container, is_init) else { return };
         let name = spec.image.clone().unwrap_or_default();
@@ -263,7 +263,7 @@ impl PodSync {
     ) {
         let Some(container) = self.container_spec(name, is_init) else { return };
         let created = match self.describe(&container, attempt, image_id, sandbox, view).await {
-            // What is held of its volumes is let go when it has started.
+            // The parts of volumes that are held are released when it has started.
             Ok((wanted, _held)) => {
                 let started = self.context.runtime.start_container(&spec::pod_id(&self.pod), &wanted).await;
                 started.map_err(|error| ("CreateContainerError", error.to_string()))
@@ -296,7 +296,7 @@ impl PodSync {
         }
     }
 
-    /// All that the engine is asked for when a container starts.
+    /// The container's specification for the engine.
     async fn describe(
         &mut self,
         container: &Spec,
@@ -307,7 +307,7 @@ impl PodSync {
     ) -> Result<(ContainerSpec, Vec<Bind>), Error> {
         self.fetch(&sources::env_names(&self.pod)).await;
         let clock = &self.context.world.clock;
-        // Services that are not known by then are not waited for: the API may be away.
+        // The API may be away: the container starts without variables of services then.
         let _ = clock.timeout(SERVICES_MAX, self.context.services.synced()).await;
         let services = self.context.services.all();
         let own = self.pod.metadata.namespace.as_deref().unwrap_or_default();
@@ -325,7 +325,7 @@ impl PodSync {
                 let volume = self.volume(&mount.name)?;
                 let content = match content::content(volume, downward_api, &self.state.sources, &self.tokens()) {
                     Ok(content) => content,
-                    // Its files are there from before: the sandbox would not run otherwise.
+                    // Its files exist from before, since the sandbox runs.
                     Err(_) if content::is_refreshed(volume) => Content::Files(BTreeMap::new()),
                     Err(error) => return Err(error),
                 };
@@ -382,7 +382,7 @@ impl PodSync {
         self.state.memory.kills.insert(id, Kill { reason, deadline, pre_stop, signaled: false });
     }
 
-    /// Fetches sources, for as long as the API answers in time; otherwise what was fetched before must do.
+    /// Fetches sources. If the API does not answer in time, those that were fetched before stay.
     async fn fetch(&mut self, names: &Names) {
         if names.is_empty() {
             return;
@@ -435,12 +435,12 @@ impl PodSync {
             answer.ok_or_else(|| Status::new(500, "InternalError", "a TokenRequest came back without a token"))?;
         let now = self.now();
         let life = status.expiration_timestamp.0.duration_since(now);
-        // Renewed at four fifths of its life, and daily at least.
+        // It is renewed at four fifths of its life, and daily at least.
         let renew_at = now + (life * 4 / 5).min(SignedDuration::from_hours(24));
         Ok(IssuedToken { token: status.token, renew_at })
     }
 
-    /// Makes every volume what it should be.
+    /// Prepares every volume.
     async fn prepare_volumes(&mut self) -> Result<(), Error> {
         self.fetch(&sources::volume_names(&self.pod)).await;
         if !self.context.runtime.has_processes() {
@@ -463,8 +463,8 @@ impl PodSync {
         Ok(())
     }
 
-    /// Brings files up to date with the objects they come from, from time to time. An agent that started again does
-    /// not know when that was: it begins a new period.
+    /// Refreshes files from their objects now and then. An agent that started again does not know when that was last:
+    /// it does so at once.
     async fn refresh_volumes(&mut self, view: &PodView) {
         let now = self.now();
         if self.delete_by.is_some() || view.active_sandbox().is_none() || !self.context.runtime.has_processes() {
@@ -476,7 +476,7 @@ impl PodSync {
             Some(_) | None => {}
         }
         if let Err(error) = self.prepare_volumes().await {
-            tracing::debug!(%error, "volumes cannot be brought up to date");
+            tracing::debug!(%error, "volumes cannot be refreshed");
             self.state.refresh_at = Some(now + SignedDuration::try_from(REFRESH.end).expect("a minute fits"));
         }
     }
@@ -532,7 +532,7 @@ pub fn container_reference(pod: &Pod, container: &str, is_init: bool) -> ObjectR
     ObjectReference { field_path: Some(format!("spec.{list}{{{container}}}")), ..reference(pod) }
 }
 
-/// What is gone already needs nothing done; the next look shows it.
+/// Ignores that a container is gone already; the next view shows it.
 fn unless_gone(result: Result<(), Error>) -> Result<(), Error> {
     match result {
         Err(Error::NotFound(_)) => Ok(()),

@@ -24,14 +24,14 @@ use super::{
 use crate::agent::error::Error;
 use crate::world::Clock;
 
-/// Changes that a slow reader may lag behind; whoever lags looks at every pod anyway.
+/// Events that a slow reader may lag behind; the agent syncs every pod then.
 const CHANGES_KEPT: usize = 256;
 
 /// 128 + SIGKILL and 128 + SIGTERM, as a shell reports them.
 const EXIT_KILLED: i32 = 137;
 const EXIT_TERMINATED: i32 = 143;
 
-/// `nobody`, whom every image is said to run as.
+/// `nobody`, the user of every image.
 const USER: &str = "65534";
 
 /// Pods that only appear to run. Clones share them.
@@ -69,7 +69,7 @@ impl Hollow {
     }
 
     fn changed(&self, uid: &str) {
-        // Nobody listening is fine: there is nobody to tell.
+        // There may be no listener.
         let _ = self.changes.send(PodLifecycleEvent { uid: uid.to_owned() });
     }
 
@@ -156,7 +156,7 @@ impl ContainerRuntime for Hollow {
     }
 
     async fn find_image(&self, image: &str) -> Result<Option<Image>, Error> {
-        // Nothing is known of the image; that it runs as root would keep pods away that ask for the opposite.
+        // The image is not known; root as its user would keep pods with `runAsNonRoot` from starting.
         Ok(Some(Image { id: format!("sha256:{}", digest(&[image])), is_local: true, user: USER.to_owned() }))
     }
 

@@ -10,15 +10,15 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::HTTPGetAction;
 
-use super::answer::{self, Answer, join};
+use super::result::{self, ProbeResult, join};
 use super::{Target, port};
 
-/// So many redirects within one host are followed.
+/// How many redirects are followed within one host.
 const REDIRECTS_MAX: usize = 10;
-/// What is read of a body, so that the server need not see a reset.
+/// So much of a body is read, so that the server does not see a reset.
 const BODY_BYTES_MAX: usize = 10 * 1024;
 
-/// Where a request goes.
+/// The URL of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Url {
     secure: bool,
@@ -29,7 +29,7 @@ struct Url {
 }
 
 impl Url {
-    /// Where `location` leads from here; `None` where that is no place at all.
+    /// The URL that `location` names from here; `None` if it is invalid.
     fn redirected(&self, location: &str) -> Option<Url> {
         if !location.contains("://") {
             let path = match location.strip_prefix('/') {
@@ -55,15 +55,15 @@ impl Url {
 impl Target<'_> {
     /// A GET, as probes and hooks make it: a success where the answer is from 200 to 399. Redirects are followed within
     /// the host; one to another host counts as a success.
-    pub async fn http_get(&self, action: &HTTPGetAction, address: IpAddr) -> Answer {
+    pub async fn http_get(&self, action: &HTTPGetAction, address: IpAddr) -> ProbeResult {
         let path = action.path.as_deref().unwrap_or_default();
         let port = match port(&action.port, self.spec) {
             Ok(port) => port,
-            Err(why) => return Answer::Unknown(why),
+            Err(why) => return ProbeResult::Unknown(why),
         };
         let headers = match headers(action) {
             Ok(headers) => headers,
-            Err(why) => return Answer::Unknown(why),
+            Err(why) => return ProbeResult::Unknown(why),
         };
         let mut url = Url {
             secure: action.scheme.as_deref() == Some("HTTPS"),
@@ -74,16 +74,16 @@ impl Target<'_> {
         for _ in 0..=REDIRECTS_MAX {
             let (status, location) = match self.get(&url, &headers).await {
                 Ok(answer) => answer,
-                Err(why) => return Answer::Failure(why),
+                Err(why) => return ProbeResult::Failure(why),
             };
             let next = location.filter(|_| is_redirect(status)).and_then(|location| url.redirected(&location));
             match next {
                 Some(next) if next.host == url.host => url = next,
-                _ if (200..400).contains(&status.as_u16()) => return Answer::Success,
-                _ => return Answer::Failure(format!("HTTP probe failed with statuscode: {}", status.as_u16())),
+                _ if (200..400).contains(&status.as_u16()) => return ProbeResult::Success,
+                _ => return ProbeResult::Failure(format!("HTTP probe failed with statuscode: {}", status.as_u16())),
             }
         }
-        Answer::Failure(format!("stopped after {REDIRECTS_MAX} redirects"))
+        ProbeResult::Failure(format!("stopped after {REDIRECTS_MAX} redirects"))
     }
 
     async fn get(&self, url: &Url, headers: &HeaderMap) -> Result<(StatusCode, Option<String>), String> {
@@ -122,16 +122,16 @@ fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// The headers of the action, and those that every probe has unless the action says otherwise.
+/// The headers of the action, and the usual ones that it does not set.
 fn headers(action: &HTTPGetAction) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for header in action.http_headers.iter().flatten() {
         let name: HeaderName = header.name.parse().map_err(text)?;
         headers.append(name, HeaderValue::from_str(&header.value).map_err(text)?);
     }
-    for (name, value) in [(USER_AGENT, answer::USER_AGENT), (ACCEPT, "*/*")] {
+    for (name, value) in [(USER_AGENT, result::USER_AGENT), (ACCEPT, "*/*")] {
         match headers.get(&name).map(|value| value.is_empty()) {
-            // An empty one means that there is to be none.
+            // An empty value removes the header.
             Some(true) => drop(headers.remove(name)),
             Some(false) => {}
             None => drop(headers.insert(name, HeaderValue::from_static(value))),
@@ -146,7 +146,7 @@ fn request(target: &str, headers: &HeaderMap) -> Result<Request<Empty<Bytes>>, S
     Ok(request)
 }
 
-/// Waits for the answer while its connection is driven. One that ends may have brought the whole answer.
+/// Waits for the answer and drives its connection. A connection that ends may have brought the whole answer.
 async fn drive<T>(answer: impl Future<Output = T>, connection: impl Future) -> T {
     let mut answer = std::pin::pin!(answer);
     tokio::select! {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     /// What is learned of the server at `address`.
-    async fn ask(world: &World, scheme: &str, address: SocketAddr) -> Answer {
+    async fn ask(world: &World, scheme: &str, address: SocketAddr) -> ProbeResult {
         let believe_any = tls::Options { insecure_skip_verify: true, ..tls::Options::default() };
         let tls = tls::Client::new(world, believe_any).unwrap();
         let action = HTTPGetAction {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     /// A server that gives each connection the next answer: what is learned of it, and what it was asked.
-    async fn answers(answers: &[&str]) -> (Answer, Vec<String>) {
+    async fn answers(answers: &[&str]) -> (ProbeResult, Vec<String>) {
         let world = world();
         let listener = world.net.listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -260,16 +260,16 @@ mod tests {
     #[tokio::test]
     async fn answers_below_400_are_successes_and_redirects_are_followed_at_home() {
         let ok = "HTTP/1.1 204 No Content\r\n\r\n";
-        assert_eq!(answers(&[ok]).await.0, Answer::Success);
+        assert_eq!(answers(&[ok]).await.0, ProbeResult::Success);
         let failed = "HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n";
-        let statuscode = Answer::Failure("HTTP probe failed with statuscode: 500".to_owned());
+        let statuscode = ProbeResult::Failure("HTTP probe failed with statuscode: 500".to_owned());
         assert_eq!(answers(&[failed]).await.0, statuscode);
         let there = "HTTP/1.1 302 Found\r\nlocation: /there\r\ncontent-length: 0\r\n\r\n";
         let (answer, requests) = answers(&[there, failed]).await;
         assert_eq!(answer, statuscode);
         assert!(requests[1].starts_with("GET /there HTTP/1.1\r\n"), "{requests:?}");
         let away = "HTTP/1.1 302 Found\r\nlocation: http://elsewhere/\r\ncontent-length: 0\r\n\r\n";
-        assert_eq!(answers(&[away]).await.0, Answer::Success);
+        assert_eq!(answers(&[away]).await.0, ProbeResult::Success);
     }
 
     #[tokio::test]
@@ -293,12 +293,12 @@ mod tests {
             });
             let connection = hyper_util::server::conn::auto::Builder::new(world.spawner.clone());
             connection.serve_connection(TokioIo::new(stream), service).await.unwrap();
-            std::future::pending::<Answer>().await
+            std::future::pending::<ProbeResult>().await
         };
         let answer = tokio::select! {
             answer = ask(&world, "HTTPS", address) => answer,
             answer = serving => answer,
         };
-        assert_eq!(answer, Answer::Success);
+        assert_eq!(answer, ProbeResult::Success);
     }
 }

@@ -5,10 +5,10 @@
 //! one. What is new is then read from the end of the log, which the engine does reliably:
 //!
 //! ```text
-//!   wait at the last line ── another one came, or the container ended ──▶ read the last lines ──▶ [`Cursor`] ──▶ reader
-//!             ▲                                                ▲               │     │
-//!             │                                                └── more lines ─┘     │ all are delivered
-//!             └──────────────────────────────────────────────────────────────────────┘
+//!   wait at the last line ── another one came, or the end ──▶ read the last lines ──▶ [`Cursor`] ──▶ reader
+//!             ▲                                                      ▲              │     │
+//!             │                                                      └─ more lines ─┘     │ all are delivered
+//!             └───────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! More lines are read where the line that was delivered last is not among those read. Lines are lost only where the

@@ -42,7 +42,7 @@ use crate::world::Clock;
 
 /// How long the engine may take until it begins to answer.
 const CALL_MAX: Duration = Duration::from_secs(60);
-/// How long it may take to say that it is there.
+/// How long it may take to answer the first request.
 const PING_MAX: Duration = Duration::from_secs(3);
 /// A pull that takes longer is given up, and tried again after its backoff.
 const PULL_MAX: Duration = Duration::from_secs(1_800);
@@ -56,13 +56,12 @@ pub struct Docker {
     owner: Owner,
     clock: Clock,
     pause_image: String,
-    /// An engine without the privilege refuses to protect processes from the kernel's out-of-memory killer. Known
-    /// once it did.
+    /// The engine has refused to lower an out-of-memory score, since it lacks the privilege.
     cannot_protect: Arc<AtomicBool>,
 }
 
 impl Docker {
-    /// Reaches the engine that `DOCKER_HOST` names, or the local one, and gives it the pause image where it lacks it.
+    /// Connects to the engine that `DOCKER_HOST` names, or the local one, and imports the pause image if it is missing.
     pub async fn connect(node: &str, cluster: &str, clock: Clock) -> Result<Docker, Error> {
         let engine = Engine::connect_with_defaults().map_err(no_engine)?.with_timeout(CALL_MAX);
         let engine = clock
@@ -81,7 +80,7 @@ impl Docker {
         self.engine.list_containers(Some(options)).await.map_err(failed)
     }
 
-    /// Creates and starts a container. Where the engine may not lower its out-of-memory score, it goes without.
+    /// Creates and starts a container, without a lowered out-of-memory score if the engine may not set one.
     async fn run(&self, name: String, mut body: ContainerCreateBody) -> Result<CreatedContainer, Error> {
         if self.cannot_protect.load(Ordering::Relaxed) {
             shape::do_not_protect(&mut body);
@@ -265,7 +264,7 @@ impl ContainerRuntime for Docker {
     }
 
     async fn logs(&self, id: &str, options: LogOptions) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
-        // A stream does not say that the container is missing before it is read; ask first.
+        // A stream reports a missing container only once it is read.
         self.engine.inspect_container(id, None::<query::InspectContainerOptions>).await.map_err(failed)?;
         if options.follow {
             return Ok(follow::follow(self.engine.clone(), self.clock.clone(), id, options));
