@@ -7,7 +7,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use serde_json::json;
 
 use super::context::ControllerContext;
-use super::gone::ignore_gone;
+use super::not_found::ignore_not_found;
 use crate::kube::client::{Client, PatchType};
 use crate::kube::controller::{Builder, Reconcile, Requeue};
 use crate::kube::informer::Informer;
@@ -51,7 +51,7 @@ impl Reconcile for Aggregation {
         }
         let patch = json!({"metadata": {"resourceVersion": role.metadata.resource_version}, "rules": rules});
         let api = self.client.api::<ClusterRole>().field_manager("clusterrole-aggregation-controller");
-        if let Some(written) = ignore_gone(api.patch(&key.name, PatchType::Merge, &patch).await)? {
+        if let Some(written) = ignore_not_found(api.patch(&key.name, PatchType::Merge, &patch).await)? {
             self.roles.reached(&written.metadata).await;
         }
         Ok(Requeue::No)

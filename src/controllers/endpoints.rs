@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::addresses;
 use super::context::ControllerContext;
-use super::gone::ignore_gone;
+use super::not_found::ignore_not_found;
 use super::ownership;
 use super::slices::{self, MANAGER_LABEL, SERVICE_LABEL};
 use crate::kube::client::{Client, DeleteOptions};
@@ -106,7 +106,7 @@ impl Reconcile for EndpointsObjects {
         let Some(service) = self.caches.services.get(key) else {
             // Endpoints of a service that is gone go with it; those that never had one are somebody else's.
             if existing.is_some_and(|endpoints| is_ours(&endpoints.metadata)) {
-                ignore_gone(api.delete(&key.name, DeleteOptions::default()).await)?;
+                ignore_not_found(api.delete(&key.name, DeleteOptions::default()).await)?;
             }
             return Ok(Requeue::No);
         };

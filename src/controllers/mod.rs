@@ -21,7 +21,7 @@
 //! | [`aggregation`] | the rules of cluster roles that gather those of others |
 //! | [`pod_garbage`] | pods whose node is gone |
 //! | [`context`] | what they are all started with |
-//! | [`pods`] | what they all ask of a pod; [`ownership`]: whose an object is; [`gone`]: and if it is gone |
+//! | [`pods`] | what they all ask of a pod; [`ownership`]: whose an object is; [`not_found`]: and if it is not there |
 //! | [`account`] | as whom a controller reads and writes |
 //!
 //! The files in parentheses are pure: decisions without a clock, a cache or a client.
@@ -33,11 +33,11 @@ mod context;
 mod deployment;
 mod endpoints;
 mod garbage;
-mod gone;
 mod mirroring;
 mod namespace;
 mod node;
 mod node_health;
+mod not_found;
 mod ownership;
 mod pod_garbage;
 mod pods;

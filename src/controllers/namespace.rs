@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use serde_json::json;
 
 use super::context::ControllerContext;
-use super::gone::ignore_gone;
+use super::not_found::ignore_not_found;
 use crate::kube::client::{
     Client, DeleteOptions, ListOptions, PatchType, Request, Response, Target, Verb, WriteOptions,
 };
@@ -103,7 +103,7 @@ impl Namespaces {
             "message": format!("Some resources are remaining: {left}"),
         });
         let patch = json!({"status": {"conditions": [condition]}});
-        ignore_gone(self.client.api::<Namespace>().patch_status(&key.name, PatchType::Strategic, &patch).await)?;
+        ignore_not_found(self.client.api::<Namespace>().patch_status(&key.name, PatchType::Strategic, &patch).await)?;
         Ok(())
     }
 
@@ -121,7 +121,7 @@ impl Namespaces {
             subresource: Some("finalize".to_owned()),
             ..Target::default()
         };
-        ignore_gone(self.call(&target, Verb::Update { body }).await)?;
+        ignore_not_found(self.call(&target, Verb::Update { body }).await)?;
         Ok(())
     }
 }

@@ -14,8 +14,8 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;
 
 use super::context::ControllerContext;
-use super::gone::ignore_gone;
 use super::node_health::{self, Observation};
+use super::not_found::ignore_not_found;
 use super::pods;
 use crate::kube::client::{Client, DeleteOptions, PatchType};
 use crate::kube::controller::{Builder, Reconcile, Requeue};
@@ -151,7 +151,7 @@ impl Nodes {
             let meta = json!({"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version});
             let patch = json!({"metadata": meta, "status": {"conditions": [condition]}});
             let api = self.client.api::<Pod>().namespaced(&key.namespace);
-            if let Some(written) = ignore_gone(api.patch_status(&key.name, PatchType::Strategic, &patch).await)? {
+            if let Some(written) = ignore_not_found(api.patch_status(&key.name, PatchType::Strategic, &patch).await)? {
                 self.pods.reached(&written.metadata).await;
             }
         }
@@ -175,7 +175,7 @@ impl Nodes {
                     self.events.event(&*pod, Severity::Normal, "TaintManagerEviction", message);
                     let options = DeleteOptions { precondition_uid: pod.metadata.uid.clone(), ..Default::default() };
                     let api = self.client.api::<Pod>().namespaced(&key.namespace);
-                    ignore_gone(api.delete(&key.name, options).await)?;
+                    ignore_not_found(api.delete(&key.name, options).await)?;
                 }
                 Some(left) => next = Some(next.map_or(left, |next| next.min(left))),
             }

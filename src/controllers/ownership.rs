@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::json;
 
-use super::gone::ignore_gone;
+use super::not_found::ignore_not_found;
 use crate::kube::client::{Api, Client, Kind, PatchType};
 use crate::kube::selector::Selector;
 use crate::kube::status::Status;
@@ -53,7 +53,7 @@ pub async fn claim<O: Kind, C: Kind>(
             Some(_) if is_living(held) && is_living(meta) => {
                 let release = json!([{"$patch": "delete", "uid": uid}]);
                 let patch = json!({"metadata": {"uid": held.uid, "ownerReferences": release}});
-                ignore_gone(api.patch(name, PatchType::Strategic, &patch).await)?;
+                ignore_not_found(api.patch(name, PatchType::Strategic, &patch).await)?;
             }
             None if selected && is_living(held) && is_living(meta) && adoptable(&candidate) => {
                 if may_adopt.is_none() {
@@ -64,7 +64,7 @@ pub async fn claim<O: Kind, C: Kind>(
                 }
                 let owner = controlled_by(<O as k8s_openapi::Resource>::API_VERSION, O::KIND, meta);
                 let patch = json!({"metadata": {"uid": held.uid, "ownerReferences": [owner]}});
-                if let Some(adopted) = ignore_gone(api.patch(name, PatchType::Strategic, &patch).await)? {
+                if let Some(adopted) = ignore_not_found(api.patch(name, PatchType::Strategic, &patch).await)? {
                     claimed.push(Arc::new(adopted));
                 }
             }

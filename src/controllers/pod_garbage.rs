@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;
 
 use super::context::ControllerContext;
-use super::gone::ignore_gone;
+use super::not_found::ignore_not_found;
 use super::pods;
 use crate::kube::client::{Api, Client, DeleteOptions, PatchType};
 use crate::kube::controller::{Builder, Reconcile, Requeue};
@@ -125,7 +125,7 @@ impl PodGarbage {
         });
         let status = json!({"phase": "Failed", "conditions": [condition]});
         let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": status});
-        ignore_gone(self.api(key).patch_status(&key.name, PatchType::Strategic, &patch).await).map(|_| ())
+        ignore_not_found(self.api(key).patch_status(&key.name, PatchType::Strategic, &patch).await).map(|_| ())
     }
 
     async fn remove(&self, pod: &Pod, key: &Key) -> Result<(), Status> {
@@ -134,7 +134,7 @@ impl PodGarbage {
             precondition_uid: pod.metadata.uid.clone(),
             ..DeleteOptions::default()
         };
-        ignore_gone(self.api(key).delete(&key.name, options).await).map(|_| ())
+        ignore_not_found(self.api(key).delete(&key.name, options).await).map(|_| ())
     }
 }
 

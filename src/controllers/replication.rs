@@ -9,7 +9,7 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::context::ControllerContext;
-use super::gone::ignore_gone;
+use super::not_found::ignore_not_found;
 use super::ownership;
 use super::pods;
 use super::replicas::{self, Counts, Plan};
@@ -154,7 +154,7 @@ impl<W: Workload> Replication<W> {
         };
         for name in names {
             let options = DeleteOptions { precondition_uid: uid_of(name), ..DeleteOptions::default() };
-            if let Some(deleted) = ignore_gone(api.delete(name, options).await)? {
+            if let Some(deleted) = ignore_not_found(api.delete(name, options).await)? {
                 self.events.event(workload, Severity::Normal, "SuccessfulDelete", format!("Deleted pod: {name}"));
                 if let Some(leaving) = deleted {
                     self.pods.reached(&leaving.metadata).await;
@@ -170,7 +170,7 @@ impl<W: Workload> Replication<W> {
             return Ok(());
         }
         let written = self.client.api::<W>().namespaced(&key.namespace).update_status(&reported).await;
-        if let Some(written) = ignore_gone(written)? {
+        if let Some(written) = ignore_not_found(written)? {
             self.workloads.reached(written.metadata()).await;
         }
         Ok(())

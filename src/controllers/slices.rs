@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::addresses::Slice;
-use super::gone::ignore_gone;
+use super::not_found::ignore_not_found;
 use crate::kube::client::{Client, DeleteOptions};
 use crate::kube::informer::Informer;
 use crate::kube::object::Key;
@@ -63,7 +63,7 @@ pub async fn publish(
     }
     for surplus in existing {
         let name = surplus.metadata.name.as_deref().unwrap_or_default();
-        ignore_gone(api.delete(name, DeleteOptions::default()).await)?;
+        ignore_not_found(api.delete(name, DeleteOptions::default()).await)?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use serde_json::json;
 
 use super::context::ControllerContext;
-use super::gone::ignore_gone;
+use super::not_found::ignore_not_found;
 use crate::kube::client::{Client, DeleteOptions, PatchType};
 use crate::kube::controller::{Builder, Reconcile, Requeue};
 use crate::kube::informer::Informer;
@@ -70,7 +70,7 @@ impl Reconcile for Tokens {
         let account = account.filter(|account| recorded.is_none() || recorded == account.metadata.uid.as_ref());
         let Some(account) = account else {
             let options = DeleteOptions { precondition_uid: secret.metadata.uid.clone(), ..Default::default() };
-            ignore_gone(api.delete(&key.name, options).await)?;
+            ignore_not_found(api.delete(&key.name, options).await)?;
             return Ok(Requeue::No);
         };
         if secret.data.as_ref().is_some_and(|data| data.contains_key("token")) {

@@ -28,7 +28,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use super::context::ControllerContext;
-use super::gone::ignore_gone;
+use super::not_found::ignore_not_found;
 use super::ownership;
 use super::pods;
 use crate::kube::client::{Api, Client, DeleteOptions, PatchType};
@@ -355,7 +355,7 @@ impl Deployments {
         for set in revision::beyond_history(&this.deployment, &this.sets.old) {
             let options = DeleteOptions { precondition_uid: set.metadata.uid.clone(), ..DeleteOptions::default() };
             let name = set.metadata.name.as_deref().unwrap_or_default();
-            ignore_gone(self.sets_api(&this.key).delete(name, options).await)?;
+            ignore_not_found(self.sets_api(&this.key).delete(name, options).await)?;
         }
         Ok(())
     }
@@ -366,7 +366,7 @@ impl Deployments {
             return Ok(());
         }
         let api = self.client.api::<Deployment>().namespaced(&this.key.namespace);
-        if let Some(written) = ignore_gone(api.update_status(&this.deployment).await)? {
+        if let Some(written) = ignore_not_found(api.update_status(&this.deployment).await)? {
             self.deployments.reached(&written.metadata).await;
         }
         Ok(())

@@ -67,26 +67,26 @@ impl fmt::Display for Identity {
 
 /// How far an object is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
+pub enum NodeState {
     /// Only named by others.
     Virtual,
     Lives,
     /// Its deletion has begun, and is not the garbage collector's to finish.
-    Ends,
+    BeingDeleted,
     /// In a foreground deletion.
-    AwaitsDependents,
+    DeletingDependents,
     /// To be deleted once its dependents have let go of it.
-    Orphans,
+    OrphaningDependents,
 }
 
-impl Life {
-    pub fn of(meta: &Meta) -> Life {
+impl NodeState {
+    pub fn of(meta: &Meta) -> NodeState {
         let held_by = |finalizer: &str| meta.finalizers.iter().any(|held| held == finalizer);
         match meta.deletion_timestamp {
-            None => Life::Lives,
-            Some(_) if held_by(ORPHAN) => Life::Orphans,
-            Some(_) if held_by(FOREGROUND) => Life::AwaitsDependents,
-            Some(_) => Life::Ends,
+            None => NodeState::Lives,
+            Some(_) if held_by(ORPHAN) => NodeState::OrphaningDependents,
+            Some(_) if held_by(FOREGROUND) => NodeState::DeletingDependents,
+            Some(_) => NodeState::BeingDeleted,
         }
     }
 }
@@ -120,7 +120,7 @@ pub enum Task {
     /// Ask the API whether the object is at one of these places.
     Find(Vec<Identity>),
     /// See whether an owner keeps it.
-    Judge(Identity),
+    AttemptToDelete(Identity),
     /// Nothing blocks its foreground deletion any more.
     Release(Identity),
     /// Let its dependents go.
@@ -129,7 +129,7 @@ pub enum Task {
 
 struct Node {
     identity: Identity,
-    life: Life,
+    state: NodeState,
     owners: Vec<OwnerReference>,
     dependents: BTreeSet<Uid>,
     /// Where the API said that no such object is.
@@ -151,20 +151,20 @@ impl Graph {
 
     /// Takes in an object as it is now.
     pub fn observe(&mut self, meta: &Meta) {
-        let (identity, life) = (Identity::of(meta), Life::of(meta));
+        let (identity, state) = (Identity::of(meta), NodeState::of(meta));
         let uid = identity.uid.clone();
         let node = self.nodes.entry(uid.clone()).or_insert_with(|| Node::named(identity.clone()));
-        let before = std::mem::replace(&mut node.life, life);
+        let before = std::mem::replace(&mut node.state, state);
         let owners = std::mem::replace(&mut node.owners, meta.owner_references.clone());
         node.identity = identity;
-        if before == Life::Virtual {
+        if before == NodeState::Virtual {
             self.look_at_strangers(&uid);
         }
         self.unlink_former(&uid, &owners);
         self.link_new(&uid, &owners);
-        if life != before && life == Life::Orphans {
+        if state != before && state == NodeState::OrphaningDependents {
             self.agenda.insert(uid);
-        } else if life != before && life == Life::AwaitsDependents {
+        } else if state != before && state == NodeState::DeletingDependents {
             self.agenda.extend(self.nodes[&uid].dependents.iter().cloned());
             self.agenda.insert(uid);
         }
@@ -173,7 +173,7 @@ impl Graph {
     /// Takes note that an object is gone, as a watch told.
     pub fn forget(&mut self, uid: &str) {
         let Some(node) = self.nodes.get_mut(uid) else { return };
-        node.life = Life::Virtual;
+        node.state = NodeState::Virtual;
         let owners = std::mem::take(&mut node.owners);
         self.unlink_former(uid, &owners);
         if self.nodes.get(uid).is_some_and(|node| node.dependents.is_empty()) {
@@ -198,26 +198,26 @@ impl Graph {
     }
 
     /// All objects that there may be something to do about.
-    pub fn unsettled(&self) -> Vec<Uid> {
+    pub fn pending(&self) -> Vec<Uid> {
         let doubtful = |node: &Node| node.owners.iter().any(|owner| self.owner(&node.identity, owner) != Owner::Lives);
-        let busy = |node: &Node| !matches!(node.life, Life::Lives | Life::Ends);
-        let unsettled = self.nodes.iter().filter(|(_, node)| busy(node) || doubtful(node));
-        unsettled.map(|(uid, _)| uid.clone()).collect()
+        let busy = |node: &Node| !matches!(node.state, NodeState::Lives | NodeState::BeingDeleted);
+        let pending = self.nodes.iter().filter(|(_, node)| busy(node) || doubtful(node));
+        pending.map(|(uid, _)| uid.clone()).collect()
     }
 
     pub fn task(&self, uid: &str) -> Task {
         let Some(node) = self.nodes.get(uid) else { return Task::Nothing };
         let identity = node.identity.clone();
-        match node.life {
-            Life::Virtual => {
+        match node.state {
+            NodeState::Virtual => {
                 let named = node.dependents.iter().flat_map(|dependent| self.places_named_by(dependent, uid));
                 let places: BTreeSet<Identity> = named.filter(|place| !node.absent_at.contains(place)).collect();
                 if places.is_empty() { Task::Nothing } else { Task::Find(places.into_iter().collect()) }
             }
-            Life::Orphans => Task::Orphan(identity),
-            Life::AwaitsDependents if !self.is_blocked(uid) => Task::Release(identity),
-            Life::Lives if !node.owners.is_empty() => Task::Judge(identity),
-            Life::AwaitsDependents | Life::Lives | Life::Ends => Task::Nothing,
+            NodeState::OrphaningDependents => Task::Orphan(identity),
+            NodeState::DeletingDependents if !self.is_blocked(uid) => Task::Release(identity),
+            NodeState::Lives if !node.owners.is_empty() => Task::AttemptToDelete(identity),
+            NodeState::DeletingDependents | NodeState::Lives | NodeState::BeingDeleted => Task::Nothing,
         }
     }
 
@@ -228,10 +228,12 @@ impl Graph {
             Err(why) => return Owner::Unresolvable(why),
         };
         let Some(node) = self.nodes.get(&reference.uid) else { return Owner::Ask(place) };
-        match node.life {
-            Life::Virtual => {}
-            Life::AwaitsDependents if node.identity.is(&place) => return Owner::Ask(place),
-            Life::Lives | Life::Ends | Life::Orphans if node.identity.is(&place) => return Owner::Lives,
+        match node.state {
+            NodeState::Virtual => {}
+            NodeState::DeletingDependents if node.identity.is(&place) => return Owner::Ask(place),
+            NodeState::Lives | NodeState::BeingDeleted | NodeState::OrphaningDependents if node.identity.is(&place) => {
+                return Owner::Lives;
+            }
             _ if node.identity.namespace == place.namespace => {}
             _ => return Owner::Unresolvable(Unresolvable::OtherNamespace),
         }
@@ -280,10 +282,10 @@ impl Graph {
             if !named {
                 owner.dependents.remove(uid);
             }
-            if owner.life == Life::AwaitsDependents && !blocks {
+            if owner.state == NodeState::DeletingDependents && !blocks {
                 self.agenda.insert(reference.uid.clone());
             }
-            if owner.life == Life::Virtual && owner.dependents.is_empty() && reference.uid != uid {
+            if owner.state == NodeState::Virtual && owner.dependents.is_empty() && reference.uid != uid {
                 self.nodes.remove(&reference.uid);
             }
         }
@@ -297,7 +299,7 @@ impl Graph {
             let place = Identity::named(reference, &identity.namespace);
             let owner = self.nodes.entry(reference.uid.clone()).or_insert_with(|| Node::named(place));
             owner.dependents.insert(uid.to_owned());
-            let is_virtual = owner.life == Life::Virtual;
+            let is_virtual = owner.state == NodeState::Virtual;
             match self.owner(&identity, reference) {
                 Owner::Lives => {}
                 Owner::Ask(_) if is_virtual => drop(self.agenda.insert(reference.uid.clone())),
@@ -327,7 +329,7 @@ impl Graph {
         let (mut awaited, mut open) = (BTreeSet::new(), vec![uid]);
         while let Some(next) = open.pop() {
             for (blocker, node) in self.blockers(next) {
-                if node.life != Life::AwaitsDependents {
+                if node.state != NodeState::DeletingDependents {
                     return true;
                 }
                 if blocker != uid && awaited.insert(blocker.as_str()) {
@@ -352,7 +354,7 @@ impl Node {
     fn named(identity: Identity) -> Node {
         Node {
             identity,
-            life: Life::Virtual,
+            state: NodeState::Virtual,
             owners: Vec::new(),
             dependents: BTreeSet::new(),
             absent_at: BTreeSet::new(),

@@ -117,13 +117,13 @@ impl Model {
         (there && found.kind == place.kind).then(|| found.clone())
     }
 
-    fn find(&mut self, place: &Identity) -> Verdict {
-        match self.live(place).map(|owner| Life::of(&owner)) {
-            Some(Life::AwaitsDependents) => Verdict::AwaitsDependents,
-            Some(_) => Verdict::Lives,
+    fn find(&mut self, place: &Identity) -> ReferenceClass {
+        match self.live(place).map(|owner| NodeState::of(&owner)) {
+            Some(NodeState::DeletingDependents) => ReferenceClass::WaitingForDependentsDeletion,
+            Some(_) => ReferenceClass::Solid,
             None => {
                 self.graph.absent(place);
-                Verdict::Absent
+                ReferenceClass::Dangling
             }
         }
     }
@@ -137,7 +137,7 @@ impl Model {
                     self.find(place);
                 }
             }
-            Task::Judge(identity) => self.judge(&identity),
+            Task::AttemptToDelete(identity) => self.judge(&identity),
             Task::Release(identity) => self.let_go(&identity, FOREGROUND),
             Task::Orphan(identity) => {
                 let names_it = |object: &&Meta| object.owner_references.iter().any(|owner| owner.uid == identity.uid);
@@ -159,15 +159,17 @@ impl Model {
     }
 
     fn judge(&mut self, identity: &Identity) {
-        let Some(mut object) = self.live(identity).filter(|object| Life::of(object) == Life::Lives) else { return };
+        let Some(mut object) = self.live(identity).filter(|object| NodeState::of(object) == NodeState::Lives) else {
+            return;
+        };
         let mut owners = Vec::new();
         for reference in &object.owner_references {
-            let verdict = match self.graph.owner(identity, reference) {
-                Owner::Lives | Owner::Unresolvable(_) => Verdict::Lives,
-                Owner::Absent => Verdict::Absent,
+            let class = match self.graph.owner(identity, reference) {
+                Owner::Lives | Owner::Unresolvable(_) => ReferenceClass::Solid,
+                Owner::Absent => ReferenceClass::Dangling,
                 Owner::Ask(place) => self.find(&place),
             };
-            owners.push((reference.uid.clone(), verdict));
+            owners.push((reference.uid.clone(), class));
         }
         match judge::judge(&owners, self.graph.has_dependents(&identity.uid), &object.finalizers) {
             Action::Keep => {}
@@ -189,7 +191,11 @@ impl Model {
             let namespaced = owner.kind == "ConfigMap";
             assert!(object.namespace.is_some() || !namespaced, "{object:?} was deleted for {owner:?}");
             if let Some(found) = self.objects.get(&owner.uid) {
-                assert_eq!(Life::of(found), Life::AwaitsDependents, "{object:?} was deleted while its owner lives");
+                assert_eq!(
+                    NodeState::of(found),
+                    NodeState::DeletingDependents,
+                    "{object:?} was deleted while its owner lives"
+                );
             }
         }
     }
@@ -203,7 +209,7 @@ impl Model {
                 None => break,
             }
         }
-        let left: Vec<String> = self.graph.unsettled();
+        let left: Vec<String> = self.graph.pending();
         left.iter().for_each(|uid| self.work_in_vain(uid));
         self.objects.keys().cloned().collect()
     }
@@ -290,7 +296,7 @@ fn the_graph_forgets_what_nobody_names() {
     let mut model = Model::of(&["a/o", "a/d:a/o", "a/e:a/never"]);
     model.delete("a/o", Propagation::Background);
     model.run();
-    assert_eq!(model.graph.unsettled(), Vec::<String>::new());
+    assert_eq!(model.graph.pending(), Vec::<String>::new());
     assert_eq!(model.graph.task("a/never"), Task::Nothing);
 }
 
