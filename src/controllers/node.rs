@@ -74,7 +74,7 @@ impl Reconcile for Nodes {
         };
         let observation = self.observe(&node);
         if observation.is_silent(self.grace, time::timestamp(&self.world.clock)) {
-            node = self.silence(node).await?;
+            node = self.mark_unknown(node).await?;
         }
         node = self.taint(node).await?;
         let mut again = self.grace / 4;
@@ -98,16 +98,16 @@ impl Nodes {
         let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");
         // A node that registers anew after it was away vouches for itself at once.
         let said = ready.filter(|ready| ready.status != "Unknown").and_then(|ready| ready.last_heartbeat_time.as_ref());
-        let mark =
+        let heartbeat =
             format!("{} {}", renewed.unwrap_or_default(), said.map(|time| time.0.to_string()).unwrap_or_default());
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let observation = Observation::note(seen.get(&name), mark, time::timestamp(&self.world.clock));
+        let observation = Observation::note(seen.get(&name), heartbeat, time::timestamp(&self.world.clock));
         seen.insert(name, observation.clone());
         observation
     }
 
-    async fn silence(&self, node: Arc<Node>) -> Result<Arc<Node>, Status> {
-        let Some(conditions) = node_health::silenced(&node, time::timestamp(&self.world.clock)) else {
+    async fn mark_unknown(&self, node: Arc<Node>) -> Result<Arc<Node>, Status> {
+        let Some(conditions) = node_health::unknown_conditions(&node, time::timestamp(&self.world.clock)) else {
             return Ok(node);
         };
         let name = node.metadata.name.as_deref().unwrap_or_default();
@@ -167,7 +167,7 @@ impl Nodes {
             if !pods::is_active(&pod) {
                 continue;
             }
-            match node_health::stay(&pod, taints, now) {
+            match node_health::time_until_eviction(&pod, taints, now) {
                 None => {}
                 Some(Duration::ZERO) => {
                     let key = Key::of(&pod.metadata);

@@ -20,23 +20,23 @@ const HEARTBEAT_CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressur
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
     /// The last heartbeat's own mark, whatever it is: a lease's renew time or the Ready condition's.
-    pub mark: String,
+    pub heartbeat: String,
     /// When that mark was first seen here.
     pub seen: Timestamp,
 }
 
 impl Observation {
     /// Takes note of a heartbeat.
-    pub fn note(previous: Option<&Observation>, mark: String, now: Timestamp) -> Observation {
+    pub fn note(previous: Option<&Observation>, heartbeat: String, now: Timestamp) -> Observation {
         match previous {
-            Some(previous) if previous.mark == mark => previous.clone(),
-            _ => Observation { mark, seen: now },
+            Some(previous) if previous.heartbeat == heartbeat => previous.clone(),
+            _ => Observation { heartbeat, seen: now },
         }
     }
 
     /// Whether the node was silent for longer than `grace`.
     pub fn is_silent(&self, grace: Duration, now: Timestamp) -> bool {
-        now.duration_since(self.seen).try_into().is_ok_and(|silence: Duration| silence > grace)
+        now.duration_since(self.seen).try_into().is_ok_and(|mark_unknown: Duration| mark_unknown > grace)
     }
 }
 
@@ -47,7 +47,7 @@ pub fn readiness(node: &Node) -> &str {
 }
 
 /// The conditions of a node that change when it falls silent; `None` if they say so already.
-pub fn silenced(node: &Node, now: Timestamp) -> Option<Vec<NodeCondition>> {
+pub fn unknown_conditions(node: &Node, now: Timestamp) -> Option<Vec<NodeCondition>> {
     let held = |kind: &str| node.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind);
     let changed = HEARTBEAT_CONDITIONS.iter().filter(|kind| held(kind).is_none_or(|held| held.status != "Unknown"));
     let unknown = changed.map(|kind| NodeCondition {
@@ -99,7 +99,7 @@ pub fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
 }
 
 /// How long from `now` a pod may stay on a node with these taints: `None` as long as it likes, zero not at all.
-pub fn stay(pod: &Pod, taints: &[Taint], now: Timestamp) -> Option<Duration> {
+pub fn time_until_eviction(pod: &Pod, taints: &[Taint], now: Timestamp) -> Option<Duration> {
     let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
     let mut shortest: Option<Duration> = None;
     for taint in taints.iter().filter(|taint| taint.effect == "NoExecute") {
@@ -166,11 +166,11 @@ mod tests {
 
     #[test]
     fn a_silent_node_vouches_for_nothing() {
-        let conditions = silenced(&node("True"), at(0)).unwrap();
+        let conditions = unknown_conditions(&node("True"), at(0)).unwrap();
         assert!(conditions.len() == 4 && conditions.iter().all(|condition| condition.status == "Unknown"));
         let mut silent = node("True");
         silent.status.get_or_insert_default().conditions = Some(conditions);
-        assert_eq!(silenced(&silent, at(1)), None);
+        assert_eq!(unknown_conditions(&silent, at(1)), None);
     }
 
     #[test]
@@ -184,10 +184,10 @@ mod tests {
         let pod = |tolerations| -> Pod {
             serde_json::from_value(json!({"spec": {"containers": [], "tolerations": tolerations}})).unwrap()
         };
-        assert_eq!(stay(&pod(json!([])), &[taint(0)], at(5)), Some(Duration::ZERO));
+        assert_eq!(time_until_eviction(&pod(json!([])), &[taint(0)], at(5)), Some(Duration::ZERO));
         let ten = json!([{"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 10}]);
-        assert_eq!(stay(&pod(ten.clone()), &[taint(0)], at(5)), Some(Duration::from_secs(5)));
-        assert_eq!(stay(&pod(ten), &[taint(0)], at(15)), Some(Duration::ZERO));
-        assert_eq!(stay(&pod(json!([{"operator": "Exists"}])), &[taint(0)], at(5)), None);
+        assert_eq!(time_until_eviction(&pod(ten.clone()), &[taint(0)], at(5)), Some(Duration::from_secs(5)));
+        assert_eq!(time_until_eviction(&pod(ten), &[taint(0)], at(15)), Some(Duration::ZERO));
+        assert_eq!(time_until_eviction(&pod(json!([{"operator": "Exists"}])), &[taint(0)], at(5)), None);
     }
 }

@@ -10,14 +10,14 @@
 //!
 //! - [`rollout`]: the next step from the old replica sets to the new one
 //! - [`proportion`]: how a change of size is shared out among several
-//! - [`sets`]: which of its replica sets is the new one
+//! - [`replica_sets`]: which of its replica sets is the new one
 //! - [`revision`]: what a replica set carries of its deployment, and which are kept
 //! - [`status`]: counts and conditions
 
 mod proportion;
+mod replica_sets;
 mod revision;
 mod rollout;
-mod sets;
 mod status;
 
 use std::sync::Arc;
@@ -41,9 +41,9 @@ use crate::kube::status::Status;
 use crate::kube::time;
 use crate::world::World;
 use proportion::{Member, Scale};
+use replica_sets::ReplicaSets;
 use revision::{Annotations, REVISION};
-use rollout::{Set, Slack};
-use sets::Sets;
+use rollout::{ReplicaCounts, RollingLimits};
 
 struct Deployments {
     world: World,
@@ -96,7 +96,7 @@ fn recreating(deployments: &Informer<Deployment>, sets: &Informer<ReplicaSet>, p
     let set = sets.get(&controlling_owner(pod, "ReplicaSet")?)?;
     let key = controlling_owner(&*set, "Deployment")?;
     let deployment = deployments.get(&key)?;
-    Slack::of_rolling(deployment.spec.as_ref()?).is_none().then_some(key)
+    RollingLimits::of_rolling(deployment.spec.as_ref()?).is_none().then_some(key)
 }
 
 /// One reconciliation of a deployment: what it is, and what its status will say of it.
@@ -105,7 +105,7 @@ struct Reconciliation {
     /// As its status should be, but for counts and progress.
     deployment: Deployment,
     spec: DeploymentSpec,
-    sets: Sets,
+    sets: ReplicaSets,
     now: Timestamp,
 }
 
@@ -115,15 +115,15 @@ impl Reconciliation {
     }
 
     /// Says something in the status.
-    fn say(&mut self, kind: &str, status: &str, reason: &str, message: String) {
+    fn set_condition(&mut self, kind: &str, status: &str, reason: &str, message: String) {
         let condition = status::condition(kind, status, reason, message, self.now);
         status::set(self.deployment.status.get_or_insert_default(), condition);
     }
 
     /// Says something about the progress, where anybody asked for it.
-    fn say_progress(&mut self, status: &str, reason: &str, message: String) {
+    fn set_progress(&mut self, status: &str, reason: &str, message: String) {
         if status::has_deadline(&self.deployment) {
-            self.say(status::PROGRESSING, status, reason, message);
+            self.set_condition(status::PROGRESSING, status, reason, message);
         }
     }
 
@@ -139,15 +139,15 @@ impl Reconcile for Deployments {
         let Some(deployment) = self.deployments.get(key) else { return Ok(Requeue::No) };
         let Some(spec) = deployment.spec.clone() else { return Ok(Requeue::No) };
         let now = time::timestamp(&self.world.clock);
-        let sets = Sets::of(&deployment, self.claim(&deployment, key).await?);
+        let sets = ReplicaSets::of(&deployment, self.claim(&deployment, key).await?);
         let mut this = Reconciliation { key: key.clone(), deployment: (*deployment).clone(), spec, sets, now };
         if deployment.metadata.deletion_timestamp.is_some() {
-            this.deployment.status = Some(status::counted(&this.deployment, &this.sets, now));
-            return self.tell(&deployment, &this).await.map(|()| Requeue::No);
+            this.deployment.status = Some(status::calculate(&this.deployment, &this.sets, now));
+            return self.write_status(&deployment, &this).await.map(|()| Requeue::No);
         }
-        let done = self.advance(&mut this).await;
+        let done = self.sync(&mut this).await;
         // What was found out is told even where the rest failed.
-        let told = self.tell(&deployment, &this).await;
+        let told = self.write_status(&deployment, &this).await;
         let requeue = done?;
         told.map(|()| requeue)
     }
@@ -165,12 +165,12 @@ impl Deployments {
     }
 
     /// Does what there is to do now, and finds out what the status is to say.
-    async fn advance(&self, this: &mut Reconciliation) -> Result<Requeue, Status> {
+    async fn sync(&self, this: &mut Reconciliation) -> Result<Requeue, Status> {
         if let Some(said) = status::pause(&this.deployment, this.now) {
             status::set(this.deployment.status.get_or_insert_default(), said);
         }
         if let Some(new) = this.sets.new.clone() {
-            self.keep_revision(this, &new).await?;
+            self.sync_revision(this, &new).await?;
         }
         let paused = this.spec.paused == Some(true);
         let (all, new) = this.sets.all();
@@ -178,7 +178,7 @@ impl Deployments {
         if paused || proportion::was_scaled(this.wanted(), &members) {
             let scale = Scale {
                 wanted: this.wanted(),
-                slack: Slack::of_rolling(&this.spec),
+                limits: RollingLimits::of_rolling(&this.spec),
                 replicas: this.deployment.status.as_ref().and_then(|status| status.replicas).unwrap_or(0),
             };
             let sizes = proportion::sizes(scale, &members, new);
@@ -191,15 +191,15 @@ impl Deployments {
                 self.clean_up(this).await?;
             }
             self.refresh(this);
-            this.deployment.status = Some(status::counted(&this.deployment, &this.sets, this.now));
+            this.deployment.status = Some(status::calculate(&this.deployment, &this.sets, this.now));
             return Ok(Requeue::No);
         }
-        match Slack::of_rolling(&this.spec) {
+        match RollingLimits::of_rolling(&this.spec) {
             Some(_) => self.roll(this).await?,
             None => self.recreate(this).await?,
         }
         self.refresh(this);
-        let status = status::rolled(&this.deployment, &this.sets, this.now);
+        let status = status::calculate_after_rollout(&this.deployment, &this.sets, this.now);
         if status::is_complete(&this.deployment, &status) {
             self.clean_up(this).await?;
         }
@@ -213,17 +213,17 @@ impl Deployments {
         let uid = this.deployment.metadata.uid.as_deref().unwrap_or_default();
         let mut owned = self.replica_sets.owned_by(uid);
         owned.retain(|set| ownership::controller_of(&set.metadata).is_some_and(|owner| owner.uid == uid));
-        this.sets = Sets::of(&this.deployment, owned);
+        this.sets = ReplicaSets::of(&this.deployment, owned);
     }
 
     /// Rolling update: grows the new replica set and shrinks the old ones as far as they may.
     async fn roll(&self, this: &mut Reconciliation) -> Result<(), Status> {
-        let (slack, old) = (Slack::of(&this.spec), this.sets.old_sizes());
+        let (limits, old) = (RollingLimits::of(&this.spec), this.sets.old_sizes());
         let Some(new) = this.sets.new.clone() else {
-            let size = rollout::first_size(this.wanted(), slack, &old);
+            let size = rollout::first_size(this.wanted(), limits, &old);
             return self.create_set(this, size).await;
         };
-        let step = rollout::rolling(this.wanted(), slack, Set::of(&new), &old);
+        let step = rollout::rolling(this.wanted(), limits, ReplicaCounts::of(&new), &old);
         self.resize_to(this, &new, step.new).await?;
         for (set, size) in this.sets.old.iter().zip(step.old) {
             self.resize_to(this, set, size).await?;
@@ -236,7 +236,7 @@ impl Deployments {
         for set in &this.sets.old {
             self.resize_to(this, set, 0).await?;
         }
-        if this.sets.old.iter().any(|set| Set::of(set).wanted > 0 || self.has_pods(set)) {
+        if this.sets.old.iter().any(|set| ReplicaCounts::of(set).wanted > 0 || self.has_pods(set)) {
             return Ok(());
         }
         let wanted = this.wanted();
@@ -263,7 +263,7 @@ impl Deployments {
                     self.events.event(&this.deployment, Severity::Normal, "ScalingReplicaSet", message);
                 }
                 this.show_revision(&created);
-                this.say_progress("True", "NewReplicaSetCreated", format!("Created new replica set {name:?}"));
+                this.set_progress("True", "NewReplicaSetCreated", format!("Created new replica set {name:?}"));
                 self.replica_sets.reached(&created.metadata).await;
                 Ok(())
             }
@@ -272,7 +272,7 @@ impl Deployments {
             Err(status) if status.message.contains("because it is being terminated") => Ok(()),
             Err(status) => {
                 let message = format!("Failed to create new replica set {name:?}: {status}");
-                this.say_progress("False", "ReplicaSetCreateError", message.clone());
+                this.set_progress("False", "ReplicaSetCreateError", message.clone());
                 self.events.event(&this.deployment, Severity::Warning, "ReplicaSetCreateError", message);
                 Err(status)
             }
@@ -297,7 +297,7 @@ impl Deployments {
     }
 
     /// The new set carries what the deployment says and the highest revision, and the deployment shows that.
-    async fn keep_revision(&self, this: &mut Reconciliation, new: &ReplicaSet) -> Result<(), Status> {
+    async fn sync_revision(&self, this: &mut Reconciliation, new: &ReplicaSet) -> Result<(), Status> {
         let held: Annotations = new.metadata.annotations.clone().unwrap_or_default();
         let annotations = revision::annotations(&this.deployment, &held, revision::next_revision(&this.sets.old));
         let min_ready = |seconds: Option<i32>| seconds.unwrap_or(0);
@@ -317,20 +317,20 @@ impl Deployments {
         let known = this.deployment.status.as_ref().and_then(|status| status::find(status, status::PROGRESSING));
         if known.is_none() {
             let name = new.metadata.name.as_deref().unwrap_or_default();
-            this.say_progress("True", "FoundNewReplicaSet", format!("Found new replica set {name:?}"));
+            this.set_progress("True", "FoundNewReplicaSet", format!("Found new replica set {name:?}"));
         }
         Ok(())
     }
 
     /// Resizes a replica set, unless it has that size.
     async fn resize_to(&self, this: &Reconciliation, set: &ReplicaSet, size: i32) -> Result<(), Status> {
-        if Set::of(set).wanted == size { Ok(()) } else { self.resize(this, set, size).await }
+        if ReplicaCounts::of(set).wanted == size { Ok(()) } else { self.resize(this, set, size).await }
     }
 
     /// Gives a replica set its size and what the next scaling is shared out by, where it has not both already.
     async fn resize(&self, this: &Reconciliation, set: &ReplicaSet, size: i32) -> Result<(), Status> {
-        let from = Set::of(set).wanted;
-        let annotations = revision::sized(&this.deployment);
+        let from = ReplicaCounts::of(set).wanted;
+        let annotations = revision::size_annotations(&this.deployment);
         let held = set.metadata.annotations.clone().unwrap_or_default();
         if from == size && annotations.iter().all(|(name, value)| held.get(name) == Some(value)) {
             return Ok(());
@@ -361,7 +361,7 @@ impl Deployments {
     }
 
     /// Writes what the status is to say, unless it says so already.
-    async fn tell(&self, before: &Deployment, this: &Reconciliation) -> Result<(), Status> {
+    async fn write_status(&self, before: &Deployment, this: &Reconciliation) -> Result<(), Status> {
         if this.deployment == *before {
             return Ok(());
         }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::proportion::{DESIRED, MAX};
-use super::rollout::Slack;
+use super::rollout::RollingLimits;
 use crate::controllers::ownership;
 
 /// Told from the pods of other revisions by this label.
@@ -75,11 +75,11 @@ pub fn annotations(deployment: &Deployment, held: &Annotations, revision: u64) -
 }
 
 /// The annotations by which the next scaling is shared out.
-pub fn sized(deployment: &Deployment) -> Annotations {
+pub fn size_annotations(deployment: &Deployment) -> Annotations {
     let spec = deployment.spec.clone().unwrap_or_default();
     let wanted = spec.replicas.unwrap_or(1);
-    let surge = Slack::of_rolling(&spec).map_or(0, |slack| slack.surge);
-    [(DESIRED, wanted), (MAX, wanted + surge)].map(|(name, count)| (name.to_owned(), count.to_string())).into()
+    let max_surge = RollingLimits::of_rolling(&spec).map_or(0, |limits| limits.max_surge);
+    [(DESIRED, wanted), (MAX, wanted + max_surge)].map(|(name, count)| (name.to_owned(), count.to_string())).into()
 }
 
 /// The replica set of the deployment's present template.
@@ -96,7 +96,7 @@ pub fn new_set(deployment: &Deployment, revision: u64, replicas: i32) -> Replica
     let meta = template.metadata.get_or_insert_default();
     meta.labels = with_hash(meta.labels.take());
     let mut annotations = annotations(deployment, &Annotations::new(), revision);
-    annotations.extend(sized(deployment));
+    annotations.extend(size_annotations(deployment));
     ReplicaSet {
         metadata: ObjectMeta {
             name: Some(format!("{}-{hash}", deployment.metadata.name.as_deref().unwrap_or_default())),

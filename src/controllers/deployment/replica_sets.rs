@@ -5,17 +5,17 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 
 use super::revision::same_template;
-use super::rollout::Set;
+use super::rollout::ReplicaCounts;
 
 /// A deployment's replica sets: the one of its present template, and the others, oldest first.
-pub struct Sets {
+pub struct ReplicaSets {
     pub new: Option<Arc<ReplicaSet>>,
     pub old: Vec<Arc<ReplicaSet>>,
 }
 
-impl Sets {
+impl ReplicaSets {
     /// Sorts out the replica sets that a deployment controls.
-    pub fn of(deployment: &Deployment, mut owned: Vec<Arc<ReplicaSet>>) -> Sets {
+    pub fn of(deployment: &Deployment, mut owned: Vec<Arc<ReplicaSet>>) -> ReplicaSets {
         owned.sort_by_key(|set| {
             (set.metadata.creation_timestamp.as_ref().map(|time| time.0), set.metadata.name.clone())
         });
@@ -25,7 +25,7 @@ impl Sets {
             held.zip(template).is_some_and(|(held, template)| same_template(held, template))
         };
         let new = owned.iter().position(is_new).map(|at| owned.remove(at));
-        Sets { new, old: owned }
+        ReplicaSets { new, old: owned }
     }
 
     /// All of them, and where the new one is.
@@ -34,7 +34,7 @@ impl Sets {
         (all, self.new.as_ref().map(|_| self.old.len()))
     }
 
-    pub fn old_sizes(&self) -> Vec<Set> {
-        self.old.iter().map(|set| Set::of(set)).collect()
+    pub fn old_sizes(&self) -> Vec<ReplicaCounts> {
+        self.old.iter().map(|set| ReplicaCounts::of(set)).collect()
     }
 }
