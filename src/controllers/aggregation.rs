@@ -30,7 +30,7 @@ pub fn start(context: &ControllerContext) {
         .start(&context.world, &context.shutdown);
 }
 
-/// The roles that have to be looked at when `role` changes: itself, and those that gather its rules.
+/// The roles to reconcile when `role` changes: itself, and those that aggregate its rules.
 fn affected(roles: &Informer<ClusterRole>, role: &ClusterRole) -> Vec<Key> {
     let gathers = |other: &Arc<ClusterRole>| {
         let itself = other.metadata.name == role.metadata.name;
@@ -60,7 +60,7 @@ impl Reconcile for Aggregation {
 
 fn selectors(role: &ClusterRole) -> Vec<Selector> {
     let selectors = role.aggregation_rule.iter().filter_map(|rule| rule.cluster_role_selectors.as_ref()).flatten();
-    // One that does not parse selects nothing: better too few rights than too many.
+    // An invalid selector selects nothing: better too few rights than too many.
     selectors.filter_map(|selector| Selector::from_label_selector(Some(selector)).ok()).collect()
 }
 

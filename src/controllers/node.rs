@@ -1,8 +1,7 @@
-//! The node controller: tells nodes that fell silent from those that live, taints them, and takes from them the pods
-//! that may not stay.
+//! The node controller: finds nodes that fell silent, taints them, and evicts the pods that don't tolerate the taints.
 //!
 //! Owns what it has seen of each node's heartbeats, by its own clock; speaks to the API. A controller that begins to
-//! lead knows nothing of earlier heartbeats, so it gives every node a whole grace period. Decisions are in
+//! lead has seen no heartbeats yet, so it gives every node a whole grace period. Decisions are in
 //! [`node_health`](super::node_health).
 
 use std::collections::BTreeMap;
@@ -89,14 +88,14 @@ impl Reconcile for Nodes {
 }
 
 impl Nodes {
-    /// Takes note of the node's last heartbeat: its lease, or its Ready condition where it has none.
+    /// Observes the node's last heartbeat: its lease and its Ready condition.
     fn observe(&self, node: &Node) -> Observation {
         let name = node.metadata.name.clone().unwrap_or_default();
         let lease = self.leases.get(&Key::new(LEASES, name.clone()));
         let renewed = lease.and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref().map(|time| time.0.to_string()));
         let conditions = node.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
         let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");
-        // A node that registers anew after it was away vouches for itself at once.
+        // A node that registers again has a fresh Ready condition before it renews its lease.
         let said = ready.filter(|ready| ready.status != "Unknown").and_then(|ready| ready.last_heartbeat_time.as_ref());
         let heartbeat =
             format!("{} {}", renewed.unwrap_or_default(), said.map(|time| time.0.to_string()).unwrap_or_default());
@@ -113,7 +112,7 @@ impl Nodes {
         let name = node.metadata.name.as_deref().unwrap_or_default();
         self.events.event(&*node, Severity::Normal, "NodeNotReady", format!("Node {name} status is now: NodeNotReady"));
         tracing::warn!(node = name, "node is silent");
-        // A heartbeat that comes in meanwhile must not be overruled.
+        // The resource version keeps this from overwriting a heartbeat that comes in meanwhile.
         let meta = json!({"resourceVersion": node.metadata.resource_version});
         let patch = json!({"metadata": meta, "status": {"conditions": conditions}});
         let written = self.client.api::<Node>().patch_status(name, PatchType::Strategic, &patch).await?;
@@ -133,7 +132,7 @@ impl Nodes {
         Ok(Arc::new(written))
     }
 
-    /// Nobody vouches for the pods of a silent node, so that services stop to send requests to them.
+    /// Marks the pods of a node that is not ready as not ready, so that services send them no requests.
     async fn mark_pods_unready(&self, node: &Node) -> Result<(), Status> {
         let name = node.metadata.name.as_deref().unwrap_or_default();
         for pod in self.pods.by_index("node", name) {
@@ -158,7 +157,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// Deletes the pods that may not stay on a tainted node. Returns when the next one must leave.
+    /// Deletes the pods that don't tolerate the node's taints. Returns how long the next one tolerates them.
     async fn evict(&self, node: &Node) -> Result<Option<Duration>, Status> {
         let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
         let now = time::timestamp(&self.world.clock);

@@ -1,4 +1,4 @@
-//! What a node's heartbeats say, and what follows for its taints and its pods. Pure.
+//! What follows from a node's heartbeats for its conditions, its taints and its pods. Pure.
 
 use std::time::Duration;
 
@@ -6,27 +6,27 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-/// `NoExecute` and `NoSchedule` where the node says itself that it is not ready.
+/// `NoExecute` and `NoSchedule` on a node that reports itself as not ready.
 pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
-/// The same where it says nothing any more.
+/// The same on a node that is silent.
 pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 /// `NoSchedule` on a node that is cordoned.
 pub const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
-/// The conditions that a silent node no longer vouches for.
+/// The conditions that become `Unknown` when a node is silent.
 const HEARTBEAT_CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
 
-/// What the controller itself has seen of a node: clocks of nodes may differ, so only changes count, timed here.
+/// The last heartbeat of a node, and when it changed by the controller's own clock: clocks of nodes may differ.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
-    /// The last heartbeat's own mark, whatever it is: a lease's renew time or the Ready condition's.
+    /// The times in the node's lease and in its Ready condition, as text.
     pub heartbeat: String,
-    /// When that mark was first seen here.
+    /// When this heartbeat was first seen here.
     pub seen: Timestamp,
 }
 
 impl Observation {
-    /// Takes note of a heartbeat.
+    /// Observes a heartbeat.
     pub fn note(previous: Option<&Observation>, heartbeat: String, now: Timestamp) -> Observation {
         match previous {
             Some(previous) if previous.heartbeat == heartbeat => previous.clone(),
@@ -36,11 +36,11 @@ impl Observation {
 
     /// Whether the node was silent for longer than `grace`.
     pub fn is_silent(&self, grace: Duration, now: Timestamp) -> bool {
-        now.duration_since(self.seen).try_into().is_ok_and(|mark_unknown: Duration| mark_unknown > grace)
+        now.duration_since(self.seen).try_into().is_ok_and(|silence: Duration| silence > grace)
     }
 }
 
-/// `True`, `False` or `Unknown`, as the node's Ready condition has it.
+/// The status of the node's Ready condition: `True`, `False` or `Unknown`.
 pub fn readiness(node: &Node) -> &str {
     let conditions = node.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
     conditions.into_iter().find(|condition| condition.type_ == "Ready").map_or("Unknown", |ready| &ready.status)
@@ -61,8 +61,8 @@ pub fn unknown_conditions(node: &Node, now: Timestamp) -> Option<Vec<NodeConditi
     Some(unknown.collect()).filter(|changed: &Vec<_>| !changed.is_empty())
 }
 
-/// The taints that a node should have: those of others as they are, ours as its condition asks. `None` if they are
-/// right already.
+/// The taints that a node should have: this controller's, by the node's conditions, and all others as they are. `None`
+/// if nothing changes.
 pub fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
     let current = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
     let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
@@ -98,7 +98,7 @@ pub fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
     (taints != current).then_some(taints)
 }
 
-/// How long from `now` a pod may stay on a node with these taints: `None` as long as it likes, zero not at all.
+/// How long from `now` a pod tolerates these taints: `None` for ever, zero not at all.
 pub fn time_until_eviction(pod: &Pod, taints: &[Taint], now: Timestamp) -> Option<Duration> {
     let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
     let mut shortest: Option<Duration> = None;

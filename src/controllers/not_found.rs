@@ -1,8 +1,8 @@
-//! What is gone needs nothing any more. Pure.
+//! Writes to objects that are gone. Pure.
 
 use crate::kube::status::Status;
 
-/// What was written, or `None` where the object is gone: then there is nothing left to do.
+/// What was written, or `None` if the object is gone, which is no error.
 pub fn ignore_not_found<T>(result: Result<T, Status>) -> Result<Option<T>, Status> {
     match result {
         Err(status) if status.is_not_found() => Ok(None),

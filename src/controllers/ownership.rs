@@ -1,4 +1,4 @@
-//! Controller references: whose an object is, and how owners take and let go of what their selectors match.
+//! Controller references: how owners adopt and release objects by their selectors.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
     meta.owner_references.as_ref()?.iter().find(|owner| owner.controller == Some(true))
 }
 
-/// A reference that says "`owner` controls this".
+/// A reference to `owner` as the controller.
 pub fn controlled_by(api_version: &str, kind: &str, owner: &ObjectMeta) -> OwnerReference {
     OwnerReference {
         api_version: api_version.to_owned(),
@@ -27,8 +27,8 @@ pub fn controlled_by(api_version: &str, kind: &str, owner: &ObjectMeta) -> Owner
     }
 }
 
-/// Those of `candidates`, objects of the owner's namespace, that `owner` controls and selects: after adopting what
-/// nobody controls, where it is `adoptable`, and releasing what the owner no longer selects.
+/// Adopts those of `candidates`, objects of the owner's namespace, that have no controller and are `adoptable`, and
+/// releases those that `owner` no longer selects. Returns the ones that it controls and selects.
 pub async fn claim<O: Kind, C: Kind>(
     client: &Client,
     owner: &O,
@@ -74,8 +74,8 @@ pub async fn claim<O: Kind, C: Kind>(
     Ok(claimed)
 }
 
-/// Whether the owner is there and not being deleted. Its cache may be behind, and would take back at once what the
-/// garbage collector has just orphaned.
+/// Whether the owner exists in the API and is not being deleted. By the cache, which may be behind, it would adopt
+/// objects that the garbage collector has just orphaned.
 async fn is_there<O: Kind>(owners: &Api<O>, meta: &ObjectMeta) -> Result<bool, Status> {
     let there = owners.get_opt(meta.name.as_deref().unwrap_or_default()).await?;
     let is_it = |there: &O| there.metadata().uid == meta.uid && there.metadata().deletion_timestamp.is_none();

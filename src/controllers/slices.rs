@@ -1,5 +1,4 @@
-//! Endpoint slices in the API, as their controllers want them: those that are right stay, others are made right, and
-//! the rest goes.
+//! Writes endpoint slices to the API: slices that are right stay, others are updated, surplus ones are deleted.
 
 use std::sync::Arc;
 
@@ -23,7 +22,8 @@ pub fn service_of(slice: &EndpointSlice) -> Option<Key> {
     Some(Key::new(slice.metadata.namespace.clone().unwrap_or_default(), name.clone()))
 }
 
-/// Makes the slices of the service `key` that `informer` knows be `wanted`, with the metadata of `pattern`.
+/// Makes the slices of the service `key` in the API, as `informer` shows them, those `wanted`, with the metadata of
+/// `pattern`.
 pub async fn publish(
     client: &Client,
     informer: &Informer<EndpointSlice>,

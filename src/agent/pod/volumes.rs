@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   <data_dir>/pods/<uid>/volumes/<volume>                  what containers write to, or what the agent publishes
-//!                         subpaths/<container>/<number>     a part of a volume, while a container that mounts it starts
+//!                         subpaths/<container>/<number>     a part of a volume, while its container starts
 //!                         containers/<container>/<attempt>  the termination message
 //! ```
 //!

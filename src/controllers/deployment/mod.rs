@@ -1,4 +1,4 @@
-//! The deployment controller: one replica set a template, and an orderly way from one to the next.
+//! The deployment controller: a replica set for each template, and rollouts from one to the next.
 //!
 //! ```text
 //!   Deployment, its ReplicaSets, their Pods ─▶ claim ─▶ scaled or paused? ─▶ proportion ─┐
@@ -11,7 +11,7 @@
 //! - [`rollout`]: the next step from the old replica sets to the new one
 //! - [`proportion`]: how a change of size is shared out among several
 //! - [`replica_sets`]: which of its replica sets is the new one
-//! - [`revision`]: what a replica set carries of its deployment, and which are kept
+//! - [`revision`]: annotations and revisions of replica sets, and which are kept
 //! - [`status`]: counts and conditions
 
 mod proportion;
@@ -99,10 +99,10 @@ fn recreating(deployments: &Informer<Deployment>, sets: &Informer<ReplicaSet>, p
     RollingLimits::of_rolling(deployment.spec.as_ref()?).is_none().then_some(key)
 }
 
-/// One reconciliation of a deployment: what it is, and what its status will say of it.
+/// One reconciliation of a deployment.
 struct Reconciliation {
     key: Key,
-    /// As its status should be, but for counts and progress.
+    /// The deployment with its new status, but for counts and progress.
     deployment: Deployment,
     spec: DeploymentSpec,
     sets: ReplicaSets,
@@ -114,13 +114,13 @@ impl Reconciliation {
         self.spec.replicas.unwrap_or(1)
     }
 
-    /// Says something in the status.
+    /// Sets a condition in the status.
     fn set_condition(&mut self, kind: &str, status: &str, reason: &str, message: String) {
         let condition = status::condition(kind, status, reason, message, self.now);
         status::set(self.deployment.status.get_or_insert_default(), condition);
     }
 
-    /// Says something about the progress, where anybody asked for it.
+    /// Sets the condition `Progressing`, if the deployment has a progress deadline.
     fn set_progress(&mut self, status: &str, reason: &str, message: String) {
         if status::has_deadline(&self.deployment) {
             self.set_condition(status::PROGRESSING, status, reason, message);
@@ -146,7 +146,7 @@ impl Reconcile for Deployments {
             return self.write_status(&deployment, &this).await.map(|()| Requeue::No);
         }
         let done = self.sync(&mut this).await;
-        // What was found out is told even where the rest failed.
+        // The status is written even if the rest failed.
         let told = self.write_status(&deployment, &this).await;
         let requeue = done?;
         told.map(|()| requeue)
@@ -164,9 +164,9 @@ impl Deployments {
         ownership::claim(&self.client, deployment, &selector, candidates, |_| true).await
     }
 
-    /// Does what there is to do now, and finds out what the status is to say.
+    /// Takes the next step, and finds the new status.
     async fn sync(&self, this: &mut Reconciliation) -> Result<Requeue, Status> {
-        if let Some(said) = status::pause(&this.deployment, this.now) {
+        if let Some(said) = status::pause_condition(&this.deployment, this.now) {
             status::set(this.deployment.status.get_or_insert_default(), said);
         }
         if let Some(new) = this.sets.new.clone() {
@@ -203,12 +203,12 @@ impl Deployments {
         if status::is_complete(&this.deployment, &status) {
             self.clean_up(this).await?;
         }
-        let next = status::next_look(&this.deployment, &status, this.now);
+        let next = status::next_check(&this.deployment, &status, this.now);
         this.deployment.status = Some(status);
         Ok(next.map_or(Requeue::No, Requeue::After))
     }
 
-    /// Takes in what was written meanwhile.
+    /// Reads the replica sets again after writes.
     fn refresh(&self, this: &mut Reconciliation) {
         let uid = this.deployment.metadata.uid.as_deref().unwrap_or_default();
         let mut owned = self.replica_sets.owned_by(uid);
@@ -216,7 +216,7 @@ impl Deployments {
         this.sets = ReplicaSets::of(&this.deployment, owned);
     }
 
-    /// Rolling update: grows the new replica set and shrinks the old ones as far as they may.
+    /// Rolling update: scales the new replica set up and the old ones down as far as the limits allow.
     async fn roll(&self, this: &mut Reconciliation) -> Result<(), Status> {
         let (limits, old) = (RollingLimits::of(&this.spec), this.sets.old_sizes());
         let Some(new) = this.sets.new.clone() else {
@@ -231,7 +231,7 @@ impl Deployments {
         Ok(())
     }
 
-    /// Recreate: every old pod is gone before the first new one comes.
+    /// Recreate: every old pod is gone before the first new one is created.
     async fn recreate(&self, this: &mut Reconciliation) -> Result<(), Status> {
         for set in &this.sets.old {
             self.resize_to(this, set, 0).await?;
@@ -246,7 +246,7 @@ impl Deployments {
         }
     }
 
-    /// Whether pods of the replica set may still run, those on their way out included.
+    /// Whether pods of the replica set may still run, those being deleted included.
     fn has_pods(&self, set: &ReplicaSet) -> bool {
         let uid = set.metadata.uid.as_deref().unwrap_or_default();
         let counted = set.status.as_ref().is_some_and(|status| status.replicas > 0);
@@ -268,7 +268,7 @@ impl Deployments {
                 Ok(())
             }
             Err(status) if status.is_already_exists() => self.after_collision(this, &name, status).await,
-            // A namespace that is going away needs no replica sets: trying again would only be noise.
+            // A namespace that is being deleted needs no replica sets: another attempt would fail, too.
             Err(status) if status.message.contains("because it is being terminated") => Ok(()),
             Err(status) => {
                 let message = format!("Failed to create new replica set {name:?}: {status}");
@@ -279,8 +279,8 @@ impl Deployments {
         }
     }
 
-    /// A replica set has the name already: it is the one, and not yet in the cache, or its template has the same hash.
-    /// Counting the collision changes the next hash.
+    /// A replica set has the name already: it is the wanted one, and not yet in the cache, or the hash of its template
+    /// collides. The collision count changes the next hash.
     async fn after_collision(&self, this: &mut Reconciliation, name: &str, refusal: Status) -> Result<(), Status> {
         let Some(there) = self.sets_api(&this.key).get_opt(name).await? else { return Err(refusal) };
         let uid = this.deployment.metadata.uid.as_deref();
@@ -296,7 +296,8 @@ impl Deployments {
         Err(refusal)
     }
 
-    /// The new set carries what the deployment says and the highest revision, and the deployment shows that.
+    /// Gives the new replica set the deployment's annotations and the highest revision, and shows that revision in the
+    /// deployment.
     async fn sync_revision(&self, this: &mut Reconciliation, new: &ReplicaSet) -> Result<(), Status> {
         let held: Annotations = new.metadata.annotations.clone().unwrap_or_default();
         let annotations = revision::annotations(&this.deployment, &held, revision::next_revision(&this.sets.old));
@@ -327,7 +328,7 @@ impl Deployments {
         if ReplicaCounts::of(set).wanted == size { Ok(()) } else { self.resize(this, set, size).await }
     }
 
-    /// Gives a replica set its size and what the next scaling is shared out by, where it has not both already.
+    /// Sets a replica set's size, and the annotations by which the next scaling is shared out.
     async fn resize(&self, this: &Reconciliation, set: &ReplicaSet, size: i32) -> Result<(), Status> {
         let from = ReplicaCounts::of(set).wanted;
         let annotations = revision::size_annotations(&this.deployment);
@@ -350,7 +351,7 @@ impl Deployments {
         Ok(())
     }
 
-    /// Deletes what the history has no room for.
+    /// Deletes old replica sets beyond the revision history limit.
     async fn clean_up(&self, this: &Reconciliation) -> Result<(), Status> {
         for set in revision::beyond_history(&this.deployment, &this.sets.old) {
             let options = DeleteOptions { precondition_uid: set.metadata.uid.clone(), ..DeleteOptions::default() };
@@ -360,7 +361,7 @@ impl Deployments {
         Ok(())
     }
 
-    /// Writes what the status is to say, unless it says so already.
+    /// Writes the status, unless it has not changed.
     async fn write_status(&self, before: &Deployment, this: &Reconciliation) -> Result<(), Status> {
         if this.deployment == *before {
             return Ok(());

@@ -1,7 +1,7 @@
-//! What a deployment that is scaled makes of the sizes of its replica sets. Pure.
+//! Proportional scaling: the sizes of the replica sets of a deployment that is scaled. Pure.
 //!
-//! A replica set carries the size that its deployment had when it was scaled last, so that the next scaling is told
-//! from a step of a rollout, and shared out in proportion when a rollout is under way.
+//! Each replica set has annotations with the size of its deployment when it was scaled last. They tell a scaling from a
+//! step of a rollout, and share it out in proportion while a rollout is under way.
 
 use std::cmp::Reverse;
 
@@ -12,10 +12,10 @@ use super::rollout::{ReplicaCounts, RollingLimits};
 
 /// The size of the deployment when the replica set was scaled last.
 pub const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
-/// That, with the surge that was allowed.
+/// The same plus `maxSurge`.
 pub const MAX: &str = "deployment.kubernetes.io/max-replicas";
 
-/// What scaling looks at in a replica set.
+/// What scaling needs of a replica set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Member {
     pub set: ReplicaCounts,
@@ -45,23 +45,23 @@ impl Member {
     }
 }
 
-/// What scaling looks at in a deployment.
+/// What scaling needs of a deployment.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     /// `spec.replicas`
     pub wanted: i32,
-    /// `None` where the strategy is to recreate.
+    /// `None` if the strategy is `Recreate`.
     pub limits: Option<RollingLimits>,
     /// `status.replicas`
     pub replicas: i32,
 }
 
-/// Whether the deployment was scaled since its replica sets were.
+/// Whether the deployment was scaled after its replica sets were.
 pub fn was_scaled(wanted: i32, members: &[Member]) -> bool {
     members.iter().any(|member| member.is_active() && member.desired.is_some_and(|desired| desired != wanted))
 }
 
-/// The sizes that the replica sets are given: the `new` one, where there is one among them, and the others.
+/// The new sizes of the replica sets; `new` is the index of the new one, if there is one.
 pub fn sizes(scale: Scale, members: &[Member], new: Option<usize>) -> Vec<i32> {
     let mut sizes: Vec<i32> = members.iter().map(|member| member.set.wanted).collect();
     if let Some(only) = active_or_latest(members, new) {
@@ -75,7 +75,7 @@ pub fn sizes(scale: Scale, members: &[Member], new: Option<usize>) -> Vec<i32> {
     sizes
 }
 
-/// The one replica set that takes the whole change; `None` where several have pods.
+/// The one replica set that takes the whole change; `None` if several have pods.
 fn active_or_latest(members: &[Member], new: Option<usize>) -> Option<usize> {
     let mut active = (0..members.len()).filter(|at| members[*at].is_active());
     match (active.next(), active.next()) {
@@ -94,8 +94,7 @@ fn is_saturated(wanted: i32, new: &Member) -> bool {
     new.set.wanted == wanted && new.desired == Some(wanted) && new.set.available == wanted
 }
 
-/// Shares out what the deployment gained or lost, in proportion to the sizes of the replica sets; what rounding leaves
-/// over falls to the largest.
+/// Shares out the change in proportion to the sizes of the replica sets; the largest takes what rounding leaves over.
 fn share_out(scale: Scale, limits: RollingLimits, members: &[Member], sizes: &mut [i32]) {
     let allowed = if scale.wanted > 0 { scale.wanted + limits.max_surge } else { 0 };
     let change = allowed - members.iter().map(|member| member.set.wanted).sum::<i32>();

@@ -1,4 +1,4 @@
-//! The replica sets of a deployment, sorted out. Pure.
+//! The replica sets of a deployment: the new one and the old ones. Pure.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ impl ReplicaSets {
         ReplicaSets { new, old: owned }
     }
 
-    /// All of them, and where the new one is.
+    /// All of them, and the index of the new one.
     pub fn all(&self) -> (Vec<Arc<ReplicaSet>>, Option<usize>) {
         let all = self.old.iter().chain(&self.new).cloned().collect();
         (all, self.new.as_ref().map(|_| self.old.len()))

@@ -1,4 +1,4 @@
-//! A deployment's next step from one replica set to another. Pure.
+//! The next step of a deployment's rollout. Pure.
 
 use k8s_openapi::api::apps::v1::{DeploymentSpec, ReplicaSet};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -11,7 +11,7 @@ pub struct RollingLimits {
 }
 
 impl RollingLimits {
-    /// Of a deployment that rolls its updates; `None` where it recreates its pods.
+    /// Of a deployment that rolls its updates; `None` if it recreates its pods.
     pub fn of_rolling(spec: &DeploymentSpec) -> Option<RollingLimits> {
         let recreates = spec.strategy.as_ref().and_then(|strategy| strategy.type_.as_deref()) == Some("Recreate");
         (!recreates).then(|| RollingLimits::from_strategy(spec))
@@ -23,7 +23,7 @@ impl RollingLimits {
         RollingLimits { max_surge, max_unavailable: max_unavailable.min(spec.replicas.unwrap_or(1)) }
     }
 
-    /// Surge rounds up, unavailable rounds down, and not both are zero.
+    /// `maxSurge` rounds up, `maxUnavailable` rounds down, and not both are zero.
     fn from_strategy(spec: &DeploymentSpec) -> RollingLimits {
         let wanted = spec.replicas.unwrap_or(1);
         let rolling = spec.strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref());
@@ -65,7 +65,7 @@ pub struct Step {
     pub old: Vec<i32>,
 }
 
-/// What a step looks at in a replica set.
+/// What a step needs of a replica set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplicaCounts {
     /// `spec.replicas`
@@ -87,8 +87,8 @@ impl ReplicaCounts {
     }
 }
 
-/// Rolling update: the new set grows as far as the surge allows; the old ones shrink as far as availability allows,
-/// pods that are not available first.
+/// Rolling update: the new set grows as far as `maxSurge` allows; the old ones shrink as far as `maxUnavailable`
+/// allows, by pods that are not available first.
 pub fn rolling(wanted: i32, limits: RollingLimits, new: ReplicaCounts, old: &[ReplicaCounts]) -> Step {
     let total: i32 = new.wanted + old.iter().map(|set| set.wanted).sum::<i32>();
     let room = (wanted + limits.max_surge - total).max(0);
@@ -113,7 +113,7 @@ pub fn rolling(wanted: i32, limits: RollingLimits, new: ReplicaCounts, old: &[Re
     Step { new: grown, old: shrunk }
 }
 
-/// The size with which a replica set is created beside `others`, as far as the surge allows.
+/// The size with which a replica set is created beside `others`, as far as `maxSurge` allows.
 pub fn first_size(wanted: i32, limits: RollingLimits, others: &[ReplicaCounts]) -> i32 {
     rolling(wanted, limits, ReplicaCounts::default(), others).new
 }

@@ -1,4 +1,4 @@
-//! What a deployment's status says: counts, and conditions that keep what was found out before. Pure.
+//! A deployment's status: counts and conditions. Pure.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ fn remove(status: &mut DeploymentStatus, kind: &str) {
     }
 }
 
-/// How long a rollout may go without progress; `None` where nobody asked.
+/// How long a rollout may go without progress; `None` if there is no deadline.
 fn deadline(deployment: &Deployment) -> Option<SignedDuration> {
     let seconds = deployment.spec.as_ref()?.progress_deadline_seconds?;
     (seconds != i32::MAX).then(|| SignedDuration::from_secs(i64::from(seconds)))
@@ -109,7 +109,7 @@ pub fn calculate(deployment: &Deployment, sets: &ReplicaSets, now: Timestamp) ->
     status
 }
 
-/// Whether the deployment as asked for runs, and nothing else of it.
+/// Whether all replicas are updated and available, and no old ones are left.
 pub fn is_complete(deployment: &Deployment, status: &DeploymentStatus) -> bool {
     let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let counts = [status.updated_replicas, status.replicas, status.available_replicas];
@@ -117,7 +117,7 @@ pub fn is_complete(deployment: &Deployment, status: &DeploymentStatus) -> bool {
         && status.observed_generation >= deployment.metadata.generation
 }
 
-/// The status during a rollout: how far it is, and why it is no farther.
+/// The status during a rollout, with its progress and failures.
 pub fn calculate_after_rollout(deployment: &Deployment, sets: &ReplicaSets, now: Timestamp) -> DeploymentStatus {
     let mut status = calculate(deployment, sets, now);
     progress(deployment, sets, &mut status, now);
@@ -182,7 +182,7 @@ fn timed_out(deployment: &Deployment, former: Option<&DeploymentCondition>, now:
     }
 }
 
-/// Why a replica set could not create or delete its pods; that of the new one counts more.
+/// Why a replica set could not create or delete its pods; the new one's reason counts first.
 fn failure(sets: &ReplicaSets) -> Option<DeploymentCondition> {
     let conditions = sets.new.iter().chain(&sets.old).filter_map(|set| set.status.as_ref()?.conditions.as_ref());
     let failure = conditions.flatten().find(|condition| condition.type_ == REPLICA_FAILURE)?;
@@ -196,9 +196,9 @@ fn failure(sets: &ReplicaSets) -> Option<DeploymentCondition> {
     })
 }
 
-/// What to say where a deployment was paused or resumed since its status was written: the deadline does not run while
-/// it is paused. A lack of progress that was found out stays.
-pub fn pause(deployment: &Deployment, now: Timestamp) -> Option<DeploymentCondition> {
+/// The condition of a deployment that was paused or resumed since its status was written: the deadline does not run
+/// while it is paused. A deadline that was exceeded stays so.
+pub fn pause_condition(deployment: &Deployment, now: Timestamp) -> Option<DeploymentCondition> {
     if !has_deadline(deployment) {
         return None;
     }
@@ -216,14 +216,14 @@ pub fn pause(deployment: &Deployment, now: Timestamp) -> Option<DeploymentCondit
     }
 }
 
-/// When a rollout that does not move will have run out of time; `None` where nothing is to be waited for.
-pub fn next_look(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) -> Option<Duration> {
+/// How long until a rollout without progress exceeds its deadline; `None` if it can't.
+pub fn next_check(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) -> Option<Duration> {
     let condition = find(status, PROGRESSING)?;
     if matches!(condition.reason.as_deref(), Some(COMPLETE | TIMED_OUT | PAUSED)) {
         return None;
     }
     let left = deadline(deployment)? - now.duration_since(condition.last_update_time.as_ref()?.0);
-    // Times in a status are cut to the second.
+    // Times in a status are whole seconds.
     Some(Duration::try_from(left).unwrap_or_default() + Duration::from_secs(1))
 }
 
@@ -329,13 +329,13 @@ mod tests {
         set(web.status.as_mut().unwrap(), paused);
         assert_eq!(said(&web), ("Unknown".into(), "DeploymentPaused".into()));
         assert_eq!(pause(&web, at(6)), None);
-        assert_eq!(next_look(&web, web.status.as_ref().unwrap(), at(6)), None);
+        assert_eq!(next_check(&web, web.status.as_ref().unwrap(), at(6)), None);
         web.spec.as_mut().unwrap().paused = None;
         let resumed = pause(&web, at(100)).unwrap();
         set(web.status.as_mut().unwrap(), resumed);
         web.status = Some(calculate_after_rollout(&web, &new(0), at(105)));
         assert_eq!(said(&web), ("Unknown".into(), "DeploymentResumed".into()));
-        assert_eq!(next_look(&web, web.status.as_ref().unwrap(), at(105)), Some(Duration::from_secs(6)));
+        assert_eq!(next_check(&web, web.status.as_ref().unwrap(), at(105)), Some(Duration::from_secs(6)));
     }
 
     #[test]

@@ -1,18 +1,19 @@
-//! What becomes of an object, by what is known of its owners. Pure.
+//! Whether an object is deleted, by the state of its owners. Pure.
 
 use super::graph::{FOREGROUND, ORPHAN, Uid};
 
-/// What the API or a watch said of an owner.
+/// The class of an owner reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReferenceClass {
-    /// It is there, or nobody can say that it is not.
+    /// The owner exists, or may.
     Solid,
-    /// It is in a foreground deletion, and waits for this object.
+    /// The owner is in a foreground deletion, and waits for this object.
     WaitingForDependentsDeletion,
+    /// The owner does not exist.
     Dangling,
 }
 
-/// How far a deletion goes: `propagationPolicy`.
+/// The `propagationPolicy` of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Propagation {
     Background,
@@ -23,7 +24,7 @@ pub enum Propagation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     Keep,
-    /// An owner keeps the object; it is no longer to name these.
+    /// An owner keeps the object; references to these are removed.
     DropReferences(Vec<Uid>),
     Delete(Propagation),
 }
@@ -35,7 +36,7 @@ pub fn judge(owners: &[(Uid, ReferenceClass)], has_dependents: bool, finalizers:
         return Action::Keep;
     }
     if owners.iter().any(|(_, class)| is_solid(class)) {
-        // An owner that waits would wait for ever for an object that stays.
+        // Otherwise an owner in a foreground deletion would wait for ever, since the object stays.
         let others = owners.iter().filter(|(_, class)| !is_solid(class));
         return Action::DropReferences(others.map(|(uid, _)| uid.clone()).collect());
     }

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! It owns the [`graph`] of who owns whom; informers speak to it, and it speaks to the API. A watch may be behind, so
-//! an owner counts as absent only when the API itself says so, and what is deleted is the very state that was judged
-//! ([`judge`]). Where a reference can't be resolved it is no reason to delete.
+//! an owner counts as absent only when the API itself answers so, and a deletion names the version of the object that
+//! it was decided for ([`judge`]). A reference that can't be resolved is no reason to delete.
 
 mod graph;
 mod judge;
@@ -37,7 +37,7 @@ use crate::world::planted::planted;
 use graph::{FOREGROUND, Graph, Identity, NodeState, ORPHAN, Owner, Task, Unresolvable};
 use judge::{Action, Propagation, ReferenceClass, judge};
 
-/// The graph as informers and workers share it.
+/// The graph, which informers and workers share.
 struct SharedGraph {
     graph: Mutex<Graph>,
     /// The agenda may hold something.
@@ -72,7 +72,7 @@ pub fn start(context: &ControllerContext) {
     builder.leadership(&context.leadership).start(&context.world, &context.shutdown);
 }
 
-/// Events come and go in numbers, and own nothing.
+/// Events are many, and own nothing.
 fn is_collected(resource: &Resource) -> bool {
     resource.storage_prefix.is_some() && resource.allows("delete") && resource.plural != "events"
 }
@@ -81,7 +81,7 @@ fn keys(uids: impl IntoIterator<Item = String>) -> Vec<Key> {
     uids.into_iter().map(|uid| Key::new("", uid)).collect()
 }
 
-/// What there is to look at, as it comes up.
+/// The keys on the agenda, as they come up.
 fn agenda(shared: Arc<SharedGraph>) -> impl Stream<Item = Vec<Key>> {
     futures::stream::unfold(shared, |shared| async move {
         loop {
@@ -144,18 +144,18 @@ impl Reconcile for Collector {
 }
 
 impl Collector {
-    /// The object as the API has it now; `None` where that is gone, or another by now.
+    /// The object in the API now; `None` if it is gone, or another one has its name.
     async fn read(&self, identity: &Identity) -> Result<Option<Arc<Object>>, Status> {
         match self.call(identity, Verb::Get).await {
             Ok(Response::Object(object)) if object.meta.uid == identity.uid => Ok(Some(object)),
             Ok(_) => Ok(None),
-            // A frontend that does not know the kind answers 404 as well, and knows nothing of the object.
+            // A frontend that does not know the kind answers 404, too, but names no object.
             Err(status) if status.is_not_found() && names(&status, &identity.name) => Ok(None),
             Err(status) => Err(status),
         }
     }
 
-    /// Asks the API for an owner.
+    /// Reads an owner from the API.
     async fn find(&self, place: &Identity) -> Result<ReferenceClass, Status> {
         let found = self.read(place).await?;
         Ok(match found.map(|owner| NodeState::of(&owner.meta)) {
@@ -201,14 +201,14 @@ impl Collector {
 
     fn tell_unresolvable(&self, dependent: &Identity, reference: &OwnerReference, why: Unresolvable) {
         if why == Unresolvable::UnknownKind {
-            return tracing::debug!(%dependent, kind = reference.kind, "an owner is of a kind that is not served here");
+            return tracing::debug!(%dependent, kind = reference.kind, "an owner has a kind that is not served here");
         }
         let owner = Identity::named(reference, &dependent.namespace);
         let message = format!("ownerRef {owner} does not exist in namespace {:?}", dependent.namespace);
         self.events.event_about(&about(dependent), Severity::Warning, "OwnerRefInvalidNamespace", message);
     }
 
-    /// Deletes the state that was judged, no other.
+    /// Deletes the version of the object that was judged, no other.
     async fn delete(&self, identity: &Identity, object: &Object, propagation: Propagation) -> Result<(), Status> {
         let options = DeleteOptions {
             propagation_policy: Some(propagation.policy()),
@@ -236,7 +236,7 @@ impl Collector {
         self.patch_metadata(identity, &object, "finalizers", json!(left)).await
     }
 
-    /// Changes a field of the state that was read, no other.
+    /// Changes a field of the version that was read, no other.
     async fn patch_metadata(
         &self,
         identity: &Identity,
@@ -250,8 +250,8 @@ impl Collector {
         ignore_not_found(self.call(identity, patch).await).map(|_| ())
     }
 
-    /// Lets the dependents go. The API is asked for them: one that no watch has told of yet would be deleted with its
-    /// owner.
+    /// Removes the dependents' references to their owner. It lists dependents in the API: one that no watch has shown
+    /// yet would be deleted with its owner.
     async fn orphan(&self, owner: &Identity) -> Result<(), Status> {
         for resource in self.table.iter().filter(|resource| is_collected(resource)) {
             let namespace = Some(owner.namespace.as_str()).filter(|namespace| !namespace.is_empty());
