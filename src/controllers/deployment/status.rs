@@ -325,13 +325,13 @@ mod tests {
         let mut web = deployment(10);
         web.status = Some(calculate_after_rollout(&web, &new(0), at(0)));
         web.spec.as_mut().unwrap().paused = Some(true);
-        let paused = pause(&web, at(5)).unwrap();
+        let paused = pause_condition(&web, at(5)).unwrap();
         set(web.status.as_mut().unwrap(), paused);
         assert_eq!(said(&web), ("Unknown".into(), "DeploymentPaused".into()));
-        assert_eq!(pause(&web, at(6)), None);
+        assert_eq!(pause_condition(&web, at(6)), None);
         assert_eq!(next_check(&web, web.status.as_ref().unwrap(), at(6)), None);
         web.spec.as_mut().unwrap().paused = None;
-        let resumed = pause(&web, at(100)).unwrap();
+        let resumed = pause_condition(&web, at(100)).unwrap();
         set(web.status.as_mut().unwrap(), resumed);
         web.status = Some(calculate_after_rollout(&web, &new(0), at(105)));
         assert_eq!(said(&web), ("Unknown".into(), "DeploymentResumed".into()));

@@ -158,7 +158,7 @@ impl Graph {
         let owners = std::mem::replace(&mut node.owners, meta.owner_references.clone());
         node.identity = identity;
         if before == NodeState::Virtual {
-            self.look_at_strangers(&uid);
+            self.enqueue_misnaming_dependents(&uid);
         }
         self.unlink_former(&uid, &owners);
         self.link_new(&uid, &owners);
@@ -265,11 +265,11 @@ impl Graph {
     }
 
     /// An object was seen: dependents that name it by another identity go on the agenda.
-    fn look_at_strangers(&mut self, uid: &str) {
+    fn enqueue_misnaming_dependents(&mut self, uid: &str) {
         let node = &self.nodes[uid];
         let found = |dependent: &&Uid| self.places_named_by(dependent, uid).all(|place| node.identity.is(&place));
-        let strangers: Vec<Uid> = node.dependents.iter().filter(|dependent| !found(dependent)).cloned().collect();
-        self.agenda.extend(strangers);
+        let misnaming: Vec<Uid> = node.dependents.iter().filter(|dependent| !found(dependent)).cloned().collect();
+        self.agenda.extend(misnaming);
     }
 
     /// Updates owners that `uid` named before: it is no longer their dependent, or no longer blocks them.
