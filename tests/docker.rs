@@ -99,7 +99,7 @@ impl Engine {
 
     /// Waits for the engine's changes until the pod looks as `wanted`.
     async fn until<T>(&self, wanted: impl Fn(&PodView) -> Option<T>) -> T {
-        let mut changes = self.runtime.changes().await.unwrap();
+        let mut changes = self.runtime.events().await.unwrap();
         let found = async {
             loop {
                 if let Some(found) = wanted(&self.view().await) {
@@ -265,6 +265,29 @@ fn the_pause_container_ends_when_told_and_takes_its_pod_down() {
     });
 }
 
+/// Forty megabytes, as the engine writes them: it begins a new file every ten.
+fn a_followed_log_is_whole_though_the_engine_rotates_it() {
+    const LINES: usize = 200_000;
+    with_engine("rotates", |engine| async move {
+        let sandbox = engine.sandbox(0).await;
+        let text = "x".repeat(90);
+        let script = format!("BEGIN {{ for (i = 0; i < {LINES}; i++) print i, \"{text}\" }}");
+        let spec = ContainerSpec {
+            command: ["/bin/busybox", "awk", script.as_str()].map(str::to_owned).to_vec(),
+            ..engine.container(&sandbox, 0, &[])
+        };
+        let id = engine.start(&spec).await;
+        let log =
+            engine.clock.timeout(WAIT_MAX * 4, engine.log(&id, LogOptions { follow: true, ..LogOptions::default() }));
+        let log = log.await.expect("the log ends with its container");
+        let numbers = log.lines().map(|line| line.split(' ').next().unwrap().parse::<usize>().unwrap());
+        for (expected, number) in numbers.clone().enumerate() {
+            assert_eq!(number, expected, "a line is missing or repeated");
+        }
+        assert_eq!(numbers.count(), LINES);
+    });
+}
+
 fn a_followed_log_begins_where_it_is_asked_to() {
     with_engine("follows", |engine| async move {
         let sandbox = engine.sandbox(0).await;
@@ -306,7 +329,7 @@ fn main() {
     if !there {
         eprintln!("tests of Docker are ignored: no engine answers, or there is no static {BUSYBOX}");
     }
-    let tests: [(&str, fn()); 7] = [
+    let tests: [(&str, fn()); 8] = [
         (
             "a_container_joins_the_network_of_its_pod_and_answers_there",
             a_container_joins_the_network_of_its_pod_and_answers_there,
@@ -321,6 +344,7 @@ fn main() {
             "the_pause_container_ends_when_told_and_takes_its_pod_down",
             the_pause_container_ends_when_told_and_takes_its_pod_down,
         ),
+        ("a_followed_log_is_whole_though_the_engine_rotates_it", a_followed_log_is_whole_though_the_engine_rotates_it),
         ("a_followed_log_begins_where_it_is_asked_to", a_followed_log_begins_where_it_is_asked_to),
         (
             "an_image_that_is_not_there_is_missed_without_a_registry",

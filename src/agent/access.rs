@@ -1,7 +1,7 @@
-//! Who may ask the agent for what, as a kubelet decides it: the client is known by its certificate or by a token that
-//! the API vouches for (TokenReview), and the API says whether it may (SubjectAccessReview) use this part of the node.
+//! Authentication and authorization at the agent's port, as in a kubelet: a certificate or a token names the user, and
+//! the API reviews the token (TokenReview) and the request (SubjectAccessReview for a subresource of the node).
 //!
-//! Nothing is remembered: a right that was taken away ends at once.
+//! Nothing is cached: a right that was taken away ends at once.
 
 use std::time::Duration;
 
@@ -17,25 +17,25 @@ use crate::world::{Clock, tls};
 /// How long the API may take to decide.
 const DECISION_MAX: Duration = Duration::from_secs(10);
 
-/// Asks the API who may do what to one node.
+/// Authenticates and authorizes requests about one node.
 pub struct Auth {
     pub clock: Clock,
     pub client: Client,
     pub node: String,
 }
 
-/// Why a request is not answered.
+/// Why a request is rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Nobody knows who asks.
+    /// Neither a certificate nor a token names the user.
     Unknown,
     Forbidden(String),
-    /// The API does not say. Asking again may help.
+    /// The API did not decide. Trying again may help.
     Undecided(String),
 }
 
 impl Auth {
-    /// May the client that showed `certificate` and `headers` do this?
+    /// Checks whether the client with this `certificate` and these `headers` may make the request.
     pub async fn check(
         &self,
         certificate: Option<&tls::Certificate>,
@@ -48,10 +48,10 @@ impl Auth {
             self.authorize(user, method, path).await
         };
         let decided = self.clock.timeout(DECISION_MAX, decision).await;
-        decided.unwrap_or_else(|_| Err(Refusal::Undecided("the API does not say in time who may".to_owned())))
+        decided.unwrap_or_else(|_| Err(Refusal::Undecided("the API did not decide in time who may".to_owned())))
     }
 
-    /// The user, as a review of what it may do names it.
+    /// The user, in the form of a review of its rights.
     async fn user(
         &self,
         certificate: Option<&tls::Certificate>,
@@ -103,7 +103,7 @@ impl Auth {
 }
 
 fn undecided(status: Status) -> Refusal {
-    Refusal::Undecided(format!("the API does not say who may: {status}"))
+    Refusal::Undecided(format!("the API did not decide who may: {status}"))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -122,7 +122,7 @@ fn verb(method: &Method) -> &'static str {
     }
 }
 
-/// The subresources of the node that a path belongs to: who may use one of them may ask.
+/// The subresources of the node that a path belongs to: the right to one of them is enough.
 fn parts(path: &str) -> &'static [&'static str] {
     let below = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     match () {

@@ -1,10 +1,10 @@
 //! The actor of the node's pods as a whole.
 //!
-//! It owns the map from uid to pod actor. It hears from the watch of pods bound to the node, from the engine's changes
-//! and from pod actors that finished, and speaks to pod actors only. Once the API has listed the node's pods it also
-//! clears the engine of containers whose pod is not among them; until then it leaves everything as it is, so an agent
-//! that starts while no frontend answers keeps its pods running. When it dies with its process, the next one finds the
-//! pods through the API or the notebook, and their containers by their labels.
+//! It owns the map from uid to pod actor. The watch of pods bound to the node, the engine's events and pod actors that
+//! finished speak to it; it speaks to pod actors only. Once the API has listed the node's pods, it also removes
+//! containers whose pod is not among them; until then it leaves everything as it is, so an agent that starts while no
+//! frontend answers keeps its pods running. When it dies with its process, the next one finds the pods through the API
+//! or the notebook, and their containers by their labels.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,41 +19,42 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::context::Context;
 use super::error::Error;
-use super::pod::actor::{Finished, Gone, Leave, Look, PodActor, Update};
-use super::pod::pass::State;
+use super::pod::actor::{Detach, PodActor, PodFinished, PodGone, PodUpdate, SyncPod};
 use super::pod::sources::Sources;
+use super::pod::sync::PodState;
 use super::pod::volumes::{self, PodDir};
-use super::runtime::{PodChanged, PodId, Signal};
+use super::runtime::{PodId, PodLifecycleEvent, Signal};
 use crate::actor::Shutdown;
 use crate::kube::informer::{Change, Informer};
 use crate::kube::object::Key;
 use crate::world::Lane;
 
-/// How often the engine is searched for what no pod accounts for.
+/// How often the agent looks for containers and files that belong to no pod.
 const SWEEP: Duration = Duration::from_secs(60);
-/// A stream of the engine's changes that broke is opened again after this.
+/// The stream of the engine's events is opened again this long after it broke.
 const REOPEN: Duration = Duration::from_secs(2);
 /// How long containers without a pod may take to end.
 const ORPHAN_GRACE: Duration = Duration::from_secs(10);
-const ORPHAN_LOOK: Duration = Duration::from_millis(250);
+const ORPHAN_POLL: Duration = Duration::from_millis(250);
 
 pub struct Agent {
     context: Arc<Context>,
     pods: Informer<Pod>,
-    /// What the notebook told at start.
+    /// The pods that the notebook held at start.
     remembered: Vec<(Pod, Sources)>,
     shutdown: Shutdown,
     actors: BTreeMap<String, Addr<PodActor>>,
-    sweeping: bool,
+    is_sweeping: bool,
 }
 
-/// The engine says that something happened to a pod, or that its stream of changes ended.
-struct Changed(Option<PodChanged>);
+/// Something happened to the containers of a pod; `None` when the stream of events has just begun, and anything may
+/// have happened before.
+struct RuntimeEvent(Option<PodLifecycleEvent>);
 
 /// The API has listed the node's pods.
 struct Synced;
 
-impl Message for Changed {
+impl Message for RuntimeEvent {
     type Result = ();
 }
 
@@ -68,19 +69,19 @@ impl Agent {
         remembered: Vec<(Pod, Sources)>,
         shutdown: Shutdown,
     ) -> Agent {
-        Agent { context, pods, remembered, shutdown, actors: BTreeMap::new(), sweeping: false }
+        Agent { context, pods, remembered, shutdown, actors: BTreeMap::new(), is_sweeping: false }
     }
 
-    /// Sees that the pod has an actor, which begins with what is known of its `sources`.
+    /// Gives a new version of a pod to its actor, or starts one, with the `sources` that are known.
     fn take(&mut self, pod: Arc<Pod>, sources: Sources, ctx: &Ctx<Agent>) {
         let Some(uid) = pod.metadata.uid.clone().filter(|_| pod.spec.is_some()) else { return };
         if let Some(actor) = self.actors.get(&uid) {
-            return actor.do_send(Update(pod));
+            return actor.do_send(PodUpdate(pod));
         }
         let (context, agent) = (self.context.clone(), ctx.address().recipient());
         let name = format!("agent/pod/{}", Key::of(&pod.metadata));
         let actor = self.context.world.spawner.start(Lane::Agent, name, move |_| {
-            PodActor::new(context, agent, pod, State { sources, ..State::default() })
+            PodActor::new(context, agent, pod, PodState { sources, ..PodState::default() })
         });
         self.actors.insert(uid, actor);
     }
@@ -89,11 +90,11 @@ impl Agent {
         let (context, agent, end) = (self.context.clone(), ctx.address(), self.shutdown.wait());
         self.context.world.spawner.keep("agent/engine_events", async move {
             let relay = async {
-                if let Ok(mut changes) = context.runtime.changes().await {
-                    // Whatever happened before the stream was open is found by looking.
-                    agent.do_send(Changed(None));
+                if let Ok(mut changes) = context.runtime.events().await {
+                    // A sync of every pod finds what happened before the stream was open.
+                    agent.do_send(RuntimeEvent(None));
                     while let Some(Ok(change)) = changes.next().await {
-                        agent.do_send(Changed(Some(change)));
+                        agent.do_send(RuntimeEvent(Some(change)));
                     }
                 }
                 context.world.clock.sleep(REOPEN).await;
@@ -105,50 +106,50 @@ impl Agent {
         });
     }
 
-    /// Looks for what no pod accounts for. Only once the API has listed the node's pods is it known which those are.
+    /// Looks for containers and files that belong to no pod: only after the API has listed the node's pods.
     fn sweep(&mut self, ctx: &mut Ctx<Agent>) {
-        if self.sweeping || !self.pods.has_synced() {
+        if self.is_sweeping || !self.pods.has_synced() {
             return;
         }
-        self.sweeping = true;
-        let found = self.context.world.spawner.task(Found::look(self.context.clone()));
-        ctx.spawn(found.into_actor(self).map(|found, agent, ctx| match found {
-            Ok(Ok(found)) => agent.clear_away(found, ctx),
+        self.is_sweeping = true;
+        let leftovers = self.context.world.spawner.task(Leftovers::list(self.context.clone()));
+        ctx.spawn(leftovers.into_actor(self).map(|leftovers, agent, ctx| match leftovers {
+            Ok(Ok(leftovers)) => agent.remove_leftovers(leftovers, ctx),
             Ok(Err(error)) => {
-                agent.sweeping = false;
+                agent.is_sweeping = false;
                 tracing::warn!(%error, "cannot look for containers without a pod");
             }
             Err(_) => {}
         }));
     }
 
-    /// A pod's actor is there before its first container, so what was found and has no actor now is nobody's.
-    fn clear_away(&mut self, mut found: Found, ctx: &mut Ctx<Agent>) {
-        found.pods.retain(|pod| !self.actors.contains_key(&pod.uid));
-        found.dirs.retain(|uid| !self.actors.contains_key(uid));
-        let cleared = self.context.world.spawner.task(found.remove(self.context.clone()));
+    /// A pod's actor starts before its first container, so what was found and has no actor now belongs to no pod.
+    fn remove_leftovers(&mut self, mut leftovers: Leftovers, ctx: &mut Ctx<Agent>) {
+        leftovers.pods.retain(|pod| !self.actors.contains_key(&pod.uid));
+        leftovers.dirs.retain(|uid| !self.actors.contains_key(uid));
+        let cleared = self.context.world.spawner.task(leftovers.remove(self.context.clone()));
         ctx.spawn(cleared.into_actor(self).map(|result, agent, _| {
-            agent.sweeping = false;
+            agent.is_sweeping = false;
             if let Ok(Err(error)) = result {
-                tracing::warn!(%error, "cannot clear away containers without a pod");
+                tracing::warn!(%error, "cannot remove containers without a pod");
             }
         }));
     }
 }
 
-/// What the node holds of pods, whether or not they still exist.
-struct Found {
+/// What the node holds of pods, whether or not these still exist.
+struct Leftovers {
     pods: Vec<PodId>,
-    /// Uids that volumes are kept of.
+    /// The uids that have directories.
     dirs: Vec<String>,
 }
 
-impl Found {
-    async fn look(context: Arc<Context>) -> Result<Found, Error> {
+impl Leftovers {
+    async fn list(context: Arc<Context>) -> Result<Leftovers, Error> {
         let pods = context.runtime.pods().await?;
         let dir = volumes::pods_dir(&context.data_dir);
         let dirs = if context.world.disk.exists(&dir) { context.world.disk.list(&dir)? } else { Vec::new() };
-        Ok(Found { pods, dirs })
+        Ok(Leftovers { pods, dirs })
     }
 
     async fn remove(self, context: Arc<Context>) -> Result<(), Error> {
@@ -177,11 +178,11 @@ async fn remove_orphan(context: &Context, pod: &PodId) -> Result<(), Error> {
             }
             return Ok(());
         }
-        context.world.clock.sleep(ORPHAN_LOOK).await;
+        context.world.clock.sleep(ORPHAN_POLL).await;
     }
 }
 
-/// The engine's changes are to be listened to again.
+/// Opens the stream of the engine's events again.
 struct Reopen;
 
 impl Message for Reopen {
@@ -206,7 +207,7 @@ impl Actor for Agent {
                 () = pods.synced() => agent.do_send(Synced),
             }
             shutdown.wait().await;
-            agent.do_send(Leave);
+            agent.do_send(Detach);
         });
     }
 }
@@ -218,7 +219,7 @@ impl StreamHandler<Change<Pod>> for Agent {
             None => {
                 let uid = change.object().metadata.uid.as_deref().unwrap_or_default();
                 if let Some(actor) = self.actors.get(uid) {
-                    actor.do_send(Gone);
+                    actor.do_send(PodGone);
                 }
             }
         }
@@ -228,17 +229,17 @@ impl StreamHandler<Change<Pod>> for Agent {
     fn finished(&mut self, _: &mut Ctx<Agent>) {}
 }
 
-impl Handler<Changed> for Agent {
+impl Handler<RuntimeEvent> for Agent {
     type Result = ();
 
-    fn handle(&mut self, Changed(change): Changed, _: &mut Ctx<Agent>) {
+    fn handle(&mut self, RuntimeEvent(change): RuntimeEvent, _: &mut Ctx<Agent>) {
         match change {
-            Some(PodChanged { uid }) => {
+            Some(PodLifecycleEvent { uid }) => {
                 if let Some(actor) = self.actors.get(&uid) {
-                    actor.do_send(Look);
+                    actor.do_send(SyncPod);
                 }
             }
-            None => self.actors.values().for_each(|actor| actor.do_send(Look)),
+            None => self.actors.values().for_each(|actor| actor.do_send(SyncPod)),
         }
     }
 }
@@ -258,7 +259,7 @@ impl Handler<Synced> for Agent {
         let listed: Vec<_> = self.pods.all().iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
         for (uid, actor) in &self.actors {
             if !listed.contains(uid) {
-                actor.do_send(Gone);
+                actor.do_send(PodGone);
             }
         }
         self.pods.all().into_iter().for_each(|pod| self.take(pod, Sources::default(), ctx));
@@ -266,19 +267,19 @@ impl Handler<Synced> for Agent {
     }
 }
 
-impl Handler<Finished> for Agent {
+impl Handler<PodFinished> for Agent {
     type Result = ();
 
-    fn handle(&mut self, Finished { uid }: Finished, _: &mut Ctx<Agent>) {
+    fn handle(&mut self, PodFinished { uid }: PodFinished, _: &mut Ctx<Agent>) {
         self.actors.remove(&uid);
     }
 }
 
-impl Handler<Leave> for Agent {
+impl Handler<Detach> for Agent {
     type Result = ();
 
-    fn handle(&mut self, _: Leave, ctx: &mut Ctx<Agent>) {
-        self.actors.values().for_each(|actor| actor.do_send(Leave));
+    fn handle(&mut self, _: Detach, ctx: &mut Ctx<Agent>) {
+        self.actors.values().for_each(|actor| actor.do_send(Detach));
         ctx.stop();
     }
 }

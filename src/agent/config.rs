@@ -1,4 +1,4 @@
-//! What an agent is told at start.
+//! The configuration of an agent.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use crate::world::tls;
 /// Which engine runs the containers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RuntimeChoice {
-    /// Docker where an engine answers, else hollow, with a line in the log that says so.
+    /// Docker if an engine answers; otherwise hollow, with a warning in the log.
     #[default]
     Auto,
     /// Docker, or refuse to start.
@@ -32,7 +32,7 @@ pub struct Capacity {
 pub enum CapacitySource {
     /// This machine, shared by so many agents (at least one).
     Machine { agents: u32 },
-    /// Just this much: simulations, and nodes that stand for bigger ones.
+    /// Exactly this much: for simulations, and for nodes that stand for bigger ones.
     Fixed(Capacity),
 }
 
@@ -50,13 +50,12 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The node's InternalIP, and its pods' hostIP.
     pub address: IpAddr,
-    /// Where container logs are served, `host:port`; port 0 takes a free one, which the Node object then tells.
+    /// Where container logs are served, `host:port`; port 0 takes a free one. The Node object names it.
     pub listen: String,
-    /// What the agent shows those who ask for logs, and whose certificates it believes. Without TLS it knows nobody but
-    /// those who have a token.
+    /// The agent's certificate at its port, and the authorities it trusts. Without TLS clients need a token.
     pub tls: Option<tls::Options>,
     /// Added to the Node's own labels (hostname, os, arch).
     pub labels: BTreeMap<String, String>,
-    /// Remembered pods, for a start while no frontend answers.
+    /// Whether pods are written down on disk, for a start while no frontend answers.
     pub notebook: bool,
 }

@@ -1,4 +1,4 @@
-//! What all pods of one agent share.
+//! What all pod actors of one agent share.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::kube::events::Recorder;
 use crate::kube::informer::Informer;
 use crate::world::{World, tls};
 
-/// Pulls under way at once: more would only share the same line.
+/// Pulls at the same time: more would only share the bandwidth.
 pub const PULLS_MAX: usize = 2;
 
 pub struct Context {
@@ -25,11 +25,11 @@ pub struct Context {
     pub events: Recorder,
     pub services: Informer<Service>,
     pub pulls: Arc<Semaphore>,
-    /// `None` where nothing is to be remembered.
+    /// `None` if no notebook is configured.
     pub notebook: Option<Notebook>,
     pub data_dir: PathBuf,
     pub address: IpAddr,
     pub capacity: Capacity,
-    /// For probes and hooks over TLS, which believe any server, as the kubelet's do.
+    /// For probes and hooks over TLS, which trust any server, as the kubelet's do.
     pub any_server: tls::Client,
 }

@@ -16,7 +16,7 @@ pub enum Error {
     #[error("{0} does not exist")]
     NotFound(String),
 
-    /// The engine refused, and nothing happened: surface the message, try again no sooner than a backoff says.
+    /// The engine refused, and nothing happened: surface the message, try again after a backoff.
     #[error("{0}")]
     Refused(String),
 
@@ -24,15 +24,15 @@ pub enum Error {
     #[error("the command took longer than {0:?}")]
     TimedOut(std::time::Duration),
 
-    /// No engine answers at start, and the configuration insists on one: tell the operator, stop.
+    /// No engine answers at start, and the configuration insists on one: report it to the operator, stop.
     #[error("no Docker engine answers ({0}); start one, or choose the runtime `hollow`")]
     NoEngine(String),
 
-    /// The address for logs cannot be listened on: tell the operator, stop.
+    /// The agent cannot listen on the address for logs: report it to the operator, stop.
     #[error("the agent cannot listen on {address}: {source}")]
     Listen { address: String, source: io::Error },
 
-    /// The certificates cannot be used: tell the operator, stop.
+    /// The certificates cannot be used: report it to the operator, stop.
     #[error("the agent's certificates: {0}")]
     Tls(#[from] tls::Error),
 

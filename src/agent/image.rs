@@ -3,12 +3,12 @@
 /// The longest name that registries take.
 const NAME_BYTES_MAX: usize = 255;
 
-/// The name with the tag that is meant where it names none. An engine asked for a bare name would pull every tag.
+/// The name with the tag `latest` if it has none. For a bare name an engine would pull every tag.
 pub fn with_tag(image: &str) -> String {
     if has_tag(image) || image.contains('@') { image.to_owned() } else { format!("{image}:latest") }
 }
 
-/// Whether the image that the name stands for changes by convention.
+/// Whether the name's tag is one that moves by convention.
 pub fn is_latest(image: &str) -> bool {
     !image.contains('@') && with_tag(image).ends_with(":latest")
 }
@@ -26,7 +26,7 @@ pub fn registry(image: &str) -> &str {
     }
 }
 
-/// Whether a registry could hold an image of that name at all.
+/// Whether a registry could hold an image of that name.
 pub fn is_valid(image: &str) -> bool {
     let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
     let (path, tag) = match name.rsplit_once(':') {

@@ -1,6 +1,7 @@
 //! Container logs over HTTP.
 //!
-//! `GET /containerLogs/{namespace}/{pod}/{container}?follow&previous&timestamps&tailLines&sinceSeconds&sinceTime&limitBytes`
+//! `GET
+//! /containerLogs/{namespace}/{pod}/{container}?follow&previous&timestamps&tailLines&sinceSeconds&sinceTime&limitBytes`
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ pub struct Logs {
 
 /// A request for a log.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Asked {
+struct LogRequest {
     namespace: String,
     pod: String,
     container: String,
@@ -40,41 +41,45 @@ struct Asked {
 }
 
 impl Logs {
-    /// Answers a request; `None` where the path is another one.
+    /// Answers a request; `None` if the path is not one of a log.
     pub async fn answer(&self, path: &str, query: &str) -> Option<Response<Body>> {
-        let asked = match parse(path, query)? {
-            Ok(asked) => asked,
+        let request = match parse(path, query)? {
+            Ok(request) => request,
             Err(why) => return Some(plain(StatusCode::BAD_REQUEST, &why)),
         };
-        Some(match self.open(&asked).await {
-            Ok(stream) => streamed(stream, asked.limit_bytes),
+        Some(match self.open(&request).await {
+            Ok(stream) => streamed(stream, request.limit_bytes),
             Err(error @ Error::NotFound(_)) => plain(StatusCode::NOT_FOUND, &error.to_string()),
             Err(error @ Error::Config(_)) => plain(StatusCode::BAD_REQUEST, &error.to_string()),
             Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         })
     }
 
-    async fn open(&self, asked: &Asked) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
-        let Asked { namespace, pod, container, .. } = asked;
+    async fn open(&self, request: &LogRequest) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
+        let LogRequest { namespace, pod, container, .. } = request;
         let pods = self.runtime.pods().await?;
         let mut found = None;
         for id in pods.iter().filter(|id| id.namespace == *namespace && id.name == *pod) {
             let view = self.runtime.view(&id.uid).await?;
-            let wanted = if asked.previous { view.previous(container) } else { view.latest(container) };
-            // Of several pods that had the name, the newest is meant.
+            let wanted = if request.previous { view.previous(container) } else { view.latest(container) };
+            // If several pods had the name, the request is about the newest.
             found = found.max(wanted.map(|container| (container.created, container.id.clone())));
         }
         let Some((_, id)) = found else {
-            return Err(if asked.previous {
+            return Err(if request.previous {
                 Error::Config(format!("previous terminated container {container:?} in pod {pod:?} not found"))
             } else {
                 Error::NotFound(format!("container {container:?} in pod {pod:?}"))
             });
         };
         let now = time::timestamp(&self.clock).as_second();
-        let since = asked.since_time.map(|time| time.as_second()).or(asked.since_seconds.map(|ago| now - ago));
-        let options =
-            LogOptions { follow: asked.follow, timestamps: asked.timestamps, tail_lines: asked.tail_lines, since };
+        let since = request.since_time.map(|time| time.as_second()).or(request.since_seconds.map(|ago| now - ago));
+        let options = LogOptions {
+            follow: request.follow,
+            timestamps: request.timestamps,
+            tail_lines: request.tail_lines,
+            since,
+        };
         self.runtime.logs(&id, options).await
     }
 }
@@ -94,40 +99,40 @@ fn streamed(stream: BoxStream<'static, Result<Bytes, Error>>, limit_bytes: Optio
     respond(StatusCode::OK, StreamBody::new(limited.map_ok(Frame::data)).boxed_unsync())
 }
 
-/// What a path and query ask for: `None` where the path is another, an error where a value is wrong.
-fn parse(path: &str, query: &str) -> Option<Result<Asked, String>> {
+/// Parses a path and query: `None` if the path is not one of a log, an error if a value is wrong.
+fn parse(path: &str, query: &str) -> Option<Result<LogRequest, String>> {
     let mut parts = path.strip_prefix("/containerLogs/")?.split('/').map(decode);
     let (namespace, pod, container) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() || [&namespace, &pod, &container].iter().any(|part| part.is_empty()) {
         return None;
     }
-    Some(parse_query(Asked { namespace, pod, container, ..Asked::default() }, query))
+    Some(parse_query(LogRequest { namespace, pod, container, ..LogRequest::default() }, query))
 }
 
-fn parse_query(mut asked: Asked, query: &str) -> Result<Asked, String> {
+fn parse_query(mut request: LogRequest, query: &str) -> Result<LogRequest, String> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = decode(value);
         let wrong = || format!("invalid {key}: {value:?}");
         let yes = || !matches!(value.as_str(), "false" | "0");
         match key {
-            "follow" => asked.follow = yes(),
-            "previous" => asked.previous = yes(),
-            "timestamps" => asked.timestamps = yes(),
-            "tailLines" => asked.tail_lines = Some(value.parse().map_err(|_| wrong())?),
-            "limitBytes" => asked.limit_bytes = Some(value.parse().map_err(|_| wrong())?),
+            "follow" => request.follow = yes(),
+            "previous" => request.previous = yes(),
+            "timestamps" => request.timestamps = yes(),
+            "tailLines" => request.tail_lines = Some(value.parse().map_err(|_| wrong())?),
+            "limitBytes" => request.limit_bytes = Some(value.parse().map_err(|_| wrong())?),
             "sinceSeconds" => {
-                asked.since_seconds = Some(value.parse().ok().filter(|seconds| *seconds > 0).ok_or_else(wrong)?);
+                request.since_seconds = Some(value.parse().ok().filter(|seconds| *seconds > 0).ok_or_else(wrong)?);
             }
-            "sinceTime" => asked.since_time = Some(value.parse().map_err(|_| wrong())?),
-            // Frontends pass on what they were asked; the rest is theirs.
+            "sinceTime" => request.since_time = Some(value.parse().map_err(|_| wrong())?),
+            // Frontends pass on parameters that only they use.
             _ => {}
         }
     }
-    Ok(asked)
+    Ok(request)
 }
 
-/// Decodes `%41` and `+`; what is no escape stays as it is.
+/// Decodes `%41` and `+`; anything else stays as it is.
 fn decode(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -150,11 +155,11 @@ mod tests {
 
     #[test]
     fn paths_and_queries_are_parsed() {
-        let asked = parse(
+        let request = parse(
             "/containerLogs/default/www/nginx",
             "follow=true&tailLines=10&sinceTime=2026-01-02T03%3A04%3A05Z&limitBytes=5&timestamps=false&pretty=1",
         );
-        let expected = Asked {
+        let expected = LogRequest {
             namespace: "default".into(),
             pod: "www".into(),
             container: "nginx".into(),
@@ -162,9 +167,9 @@ mod tests {
             tail_lines: Some(10),
             since_time: Some("2026-01-02T03:04:05Z".parse().unwrap()),
             limit_bytes: Some(5),
-            ..Asked::default()
+            ..LogRequest::default()
         };
-        assert_eq!(asked, Some(Ok(expected)));
+        assert_eq!(request, Some(Ok(expected)));
         for path in ["/", "/containerLogs/a/b", "/containerLogs/a/b/c/d", "/containerLogs/a//c"] {
             assert_eq!(parse(path, ""), None, "{path}");
         }

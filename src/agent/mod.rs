@@ -1,4 +1,5 @@
-//! One node's pods: the agent that registers the node, runs the pods bound to it and tells how they fare.
+//! The agent of one node, in the kubelet's place: it registers the node, runs the pods bound to it and reports their
+//! status.
 //!
 //! ```text
 //!   API ──watch: pods of this node──▶ Agent ──one each──▶ PodActor ──▶ ContainerRuntime (docker | hollow)
@@ -9,12 +10,12 @@
 //! ```
 //!
 //! - [`agent`]: the actor of the node's pods as a whole
-//! - [`config`]: what an agent is told at start
+//! - [`config`]: its configuration
 //! - [`error`]: what can go wrong, and what to do about it
-//! - [`context`]: what all pods of one agent share
+//! - [`context`]: what all pod actors share
 //! - [`image`]: image names
-//! - [`server`]: the agent's own port; [`access`]: who may ask what there; [`logs`]: container logs;
-//!   [`answer`]: how it answers
+//! - [`server`]: the agent's own port; [`access`]: authentication and authorization; [`logs`]: container logs;
+//!   [`answer`]: the form of responses
 //! - [`node`]: the node as the API sees it
 //! - [`pod`]: one pod, from specification to actions and status
 //! - [`runtime`]: the engines that turn pods into processes
@@ -88,14 +89,14 @@ impl Handle {
 
 /// Starts the agent of one node. It returns as soon as the engine has answered: the API may come up later.
 pub async fn start(world: World, client: Client, config: Config, shutdown: Shutdown) -> Result<Handle, Error> {
-    // The engine mounts from it, and knows nothing of this process's working directory.
+    // The engine mounts from it, and does not know this process's working directory.
     let config = Config { data_dir: std::path::absolute(&config.data_dir)?, ..config };
     world.disk.create_dir_all(&config.data_dir, Access::Owner)?;
     let runtime = choose_runtime(&world, &config).await?;
     start_with(world, client, config, runtime, shutdown).await
 }
 
-/// As [`start`], on a runtime that is at hand.
+/// As [`start`], with a given runtime.
 pub async fn start_with(
     world: World,
     client: Client,
@@ -142,7 +143,7 @@ pub async fn start_with(
         .fields(&format!("spec.nodeName={}", config.node_name))
         .start(&world, &shutdown);
     let (notebook, remembered) = open_notebook(&world, &config).await?;
-    let believe_any = tls::Options { insecure_skip_verify: true, ..tls::Options::default() };
+    let trust_any = tls::Options { insecure_skip_verify: true, ..tls::Options::default() };
     let context = Context {
         notebook,
         events: Recorder::start(&world, &client, "kubelet", &config.node_name, &shutdown),
@@ -151,7 +152,7 @@ pub async fn start_with(
         data_dir: config.data_dir,
         address: config.address,
         capacity,
-        any_server: tls::Client::new(&world, believe_any).map_err(|error| Error::Config(error.to_string()))?,
+        any_server: tls::Client::new(&world, trust_any).map_err(|error| Error::Config(error.to_string()))?,
         runtime: runtime.clone(),
         client,
         world: world.clone(),

@@ -1,5 +1,4 @@
-//! The agent's own port, as a kubelet's: HTTP/1.1 over mutual TLS. Who asks is found out first, and whether it may, then
-//! what is asked.
+//! The agent's own port, as a kubelet's: HTTP/1.1 over mutual TLS. Every request is authenticated and authorized first.
 //!
 //! - `GET /containerLogs/...`: see [`logs`](super::logs)
 //! - `GET /healthz`
@@ -25,7 +24,7 @@ const CONNECTIONS_MAX: usize = 512;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Serves what one node's agent is asked.
+/// Serves the requests to one node's agent.
 #[derive(Clone)]
 pub struct Server {
     pub world: World,

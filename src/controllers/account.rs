@@ -1,5 +1,5 @@
-//! As whom a controller reads and writes: lists and watches, which fill caches, as the controller manager, whose role
-//! reads everything; all else as a service account whose role is no wider than the controller's work.
+//! The identities of a controller: it lists and watches, which fills caches, as the controller manager, whose role
+//! reads everything; it does all else as a service account whose role is no wider than the controller's work.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ struct Account {
     own: Client,
 }
 
-/// A client that is `manager` for caches, and `own` for the rest.
+/// A client that uses `manager` for caches and `own` for the rest.
 pub(super) fn client(manager: Client, own: Client) -> Client {
     Client::new(Arc::new(Account { manager, own }))
 }

@@ -28,11 +28,11 @@ pub struct Backend {
     pub node: Option<String>,
     pub pod: ObjectReference,
     pub hostname: Option<String>,
-    /// To be sent new connections.
+    /// It may get new connections.
     pub ready: bool,
-    /// It answers, whether or not it is on its way out.
+    /// It can serve requests, even if it is terminating.
     pub serving: bool,
-    /// On its way out.
+    /// Its deletion has begun.
     pub terminating: bool,
 }
 
@@ -80,7 +80,7 @@ fn reference(pod: &Pod) -> ObjectReference {
     }
 }
 
-/// Where `pod` serves a port of its service; `None` if it has no port of the name that the service targets.
+/// The pod's port for a port of its service; `None` if no port has the name that the service targets.
 fn target(port: &ServicePort, pod: &Pod) -> Option<(Option<String>, i32, String)> {
     let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
     let number = match &port.target_port {
@@ -98,7 +98,7 @@ fn target(port: &ServicePort, pod: &Pod) -> Option<(Option<String>, i32, String)
     Some((port.name.clone(), number, protocol))
 }
 
-/// The subsets of an Endpoints object. `true` where addresses had to be left out.
+/// The subsets of an Endpoints object, and whether addresses had to be left out.
 pub fn subsets(groups: &BTreeMap<Ports, Vec<Backend>>) -> (Vec<EndpointSubset>, bool) {
     let (mut subsets, mut left, mut cut) = (Vec::new(), ENDPOINTS_MAX, false);
     for (ports, backends) in groups.iter().filter(|(ports, _)| !ports.is_empty()) {
@@ -145,7 +145,7 @@ pub struct Slice {
     pub ports: Vec<discovery::EndpointPort>,
 }
 
-/// The contents of a service's endpoint slices, in a stable order; never none.
+/// The contents of a service's endpoint slices, in a stable order; at least one.
 pub fn slices(groups: &BTreeMap<Ports, Vec<Backend>>) -> Vec<Slice> {
     let mut slices = Vec::new();
     for (ports, backends) in groups {

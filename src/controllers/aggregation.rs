@@ -7,7 +7,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use serde_json::json;
 
 use super::context::ControllerContext;
-use super::gone::ignore_gone;
+use super::not_found::ignore_not_found;
 use crate::kube::client::{Client, PatchType};
 use crate::kube::controller::{Builder, Reconcile, Requeue};
 use crate::kube::informer::Informer;
@@ -30,7 +30,7 @@ pub fn start(context: &ControllerContext) {
         .start(&context.world, &context.shutdown);
 }
 
-/// The roles that have to be looked at when `role` changes: itself, and those that gather its rules.
+/// The roles to reconcile when `role` changes: itself, and those that aggregate its rules.
 fn affected(roles: &Informer<ClusterRole>, role: &ClusterRole) -> Vec<Key> {
     let gathers = |other: &Arc<ClusterRole>| {
         let itself = other.metadata.name == role.metadata.name;
@@ -51,7 +51,7 @@ impl Reconcile for Aggregation {
         }
         let patch = json!({"metadata": {"resourceVersion": role.metadata.resource_version}, "rules": rules});
         let api = self.client.api::<ClusterRole>().field_manager("clusterrole-aggregation-controller");
-        if let Some(written) = ignore_gone(api.patch(&key.name, PatchType::Merge, &patch).await)? {
+        if let Some(written) = ignore_not_found(api.patch(&key.name, PatchType::Merge, &patch).await)? {
             self.roles.reached(&written.metadata).await;
         }
         Ok(Requeue::No)
@@ -60,7 +60,7 @@ impl Reconcile for Aggregation {
 
 fn selectors(role: &ClusterRole) -> Vec<Selector> {
     let selectors = role.aggregation_rule.iter().filter_map(|rule| rule.cluster_role_selectors.as_ref()).flatten();
-    // One that does not parse selects nothing: better too few rights than too many.
+    // An invalid selector selects nothing: better too few rights than too many.
     selectors.filter_map(|selector| Selector::from_label_selector(Some(selector)).ok()).collect()
 }
 

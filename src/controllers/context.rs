@@ -1,4 +1,4 @@
-//! What every controller is started with.
+//! What every controller gets at start.
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;

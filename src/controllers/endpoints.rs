@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::addresses;
 use super::context::ControllerContext;
-use super::gone::ignore_gone;
+use super::not_found::ignore_not_found;
 use super::ownership;
 use super::slices::{self, MANAGER_LABEL, SERVICE_LABEL};
 use crate::kube::client::{Client, DeleteOptions};
@@ -23,12 +23,12 @@ use crate::kube::status::Status;
 /// On Endpoints that this controller writes.
 const ENDPOINTS_MANAGER_LABEL: &str = "endpoints.kubernetes.io/managed-by";
 const ENDPOINTS_MANAGER: &str = "endpoint-controller";
-/// On what belongs to a service without an address of its own.
+/// On Endpoints and slices of a service without an address of its own.
 const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 
-/// What both controllers look at.
+/// What both controllers read.
 #[derive(Clone)]
 struct Caches {
     services: Informer<Service>,
@@ -84,7 +84,7 @@ fn services_of(services: &Informer<Service>, pod: &Pod) -> Vec<Key> {
     services.in_namespace(namespace).into_iter().filter(selects).map(|service| Key::of(&service.metadata)).collect()
 }
 
-/// Services without a selector get their endpoints from somebody else.
+/// `None` for a service without a selector: others write its endpoints.
 fn selector_of(service: &Service) -> Option<Selector> {
     let labels = service.spec.as_ref()?.selector.as_ref().filter(|labels| !labels.is_empty())?;
     Some(Selector::from_labels(labels))
@@ -104,9 +104,9 @@ impl Reconcile for EndpointsObjects {
         let api = self.client.api::<Endpoints>().namespaced(&key.namespace);
         let existing = self.endpoints.get(key);
         let Some(service) = self.caches.services.get(key) else {
-            // Endpoints of a service that is gone go with it; those that never had one are somebody else's.
+            // Endpoints that this controller wrote are deleted with their service; others are not its own.
             if existing.is_some_and(|endpoints| is_ours(&endpoints.metadata)) {
-                ignore_gone(api.delete(&key.name, DeleteOptions::default()).await)?;
+                ignore_not_found(api.delete(&key.name, DeleteOptions::default()).await)?;
             }
             return Ok(Requeue::No);
         };

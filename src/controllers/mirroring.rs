@@ -1,5 +1,5 @@
-//! The endpoint slice mirroring controller: Endpoints that somebody wrote by hand, for a service without a selector,
-//! are shown as endpoint slices, too, which is where proxies look.
+//! The endpoint slice mirroring controller: copies Endpoints that users wrote, for a service without a selector, to
+//! endpoint slices, which proxies read.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,14 +20,14 @@ use crate::kube::object::Key;
 use crate::kube::status::Status;
 
 const MANAGER: &str = "endpointslicemirroring-controller.k8s.io";
-/// Endpoints that somebody else shows as slices.
+/// On Endpoints that are not mirrored, since others write their slices.
 const SKIP_LABEL: &str = "endpointslice.kubernetes.io/skip-mirror";
-/// Endpoints that are no endpoints, but a lock.
+/// On Endpoints that serve as a lock for leader election.
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
-/// What is not copied: it says something of the Endpoints alone.
+/// Annotations that are not copied, since they are about the Endpoints object.
 const OWN_ANNOTATIONS: [&str; 2] =
     ["endpoints.kubernetes.io/last-change-trigger-time", "kubectl.kubernetes.io/last-applied-configuration"];
-/// Of each subset no more addresses are mirrored, and no slice can hold more.
+/// At most so many addresses of each subset are mirrored; a slice can't hold more.
 const ADDRESSES_MAX: usize = 1000;
 
 struct Mirror {

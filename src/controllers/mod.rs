@@ -1,4 +1,4 @@
-//! Controllers: each an actor that brings one kind of object from what it is to what it should be.
+//! Controllers: each is an actor that brings one kind of object to its desired state.
 //!
 //! ```text
 //!            watches                       writes
@@ -12,17 +12,17 @@
 //! | [`replication`] | as many pods as a ReplicationController or ReplicaSet asks for ([`replicas`], [`workload`]) |
 //! | [`deployment`] | a Deployment's replica sets, one revision after the other |
 //! | [`endpoints`] | the Endpoints and endpoint slices of services ([`addresses`], [`slices`]) |
-//! | [`mirroring`] | endpoint slices of Endpoints that were written by hand |
+//! | [`mirroring`] | endpoint slices of Endpoints that users wrote |
 //! | [`node`] | conditions and taints of silent nodes, and the pods that must leave them ([`node_health`]) |
 //! | [`service_account`] | the `default` service account and the root certificate of each namespace |
 //! | [`token`] | tokens in secrets of service accounts |
-//! | [`namespace`] | the emptying of namespaces that are to be deleted |
+//! | [`namespace`] | the contents of namespaces that are being deleted, until they are empty |
 //! | [`garbage`] | objects whose owners are gone |
-//! | [`aggregation`] | the rules of cluster roles that gather those of others |
+//! | [`aggregation`] | the rules of cluster roles that aggregate those of others |
 //! | [`pod_garbage`] | pods whose node is gone |
-//! | [`context`] | what they are all started with |
-//! | [`pods`] | what they all ask of a pod; [`ownership`]: whose an object is; [`gone`]: and if it is gone |
-//! | [`account`] | as whom a controller reads and writes |
+//! | [`context`] | what every controller gets at start |
+//! | [`pods`] | conditions of pods; [`ownership`]: controller references; [`not_found`]: objects that are gone |
+//! | [`account`] | the identities by which a controller reads and writes |
 //!
 //! The files in parentheses are pure: decisions without a clock, a cache or a client.
 
@@ -33,11 +33,11 @@ mod context;
 mod deployment;
 mod endpoints;
 mod garbage;
-mod gone;
 mod mirroring;
 mod namespace;
 mod node;
 mod node_health;
+mod not_found;
 mod ownership;
 mod pod_garbage;
 mod pods;
@@ -66,21 +66,21 @@ use context::ControllerContext;
 /// How the controllers of a node are started.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Who this is among the nodes that run controllers.
+    /// The name of this node among those that run controllers.
     pub identity: String,
-    /// How long a silent node that led is still taken for alive.
+    /// How long the Lease of the leader lasts without a renewal.
     pub leader_lease: Duration,
     /// How long a node may be silent before it counts as unreachable.
     pub node_grace: Duration,
-    /// The certificate authority that pods are given, PEM.
+    /// The certificate authority for pods, PEM.
     pub root_ca: String,
 }
 
 /// Starts every controller. They work while this node holds the lease `kube-controller-manager`, and stand by, with
 /// their caches filled, while another does.
 ///
-/// `manager` is the controller manager's own client; `account` gives that of a service account in `kube-system`, as
-/// which one controller writes.
+/// `manager` is the controller manager's own client; `account` returns the client of a service account in
+/// `kube-system`, with which one controller writes.
 pub fn start<E>(
     world: World,
     manager: Client,
@@ -111,7 +111,7 @@ pub fn start<E>(
     mirroring::start(&of("endpointslicemirroring-controller")?, &services, &by_hand);
     node::start(&of("node-controller")?, config.node_grace);
     service_account::start(&of("service-account-controller")?, config.root_ca.clone());
-    // It gives accounts their tokens, and so needs the rights of none.
+    // It issues the tokens of accounts, and so uses none itself.
     token::start(&context, config.root_ca);
     namespace::start(&of("namespace-controller")?);
     garbage::start(&of("generic-garbage-collector")?);

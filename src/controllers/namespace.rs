@@ -1,4 +1,4 @@
-//! The namespace controller: empties namespaces that are to be deleted, then lets them go.
+//! The namespace controller: deletes the contents of a namespace that is being deleted, then removes its finalizer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use serde_json::json;
 
 use super::context::ControllerContext;
-use super::gone::ignore_gone;
+use super::not_found::ignore_not_found;
 use crate::kube::client::{
     Client, DeleteOptions, ListOptions, PatchType, Request, Response, Target, Verb, WriteOptions,
 };
@@ -18,7 +18,7 @@ use crate::kube::resources::{Resource, Table};
 use crate::kube::status::Status;
 
 const FINALIZER: &str = "kubernetes";
-/// How soon a namespace in which something still ends is looked at again.
+/// A namespace in which objects are still ending is reconciled again after this.
 const RETRY: Duration = Duration::from_millis(500);
 
 struct Namespaces {
@@ -64,7 +64,7 @@ impl Reconcile for Namespaces {
 }
 
 impl Namespaces {
-    /// Deletes the objects of a resource in a namespace; how many are left, on their way out.
+    /// Deletes the objects of a resource in a namespace; returns how many are still ending.
     async fn empty(&self, resource: &Resource, namespace: &str) -> Result<usize, Status> {
         let target = Target {
             group: resource.group.clone(),
@@ -103,11 +103,11 @@ impl Namespaces {
             "message": format!("Some resources are remaining: {left}"),
         });
         let patch = json!({"status": {"conditions": [condition]}});
-        ignore_gone(self.client.api::<Namespace>().patch_status(&key.name, PatchType::Strategic, &patch).await)?;
+        ignore_not_found(self.client.api::<Namespace>().patch_status(&key.name, PatchType::Strategic, &patch).await)?;
         Ok(())
     }
 
-    /// Takes our finalizer, and no other, from the namespace as it is now.
+    /// Removes this controller's finalizer from the namespace as it is now.
     async fn finalize(&self, key: &Key) -> Result<(), Status> {
         let Some(mut finalized) = self.client.api::<Namespace>().get_opt(&key.name).await? else { return Ok(()) };
         if let Some(spec) = &mut finalized.spec {
@@ -121,7 +121,7 @@ impl Namespaces {
             subresource: Some("finalize".to_owned()),
             ..Target::default()
         };
-        ignore_gone(self.call(&target, Verb::Update { body }).await)?;
+        ignore_not_found(self.call(&target, Verb::Update { body }).await)?;
         Ok(())
     }
 }

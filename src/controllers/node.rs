@@ -1,8 +1,7 @@
-//! The node controller: tells nodes that fell silent from those that live, taints them, and takes from them the pods
-//! that may not stay.
+//! The node controller: finds nodes that fell silent, taints them, and evicts the pods that don't tolerate the taints.
 //!
 //! Owns what it has seen of each node's heartbeats, by its own clock; speaks to the API. A controller that begins to
-//! lead knows nothing of earlier heartbeats, so it gives every node a whole grace period. Decisions are in
+//! lead has seen no heartbeats yet, so it gives every node a whole grace period. Decisions are in
 //! [`node_health`](super::node_health).
 
 use std::collections::BTreeMap;
@@ -14,8 +13,8 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;
 
 use super::context::ControllerContext;
-use super::gone::ignore_gone;
 use super::node_health::{self, Observation};
+use super::not_found::ignore_not_found;
 use super::pods;
 use crate::kube::client::{Client, DeleteOptions, PatchType};
 use crate::kube::controller::{Builder, Reconcile, Requeue};
@@ -74,7 +73,7 @@ impl Reconcile for Nodes {
         };
         let observation = self.observe(&node);
         if observation.is_silent(self.grace, time::timestamp(&self.world.clock)) {
-            node = self.silence(node).await?;
+            node = self.mark_unknown(node).await?;
         }
         node = self.taint(node).await?;
         let mut again = self.grace / 4;
@@ -89,31 +88,31 @@ impl Reconcile for Nodes {
 }
 
 impl Nodes {
-    /// Takes note of the node's last heartbeat: its lease, or its Ready condition where it has none.
+    /// Observes the node's last heartbeat: its lease and its Ready condition.
     fn observe(&self, node: &Node) -> Observation {
         let name = node.metadata.name.clone().unwrap_or_default();
         let lease = self.leases.get(&Key::new(LEASES, name.clone()));
         let renewed = lease.and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref().map(|time| time.0.to_string()));
         let conditions = node.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
         let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");
-        // A node that registers anew after it was away vouches for itself at once.
+        // A node that registers again has a fresh Ready condition before it renews its lease.
         let said = ready.filter(|ready| ready.status != "Unknown").and_then(|ready| ready.last_heartbeat_time.as_ref());
-        let mark =
+        let heartbeat =
             format!("{} {}", renewed.unwrap_or_default(), said.map(|time| time.0.to_string()).unwrap_or_default());
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let observation = Observation::note(seen.get(&name), mark, time::timestamp(&self.world.clock));
+        let observation = Observation::note(seen.get(&name), heartbeat, time::timestamp(&self.world.clock));
         seen.insert(name, observation.clone());
         observation
     }
 
-    async fn silence(&self, node: Arc<Node>) -> Result<Arc<Node>, Status> {
-        let Some(conditions) = node_health::silenced(&node, time::timestamp(&self.world.clock)) else {
+    async fn mark_unknown(&self, node: Arc<Node>) -> Result<Arc<Node>, Status> {
+        let Some(conditions) = node_health::unknown_conditions(&node, time::timestamp(&self.world.clock)) else {
             return Ok(node);
         };
         let name = node.metadata.name.as_deref().unwrap_or_default();
         self.events.event(&*node, Severity::Normal, "NodeNotReady", format!("Node {name} status is now: NodeNotReady"));
         tracing::warn!(node = name, "node is silent");
-        // A heartbeat that comes in meanwhile must not be overruled.
+        // The resource version keeps this from overwriting a heartbeat that comes in meanwhile.
         let meta = json!({"resourceVersion": node.metadata.resource_version});
         let patch = json!({"metadata": meta, "status": {"conditions": conditions}});
         let written = self.client.api::<Node>().patch_status(name, PatchType::Strategic, &patch).await?;
@@ -133,7 +132,7 @@ impl Nodes {
         Ok(Arc::new(written))
     }
 
-    /// Nobody vouches for the pods of a silent node, so that services stop to send requests to them.
+    /// Marks the pods of a node that is not ready as not ready, so that services send them no requests.
     async fn mark_pods_unready(&self, node: &Node) -> Result<(), Status> {
         let name = node.metadata.name.as_deref().unwrap_or_default();
         for pod in self.pods.by_index("node", name) {
@@ -151,14 +150,14 @@ impl Nodes {
             let meta = json!({"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version});
             let patch = json!({"metadata": meta, "status": {"conditions": [condition]}});
             let api = self.client.api::<Pod>().namespaced(&key.namespace);
-            if let Some(written) = ignore_gone(api.patch_status(&key.name, PatchType::Strategic, &patch).await)? {
+            if let Some(written) = ignore_not_found(api.patch_status(&key.name, PatchType::Strategic, &patch).await)? {
                 self.pods.reached(&written.metadata).await;
             }
         }
         Ok(())
     }
 
-    /// Deletes the pods that may not stay on a tainted node. Returns when the next one must leave.
+    /// Deletes the pods that don't tolerate the node's taints. Returns how long the next one tolerates them.
     async fn evict(&self, node: &Node) -> Result<Option<Duration>, Status> {
         let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
         let now = time::timestamp(&self.world.clock);
@@ -167,7 +166,7 @@ impl Nodes {
             if !pods::is_active(&pod) {
                 continue;
             }
-            match node_health::stay(&pod, taints, now) {
+            match node_health::time_until_eviction(&pod, taints, now) {
                 None => {}
                 Some(Duration::ZERO) => {
                     let key = Key::of(&pod.metadata);
@@ -175,7 +174,7 @@ impl Nodes {
                     self.events.event(&*pod, Severity::Normal, "TaintManagerEviction", message);
                     let options = DeleteOptions { precondition_uid: pod.metadata.uid.clone(), ..Default::default() };
                     let api = self.client.api::<Pod>().namespaced(&key.namespace);
-                    ignore_gone(api.delete(&key.name, options).await)?;
+                    ignore_not_found(api.delete(&key.name, options).await)?;
                 }
                 Some(left) => next = Some(next.map_or(left, |next| next.min(left))),
             }

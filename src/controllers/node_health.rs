@@ -1,4 +1,4 @@
-//! What a node's heartbeats say, and what follows for its taints and its pods. Pure.
+//! What follows from a node's heartbeats for its conditions, its taints and its pods. Pure.
 
 use std::time::Duration;
 
@@ -6,31 +6,31 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-/// `NoExecute` and `NoSchedule` where the node says itself that it is not ready.
+/// `NoExecute` and `NoSchedule` on a node that reports itself as not ready.
 pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
-/// The same where it says nothing any more.
+/// The same on a node that is silent.
 pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 /// `NoSchedule` on a node that is cordoned.
 pub const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
-/// The conditions that a silent node no longer vouches for.
+/// The conditions that become `Unknown` when a node is silent.
 const HEARTBEAT_CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
 
-/// What the controller itself has seen of a node: clocks of nodes may differ, so only changes count, timed here.
+/// The last heartbeat of a node, and when it changed by the controller's own clock: clocks of nodes may differ.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
-    /// The last heartbeat's own mark, whatever it is: a lease's renew time or the Ready condition's.
-    pub mark: String,
-    /// When that mark was first seen here.
+    /// The times in the node's lease and in its Ready condition, as text.
+    pub heartbeat: String,
+    /// When this heartbeat was first seen here.
     pub seen: Timestamp,
 }
 
 impl Observation {
-    /// Takes note of a heartbeat.
-    pub fn note(previous: Option<&Observation>, mark: String, now: Timestamp) -> Observation {
+    /// Observes a heartbeat.
+    pub fn note(previous: Option<&Observation>, heartbeat: String, now: Timestamp) -> Observation {
         match previous {
-            Some(previous) if previous.mark == mark => previous.clone(),
-            _ => Observation { mark, seen: now },
+            Some(previous) if previous.heartbeat == heartbeat => previous.clone(),
+            _ => Observation { heartbeat, seen: now },
         }
     }
 
@@ -40,14 +40,14 @@ impl Observation {
     }
 }
 
-/// `True`, `False` or `Unknown`, as the node's Ready condition has it.
+/// The status of the node's Ready condition: `True`, `False` or `Unknown`.
 pub fn readiness(node: &Node) -> &str {
     let conditions = node.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
     conditions.into_iter().find(|condition| condition.type_ == "Ready").map_or("Unknown", |ready| &ready.status)
 }
 
 /// The conditions of a node that change when it falls silent; `None` if they say so already.
-pub fn silenced(node: &Node, now: Timestamp) -> Option<Vec<NodeCondition>> {
+pub fn unknown_conditions(node: &Node, now: Timestamp) -> Option<Vec<NodeCondition>> {
     let held = |kind: &str| node.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind);
     let changed = HEARTBEAT_CONDITIONS.iter().filter(|kind| held(kind).is_none_or(|held| held.status != "Unknown"));
     let unknown = changed.map(|kind| NodeCondition {
@@ -61,8 +61,8 @@ pub fn silenced(node: &Node, now: Timestamp) -> Option<Vec<NodeCondition>> {
     Some(unknown.collect()).filter(|changed: &Vec<_>| !changed.is_empty())
 }
 
-/// The taints that a node should have: those of others as they are, ours as its condition asks. `None` if they are
-/// right already.
+/// The taints that a node should have: this controller's, by the node's conditions, and all others as they are. `None`
+/// if nothing changes.
 pub fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
     let current = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
     let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
@@ -98,8 +98,8 @@ pub fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
     (taints != current).then_some(taints)
 }
 
-/// How long from `now` a pod may stay on a node with these taints: `None` as long as it likes, zero not at all.
-pub fn stay(pod: &Pod, taints: &[Taint], now: Timestamp) -> Option<Duration> {
+/// How long from `now` a pod tolerates these taints: `None` for ever, zero not at all.
+pub fn time_until_eviction(pod: &Pod, taints: &[Taint], now: Timestamp) -> Option<Duration> {
     let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
     let mut shortest: Option<Duration> = None;
     for taint in taints.iter().filter(|taint| taint.effect == "NoExecute") {
@@ -166,11 +166,11 @@ mod tests {
 
     #[test]
     fn a_silent_node_vouches_for_nothing() {
-        let conditions = silenced(&node("True"), at(0)).unwrap();
+        let conditions = unknown_conditions(&node("True"), at(0)).unwrap();
         assert!(conditions.len() == 4 && conditions.iter().all(|condition| condition.status == "Unknown"));
         let mut silent = node("True");
         silent.status.get_or_insert_default().conditions = Some(conditions);
-        assert_eq!(silenced(&silent, at(1)), None);
+        assert_eq!(unknown_conditions(&silent, at(1)), None);
     }
 
     #[test]
@@ -184,10 +184,10 @@ mod tests {
         let pod = |tolerations| -> Pod {
             serde_json::from_value(json!({"spec": {"containers": [], "tolerations": tolerations}})).unwrap()
         };
-        assert_eq!(stay(&pod(json!([])), &[taint(0)], at(5)), Some(Duration::ZERO));
+        assert_eq!(time_until_eviction(&pod(json!([])), &[taint(0)], at(5)), Some(Duration::ZERO));
         let ten = json!([{"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 10}]);
-        assert_eq!(stay(&pod(ten.clone()), &[taint(0)], at(5)), Some(Duration::from_secs(5)));
-        assert_eq!(stay(&pod(ten), &[taint(0)], at(15)), Some(Duration::ZERO));
-        assert_eq!(stay(&pod(json!([{"operator": "Exists"}])), &[taint(0)], at(5)), None);
+        assert_eq!(time_until_eviction(&pod(ten.clone()), &[taint(0)], at(5)), Some(Duration::from_secs(5)));
+        assert_eq!(time_until_eviction(&pod(ten), &[taint(0)], at(15)), Some(Duration::ZERO));
+        assert_eq!(time_until_eviction(&pod(json!([{"operator": "Exists"}])), &[taint(0)], at(5)), None);
     }
 }

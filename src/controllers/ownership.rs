@@ -1,11 +1,11 @@
-//! Controller references: whose an object is, and how owners take and let go of what their selectors match.
+//! Controller references: how owners adopt and release objects by their selectors.
 
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::json;
 
-use super::gone::ignore_gone;
+use super::not_found::ignore_not_found;
 use crate::kube::client::{Api, Client, Kind, PatchType};
 use crate::kube::selector::Selector;
 use crate::kube::status::Status;
@@ -15,7 +15,7 @@ pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
     meta.owner_references.as_ref()?.iter().find(|owner| owner.controller == Some(true))
 }
 
-/// A reference that says "`owner` controls this".
+/// A reference to `owner` as the controller.
 pub fn controlled_by(api_version: &str, kind: &str, owner: &ObjectMeta) -> OwnerReference {
     OwnerReference {
         api_version: api_version.to_owned(),
@@ -27,8 +27,8 @@ pub fn controlled_by(api_version: &str, kind: &str, owner: &ObjectMeta) -> Owner
     }
 }
 
-/// Those of `candidates`, objects of the owner's namespace, that `owner` controls and selects: after adopting what
-/// nobody controls, where it is `adoptable`, and releasing what the owner no longer selects.
+/// Adopts those of `candidates`, objects of the owner's namespace, that have no controller and are `adoptable`, and
+/// releases those that `owner` no longer selects. Returns the ones that it controls and selects.
 pub async fn claim<O: Kind, C: Kind>(
     client: &Client,
     owner: &O,
@@ -53,7 +53,7 @@ pub async fn claim<O: Kind, C: Kind>(
             Some(_) if is_living(held) && is_living(meta) => {
                 let release = json!([{"$patch": "delete", "uid": uid}]);
                 let patch = json!({"metadata": {"uid": held.uid, "ownerReferences": release}});
-                ignore_gone(api.patch(name, PatchType::Strategic, &patch).await)?;
+                ignore_not_found(api.patch(name, PatchType::Strategic, &patch).await)?;
             }
             None if selected && is_living(held) && is_living(meta) && adoptable(&candidate) => {
                 if may_adopt.is_none() {
@@ -64,7 +64,7 @@ pub async fn claim<O: Kind, C: Kind>(
                 }
                 let owner = controlled_by(<O as k8s_openapi::Resource>::API_VERSION, O::KIND, meta);
                 let patch = json!({"metadata": {"uid": held.uid, "ownerReferences": [owner]}});
-                if let Some(adopted) = ignore_gone(api.patch(name, PatchType::Strategic, &patch).await)? {
+                if let Some(adopted) = ignore_not_found(api.patch(name, PatchType::Strategic, &patch).await)? {
                     claimed.push(Arc::new(adopted));
                 }
             }
@@ -74,8 +74,8 @@ pub async fn claim<O: Kind, C: Kind>(
     Ok(claimed)
 }
 
-/// Whether the owner is there and not being deleted. Its cache may be behind, and would take back at once what the
-/// garbage collector has just orphaned.
+/// Whether the owner exists in the API and is not being deleted. By the cache, which may be behind, it would adopt
+/// objects that the garbage collector has just orphaned.
 async fn is_there<O: Kind>(owners: &Api<O>, meta: &ObjectMeta) -> Result<bool, Status> {
     let there = owners.get_opt(meta.name.as_deref().unwrap_or_default()).await?;
     let is_it = |there: &O| there.metadata().uid == meta.uid && there.metadata().deletion_timestamp.is_none();

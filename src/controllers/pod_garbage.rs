@@ -1,5 +1,5 @@
-//! The pod garbage collector: removes pods that nobody else will, because their node is gone or they were never given
-//! one and are to end.
+//! The pod garbage collector: deletes pods that no agent will delete: their node is gone, or they have none and are
+//! being deleted.
 //!
 //! Owns what it has seen of absent nodes, by its own clock; speaks to the API.
 
@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;
 
 use super::context::ControllerContext;
-use super::gone::ignore_gone;
+use super::not_found::ignore_not_found;
 use super::pods;
 use crate::kube::client::{Api, Client, DeleteOptions, PatchType};
 use crate::kube::controller::{Builder, Reconcile, Requeue};
@@ -53,7 +53,7 @@ pub fn start(context: &ControllerContext) {
         .start(&context.world, &context.shutdown);
 }
 
-/// Since when nodes are absent to which pods are bound.
+/// Nodes that have pods and are absent, and since when.
 #[derive(Debug, Default)]
 struct Quarantine(BTreeMap<String, Instant>);
 
@@ -64,7 +64,7 @@ impl Quarantine {
         QUARANTINE.saturating_sub(now.saturating_duration_since(since))
     }
 
-    /// The node is there, or no pod is bound to it any more.
+    /// Ends the quarantine of a node that is there, or has no pods any more.
     fn end(&mut self, node: &str) {
         self.0.remove(node);
     }
@@ -90,7 +90,7 @@ impl Reconcile for PodGarbage {
         if !left.is_zero() {
             return Ok(Requeue::After(left));
         }
-        // The cache may be behind: only the API's own word ends a pod.
+        // The cache may be behind: a pod is deleted only if the API itself has no such node.
         if self.client.api::<Node>().get_opt(node).await?.is_none() {
             self.fail(&pod, key).await?;
             self.remove(&pod, key).await?;
@@ -111,7 +111,7 @@ impl PodGarbage {
         self.client.api::<Pod>().namespaced(&key.namespace)
     }
 
-    /// Says how the pod ended: nobody else is left to.
+    /// Marks the pod as failed, since no agent will report how it ended.
     async fn fail(&self, pod: &Pod, key: &Key) -> Result<(), Status> {
         if pods::is_finished(pod) {
             return Ok(());
@@ -125,7 +125,7 @@ impl PodGarbage {
         });
         let status = json!({"phase": "Failed", "conditions": [condition]});
         let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": status});
-        ignore_gone(self.api(key).patch_status(&key.name, PatchType::Strategic, &patch).await).map(|_| ())
+        ignore_not_found(self.api(key).patch_status(&key.name, PatchType::Strategic, &patch).await).map(|_| ())
     }
 
     async fn remove(&self, pod: &Pod, key: &Key) -> Result<(), Status> {
@@ -134,7 +134,7 @@ impl PodGarbage {
             precondition_uid: pod.metadata.uid.clone(),
             ..DeleteOptions::default()
         };
-        ignore_gone(self.api(key).delete(&key.name, options).await).map(|_| ())
+        ignore_not_found(self.api(key).delete(&key.name, options).await).map(|_| ())
     }
 }
 

@@ -1,4 +1,4 @@
-//! What controllers ask of a pod. Pure.
+//! Conditions of pods that controllers decide by. Pure.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 use crate::world::planted::planted;
 
-/// The phase, `Pending` where none was reported yet.
+/// The phase, `Pending` if none was reported yet.
 pub fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
 }
@@ -18,12 +18,12 @@ pub fn is_finished(pod: &Pod) -> bool {
     matches!(phase(pod), "Succeeded" | "Failed")
 }
 
-/// On its way out, and not there yet.
+/// Being deleted, and not finished yet.
 pub fn is_terminating(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some() && !is_finished(pod)
 }
 
-/// Neither finished nor on its way out.
+/// Neither finished nor being deleted.
 pub fn is_active(pod: &Pod) -> bool {
     !is_finished(pod) && (pod.metadata.deletion_timestamp.is_none() || planted!("counts-terminating"))
 }
@@ -41,7 +41,7 @@ pub fn is_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bool {
     is_ready(pod) && available_in(pod, min_ready_seconds, now) == Some(Duration::ZERO)
 }
 
-/// How long it takes until a ready pod is available, if it stays ready; `None` where it is not ready.
+/// How long it takes until a ready pod is available, if it stays ready; `None` if it is not ready.
 pub fn available_in(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Option<Duration> {
     let ready = condition(pod, "Ready").filter(|ready| ready.status == "True")?;
     if min_ready_seconds <= 0 {
@@ -52,7 +52,7 @@ pub fn available_in(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Option
     Some(Duration::try_from(left).unwrap_or_default())
 }
 
-/// A pod as `template` describes it, controlled by `owner`; the API draws its name.
+/// A pod as `template` describes it, controlled by `owner`; the API generates its name.
 pub fn from_template(template: &PodTemplateSpec, owner: OwnerReference) -> Pod {
     let metadata = template.metadata.clone().unwrap_or_default();
     Pod {

@@ -14,11 +14,11 @@ use super::pods;
 /// At most so many pods are created or deleted in one go; the rest follows in the next.
 pub const BURST: usize = 500;
 
-/// What to do so that there are as many pods as wanted.
+/// How to reach the number of pods wanted.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     pub create: usize,
-    /// Names, the most dispensable first.
+    /// Names, in the order of deletion.
     pub delete: Vec<String>,
 }
 
@@ -41,7 +41,7 @@ pub fn plan(wanted: usize, active: &[Arc<Pod>]) -> Plan {
     Plan { create: 0, delete: names.collect() }
 }
 
-/// How dear a pod is; the least dear goes first. Field order is the order of upstream's rules.
+/// The order in which pods are deleted, the lowest first. The fields are in the order of upstream's rules.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     assigned: bool,
@@ -99,7 +99,7 @@ pub struct Counts {
     pub fully_labeled: i32,
     pub ready: i32,
     pub available: i32,
-    /// On their way out; these are not among the others.
+    /// Being deleted; these are not among the others.
     pub terminating: i32,
 }
 

@@ -1,4 +1,5 @@
-//! The replication controllers, one for ReplicationControllers and one for ReplicaSets: as many pods as asked for.
+//! The replication controllers, one for ReplicationControllers and one for ReplicaSets: they keep as many pods as these
+//! ask for.
 //!
 //! Owns nothing but its caches; speaks to the API. Pods are adopted and released by their controller reference. It
 //! never decides by a cache older than its own last write, so it creates nothing twice.
@@ -9,7 +10,7 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::context::ControllerContext;
-use super::gone::ignore_gone;
+use super::not_found::ignore_not_found;
 use super::ownership;
 use super::pods;
 use super::replicas::{self, Counts, Plan};
@@ -31,7 +32,7 @@ struct Replication<W> {
     events: Recorder,
 }
 
-/// Starts the controller of `W`; `informer` where somebody else reads its objects too.
+/// Starts the controller of `W`, with the `informer` of its objects if another controller has one.
 pub fn start<W: Workload>(context: &ControllerContext, informer: Option<Informer<W>>) {
     let workloads =
         informer.unwrap_or_else(|| Informer::of(&context.client.api::<W>()).start(&context.world, &context.shutdown));
@@ -85,7 +86,7 @@ impl<W: Workload> Reconcile for Replication<W> {
             ..replicas::count(&active, &labels, workload.min_ready_seconds(), now)
         };
         self.report(&workload, key, counts, failure.as_ref()).await?;
-        // Nothing changes when a pod has been ready for long enough: the key has to come back by itself.
+        // No event comes when a pod has been ready for long enough: the key is reconciled again then.
         let next = replicas::next_available(&active, workload.min_ready_seconds(), now);
         outcome.map(|()| next.map_or(Requeue::No, Requeue::After))
     }
@@ -108,7 +109,8 @@ impl<W: Workload> Replication<W> {
         Ok(())
     }
 
-    /// Creates pods in batches that double, so that a refusal (a full quota, say) costs one request and not hundreds.
+    /// Creates pods in batches that double, so that a refusal (by a full quota, for example) costs one request and not
+    /// hundreds.
     async fn create(&self, workload: &W, key: &Key, count: usize) -> Result<(), Status> {
         let Some(template) = workload.template() else { return Ok(()) };
         let owner = ownership::controlled_by(<W as Workload>::API_VERSION, W::NAME, workload.metadata());
@@ -134,7 +136,7 @@ impl<W: Workload> Replication<W> {
                 }
             }
             if let Some(status) = failure {
-                // A namespace that is going away needs no pods: trying again would only be noise.
+                // A namespace that is being deleted needs no pods: another attempt would fail, too.
                 if status.message.contains("because it is being terminated") {
                     return Ok(());
                 }
@@ -154,7 +156,7 @@ impl<W: Workload> Replication<W> {
         };
         for name in names {
             let options = DeleteOptions { precondition_uid: uid_of(name), ..DeleteOptions::default() };
-            if let Some(deleted) = ignore_gone(api.delete(name, options).await)? {
+            if let Some(deleted) = ignore_not_found(api.delete(name, options).await)? {
                 self.events.event(workload, Severity::Normal, "SuccessfulDelete", format!("Deleted pod: {name}"));
                 if let Some(leaving) = deleted {
                     self.pods.reached(&leaving.metadata).await;
@@ -170,7 +172,7 @@ impl<W: Workload> Replication<W> {
             return Ok(());
         }
         let written = self.client.api::<W>().namespaced(&key.namespace).update_status(&reported).await;
-        if let Some(written) = ignore_gone(written)? {
+        if let Some(written) = ignore_not_found(written)? {
             self.workloads.reached(written.metadata()).await;
         }
         Ok(())

@@ -1,5 +1,5 @@
 //! The service account controller: every namespace has the service account `default`, and a ConfigMap with the root
-//! certificate that its pods check the API by.
+//! certificate by which its pods verify the API.
 
 use std::collections::BTreeMap;
 

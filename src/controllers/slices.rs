@@ -1,12 +1,11 @@
-//! Endpoint slices in the API, as their controllers want them: those that are right stay, others are made right, and
-//! the rest goes.
+//! Writes endpoint slices to the API: slices that are right stay, others are updated, surplus ones are deleted.
 
 use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::addresses::Slice;
-use super::gone::ignore_gone;
+use super::not_found::ignore_not_found;
 use crate::kube::client::{Client, DeleteOptions};
 use crate::kube::informer::Informer;
 use crate::kube::object::Key;
@@ -23,7 +22,8 @@ pub fn service_of(slice: &EndpointSlice) -> Option<Key> {
     Some(Key::new(slice.metadata.namespace.clone().unwrap_or_default(), name.clone()))
 }
 
-/// Makes the slices of the service `key` that `informer` knows be `wanted`, with the metadata of `pattern`.
+/// Makes the slices of the service `key` in the API, as `informer` shows them, those `wanted`, with the metadata of
+/// `pattern`.
 pub async fn publish(
     client: &Client,
     informer: &Informer<EndpointSlice>,
@@ -63,7 +63,7 @@ pub async fn publish(
     }
     for surplus in existing {
         let name = surplus.metadata.name.as_deref().unwrap_or_default();
-        ignore_gone(api.delete(name, DeleteOptions::default()).await)?;
+        ignore_not_found(api.delete(name, DeleteOptions::default()).await)?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use serde_json::json;
 
 use super::context::ControllerContext;
-use super::gone::ignore_gone;
+use super::not_found::ignore_not_found;
 use crate::kube::client::{Client, DeleteOptions, PatchType};
 use crate::kube::controller::{Builder, Reconcile, Requeue};
 use crate::kube::informer::Informer;
@@ -17,7 +17,7 @@ use crate::kube::status::Status;
 const TYPE: &str = "kubernetes.io/service-account-token";
 const ACCOUNT: &str = "kubernetes.io/service-account.name";
 const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
-/// Such a secret's token is meant to live as long as the secret, to which it is bound: ten years.
+/// Ten years: the token is bound to its secret, and lasts as long.
 const TOKEN_SECONDS: i64 = 10 * 365 * 24 * 3600;
 
 struct Tokens {
@@ -63,14 +63,14 @@ impl Reconcile for Tokens {
         let api = self.client.api::<Secret>().namespaced(&key.namespace);
         let account = match self.accounts.get(&Key::new(key.namespace.clone(), name)) {
             Some(account) => Some((*account).clone()),
-            // The cache may be behind: only the API's own word deletes a secret.
+            // The cache may be behind: a secret is deleted only if the API itself has no such account.
             None => self.client.api::<ServiceAccount>().namespaced(&key.namespace).get_opt(name).await?,
         };
         let recorded = secret.metadata.annotations.as_ref().and_then(|annotations| annotations.get(ACCOUNT_UID));
         let account = account.filter(|account| recorded.is_none() || recorded == account.metadata.uid.as_ref());
         let Some(account) = account else {
             let options = DeleteOptions { precondition_uid: secret.metadata.uid.clone(), ..Default::default() };
-            ignore_gone(api.delete(&key.name, options).await)?;
+            ignore_not_found(api.delete(&key.name, options).await)?;
             return Ok(Requeue::No);
         };
         if secret.data.as_ref().is_some_and(|data| data.contains_key("token")) {

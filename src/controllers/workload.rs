@@ -14,7 +14,7 @@ use crate::kube::selector::Selector;
 
 const REPLICA_FAILURE: &str = "ReplicaFailure";
 
-/// Why pods could not be created or deleted, as the condition `ReplicaFailure` tells it.
+/// Why pods could not be created or deleted: reason and message of the condition `ReplicaFailure`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub reason: &'static str,
@@ -29,7 +29,7 @@ pub trait Workload: Kind + PartialEq {
     /// How many pods it asks for.
     fn wanted(&self) -> usize;
     fn min_ready_seconds(&self) -> i32;
-    /// Selects its pods; `None` if it selects none, or everything.
+    /// The selector of its pods; `None` if it would select none, or everything.
     fn selector(&self) -> Option<Selector>;
     fn template(&self) -> Option<&PodTemplateSpec>;
     /// The object with the status that reports `counts` and `failure`.
@@ -46,8 +46,8 @@ fn nonzero(count: i32) -> Option<i32> {
     (count != 0).then_some(count)
 }
 
-/// The conditions with the failure in place of a former one: one that is told already stays as it is, or each attempt
-/// would be a change that brings the next. `None` where nothing is left to tell.
+/// The conditions with the failure in place of a former one. A failure that is there already stays as it is: otherwise
+/// each attempt would change the status, and the change cause the next attempt. `None` if there are no conditions.
 fn conditions<C: Clone>(held: Option<&Vec<C>>, is_failure: impl Fn(&C) -> bool, failure: Option<C>) -> Option<Vec<C>> {
     let (former, mut conditions): (Vec<C>, Vec<C>) = held.into_iter().flatten().cloned().partition(is_failure);
     conditions.extend(failure.map(|failure| former.into_iter().next().unwrap_or(failure)));

@@ -1,8 +1,8 @@
-//! The `Scheduler` actor: the cluster as it knows it, and the pods that wait.
+//! The `Scheduler` actor: owns the [`Core`], with its cache of the cluster and the pods that wait for a node.
 //!
 //! Informers and [`Leadership`] speak to it; it speaks to the API: bindings, the condition `PodScheduled`, events, the
-//! deletion of victims. At most [`WRITES_MAX`] of these are under way, and then it decides no further. When it dies,
-//! nothing is lost: another one reads the same objects.
+//! deletion of victims. It decides nothing more while [`WRITES_MAX`] of these are under way. When it dies, nothing is
+//! lost: another one reads the same objects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use crate::world::{Clock, Instant, Lane, World};
 
 /// Bindings and reports under way.
 const WRITES_MAX: usize = 128;
-/// Decisions in one go, before others on the same thread get their turn.
+/// Decisions in one go, before other actors on the thread get their turn.
 const DECISIONS_MAX: usize = 64;
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -49,8 +49,8 @@ pub fn start(world: &World, client: Client, config: Config, leadership: Leadersh
         synced: false,
         leads: false,
         writes: 0,
-        goes_on: false,
-        alarm: None,
+        is_scheduling_queued: false,
+        timer: None,
         shutdown,
     };
     world.spawner.start(Lane::Control, "scheduler", move |_| scheduler);
@@ -69,31 +69,31 @@ struct Scheduler {
     leads: bool,
     /// Bindings and reports under way.
     writes: usize,
-    /// A [`GoOn`] is in the mailbox.
-    goes_on: bool,
-    /// The timer that is set, and for when.
-    alarm: Option<(Instant, SpawnHandle)>,
+    /// A [`ScheduleMore`] is in the mailbox.
+    is_scheduling_queued: bool,
+    /// The timer, and when it fires.
+    timer: Option<(Instant, SpawnHandle)>,
     shutdown: Shutdown,
 }
 
-/// Decide on more pods, after others had their turn.
-struct GoOn;
+/// Decides on more pods, after other actors had their turn.
+struct ScheduleMore;
 
-impl Message for GoOn {
+impl Message for ScheduleMore {
     type Result = ();
 }
 
 /// A write has ended.
-enum Written {
+enum WriteDone {
     Bound { pod: Arc<PodInfo>, node: String, result: Result<(), Status> },
-    Reported { pod: Arc<PodInfo>, makes_room: bool, result: Result<(), Status> },
+    Reported { pod: Arc<PodInfo>, preempts: bool, result: Result<(), Status> },
 }
 
-impl Message for Written {
+impl Message for WriteDone {
     type Result = ();
 }
 
-struct Leads(bool);
+struct LeadershipChanged(bool);
 
 impl Actor for Scheduler {
     type Context = Context<Scheduler>;
@@ -106,9 +106,9 @@ impl Actor for Scheduler {
         let synced = async move { tokio::join!(nodes.synced(), pods.synced(), namespaces.synced()) };
         ctx.spawn(synced.into_actor(self).map(|_, scheduler, ctx| {
             scheduler.synced = true;
-            scheduler.go_on_soon(ctx);
+            scheduler.schedule_soon(ctx);
         }));
-        ctx.add_stream(futures::StreamExt::map(self.leadership.changes(), Leads));
+        ctx.add_stream(futures::StreamExt::map(self.leadership.changes(), LeadershipChanged));
         ctx.spawn(self.shutdown.wait().into_actor(self).map(|(), _, ctx| ctx.stop()));
     }
 }
@@ -116,7 +116,7 @@ impl Actor for Scheduler {
 impl StreamHandler<Change<Namespace>> for Scheduler {
     fn handle(&mut self, change: Change<Namespace>, ctx: &mut Context<Self>) {
         self.core.namespace_changed(&change, self.world.clock.now());
-        self.go_on_soon(ctx);
+        self.schedule_soon(ctx);
     }
 
     /// The informer ends with the node, and so does this actor by itself.
@@ -126,7 +126,7 @@ impl StreamHandler<Change<Namespace>> for Scheduler {
 impl StreamHandler<Change<Node>> for Scheduler {
     fn handle(&mut self, change: Change<Node>, ctx: &mut Context<Self>) {
         self.core.node_changed(&change, self.world.clock.now());
-        self.go_on_soon(ctx);
+        self.schedule_soon(ctx);
     }
 
     fn finished(&mut self, _: &mut Context<Self>) {}
@@ -135,63 +135,63 @@ impl StreamHandler<Change<Node>> for Scheduler {
 impl StreamHandler<Change<Pod>> for Scheduler {
     fn handle(&mut self, change: Change<Pod>, ctx: &mut Context<Self>) {
         self.core.pod_changed(&change, self.world.clock.now());
-        self.go_on_soon(ctx);
+        self.schedule_soon(ctx);
     }
 
     fn finished(&mut self, _: &mut Context<Self>) {}
 }
 
-impl StreamHandler<Leads> for Scheduler {
-    fn handle(&mut self, Leads(leads): Leads, ctx: &mut Context<Self>) {
+impl StreamHandler<LeadershipChanged> for Scheduler {
+    fn handle(&mut self, LeadershipChanged(leads): LeadershipChanged, ctx: &mut Context<Self>) {
         self.leads = leads;
-        self.go_on_soon(ctx);
+        self.schedule_soon(ctx);
     }
 
-    /// Whoever told of leadership is gone: the last word holds.
+    /// Leadership ends with the node; until then its last state holds.
     fn finished(&mut self, _: &mut Context<Self>) {}
 }
 
-impl Handler<GoOn> for Scheduler {
+impl Handler<ScheduleMore> for Scheduler {
     type Result = ();
 
-    fn handle(&mut self, GoOn: GoOn, ctx: &mut Context<Self>) {
-        self.goes_on = false;
+    fn handle(&mut self, ScheduleMore: ScheduleMore, ctx: &mut Context<Self>) {
+        self.is_scheduling_queued = false;
         if !self.synced || !self.leads {
             return;
         }
         for _ in 0..DECISIONS_MAX {
             if self.writes >= WRITES_MAX {
-                return; // The end of a write goes on.
+                return; // The end of a write continues.
             }
             let random = &self.world.random;
             let pick = |below: usize| random.within(0..below as u64) as usize;
-            match self.core.decide(self.world.clock.now(), pick) {
+            match self.core.schedule_one(self.world.clock.now(), pick) {
                 Some(decision) => self.carry_out(decision, ctx),
-                None => return self.set_alarm(ctx),
+                None => return self.set_timer(ctx),
             }
         }
-        self.go_on_soon(ctx);
+        self.schedule_soon(ctx);
     }
 }
 
-impl Handler<Written> for Scheduler {
+impl Handler<WriteDone> for Scheduler {
     type Result = ();
 
-    fn handle(&mut self, written: Written, ctx: &mut Context<Self>) {
+    fn handle(&mut self, done: WriteDone, ctx: &mut Context<Self>) {
         self.writes -= 1;
-        match written {
-            Written::Bound { pod, node, result } => self.bound(&pod, &node, result),
-            Written::Reported { pod, makes_room, result } => self.reported(&pod, makes_room, result),
+        match done {
+            WriteDone::Bound { pod, node, result } => self.bound(&pod, &node, result),
+            WriteDone::Reported { pod, preempts, result } => self.reported(&pod, preempts, result),
         }
-        self.go_on_soon(ctx);
+        self.schedule_soon(ctx);
     }
 }
 
 impl Scheduler {
-    fn go_on_soon(&mut self, ctx: &mut Context<Self>) {
-        if !self.goes_on {
-            self.goes_on = true;
-            ctx.notify(GoOn);
+    fn schedule_soon(&mut self, ctx: &mut Context<Self>) {
+        if !self.is_scheduling_queued {
+            self.is_scheduling_queued = true;
+            ctx.notify(ScheduleMore);
         }
     }
 
@@ -202,18 +202,18 @@ impl Scheduler {
             Decision::Bind { pod, node } => {
                 self.world.spawner.task(async move {
                     let result = writer.bind(&pod, &node).await;
-                    // Bounded by the writes under way, as every message of this kind.
-                    address.do_send(Written::Bound { pod, node, result });
+                    // The writes under way bound the number of these messages.
+                    address.do_send(WriteDone::Bound { pod, node, result });
                 });
             }
             Decision::Reject { pod, diagnosis, victims } => {
                 let message = diagnosis.to_string();
-                self.tell(&pod.key, Severity::Warning, "FailedScheduling", message.clone());
-                victims.iter().flat_map(|victims| &victims.pods).for_each(|victim| self.tell_victim(victim, &pod));
+                self.record(&pod.key, Severity::Warning, "FailedScheduling", message.clone());
+                victims.iter().flat_map(|victims| &victims.pods).for_each(|victim| self.record_preempted(victim, &pod));
                 let known = self.pods.get(&pod.key);
                 self.world.spawner.task(async move {
                     let result = writer.report(&pod, known.as_deref(), message, victims.as_ref()).await;
-                    address.do_send(Written::Reported { pod, makes_room: victims.is_some(), result });
+                    address.do_send(WriteDone::Reported { pod, preempts: victims.is_some(), result });
                 });
             }
         }
@@ -225,56 +225,56 @@ impl Scheduler {
             Ok(()) => {
                 self.core.bound(pod);
                 let message = format!("Successfully assigned {namespace}/{name} to {node}");
-                self.tell(&pod.key, Severity::Normal, "Scheduled", message);
+                self.record(&pod.key, Severity::Normal, "Scheduled", message);
             }
             Err(status) => {
                 tracing::debug!(pod = %pod.key, node, %status, "not bound");
                 self.core.bind_failed(pod, self.world.clock.now());
-                // It is bound or gone already, which its watch will tell.
+                // The pod is bound or gone already; the watch will show it.
                 if !status.is_conflict() && !status.is_not_found() {
-                    self.tell(&pod.key, Severity::Warning, "FailedScheduling", format!("binding rejected: {status}"));
+                    self.record(&pod.key, Severity::Warning, "FailedScheduling", format!("binding rejected: {status}"));
                 }
             }
         }
     }
 
-    /// Room that could not be made is asked for again.
-    fn reported(&mut self, pod: &PodInfo, makes_room: bool, result: Result<(), Status>) {
+    /// Decides on the pod again where the report began a preemption and failed.
+    fn reported(&mut self, pod: &PodInfo, preempts: bool, result: Result<(), Status>) {
         if let Err(status) = result.or_else(unless_gone) {
             tracing::debug!(pod = %pod.key, %status, "not reported");
-            if makes_room {
+            if preempts {
                 self.core.report_failed(pod, self.world.clock.now());
             }
         }
     }
 
-    fn tell_victim(&self, victim: &PodInfo, pod: &PodInfo) {
+    fn record_preempted(&self, victim: &PodInfo, pod: &PodInfo) {
         let node = victim_node(&self.pods, &victim.key);
         let message = format!("Preempted by pod {} on node {node}", pod.uid);
-        self.tell(&victim.key, Severity::Normal, "Preempted", message);
+        self.record(&victim.key, Severity::Normal, "Preempted", message);
     }
 
-    fn tell(&self, about: &Key, severity: Severity, reason: &str, message: String) {
+    fn record(&self, about: &Key, severity: Severity, reason: &str, message: String) {
         if let Some(pod) = self.pods.get(about) {
             self.recorder.event(&*pod, severity, reason, message);
         }
     }
 
-    fn set_alarm(&mut self, ctx: &mut Context<Self>) {
+    fn set_timer(&mut self, ctx: &mut Context<Self>) {
         let due = self.core.next_due();
-        if self.alarm.as_ref().map(|(at, _)| *at) == due {
+        if self.timer.as_ref().map(|(at, _)| *at) == due {
             return;
         }
-        if let Some((_, handle)) = self.alarm.take() {
+        if let Some((_, handle)) = self.timer.take() {
             ctx.cancel_future(handle);
         }
         if let Some(at) = due {
             let pause = at.saturating_duration_since(self.world.clock.now());
             let handle = ctx.run_later(pause, |scheduler, ctx| {
-                scheduler.alarm = None;
-                scheduler.go_on_soon(ctx);
+                scheduler.timer = None;
+                scheduler.schedule_soon(ctx);
             });
-            self.alarm = Some((at, handle));
+            self.timer = Some((at, handle));
         }
     }
 }
@@ -284,7 +284,7 @@ fn victim_node(pods: &Informer<Pod>, victim: &Key) -> String {
     pod.and_then(|pod| pod.spec.as_ref()?.node_name.clone()).unwrap_or_default()
 }
 
-/// What writes decisions to the API, each within a deadline.
+/// Writes decisions to the API, each within a deadline.
 #[derive(Clone)]
 struct Writer {
     clock: Clock,
@@ -305,7 +305,7 @@ impl Writer {
         }
     }
 
-    /// Tells in the pod's status why it has no node, and begins to make room where that was decided.
+    /// Writes into the pod's status why it has no node, and evicts its victims, if there are any.
     async fn report(
         &self,
         pod: &PodInfo,
@@ -316,7 +316,7 @@ impl Writer {
         let report = async {
             if let Some(status) = self.status(known, message, victims) {
                 let pods = self.pods(&pod.key.namespace);
-                // Another pod may have the name by now.
+                // Another pod may have the name by now: the patch names the uid.
                 let patch = json!({ "metadata": { "uid": &*pod.uid }, "status": status });
                 pods.patch_status(&pod.key.name, PatchType::Strategic, &patch).await?;
             }
@@ -329,7 +329,7 @@ impl Writer {
         reported.unwrap_or_else(|_| Err(Status::new(504, "Timeout", "the API did not answer in time")))
     }
 
-    /// What has to change in a pod's status; `None` where it says so already.
+    /// What has to change in a pod's status; `None` if nothing has.
     fn status(&self, known: Option<&Pod>, message: String, victims: Option<&Victims>) -> Option<Value> {
         let reason = "Unschedulable";
         let conditions = known.and_then(|pod| pod.status.as_ref()).and_then(|status| status.conditions.as_ref());
@@ -353,7 +353,7 @@ impl Writer {
         status.as_object().is_some_and(|fields| !fields.is_empty()).then_some(status)
     }
 
-    /// Ends a pod, and says in its status why.
+    /// Writes into a pod's status that it is preempted, and deletes it.
     async fn evict(&self, victim: &PodInfo) -> Result<(), Status> {
         let pods = self.pods(&victim.key.namespace);
         let condition = json!({
@@ -370,7 +370,7 @@ impl Writer {
     }
 }
 
-/// What is gone, or another by now, needs nothing any more.
+/// A pod that is gone, or replaced by another one, needs nothing more.
 fn unless_gone(status: Status) -> Result<(), Status> {
     if status.is_not_found() || status.is_conflict() { Ok(()) } else { Err(status) }
 }

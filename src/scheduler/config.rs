@@ -1,10 +1,10 @@
-//! What a scheduler is told at start.
+//! The configuration of a scheduler.
 
 use crate::kube::leader_election;
 
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The `schedulerName` of the pods it cares for.
+    /// It schedules pods with this `schedulerName`.
     pub scheduler_name: String,
     /// The Lease by which one of several equal schedulers leads.
     pub election: leader_election::Config,

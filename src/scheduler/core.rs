@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as api;
 
-use super::cluster::Cluster;
+use super::cache::Cache;
 use super::diagnosis::Diagnosis;
 use super::filters;
-use super::node::{NodeInfo, Offer};
+use super::node::{NodeInfo, NodeObject};
 use super::pod::PodInfo;
 use super::preemption::{self, Victims};
-use super::queue::Queue;
+use super::queue::SchedulingQueue;
 use super::rejection::Filter;
 use super::scores;
 use super::topology::{self, Topology};
@@ -18,31 +18,32 @@ use crate::kube::informer::Change;
 use crate::kube::selector::Labels;
 use crate::world::Instant;
 
-/// Clusters up to this size are searched whole; of larger ones a share, and at least this many nodes.
-const SEARCH_MIN: usize = 100;
+/// A smaller cluster is searched whole. In a larger one the search ends when it has found a share of the nodes
+/// feasible, and at least this many.
+const FEASIBLE_NODES_MIN: usize = 100;
 
 /// What to do with a pod.
 #[derive(Debug)]
 pub enum Decision {
-    /// Bind it; it counts as on the node already.
+    /// Bind it; the cache assumes it on the node already.
     Bind { pod: Arc<PodInfo>, node: String },
-    /// No node can take it: say why, and make room where that is possible.
+    /// No node can take it: report why, and evict the victims, if there are any.
     Reject { pod: Arc<PodInfo>, diagnosis: Diagnosis, victims: Option<Victims> },
 }
 
-/// The scheduler's mind.
+/// The scheduler's state and decisions.
 pub struct Core {
     name: String,
-    cluster: Cluster,
-    queue: Queue,
-    /// Where the search of a large cluster begins next time.
-    search_from: usize,
+    cache: Cache,
+    queue: SchedulingQueue,
+    /// The index at which the next search begins.
+    next_start_node: usize,
 }
 
 impl Core {
     /// A scheduler for pods whose `schedulerName` is `name`.
     pub fn new(name: &str) -> Core {
-        Core { name: name.to_owned(), cluster: Cluster::default(), queue: Queue::default(), search_from: 0 }
+        Core { name: name.to_owned(), cache: Cache::default(), queue: SchedulingQueue::default(), next_start_node: 0 }
     }
 
     pub fn next_due(&self) -> Option<Instant> {
@@ -52,40 +53,43 @@ impl Core {
     pub fn namespace_changed(&mut self, change: &Change<api::Namespace>, now: Instant) {
         let name = change.object().metadata.name.clone().unwrap_or_default();
         let labels = change.new().map(|namespace| namespace.metadata.labels.clone().unwrap_or_default());
-        self.cluster.set_namespace(&name, labels);
-        self.queue.wake(now, |_, rejected_by| rejected_by.look_elsewhere());
+        self.cache.set_namespace(&name, labels);
+        self.queue.wake(now, |_, rejected_by| rejected_by.depends_on_other_pods());
     }
 
     pub fn node_changed(&mut self, change: &Change<api::Node>, now: Instant) {
         let name = change.object().metadata.name.clone().unwrap_or_default();
-        let offer = change.new().map(|node| Offer::new(node));
-        let labels = |offer: &Option<Offer>| offer.as_ref().map(|offer: &Offer| -> Labels { offer.labels.clone() });
-        let labels_after = labels(&offer);
-        let unchanged = self.cluster.node(&name).is_some_and(|node| node.offer == offer);
+        let object = change.new().map(|node| NodeObject::new(node));
+        let labels = |object: &Option<NodeObject>| {
+            object.as_ref().map(|object: &NodeObject| -> Labels { object.labels.clone() })
+        };
+        let labels_after = labels(&object);
+        let unchanged = self.cache.node(&name).is_some_and(|node| node.object == object);
         if unchanged {
             return;
         }
-        let before = self.cluster.set_node(&name, offer);
+        let before = self.cache.set_node(&name, object);
         let moved = labels(&before) != labels_after;
-        let node = self.cluster.node(&name);
+        let node = self.cache.node(&name);
         self.queue.wake(now, |pod, rejected_by| {
-            moved && rejected_by.look_elsewhere() || node.is_some_and(|node| filters::check_node(pod, node).is_ok())
+            moved && rejected_by.depends_on_other_pods()
+                || node.is_some_and(|node| filters::check_node(pod, node).is_ok())
         });
     }
 
     pub fn pod_changed(&mut self, change: &Change<api::Pod>, now: Instant) {
         let uid = change.object().metadata.uid.clone().unwrap_or_default();
-        let Some(pod) = change.new().filter(|pod| !is_finished(pod)) else { return self.pod_gone(&uid, now) };
+        let Some(pod) = change.new().filter(|pod| !is_finished(pod)) else { return self.pod_removed(&uid, now) };
         let info = Arc::new(PodInfo::new(pod));
         match pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).filter(|node| !node.is_empty()) {
-            Some(node) => self.pod_is_on(info, node, now),
-            None if pod.metadata.deletion_timestamp.is_some() => self.pod_gone(&uid, now),
-            None if self.is_ours(pod) && !self.cluster.is_assumed(&uid) => {
-                // A version from before room was made for it must not undo that.
+            Some(node) => self.pod_assigned(info, node, now),
+            None if pod.metadata.deletion_timestamp.is_some() => self.pod_removed(&uid, now),
+            None if self.is_ours(pod) && !self.cache.is_assumed(&uid) => {
+                // A version of the pod from before its nomination must not undo it.
                 if let Some(node) = nominated_node(pod) {
-                    self.cluster.nominate(&info, Some(node));
+                    self.cache.nominate(&info, Some(node));
                 }
-                self.queue.put(info, now);
+                self.queue.add(info, now);
             }
             None => {}
         }
@@ -96,69 +100,69 @@ impl Core {
         name.unwrap_or("default-scheduler") == self.name
     }
 
-    fn pod_is_on(&mut self, pod: Arc<PodInfo>, node: &str, now: Instant) {
+    fn pod_assigned(&mut self, pod: Arc<PodInfo>, node: &str, now: Instant) {
         self.queue.remove(&pod.uid);
-        self.cluster.nominate(&pod, None);
-        // A pod that was only assumed to be here is news to those that look at where others are.
-        let was_here = match self.cluster.placed(&pod.uid) {
-            Some((before, place)) if place == node && !self.cluster.is_assumed(&pod.uid) => Some(before.clone()),
+        self.cache.nominate(&pod, None);
+        // An assumed pod woke nobody yet: its arrival may help others now.
+        let was_here = match self.cache.assigned(&pod.uid) {
+            Some((before, on)) if on == node && !self.cache.is_assumed(&pod.uid) => Some(before.clone()),
             _ => None,
         };
-        self.cluster.put(pod.clone(), node, false);
+        self.cache.add_pod(pod.clone(), node, false);
         match was_here {
-            None => self.is_placed(&pod, now),
+            None => self.wake_for_arrival(&pod, now),
             Some(before) if *before != *pod => {
-                self.has_left(&before, node, now);
-                self.is_placed(&pod, now);
+                self.wake_for_departure(&before, node, now);
+                self.wake_for_arrival(&pod, now);
             }
             Some(_) => {}
         }
     }
 
-    fn pod_gone(&mut self, uid: &str, now: Instant) {
+    fn pod_removed(&mut self, uid: &str, now: Instant) {
         if let Some(pod) = self.queue.remove(uid) {
-            let freed = self.cluster.nomination(uid).map(str::to_owned);
-            self.cluster.nominate(&pod, None);
+            let freed = self.cache.nominated_node(uid).map(str::to_owned);
+            self.cache.nominate(&pod, None);
             if let Some(node) = freed {
-                self.has_left(&pod, &node, now);
+                self.wake_for_departure(&pod, &node, now);
             }
         }
-        if let Some((pod, node)) = self.cluster.take(uid) {
-            self.has_left(&pod, &node, now);
+        if let Some((pod, node)) = self.cache.remove_pod(uid) {
+            self.wake_for_departure(&pod, &node, now);
         }
     }
 
-    /// Wakes those that want to be where `pod` is.
-    fn is_placed(&mut self, pod: &PodInfo, now: Instant) {
-        let cluster = &self.cluster;
-        self.queue.wake(now, |waiting, rejected_by| topology::attracts(cluster, waiting, rejected_by, pod));
+    /// Wakes the pods that the arrival of `pod` may help.
+    fn wake_for_arrival(&mut self, pod: &PodInfo, now: Instant) {
+        let cache = &self.cache;
+        self.queue.wake(now, |waiting, rejected_by| topology::arrival_helps(cache, waiting, rejected_by, pod));
     }
 
-    /// Wakes those that find room where `pod` was, and those that it kept away.
-    fn has_left(&mut self, pod: &PodInfo, node: &str, now: Instant) {
-        let (cluster, node) = (&self.cluster, self.cluster.node(node));
+    /// Wakes the pods that the departure of `pod` may help: it freed resources, or its anti-affinity kept them away.
+    fn wake_for_departure(&mut self, pod: &PodInfo, node: &str, now: Instant) {
+        let (cache, node) = (&self.cache, self.cache.node(node));
         self.queue.wake(now, |waiting, rejected_by| {
-            let wants_room = rejected_by.contains(Filter::Fit) || rejected_by.contains(Filter::Ports);
+            let wants_room = rejected_by.contains(Filter::NodeResourcesFit) || rejected_by.contains(Filter::NodePorts);
             wants_room && node.is_some_and(|node| filters::check_node(waiting, node).is_ok())
-                || topology::repelled(cluster, waiting, rejected_by, pod)
+                || topology::departure_helps(cache, waiting, rejected_by, pod)
         });
     }
 
     /// Decides on the next pod. `pick` draws a number below its argument, to choose between equally good nodes.
-    pub fn decide(&mut self, now: Instant, pick: impl FnMut(usize) -> usize) -> Option<Decision> {
+    pub fn schedule_one(&mut self, now: Instant, pick: impl FnMut(usize) -> usize) -> Option<Decision> {
         let pod = self.queue.pop(now)?;
-        Some(match self.find_node(&pod, pick) {
-            Ok(place) => {
-                let node = self.cluster.nodes()[place].name.clone();
-                self.cluster.nominate(&pod, None);
-                self.cluster.put(pod.clone(), &node, true);
+        Some(match self.find_feasible_node(&pod, pick) {
+            Ok(index) => {
+                let node = self.cache.nodes()[index].name.clone();
+                self.cache.nominate(&pod, None);
+                self.cache.add_pod(pod.clone(), &node, true);
                 Decision::Bind { pod, node }
             }
             Err(mut diagnosis) => {
                 let filters = diagnosis.filters();
-                let victims = preemption::make_room(&self.cluster, &pod, &mut diagnosis);
+                let victims = preemption::preempt(&self.cache, &pod, &mut diagnosis);
                 if let Some(victims) = &victims {
-                    self.cluster.nominate(&pod, Some(&victims.node));
+                    self.cache.nominate(&pod, Some(&victims.node));
                 }
                 self.queue.reject(&pod.uid, filters, now);
                 Decision::Reject { pod, diagnosis, victims }
@@ -166,71 +170,71 @@ impl Core {
         })
     }
 
-    /// A binding was refused or not answered: the pod has no node, as far as is known.
+    /// A binding was rejected or got no answer: the cache no longer assumes the pod on its node.
     pub fn bind_failed(&mut self, pod: &PodInfo, now: Instant) {
-        if self.cluster.is_assumed(&pod.uid) {
-            let (_, node) = self.cluster.take(&pod.uid).expect("an assumed pod is on a node");
+        if self.cache.is_assumed(&pod.uid) {
+            let (_, node) = self.cache.remove_pod(&pod.uid).expect("an assumed pod is on a node");
             self.queue.fail(&pod.uid, now);
-            self.has_left(pod, &node, now);
+            self.wake_for_departure(pod, &node, now);
         }
     }
 
-    /// What was decided for a pod without a node was not carried out: it is decided on again.
+    /// The report of a rejection failed: the pod is decided on again.
     pub fn report_failed(&mut self, pod: &PodInfo, now: Instant) {
-        if self.cluster.placed(&pod.uid).is_none() {
+        if self.cache.assigned(&pod.uid).is_none() {
             self.queue.fail(&pod.uid, now);
         }
     }
 
-    /// A binding was made. The pod stays assumed until it is seen so.
+    /// A binding succeeded. The pod stays assumed until the watch shows it on its node.
     pub fn bound(&mut self, pod: &PodInfo) {
         self.queue.remove(&pod.uid);
     }
 
-    fn find_node(&mut self, pod: &PodInfo, mut pick: impl FnMut(usize) -> usize) -> Result<usize, Diagnosis> {
-        let topology = Topology::new(&self.cluster, pod);
-        let nodes = self.cluster.nodes();
+    fn find_feasible_node(&mut self, pod: &PodInfo, mut pick: impl FnMut(usize) -> usize) -> Result<usize, Diagnosis> {
+        let topology = Topology::new(&self.cache, pod);
+        let nodes = self.cache.nodes();
         let mut diagnosis = Diagnosis::default();
-        let enough = search_size(nodes.len());
+        let enough = feasible_nodes_to_find(nodes.len());
         let mut feasible: Vec<usize> = Vec::new();
-        let mut looked_at = 0;
-        for place in (0..nodes.len()).map(|step| (self.search_from + step) % nodes.len()) {
-            looked_at += 1;
-            if nodes[place].offer.is_none() {
+        let mut checked = 0;
+        for index in (0..nodes.len()).map(|step| (self.next_start_node + step) % nodes.len()) {
+            checked += 1;
+            if nodes[index].object.is_none() {
                 continue;
             }
             diagnosis.nodes_total += 1;
-            match filters::check(pod, &nodes[place], &topology) {
-                Ok(()) => feasible.push(place),
-                Err(rejection) => diagnosis.reject(place, rejection),
+            match filters::check(pod, &nodes[index], &topology) {
+                Ok(()) => feasible.push(index),
+                Err(rejection) => diagnosis.reject(index, rejection),
             }
             if feasible.len() >= enough {
                 break;
             }
         }
-        self.search_from = if nodes.is_empty() { 0 } else { (self.search_from + looked_at) % nodes.len() };
+        self.next_start_node = if nodes.is_empty() { 0 } else { (self.next_start_node + checked) % nodes.len() };
         if feasible.is_empty() {
             return Err(diagnosis);
         }
-        let candidates: Vec<&NodeInfo> = feasible.iter().map(|place| &nodes[*place]).collect();
-        Ok(feasible[best(&scores::score(&self.cluster, pod, &candidates), &mut pick)])
+        let candidates: Vec<&NodeInfo> = feasible.iter().map(|index| &nodes[*index]).collect();
+        Ok(feasible[select_node(&scores::score(&self.cache, pod, &candidates), &mut pick)])
     }
 }
 
-/// One of the highest.
-fn best(scores: &[i64], pick: &mut impl FnMut(usize) -> usize) -> usize {
+/// The index of the highest score, or of one of them.
+fn select_node(scores: &[i64], pick: &mut impl FnMut(usize) -> usize) -> usize {
     let highest = scores.iter().max().expect("there is a feasible node");
-    let ties: Vec<usize> = (0..scores.len()).filter(|place| scores[*place] == *highest).collect();
+    let ties: Vec<usize> = (0..scores.len()).filter(|index| scores[*index] == *highest).collect();
     if ties.len() == 1 { ties[0] } else { ties[pick(ties.len())] }
 }
 
-/// How many nodes that can take a pod are enough to choose from.
-fn search_size(nodes: usize) -> usize {
+/// How many feasible nodes are enough to choose from.
+fn feasible_nodes_to_find(nodes: usize) -> usize {
     let percent = 50_usize.saturating_sub(nodes / 125).max(5);
-    if nodes < SEARCH_MIN { nodes } else { (nodes * percent / 100).max(SEARCH_MIN) }
+    if nodes < FEASIBLE_NODES_MIN { nodes } else { (nodes * percent / 100).max(FEASIBLE_NODES_MIN) }
 }
 
-/// A pod that will run no more takes no room.
+/// Such a pod no longer uses resources.
 fn is_finished(pod: &api::Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
@@ -251,7 +255,7 @@ mod tests {
     #[test]
     fn large_clusters_are_searched_in_part() {
         for (nodes, enough) in [(0, 0), (1, 1), (99, 99), (100, 100), (500, 230), (5000, 500), (20_000, 1000)] {
-            assert_eq!(search_size(nodes), enough, "{nodes} nodes");
+            assert_eq!(feasible_nodes_to_find(nodes), enough, "{nodes} nodes");
         }
     }
 
@@ -273,7 +277,7 @@ mod tests {
             core.pod_changed(&Change::Added(Arc::new(serde_json::from_value(pod).unwrap())), now);
         }
         let (mut placed, mut rejected): (BTreeMap<String, usize>, usize) = (BTreeMap::new(), 0);
-        while let Some(decision) = core.decide(now, |_| 0) {
+        while let Some(decision) = core.schedule_one(now, |_| 0) {
             match decision {
                 Decision::Bind { node, .. } => *placed.entry(node).or_default() += 1,
                 Decision::Reject { diagnosis, .. } => {

@@ -5,14 +5,14 @@ use std::fmt;
 
 use super::rejection::{Filters, Reason, Rejection};
 
-/// What the filters said, node by node.
+/// Which filter rejected each node, and why.
 #[derive(Clone, Debug, Default)]
 pub struct Diagnosis {
-    /// Place of the node in the cluster, and its refusal.
+    /// The node's index in the cache, and why it was rejected.
     pub rejections: Vec<(usize, Rejection)>,
-    /// Nodes there are.
+    /// The nodes that were checked.
     pub nodes_total: usize,
-    /// What came of making room, if that was tried.
+    /// Why preemption did not help, if it was tried.
     pub preemption: Option<Preemption>,
 }
 
@@ -31,8 +31,8 @@ impl Diagnosis {
         filters
     }
 
-    pub fn reject(&mut self, place: usize, rejection: Rejection) {
-        self.rejections.push((place, rejection));
+    pub fn reject(&mut self, index: usize, rejection: Rejection) {
+        self.rejections.push((index, rejection));
     }
 }
 
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     fn rejected(reasons: &[Reason]) -> Rejection {
-        Rejection { filter: Filter::Fit, reasons: reasons.to_vec(), resolvable: true }
+        Rejection { filter: Filter::NodeResourcesFit, reasons: reasons.to_vec(), resolvable: true }
     }
 
     #[test]
@@ -90,7 +90,7 @@ mod tests {
         );
         assert_eq!(
             three(
-                [&[Reason::Insufficient("cpu".into()), memory()], &[memory()], &[Reason::Taint]],
+                [&[Reason::Insufficient("cpu".into()), memory()], &[memory()], &[Reason::UntoleratedTaint]],
                 Some(Preemption::Unhelpful(vec![
                     vec![Reason::NoVictims],
                     vec![Reason::NoVictims],

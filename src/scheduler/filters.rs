@@ -1,35 +1,35 @@
-//! Which nodes can take a pod.
+//! Which nodes can take a pod: upstream's filters, in upstream's order.
 
 use std::borrow::Cow;
 
-use super::node::{NodeInfo, Offer, UNSCHEDULABLE_TAINT};
+use super::node::{NodeInfo, NodeObject, UNSCHEDULABLE_TAINT};
 use super::pod::PodInfo;
 use super::rejection::{Filter, Reason, Rejection};
 use super::terms;
 use super::topology::Topology;
 
-/// Whether `node` can take `pod`, all things considered. The first filter that rejects it speaks, as upstream.
+/// Whether `node` can take `pod`. The first filter that rejects it gives the reason.
 pub fn check(pod: &PodInfo, node: &NodeInfo, topology: &Topology) -> Result<(), Rejection> {
     check_node(pod, node)?;
     topology.check(pod, node)
 }
 
-/// Whether `node`, taken by itself, can take `pod`.
+/// Whether `node` can take `pod`, apart from where other pods run.
 pub fn check_node(pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-    let Some(offer) = &node.offer else { return Err(Rejection::of(Filter::NodeAffinity, Reason::NodeName, false)) };
-    check_unschedulable(pod, offer)?;
-    check_taints(pod, offer)?;
-    if !pod.bears_node(&node.name, &offer.labels) {
+    let Some(object) = &node.object else { return Err(Rejection::of(Filter::NodeAffinity, Reason::NodeName, false)) };
+    node_unschedulable(pod, object)?;
+    taint_toleration(pod, object)?;
+    if !pod.matches_node(&node.name, &object.labels) {
         return Err(Rejection::of(Filter::NodeAffinity, Reason::NodeAffinity, false));
     }
     if pod.ports.iter().any(|port| node.ports.keys().any(|used| used.collides(port))) {
-        return Err(Rejection::of(Filter::Ports, Reason::Ports, true));
+        return Err(Rejection::of(Filter::NodePorts, Reason::NodePorts, true));
     }
-    check_fit(pod, node, offer)
+    node_resources_fit(pod, node, object)
 }
 
-fn check_unschedulable(pod: &PodInfo, offer: &Offer) -> Result<(), Rejection> {
-    if !offer.unschedulable {
+fn node_unschedulable(pod: &PodInfo, object: &NodeObject) -> Result<(), Rejection> {
+    if !object.unschedulable {
         return Ok(());
     }
     let taint = k8s_openapi::api::core::v1::Taint {
@@ -38,20 +38,21 @@ fn check_unschedulable(pod: &PodInfo, offer: &Offer) -> Result<(), Rejection> {
         ..Default::default()
     };
     let tolerated = terms::tolerated(&pod.tolerations, &taint);
-    if tolerated { Ok(()) } else { Err(Rejection::of(Filter::Unschedulable, Reason::Unschedulable, false)) }
+    if tolerated { Ok(()) } else { Err(Rejection::of(Filter::NodeUnschedulable, Reason::NodeUnschedulable, false)) }
 }
 
-fn check_taints(pod: &PodInfo, offer: &Offer) -> Result<(), Rejection> {
-    let tolerated = terms::all_tolerated(&pod.tolerations, &offer.taints);
-    if tolerated { Ok(()) } else { Err(Rejection::of(Filter::Taint, Reason::Taint, false)) }
+fn taint_toleration(pod: &PodInfo, object: &NodeObject) -> Result<(), Rejection> {
+    let tolerated = terms::all_tolerated(&pod.tolerations, &object.taints);
+    if tolerated { Ok(()) } else { Err(Rejection::of(Filter::TaintToleration, Reason::UntoleratedTaint, false)) }
 }
 
-/// Room for the pod beside those that are there and those of at least its priority that are about to be.
-fn check_fit(pod: &PodInfo, node: &NodeInfo, offer: &Offer) -> Result<(), Rejection> {
+/// The node's resources have to hold the pod beside those that are there, and those nominated to it whose priority is
+/// not lower.
+fn node_resources_fit(pod: &PodInfo, node: &NodeInfo, object: &NodeObject) -> Result<(), Rejection> {
     let wants = &pod.requests.fit;
     let reserved = || node.nominated.iter().filter(|other| other.priority >= pod.priority && other.uid != pod.uid);
     let (mut reasons, mut resolvable) = (Vec::new(), true);
-    if node.pods.len() as i64 + reserved().count() as i64 + 1 > offer.pods_max {
+    if node.pods.len() as i64 + reserved().count() as i64 + 1 > object.pods_max {
         reasons.push(Reason::TooManyPods);
     }
     let mut compare = |name: &'static str, wanted: i64, has: i64, used: i64| {
@@ -61,7 +62,7 @@ fn check_fit(pod: &PodInfo, node: &NodeInfo, offer: &Offer) -> Result<(), Reject
         }
     };
     let sum = |used: i64, of: fn(&PodInfo) -> i64| used + reserved().map(|pod| of(pod)).sum::<i64>();
-    let (has, used) = (&offer.allocatable, &node.requested);
+    let (has, used) = (&object.allocatable, &node.requested);
     compare("cpu", wants.milli_cpu, has.milli_cpu, sum(used.milli_cpu, |pod| pod.requests.fit.milli_cpu));
     compare("memory", wants.memory, has.memory, sum(used.memory, |pod| pod.requests.fit.memory));
     compare(
@@ -78,5 +79,5 @@ fn check_fit(pod: &PodInfo, node: &NodeInfo, offer: &Offer) -> Result<(), Reject
             resolvable &= *wanted <= amount(&has.extended);
         }
     }
-    if reasons.is_empty() { Ok(()) } else { Err(Rejection { filter: Filter::Fit, reasons, resolvable }) }
+    if reasons.is_empty() { Ok(()) } else { Err(Rejection { filter: Filter::NodeResourcesFit, reasons, resolvable }) }
 }

@@ -2,26 +2,27 @@
 //!
 //! ```text
 //!   nodes, pods, namespaces (informers) ──Change──▶ Scheduler (actor)
-//!                                                     │ Core: Queue ─pop─▶ filters ─▶ scores ─▶ assume
+//!                                                     │ Core: SchedulingQueue ─pop─▶ filters ─▶ scores ─▶ assume
 //!                                                     ├─▶ bind in a task ──Bound / failed──▶ Scheduler
 //!                                                     └─▶ condition PodScheduled, Events
-//!   Leadership (a Lease) ─▶ only one of several schedulers decides; the others follow along
+//!   Leadership (a Lease) ─▶ only one of several schedulers decides; the others keep their caches up to date
 //! ```
 //!
 //! - [`actor`]: the `Scheduler` actor
-//! - [`config`]: what it is told at start
+//! - [`config`]: its configuration
 //! - [`core`]: changes in, decisions out; pure, as is all below it
-//! - [`queue`]: pods without a node, and when each is tried again
-//! - [`cluster`]: nodes and the pods on them, assumed ones included
+//! - [`queue`]: pods without a node, and when each is tried next
+//! - [`cache`]: nodes and the pods on them, assumed ones included
 //! - [`pod`], [`node`], [`resources`], [`terms`]: what the scheduler reads out of objects
-//! - [`filters`], [`topology`]: which nodes can take a pod
+//! - [`filters`], [`topology`]: which nodes can take a pod; [`topology`] counts other pods for PodTopologySpread and
+//!   InterPodAffinity
 //! - [`rejection`]: why the others can't
 //! - [`scores`]: which node is best
-//! - [`preemption`]: who has to go, so that a more important pod fits
-//! - [`diagnosis`]: refusals in upstream's words
+//! - [`preemption`]: which pods must end, so that a more important one fits (DefaultPreemption)
+//! - [`diagnosis`]: why no node can take a pod, in upstream's words
 
 mod actor;
-mod cluster;
+mod cache;
 mod config;
 mod core;
 mod diagnosis;
@@ -45,7 +46,8 @@ use crate::world::World;
 
 pub use config::Config;
 
-/// Starts a scheduler, until `shutdown`. It follows along at once and decides while the answer says that it leads.
+/// Starts a scheduler, until `shutdown`. It fills its cache at once, and decides while the returned leadership says
+/// that it leads.
 pub fn start(world: &World, client: Client, config: Config, shutdown: Shutdown) -> Leadership {
     let leadership = Leadership::campaign(world, &client, config.election.clone(), &shutdown);
     actor::start(world, client, config, leadership.clone(), shutdown);

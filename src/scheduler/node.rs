@@ -1,4 +1,4 @@
-//! A node as the scheduler sees it: what it offers, and the sums over the pods on it.
+//! A node as the scheduler sees it: what matters of its object, and the sums over the pods on it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,16 +6,16 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1 as core;
 
 use super::pod::{HostPort, PodInfo, Uid};
-use super::resources::{Resources, Scored};
+use super::resources::{NonZeroRequests, Resources};
 use crate::kube::quantity::Quantity;
 use crate::kube::selector::Labels;
 
-/// The taint that stands for `spec.unschedulable`.
+/// A pod that tolerates this taint may run on a node with `spec.unschedulable`.
 pub const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
 
-/// What a node offers.
+/// What the scheduler reads from a Node object.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Offer {
+pub struct NodeObject {
     pub labels: Labels,
     pub taints: Vec<core::Taint>,
     pub unschedulable: bool,
@@ -27,23 +27,23 @@ pub struct Offer {
 #[derive(Clone, Debug, Default)]
 pub struct NodeInfo {
     pub name: String,
-    /// `None` while only its pods are known.
-    pub offer: Option<Offer>,
+    /// `None` if no Node object was seen, only pods that name it.
+    pub object: Option<NodeObject>,
     pub pods: BTreeMap<Uid, Arc<PodInfo>>,
     pub requested: Resources,
-    pub scored: Scored,
-    /// Ports in use, by how many pods.
+    pub non_zero_requested: NonZeroRequests,
+    /// Host ports in use, and by how many pods.
     pub ports: BTreeMap<HostPort, u32>,
-    /// Pods for which room is being made here.
+    /// Pods whose nominated node this is.
     pub nominated: Vec<Arc<PodInfo>>,
 }
 
-impl Offer {
-    pub fn new(node: &core::Node) -> Offer {
+impl NodeObject {
+    pub fn new(node: &core::Node) -> NodeObject {
         let spec = node.spec.clone().unwrap_or_default();
         let status = node.status.clone().unwrap_or_default();
         let allocatable = status.allocatable.or(status.capacity).unwrap_or_default();
-        Offer {
+        NodeObject {
             labels: node.metadata.labels.clone().unwrap_or_default(),
             taints: spec.taints.unwrap_or_default(),
             unschedulable: spec.unschedulable.unwrap_or(false),
@@ -58,10 +58,10 @@ impl NodeInfo {
         NodeInfo { name: name.to_owned(), ..NodeInfo::default() }
     }
 
-    /// Counts a pod in.
+    /// Adds a pod and its requests.
     pub fn add(&mut self, pod: Arc<PodInfo>) {
         self.requested.add(&pod.requests.fit);
-        self.scored.add(pod.requests.scored);
+        self.non_zero_requested.add(pod.requests.non_zero);
         for port in &pod.ports {
             *self.ports.entry(port.clone()).or_default() += 1;
         }
@@ -69,11 +69,11 @@ impl NodeInfo {
         assert!(before.is_none(), "a pod is counted on a node once");
     }
 
-    /// Counts a pod out.
+    /// Removes a pod and its requests.
     pub fn remove(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
         let pod = self.pods.remove(uid)?;
         self.requested.subtract(&pod.requests.fit);
-        self.scored.subtract(pod.requests.scored);
+        self.non_zero_requested.subtract(pod.requests.non_zero);
         for port in &pod.ports {
             if let Some(users) = self.ports.get_mut(port) {
                 *users -= 1;
@@ -86,7 +86,7 @@ impl NodeInfo {
     }
 
     pub fn labels(&self) -> Option<&Labels> {
-        self.offer.as_ref().map(|offer| &offer.labels)
+        self.object.as_ref().map(|object| &object.labels)
     }
 
     pub fn label(&self, key: &str) -> Option<&str> {
@@ -94,6 +94,6 @@ impl NodeInfo {
     }
 
     pub fn is_unused(&self) -> bool {
-        self.offer.is_none() && self.pods.is_empty() && self.nominated.is_empty()
+        self.object.is_none() && self.pods.is_empty() && self.nominated.is_empty()
     }
 }

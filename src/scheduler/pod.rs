@@ -1,18 +1,18 @@
-//! A pod as the scheduler sees it: what it asks for and which places it bears, worked out once.
+//! A pod as the scheduler sees it: what it requests and where it may run, worked out once.
 
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 
 use super::resources::Requests;
-use super::terms::{NodeTerm, PodTerm, Spread};
+use super::terms::{AffinityTerm, NodeSelectorTerm, SpreadConstraint};
 use crate::kube::object::Key;
 use crate::kube::selector::Labels;
 
-/// What tells two pods of one name apart.
+/// Tells two pods of one name apart.
 pub type Uid = Arc<str>;
 
-/// What scheduling depends on; two versions of a pod that compare equal are scheduled alike.
+/// All that scheduling depends on: two versions of a pod that compare equal are scheduled alike.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodInfo {
     pub key: Key,
@@ -20,25 +20,25 @@ pub struct PodInfo {
     pub labels: Labels,
     pub priority: i32,
     pub may_preempt: bool,
-    /// Names of the gates that hold it back.
-    pub gates: Vec<String>,
+    /// The names of its scheduling gates.
+    pub scheduling_gates: Vec<String>,
     pub requests: Requests,
     pub ports: Vec<HostPort>,
     pub node_selector: Labels,
     /// One of these has to match; `None` where any node does.
-    pub required_nodes: Option<Vec<NodeTerm>>,
-    pub preferred_nodes: Vec<(i64, NodeTerm)>,
+    pub required_node_terms: Option<Vec<NodeSelectorTerm>>,
+    pub preferred_node_terms: Vec<(i64, NodeSelectorTerm)>,
     pub tolerations: Vec<core::Toleration>,
-    pub affinity: Vec<PodTerm>,
-    pub anti_affinity: Vec<PodTerm>,
-    /// Attracting with positive weights, repelling with negative ones.
-    pub preferred_pods: Vec<(i64, PodTerm)>,
-    pub spread: Vec<Spread>,
-    /// The uid of what controls it.
+    pub affinity: Vec<AffinityTerm>,
+    pub anti_affinity: Vec<AffinityTerm>,
+    /// Preferred affinity with positive weights, preferred anti-affinity with negative ones.
+    pub preferred_affinity: Vec<(i64, AffinityTerm)>,
+    pub spread_constraints: Vec<SpreadConstraint>,
+    /// The uid of its controller.
     pub owner: Option<Uid>,
     /// Seconds since the epoch; decides between victims of preemption.
-    pub started: i64,
-    /// It was asked to end.
+    pub start_time: i64,
+    /// Its deletion has begun.
     pub terminating: bool,
 }
 
@@ -69,34 +69,39 @@ impl PodInfo {
         let nodes = affinity.node_affinity.unwrap_or_default();
         let (near, far) = (affinity.pod_affinity.unwrap_or_default(), affinity.pod_anti_affinity.unwrap_or_default());
         let terms = |terms: &Option<Vec<core::PodAffinityTerm>>| {
-            terms.iter().flatten().map(|term| PodTerm::new(term, &key.namespace)).collect()
+            terms.iter().flatten().map(|term| AffinityTerm::new(term, &key.namespace)).collect()
         };
         PodInfo {
             uid: pod.metadata.uid.clone().unwrap_or_default().into(),
             priority: spec.priority.unwrap_or(0),
             may_preempt: spec.preemption_policy.as_deref() != Some("Never"),
-            gates: spec.scheduling_gates.iter().flatten().map(|gate| gate.name.clone()).collect(),
+            scheduling_gates: spec.scheduling_gates.iter().flatten().map(|gate| gate.name.clone()).collect(),
             requests: Requests::of(pod),
             ports: host_ports(spec),
             node_selector: spec.node_selector.clone().unwrap_or_default(),
-            required_nodes: nodes
+            required_node_terms: nodes
                 .required_during_scheduling_ignored_during_execution
-                .map(|required| required.node_selector_terms.iter().map(NodeTerm::new).collect()),
-            preferred_nodes: preferred_nodes(nodes.preferred_during_scheduling_ignored_during_execution),
+                .map(|required| required.node_selector_terms.iter().map(NodeSelectorTerm::new).collect()),
+            preferred_node_terms: preferred_nodes(nodes.preferred_during_scheduling_ignored_during_execution),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
             affinity: terms(&near.required_during_scheduling_ignored_during_execution),
             anti_affinity: terms(&far.required_during_scheduling_ignored_during_execution),
-            preferred_pods: [
+            preferred_affinity: [
                 (1, near.preferred_during_scheduling_ignored_during_execution),
                 (-1, far.preferred_during_scheduling_ignored_during_execution),
             ]
             .into_iter()
             .flat_map(|(sign, terms)| terms.into_iter().flatten().map(move |term| (sign, term)))
-            .map(|(sign, t)| (sign * i64::from(t.weight), PodTerm::new(&t.pod_affinity_term, &key.namespace)))
+            .map(|(sign, t)| (sign * i64::from(t.weight), AffinityTerm::new(&t.pod_affinity_term, &key.namespace)))
             .collect(),
-            spread: spec.topology_spread_constraints.iter().flatten().map(|s| Spread::new(s, &labels)).collect(),
+            spread_constraints: spec
+                .topology_spread_constraints
+                .iter()
+                .flatten()
+                .map(|s| SpreadConstraint::new(s, &labels))
+                .collect(),
             owner: controller_uid(pod),
-            started: status.start_time.as_ref().map_or(i64::MAX, |time| time.0.as_second()),
+            start_time: status.start_time.as_ref().map_or(i64::MAX, |time| time.0.as_second()),
             terminating: pod.metadata.deletion_timestamp.is_some(),
             labels,
             key,
@@ -104,9 +109,9 @@ impl PodInfo {
     }
 
     /// Whether its labels, fields and selectors allow a node of this name and these labels.
-    pub fn bears_node(&self, name: &str, labels: &Labels) -> bool {
+    pub fn matches_node(&self, name: &str, labels: &Labels) -> bool {
         self.node_selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-            && self.required_nodes.as_ref().is_none_or(|terms| terms.iter().any(|term| term.matches(name, labels)))
+            && self.required_node_terms.as_ref().is_none_or(|terms| terms.iter().any(|term| term.matches(name, labels)))
     }
 }
 
@@ -123,9 +128,9 @@ fn host_ports(spec: &core::PodSpec) -> Vec<HostPort> {
     ports.filter_map(host_port).collect()
 }
 
-fn preferred_nodes(terms: Option<Vec<core::PreferredSchedulingTerm>>) -> Vec<(i64, NodeTerm)> {
+fn preferred_nodes(terms: Option<Vec<core::PreferredSchedulingTerm>>) -> Vec<(i64, NodeSelectorTerm)> {
     let terms = terms.into_iter().flatten().filter(|term| term.weight > 0);
-    terms.map(|term| (i64::from(term.weight), NodeTerm::new(&term.preference))).collect()
+    terms.map(|term| (i64::from(term.weight), NodeSelectorTerm::new(&term.preference))).collect()
 }
 
 fn controller_uid(pod: &core::Pod) -> Option<Uid> {

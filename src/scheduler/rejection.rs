@@ -1,4 +1,4 @@
-//! Why a node can't take a pod, in upstream's words, and which filter said so.
+//! Why a node can't take a pod, in upstream's words, and which filter rejected it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,18 +6,18 @@ use std::fmt;
 /// Why a node can't take a pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    Unschedulable,
+    NodeUnschedulable,
     NodeName,
-    Taint,
+    UntoleratedTaint,
     NodeAffinity,
-    Ports,
+    NodePorts,
     TooManyPods,
     Insufficient(Cow<'static, str>),
-    SpreadLabel,
-    Spread,
+    MissingTopologyLabel,
+    PodTopologySpread,
     PodAffinity,
-    AntiAffinity,
-    ExistingAntiAffinity,
+    PodAntiAffinity,
+    ExistingPodAntiAffinity,
     NoVictims,
     PreemptionUnhelpful,
 }
@@ -25,36 +25,39 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Reason::Unschedulable => "node(s) were unschedulable",
+            Reason::NodeUnschedulable => "node(s) were unschedulable",
             Reason::NodeName => "node(s) didn't match the requested node name",
-            Reason::Taint => "node(s) had untolerated taint(s)",
+            Reason::UntoleratedTaint => "node(s) had untolerated taint(s)",
             Reason::NodeAffinity => "node(s) didn't match Pod's node affinity/selector",
-            Reason::Ports => "node(s) didn't have free ports for the requested pod ports",
+            Reason::NodePorts => "node(s) didn't have free ports for the requested pod ports",
             Reason::TooManyPods => "Too many pods",
             Reason::Insufficient(resource) => return write!(f, "Insufficient {resource}"),
-            Reason::SpreadLabel => "node(s) didn't match pod topology spread constraints (missing required label)",
-            Reason::Spread => "node(s) didn't match pod topology spread constraints",
+            Reason::MissingTopologyLabel => {
+                "node(s) didn't match pod topology spread constraints (missing required label)"
+            }
+            Reason::PodTopologySpread => "node(s) didn't match pod topology spread constraints",
             Reason::PodAffinity => "node(s) didn't match pod affinity rules",
-            Reason::AntiAffinity => "node(s) didn't match pod anti-affinity rules",
-            Reason::ExistingAntiAffinity => "node(s) didn't satisfy existing pods anti-affinity rules",
+            Reason::PodAntiAffinity => "node(s) didn't match pod anti-affinity rules",
+            Reason::ExistingPodAntiAffinity => "node(s) didn't satisfy existing pods anti-affinity rules",
             Reason::NoVictims => "No preemption victims found for incoming pod",
             Reason::PreemptionUnhelpful => "Preemption is not helpful for scheduling",
         })
     }
 }
 
-/// A filter, for telling which changes of the cluster may help a pod it rejected.
+/// A filter, by the name of upstream's plugin: it tells which changes of the cluster may help a pod that it rejected.
+/// The two halves of InterPodAffinity are told apart, since other changes help against each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Filter {
-    Unschedulable,
-    Taint,
+    NodeUnschedulable,
+    TaintToleration,
     NodeAffinity,
-    Ports,
-    Fit,
-    Spread,
-    PodAffinity,
-    AntiAffinity,
+    NodePorts,
+    NodeResourcesFit,
+    PodTopologySpread,
+    InterPodAffinity,
+    InterPodAntiAffinity,
 }
 
 /// A set of filters.
@@ -70,9 +73,11 @@ impl Filters {
         self.0 & (1 << filter as u8) != 0
     }
 
-    /// Whether the pod depends on where other pods are, and not on one node alone.
-    pub fn look_elsewhere(self) -> bool {
-        [Filter::Spread, Filter::PodAffinity, Filter::AntiAffinity].into_iter().any(|filter| self.contains(filter))
+    /// Whether the pod depends on where other pods run, and not on one node alone.
+    pub fn depends_on_other_pods(self) -> bool {
+        [Filter::PodTopologySpread, Filter::InterPodAffinity, Filter::InterPodAntiAffinity]
+            .into_iter()
+            .any(|filter| self.contains(filter))
     }
 }
 
@@ -82,7 +87,7 @@ impl fmt::Debug for Filters {
     }
 }
 
-/// A node's refusal.
+/// A node rejected, and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rejection {
     pub filter: Filter,

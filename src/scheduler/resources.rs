@@ -1,4 +1,4 @@
-//! Amounts of resources: what a node has and what pods ask for.
+//! Amounts of resources: what a node has and what pods request.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use crate::kube::quantity::Quantity;
 
 /// More than any machine has, and small enough that sums of thousands stay far from overflow.
 const AMOUNT_MAX: i64 = 1 << 50;
-/// What scores take for a container that asks for no cpu: 0.1 cores.
-const SCORED_MILLI_CPU: i64 = 100;
-/// What scores take for a container that asks for no memory: 200 MiB.
-const SCORED_MEMORY: i64 = 200 << 20;
+/// What a container without a cpu request counts as in scores: 0.1 cores.
+const DEFAULT_MILLI_CPU_REQUEST: i64 = 100;
+/// What a container without a memory request counts as in scores: 200 MiB.
+const DEFAULT_MEMORY_REQUEST: i64 = 200 << 20;
 
 /// Amounts by resource. Bytes but for the cpu and for `extended`, which counts devices or bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,17 +23,17 @@ pub struct Resources {
     pub extended: BTreeMap<String, i64>,
 }
 
-/// What a pod asks for.
+/// What a pod requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requests {
     pub fit: Resources,
-    /// For scores, where a container that asks for nothing still counts.
-    pub scored: Scored,
+    /// For scores.
+    pub non_zero: NonZeroRequests,
 }
 
-/// Cpu and memory as scores see them.
+/// Cpu and memory for scores, in which a container that requests nothing still counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Scored {
+pub struct NonZeroRequests {
     pub milli_cpu: i64,
     pub memory: i64,
 }
@@ -41,7 +41,7 @@ pub struct Scored {
 type Amounts = BTreeMap<String, Wire>;
 
 impl Resources {
-    /// Amounts that are no quantities count as none; the API refuses them.
+    /// An amount that is not a quantity counts as zero; the API refuses it.
     pub fn of(amounts: Option<&Amounts>) -> Resources {
         let mut resources = Resources::default();
         for (name, amount) in amounts.into_iter().flatten() {
@@ -81,13 +81,13 @@ impl Resources {
     }
 }
 
-impl Scored {
-    pub fn add(&mut self, other: Scored) {
+impl NonZeroRequests {
+    pub fn add(&mut self, other: NonZeroRequests) {
         self.milli_cpu += other.milli_cpu;
         self.memory += other.memory;
     }
 
-    pub fn subtract(&mut self, other: Scored) {
+    pub fn subtract(&mut self, other: NonZeroRequests) {
         self.milli_cpu -= other.milli_cpu;
         self.memory -= other.memory;
     }
@@ -102,12 +102,13 @@ impl Requests {
             requests.replace_by_pod_level(whole);
         }
         let overhead = Resources::of(spec.overhead.as_ref());
-        requests.scored.add(Scored { milli_cpu: overhead.milli_cpu, memory: overhead.memory });
+        requests.non_zero.add(NonZeroRequests { milli_cpu: overhead.milli_cpu, memory: overhead.memory });
         requests.fit.add(&overhead);
         requests
     }
 
-    /// App containers and sidecars run together; an ordinary init container runs alone with the sidecars before it.
+    /// App containers and sidecars run together; an ordinary init container runs beside those sidecars alone that
+    /// precede it.
     fn of_containers(spec: &PodSpec) -> Requests {
         let mut total = Requests::default();
         for container in &spec.containers {
@@ -132,32 +133,32 @@ impl Requests {
         let requests = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
         let fit = Resources::of(requests);
         let asks = |name| requests.is_some_and(|requests| requests.contains_key(name));
-        let scored = Scored {
-            milli_cpu: if asks("cpu") { fit.milli_cpu } else { SCORED_MILLI_CPU },
-            memory: if asks("memory") { fit.memory } else { SCORED_MEMORY },
+        let non_zero = NonZeroRequests {
+            milli_cpu: if asks("cpu") { fit.milli_cpu } else { DEFAULT_MILLI_CPU_REQUEST },
+            memory: if asks("memory") { fit.memory } else { DEFAULT_MEMORY_REQUEST },
         };
-        Requests { fit, scored }
+        Requests { fit, non_zero }
     }
 
     fn replace_by_pod_level(&mut self, whole: &Amounts) {
         let resources = Resources::of(Some(whole));
         if whole.contains_key("cpu") {
-            (self.fit.milli_cpu, self.scored.milli_cpu) = (resources.milli_cpu, resources.milli_cpu);
+            (self.fit.milli_cpu, self.non_zero.milli_cpu) = (resources.milli_cpu, resources.milli_cpu);
         }
         if whole.contains_key("memory") {
-            (self.fit.memory, self.scored.memory) = (resources.memory, resources.memory);
+            (self.fit.memory, self.non_zero.memory) = (resources.memory, resources.memory);
         }
     }
 
     fn add(&mut self, other: &Requests) {
         self.fit.add(&other.fit);
-        self.scored.add(other.scored);
+        self.non_zero.add(other.non_zero);
     }
 
     fn raise_to(&mut self, other: &Requests) {
         self.fit.raise_to(&other.fit);
-        self.scored.milli_cpu = self.scored.milli_cpu.max(other.scored.milli_cpu);
-        self.scored.memory = self.scored.memory.max(other.scored.memory);
+        self.non_zero.milli_cpu = self.non_zero.milli_cpu.max(other.non_zero.milli_cpu);
+        self.non_zero.memory = self.non_zero.memory.max(other.non_zero.memory);
     }
 }
 
@@ -200,6 +201,6 @@ mod tests {
         let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [{"name": "c"}]}})).unwrap();
         let requests = Requests::of(&pod);
         assert_eq!(requests.fit, Resources::default());
-        assert_eq!(requests.scored, Scored { milli_cpu: 100, memory: 200 << 20 });
+        assert_eq!(requests.non_zero, NonZeroRequests { milli_cpu: 100, memory: 200 << 20 });
     }
 }

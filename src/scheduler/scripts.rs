@@ -1,4 +1,4 @@
-//! Plays the stories in `tests/scripts/scheduler/`: what happens to a cluster, and what the scheduler makes of it.
+//! Plays the stories in `tests/scripts/scheduler/`: what happens to a cluster, and what the scheduler decides.
 //!
 //! A line is a command, a comment (`#`), or begins with `>`: what the commands before it said. Commands:
 //!
@@ -110,7 +110,7 @@ impl Stage {
 
     fn decide(&mut self, refused: bool) -> Vec<String> {
         let mut said = Vec::new();
-        while let Some(decision) = self.core.decide(self.now, |_| 0) {
+        while let Some(decision) = self.core.schedule_one(self.now, |_| 0) {
             match decision {
                 Decision::Bind { pod, node } if refused => {
                     said.push(format!("{} -> {node}, refused", pod.key.name));

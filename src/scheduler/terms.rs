@@ -1,4 +1,4 @@
-//! The conditions that pods put on nodes and on each other: tolerations, node affinity, pod affinity, spreading.
+//! The conditions that pods put on nodes and on each other: tolerations, node affinity, pod affinity, topology spread.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::kube::selector::{Labels, Operator, Requirement, Selector};
 
-/// Whether all taints are tolerated that keep pods away.
+/// Whether `tolerations` tolerate every taint that keeps pods away.
 pub fn all_tolerated(tolerations: &[core::Toleration], taints: &[core::Taint]) -> bool {
     let mut keeping_away = taints.iter().filter(|taint| taint.effect != "PreferNoSchedule");
     keeping_away.all(|taint| tolerated(tolerations, taint))
@@ -32,10 +32,10 @@ fn tolerates(toleration: &core::Toleration, taint: &core::Taint) -> bool {
     }
 }
 
-/// A term of node affinity: labels and fields that must all match.
+/// A term of node affinity, compiled: labels and fields that must all match.
 #[derive(Clone, Debug, PartialEq)]
-pub struct NodeTerm {
-    /// `None` matches nothing: an empty term, or one the API would refuse.
+pub struct NodeSelectorTerm {
+    /// `None` matches nothing: the term is empty, or invalid.
     requirements: Option<NodeRequirements>,
 }
 
@@ -46,15 +46,15 @@ struct NodeRequirements {
     names: Vec<Requirement>,
 }
 
-impl NodeTerm {
-    pub fn new(term: &core::NodeSelectorTerm) -> NodeTerm {
+impl NodeSelectorTerm {
+    pub fn new(term: &core::NodeSelectorTerm) -> NodeSelectorTerm {
         let labels = term.match_expressions.iter().flatten().map(node_requirement).collect::<Option<Vec<_>>>();
         let names = term.match_fields.iter().flatten().map(name_requirement).collect::<Option<Vec<_>>>();
         let requirements = match (labels, names) {
             (Some(labels), Some(names)) if labels.len() + names.len() > 0 => Some(NodeRequirements { labels, names }),
             _ => None,
         };
-        NodeTerm { requirements }
+        NodeSelectorTerm { requirements }
     }
 
     pub fn matches(&self, name: &str, labels: &Labels) -> bool {
@@ -89,23 +89,23 @@ fn name_requirement(requirement: &core::NodeSelectorRequirement) -> Option<Requi
     (requirement.key == "metadata.name").then(|| Requirement { key: requirement.key.clone(), operator, values })
 }
 
-/// A term of pod affinity: which pods, and what counts as one place.
+/// A term of pod affinity or anti-affinity: which pods, and which node label names a topology domain.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PodTerm {
+pub struct AffinityTerm {
     pub topology_key: String,
     selector: Selector,
     namespaces: Vec<String>,
     namespace_selector: Option<Selector>,
 }
 
-impl PodTerm {
+impl AffinityTerm {
     /// A term of a pod in `namespace`.
-    pub fn new(term: &core::PodAffinityTerm, namespace: &str) -> PodTerm {
+    pub fn new(term: &core::PodAffinityTerm, namespace: &str) -> AffinityTerm {
         let mut namespaces = term.namespaces.clone().unwrap_or_default();
         if namespaces.is_empty() && term.namespace_selector.is_none() {
             namespaces.push(namespace.to_owned());
         }
-        PodTerm {
+        AffinityTerm {
             topology_key: term.topology_key.clone(),
             selector: compile(term.label_selector.as_ref()),
             namespaces,
@@ -117,7 +117,7 @@ impl PodTerm {
         self.covers(namespace, namespaces) && self.selector.matches(labels)
     }
 
-    /// Whether pods of `namespace` are meant.
+    /// Whether the term is about pods of `namespace`.
     pub fn covers(&self, namespace: &str, namespaces: &BTreeMap<String, Labels>) -> bool {
         self.namespaces.iter().any(|name| name == namespace)
             || self.namespace_selector.as_ref().is_some_and(|selector| {
@@ -131,24 +131,24 @@ fn compile(selector: Option<&LabelSelector>) -> Selector {
     Selector::from_label_selector(selector).unwrap_or_else(|_| Selector::nothing())
 }
 
-/// How evenly pods are to be spread over places.
+/// A constraint on how evenly pods are spread over the domains of a topology.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Spread {
+pub struct SpreadConstraint {
     pub topology_key: String,
     pub max_skew: i64,
     pub min_domains: usize,
-    /// Whether a place that would break it is out of question, or only worse.
+    /// Whether a node that would break it is ruled out (`DoNotSchedule`), or only scores lower.
     pub required: bool,
     pub selector: Selector,
-    /// Whether nodes that the pod's node affinity rules out don't count.
+    /// Whether it counts only nodes that match the pod's node affinity.
     pub honors_affinity: bool,
-    /// Whether nodes whose taints the pod does not tolerate don't count.
+    /// Whether it counts only nodes whose taints the pod tolerates.
     pub honors_taints: bool,
 }
 
-impl Spread {
+impl SpreadConstraint {
     /// A constraint of a pod with `labels`.
-    pub fn new(constraint: &core::TopologySpreadConstraint, labels: &Labels) -> Spread {
+    pub fn new(constraint: &core::TopologySpreadConstraint, labels: &Labels) -> SpreadConstraint {
         let mut selector = constraint.label_selector.clone().unwrap_or_default();
         for key in constraint.match_label_keys.iter().flatten() {
             if let Some(value) = labels.get(key) {
@@ -156,7 +156,7 @@ impl Spread {
             }
         }
         let is_missing = constraint.label_selector.is_none() && constraint.match_label_keys.is_none();
-        Spread {
+        SpreadConstraint {
             topology_key: constraint.topology_key.clone(),
             max_skew: i64::from(constraint.max_skew),
             min_domains: constraint.min_domains.and_then(|n| usize::try_from(n).ok()).unwrap_or(1),
@@ -213,7 +213,7 @@ mod tests {
             (json!({"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["n1"]}]}), false),
             (json!({"matchFields": [{"key": "metadata.uid", "operator": "In", "values": ["n1"]}]}), false),
         ] {
-            let parsed = NodeTerm::new(&serde_json::from_value(term.clone()).unwrap());
+            let parsed = NodeSelectorTerm::new(&serde_json::from_value(term.clone()).unwrap());
             assert_eq!(parsed.matches("n1", &n1), matches, "{term}");
         }
     }
@@ -226,7 +226,7 @@ mod tests {
         let matches = |more: Value, namespace: &str| {
             let mut term = base.clone();
             term.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            PodTerm::new(&serde_json::from_value(term).unwrap(), "default").matches(namespace, &www, &namespaces)
+            AffinityTerm::new(&serde_json::from_value(term).unwrap(), "default").matches(namespace, &www, &namespaces)
         };
         assert!(matches(json!({}), "default"));
         assert!(!matches(json!({}), "prod"));

@@ -10,7 +10,7 @@ use crate::agent::error::Error;
 use crate::world::Disk;
 use crate::world::disk::Open;
 
-/// Kubernetes' own bound for a node, which the engine copes with.
+/// Upstream's default; the engine copes with so many.
 const PODS: u32 = 110;
 /// Below these the node takes no new pods.
 const MEMORY_AVAILABLE_MIN: u64 = 100 << 20;
@@ -25,7 +25,7 @@ pub struct Machine {
     pub id: String,
     pub boot_id: String,
     pub kernel: String,
-    /// In Go's words: `amd64`, `arm64`.
+    /// By Go's name: `amd64`, `arm64`.
     pub architecture: &'static str,
 }
 
@@ -71,7 +71,7 @@ fn divide(whole: Capacity, agents: u32) -> Capacity {
     }
 }
 
-/// What pods may use of it: what keeps the node from running out is held back.
+/// What pods may use: some of the capacity is held back so that the node does not run out.
 pub fn allocatable(capacity: Capacity) -> Capacity {
     Capacity {
         memory_bytes: capacity.memory_bytes.saturating_sub(MEMORY_AVAILABLE_MIN),
@@ -90,7 +90,7 @@ pub fn machine(disk: &Disk) -> Machine {
     }
 }
 
-/// The processor's family in Go's words.
+/// The processor's family, by Go's name.
 pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -103,7 +103,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().to_owned()
 }
 
-/// The first bytes of a file whose length the kernel does not tell.
+/// The first bytes of a file that has no length, as those of the kernel.
 fn read_start(disk: &Disk, path: &Path, length: usize) -> Option<String> {
     let mut bytes = vec![0; length];
     disk.open(path, Open::Read).ok()?.read_exact_at(&mut bytes, 0).ok()?;

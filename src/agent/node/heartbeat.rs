@@ -1,8 +1,8 @@
 //! The actor that keeps the node known to the API.
 //!
-//! It owns nothing but the facts of the node. Every ten seconds it makes one round: registers the node where it is
-//! missing, corrects its status where the API knows another, renews its Lease. A round that fails is followed by the
-//! next one sooner; rounds never overlap. When it dies, the Lease runs out and the node controller takes over.
+//! It owns nothing but the facts of the node. Every ten seconds it makes one round: registers the node if it is
+//! missing, writes its status if the API has another, renews its Lease. After a round that failed the next one comes
+//! sooner; rounds never overlap. When it dies, the Lease runs out and the node controller takes over.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ impl Actor for Heartbeat {
 
 impl Round {
     async fn run(&self) -> Result<(), Status> {
-        let node = self.tell_status().await?;
+        let node = self.write_status().await?;
         self.renew_lease(node.metadata.uid.as_deref().unwrap_or_default()).await
     }
 
@@ -91,14 +91,14 @@ impl Round {
         if self.watches_pressure { capacity::pressure(&self.world.disk, &self.data_dir) } else { Pressure::default() }
     }
 
-    /// Sees that the node is registered as it is.
-    async fn tell_status(&self) -> Result<Node, Status> {
+    /// Registers the node, or writes its status if that has changed.
+    async fn write_status(&self) -> Result<Node, Status> {
         let nodes = self.client.api::<Node>();
         let now = time::timestamp(&self.world.clock);
         let node = match nodes.get_opt(&self.facts.name).await? {
             Some(node) => node,
             None => {
-                // The API takes no status from a creation: it is told right below.
+                // A creation sets no status; the write below does.
                 let created = nodes.create(&object::node(&self.facts, self.pressure(), now)).await?;
                 tracing::info!(node = self.facts.name, "node registered");
                 created
@@ -110,15 +110,15 @@ impl Round {
             let patch = json!({ "metadata": { "labels": labels } });
             nodes.patch(&self.facts.name, PatchType::Merge, &patch).await?;
         }
-        let told = node.status.clone().unwrap_or_default();
-        let before = told.conditions.as_deref().unwrap_or_default();
+        let reported = node.status.clone().unwrap_or_default();
+        let before = reported.conditions.as_deref().unwrap_or_default();
         let status = object::status(&self.facts, self.pressure(), before, now);
         let last = before.iter().filter_map(|condition| condition.last_heartbeat_time.as_ref()).max();
         let fresh = last.is_some_and(|last| time::since(&self.world.clock, last.0) < TELL_AT_LEAST);
-        if fresh && object::is_known(&told, &status) {
+        if fresh && object::is_known(&reported, &status) {
             return Ok(node);
         }
-        // Strategic: conditions that others write meanwhile stay.
+        // A strategic patch keeps conditions that others write meanwhile.
         nodes.patch_status(&self.facts.name, PatchType::Strategic, &json!({ "status": status })).await
     }
 

@@ -44,7 +44,7 @@ fn resources(capacity: Capacity) -> BTreeMap<String, Wire> {
     amounts.into_iter().map(|(name, amount)| (name.to_owned(), amount.to_wire())).collect()
 }
 
-/// The labels that every node bears, and those of the configuration.
+/// The labels of every node, and those of the configuration.
 pub fn labels(facts: &Facts) -> BTreeMap<String, String> {
     let architecture = facts.machine.architecture;
     let own = [
@@ -67,7 +67,7 @@ pub fn node(facts: &Facts, pressure: Pressure, now: Timestamp) -> Node {
     }
 }
 
-/// The node's status. Conditions that hold as before keep the time since when they do.
+/// The node's status. A condition whose status has not changed keeps its transition time.
 pub fn status(facts: &Facts, pressure: Pressure, before: &[NodeCondition], now: Timestamp) -> NodeStatus {
     let address = |kind: &str, address: String| NodeAddress { type_: kind.to_owned(), address };
     NodeStatus {
@@ -134,19 +134,19 @@ fn conditions(pressure: Pressure, before: &[NodeCondition], now: Timestamp) -> V
         .collect()
 }
 
-/// Whether the API knows the node as it is now, but for the time of the last heartbeat.
-pub fn is_known(told: &NodeStatus, status: &NodeStatus) -> bool {
+/// Whether `reported` equals `status`, but for the time of the last heartbeat.
+pub fn is_known(reported: &NodeStatus, status: &NodeStatus) -> bool {
     let verdicts = |status: &NodeStatus| -> BTreeMap<String, String> {
         let conditions = status.conditions.iter().flatten();
         conditions.map(|condition| (condition.type_.clone(), condition.status.clone())).collect()
     };
     let wanted = verdicts(status);
-    verdicts(told).into_iter().filter(|(kind, _)| wanted.contains_key(kind)).eq(wanted.clone())
-        && told.capacity == status.capacity
-        && told.allocatable == status.allocatable
-        && told.addresses == status.addresses
-        && told.daemon_endpoints == status.daemon_endpoints
-        && told.node_info == status.node_info
+    verdicts(reported).into_iter().filter(|(kind, _)| wanted.contains_key(kind)).eq(wanted.clone())
+        && reported.capacity == status.capacity
+        && reported.allocatable == status.allocatable
+        && reported.addresses == status.addresses
+        && reported.daemon_endpoints == status.daemon_endpoints
+        && reported.node_info == status.node_info
 }
 
 /// The node's Lease, renewed now.
@@ -232,8 +232,8 @@ mod tests {
 
     #[test]
     fn a_node_that_was_declared_lost_is_not_known() {
-        let mut told = status(&facts(), Pressure::default(), &[], at(1));
-        told.conditions.as_mut().unwrap()[3].status = "Unknown".into();
-        assert!(!is_known(&told, &status(&facts(), Pressure::default(), &[], at(1))));
+        let mut reported = status(&facts(), Pressure::default(), &[], at(1));
+        reported.conditions.as_mut().unwrap()[3].status = "Unknown".into();
+        assert!(!is_known(&reported, &status(&facts(), Pressure::default(), &[], at(1))));
     }
 }

@@ -1,9 +1,9 @@
 //! The actor of one pod.
 //!
-//! It owns the pod's memory and hears from the agent (the pod changed, is gone, look again), from its errands (a pull,
-//! a hook) and from its probers. It runs one pass at a time, tells the API the status that a pass found, and confirms
-//! the pod's deletion. What arrives during a pass is noted and heeded by the next one. When it dies with its process,
-//! the next agent starts over from what the engine shows.
+//! It owns the pod's memory. The agent (the pod changed, is gone, has to be synced), its background tasks (a pull, a
+//! hook) and its probers speak to it. It runs one sync at a time, writes the status that a sync found to the API, and
+//! confirms the pod's deletion. The next sync takes up what arrives during one. When it dies with its process, the next
+//! agent starts over from what the engine shows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container as Spec, Pod, PodStatus};
 use tokio::task::AbortHandle;
 
-use super::lifecycle::{self, Known};
-use super::memory::{Failure, Hook, ImageState, Memory, PostStart};
+use super::lifecycle::{self, PodSnapshot};
+use super::memory::{Failure, ImageState, Memory, PostStart, PreStop};
 use super::page::Page;
-use super::pass::{Errand, Outlook, Pass, Passed, State, container_reference};
 use super::probe::{self, ProbeKind, Prober};
 use super::status;
+use super::sync::{BackgroundTask, PodState, PodSync, SyncOutcome, SyncResult, container_reference};
 use crate::agent::context::Context;
 use crate::agent::error::Error;
 use crate::agent::runtime::{Container, PodView};
@@ -40,27 +40,27 @@ const WRITE_MAX: Duration = Duration::from_secs(15);
 const GRACE_MIN: SignedDuration = SignedDuration::from_secs(1);
 /// A postStart hook may take as long as its container runs.
 const POST_START_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
-/// A pod is looked at this often even when nothing is known to have happened.
-const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
+/// A pod is synced this often even if nothing is known to have happened.
+const SYNC_FREQUENCY: Duration = Duration::from_secs(60);
 
-/// The pod as the API has it now.
-pub struct Update(pub Arc<Pod>);
+/// The pod's version in the API now.
+pub struct PodUpdate(pub Arc<Pod>);
 
 /// The API has no such pod any more.
-pub struct Gone;
+pub struct PodGone;
 
-/// Something may have happened to the pod's containers.
-pub struct Look;
+/// Sync the pod: something may have happened to its containers.
+pub struct SyncPod;
 
-/// The agent ends; the containers run on.
-pub struct Leave;
+/// Stop, since the agent ends; the containers run on.
+pub struct Detach;
 
 /// Nothing is left of a pod; its actor has ended.
-pub struct Finished {
+pub struct PodFinished {
     pub uid: String,
 }
 
-/// What errands and probers report.
+/// What background tasks and probers report.
 enum Report {
     Pulled {
         container: String,
@@ -70,7 +70,7 @@ enum Report {
     Stopping {
         container_id: String,
     },
-    /// A postStart hook is over. One that failed takes its container along.
+    /// A postStart hook is over. If it failed, its container is restarted.
     Started {
         container_id: String,
         success: bool,
@@ -89,38 +89,39 @@ macro_rules! message {
         })*
     };
 }
-message!(Update, Gone, Look, Leave, Finished, Report);
+message!(PodUpdate, PodGone, SyncPod, Detach, PodFinished, Report);
 
 pub struct PodActor {
     context: Arc<Context>,
-    agent: Recipient<Finished>,
+    agent: Recipient<PodFinished>,
     pod: Arc<Pod>,
     gone: bool,
     delete_by: Option<Timestamp>,
-    /// `None` while a pass has it.
-    state: Option<State>,
-    look_again: bool,
+    /// `None` while a sync has it.
+    state: Option<PodState>,
+    sync_again: bool,
     reports: Vec<Report>,
     wake: Option<SpawnHandle>,
-    /// What the API was told last, and what it is to be told.
-    told: Option<PodStatus>,
-    /// What the API showed of it then, and at which version of the pod.
-    shown: Option<(u64, PodStatus)>,
-    telling: bool,
+    /// The status that was written to the API last.
+    written_status: Option<PodStatus>,
+    /// The agent's part of the pod's status in the API after that write, and the version of the pod.
+    api_status: Option<(u64, PodStatus)>,
+    is_writing: bool,
+    /// The status that the last sync found.
     status: Option<PodStatus>,
     retry: Duration,
     probers: BTreeMap<(String, ProbeKind), AbortHandle>,
     /// postStart hooks under way, by container ID.
     hooks: BTreeMap<String, AbortHandle>,
-    /// What the notebook has of the pod, and whether it is being written to.
-    noted: Option<Page>,
-    noting: bool,
-    /// Nothing is left to do but to be struck out of the notebook.
+    /// The pod's page in the notebook, and whether a new one is being written.
+    page_written: Option<Page>,
+    is_writing_page: bool,
+    /// Nothing is left to do but to remove the pod from the notebook.
     done: bool,
 }
 
 impl PodActor {
-    pub fn new(context: Arc<Context>, agent: Recipient<Finished>, pod: Arc<Pod>, state: State) -> PodActor {
+    pub fn new(context: Arc<Context>, agent: Recipient<PodFinished>, pod: Arc<Pod>, state: PodState) -> PodActor {
         PodActor {
             context,
             agent,
@@ -128,18 +129,18 @@ impl PodActor {
             gone: false,
             delete_by: None,
             state: Some(state),
-            look_again: false,
+            sync_again: false,
             reports: Vec::new(),
             wake: None,
-            told: None,
-            shown: None,
-            telling: false,
+            written_status: None,
+            api_status: None,
+            is_writing: false,
             status: None,
             retry: RETRY_MIN,
             probers: BTreeMap::new(),
             hooks: BTreeMap::new(),
-            noted: None,
-            noting: false,
+            page_written: None,
+            is_writing_page: false,
             done: false,
         }
     }
@@ -148,8 +149,8 @@ impl PodActor {
         time::timestamp(&self.context.world.clock)
     }
 
-    /// By when the pod's processes must have ended: never later than was said before.
-    fn hear_of_deletion(&mut self) {
+    /// Sets the time by which the pod's processes must have ended: never later than it was.
+    fn note_deletion(&mut self) {
         let meta = &self.pod.metadata;
         let grace = match (self.gone, &meta.deletion_timestamp) {
             (true, _) => GRACE_MIN,
@@ -162,18 +163,19 @@ impl PodActor {
         self.delete_by = Some(self.delete_by.map_or(by, |before| before.min(by)));
     }
 
-    /// Somebody else may have written what is the agent's to say, as the controller does for nodes that are not heard
-    /// of: then the API is told once more.
-    fn hear_of_others(&mut self) {
-        let overruled = |(at, shown): &(u64, PodStatus)| version(&self.pod) > *at && status::own(&self.pod) != *shown;
-        if self.shown.as_ref().is_some_and(overruled) {
-            self.told = None;
+    /// If another writer changed the agent's part of the status, as the node controller does when a node is silent, the
+    /// status is written again.
+    fn note_foreign_writes(&mut self) {
+        let overruled =
+            |(at, api_status): &(u64, PodStatus)| version(&self.pod) > *at && status::own(&self.pod) != *api_status;
+        if self.api_status.as_ref().is_some_and(overruled) {
+            self.written_status = None;
         }
     }
 
-    fn look(&mut self, ctx: &mut Ctx<PodActor>) {
+    fn sync(&mut self, ctx: &mut Ctx<PodActor>) {
         let Some(mut state) = self.state.take() else {
-            self.look_again = true;
+            self.sync_again = true;
             return;
         };
         if let Some(wake) = self.wake.take() {
@@ -181,64 +183,66 @@ impl PodActor {
         }
         let now = self.now();
         for report in self.reports.drain(..) {
-            note(&mut state.memory, report, now);
+            record(&mut state.memory, report, now);
         }
-        let pass = Pass {
+        let sync = PodSync {
             context: self.context.clone(),
             pod: match &self.status {
-                // What was found last counts, whether or not the API has heard of it and told it back.
+                // The status found last counts, whether or not it has been to the API and back.
                 Some(found) => Arc::new(status::with_found(&self.pod, found)),
                 None => self.pod.clone(),
             },
             state,
             delete_by: self.delete_by,
             gone: self.gone,
-            told: self.told.clone(),
-            errands: Vec::new(),
+            written_status: self.written_status.clone(),
+            tasks: Vec::new(),
         };
-        let pass = self.context.world.spawner.task(pass.run());
-        ctx.spawn(pass.into_actor(self).map(|passed, actor, ctx| {
-            // A pass that panicked ended the process; one that was cancelled did so with the runtime.
-            if let Ok(passed) = passed {
-                actor.after(passed, ctx);
+        let sync = self.context.world.spawner.task(sync.run());
+        ctx.spawn(sync.into_actor(self).map(|result, actor, ctx| {
+            // A panic ends the process; a sync is cancelled only when the runtime ends.
+            if let Ok(result) = result {
+                actor.after(result, ctx);
             }
         }));
     }
 
-    fn after(&mut self, passed: Passed, ctx: &mut Ctx<PodActor>) {
-        for errand in passed.errands {
-            self.run_errand(errand, ctx);
+    fn after(&mut self, result: SyncResult, ctx: &mut Ctx<PodActor>) {
+        for task in result.tasks {
+            self.start_task(task, ctx);
         }
-        let wake = match passed.outlook {
-            Outlook::Removed => return self.removed(ctx),
-            Outlook::Blind { wake } => Some(wake),
-            Outlook::Settled { view, status, wake } => {
-                self.adjust_probers(&view, &passed.state.memory, ctx);
+        let wake = match result.outcome {
+            SyncOutcome::Removed => return self.removed(ctx),
+            SyncOutcome::Incomplete { wake } => Some(wake),
+            SyncOutcome::UpToDate { view, status, wake } => {
+                self.adjust_probers(&view, &result.state.memory, ctx);
                 self.status = Some(*status);
                 wake
             }
         };
-        self.note_down(&passed.state, ctx);
-        self.state = Some(passed.state);
-        self.tell(ctx);
-        if std::mem::take(&mut self.look_again) || !self.reports.is_empty() {
-            return self.look(ctx);
+        self.write_page(&result.state, ctx);
+        self.state = Some(result.state);
+        self.write_status(ctx);
+        if std::mem::take(&mut self.sync_again) || !self.reports.is_empty() {
+            return self.sync(ctx);
         }
         let wait = wake.map(|wake| Duration::try_from(wake.duration_since(self.now())).unwrap_or_default());
-        let wait = wait.map_or(LOOK_AT_LEAST, |wait| wait.min(LOOK_AT_LEAST)).max(Duration::from_millis(10));
+        let wait = wait.map_or(SYNC_FREQUENCY, |wait| wait.min(SYNC_FREQUENCY)).max(Duration::from_millis(10));
         self.wake = Some(ctx.run_later(wait, |actor, ctx| {
             actor.wake = None;
-            actor.look(ctx);
+            actor.sync(ctx);
         }));
     }
 
-    /// Tells the API the present status, unless it knows it or is being told another.
-    fn tell(&mut self, ctx: &mut Ctx<PodActor>) {
-        let Some(status) = self.status.clone().filter(|status| self.told.as_ref() != Some(status)) else { return };
-        if self.telling || self.gone {
+    /// Writes the status to the API, unless it is there or another write is under way.
+    fn write_status(&mut self, ctx: &mut Ctx<PodActor>) {
+        let Some(status) = self.status.clone().filter(|status| self.written_status.as_ref() != Some(status)) else {
+            return;
+        };
+        if self.is_writing || self.gone {
             return;
         }
-        self.telling = true;
+        self.is_writing = true;
         let meta = &self.pod.metadata;
         let patch = status::patch(meta.uid.as_deref().unwrap_or_default(), &status);
         let pods = self.context.client.api::<Pod>().namespaced(meta.namespace.as_deref().unwrap_or_default());
@@ -248,39 +252,39 @@ impl PodActor {
             clock.timeout(WRITE_MAX, patched).await.unwrap_or_else(|_| Err(no_answer()))
         });
         ctx.spawn(write.into_actor(self).map(move |result, actor, ctx| {
-            actor.telling = false;
+            actor.is_writing = false;
             match result {
                 Ok(Ok(written)) => {
-                    actor.told = Some(status);
-                    actor.shown = Some((version(&written), status::own(&written)));
-                    actor.hear_of_others();
+                    actor.written_status = Some(status);
+                    actor.api_status = Some((version(&written), status::own(&written)));
+                    actor.note_foreign_writes();
                     actor.retry = RETRY_MIN;
-                    // A deletion waits for its last status to be told.
-                    if actor.delete_by.is_some() { actor.look(ctx) } else { actor.tell(ctx) }
+                    // A deletion waits until the last status is written.
+                    if actor.delete_by.is_some() { actor.sync(ctx) } else { actor.write_status(ctx) }
                 }
-                // Another pod has the name now, or none.
-                Ok(Err(error)) if error.is_not_found() => actor.vanish(ctx),
+                // No pod has the name, or another one.
+                Ok(Err(error)) if error.is_not_found() => actor.pod_gone(ctx),
                 Ok(Err(error)) => {
-                    tracing::debug!(pod = actor.pod.metadata.name, %error, "a pod's status is not told yet");
-                    actor.later(ctx, PodActor::tell);
+                    tracing::debug!(pod = actor.pod.metadata.name, %error, "a pod's status is not written yet");
+                    actor.retry_later(ctx, PodActor::write_status);
                 }
                 Err(_) => {}
             }
         }));
     }
 
-    fn later(&mut self, ctx: &mut Ctx<PodActor>, then: fn(&mut PodActor, &mut Ctx<PodActor>)) {
+    fn retry_later(&mut self, ctx: &mut Ctx<PodActor>, then: fn(&mut PodActor, &mut Ctx<PodActor>)) {
         ctx.run_later(self.retry, then);
         self.retry = (self.retry * 2).min(RETRY_MAX);
     }
 
-    fn vanish(&mut self, ctx: &mut Ctx<PodActor>) {
+    fn pod_gone(&mut self, ctx: &mut Ctx<PodActor>) {
         self.gone = true;
-        self.hear_of_deletion();
-        self.look(ctx);
+        self.note_deletion();
+        self.sync(ctx);
     }
 
-    /// Nothing is left on the node: the API may forget the pod.
+    /// Nothing is left on the node: confirms the deletion to the API.
     fn removed(&mut self, ctx: &mut Ctx<PodActor>) {
         self.stop_tasks();
         if self.gone {
@@ -301,19 +305,19 @@ impl PodActor {
         ctx.spawn(deleted.into_actor(self).map(|result, actor, ctx| match result {
             Ok(Ok(())) => actor.finish(ctx),
             Ok(Err(error)) if error.is_not_found() || error.is_conflict() => actor.finish(ctx),
-            Ok(Err(_)) => actor.later(ctx, PodActor::removed),
+            Ok(Err(_)) => actor.retry_later(ctx, PodActor::removed),
             Err(_) => {}
         }));
     }
 
-    /// Keeps the notebook's page of the pod up to date. One write at a time; the next pass makes up for a skipped one.
-    fn note_down(&mut self, state: &State, ctx: &mut Ctx<PodActor>) {
+    /// Keeps the notebook's page of the pod up to date. One write at a time; the next sync makes up for a skipped one.
+    fn write_page(&mut self, state: &PodState, ctx: &mut Ctx<PodActor>) {
         let Some(notebook) = self.context.notebook.clone() else { return };
         let page = Page::of(&self.pod, &state.sources);
-        if self.noting || self.noted.as_ref() == Some(&page) {
+        if self.is_writing_page || self.page_written.as_ref() == Some(&page) {
             return;
         }
-        self.noting = true;
+        self.is_writing_page = true;
         let (uid, written) = (self.pod.metadata.uid.clone().unwrap_or_default(), page.clone());
         let world = self.context.world.clone();
         let write = self
@@ -322,10 +326,10 @@ impl PodActor {
             .spawner
             .task(async move { world.spawner.blocking(move || notebook.put(&uid, &written)).await });
         ctx.spawn(write.into_actor(self).map(move |result, actor, ctx| {
-            actor.noting = false;
+            actor.is_writing_page = false;
             match result {
-                Ok(Ok(())) => actor.noted = Some(page),
-                Ok(Err(error)) => tracing::warn!(%error, "a pod cannot be noted down"),
+                Ok(Ok(())) => actor.page_written = Some(page),
+                Ok(Err(error)) => tracing::warn!(%error, "a pod cannot be written to the notebook"),
                 Err(_) => {}
             }
             if actor.done {
@@ -334,42 +338,42 @@ impl PodActor {
         }));
     }
 
-    /// Ends the actor, once the notebook has forgotten the pod.
+    /// Ends the actor, after the pod is removed from the notebook.
     fn finish(&mut self, ctx: &mut Ctx<PodActor>) {
         self.done = true;
-        if self.noting {
+        if self.is_writing_page {
             return;
         }
         let Some(notebook) = self.context.notebook.clone() else {
             return self.leave(ctx);
         };
         let (uid, world) = (self.pod.metadata.uid.clone().unwrap_or_default(), self.context.world.clone());
-        let strike =
+        let remove =
             self.context.world.spawner.task(async move { world.spawner.blocking(move || notebook.remove(&uid)).await });
-        ctx.spawn(strike.into_actor(self).map(|result, actor, ctx| {
+        ctx.spawn(remove.into_actor(self).map(|result, actor, ctx| {
             if let Ok(Err(error)) = result {
-                tracing::warn!(%error, "a pod cannot be struck out of the notebook");
+                tracing::warn!(%error, "a pod cannot be removed from the notebook");
             }
             actor.leave(ctx);
         }));
     }
 
     fn leave(&mut self, ctx: &mut Ctx<PodActor>) {
-        self.agent.do_send(Finished { uid: self.pod.metadata.uid.clone().unwrap_or_default() });
+        self.agent.do_send(PodFinished { uid: self.pod.metadata.uid.clone().unwrap_or_default() });
         ctx.stop();
     }
 
-    fn run_errand(&mut self, errand: Errand, ctx: &Ctx<PodActor>) {
+    fn start_task(&mut self, task: BackgroundTask, ctx: &Ctx<PodActor>) {
         let (context, pod, address) = (self.context.clone(), self.pod.clone(), ctx.address());
-        match errand {
-            Errand::Pull { container, image, credentials } => {
+        match task {
+            BackgroundTask::Pull { container, image, credentials } => {
                 self.context.world.spawner.task(async move {
                     let _turn = context.pulls.acquire().await;
                     let result = context.runtime.pull_image(&image, credentials.as_ref()).await;
                     address.do_send(Report::Pulled { container, result });
                 });
             }
-            Errand::PreStop { container_id, container, is_init, limit } => {
+            BackgroundTask::PreStop { container_id, container, is_init, limit } => {
                 self.context.world.spawner.task(async move {
                     let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
                     let run = run_hook(&context, &container_id, &container, hook, limit, &pod);
@@ -382,7 +386,7 @@ impl PodActor {
                     address.do_send(Report::Stopping { container_id });
                 });
             }
-            Errand::PostStart { container_id, container, is_init } => {
+            BackgroundTask::PostStart { container_id, container, is_init } => {
                 let id = container_id.clone();
                 let task = self.context.world.spawner.task(async move {
                     let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
@@ -400,7 +404,7 @@ impl PodActor {
         }
     }
 
-    /// Starts and ends probers so that each running container has those it should have now.
+    /// Starts and ends probers, so that each running container has the right ones.
     fn adjust_probers(&mut self, view: &PodView, memory: &Memory, ctx: &Ctx<PodActor>) {
         if !self.context.runtime.has_processes() {
             return;
@@ -412,12 +416,12 @@ impl PodActor {
             }
             runs
         });
-        let known = Known { pod: &self.pod, view, memory, now: self.now(), probed: true };
+        let snapshot = PodSnapshot { pod: &self.pod, view, memory, now: self.now(), probed: true };
         let mut wanted: BTreeMap<(String, ProbeKind), (Container, Spec)> = BTreeMap::new();
         let sidecars = lifecycle::init_containers(&self.pod).iter().filter(|init| lifecycle::is_sidecar(init));
         for spec in lifecycle::spec(&self.pod).containers.iter().chain(sidecars) {
-            let Some(running) = known.running(&spec.name) else { continue };
-            for kind in probe::wanted(known, spec, running, self.delete_by.is_some()) {
+            let Some(running) = snapshot.running(&spec.name) else { continue };
+            for kind in probe::wanted(snapshot, spec, running, self.delete_by.is_some()) {
                 if kind.of(spec).is_some() {
                     wanted.insert((running.id.clone(), *kind), (running.clone(), spec.clone()));
                 }
@@ -484,7 +488,7 @@ fn version(pod: &Pod) -> u64 {
 }
 
 /// Writes a report into the pod's memory.
-fn note(memory: &mut Memory, report: Report, now: Timestamp) {
+fn record(memory: &mut Memory, report: Report, now: Timestamp) {
     match report {
         Report::Pulled { container, result } => {
             let memory = memory.container(&container);
@@ -497,7 +501,7 @@ fn note(memory: &mut Memory, report: Report, now: Timestamp) {
         }
         Report::Stopping { container_id } => {
             if let Some(kill) = memory.kills.get_mut(&container_id) {
-                kill.hook = Hook::Done;
+                kill.pre_stop = PreStop::Done;
             }
         }
         Report::Started { container_id, success: true } => {
@@ -559,8 +563,8 @@ impl Actor for PodActor {
     type Context = Ctx<PodActor>;
 
     fn started(&mut self, ctx: &mut Ctx<PodActor>) {
-        self.hear_of_deletion();
-        self.look(ctx);
+        self.note_deletion();
+        self.sync(ctx);
     }
 
     fn stopped(&mut self, _: &mut Ctx<PodActor>) {
@@ -568,11 +572,11 @@ impl Actor for PodActor {
     }
 }
 
-impl Handler<Update> for PodActor {
+impl Handler<PodUpdate> for PodActor {
     type Result = ();
 
-    fn handle(&mut self, Update(pod): Update, ctx: &mut Ctx<PodActor>) {
-        // The agent's own status writes come back as updates that need nothing done.
+    fn handle(&mut self, PodUpdate(pod): PodUpdate, ctx: &mut Ctx<PodActor>) {
+        // The agent's own writes of the status come back as updates; they need no sync.
         let same = self.pod.spec == pod.spec
             && self.pod.metadata.deletion_grace_period_seconds == pod.metadata.deletion_grace_period_seconds
             && self.pod.metadata.deletion_timestamp == pod.metadata.deletion_timestamp
@@ -580,11 +584,11 @@ impl Handler<Update> for PodActor {
             && self.pod.metadata.annotations == pod.metadata.annotations
             && foreign_conditions(&self.pod) == foreign_conditions(&pod);
         self.pod = pod;
-        self.hear_of_others();
-        self.tell(ctx);
+        self.note_foreign_writes();
+        self.write_status(ctx);
         if !same {
-            self.hear_of_deletion();
-            self.look(ctx);
+            self.note_deletion();
+            self.sync(ctx);
         }
     }
 }
@@ -600,26 +604,26 @@ fn foreign_conditions(pod: &Pod) -> Vec<(&str, &str)> {
         .collect()
 }
 
-impl Handler<Gone> for PodActor {
+impl Handler<PodGone> for PodActor {
     type Result = ();
 
-    fn handle(&mut self, _: Gone, ctx: &mut Ctx<PodActor>) {
-        self.vanish(ctx);
+    fn handle(&mut self, _: PodGone, ctx: &mut Ctx<PodActor>) {
+        self.pod_gone(ctx);
     }
 }
 
-impl Handler<Look> for PodActor {
+impl Handler<SyncPod> for PodActor {
     type Result = ();
 
-    fn handle(&mut self, _: Look, ctx: &mut Ctx<PodActor>) {
-        self.look(ctx);
+    fn handle(&mut self, _: SyncPod, ctx: &mut Ctx<PodActor>) {
+        self.sync(ctx);
     }
 }
 
-impl Handler<Leave> for PodActor {
+impl Handler<Detach> for PodActor {
     type Result = ();
 
-    fn handle(&mut self, _: Leave, ctx: &mut Ctx<PodActor>) {
+    fn handle(&mut self, _: Detach, ctx: &mut Ctx<PodActor>) {
         ctx.stop();
     }
 }
@@ -628,11 +632,11 @@ impl Handler<Report> for PodActor {
     type Result = ();
 
     fn handle(&mut self, report: Report, ctx: &mut Ctx<PodActor>) {
-        // A stale liveness failure must not outlive the kill it led to: it is about one container ID.
+        // The failure names one container ID, so it cannot affect the container that comes next.
         if let Report::Verdict { kind: ProbeKind::Liveness, success: false, container_id } = &report {
             tracing::info!(container_id, "a container failed its liveness probe");
         }
         self.reports.push(report);
-        self.look(ctx);
+        self.sync(ctx);
     }
 }

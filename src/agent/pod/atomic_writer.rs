@@ -5,7 +5,7 @@
 //!            <name> -> ..data/<name>   so an update is one rename and never half done
 //! ```
 //!
-//! Containers get such a volume read-only: nobody but the agent makes or moves anything in it.
+//! Containers get such a volume read-only: only the agent changes anything in it.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -28,7 +28,7 @@ pub fn publish(disk: &Disk, dir: &Path, files: &Files, group: Option<u32>) -> io
     let version = format!("..{}", digest(files, group));
     let target = dir.join(&version);
     let names: BTreeSet<&str> = files.keys().filter_map(|path| path.split('/').next()).collect();
-    // The links come last, so one pass that was cut short is repeated.
+    // The links come last, so an update that was cut short is repeated.
     if disk.exists(&dir.join(DATA).join(PUBLISHED)) && disk.exists(&target.join(PUBLISHED)) {
         return Ok(());
     }
@@ -47,7 +47,7 @@ pub fn publish(disk: &Disk, dir: &Path, files: &Files, group: Option<u32>) -> io
         file.set_mode(content.mode | if group.is_some() { MODE_OF_GROUP } else { 0 })?;
     }
     let link = dir.join(DATA_NEW);
-    // A link left over from a pass that was cut short; absent otherwise.
+    // A link is left over if an update was cut short.
     let _ = disk.remove(&link);
     disk.symlink(Path::new(&version), &link)?;
     disk.rename(&link, &dir.join(DATA))?;

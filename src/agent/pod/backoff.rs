@@ -5,10 +5,10 @@ use jiff::{SignedDuration, Timestamp};
 
 pub const FIRST: SignedDuration = SignedDuration::from_secs(10);
 pub const LONGEST: SignedDuration = SignedDuration::from_mins(5);
-/// After so long without trouble the next trouble counts as the first.
+/// After so long without a failure the next failure counts as the first.
 const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
-/// The waits of one thing that may fail repeatedly.
+/// The backoff of one operation that may fail repeatedly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backoff(Option<Tried>);
 
@@ -19,14 +19,14 @@ struct Tried {
 }
 
 impl Backoff {
-    /// When the next try may be made after a failure at `failed`; `None` means now: the first failure waits for nothing.
+    /// When the next attempt may follow a failure at `failed`; `None` means now: the first failure has no backoff.
     pub fn wait_until(&self, failed: Timestamp, now: Timestamp) -> Option<Timestamp> {
         let tried = self.0?;
         let ready = failed + tried.delay;
         (!tried.forgotten(failed) && now < ready).then_some(ready)
     }
 
-    /// Notes a try at `now` that follows a failure at `failed`; the wait after the next failure is the returned one.
+    /// Records an attempt at `now` after a failure at `failed`; returns the wait after the next failure.
     pub fn note(&mut self, failed: Timestamp, now: Timestamp) -> SignedDuration {
         let delay = match self.0 {
             Some(tried) if !tried.forgotten(failed) => (tried.delay * 2).min(LONGEST),
@@ -36,7 +36,7 @@ impl Backoff {
         delay
     }
 
-    /// The wait that a failure now leads to.
+    /// The wait after a failure now.
     pub fn delay(&self) -> SignedDuration {
         self.0.map_or(SignedDuration::ZERO, |tried| tried.delay)
     }

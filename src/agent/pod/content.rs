@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
     Volume, VolumeProjection,
 };
 
-use super::facts::Facts;
+use super::downward_api::DownwardApi;
 use super::sources::Sources;
 use super::{lifecycle, limits};
 use crate::agent::error::Error;
@@ -32,7 +32,7 @@ pub type Files = BTreeMap<String, FileContent>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EmptyDir {
     pub in_memory: bool,
-    /// Only what is in memory is held to it as it is written.
+    /// The kernel enforces it for one in memory only.
     pub bytes_max: Option<u64>,
 }
 
@@ -41,7 +41,7 @@ pub struct EmptyDir {
 pub enum Content {
     /// A directory of the pod's own, empty at first.
     Empty(EmptyDir),
-    /// A place on the node, which must be of that kind (`hostPath.type`).
+    /// A path on the node, which must be of that type (`hostPath.type`).
     Host {
         path: PathBuf,
         kind: String,
@@ -95,9 +95,14 @@ pub fn is_refreshed(volume: &Volume) -> bool {
 }
 
 /// What is in a volume; an error names what is missing or not supported.
-pub fn content(volume: &Volume, facts: Facts<'_>, sources: &Sources, tokens: &Tokens) -> Result<Content, Error> {
+pub fn content(
+    volume: &Volume,
+    downward_api: DownwardApi<'_>,
+    sources: &Sources,
+    tokens: &Tokens,
+) -> Result<Content, Error> {
     if let Some(source) = &volume.empty_dir {
-        return empty_dir(volume, source, facts.pod).map(Content::Empty);
+        return empty_dir(volume, source, downward_api.pod).map(Content::Empty);
     }
     if let Some(host) = &volume.host_path {
         let path = PathBuf::from(&host.path);
@@ -118,11 +123,11 @@ pub fn content(volume: &Volume, facts: Facts<'_>, sources: &Sources, tokens: &To
         add_secret(&mut files, secret, source.items.as_deref(), mode, source.optional == Some(true))?;
     } else if let Some(source) = &volume.downward_api {
         let mode = source.default_mode.unwrap_or(MODE_DEFAULT);
-        add_downward(&mut files, source.items.as_deref().unwrap_or_default(), facts, mode)?;
+        add_downward(&mut files, source.items.as_deref().unwrap_or_default(), downward_api, mode)?;
     } else if let Some(source) = &volume.projected {
         let mode = source.default_mode.unwrap_or(MODE_DEFAULT);
         for projection in projections(volume) {
-            add_projection(&mut files, projection, facts, sources, tokens, mode)?;
+            add_projection(&mut files, projection, downward_api, sources, tokens, mode)?;
         }
     } else {
         return Err(Error::Config(format!("volume {:?}: this kind of volume is not supported", volume.name)));
@@ -149,7 +154,7 @@ fn empty_dir(volume: &Volume, source: &EmptyDirVolumeSource, pod: &Pod) -> Resul
 fn add_projection(
     files: &mut Files,
     projection: &VolumeProjection,
-    facts: Facts<'_>,
+    downward_api: DownwardApi<'_>,
     sources: &Sources,
     tokens: &Tokens,
     mode: i32,
@@ -163,7 +168,7 @@ fn add_projection(
         add_secret(files, sources.secret(&source.name, optional)?, source.items.as_deref(), mode, optional)?;
     }
     if let Some(source) = &projection.downward_api {
-        add_downward(files, source.items.as_deref().unwrap_or_default(), facts, mode)?;
+        add_downward(files, source.items.as_deref().unwrap_or_default(), downward_api, mode)?;
     }
     if let Some(source) = &projection.service_account_token {
         let token = tokens.get(&TokenNeed::of(source));
@@ -224,11 +229,16 @@ fn add_entries(
     Ok(())
 }
 
-fn add_downward(files: &mut Files, items: &[DownwardAPIVolumeFile], facts: Facts<'_>, mode: i32) -> Result<(), Error> {
+fn add_downward(
+    files: &mut Files,
+    items: &[DownwardAPIVolumeFile],
+    downward_api: DownwardApi<'_>,
+    mode: i32,
+) -> Result<(), Error> {
     for item in items {
         let text = match (&item.field_ref, &item.resource_field_ref) {
-            (Some(field), _) => facts.field(&field.field_path)?,
-            (None, Some(resource)) => facts.resource(None, resource)?,
+            (Some(field), _) => downward_api.field(&field.field_path)?,
+            (None, Some(resource)) => downward_api.resource(None, resource)?,
             (None, None) => continue,
         };
         add(files, &item.path, text.as_bytes(), item.mode.unwrap_or(mode))?;
@@ -242,7 +252,7 @@ fn add(files: &mut Files, path: &str, bytes: &[u8], mode: i32) -> Result<(), Err
     if !stays_inside || path.starts_with("..") {
         return Err(Error::Config(format!("the path {path:?} leaves its volume")));
     }
-    // Only permission bits; validation refuses others.
+    // Validation refuses other than permission bits.
     let mode = u32::try_from(mode).unwrap_or_default() & 0o777;
     files.insert(path.to_owned(), FileContent { bytes: bytes.to_vec(), mode });
     Ok(())
@@ -268,9 +278,9 @@ mod tests {
         .unwrap();
         let tokens = tokens_needed(&pod).into_iter().map(|need| (need, "jwt".to_owned())).collect();
         let node = Capacity { cpu_millis: 0, memory_bytes: 0, storage_bytes: 0, pods: 0 };
-        let facts = Facts { pod: &pod, host_ip: "10.0.0.1".parse().unwrap(), pod_ip: None, node };
+        let downward_api = DownwardApi { pod: &pod, host_ip: "10.0.0.1".parse().unwrap(), pod_ip: None, node };
         let volume = &pod.spec.as_ref().unwrap().volumes.as_ref().unwrap()[0];
-        match content(volume, facts, &sources, &tokens).map_err(|error| error.to_string())? {
+        match content(volume, downward_api, &sources, &tokens).map_err(|error| error.to_string())? {
             Content::Files(files) => Ok(files
                 .into_iter()
                 .map(|(path, file)| (path, String::from_utf8_lossy(&file.bytes).into_owned(), file.mode))

@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::core::v1::{Container as Spec, EnvVarSource, Service};
 
-use super::facts::Facts;
+use super::downward_api::DownwardApi;
 use super::sources::Sources;
 use crate::agent::error::Error;
 
@@ -24,7 +24,7 @@ impl Environment {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Replaces `$(NAME)` by the variable's value. `$$` stands for `$`; what names no variable stays as it is.
+    /// Replaces `$(NAME)` by the variable's value. `$$` stands for `$`; a reference to no variable stays as it is.
     pub fn expand(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
@@ -54,10 +54,10 @@ impl Environment {
     }
 }
 
-/// The environment of one container. `services` are those whose variables it gets.
+/// The environment of one container, with the variables of `services`.
 pub fn environment(
     container: &Spec,
-    facts: Facts<'_>,
+    downward_api: DownwardApi<'_>,
     sources: &Sources,
     services: &[(String, String)],
 ) -> Result<Environment, Error> {
@@ -84,7 +84,7 @@ pub fn environment(
                 environment.set(&variable.name, value);
             }
             Some(from) => {
-                if let Some(value) = value(container, from, facts, sources)? {
+                if let Some(value) = value(container, from, downward_api, sources)? {
                     environment.set(&variable.name, value);
                 }
             }
@@ -93,13 +93,18 @@ pub fn environment(
     Ok(environment)
 }
 
-/// The value of a reference; `None` where the source is missing and may be.
-fn value(container: &Spec, from: &EnvVarSource, facts: Facts<'_>, sources: &Sources) -> Result<Option<String>, Error> {
+/// The value of a reference; `None` if the source is optional and missing.
+fn value(
+    container: &Spec,
+    from: &EnvVarSource,
+    downward_api: DownwardApi<'_>,
+    sources: &Sources,
+) -> Result<Option<String>, Error> {
     if let Some(field) = &from.field_ref {
-        return facts.field(&field.field_path).map(Some);
+        return downward_api.field(&field.field_path).map(Some);
     }
     if let Some(resource) = &from.resource_field_ref {
-        return facts.resource(Some(container), resource).map(Some);
+        return downward_api.resource(Some(container), resource).map(Some);
     }
     if let Some(reference) = &from.config_map_key_ref {
         let optional = reference.optional == Some(true);
@@ -133,7 +138,7 @@ fn or_missing(
     Ok(found)
 }
 
-/// The variables that tell a container of the services in its namespace, and of the API itself. Names are upper case
+/// The variables for the services in a container's namespace, and for the API itself. Names are upper case
 /// with `_` for `-`.
 pub fn of_services<'a>(
     services: impl Iterator<Item = &'a Service>,
@@ -210,9 +215,9 @@ mod tests {
         }))
         .unwrap();
         let node = Capacity { cpu_millis: 0, memory_bytes: 0, storage_bytes: 0, pods: 0 };
-        let facts = Facts { pod: &pod, host_ip: "10.0.0.1".parse().unwrap(), pod_ip: None, node };
+        let downward_api = DownwardApi { pod: &pod, host_ip: "10.0.0.1".parse().unwrap(), pod_ip: None, node };
         let services = vec![("S".to_owned(), "svc".to_owned())];
-        environment(&pod.spec.as_ref().unwrap().containers[0], facts, sources, &services)
+        environment(&pod.spec.as_ref().unwrap().containers[0], downward_api, sources, &services)
             .map(Environment::into_variables)
             .map_err(|error| error.to_string())
     }

@@ -1,5 +1,5 @@
-//! What a pod's containers are to each other: which start first, which are started again, when the pod is over. Shared
-//! by the plan and the status, which must never disagree.
+//! The lifecycle of a pod's containers: which start first, which are restarted, when the pod is over. Plan and status
+//! both use it, so they never disagree.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container as Spec, ContainerRestartRule, ContainerStatus, Pod, PodSpec};
@@ -16,14 +16,14 @@ pub enum Outcome {
     DeadlineExceeded,
 }
 
-/// A pod with all that is known of it: what decisions are made from.
+/// A pod with all that is known of it at one time: plan and status are functions of it.
 #[derive(Clone, Copy)]
-pub struct Known<'a> {
+pub struct PodSnapshot<'a> {
     pub pod: &'a Pod,
     pub view: &'a PodView,
     pub memory: &'a Memory,
     pub now: Timestamp,
-    /// Whether probes are run; where not, containers count as healthy.
+    /// Whether probes run; without them containers count as healthy.
     pub probed: bool,
 }
 
@@ -58,7 +58,7 @@ pub fn restarts(pod: &Pod, container: &Spec, is_init: bool, code: i32) -> bool {
     }
 }
 
-/// Whether a rule has the container restarted that ended with `code`.
+/// Whether `rule` restarts a container that ended with `code`.
 fn applies(rule: &ContainerRestartRule, code: i32) -> bool {
     let Some(exit) = rule.exit_codes.as_ref().filter(|_| rule.action == "Restart") else { return false };
     let is_named = exit.values.iter().flatten().any(|value| *value == code);
@@ -69,14 +69,14 @@ fn applies(rule: &ContainerRestartRule, code: i32) -> bool {
     }
 }
 
-/// What the API last heard of the container.
-pub fn told<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
+/// The container's status in the API.
+pub fn reported<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
     let status = pod.status.as_ref()?;
     let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
     all.into_iter().find(|container| container.name == name)
 }
 
-impl<'a> Known<'a> {
+impl<'a> PodSnapshot<'a> {
     pub fn sandbox(&self) -> Option<&'a Sandbox> {
         self.view.active_sandbox()
     }
@@ -100,7 +100,7 @@ impl<'a> Known<'a> {
         self.memory.health.get(&container.id).copied().unwrap_or_default()
     }
 
-    /// The container runs, but its postStart hook does as well: it counts as being made.
+    /// The container runs and its postStart hook does, too: it does not count as started yet.
     pub fn is_in_post_start(&self, container: &Container) -> bool {
         container.is_running() && self.memory.post_start.get(&container.id) == Some(&PostStart::Running)
     }
@@ -121,8 +121,8 @@ impl<'a> Known<'a> {
             })
     }
 
-    /// Why the running container must be replaced, where its hook or a probe says so.
-    pub fn sickness(&self, container: &Container) -> Option<KillReason> {
+    /// Why the running container must be replaced: its hook or a probe failed.
+    pub fn unhealthy(&self, container: &Container) -> Option<KillReason> {
         let health = self.health(container);
         match self.memory.post_start.get(&container.id) {
             Some(PostStart::Failed) => Some(KillReason::PostStartHook),
@@ -142,8 +142,8 @@ impl<'a> Known<'a> {
         self.exit(&spec.name).is_some_and(|(container, exit)| exit.code == 0 && here(container))
     }
 
-    /// Whether the app containers may start: every init container is through, or some app container was started in
-    /// this sandbox, which proves it, even when the ended init containers were cleaned away.
+    /// Whether the app containers may start: every init container is done, or an app container was started in this
+    /// sandbox, which proves it even if the ended init containers were removed.
     pub fn is_initialized(&self) -> bool {
         let in_sandbox = |container: &Container| self.sandbox().is_some_and(|sandbox| sandbox.id == container.sandbox);
         let app_ran = spec(self.pod).containers.iter().any(|app| {
@@ -179,7 +179,7 @@ impl<'a> Known<'a> {
         Some(if failed { Outcome::Failed } else { Outcome::Succeeded })
     }
 
-    /// When the pod has run for as long as it may.
+    /// The end of the pod's `activeDeadlineSeconds`.
     pub fn deadline(&self) -> Option<Timestamp> {
         let seconds = spec(self.pod).active_deadline_seconds?;
         Some(self.start_time()? + SignedDuration::from_secs(seconds))
@@ -187,8 +187,8 @@ impl<'a> Known<'a> {
 
     /// When the agent took the pod up.
     pub fn start_time(&self) -> Option<Timestamp> {
-        let told = self.pod.status.as_ref().and_then(|status| status.start_time.as_ref());
-        told.map(|time| time.0).or(self.memory.started)
+        let reported = self.pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+        reported.map(|time| time.0).or(self.memory.started)
     }
 
     /// How many times the next container of that name will have been started before.
@@ -196,8 +196,8 @@ impl<'a> Known<'a> {
         if let Some(container) = self.view.latest(name) {
             return container.attempt + 1;
         }
-        let Some(told) = told(self.pod, name) else { return 0 };
-        let count = u32::try_from(told.restart_count).unwrap_or_default();
-        if told.container_id.is_some() { count + 1 } else { count }
+        let Some(reported) = reported(self.pod, name) else { return 0 };
+        let count = u32::try_from(reported.restart_count).unwrap_or_default();
+        if reported.container_id.is_some() { count + 1 } else { count }
     }
 }

@@ -1,5 +1,5 @@
-//! A container's resources as the kernel takes them, and the pod's quality of service, which decides who is ended first
-//! when memory runs out.
+//! A container's resources as the kernel takes them, and the pod's quality of service, by which the kernel chooses whom
+//! to kill when memory runs out.
 
 use std::collections::BTreeMap;
 
@@ -25,11 +25,11 @@ pub enum Quality {
 }
 
 fn amount(list: Option<&BTreeMap<String, Wire>>, resource: &str) -> Option<Quantity> {
-    // Quantities were parsed by validation; one that slips through counts as not given.
+    // Validation has parsed all quantities; an invalid one counts as not set.
     list?.get(resource)?.0.parse().ok()
 }
 
-/// What a container asks for of a resource; its limit where it states only that.
+/// A container's request of a resource; its limit if it has no request.
 pub fn request(spec: &Spec, resource: &str) -> Option<Quantity> {
     let resources = spec.resources.as_ref()?;
     amount(resources.requests.as_ref(), resource).or_else(|| amount(resources.limits.as_ref(), resource))
@@ -39,7 +39,7 @@ pub fn limit(spec: &Spec, resource: &str) -> Option<Quantity> {
     amount(spec.resources.as_ref()?.limits.as_ref(), resource)
 }
 
-/// What all app containers of a pod may use together; `None` where one of them has no limit.
+/// The sum of the limits of a pod's app containers; `None` if one of them has no limit.
 pub fn memory_of_all(pod: &Pod) -> Option<u64> {
     let limits = lifecycle::spec(pod).containers.iter().map(|spec| limit(spec, "memory"));
     let mut bytes = limits.map(|limit| u64::try_from(limit?.units()).ok().filter(|bytes| *bytes > 0));
@@ -74,7 +74,7 @@ pub fn limits(pod: &Pod, spec: &Spec, node_memory_bytes: u64) -> Limits {
     }
 }
 
-/// Who asked for more of the memory is ended later, within its class.
+/// Within a class, the kernel kills containers with larger requests later.
 fn oom_score(pod: &Pod, spec: &Spec, node_memory_bytes: u64) -> i64 {
     match quality(pod) {
         Quality::Guaranteed => -997,

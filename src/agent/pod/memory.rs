@@ -1,5 +1,5 @@
-//! What is known of one pod beyond its specification and what the engine shows: tries and their failures, kills under
-//! way, what the probes found. An agent that starts again begins with none of it, and loses only patience by that.
+//! What is known of one pod beyond its specification and what the engine shows: attempts and their failures, kills
+//! under way, results of probes. An agent that starts again begins without it; only backoffs start over then.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::backoff::Backoff;
 
-/// Why something waits, in the words of a container's waiting state.
+/// A failure, with the reason and message of a container's waiting state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub reason: &'static str,
@@ -16,7 +16,7 @@ pub struct Failure {
     pub retry_at: Timestamp,
 }
 
-/// How far the image for a container's next start is.
+/// The state of the image for a container's next start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ImageState {
     #[default]
@@ -33,7 +33,7 @@ pub struct ContainerMemory {
     pub restarts: Backoff,
     pub image: ImageState,
     pub pulls: Backoff,
-    /// The last try to create it failed.
+    /// The last attempt to create it failed.
     pub failure: Option<Failure>,
     pub failures: Backoff,
 }
@@ -53,14 +53,14 @@ pub enum KillReason {
     SandboxGone,
 }
 
-/// How far the preStop hook is.
+/// The state of the preStop hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
+pub enum PreStop {
     Running,
     Done,
 }
 
-/// How far the postStart hook is of a container that has one. Without an entry it is over.
+/// The state of a container's postStart hook. Without an entry it is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PostStart {
     Running,
@@ -73,11 +73,11 @@ pub struct Kill {
     pub reason: KillReason,
     /// SIGKILL follows then.
     pub deadline: Timestamp,
-    pub hook: Hook,
-    pub told_to_stop: bool,
+    pub pre_stop: PreStop,
+    pub signaled: bool,
 }
 
-/// What the probes found of one running container.
+/// Results of the probes of one running container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Health {
     /// `None` while the probe has not decided.
@@ -96,13 +96,13 @@ pub struct Memory {
     pub health: BTreeMap<String, Health>,
     /// By container ID.
     pub post_start: BTreeMap<String, PostStart>,
-    /// The sandbox could not be made, or the volumes not be prepared.
+    /// The sandbox could not be started, or the volumes could not be prepared.
     pub sandbox_failure: Option<Failure>,
     pub sandbox_failures: Backoff,
-    /// What containers wrote as their last words, by container ID.
-    pub last_words: BTreeMap<String, String>,
-    /// The last status of a pod being deleted is told: what follows is nobody's to know.
-    pub farewell: bool,
+    /// By container ID.
+    pub termination_messages: BTreeMap<String, String>,
+    /// The last status of a pod being deleted is written; what follows is not reported.
+    pub final_status_written: bool,
     /// When the agent first took the pod up.
     pub started: Option<Timestamp>,
 }
@@ -117,7 +117,7 @@ impl Memory {
         self.kills.retain(|id, _| is_there(id));
         self.health.retain(|id, _| is_there(id));
         self.post_start.retain(|id, _| is_there(id));
-        self.last_words.retain(|id, _| is_there(id));
+        self.termination_messages.retain(|id, _| is_there(id));
     }
 }
 

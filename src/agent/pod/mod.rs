@@ -2,29 +2,30 @@
 //!
 //! - [`lifecycle`]: what a pod's containers are to each other; shared by plan and status
 //! - [`plan`]: what to do next; pure
-//! - [`status`]: what the API is told; pure
+//! - [`status`]: the status that the API gets; pure
 //! - [`memory`]: what is known beyond specification and engine; [`backoff`]: how long to wait before trying again
-//! - [`actor`]: the actor of one pod; [`pass`]: one look, plan, act of it; [`probe`]: how containers are asked
-//! - [`spec`]: what the engine is asked for; [`limits`]: resources; [`env`]: variables; [`facts`]: field references
+//! - [`actor`]: the actor of one pod; [`sync`]: how it brings the engine to the specification; [`probe`]: probes
+//! - [`spec`]: from the pod's specification to the engine's; [`limits`]: resources; [`env`]: variables;
+//!   [`downward_api`]: field references
 //! - [`page`]: a pod as the notebook keeps it
 //! - [`sources`]: the ConfigMaps and Secrets a pod names; [`content`]: what is in volumes; [`volumes`]: their files
-//! - [`atomic_writer`]: files that change all at once; [`last_words`]: what ended containers left to say
+//! - [`atomic_writer`]: files that change all at once; [`termination_message`]: what ended containers wrote
 
 pub mod actor;
 pub mod atomic_writer;
 pub mod backoff;
 pub mod content;
+pub mod downward_api;
 pub mod env;
-pub mod facts;
-pub mod last_words;
 pub mod lifecycle;
 pub mod limits;
 pub mod memory;
 pub mod page;
-pub mod pass;
 pub mod plan;
 pub mod probe;
 pub mod sources;
 pub mod spec;
 pub mod status;
+pub mod sync;
+pub mod termination_message;
 pub mod volumes;

@@ -14,7 +14,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// Leaves out what changes all the time and is found out anew: versions, managed fields, the status of containers.
+    /// Leaves out what changes often and is found again anyway: versions, managed fields, the status of containers.
     pub fn of(pod: &Pod, sources: &Sources) -> Page {
         let mut kept = Pod { metadata: pod.metadata.clone(), spec: pod.spec.clone(), status: None };
         kept.metadata.managed_fields = None;
@@ -28,7 +28,7 @@ impl Page {
         Page { pod: json(serde_json::to_vec(&kept)), sources: json(serde_json::to_vec(sources)) }
     }
 
-    /// `None` for a page that another version left and that this one can't read.
+    /// `None` for a page that another version wrote and this one can't read.
     pub fn open(&self) -> Option<(Pod, Sources)> {
         let pod: Pod = serde_json::from_slice(&self.pod).ok()?;
         pod.spec.as_ref()?;

@@ -1,16 +1,16 @@
-//! What to do next for a pod: a pure decision from what it should be, what the engine shows and what was tried.
+//! What to do next for a pod: a pure decision from its specification, what the engine shows and what was tried.
 //!
-//! The pod actor carries a plan out, looks again and asks for the next one, until there is nothing to do. No plan waits
-//! for anything: what takes time (pulls, hooks, dying processes) goes on beside it and shows up in the next look.
+//! A sync carries a plan out, views the pod again and makes the next plan, until there is nothing to do. No plan waits
+//! for anything: what takes time (pulls, hooks, ending processes) goes on beside it and shows up in a later view.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Container as Spec;
 
-use super::lifecycle::{self, Known};
-use super::memory::{ContainerMemory, Hook, ImageState, KillReason};
+use super::lifecycle::{self, PodSnapshot};
+use super::memory::{ContainerMemory, ImageState, KillReason, PreStop};
 use crate::agent::runtime::{Container, ContainerState, Signal};
 
-/// What the pod is to become.
+/// The state that a pod is brought to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
     /// As its specification says.
@@ -27,7 +27,7 @@ pub enum Action {
     StartSandbox {
         attempt: u32,
     },
-    /// See that the image for the container's next start is there.
+    /// Find or pull the image for the container's next start.
     FindImage {
         container: String,
         is_init: bool,
@@ -52,14 +52,14 @@ pub enum Action {
     Remove {
         id: String,
     },
-    /// Nothing of the pod is left in the engine and its last status is told: remove its files, confirm its deletion.
+    /// Nothing of the pod is left in the engine and its last status is written: remove its files, confirm its deletion.
     ConfirmDeletion,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     pub actions: Vec<Action>,
-    /// When to look again, if nothing happens before.
+    /// When to sync again, if nothing happens before.
     pub wake: Option<Timestamp>,
 }
 
@@ -73,146 +73,147 @@ impl Plan {
     }
 }
 
-/// How long a container that is killed may take when nothing says otherwise.
+/// Upstream's default of `terminationGracePeriodSeconds`.
 const GRACE_DEFAULT: SignedDuration = SignedDuration::from_secs(30);
 
-/// What the pod is to become now. `delete_by` is set once it is being deleted.
-pub fn goal(known: Known<'_>, delete_by: Option<Timestamp>) -> Goal {
-    match (delete_by, known.outcome()) {
+/// The pod's goal. `delete_by` is set once it is being deleted.
+pub fn goal(snapshot: PodSnapshot<'_>, delete_by: Option<Timestamp>) -> Goal {
+    match (delete_by, snapshot.outcome()) {
         (Some(by), _) => Goal::Delete { by },
-        (None, Some(_)) => Goal::End { grace: grace(known) },
+        (None, Some(_)) => Goal::End { grace: grace(snapshot) },
         (None, None) => Goal::Run,
     }
 }
 
-/// How long the pod's processes may take to end. What a pod asks for has no bound, and is added to a moment.
-fn grace(known: Known<'_>) -> SignedDuration {
-    let seconds = lifecycle::spec(known.pod).termination_grace_period_seconds;
+/// How long the pod's processes may take to end: bounded, since it is added to a time.
+fn grace(snapshot: PodSnapshot<'_>) -> SignedDuration {
+    let seconds = lifecycle::spec(snapshot.pod).termination_grace_period_seconds;
     seconds.map_or(GRACE_DEFAULT, |seconds| SignedDuration::from_secs(seconds.min(i32::MAX.into())))
 }
 
-/// How long a container may take to end that is replaced for `reason`: a probe may have a time of its own.
-fn grace_of(known: Known<'_>, spec: &Spec, reason: KillReason) -> SignedDuration {
+/// How long a container may take to end when it is replaced for `reason`: probes may set their own grace period.
+fn grace_of(snapshot: PodSnapshot<'_>, spec: &Spec, reason: KillReason) -> SignedDuration {
     let probe = match reason {
         KillReason::LivenessProbe => spec.liveness_probe.as_ref(),
         KillReason::StartupProbe => spec.startup_probe.as_ref(),
         _ => None,
     };
     let seconds = probe.and_then(|probe| probe.termination_grace_period_seconds);
-    seconds.map_or_else(|| grace(known), SignedDuration::from_secs)
+    seconds.map_or_else(|| grace(snapshot), SignedDuration::from_secs)
 }
 
-/// The next actions towards `goal`. `told` says whether the API has heard of the present status.
-pub fn plan(known: Known<'_>, goal: Goal, told: bool) -> Plan {
+/// The next actions towards `goal`. `status_written` says whether the API has the present status.
+pub fn plan(snapshot: PodSnapshot<'_>, goal: Goal, status_written: bool) -> Plan {
     let mut plan = Plan::default();
     match goal {
-        Goal::Run => run(known, &mut plan),
-        Goal::End { grace } => end(known, known.now + grace, &mut plan),
-        Goal::Delete { by } => delete(known, by, told, &mut plan),
+        Goal::Run => run(snapshot, &mut plan),
+        Goal::End { grace } => end(snapshot, snapshot.now + grace, &mut plan),
+        Goal::Delete { by } => delete(snapshot, by, status_written, &mut plan),
     }
     plan
 }
 
-fn end(known: Known<'_>, by: Timestamp, plan: &mut Plan) {
-    if stop_all(known, by, plan) {
+fn end(snapshot: PodSnapshot<'_>, by: Timestamp, plan: &mut Plan) {
+    if stop_all(snapshot, by, plan) {
         return;
     }
-    for sandbox in known.view.sandboxes.iter().filter(|sandbox| sandbox.running) {
+    for sandbox in snapshot.view.sandboxes.iter().filter(|sandbox| sandbox.running) {
         plan.act(Action::Signal { id: sandbox.id.clone(), signal: Signal::Stop });
     }
 }
 
-/// Containers first, so that their last states can be told; the sandbox when no process needs its network any more.
-fn delete(known: Known<'_>, by: Timestamp, told: bool, plan: &mut Plan) {
-    if stop_all(known, by, plan) || !told {
+/// Stops containers first, so that their last states can be written; then the sandbox, whose network they needed.
+fn delete(snapshot: PodSnapshot<'_>, by: Timestamp, status_written: bool, plan: &mut Plan) {
+    if stop_all(snapshot, by, plan) || !status_written {
         return;
     }
-    for id in known.view.containers.iter().map(|c| &c.id).chain(known.view.sandboxes.iter().map(|s| &s.id)) {
+    for id in snapshot.view.containers.iter().map(|c| &c.id).chain(snapshot.view.sandboxes.iter().map(|s| &s.id)) {
         plan.act(Action::Remove { id: id.clone() });
     }
-    if known.view.is_empty() {
+    if snapshot.view.is_empty() {
         plan.act(Action::ConfirmDeletion);
     }
 }
 
-/// Stops what runs; whether anything does. Sidecars outlive the app containers, which may need them to end.
-fn stop_all(known: Known<'_>, by: Timestamp, plan: &mut Plan) -> bool {
+/// Stops running containers; returns whether there are any. Sidecars end after the app containers, which may need them.
+fn stop_all(snapshot: PodSnapshot<'_>, by: Timestamp, plan: &mut Plan) -> bool {
     let is_sidecar = |container: &&Container| {
-        lifecycle::init_containers(known.pod)
+        lifecycle::init_containers(snapshot.pod)
             .iter()
             .any(|init| init.name == container.name && lifecycle::is_sidecar(init))
     };
     let (sidecars, apps): (Vec<_>, Vec<_>) =
-        known.view.containers.iter().filter(|container| container.is_running()).partition(is_sidecar);
-    let first = if apps.is_empty() || known.now >= by { sidecars.iter().chain(&apps) } else { apps.iter().chain(&[]) };
+        snapshot.view.containers.iter().filter(|container| container.is_running()).partition(is_sidecar);
+    let first =
+        if apps.is_empty() || snapshot.now >= by { sidecars.iter().chain(&apps) } else { apps.iter().chain(&[]) };
     for container in first {
-        stop(known, container, KillReason::PodEnds, by, plan);
+        stop(snapshot, container, KillReason::PodEnds, by, plan);
     }
     !(sidecars.is_empty() && apps.is_empty())
 }
 
 /// The next step of stopping one running container.
-fn stop(known: Known<'_>, container: &Container, reason: KillReason, deadline: Timestamp, plan: &mut Plan) {
+fn stop(snapshot: PodSnapshot<'_>, container: &Container, reason: KillReason, deadline: Timestamp, plan: &mut Plan) {
     let id = container.id.clone();
-    let Some(kill) = known.memory.kills.get(&id) else {
+    let Some(kill) = snapshot.memory.kills.get(&id) else {
         return plan.act(Action::Stop { id, reason, deadline });
     };
     // A deletion may leave less time than the kill under way.
     let deadline = deadline.min(kill.deadline);
-    if known.now >= deadline {
+    if snapshot.now >= deadline {
         plan.act(Action::Signal { id, signal: Signal::Kill });
-        return plan.wake_at(known.now + SignedDuration::from_secs(1));
+        return plan.wake_at(snapshot.now + SignedDuration::from_secs(1));
     }
-    if kill.hook == Hook::Done && !kill.told_to_stop {
+    if kill.pre_stop == PreStop::Done && !kill.signaled {
         plan.act(Action::Signal { id, signal: Signal::Stop });
     }
     plan.wake_at(deadline);
 }
 
-fn run(known: Known<'_>, plan: &mut Plan) {
-    if let Some(deadline) = known.deadline() {
+fn run(snapshot: PodSnapshot<'_>, plan: &mut Plan) {
+    if let Some(deadline) = snapshot.deadline() {
         plan.wake_at(deadline);
     }
-    let Some(sandbox) = known.sandbox() else { return rebuild(known, plan) };
-    for old in known.view.sandboxes.iter().filter(|old| !old.running) {
+    let Some(sandbox) = snapshot.sandbox() else { return rebuild(snapshot, plan) };
+    for old in snapshot.view.sandboxes.iter().filter(|old| !old.running) {
         plan.act(Action::Remove { id: old.id.clone() });
     }
-    for stray in known.view.containers.iter().filter(|c| c.is_running() && c.sandbox != sandbox.id) {
-        stop(known, stray, KillReason::SandboxGone, known.now, plan);
+    for stray in snapshot.view.containers.iter().filter(|c| c.is_running() && c.sandbox != sandbox.id) {
+        stop(snapshot, stray, KillReason::SandboxGone, snapshot.now, plan);
     }
-    collect_garbage(known, plan);
-    if !initialize(known, &sandbox.id, plan) {
+    collect_garbage(snapshot, plan);
+    if !initialize(snapshot, &sandbox.id, plan) {
         return;
     }
-    for app in &lifecycle::spec(known.pod).containers {
-        tend(known, app, false, &sandbox.id, plan);
+    for app in &lifecycle::spec(snapshot.pod).containers {
+        tend(snapshot, app, false, &sandbox.id, plan);
     }
 }
 
-/// Without a sandbox nothing can run: what is left of the former one ends, then a new one is made.
-fn rebuild(known: Known<'_>, plan: &mut Plan) {
-    let running: Vec<_> = known.view.containers.iter().filter(|container| container.is_running()).collect();
+/// Stops what is left of the former sandbox, then starts a new one.
+fn rebuild(snapshot: PodSnapshot<'_>, plan: &mut Plan) {
+    let running: Vec<_> = snapshot.view.containers.iter().filter(|container| container.is_running()).collect();
     for container in &running {
-        stop(known, container, KillReason::SandboxGone, known.now, plan);
+        stop(snapshot, container, KillReason::SandboxGone, snapshot.now, plan);
     }
     if !running.is_empty() {
         return;
     }
-    if let Some(failure) = known.memory.sandbox_failure.as_ref().filter(|failure| failure.retry_at > known.now) {
+    if let Some(failure) = snapshot.memory.sandbox_failure.as_ref().filter(|failure| failure.retry_at > snapshot.now) {
         return plan.wake_at(failure.retry_at);
     }
-    let attempt = known.view.sandboxes.last().map_or(0, |sandbox| sandbox.attempt + 1);
-    for old in &known.view.sandboxes {
+    let attempt = snapshot.view.sandboxes.last().map_or(0, |sandbox| sandbox.attempt + 1);
+    for old in &snapshot.view.sandboxes {
         plan.act(Action::Remove { id: old.id.clone() });
     }
     plan.act(Action::StartSandbox { attempt });
 }
 
-/// Keeps, of each name, the latest container and the one before it, whose log may still be asked for; removes those
-/// that were created but never started.
-fn collect_garbage(known: Known<'_>, plan: &mut Plan) {
-    for container in &known.view.containers {
-        let newer = known
+/// Keeps the latest container of each name and the one before it, for `kubectl logs --previous`; removes older ones,
+/// and those that were created but never started.
+fn collect_garbage(snapshot: PodSnapshot<'_>, plan: &mut Plan) {
+    for container in &snapshot.view.containers {
+        let newer = snapshot
             .view
             .containers
             .iter()
@@ -225,52 +226,52 @@ fn collect_garbage(known: Known<'_>, plan: &mut Plan) {
     }
 }
 
-/// Brings the init containers on, one after the other; whether the app containers may start.
-fn initialize(known: Known<'_>, sandbox: &str, plan: &mut Plan) -> bool {
-    let initialized = known.is_initialized();
-    for init in lifecycle::init_containers(known.pod) {
+/// Runs the init containers, one after the other; returns whether the app containers may start.
+fn initialize(snapshot: PodSnapshot<'_>, sandbox: &str, plan: &mut Plan) -> bool {
+    let initialized = snapshot.is_initialized();
+    for init in lifecycle::init_containers(snapshot.pod) {
         if initialized && !lifecycle::is_sidecar(init) {
             continue;
         }
-        if !known.is_initialized_by(init) {
-            tend(known, init, true, sandbox, plan);
+        if !snapshot.is_initialized_by(init) {
+            tend(snapshot, init, true, sandbox, plan);
             if !initialized {
                 return false;
             }
         } else if lifecycle::is_sidecar(init) {
-            tend(known, init, true, sandbox, plan);
+            tend(snapshot, init, true, sandbox, plan);
         }
     }
     true
 }
 
-/// Sees that one container runs as it should.
-fn tend(known: Known<'_>, spec: &Spec, is_init: bool, sandbox: &str, plan: &mut Plan) {
-    let Some(latest) = known.view.latest(&spec.name) else { return start(known, spec, is_init, sandbox, plan) };
+/// Starts, restarts or stops one container, as it needs.
+fn tend(snapshot: PodSnapshot<'_>, spec: &Spec, is_init: bool, sandbox: &str, plan: &mut Plan) {
+    let Some(latest) = snapshot.view.latest(&spec.name) else { return start(snapshot, spec, is_init, sandbox, plan) };
     match &latest.state {
-        // Garbage collection removes it; the look after that starts another.
+        // Garbage collection removes it; the next plan starts another.
         ContainerState::Created => {}
         ContainerState::Running { .. } if latest.sandbox != sandbox => {}
         ContainerState::Running { .. } => {
-            if let Some(kill) = known.memory.kills.get(&latest.id) {
-                stop(known, latest, kill.reason, kill.deadline, plan);
+            if let Some(kill) = snapshot.memory.kills.get(&latest.id) {
+                stop(snapshot, latest, kill.reason, kill.deadline, plan);
             } else if latest.hash != super::spec::hash(spec) {
-                stop(known, latest, KillReason::Changed, known.now + grace(known), plan);
-            } else if let Some(reason) = known.sickness(latest) {
-                stop(known, latest, reason, known.now + grace_of(known, spec, reason), plan);
+                stop(snapshot, latest, KillReason::Changed, snapshot.now + grace(snapshot), plan);
+            } else if let Some(reason) = snapshot.unhealthy(latest) {
+                stop(snapshot, latest, reason, snapshot.now + grace_of(snapshot, spec, reason), plan);
             }
         }
         ContainerState::Exited(exit) => {
-            // What a former sandbox took down is started again in the new one, unless it had ended by itself for good.
-            let again = lifecycle::restarts(known.pod, spec, is_init, exit.code)
+            // An init container that succeeded runs again in a new sandbox.
+            let again = lifecycle::restarts(snapshot.pod, spec, is_init, exit.code)
                 || (latest.sandbox != sandbox && is_init && exit.code == 0);
             if !again {
                 return;
             }
-            let memory = known.memory.containers.get(&spec.name);
-            match memory.and_then(|memory| memory.restarts.wait_until(exit.finished, known.now)) {
+            let memory = snapshot.memory.containers.get(&spec.name);
+            match memory.and_then(|memory| memory.restarts.wait_until(exit.finished, snapshot.now)) {
                 Some(ready) => plan.wake_at(ready),
-                None => start(known, spec, is_init, sandbox, plan),
+                None => start(snapshot, spec, is_init, sandbox, plan),
             }
         }
     }
@@ -278,26 +279,26 @@ fn tend(known: Known<'_>, spec: &Spec, is_init: bool, sandbox: &str, plan: &mut 
 
 /// The next step towards a start: the image, then the container. Containers are started one after the other, and one is
 /// started when its postStart hook is over.
-fn start(known: Known<'_>, spec: &Spec, is_init: bool, sandbox: &str, plan: &mut Plan) {
+fn start(snapshot: PodSnapshot<'_>, spec: &Spec, is_init: bool, sandbox: &str, plan: &mut Plan) {
     let is_start_planned = plan.actions.iter().any(|action| matches!(action, Action::StartContainer { .. }));
-    if is_start_planned || known.view.containers.iter().any(|container| known.is_in_post_start(container)) {
+    if is_start_planned || snapshot.view.containers.iter().any(|container| snapshot.is_in_post_start(container)) {
         return;
     }
     let none = ContainerMemory::default();
-    let memory = known.memory.containers.get(&spec.name).unwrap_or(&none);
-    if let Some(failure) = memory.failure.as_ref().filter(|failure| failure.retry_at > known.now) {
+    let memory = snapshot.memory.containers.get(&spec.name).unwrap_or(&none);
+    if let Some(failure) = memory.failure.as_ref().filter(|failure| failure.retry_at > snapshot.now) {
         return plan.wake_at(failure.retry_at);
     }
     let container = spec.name.clone();
     match &memory.image {
         ImageState::Pulling => {}
-        ImageState::Failed(failure) if failure.retry_at > known.now => {
+        ImageState::Failed(failure) if failure.retry_at > snapshot.now => {
             let shown_until = failure.at + super::status::FAILURE_SHOWN;
-            plan.wake_at(if known.now < shown_until { shown_until } else { failure.retry_at });
+            plan.wake_at(if snapshot.now < shown_until { shown_until } else { failure.retry_at });
         }
         ImageState::Unknown | ImageState::Failed(_) => plan.act(Action::FindImage { container, is_init }),
         ImageState::Ready(image_id) => plan.act(Action::StartContainer {
-            attempt: known.next_attempt(&spec.name),
+            attempt: snapshot.next_attempt(&spec.name),
             container,
             is_init,
             image_id: image_id.clone(),
@@ -364,8 +365,8 @@ mod tests {
     }
 
     fn planned(pod: &Pod, view: &PodView, memory: &Memory, delete_by: Option<i64>) -> Plan {
-        let known = Known { pod, view, memory, now: at(NOW), probed: true };
-        plan(known, goal(known, delete_by.map(at)), true)
+        let snapshot = PodSnapshot { pod, view, memory, now: at(NOW), probed: true };
+        plan(snapshot, goal(snapshot, delete_by.map(at)), true)
     }
 
     fn with_image(name: &str) -> Memory {
@@ -487,18 +488,18 @@ mod tests {
         let by = NOW + 30;
         let stop = Action::Stop { id: "c0".into(), reason: KillReason::PodEnds, deadline: at(by) };
         assert_eq!(planned(&pod, &up, &memory, Some(by)).actions, [stop]);
-        let kill = |hook, told_to_stop| Kill { reason: KillReason::PodEnds, deadline: at(by), hook, told_to_stop };
-        memory.kills.insert("c0".into(), kill(Hook::Running, false));
+        let kill = |pre_stop, signaled| Kill { reason: KillReason::PodEnds, deadline: at(by), pre_stop, signaled };
+        memory.kills.insert("c0".into(), kill(PreStop::Running, false));
         assert_eq!(planned(&pod, &up, &memory, Some(by)), Plan { actions: vec![], wake: Some(at(by)) });
-        memory.kills.insert("c0".into(), kill(Hook::Done, false));
+        memory.kills.insert("c0".into(), kill(PreStop::Done, false));
         let signal = |signal| Action::Signal { id: "c0".into(), signal };
         assert_eq!(planned(&pod, &up, &memory, Some(by)).actions, [signal(Signal::Stop)]);
-        memory.kills.insert("c0".into(), kill(Hook::Done, true));
+        memory.kills.insert("c0".into(), kill(PreStop::Done, true));
         assert_eq!(planned(&pod, &up, &memory, Some(by)).actions, []);
         assert_eq!(planned(&pod, &up, &memory, Some(NOW)).actions, [signal(Signal::Kill)], "patience was cut short");
         let down = view(vec![container("c", 0, exited(0, NOW))]);
-        let known = Known { pod: &pod, view: &down, memory: &memory, now: at(NOW), probed: true };
-        assert_eq!(plan(known, Goal::Delete { by: at(by) }, false), Plan::default(), "the last status comes first");
+        let snapshot = PodSnapshot { pod: &pod, view: &down, memory: &memory, now: at(NOW), probed: true };
+        assert_eq!(plan(snapshot, Goal::Delete { by: at(by) }, false), Plan::default(), "the last status comes first");
         let remove = ["c0", "s0"].map(|id| Action::Remove { id: id.into() });
         assert_eq!(planned(&pod, &down, &memory, Some(by)).actions, remove);
         assert_eq!(planned(&pod, &PodView::default(), &memory, Some(by)).actions, [Action::ConfirmDeletion]);

@@ -31,7 +31,7 @@ impl Names {
     }
 }
 
-/// What the environments of the pod's containers name.
+/// The names in the environments of the pod's containers.
 pub fn env_names(pod: &Pod) -> Names {
     let mut names = Names::default();
     for container in lifecycle::init_containers(pod).iter().chain(&lifecycle::spec(pod).containers) {
@@ -47,7 +47,7 @@ pub fn env_names(pod: &Pod) -> Names {
     names
 }
 
-/// What the pod's volumes name.
+/// The names in the pod's volumes.
 pub fn volume_names(pod: &Pod) -> Names {
     let mut names = Names::default();
     for volume in lifecycle::spec(pod).volumes.iter().flatten() {
@@ -62,13 +62,13 @@ pub fn volume_names(pod: &Pod) -> Names {
     names
 }
 
-/// The Secrets that may let the pod's images be pulled.
+/// The pod's `imagePullSecrets`.
 pub fn pull_secrets(pod: &Pod) -> BTreeSet<String> {
     let references = lifecycle::spec(pod).image_pull_secrets.iter().flatten();
     references.map(|reference| reference.name.clone()).collect()
 }
 
-/// Fetches objects by name. An error is the API's: what was fetched before is the best there is.
+/// Fetches objects by name. On an error of the API the caller keeps what it fetched before.
 pub async fn fetch(client: &Client, namespace: &str, names: &Names) -> Result<Sources, Error> {
     let mut sources = Sources::default();
     let config_maps = client.api::<ConfigMap>().namespaced(namespace);
@@ -87,7 +87,7 @@ pub async fn fetch(client: &Client, namespace: &str, names: &Names) -> Result<So
 }
 
 impl Sources {
-    /// Takes in what was `fetched` of `names`; what was not found is forgotten.
+    /// Replaces the objects of these `names` by those `fetched`; those that do not exist are removed.
     pub fn update(&mut self, names: &Names, fetched: Sources) {
         self.config_maps.retain(|name, _| !names.config_maps.contains(name));
         self.secrets.retain(|name, _| !names.secrets.contains(name));
@@ -95,7 +95,7 @@ impl Sources {
         self.secrets.extend(fetched.secrets);
     }
 
-    /// A ConfigMap; `None` where it is missing and may be.
+    /// A ConfigMap; `None` if it is optional and missing.
     pub fn config_map(&self, name: &str, optional: bool) -> Result<Option<&ConfigMap>, Error> {
         let found = self.config_maps.get(name);
         if found.is_none() && !optional {
@@ -104,7 +104,7 @@ impl Sources {
         Ok(found)
     }
 
-    /// A Secret; `None` where it is missing and may be.
+    /// A Secret; `None` if it is optional and missing.
     pub fn secret(&self, name: &str, optional: bool) -> Result<Option<&Secret>, Error> {
         let found = self.secrets.get(name);
         if found.is_none() && !optional {

@@ -1,4 +1,4 @@
-//! From a pod's specification to what the engine is asked for: pure, once volumes and sources are at hand.
+//! From a pod's specification to the engine's: pure, once volumes and sources are at hand.
 
 use std::path::{Path, PathBuf};
 
@@ -13,13 +13,14 @@ use super::{lifecycle, limits};
 use crate::agent::error::Error;
 use crate::agent::image;
 use crate::agent::runtime::{
-    ContainerSpec, Mount, PodId, PortMapping, Privileges, Processes, Profile, Propagation, SandboxSpec, SelinuxOptions,
+    ContainerSpec, Mount, PidNamespace, PodId, PortMapping, Privileges, Profile, Propagation, SandboxSpec,
+    SelinuxOptions,
 };
 
 /// The longest host name of a pod, and the longest that Linux takes.
 const HOSTNAME_MAX: usize = 63;
 const FULL_HOSTNAME_MAX: usize = 64;
-/// Of services and of pods that have a full name.
+/// The domain of services, and of pods with a fully qualified name.
 const CLUSTER_DOMAIN: &str = "cluster.local";
 const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
 
@@ -29,7 +30,7 @@ pub fn pod_id(pod: &Pod) -> PodId {
     PodId { namespace: text(&meta.namespace), name: text(&meta.name), uid: text(&meta.uid) }
 }
 
-/// A digest of what, when changed, needs a new container: of the mutable fields, the image.
+/// A digest of the fields whose change needs a new container: of the mutable ones, the image.
 pub fn hash(spec: &Spec) -> String {
     let mut hash = Sha256::new();
     hash.update(&spec.name);
@@ -38,7 +39,7 @@ pub fn hash(spec: &Spec) -> String {
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether the image is asked for at its registry before each start.
+/// When the image is pulled: `Always`, `IfNotPresent` or `Never`.
 pub fn pull_policy(spec: &Spec) -> &str {
     let by_tag = if image::is_latest(spec.image.as_deref().unwrap_or_default()) { "Always" } else { "IfNotPresent" };
     spec.image_pull_policy.as_deref().unwrap_or(by_tag)
@@ -122,25 +123,25 @@ fn host_ports(pod: &Pod) -> Vec<PortMapping> {
 }
 
 /// What a container needs beside the pod's specification.
-pub struct Surroundings {
+pub struct ContainerInputs {
     pub attempt: u32,
     pub sandbox: String,
     pub image_id: String,
-    /// Whom the image's processes run as.
+    /// The user of the image's processes.
     pub image_user: String,
     pub environment: Environment,
     pub mounts: Vec<Mount>,
-    /// The node's file for the container's last words.
+    /// The node's file for the container's termination message.
     pub termination_message: Option<PathBuf>,
     pub node_memory_bytes: u64,
 }
 
-pub fn container(pod: &Pod, spec: &Spec, around: Surroundings) -> Result<ContainerSpec, Error> {
+pub fn container(pod: &Pod, spec: &Spec, inputs: ContainerInputs) -> Result<ContainerSpec, Error> {
     let expand = |list: &Option<Vec<String>>| -> Vec<String> {
-        list.iter().flatten().map(|text| around.environment.expand(text)).collect()
+        list.iter().flatten().map(|text| inputs.environment.expand(text)).collect()
     };
-    let mut mounts = around.mounts;
-    if let Some(path) = &around.termination_message {
+    let mut mounts = inputs.mounts;
+    if let Some(path) = &inputs.termination_message {
         mounts.push(Mount {
             host_path: path.clone(),
             container_path: spec.termination_message_path.clone().unwrap_or(TERMINATION_MESSAGE_PATH.to_owned()),
@@ -151,29 +152,29 @@ pub fn container(pod: &Pod, spec: &Spec, around: Surroundings) -> Result<Contain
     let of_pod = lifecycle::spec(pod);
     Ok(ContainerSpec {
         name: spec.name.clone(),
-        attempt: around.attempt,
-        sandbox: around.sandbox,
-        processes: match (of_pod.host_pid, of_pod.share_process_namespace) {
-            (Some(true), _) => Processes::Node,
-            (_, Some(true)) => Processes::Pod,
-            _ => Processes::Own,
+        attempt: inputs.attempt,
+        sandbox: inputs.sandbox,
+        pid_namespace: match (of_pod.host_pid, of_pod.share_process_namespace) {
+            (Some(true), _) => PidNamespace::Node,
+            (_, Some(true)) => PidNamespace::Pod,
+            _ => PidNamespace::Container,
         },
         host_ipc: of_pod.host_ipc == Some(true),
         image: spec.image.clone().unwrap_or_default(),
-        image_id: around.image_id,
+        image_id: inputs.image_id,
         command: expand(&spec.command),
         args: expand(&spec.args),
         working_dir: spec.working_dir.clone().filter(|dir| !dir.is_empty()),
         stop_signal: spec.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
         mounts,
-        limits: limits::limits(pod, spec, around.node_memory_bytes),
-        privileges: privileges(pod, spec, &around.image_user)?,
+        limits: limits::limits(pod, spec, inputs.node_memory_bytes),
+        privileges: privileges(pod, spec, &inputs.image_user)?,
         stdin: spec.stdin == Some(true),
         stdin_once: spec.stdin_once == Some(true),
         tty: spec.tty == Some(true),
         hash: hash(spec),
-        termination_message: around.termination_message,
-        env: around.environment.into_variables(),
+        termination_message: inputs.termination_message,
+        env: inputs.environment.into_variables(),
     })
 }
 
@@ -189,7 +190,7 @@ fn privileges(pod: &Pod, spec: &Spec, image_user: &str) -> Result<Privileges, Er
     Ok(Privileges {
         user: match (user, group) {
             (user, None) => user,
-            // A group of its own takes nothing from the user that the image names.
+            // A group without a user leaves the user to the image.
             (user, Some(group)) => Some(format!("{}:{group}", user.as_deref().unwrap_or(user_of(image_user)))),
         },
         extra_groups: groups.map(|group| group.to_string()).collect(),
@@ -210,7 +211,7 @@ fn user_of(image_user: &str) -> &str {
     image_user.split(':').next().filter(|user| !user.is_empty()).unwrap_or("0")
 }
 
-/// Refuses a container that would run as root, or may, though its pod says that it must not.
+/// Rejects a container that would or could run as root although its pod forbids that.
 fn verify_not_root(
     pod: &Pod,
     of_pod: &PodSecurityContext,
@@ -261,28 +262,28 @@ fn selinux(options: SELinuxOptions) -> SelinuxOptions {
     }
 }
 
-/// A volume, or a part of one, where it is mounted from.
-pub struct Place {
+/// The path on the node of a volume, or of a part of one.
+pub struct MountSource {
     pub path: PathBuf,
-    /// Whatever the mount says.
+    /// Read-only even if the mount does not say so.
     pub read_only: bool,
 }
 
-/// The mounts of one container: `find` tells where a volume is on the node, or a part of it, by its path in there.
+/// The mounts of one container: `find` returns the source of a volume, or of the part of it under a path.
 pub fn mounts(
     spec: &Spec,
     environment: &Environment,
-    mut find: impl FnMut(&VolumeMount, Option<&str>) -> Result<Place, Error>,
+    mut find: impl FnMut(&VolumeMount, Option<&str>) -> Result<MountSource, Error>,
 ) -> Result<Vec<Mount>, Error> {
     let mut mounts = Vec::new();
     for mount in spec.volume_mounts.iter().flatten() {
         let expanded = mount.sub_path_expr.as_deref().map(|text| environment.expand(text));
-        let place = find(mount, expanded.as_deref().or(mount.sub_path.as_deref()))?;
+        let source = find(mount, expanded.as_deref().or(mount.sub_path.as_deref()))?;
         let container_path = Path::new("/").join(&mount.mount_path).to_string_lossy().into_owned();
         mounts.push(Mount {
-            host_path: place.path,
+            host_path: source.path,
             container_path,
-            read_only: place.read_only || mount.read_only == Some(true),
+            read_only: source.read_only || mount.read_only == Some(true),
             propagation: match mount.mount_propagation.as_deref() {
                 Some("HostToContainer") => Propagation::HostToContainer,
                 Some("Bidirectional") => Propagation::Bidirectional,
@@ -398,7 +399,7 @@ mod tests {
             {"name": "published", "mountPath": "published", "readOnly": false}]}))
         .unwrap();
         let find = |mount: &VolumeMount, _: Option<&str>| {
-            Ok(Place { path: "/v".into(), read_only: mount.name == "published" })
+            Ok(MountSource { path: "/v".into(), read_only: mount.name == "published" })
         };
         let found = mounts(&spec, &Environment::default(), find).unwrap();
         let shown: Vec<_> =

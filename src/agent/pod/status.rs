@@ -1,5 +1,4 @@
-//! The status that the API is told of a pod: a pure function of what the pod is, what the engine shows and what was
-//! tried.
+//! A pod's status: a pure function of its specification, what the engine shows and what was tried.
 
 use std::net::IpAddr;
 
@@ -11,7 +10,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value, json};
 
-use super::lifecycle::{self, Known, Outcome};
+use super::lifecycle::{self, Outcome, PodSnapshot};
 use super::memory::{ContainerMemory, Failure, ImageState};
 use crate::agent::runtime::{Container, ContainerState, Exit};
 
@@ -22,7 +21,7 @@ pub const FAILURE_SHOWN: jiff::SignedDuration = jiff::SignedDuration::from_secs(
 const OWN_CONDITIONS: [&str; 5] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
-/// What the status tells of the node.
+/// What the status says about the node.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeFacts<'a> {
     pub address: IpAddr,
@@ -31,56 +30,56 @@ pub struct NodeFacts<'a> {
 }
 
 /// The pod's status. Conditions that are not the agent's are kept.
-pub fn compute(known: Known<'_>, node: NodeFacts<'_>) -> PodStatus {
-    let told = known.pod.status.clone().unwrap_or_default();
-    let outcome = known.outcome();
+pub fn compute(snapshot: PodSnapshot<'_>, node: NodeFacts<'_>) -> PodStatus {
+    let reported = snapshot.pod.status.clone().unwrap_or_default();
+    let outcome = snapshot.outcome();
     let statuses = |specs: &[Spec], is_init| -> Vec<ContainerStatus> {
-        specs.iter().map(|spec| container_status(known, spec, is_init, node.runtime)).collect()
+        specs.iter().map(|spec| container_status(snapshot, spec, is_init, node.runtime)).collect()
     };
-    let init = statuses(lifecycle::init_containers(known.pod), true);
-    let apps = statuses(&lifecycle::spec(known.pod).containers, false);
-    let phase = phase(known, outcome, &apps);
-    let on_host = lifecycle::spec(known.pod).host_network == Some(true);
-    let ip = match known.sandbox() {
+    let init = statuses(lifecycle::init_containers(snapshot.pod), true);
+    let apps = statuses(&lifecycle::spec(snapshot.pod).containers, false);
+    let phase = phase(snapshot, outcome, &apps);
+    let on_host = lifecycle::spec(snapshot.pod).host_network == Some(true);
+    let ip = match snapshot.sandbox() {
         Some(_) if on_host => Some(node.address.to_string()),
         Some(sandbox) => sandbox.ip.map(|ip| ip.to_string()),
-        // The address of a pod that has ended stays for those who look back.
-        None if outcome.is_some() => told.pod_ip.clone(),
+        // A pod that has ended keeps its address.
+        None if outcome.is_some() => reported.pod_ip.clone(),
         None => None,
     };
     let exceeded = outcome == Some(Outcome::DeadlineExceeded);
     PodStatus {
         phase: Some(phase.to_owned()),
-        conditions: Some(conditions(known, outcome, told.conditions.as_deref().unwrap_or_default())),
+        conditions: Some(conditions(snapshot, outcome, reported.conditions.as_deref().unwrap_or_default())),
         host_ip: Some(node.address.to_string()),
         host_ips: Some(vec![HostIP { ip: node.address.to_string() }]),
         pod_ips: ip.clone().map(|ip| vec![PodIP { ip }]),
         pod_ip: ip,
-        start_time: known.start_time().map(Time),
+        start_time: snapshot.start_time().map(Time),
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(apps),
-        reason: if exceeded { Some("DeadlineExceeded".to_owned()) } else { told.reason },
+        reason: if exceeded { Some("DeadlineExceeded".to_owned()) } else { reported.reason },
         message: if exceeded {
             Some("Pod was active on the node longer than the specified deadline".to_owned())
         } else {
-            told.message
+            reported.message
         },
-        observed_generation: known.pod.metadata.generation,
+        observed_generation: snapshot.pod.metadata.generation,
         ..PodStatus::default()
     }
 }
 
-/// The pod with the status that was computed last in place of the API's, but for conditions that others write.
+/// The pod with the status that was computed last instead of the API's, but for conditions that others write.
 pub fn with_found(pod: &Pod, found: &PodStatus) -> Pod {
     let own = |condition: &PodCondition| OWN_CONDITIONS.contains(&condition.type_.as_str());
-    let told = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let conditions = told.filter(|condition| !own(condition)).cloned();
+    let reported = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let conditions = reported.filter(|condition| !own(condition)).cloned();
     let conditions = conditions.chain(found.conditions.iter().flatten().filter(|condition| own(condition)).cloned());
     let status = PodStatus { conditions: Some(conditions.collect()), ..found.clone() };
     Pod { status: Some(status), ..pod.clone() }
 }
 
-/// What is the agent's of the status that the API shows.
+/// The part of the status in the API that is the agent's.
 pub fn own(pod: &Pod) -> PodStatus {
     let shown = pod.status.clone().unwrap_or_default();
     let conditions = shown.conditions.into_iter().flatten();
@@ -101,8 +100,8 @@ pub fn own(pod: &Pod) -> PodStatus {
     }
 }
 
-/// A strategic merge patch that makes the status in the API the computed one, and leaves alone what is not the agent's:
-/// conditions that others write meanwhile as well.
+/// A strategic merge patch that makes the agent's part of the status in the API the computed one, and leaves alone the
+/// rest: conditions that others write, for example.
 pub fn patch(uid: &str, status: &PodStatus) -> Value {
     const OWN: [&str; 12] = [
         "phase",
@@ -127,7 +126,7 @@ pub fn patch(uid: &str, status: &PodStatus) -> Value {
     if let Some(Value::Array(conditions)) = fields.get_mut("conditions") {
         conditions.retain(|condition| OWN_CONDITIONS.iter().any(|own| condition["type"] == *own));
     }
-    // Addresses of before are none any more; a strategic merge would keep them.
+    // A strategic merge would keep former addresses.
     for name in ["hostIPs", "podIPs"] {
         if let Some(Value::Array(addresses)) = fields.get_mut(name) {
             addresses.push(json!({ "$patch": "replace" }));
@@ -136,10 +135,10 @@ pub fn patch(uid: &str, status: &PodStatus) -> Value {
     json!({ "metadata": { "uid": uid }, "status": fields })
 }
 
-fn phase(known: Known<'_>, outcome: Option<Outcome>, apps: &[ContainerStatus]) -> &'static str {
+fn phase(snapshot: PodSnapshot<'_>, outcome: Option<Outcome>, apps: &[ContainerStatus]) -> &'static str {
     match outcome {
-        // While something still runs it is not over yet.
-        Some(_) if known.view.containers.iter().any(Container::is_running) => {}
+        // The pod is not over while something still runs.
+        Some(_) if snapshot.view.containers.iter().any(Container::is_running) => {}
         Some(Outcome::Succeeded) => return "Succeeded",
         Some(Outcome::Failed | Outcome::DeadlineExceeded) => return "Failed",
         None => {}
@@ -150,16 +149,16 @@ fn phase(known: Known<'_>, outcome: Option<Outcome>, apps: &[ContainerStatus]) -
             || ended(&status.state)
             || ended(&status.last_state)
     };
-    if known.is_initialized() && apps.iter().all(ever_ran) { "Running" } else { "Pending" }
+    if snapshot.is_initialized() && apps.iter().all(ever_ran) { "Running" } else { "Pending" }
 }
 
-fn container_status(known: Known<'_>, spec: &Spec, is_init: bool, scheme: &str) -> ContainerStatus {
-    let told = lifecycle::told(known.pod, &spec.name);
-    let latest = known.view.latest(&spec.name);
+fn container_status(snapshot: PodSnapshot<'_>, spec: &Spec, is_init: bool, scheme: &str) -> ContainerStatus {
+    let reported = lifecycle::reported(snapshot.pod, &spec.name);
+    let latest = snapshot.view.latest(&spec.name);
     let none = ContainerMemory::default();
-    let memory = known.memory.containers.get(&spec.name).unwrap_or(&none);
+    let memory = snapshot.memory.containers.get(&spec.name).unwrap_or(&none);
     let terminated = |container: &Container, exit: &Exit| State {
-        terminated: Some(self::terminated(known, container, exit, scheme)),
+        terminated: Some(self::terminated(snapshot, container, exit, scheme)),
         ..State::default()
     };
     let former = |container: &Container| match &container.state {
@@ -168,31 +167,32 @@ fn container_status(known: Known<'_>, spec: &Spec, is_init: bool, scheme: &str) 
     };
     let (state, last_state) = match latest {
         Some(container) => match &container.state {
-            ContainerState::Running { .. } if known.is_in_post_start(container) => {
-                (waiting_for("ContainerCreating", None), known.view.previous(&spec.name).and_then(former))
+            ContainerState::Running { .. } if snapshot.is_in_post_start(container) => {
+                (waiting_for("ContainerCreating", None), snapshot.view.previous(&spec.name).and_then(former))
             }
             ContainerState::Running { started } => {
                 let running = Some(ContainerStateRunning { started_at: Some(Time(*started)) });
-                let before = known.view.previous(&spec.name).and_then(former);
+                let before = snapshot.view.previous(&spec.name).and_then(former);
                 (
                     State { running, ..State::default() },
-                    before.or_else(|| told.and_then(|status| status.last_state.clone())),
+                    before.or_else(|| reported.and_then(|status| status.last_state.clone())),
                 )
             }
-            ContainerState::Exited(exit) => match why_not_again(known, spec, is_init, memory, exit) {
+            ContainerState::Exited(exit) => match why_not_again(snapshot, spec, is_init, memory, exit) {
                 Some(waiting) => (waiting, Some(terminated(container, exit))),
-                None => (terminated(container, exit), known.view.previous(&spec.name).and_then(former)),
+                None => (terminated(container, exit), snapshot.view.previous(&spec.name).and_then(former)),
             },
-            ContainerState::Created => (waiting(known, memory, is_init), None),
+            ContainerState::Created => (waiting(snapshot, memory, is_init), None),
         },
         None => {
-            let ended = told.and_then(|status| status.state.clone()).filter(|state| state.terminated.is_some());
+            let ended = reported.and_then(|status| status.state.clone()).filter(|state| state.terminated.is_some());
             match ended {
-                // Over for good, and cleaned away since.
-                Some(state) if known.outcome().is_some() => (state, None),
-                ended => {
-                    (waiting(known, memory, is_init), ended.or_else(|| told.and_then(|told| told.last_state.clone())))
-                }
+                // It ended for good, and was removed since.
+                Some(state) if snapshot.outcome().is_some() => (state, None),
+                ended => (
+                    waiting(snapshot, memory, is_init),
+                    ended.or_else(|| reported.and_then(|reported| reported.last_state.clone())),
+                ),
             }
         }
     };
@@ -202,32 +202,32 @@ fn container_status(known: Known<'_>, spec: &Spec, is_init: bool, scheme: &str) 
         image: spec.image.clone().unwrap_or_default(),
         image_id: latest
             .map(|container| format!("{scheme}://{}", container.image_id))
-            .or_else(|| told.map(|told| told.image_id.clone()))
+            .or_else(|| reported.map(|reported| reported.image_id.clone()))
             .unwrap_or_default(),
         container_id: latest
             .map(|container| format!("{scheme}://{}", container.id))
-            .or_else(|| told.and_then(|told| told.container_id.clone())),
+            .or_else(|| reported.and_then(|reported| reported.container_id.clone())),
         restart_count: latest
             .and_then(|container| i32::try_from(container.attempt).ok())
-            .or_else(|| told.map(|told| told.restart_count))
+            .or_else(|| reported.map(|reported| reported.restart_count))
             .unwrap_or_default(),
-        ready: if is_ended_init { known.is_initialized_by(spec) } else { known.is_ready(spec) },
-        started: Some(known.is_started(spec)),
+        ready: if is_ended_init { snapshot.is_initialized_by(spec) } else { snapshot.is_ready(spec) },
+        started: Some(snapshot.is_started(spec)),
         state: Some(state),
         last_state: Some(last_state.unwrap_or_default()),
         ..ContainerStatus::default()
     }
 }
 
-fn terminated(known: Known<'_>, container: &Container, exit: &Exit, scheme: &str) -> ContainerStateTerminated {
+fn terminated(snapshot: PodSnapshot<'_>, container: &Container, exit: &Exit, scheme: &str) -> ContainerStateTerminated {
     let reason = match exit {
         Exit { started: None, error, .. } if !error.is_empty() => "StartError",
         Exit { out_of_memory: true, .. } => "OOMKilled",
         Exit { code: 0, .. } => "Completed",
         Exit { .. } => "Error",
     };
-    let last_words = known.memory.last_words.get(&container.id).filter(|text| !text.is_empty());
-    let message = last_words.or(Some(&exit.error)).filter(|text| !text.is_empty());
+    let termination_message = snapshot.memory.termination_messages.get(&container.id).filter(|text| !text.is_empty());
+    let message = termination_message.or(Some(&exit.error)).filter(|text| !text.is_empty());
     ContainerStateTerminated {
         container_id: Some(format!("{scheme}://{}", container.id)),
         exit_code: exit.code,
@@ -240,12 +240,18 @@ fn terminated(known: Known<'_>, container: &Container, exit: &Exit, scheme: &str
 }
 
 /// The waiting state of an ended container that is to run again, but not at once.
-fn why_not_again(known: Known<'_>, spec: &Spec, is_init: bool, memory: &ContainerMemory, exit: &Exit) -> Option<State> {
-    if known.outcome().is_some() || !lifecycle::restarts(known.pod, spec, is_init, exit.code) {
+fn why_not_again(
+    snapshot: PodSnapshot<'_>,
+    spec: &Spec,
+    is_init: bool,
+    memory: &ContainerMemory,
+    exit: &Exit,
+) -> Option<State> {
+    if snapshot.outcome().is_some() || !lifecycle::restarts(snapshot.pod, spec, is_init, exit.code) {
         return None;
     }
-    if memory.restarts.wait_until(exit.finished, known.now).is_some() {
-        let meta = &known.pod.metadata;
+    if memory.restarts.wait_until(exit.finished, snapshot.now).is_some() {
+        let meta = &snapshot.pod.metadata;
         let pod =
             format!("{}_{}", meta.name.as_deref().unwrap_or_default(), meta.namespace.as_deref().unwrap_or_default());
         let message = format!(
@@ -256,23 +262,24 @@ fn why_not_again(known: Known<'_>, spec: &Spec, is_init: bool, memory: &Containe
         );
         return Some(waiting_for("CrashLoopBackOff", Some(message)));
     }
-    failure(known, memory)
+    failure(snapshot, memory)
 }
 
-fn waiting(known: Known<'_>, memory: &ContainerMemory, is_init: bool) -> State {
-    failure(known, memory).unwrap_or_else(|| {
-        let initializing = !is_init && !lifecycle::init_containers(known.pod).is_empty() && !known.is_initialized();
+fn waiting(snapshot: PodSnapshot<'_>, memory: &ContainerMemory, is_init: bool) -> State {
+    failure(snapshot, memory).unwrap_or_else(|| {
+        let initializing =
+            !is_init && !lifecycle::init_containers(snapshot.pod).is_empty() && !snapshot.is_initialized();
         waiting_for(if initializing { "PodInitializing" } else { "ContainerCreating" }, None)
     })
 }
 
-/// The failure that keeps a container from being made.
-fn failure(known: Known<'_>, memory: &ContainerMemory) -> Option<State> {
+/// The failure that keeps a container from being created.
+fn failure(snapshot: PodSnapshot<'_>, memory: &ContainerMemory) -> Option<State> {
     if let Some(Failure { reason, message, .. }) = &memory.failure {
         return Some(waiting_for(reason, Some(message.clone())));
     }
     let ImageState::Failed(failure) = &memory.image else { return None };
-    if failure.reason != "ErrImagePull" || known.now < failure.at + FAILURE_SHOWN {
+    if failure.reason != "ErrImagePull" || snapshot.now < failure.at + FAILURE_SHOWN {
         return Some(waiting_for(failure.reason, Some(failure.message.clone())));
     }
     Some(waiting_for("ImagePullBackOff", Some(format!("Back-off pulling image: {}", failure.message))))
@@ -304,24 +311,24 @@ impl Verdict {
     }
 }
 
-fn conditions(known: Known<'_>, outcome: Option<Outcome>, told: &[PodCondition]) -> Vec<PodCondition> {
-    let verdicts = verdicts(known, outcome, told);
-    let mut all: Vec<PodCondition> = told
+fn conditions(snapshot: PodSnapshot<'_>, outcome: Option<Outcome>, reported: &[PodCondition]) -> Vec<PodCondition> {
+    let verdicts = verdicts(snapshot, outcome, reported);
+    let mut all: Vec<PodCondition> = reported
         .iter()
         .filter(|condition| verdicts.iter().all(|verdict| verdict.kind != condition.type_))
         .cloned()
         .collect();
     for verdict in verdicts {
         let status = if verdict.holds { "True" } else { "False" };
-        let before = told.iter().find(|condition| condition.type_ == verdict.kind && condition.status == status);
+        let before = reported.iter().find(|condition| condition.type_ == verdict.kind && condition.status == status);
         let since = before.and_then(|condition| condition.last_transition_time.clone());
         all.push(PodCondition {
             type_: verdict.kind.to_owned(),
             status: status.to_owned(),
             reason: verdict.reason.map(str::to_owned),
             message: verdict.message,
-            last_transition_time: Some(since.unwrap_or(Time(to_second(known.now)))),
-            observed_generation: known.pod.metadata.generation,
+            last_transition_time: Some(since.unwrap_or(Time(to_second(snapshot.now)))),
+            observed_generation: snapshot.pod.metadata.generation,
             last_probe_time: None,
         });
     }
@@ -332,19 +339,19 @@ fn to_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).expect("a time cut to its second is a time")
 }
 
-fn verdicts(known: Known<'_>, outcome: Option<Outcome>, told: &[PodCondition]) -> Vec<Verdict> {
-    let sandbox = Verdict::plain("PodReadyToStartContainers", known.sandbox().is_some());
+fn verdicts(snapshot: PodSnapshot<'_>, outcome: Option<Outcome>, reported: &[PodCondition]) -> Vec<Verdict> {
+    let sandbox = Verdict::plain("PodReadyToStartContainers", snapshot.sandbox().is_some());
     let scheduled = Verdict::plain("PodScheduled", true);
-    let waiting: Vec<&str> = lifecycle::init_containers(known.pod)
+    let waiting: Vec<&str> = lifecycle::init_containers(snapshot.pod)
         .iter()
-        .filter(|init| !known.is_initialized_by(init))
+        .filter(|init| !snapshot.is_initialized_by(init))
         .map(|init| init.name.as_str())
         .collect();
-    let unready: Vec<&str> = lifecycle::spec(known.pod)
+    let unready: Vec<&str> = lifecycle::spec(snapshot.pod)
         .containers
         .iter()
-        .chain(lifecycle::init_containers(known.pod).iter().filter(|init| lifecycle::is_sidecar(init)))
-        .filter(|container| !known.is_ready(container))
+        .chain(lifecycle::init_containers(snapshot.pod).iter().filter(|init| lifecycle::is_sidecar(init)))
+        .filter(|container| !snapshot.is_ready(container))
         .map(|container| container.name.as_str())
         .collect();
     let over = match outcome {
@@ -352,7 +359,7 @@ fn verdicts(known: Known<'_>, outcome: Option<Outcome>, told: &[PodCondition]) -
         Some(Outcome::Failed | Outcome::DeadlineExceeded) => Some("PodFailed"),
         None => None,
     };
-    let initialized = if known.is_initialized() || outcome == Some(Outcome::Succeeded) {
+    let initialized = if snapshot.is_initialized() || outcome == Some(Outcome::Succeeded) {
         Verdict { reason: over.filter(|reason| *reason == "PodCompleted"), ..Verdict::plain("Initialized", true) }
     } else {
         Verdict {
@@ -373,15 +380,16 @@ fn verdicts(known: Known<'_>, outcome: Option<Outcome>, told: &[PodCondition]) -
     let (containers, ready) = if !containers_ready {
         (not_ready("ContainersReady"), not_ready("Ready"))
     } else {
-        (Verdict::plain("ContainersReady", true), gates(known, told))
+        (Verdict::plain("ContainersReady", true), gates(snapshot, reported))
     };
     vec![sandbox, initialized, ready, containers, scheduled]
 }
 
-/// Ready, as far as the readiness gates that others open say so.
-fn gates(known: Known<'_>, told: &[PodCondition]) -> Verdict {
-    let closed = |gate: &&str| !told.iter().any(|condition| condition.type_ == **gate && condition.status == "True");
-    let gates = lifecycle::spec(known.pod).readiness_gates.iter().flatten();
+/// Whether all readiness gates are open.
+fn gates(snapshot: PodSnapshot<'_>, reported: &[PodCondition]) -> Verdict {
+    let closed =
+        |gate: &&str| !reported.iter().any(|condition| condition.type_ == **gate && condition.status == "True");
+    let gates = lifecycle::spec(snapshot.pod).readiness_gates.iter().flatten();
     let closed: Vec<&str> = gates.map(|gate| gate.condition_type.as_str()).filter(|gate| closed(gate)).collect();
     if closed.is_empty() {
         return Verdict::plain("Ready", true);

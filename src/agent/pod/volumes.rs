@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!   <data_dir>/pods/<uid>/volumes/<volume>                  what containers write to, or what the agent publishes
-//!                         subpaths/<container>/<number>     a part of a volume, while a container starts that mounts it
+//!                         subpaths/<container>/<number>     a part of a volume, while its container starts
 //!                         containers/<container>/<attempt>  the termination message
 //! ```
 //!
-//! Containers work in their volumes with root's rights, while the agent does: what they make there, links above all, is
-//! never followed out of the volume. The directories above a volume are the agent's alone.
+//! Containers work in their volumes with root's rights at the same time as the agent, so the agent never follows a link
+//! out of a volume. The directories above a volume are the agent's alone.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,12 +22,12 @@ use crate::world::disk::{Access, Bind, Open, PlaceType};
 
 /// Any user of a container may write into an `emptyDir`.
 const MODE_EMPTY_DIR: u32 = 0o777;
-/// What is made in a directory with this bit belongs to the directory's group.
+/// New files in a directory with this bit belong to the directory's group.
 const SET_GROUP: u32 = 0o2000;
 /// What is kept of a termination message.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
-/// The place of one pod's files.
+/// The directory of one pod's files.
 #[derive(Clone, Debug)]
 pub struct PodDir {
     disk: Disk,
@@ -38,7 +38,7 @@ pub struct PodDir {
 #[derive(Debug)]
 pub struct Source {
     pub path: PathBuf,
-    /// Holds the part in its place until the container that mounts it has started.
+    /// Holds the part of a volume until the container that mounts it has started.
     pub held: Option<Bind>,
 }
 
@@ -55,7 +55,7 @@ impl PodDir {
         }
     }
 
-    /// Makes a volume what it should be; one that is so already is left alone. `group` owns what is the pod's own.
+    /// Prepares a volume, unless it is so already. `group` owns it if it is the pod's own.
     pub fn prepare(&self, volume: &str, content: &Content, group: Option<u32>) -> Result<(), Error> {
         let path = self.volume_path(volume, content);
         match content {
@@ -75,7 +75,7 @@ impl PodDir {
         if !is_new {
             return Ok(());
         }
-        // After the group: giving a directory away takes the bit.
+        // After the group, since a change of the owner clears the bit.
         if let Some(group) = group {
             self.disk.set_group(path, group)?;
         }
@@ -105,8 +105,8 @@ impl PodDir {
         }
     }
 
-    /// What a container mounts of a volume. A part of it that containers may have made, or may change while this one
-    /// starts, is found once and held under a name that they don't reach.
+    /// The source of a mount. A part of a volume that containers may have created, or may change while this one starts,
+    /// is found once and held under a name that they don't reach.
     pub fn source(
         &self,
         content: &Content,
@@ -132,7 +132,7 @@ impl PodDir {
         Ok(Source { path: held.path().to_owned(), held: Some(held) })
     }
 
-    /// A fresh file for a container's last words.
+    /// Creates an empty file for a container's termination message.
     pub fn termination_message(&self, container: &str, attempt: u32) -> Result<PathBuf, Error> {
         let dir = self.path.join("containers").join(container);
         self.disk.create_dir_all(&dir, Access::Everyone)?;
@@ -144,13 +144,13 @@ impl PodDir {
         Ok(path)
     }
 
-    /// The end of what a container left as its last words.
+    /// The end of a container's termination message.
     pub fn read_message(&self, path: &Path) -> Option<String> {
         let bytes = self.disk.read_end(path, MESSAGE_BYTES_MAX).ok()?;
         Some(String::from_utf8_lossy(&bytes).into_owned()).filter(|text| !text.is_empty())
     }
 
-    /// Removes all files of the pod, and nothing that is mounted among them.
+    /// Removes all files of the pod, but nothing that is mounted below its directory.
     pub fn remove(&self) -> Result<(), Error> {
         if self.disk.exists(&self.path) {
             self.disk.unmount_below(&self.path)?;

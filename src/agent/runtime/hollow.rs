@@ -18,20 +18,20 @@ use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 
 use super::{
-    Container, ContainerRuntime, ContainerSpec, ContainerState, Credentials, EngineVersion, ExecOutcome, Exit, Image,
-    LogOptions, Made, PodChanged, PodId, PodView, Sandbox, SandboxSpec, Signal,
+    Container, ContainerRuntime, ContainerSpec, ContainerState, CreatedContainer, Credentials, EngineVersion,
+    ExecOutcome, Exit, Image, LogOptions, PodId, PodLifecycleEvent, PodView, Sandbox, SandboxSpec, Signal,
 };
 use crate::agent::error::Error;
 use crate::world::Clock;
 
-/// Changes that a slow reader may lag behind; whoever lags looks at every pod anyway.
+/// Events that a slow reader may lag behind; the agent syncs every pod then.
 const CHANGES_KEPT: usize = 256;
 
 /// 128 + SIGKILL and 128 + SIGTERM, as a shell reports them.
 const EXIT_KILLED: i32 = 137;
 const EXIT_TERMINATED: i32 = 143;
 
-/// `nobody`, whom every image is said to run as.
+/// `nobody`, the user of every image.
 const USER: &str = "65534";
 
 /// Pods that only appear to run. Clones share them.
@@ -40,7 +40,7 @@ pub struct Hollow {
     node: String,
     clock: Clock,
     state: Arc<Mutex<State>>,
-    changes: broadcast::Sender<PodChanged>,
+    changes: broadcast::Sender<PodLifecycleEvent>,
 }
 
 #[derive(Default)]
@@ -69,8 +69,8 @@ impl Hollow {
     }
 
     fn changed(&self, uid: &str) {
-        // Nobody listening is fine: there is nobody to tell.
-        let _ = self.changes.send(PodChanged { uid: uid.to_owned() });
+        // There may be no listener.
+        let _ = self.changes.send(PodLifecycleEvent { uid: uid.to_owned() });
     }
 
     fn end(&self, id: &str, code: i32) -> Result<(), Error> {
@@ -156,7 +156,7 @@ impl ContainerRuntime for Hollow {
     }
 
     async fn find_image(&self, image: &str) -> Result<Option<Image>, Error> {
-        // Nothing is known of the image; that it runs as root would keep pods away that ask for the opposite.
+        // The image is not known; root as its user would keep pods with `runAsNonRoot` from starting.
         Ok(Some(Image { id: format!("sha256:{}", digest(&[image])), is_local: true, user: USER.to_owned() }))
     }
 
@@ -164,7 +164,7 @@ impl ContainerRuntime for Hollow {
         Ok(format!("sha256:{}", digest(&[image])))
     }
 
-    async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<Made, Error> {
+    async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<CreatedContainer, Error> {
         let id = digest(&[&self.node, &pod.uid, &spec.name, &spec.attempt.to_string()]);
         let now = self.now();
         let mut state = self.lock();
@@ -181,7 +181,7 @@ impl ContainerRuntime for Hollow {
             state: ContainerState::Running { started: now },
             termination_message: None,
         });
-        Ok(Made { id, failure: None })
+        Ok(CreatedContainer { id, failure: None })
     }
 
     async fn signal(&self, id: &str, signal: Signal) -> Result<(), Error> {
@@ -207,7 +207,7 @@ impl ContainerRuntime for Hollow {
         Ok(futures::stream::empty().boxed())
     }
 
-    async fn changes(&self) -> Result<BoxStream<'static, Result<PodChanged, Error>>, Error> {
+    async fn events(&self) -> Result<BoxStream<'static, Result<PodLifecycleEvent, Error>>, Error> {
         let stream = BroadcastStream::new(self.changes.subscribe());
         Ok(stream.map(|item| item.map_err(|lagged| Error::Unreachable(lagged.to_string()))).boxed())
     }

@@ -1,7 +1,7 @@
 //! Container runtimes: how pods become processes.
 //!
-//! A runtime keeps what it runs by itself, so an agent that starts again finds its pods by asking: labels tell which
-//! node, pod and container each belongs to, and which restart it is. Nothing here decides; the pod actor does.
+//! A runtime keeps its containers by itself, so an agent that starts again finds its pods there: labels name the node,
+//! pod and container, and the restart count. Nothing here decides; the pod actor does.
 //!
 //! - [`docker`]: containers of a Docker engine, a pause container a pod
 //! - [`hollow`]: no containers, plausible answers
@@ -20,7 +20,7 @@ use jiff::Timestamp;
 
 use super::error::Error;
 
-/// Whose container it is.
+/// The pod that a container belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PodId {
     pub namespace: String,
@@ -38,13 +38,13 @@ pub struct PortMapping {
     pub protocol: String,
 }
 
-/// What the sandbox of a pod holds for all its containers.
+/// The sandbox of a pod, which holds the namespaces of its containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SandboxSpec {
     /// Counts the sandboxes of one pod, from 0.
     pub attempt: u32,
     pub hostname: String,
-    /// What follows the host name in the full one; may be empty.
+    /// Follows the host name in the fully qualified one; may be empty.
     pub domain: String,
     pub host_network: bool,
     pub host_ipc: bool,
@@ -67,7 +67,7 @@ pub struct Mount {
     pub propagation: Propagation,
 }
 
-/// Who sees what is mounted below a mount later on.
+/// Who sees mounts that are made later below this one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Propagation {
     #[default]
@@ -76,18 +76,18 @@ pub enum Propagation {
     Bidirectional,
 }
 
-/// How a kernel's or security module's confinement is chosen.
+/// A seccomp or AppArmor profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Profile {
     /// The engine's own.
     #[default]
     Default,
     Unconfined,
-    /// One that is loaded on the node.
+    /// A profile that is loaded on the node.
     Named(String),
 }
 
-/// The labels that SELinux gives a container's processes; empty ones are the engine's choice.
+/// The SELinux labels of a container's processes; the engine chooses those that are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SelinuxOptions {
     pub user: String,
@@ -106,7 +106,7 @@ pub struct Limits {
     pub oom_score_adj: i64,
 }
 
-/// Whom a container's processes run as, and what they may do.
+/// The user of a container's processes, and what they may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Privileges {
     /// `uid` or `uid:gid`; `None` leaves it to the image.
@@ -124,15 +124,15 @@ pub struct Privileges {
     pub unmasked_proc: bool,
 }
 
-/// Which processes a container sees.
+/// Whose processes a container sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Processes {
-    /// Its own.
+pub enum PidNamespace {
+    /// Its own alone.
     #[default]
-    Own,
-    /// Those of its pod.
+    Container,
+    /// Its pod's.
     Pod,
-    /// Those of the node.
+    /// The node's.
     Node,
 }
 
@@ -142,11 +142,11 @@ pub struct ContainerSpec {
     /// How many times it was started before: the restart count.
     pub attempt: u32,
     pub sandbox: String,
-    pub processes: Processes,
+    pub pid_namespace: PidNamespace,
     pub host_ipc: bool,
     /// The image as the pod names it.
     pub image: String,
-    /// The image that was looked at; where it is empty, the one that has the name now.
+    /// The ID of the image that was found; if empty, the image that has the name now.
     pub image_id: String,
     /// Replaces the image's entry point unless empty.
     pub command: Vec<String>,
@@ -154,7 +154,7 @@ pub struct ContainerSpec {
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
     pub working_dir: Option<String>,
-    /// Tells the processes to end; `None` leaves it to the image.
+    /// The stop signal; `None` leaves it to the image.
     pub stop_signal: Option<String>,
     pub mounts: Vec<Mount>,
     pub limits: Limits,
@@ -162,7 +162,7 @@ pub struct ContainerSpec {
     pub stdin: bool,
     pub stdin_once: bool,
     pub tty: bool,
-    /// A digest of the container's part of the pod: a container with another is out of date.
+    /// A digest of the container's specification: a container with another one is out of date.
     pub hash: String,
     /// The node's file that the container sees as its termination message.
     pub termination_message: Option<PathBuf>,
@@ -192,7 +192,7 @@ pub struct Exit {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContainerState {
-    /// Made, but its process was never started.
+    /// Its process was never started.
     Created,
     Running {
         started: Timestamp,
@@ -254,21 +254,21 @@ impl PodView {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     pub id: String,
-    /// Built or imported here: no registry is known to have it.
+    /// It was built or imported here: no registry is known to have it.
     pub is_local: bool,
-    /// Whom its processes run as: `uid`, `name`, either with `:group`, or nothing for root.
+    /// The user of its processes: `uid`, `name`, either with `:group`, or nothing for root.
     pub user: String,
 }
 
-/// A container that was made.
+/// What came of creating and starting a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Made {
+pub struct CreatedContainer {
     pub id: String,
-    /// Why its process did not start, where it did not. The container stays, with this in its [`Exit`].
+    /// Why its process did not start, if it did not. The container stays, with this in its [`Exit`].
     pub failure: Option<String>,
 }
 
-/// How a process is told to end.
+/// A signal that ends a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// The image's stop signal, SIGTERM unless it names another.
@@ -277,7 +277,7 @@ pub enum Signal {
     Kill,
 }
 
-/// Who may pull an image.
+/// Credentials for a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     pub registry: String,
@@ -285,7 +285,7 @@ pub struct Credentials {
     pub password: String,
 }
 
-/// Which part of a log is asked for.
+/// Which part of a log to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogOptions {
     pub follow: bool,
@@ -295,7 +295,7 @@ pub struct LogOptions {
     pub since: Option<i64>,
 }
 
-/// What a command run inside a container said.
+/// The result of a command inside a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExecOutcome {
     pub exit_code: i64,
@@ -303,9 +303,9 @@ pub struct ExecOutcome {
     pub output: String,
 }
 
-/// Something happened to a pod's containers: look again.
+/// Something happened to a pod's containers: sync it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodChanged {
+pub struct PodLifecycleEvent {
     pub uid: String,
 }
 
@@ -346,7 +346,7 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     async fn pull_image(&self, image: &str, credentials: Option<&Credentials>) -> Result<String, Error>;
 
     /// Creates and starts a container.
-    async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<Made, Error>;
+    async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<CreatedContainer, Error>;
 
     /// Signals a container or a sandbox. One that does not run is left alone.
     async fn signal(&self, id: &str, signal: Signal) -> Result<(), Error>;
@@ -360,6 +360,6 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     /// A container's log, both streams in the order they were written.
     async fn logs(&self, id: &str, options: LogOptions) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error>;
 
-    /// Changes as they happen. The stream ends with its connection: look at every pod, then open it again.
-    async fn changes(&self) -> Result<BoxStream<'static, Result<PodChanged, Error>>, Error>;
+    /// Events as they happen. The stream ends with its connection: open it again, then sync every pod.
+    async fn events(&self) -> Result<BoxStream<'static, Result<PodLifecycleEvent, Error>>, Error>;
 }

@@ -1,4 +1,4 @@
-//! The deployment controller: one replica set a template, and an orderly way from one to the next.
+//! The deployment controller: a replica set for each template, and rollouts from one to the next.
 //!
 //! ```text
 //!   Deployment, its ReplicaSets, their Pods ─▶ claim ─▶ scaled or paused? ─▶ proportion ─┐
@@ -10,14 +10,14 @@
 //!
 //! - [`rollout`]: the next step from the old replica sets to the new one
 //! - [`proportion`]: how a change of size is shared out among several
-//! - [`sets`]: which of its replica sets is the new one
-//! - [`revision`]: what a replica set carries of its deployment, and which are kept
+//! - [`replica_sets`]: which of its replica sets is the new one
+//! - [`revision`]: annotations and revisions of replica sets, and which are kept
 //! - [`status`]: counts and conditions
 
 mod proportion;
+mod replica_sets;
 mod revision;
 mod rollout;
-mod sets;
 mod status;
 
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use super::context::ControllerContext;
-use super::gone::ignore_gone;
+use super::not_found::ignore_not_found;
 use super::ownership;
 use super::pods;
 use crate::kube::client::{Api, Client, DeleteOptions, PatchType};
@@ -41,9 +41,9 @@ use crate::kube::status::Status;
 use crate::kube::time;
 use crate::world::World;
 use proportion::{Member, Scale};
+use replica_sets::ReplicaSets;
 use revision::{Annotations, REVISION};
-use rollout::{Set, Slack};
-use sets::Sets;
+use rollout::{ReplicaCounts, RollingLimits};
 
 struct Deployments {
     world: World,
@@ -96,16 +96,16 @@ fn recreating(deployments: &Informer<Deployment>, sets: &Informer<ReplicaSet>, p
     let set = sets.get(&controlling_owner(pod, "ReplicaSet")?)?;
     let key = controlling_owner(&*set, "Deployment")?;
     let deployment = deployments.get(&key)?;
-    Slack::of_rolling(deployment.spec.as_ref()?).is_none().then_some(key)
+    RollingLimits::of_rolling(deployment.spec.as_ref()?).is_none().then_some(key)
 }
 
-/// One reconciliation of a deployment: what it is, and what its status will say of it.
+/// One reconciliation of a deployment.
 struct Reconciliation {
     key: Key,
-    /// As its status should be, but for counts and progress.
+    /// The deployment with its new status, but for counts and progress.
     deployment: Deployment,
     spec: DeploymentSpec,
-    sets: Sets,
+    sets: ReplicaSets,
     now: Timestamp,
 }
 
@@ -114,16 +114,16 @@ impl Reconciliation {
         self.spec.replicas.unwrap_or(1)
     }
 
-    /// Says something in the status.
-    fn say(&mut self, kind: &str, status: &str, reason: &str, message: String) {
+    /// Sets a condition in the status.
+    fn set_condition(&mut self, kind: &str, status: &str, reason: &str, message: String) {
         let condition = status::condition(kind, status, reason, message, self.now);
         status::set(self.deployment.status.get_or_insert_default(), condition);
     }
 
-    /// Says something about the progress, where anybody asked for it.
-    fn say_progress(&mut self, status: &str, reason: &str, message: String) {
+    /// Sets the condition `Progressing`, if the deployment has a progress deadline.
+    fn set_progress(&mut self, status: &str, reason: &str, message: String) {
         if status::has_deadline(&self.deployment) {
-            self.say(status::PROGRESSING, status, reason, message);
+            self.set_condition(status::PROGRESSING, status, reason, message);
         }
     }
 
@@ -139,15 +139,15 @@ impl Reconcile for Deployments {
         let Some(deployment) = self.deployments.get(key) else { return Ok(Requeue::No) };
         let Some(spec) = deployment.spec.clone() else { return Ok(Requeue::No) };
         let now = time::timestamp(&self.world.clock);
-        let sets = Sets::of(&deployment, self.claim(&deployment, key).await?);
+        let sets = ReplicaSets::of(&deployment, self.claim(&deployment, key).await?);
         let mut this = Reconciliation { key: key.clone(), deployment: (*deployment).clone(), spec, sets, now };
         if deployment.metadata.deletion_timestamp.is_some() {
-            this.deployment.status = Some(status::counted(&this.deployment, &this.sets, now));
-            return self.tell(&deployment, &this).await.map(|()| Requeue::No);
+            this.deployment.status = Some(status::calculate(&this.deployment, &this.sets, now));
+            return self.write_status(&deployment, &this).await.map(|()| Requeue::No);
         }
-        let done = self.advance(&mut this).await;
-        // What was found out is told even where the rest failed.
-        let told = self.tell(&deployment, &this).await;
+        let done = self.sync(&mut this).await;
+        // The status is written even if the rest failed.
+        let told = self.write_status(&deployment, &this).await;
         let requeue = done?;
         told.map(|()| requeue)
     }
@@ -164,13 +164,13 @@ impl Deployments {
         ownership::claim(&self.client, deployment, &selector, candidates, |_| true).await
     }
 
-    /// Does what there is to do now, and finds out what the status is to say.
-    async fn advance(&self, this: &mut Reconciliation) -> Result<Requeue, Status> {
-        if let Some(said) = status::pause(&this.deployment, this.now) {
+    /// Takes the next step, and finds the new status.
+    async fn sync(&self, this: &mut Reconciliation) -> Result<Requeue, Status> {
+        if let Some(said) = status::pause_condition(&this.deployment, this.now) {
             status::set(this.deployment.status.get_or_insert_default(), said);
         }
         if let Some(new) = this.sets.new.clone() {
-            self.keep_revision(this, &new).await?;
+            self.sync_revision(this, &new).await?;
         }
         let paused = this.spec.paused == Some(true);
         let (all, new) = this.sets.all();
@@ -178,7 +178,7 @@ impl Deployments {
         if paused || proportion::was_scaled(this.wanted(), &members) {
             let scale = Scale {
                 wanted: this.wanted(),
-                slack: Slack::of_rolling(&this.spec),
+                limits: RollingLimits::of_rolling(&this.spec),
                 replicas: this.deployment.status.as_ref().and_then(|status| status.replicas).unwrap_or(0),
             };
             let sizes = proportion::sizes(scale, &members, new);
@@ -191,39 +191,39 @@ impl Deployments {
                 self.clean_up(this).await?;
             }
             self.refresh(this);
-            this.deployment.status = Some(status::counted(&this.deployment, &this.sets, this.now));
+            this.deployment.status = Some(status::calculate(&this.deployment, &this.sets, this.now));
             return Ok(Requeue::No);
         }
-        match Slack::of_rolling(&this.spec) {
+        match RollingLimits::of_rolling(&this.spec) {
             Some(_) => self.roll(this).await?,
             None => self.recreate(this).await?,
         }
         self.refresh(this);
-        let status = status::rolled(&this.deployment, &this.sets, this.now);
+        let status = status::calculate_after_rollout(&this.deployment, &this.sets, this.now);
         if status::is_complete(&this.deployment, &status) {
             self.clean_up(this).await?;
         }
-        let next = status::next_look(&this.deployment, &status, this.now);
+        let next = status::next_check(&this.deployment, &status, this.now);
         this.deployment.status = Some(status);
         Ok(next.map_or(Requeue::No, Requeue::After))
     }
 
-    /// Takes in what was written meanwhile.
+    /// Reads the replica sets again after writes.
     fn refresh(&self, this: &mut Reconciliation) {
         let uid = this.deployment.metadata.uid.as_deref().unwrap_or_default();
         let mut owned = self.replica_sets.owned_by(uid);
         owned.retain(|set| ownership::controller_of(&set.metadata).is_some_and(|owner| owner.uid == uid));
-        this.sets = Sets::of(&this.deployment, owned);
+        this.sets = ReplicaSets::of(&this.deployment, owned);
     }
 
-    /// Rolling update: grows the new replica set and shrinks the old ones as far as they may.
+    /// Rolling update: scales the new replica set up and the old ones down as far as the limits allow.
     async fn roll(&self, this: &mut Reconciliation) -> Result<(), Status> {
-        let (slack, old) = (Slack::of(&this.spec), this.sets.old_sizes());
+        let (limits, old) = (RollingLimits::of(&this.spec), this.sets.old_sizes());
         let Some(new) = this.sets.new.clone() else {
-            let size = rollout::first_size(this.wanted(), slack, &old);
+            let size = rollout::first_size(this.wanted(), limits, &old);
             return self.create_set(this, size).await;
         };
-        let step = rollout::rolling(this.wanted(), slack, Set::of(&new), &old);
+        let step = rollout::rolling(this.wanted(), limits, ReplicaCounts::of(&new), &old);
         self.resize_to(this, &new, step.new).await?;
         for (set, size) in this.sets.old.iter().zip(step.old) {
             self.resize_to(this, set, size).await?;
@@ -231,12 +231,12 @@ impl Deployments {
         Ok(())
     }
 
-    /// Recreate: every old pod is gone before the first new one comes.
+    /// Recreate: every old pod is gone before the first new one is created.
     async fn recreate(&self, this: &mut Reconciliation) -> Result<(), Status> {
         for set in &this.sets.old {
             self.resize_to(this, set, 0).await?;
         }
-        if this.sets.old.iter().any(|set| Set::of(set).wanted > 0 || self.has_pods(set)) {
+        if this.sets.old.iter().any(|set| ReplicaCounts::of(set).wanted > 0 || self.has_pods(set)) {
             return Ok(());
         }
         let wanted = this.wanted();
@@ -246,7 +246,7 @@ impl Deployments {
         }
     }
 
-    /// Whether pods of the replica set may still run, those on their way out included.
+    /// Whether pods of the replica set may still run, those being deleted included.
     fn has_pods(&self, set: &ReplicaSet) -> bool {
         let uid = set.metadata.uid.as_deref().unwrap_or_default();
         let counted = set.status.as_ref().is_some_and(|status| status.replicas > 0);
@@ -263,24 +263,24 @@ impl Deployments {
                     self.events.event(&this.deployment, Severity::Normal, "ScalingReplicaSet", message);
                 }
                 this.show_revision(&created);
-                this.say_progress("True", "NewReplicaSetCreated", format!("Created new replica set {name:?}"));
+                this.set_progress("True", "NewReplicaSetCreated", format!("Created new replica set {name:?}"));
                 self.replica_sets.reached(&created.metadata).await;
                 Ok(())
             }
             Err(status) if status.is_already_exists() => self.after_collision(this, &name, status).await,
-            // A namespace that is going away needs no replica sets: trying again would only be noise.
+            // A namespace that is being deleted needs no replica sets: another attempt would fail, too.
             Err(status) if status.message.contains("because it is being terminated") => Ok(()),
             Err(status) => {
                 let message = format!("Failed to create new replica set {name:?}: {status}");
-                this.say_progress("False", "ReplicaSetCreateError", message.clone());
+                this.set_progress("False", "ReplicaSetCreateError", message.clone());
                 self.events.event(&this.deployment, Severity::Warning, "ReplicaSetCreateError", message);
                 Err(status)
             }
         }
     }
 
-    /// A replica set has the name already: it is the one, and not yet in the cache, or its template has the same hash.
-    /// Counting the collision changes the next hash.
+    /// A replica set has the name already: it is the wanted one, and not yet in the cache, or the hash of its template
+    /// collides. The collision count changes the next hash.
     async fn after_collision(&self, this: &mut Reconciliation, name: &str, refusal: Status) -> Result<(), Status> {
         let Some(there) = self.sets_api(&this.key).get_opt(name).await? else { return Err(refusal) };
         let uid = this.deployment.metadata.uid.as_deref();
@@ -296,8 +296,9 @@ impl Deployments {
         Err(refusal)
     }
 
-    /// The new set carries what the deployment says and the highest revision, and the deployment shows that.
-    async fn keep_revision(&self, this: &mut Reconciliation, new: &ReplicaSet) -> Result<(), Status> {
+    /// Gives the new replica set the deployment's annotations and the highest revision, and shows that revision in the
+    /// deployment.
+    async fn sync_revision(&self, this: &mut Reconciliation, new: &ReplicaSet) -> Result<(), Status> {
         let held: Annotations = new.metadata.annotations.clone().unwrap_or_default();
         let annotations = revision::annotations(&this.deployment, &held, revision::next_revision(&this.sets.old));
         let min_ready = |seconds: Option<i32>| seconds.unwrap_or(0);
@@ -317,20 +318,20 @@ impl Deployments {
         let known = this.deployment.status.as_ref().and_then(|status| status::find(status, status::PROGRESSING));
         if known.is_none() {
             let name = new.metadata.name.as_deref().unwrap_or_default();
-            this.say_progress("True", "FoundNewReplicaSet", format!("Found new replica set {name:?}"));
+            this.set_progress("True", "FoundNewReplicaSet", format!("Found new replica set {name:?}"));
         }
         Ok(())
     }
 
     /// Resizes a replica set, unless it has that size.
     async fn resize_to(&self, this: &Reconciliation, set: &ReplicaSet, size: i32) -> Result<(), Status> {
-        if Set::of(set).wanted == size { Ok(()) } else { self.resize(this, set, size).await }
+        if ReplicaCounts::of(set).wanted == size { Ok(()) } else { self.resize(this, set, size).await }
     }
 
-    /// Gives a replica set its size and what the next scaling is shared out by, where it has not both already.
+    /// Sets a replica set's size, and the annotations by which the next scaling is shared out.
     async fn resize(&self, this: &Reconciliation, set: &ReplicaSet, size: i32) -> Result<(), Status> {
-        let from = Set::of(set).wanted;
-        let annotations = revision::sized(&this.deployment);
+        let from = ReplicaCounts::of(set).wanted;
+        let annotations = revision::size_annotations(&this.deployment);
         let held = set.metadata.annotations.clone().unwrap_or_default();
         if from == size && annotations.iter().all(|(name, value)| held.get(name) == Some(value)) {
             return Ok(());
@@ -350,23 +351,23 @@ impl Deployments {
         Ok(())
     }
 
-    /// Deletes what the history has no room for.
+    /// Deletes old replica sets beyond the revision history limit.
     async fn clean_up(&self, this: &Reconciliation) -> Result<(), Status> {
         for set in revision::beyond_history(&this.deployment, &this.sets.old) {
             let options = DeleteOptions { precondition_uid: set.metadata.uid.clone(), ..DeleteOptions::default() };
             let name = set.metadata.name.as_deref().unwrap_or_default();
-            ignore_gone(self.sets_api(&this.key).delete(name, options).await)?;
+            ignore_not_found(self.sets_api(&this.key).delete(name, options).await)?;
         }
         Ok(())
     }
 
-    /// Writes what the status is to say, unless it says so already.
-    async fn tell(&self, before: &Deployment, this: &Reconciliation) -> Result<(), Status> {
+    /// Writes the status, unless it has not changed.
+    async fn write_status(&self, before: &Deployment, this: &Reconciliation) -> Result<(), Status> {
         if this.deployment == *before {
             return Ok(());
         }
         let api = self.client.api::<Deployment>().namespaced(&this.key.namespace);
-        if let Some(written) = ignore_gone(api.update_status(&this.deployment).await)? {
+        if let Some(written) = ignore_not_found(api.update_status(&this.deployment).await)? {
             self.deployments.reached(&written.metadata).await;
         }
         Ok(())

@@ -1,24 +1,24 @@
-//! What a deployment that is scaled makes of the sizes of its replica sets. Pure.
+//! Proportional scaling: the sizes of the replica sets of a deployment that is scaled. Pure.
 //!
-//! A replica set carries the size that its deployment had when it was scaled last, so that the next scaling is told
-//! from a step of a rollout, and shared out in proportion when a rollout is under way.
+//! Each replica set has annotations with the size of its deployment when it was scaled last. They tell a scaling from a
+//! step of a rollout, and share it out in proportion while a rollout is under way.
 
 use std::cmp::Reverse;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 
-use super::rollout::{Set, Slack};
+use super::rollout::{ReplicaCounts, RollingLimits};
 
 /// The size of the deployment when the replica set was scaled last.
 pub const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
-/// That, with the surge that was allowed.
+/// The same plus `maxSurge`.
 pub const MAX: &str = "deployment.kubernetes.io/max-replicas";
 
-/// What scaling looks at in a replica set.
+/// What scaling needs of a replica set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Member {
-    pub set: Set,
+    pub set: ReplicaCounts,
     /// `DESIRED`
     pub desired: Option<i32>,
     /// `MAX`
@@ -32,7 +32,7 @@ impl Member {
         let meta = &set.metadata;
         let annotation = |name: &str| meta.annotations.as_ref()?.get(name)?.parse().ok();
         Member {
-            set: Set::of(set),
+            set: ReplicaCounts::of(set),
             desired: annotation(DESIRED),
             max: annotation(MAX),
             created: meta.creation_timestamp.as_ref().map(|time| time.0),
@@ -45,23 +45,23 @@ impl Member {
     }
 }
 
-/// What scaling looks at in a deployment.
+/// What scaling needs of a deployment.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     /// `spec.replicas`
     pub wanted: i32,
-    /// `None` where the strategy is to recreate.
-    pub slack: Option<Slack>,
+    /// `None` if the strategy is `Recreate`.
+    pub limits: Option<RollingLimits>,
     /// `status.replicas`
     pub replicas: i32,
 }
 
-/// Whether the deployment was scaled since its replica sets were.
+/// Whether the deployment was scaled after its replica sets were.
 pub fn was_scaled(wanted: i32, members: &[Member]) -> bool {
     members.iter().any(|member| member.is_active() && member.desired.is_some_and(|desired| desired != wanted))
 }
 
-/// The sizes that the replica sets are given: the `new` one, where there is one among them, and the others.
+/// The new sizes of the replica sets; `new` is the index of the new one, if there is one.
 pub fn sizes(scale: Scale, members: &[Member], new: Option<usize>) -> Vec<i32> {
     let mut sizes: Vec<i32> = members.iter().map(|member| member.set.wanted).collect();
     if let Some(only) = active_or_latest(members, new) {
@@ -69,13 +69,13 @@ pub fn sizes(scale: Scale, members: &[Member], new: Option<usize>) -> Vec<i32> {
     } else if new.is_some_and(|new| is_saturated(scale.wanted, &members[new])) {
         let olds = sizes.iter_mut().enumerate().filter(|(at, _)| Some(*at) != new);
         olds.for_each(|(_, size)| *size = 0);
-    } else if let Some(slack) = scale.slack {
-        share_out(scale, slack, members, &mut sizes);
+    } else if let Some(limits) = scale.limits {
+        share_out(scale, limits, members, &mut sizes);
     }
     sizes
 }
 
-/// The one replica set that takes the whole change; `None` where several have pods.
+/// The one replica set that takes the whole change; `None` if several have pods.
 fn active_or_latest(members: &[Member], new: Option<usize>) -> Option<usize> {
     let mut active = (0..members.len()).filter(|at| members[*at].is_active());
     match (active.next(), active.next()) {
@@ -94,10 +94,9 @@ fn is_saturated(wanted: i32, new: &Member) -> bool {
     new.set.wanted == wanted && new.desired == Some(wanted) && new.set.available == wanted
 }
 
-/// Shares out what the deployment gained or lost, in proportion to the sizes of the replica sets; what rounding leaves
-/// over falls to the largest.
-fn share_out(scale: Scale, slack: Slack, members: &[Member], sizes: &mut [i32]) {
-    let allowed = if scale.wanted > 0 { scale.wanted + slack.surge } else { 0 };
+/// Shares out the change in proportion to the sizes of the replica sets; the largest takes what rounding leaves over.
+fn share_out(scale: Scale, limits: RollingLimits, members: &[Member], sizes: &mut [i32]) {
+    let allowed = if scale.wanted > 0 { scale.wanted + limits.max_surge } else { 0 };
     let change = allowed - members.iter().map(|member| member.set.wanted).sum::<i32>();
     let mut order: Vec<usize> = (0..members.len()).filter(|at| members[*at].is_active()).collect();
     if change > 0 {
@@ -107,7 +106,7 @@ fn share_out(scale: Scale, slack: Slack, members: &[Member], sizes: &mut [i32]) 
     }
     let mut left = change;
     for at in &order {
-        let share = match proportion(scale, slack, &members[*at]) {
+        let share = match proportion(scale, limits, &members[*at]) {
             _ if left == 0 => 0,
             share if change > 0 => share.min(left),
             share => share.max(left),
@@ -121,7 +120,7 @@ fn share_out(scale: Scale, slack: Slack, members: &[Member], sizes: &mut [i32]) 
 }
 
 /// By how much the replica set would grow if nothing were rounded away.
-fn proportion(scale: Scale, slack: Slack, member: &Member) -> i32 {
+fn proportion(scale: Scale, limits: RollingLimits, member: &Member) -> i32 {
     let size = member.set.wanted;
     if scale.wanted == 0 {
         return -size;
@@ -130,7 +129,7 @@ fn proportion(scale: Scale, slack: Slack, member: &Member) -> i32 {
     if before <= 0 {
         return 0;
     }
-    let (size_now, max_now) = (f64::from(size), f64::from(scale.wanted) + f64::from(slack.surge));
+    let (size_now, max_now) = (f64::from(size), f64::from(scale.wanted) + f64::from(limits.max_surge));
     // Halves round away from zero, as upstream's do.
     (size_now * max_now / f64::from(before)).round() as i32 - size
 }
@@ -142,18 +141,18 @@ mod tests {
     use super::*;
 
     fn member(wanted: i32, available: i32, desired: i32, max: i32) -> Member {
-        let set = Set { wanted, replicas: wanted, available };
+        let set = ReplicaCounts { wanted, replicas: wanted, available };
         Member { set, desired: Some(desired), max: Some(max), ..Member::default() }
     }
 
-    fn scale(wanted: i32, surge: i32) -> Scale {
-        Scale { wanted, slack: Some(Slack { surge, unavailable: 2 }), replicas: 0 }
+    fn scale(wanted: i32, max_surge: i32) -> Scale {
+        Scale { wanted, limits: Some(RollingLimits { max_surge, max_unavailable: 2 }), replicas: 0 }
     }
 
     #[test]
     fn a_rollout_under_way_is_scaled_in_proportion() {
         // The last member is the new one.
-        for (wanted, surge, members, expected) in [
+        for (wanted, max_surge, members, expected) in [
             (15, 3, vec![(8, 8, 10, 13), (5, 0, 10, 13)], vec![11, 7]),
             (5, 3, vec![(8, 8, 10, 13), (5, 0, 10, 13)], vec![5, 3]),
             (0, 3, vec![(8, 8, 10, 13), (5, 0, 10, 13)], vec![0, 0]),
@@ -165,7 +164,7 @@ mod tests {
             let members: Vec<Member> = std::iter::zip(members, ["old", "z-new"])
                 .map(|(member, name)| Member { name: name.to_owned(), ..member })
                 .collect();
-            assert_eq!(sizes(scale(wanted, surge), &members, Some(1)), expected, "to {wanted}");
+            assert_eq!(sizes(scale(wanted, max_surge), &members, Some(1)), expected, "to {wanted}");
         }
     }
 
@@ -182,7 +181,7 @@ mod tests {
     #[test]
     fn when_all_of_the_new_ones_are_available_the_old_ones_go() {
         assert_eq!(sizes(scale(3, 1), &[member(2, 2, 3, 4), member(3, 3, 3, 4)], Some(1)), [0, 3]);
-        let recreate = Scale { slack: None, ..scale(3, 1) };
+        let recreate = Scale { limits: None, ..scale(3, 1) };
         assert_eq!(sizes(recreate, &[member(2, 2, 3, 4), member(1, 1, 3, 4)], Some(1)), [2, 1], "not a rolling update");
     }
 
@@ -197,12 +196,12 @@ mod tests {
         /// Scaling keeps to the number allowed, and no replica set is moved against the change.
         #[test]
         fn shares_add_up(
-            (wanted, surge) in (0_i32..200, 0_i32..20),
+            (wanted, max_surge) in (0_i32..200, 0_i32..20),
             members in proptest::collection::vec((1_i32..60, 0_i32..60, 1_i32..200), 2..5),
         ) {
             let members: Vec<Member> = members.iter().map(|m| member(m.0, m.1.min(m.0), -1, m.2)).collect();
-            let sizes = sizes(scale(wanted, surge), &members, None);
-            let allowed = if wanted > 0 { wanted + surge } else { 0 };
+            let sizes = sizes(scale(wanted, max_surge), &members, None);
+            let allowed = if wanted > 0 { wanted + max_surge } else { 0 };
             let before: i32 = members.iter().map(|member| member.set.wanted).sum();
             prop_assert!(sizes.iter().all(|size| *size >= 0));
             if allowed >= before {

@@ -1,4 +1,4 @@
-//! Revisions: the replica set of a template, and what it carries of its deployment. Pure.
+//! Revisions: the replica set of a template, and the annotations that it has from its deployment. Pure.
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
@@ -9,16 +9,16 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::proportion::{DESIRED, MAX};
-use super::rollout::Slack;
+use super::rollout::RollingLimits;
 use crate::controllers::ownership;
 
-/// Told from the pods of other revisions by this label.
+/// Tells the pods of one revision from those of others.
 const HASH_LABEL: &str = "pod-template-hash";
 pub const REVISION: &str = "deployment.kubernetes.io/revision";
 /// The revisions that a replica set had before, oldest first.
 const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
 const REVISION_HISTORY_BYTES_MAX: usize = 2000;
-/// What a replica set does not take over from its deployment.
+/// Annotations that a replica set does not copy from its deployment.
 const NOT_COPIED: [&str; 6] = [
     "kubectl.kubernetes.io/last-applied-configuration",
     REVISION,
@@ -50,8 +50,8 @@ pub fn same_template(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
     bare(a) == bare(b)
 }
 
-/// What the annotations of a deployment's new replica set should be, given those it has: the deployment's own, and the
-/// highest revision.
+/// The annotations of a deployment's new replica set: those it has (`held`), the deployment's, and the highest
+/// revision.
 pub fn annotations(deployment: &Deployment, held: &Annotations, revision: u64) -> Annotations {
     let mut annotations = held.clone();
     let copied = deployment.metadata.annotations.iter().flatten();
@@ -75,11 +75,11 @@ pub fn annotations(deployment: &Deployment, held: &Annotations, revision: u64) -
 }
 
 /// The annotations by which the next scaling is shared out.
-pub fn sized(deployment: &Deployment) -> Annotations {
+pub fn size_annotations(deployment: &Deployment) -> Annotations {
     let spec = deployment.spec.clone().unwrap_or_default();
     let wanted = spec.replicas.unwrap_or(1);
-    let surge = Slack::of_rolling(&spec).map_or(0, |slack| slack.surge);
-    [(DESIRED, wanted), (MAX, wanted + surge)].map(|(name, count)| (name.to_owned(), count.to_string())).into()
+    let max_surge = RollingLimits::of_rolling(&spec).map_or(0, |limits| limits.max_surge);
+    [(DESIRED, wanted), (MAX, wanted + max_surge)].map(|(name, count)| (name.to_owned(), count.to_string())).into()
 }
 
 /// The replica set of the deployment's present template.
@@ -96,7 +96,7 @@ pub fn new_set(deployment: &Deployment, revision: u64, replicas: i32) -> Replica
     let meta = template.metadata.get_or_insert_default();
     meta.labels = with_hash(meta.labels.take());
     let mut annotations = annotations(deployment, &Annotations::new(), revision);
-    annotations.extend(sized(deployment));
+    annotations.extend(size_annotations(deployment));
     ReplicaSet {
         metadata: ObjectMeta {
             name: Some(format!("{}-{hash}", deployment.metadata.name.as_deref().unwrap_or_default())),
@@ -116,7 +116,7 @@ pub fn new_set(deployment: &Deployment, revision: u64, replicas: i32) -> Replica
     }
 }
 
-/// The old replica sets that the history has no room for: the lowest revisions first, and none that has pods.
+/// The old replica sets beyond the revision history limit: the lowest revisions first, and none that has pods.
 pub fn beyond_history<'a>(deployment: &Deployment, old: &'a [Arc<ReplicaSet>]) -> Vec<&'a Arc<ReplicaSet>> {
     let limit = deployment.spec.as_ref().and_then(|spec| spec.revision_history_limit);
     let Some(keep) = limit.filter(|limit| *limit != i32::MAX).and_then(|limit| usize::try_from(limit).ok()) else {
@@ -135,7 +135,7 @@ fn is_empty(set: &ReplicaSet) -> bool {
     wanted == Some(0) && status.replicas == 0 && status.observed_generation >= set.metadata.generation
 }
 
-/// A short word for a template, of letters and digits that spell nothing.
+/// A hash of a template, of letters and digits that form no words.
 fn template_hash(template: &PodTemplateSpec, collisions: i32) -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);

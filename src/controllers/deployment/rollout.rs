@@ -1,37 +1,41 @@
-//! A deployment's next step from one replica set to another. Pure.
+//! The next step of a deployment's rollout. Pure.
 
 use k8s_openapi::api::apps::v1::{DeploymentSpec, ReplicaSet};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// How many pods there may be above and below the number wanted during a rolling update.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Slack {
-    pub surge: i32,
-    pub unavailable: i32,
+pub struct RollingLimits {
+    pub max_surge: i32,
+    pub max_unavailable: i32,
 }
 
-impl Slack {
-    /// Of a deployment that rolls its updates; `None` where it recreates its pods.
-    pub fn of_rolling(spec: &DeploymentSpec) -> Option<Slack> {
+impl RollingLimits {
+    /// Of a deployment that rolls its updates; `None` if it recreates its pods.
+    pub fn of_rolling(spec: &DeploymentSpec) -> Option<RollingLimits> {
         let recreates = spec.strategy.as_ref().and_then(|strategy| strategy.type_.as_deref()) == Some("Recreate");
-        (!recreates).then(|| Slack::from_strategy(spec))
+        (!recreates).then(|| RollingLimits::from_strategy(spec))
     }
 
     /// Of any deployment: none at all where it recreates its pods, and no more unavailable ones than there are.
-    pub fn of(spec: &DeploymentSpec) -> Slack {
-        let Slack { surge, unavailable } = Slack::of_rolling(spec).unwrap_or_default();
-        Slack { surge, unavailable: unavailable.min(spec.replicas.unwrap_or(1)) }
+    pub fn of(spec: &DeploymentSpec) -> RollingLimits {
+        let RollingLimits { max_surge, max_unavailable } = RollingLimits::of_rolling(spec).unwrap_or_default();
+        RollingLimits { max_surge, max_unavailable: max_unavailable.min(spec.replicas.unwrap_or(1)) }
     }
 
-    /// Surge rounds up, unavailable rounds down, and not both are zero.
-    fn from_strategy(spec: &DeploymentSpec) -> Slack {
+    /// `maxSurge` rounds up, `maxUnavailable` rounds down, and not both are zero.
+    fn from_strategy(spec: &DeploymentSpec) -> RollingLimits {
         let wanted = spec.replicas.unwrap_or(1);
         let rolling = spec.strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref());
-        let surge = rolling.and_then(|rolling| rolling.max_surge.as_ref());
-        let unavailable = rolling.and_then(|rolling| rolling.max_unavailable.as_ref());
-        let surge = scaled(surge, wanted, true);
-        let unavailable = scaled(unavailable, wanted, false);
-        if surge == 0 && unavailable == 0 { Slack { surge, unavailable: 1 } } else { Slack { surge, unavailable } }
+        let max_surge = rolling.and_then(|rolling| rolling.max_surge.as_ref());
+        let max_unavailable = rolling.and_then(|rolling| rolling.max_unavailable.as_ref());
+        let max_surge = scaled(max_surge, wanted, true);
+        let max_unavailable = scaled(max_unavailable, wanted, false);
+        if max_surge == 0 && max_unavailable == 0 {
+            RollingLimits { max_surge, max_unavailable: 1 }
+        } else {
+            RollingLimits { max_surge, max_unavailable }
+        }
     }
 }
 
@@ -61,9 +65,9 @@ pub struct Step {
     pub old: Vec<i32>,
 }
 
-/// What a step looks at in a replica set.
+/// What a step needs of a replica set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Set {
+pub struct ReplicaCounts {
     /// `spec.replicas`
     pub wanted: i32,
     /// `status.replicas`
@@ -72,10 +76,10 @@ pub struct Set {
     pub available: i32,
 }
 
-impl Set {
-    pub fn of(set: &ReplicaSet) -> Set {
+impl ReplicaCounts {
+    pub fn of(set: &ReplicaSet) -> ReplicaCounts {
         let status = set.status.as_ref();
-        Set {
+        ReplicaCounts {
             wanted: set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1),
             replicas: status.map_or(0, |status| status.replicas),
             available: status.and_then(|status| status.available_replicas).unwrap_or(0),
@@ -83,14 +87,14 @@ impl Set {
     }
 }
 
-/// Rolling update: the new set grows as far as the surge allows; the old ones shrink as far as availability allows,
-/// pods that are not available first.
-pub fn rolling(wanted: i32, slack: Slack, new: Set, old: &[Set]) -> Step {
+/// Rolling update: the new set grows as far as `maxSurge` allows; the old ones shrink as far as `maxUnavailable`
+/// allows, by pods that are not available first.
+pub fn rolling(wanted: i32, limits: RollingLimits, new: ReplicaCounts, old: &[ReplicaCounts]) -> Step {
     let total: i32 = new.wanted + old.iter().map(|set| set.wanted).sum::<i32>();
-    let room = (wanted + slack.surge - total).max(0);
+    let room = (wanted + limits.max_surge - total).max(0);
     let grown = if new.wanted < wanted { (new.wanted + room).min(wanted) } else { wanted };
 
-    let available_min = (wanted - slack.unavailable).max(0);
+    let available_min = (wanted - limits.max_unavailable).max(0);
     let new_unavailable = (new.wanted - new.available).max(0);
     let mut spare = (total - available_min - new_unavailable).max(0);
     let mut shrunk: Vec<i32> = old.iter().map(|set| set.wanted).collect();
@@ -109,40 +113,40 @@ pub fn rolling(wanted: i32, slack: Slack, new: Set, old: &[Set]) -> Step {
     Step { new: grown, old: shrunk }
 }
 
-/// The size with which a replica set is created beside `others`, as far as the surge allows.
-pub fn first_size(wanted: i32, slack: Slack, others: &[Set]) -> i32 {
-    rolling(wanted, slack, Set::default(), others).new
+/// The size with which a replica set is created beside `others`, as far as `maxSurge` allows.
+pub fn first_size(wanted: i32, limits: RollingLimits, others: &[ReplicaCounts]) -> i32 {
+    rolling(wanted, limits, ReplicaCounts::default(), others).new
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const SLACK: Slack = Slack { surge: 1, unavailable: 0 };
+    const LIMITS: RollingLimits = RollingLimits { max_surge: 1, max_unavailable: 0 };
 
-    fn all(count: i32) -> Set {
-        Set { wanted: count, replicas: count, available: count }
+    fn all(count: i32) -> ReplicaCounts {
+        ReplicaCounts { wanted: count, replicas: count, available: count }
     }
 
     #[test]
     fn slack_rounds_surge_up_and_unavailable_down() {
         let mut spec = DeploymentSpec { replicas: Some(3), ..Default::default() };
-        assert_eq!(Slack::of(&spec), Slack { surge: 1, unavailable: 0 });
+        assert_eq!(RollingLimits::of(&spec), RollingLimits { max_surge: 1, max_unavailable: 0 });
         spec.replicas = Some(10);
-        assert_eq!(Slack::of(&spec), Slack { surge: 3, unavailable: 2 });
+        assert_eq!(RollingLimits::of(&spec), RollingLimits { max_surge: 3, max_unavailable: 2 });
         spec.replicas = Some(0);
-        assert_eq!(Slack::of(&spec), Slack { surge: 0, unavailable: 0 });
+        assert_eq!(RollingLimits::of(&spec), RollingLimits { max_surge: 0, max_unavailable: 0 });
         spec.replicas = Some(2);
         spec.strategy.get_or_insert_default().type_ = Some("Recreate".to_owned());
-        assert_eq!((Slack::of(&spec), Slack::of_rolling(&spec)), (Slack::default(), None));
+        assert_eq!((RollingLimits::of(&spec), RollingLimits::of_rolling(&spec)), (RollingLimits::default(), None));
     }
 
     #[test]
     fn a_rolling_update_never_goes_above_its_surge_nor_below_its_availability() {
-        let (mut new, mut old) = (Set::default(), [all(3)]);
+        let (mut new, mut old) = (ReplicaCounts::default(), [all(3)]);
         let mut steps = 0;
         while (new, old[0]) != (all(3), all(0)) {
-            let step = rolling(3, SLACK, new, &old);
+            let step = rolling(3, LIMITS, new, &old);
             assert!(step.new + step.old[0] <= 4, "{step:?}");
             (new, old) = (all(step.new), [all(step.old[0])]);
             assert!(new.available + old[0].available >= 3);
@@ -153,15 +157,19 @@ mod tests {
 
     #[test]
     fn a_broken_update_keeps_the_old_pods() {
-        let broken = Set { wanted: 1, replicas: 1, available: 0 };
-        assert_eq!(rolling(3, SLACK, broken, &[all(3)]), Step { new: 1, old: vec![3] });
+        let broken = ReplicaCounts { wanted: 1, replicas: 1, available: 0 };
+        assert_eq!(rolling(3, LIMITS, broken, &[all(3)]), Step { new: 1, old: vec![3] });
     }
 
     #[test]
     fn broken_old_pods_go_first() {
-        let broken = Set { wanted: 3, replicas: 3, available: 0 };
-        let step =
-            rolling(3, Slack { surge: 1, unavailable: 1 }, Set { wanted: 1, replicas: 1, available: 1 }, &[broken]);
+        let broken = ReplicaCounts { wanted: 3, replicas: 3, available: 0 };
+        let step = rolling(
+            3,
+            RollingLimits { max_surge: 1, max_unavailable: 1 },
+            ReplicaCounts { wanted: 1, replicas: 1, available: 1 },
+            &[broken],
+        );
         assert_eq!(step.old, [1]);
     }
 }

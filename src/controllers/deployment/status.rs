@@ -1,4 +1,4 @@
-//! What a deployment's status says: counts, and conditions that keep what was found out before. Pure.
+//! A deployment's status: counts and conditions. Pure.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentStatus, ReplicaSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::rollout::{Set, Slack};
-use super::sets::Sets;
+use super::replica_sets::ReplicaSets;
+use super::rollout::{ReplicaCounts, RollingLimits};
 
 pub const AVAILABLE: &str = "Available";
 pub const PROGRESSING: &str = "Progressing";
@@ -63,7 +63,7 @@ fn remove(status: &mut DeploymentStatus, kind: &str) {
     }
 }
 
-/// How long a rollout may go without progress; `None` where nobody asked.
+/// How long a rollout may go without progress; `None` if there is no deadline.
 fn deadline(deployment: &Deployment) -> Option<SignedDuration> {
     let seconds = deployment.spec.as_ref()?.progress_deadline_seconds?;
     (seconds != i32::MAX).then(|| SignedDuration::from_secs(i64::from(seconds)))
@@ -74,25 +74,25 @@ pub fn has_deadline(deployment: &Deployment) -> bool {
 }
 
 /// The counts and the availability; other conditions are as they were.
-pub fn counted(deployment: &Deployment, sets: &Sets, now: Timestamp) -> DeploymentStatus {
+pub fn calculate(deployment: &Deployment, sets: &ReplicaSets, now: Timestamp) -> DeploymentStatus {
     let spec = deployment.spec.clone().unwrap_or_default();
     let wanted = spec.replicas.unwrap_or(1);
     let all = || sets.new.iter().chain(&sets.old);
-    let total = |count: fn(Set) -> i32| all().map(|set| count(Set::of(set))).sum::<i32>();
+    let total = |count: fn(ReplicaCounts) -> i32| all().map(|set| count(ReplicaCounts::of(set))).sum::<i32>();
     let told = |count: fn(&ReplicaSet) -> Option<i32>| all().filter_map(|set| count(set)).sum::<i32>();
     let available = total(|set| set.available);
     let nonzero = |count: i32| (count != 0).then_some(count);
     let mut status = DeploymentStatus {
         observed_generation: deployment.metadata.generation,
         replicas: nonzero(total(|set| set.replicas)),
-        updated_replicas: nonzero(sets.new.as_ref().map_or(0, |new| Set::of(new).replicas)),
+        updated_replicas: nonzero(sets.new.as_ref().map_or(0, |new| ReplicaCounts::of(new).replicas)),
         ready_replicas: nonzero(told(|set| set.status.as_ref()?.ready_replicas)),
         available_replicas: nonzero(available),
         unavailable_replicas: nonzero((total(|set| set.wanted) - available).max(0)),
         terminating_replicas: Some(told(|set| set.status.as_ref()?.terminating_replicas)),
         ..deployment.status.clone().unwrap_or_default()
     };
-    let enough = available >= wanted - Slack::of(&spec).unavailable;
+    let enough = available >= wanted - RollingLimits::of(&spec).max_unavailable;
     set(
         &mut status,
         match enough {
@@ -109,7 +109,7 @@ pub fn counted(deployment: &Deployment, sets: &Sets, now: Timestamp) -> Deployme
     status
 }
 
-/// Whether the deployment as asked for runs, and nothing else of it.
+/// Whether all replicas are updated and available, and no old ones are left.
 pub fn is_complete(deployment: &Deployment, status: &DeploymentStatus) -> bool {
     let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let counts = [status.updated_replicas, status.replicas, status.available_replicas];
@@ -117,9 +117,9 @@ pub fn is_complete(deployment: &Deployment, status: &DeploymentStatus) -> bool {
         && status.observed_generation >= deployment.metadata.generation
 }
 
-/// The status during a rollout: how far it is, and why it is no farther.
-pub fn rolled(deployment: &Deployment, sets: &Sets, now: Timestamp) -> DeploymentStatus {
-    let mut status = counted(deployment, sets, now);
+/// The status during a rollout, with its progress and failures.
+pub fn calculate_after_rollout(deployment: &Deployment, sets: &ReplicaSets, now: Timestamp) -> DeploymentStatus {
+    let mut status = calculate(deployment, sets, now);
     progress(deployment, sets, &mut status, now);
     match failure(sets) {
         Some(failure) => set(&mut status, failure),
@@ -128,7 +128,7 @@ pub fn rolled(deployment: &Deployment, sets: &Sets, now: Timestamp) -> Deploymen
     status
 }
 
-fn progress(deployment: &Deployment, sets: &Sets, status: &mut DeploymentStatus, now: Timestamp) {
+fn progress(deployment: &Deployment, sets: &ReplicaSets, status: &mut DeploymentStatus, now: Timestamp) {
     if !has_deadline(deployment) {
         return remove(status, PROGRESSING);
     }
@@ -155,7 +155,7 @@ fn progress(deployment: &Deployment, sets: &Sets, status: &mut DeploymentStatus,
     }
 }
 
-fn subject(deployment: &Deployment, sets: &Sets) -> String {
+fn subject(deployment: &Deployment, sets: &ReplicaSets) -> String {
     match &sets.new {
         Some(set) => format!("ReplicaSet {:?}", set.metadata.name.as_deref().unwrap_or_default()),
         None => format!("Deployment {:?}", deployment.metadata.name.as_deref().unwrap_or_default()),
@@ -182,8 +182,8 @@ fn timed_out(deployment: &Deployment, former: Option<&DeploymentCondition>, now:
     }
 }
 
-/// Why a replica set could not create or delete its pods; that of the new one counts more.
-fn failure(sets: &Sets) -> Option<DeploymentCondition> {
+/// Why a replica set could not create or delete its pods; the new one's reason counts first.
+fn failure(sets: &ReplicaSets) -> Option<DeploymentCondition> {
     let conditions = sets.new.iter().chain(&sets.old).filter_map(|set| set.status.as_ref()?.conditions.as_ref());
     let failure = conditions.flatten().find(|condition| condition.type_ == REPLICA_FAILURE)?;
     Some(DeploymentCondition {
@@ -196,9 +196,9 @@ fn failure(sets: &Sets) -> Option<DeploymentCondition> {
     })
 }
 
-/// What to say where a deployment was paused or resumed since its status was written: the deadline does not run while
-/// it is paused. A lack of progress that was found out stays.
-pub fn pause(deployment: &Deployment, now: Timestamp) -> Option<DeploymentCondition> {
+/// The condition of a deployment that was paused or resumed since its status was written: the deadline does not run
+/// while it is paused. A deadline that was exceeded stays so.
+pub fn pause_condition(deployment: &Deployment, now: Timestamp) -> Option<DeploymentCondition> {
     if !has_deadline(deployment) {
         return None;
     }
@@ -216,14 +216,14 @@ pub fn pause(deployment: &Deployment, now: Timestamp) -> Option<DeploymentCondit
     }
 }
 
-/// When a rollout that does not move will have run out of time; `None` where nothing is to be waited for.
-pub fn next_look(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) -> Option<Duration> {
+/// How long until a rollout without progress exceeds its deadline; `None` if it can't.
+pub fn next_check(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) -> Option<Duration> {
     let condition = find(status, PROGRESSING)?;
     if matches!(condition.reason.as_deref(), Some(COMPLETE | TIMED_OUT | PAUSED)) {
         return None;
     }
     let left = deadline(deployment)? - now.duration_since(condition.last_update_time.as_ref()?.0);
-    // Times in a status are cut to the second.
+    // Times in a status are whole seconds.
     Some(Duration::try_from(left).unwrap_or_default() + Duration::from_secs(1))
 }
 
@@ -251,9 +251,9 @@ mod tests {
         )
     }
 
-    fn new(ready: i32) -> Sets {
+    fn new(ready: i32) -> ReplicaSets {
         let status = json!({"replicas": 2, "readyReplicas": ready, "availableReplicas": ready});
-        Sets { new: Some(set_of(2, status)), old: Vec::new() }
+        ReplicaSets { new: Some(set_of(2, status)), old: Vec::new() }
     }
 
     fn said(deployment: &Deployment) -> (String, String) {
@@ -264,27 +264,39 @@ mod tests {
     #[test]
     fn a_rollout_that_stands_still_times_out_and_says_so_until_it_moves() {
         let mut web = deployment(10);
-        let mut tell = |sets: &Sets, second| {
-            web.status = Some(rolled(&web, sets, at(second)));
+        let mut write_status = |sets: &ReplicaSets, second| {
+            web.status = Some(calculate_after_rollout(&web, sets, at(second)));
             said(&web)
         };
-        assert_eq!(tell(&new(0), 0), ("True".into(), "ReplicaSetUpdated".into()));
-        assert_eq!(tell(&new(0), 10), ("True".into(), "ReplicaSetUpdated".into()), "the deadline is not over yet");
+        assert_eq!(write_status(&new(0), 0), ("True".into(), "ReplicaSetUpdated".into()));
+        assert_eq!(
+            write_status(&new(0), 10),
+            ("True".into(), "ReplicaSetUpdated".into()),
+            "the deadline is not over yet"
+        );
         for second in [11, 12, 500] {
-            assert_eq!(tell(&new(0), second), ("False".into(), "ProgressDeadlineExceeded".into()), "at {second}");
+            assert_eq!(
+                write_status(&new(0), second),
+                ("False".into(), "ProgressDeadlineExceeded".into()),
+                "at {second}"
+            );
         }
-        assert_eq!(tell(&new(1), 501), ("True".into(), "ReplicaSetUpdated".into()));
-        assert_eq!(tell(&new(2), 502), ("True".into(), "NewReplicaSetAvailable".into()));
-        assert_eq!(tell(&new(1), 600), ("True".into(), "NewReplicaSetAvailable".into()), "no rollout is under way");
+        assert_eq!(write_status(&new(1), 501), ("True".into(), "ReplicaSetUpdated".into()));
+        assert_eq!(write_status(&new(2), 502), ("True".into(), "NewReplicaSetAvailable".into()));
+        assert_eq!(
+            write_status(&new(1), 600),
+            ("True".into(), "NewReplicaSetAvailable".into()),
+            "no rollout is under way"
+        );
     }
 
     #[test]
     fn what_says_the_same_is_not_written_again() {
         let mut web = deployment(10);
-        web.status = Some(rolled(&web, &new(0), at(0)));
-        assert_eq!(web.status, Some(rolled(&web, &new(0), at(5))));
-        web.status = Some(rolled(&web, &new(0), at(20)));
-        assert_eq!(web.status, Some(rolled(&web, &new(0), at(30))));
+        web.status = Some(calculate_after_rollout(&web, &new(0), at(0)));
+        assert_eq!(web.status, Some(calculate_after_rollout(&web, &new(0), at(5))));
+        web.status = Some(calculate_after_rollout(&web, &new(0), at(20)));
+        assert_eq!(web.status, Some(calculate_after_rollout(&web, &new(0), at(30))));
     }
 
     #[test]
@@ -293,41 +305,42 @@ mod tests {
         let mut status = DeploymentStatus::default();
         set(&mut status, condition("example.com/Checked", "True", "Fine", "", at(0)));
         web.status = Some(status);
-        assert!(find(&rolled(&web, &new(0), at(1)), "example.com/Checked").is_some());
+        assert!(find(&calculate_after_rollout(&web, &new(0), at(1)), "example.com/Checked").is_some());
     }
 
     #[test]
     fn a_failing_replica_set_shows_until_it_recovers() {
         let mut web = deployment(10);
         let failure = json!({"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "quota"});
-        let failing = Sets { new: Some(set_of(2, json!({"replicas": 0, "conditions": [failure]}))), old: Vec::new() };
-        web.status = Some(rolled(&web, &failing, at(0)));
+        let failing =
+            ReplicaSets { new: Some(set_of(2, json!({"replicas": 0, "conditions": [failure]}))), old: Vec::new() };
+        web.status = Some(calculate_after_rollout(&web, &failing, at(0)));
         let shown = find(web.status.as_ref().unwrap(), REPLICA_FAILURE).unwrap();
         assert_eq!((shown.reason.as_deref(), shown.message.as_deref()), (Some("FailedCreate"), Some("quota")));
-        assert!(find(&rolled(&web, &new(2), at(1)), REPLICA_FAILURE).is_none());
+        assert!(find(&calculate_after_rollout(&web, &new(2), at(1)), REPLICA_FAILURE).is_none());
     }
 
     #[test]
     fn the_deadline_does_not_run_while_it_is_paused() {
         let mut web = deployment(10);
-        web.status = Some(rolled(&web, &new(0), at(0)));
+        web.status = Some(calculate_after_rollout(&web, &new(0), at(0)));
         web.spec.as_mut().unwrap().paused = Some(true);
-        let paused = pause(&web, at(5)).unwrap();
+        let paused = pause_condition(&web, at(5)).unwrap();
         set(web.status.as_mut().unwrap(), paused);
         assert_eq!(said(&web), ("Unknown".into(), "DeploymentPaused".into()));
-        assert_eq!(pause(&web, at(6)), None);
-        assert_eq!(next_look(&web, web.status.as_ref().unwrap(), at(6)), None);
+        assert_eq!(pause_condition(&web, at(6)), None);
+        assert_eq!(next_check(&web, web.status.as_ref().unwrap(), at(6)), None);
         web.spec.as_mut().unwrap().paused = None;
-        let resumed = pause(&web, at(100)).unwrap();
+        let resumed = pause_condition(&web, at(100)).unwrap();
         set(web.status.as_mut().unwrap(), resumed);
-        web.status = Some(rolled(&web, &new(0), at(105)));
+        web.status = Some(calculate_after_rollout(&web, &new(0), at(105)));
         assert_eq!(said(&web), ("Unknown".into(), "DeploymentResumed".into()));
-        assert_eq!(next_look(&web, web.status.as_ref().unwrap(), at(105)), Some(Duration::from_secs(6)));
+        assert_eq!(next_check(&web, web.status.as_ref().unwrap(), at(105)), Some(Duration::from_secs(6)));
     }
 
     #[test]
     fn no_deadline_no_progress() {
         let web = deployment(i32::MAX);
-        assert!(find(&rolled(&web, &new(0), at(0)), PROGRESSING).is_none());
+        assert!(find(&calculate_after_rollout(&web, &new(0), at(0)), PROGRESSING).is_none());
     }
 }

@@ -39,7 +39,7 @@ impl Identity {
         }
     }
 
-    /// What `reference` says, read in `namespace`.
+    /// The identity that `reference` names in `namespace`.
     pub fn named(reference: &OwnerReference, namespace: &str) -> Identity {
         Identity {
             api_version: reference.api_version.clone(),
@@ -50,7 +50,7 @@ impl Identity {
         }
     }
 
-    /// Whether both are one object, whatever version of its group each is named by.
+    /// Whether both are one object, even if named by different versions of its group.
     fn is(&self, other: &Identity) -> bool {
         let group = |identity: &Identity| identity.api_version.rsplit_once('/').map(|(group, _)| group.to_owned());
         let place = |identity: &Identity| (identity.kind.clone(), identity.namespace.clone(), identity.name.clone());
@@ -65,79 +65,79 @@ impl fmt::Display for Identity {
     }
 }
 
-/// How far an object is on its way.
+/// The state of an object in the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
-    /// Only named by others.
+pub enum NodeState {
+    /// Named by dependents, and not seen.
     Virtual,
     Lives,
-    /// Its deletion has begun, and is not the garbage collector's to finish.
-    Ends,
-    /// In a foreground deletion.
-    AwaitsDependents,
-    /// To be deleted once its dependents have let go of it.
-    Orphans,
+    /// Being deleted, without a finalizer of the garbage collector.
+    BeingDeleted,
+    /// In a foreground deletion, which waits for its dependents.
+    DeletingDependents,
+    /// Deleted after the references of its dependents are removed.
+    OrphaningDependents,
 }
 
-impl Life {
-    pub fn of(meta: &Meta) -> Life {
+impl NodeState {
+    pub fn of(meta: &Meta) -> NodeState {
         let held_by = |finalizer: &str| meta.finalizers.iter().any(|held| held == finalizer);
         match meta.deletion_timestamp {
-            None => Life::Lives,
-            Some(_) if held_by(ORPHAN) => Life::Orphans,
-            Some(_) if held_by(FOREGROUND) => Life::AwaitsDependents,
-            Some(_) => Life::Ends,
+            None => NodeState::Lives,
+            Some(_) if held_by(ORPHAN) => NodeState::OrphaningDependents,
+            Some(_) if held_by(FOREGROUND) => NodeState::DeletingDependents,
+            Some(_) => NodeState::BeingDeleted,
         }
     }
 }
 
-/// What is known of an owner that an object names.
+/// What the graph knows of an owner that an object names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
     Lives,
-    /// The API said so.
+    /// The API has answered that it does not exist.
     Absent,
-    /// Only the API can tell: it was not seen there, or its deletion waits for its dependents.
+    /// Only the API knows: the owner was not seen there, or its deletion waits for its dependents.
     Ask(Identity),
     Unresolvable(Unresolvable),
 }
 
-/// Why nobody can say whether an owner is there: what it is may well live, so it is no reason to delete anything.
+/// Why a reference can't be resolved. The owner may exist, so this is no reason to delete anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unresolvable {
     /// This server has no such kind; another may.
     UnknownKind,
-    /// An object of the cluster names an owner that is in some namespace, and references name none.
+    /// A cluster-scoped object names an owner of a namespaced kind.
     NamespacedOwner,
     /// The owner is in a namespace other than the object's.
     OtherNamespace,
 }
 
-/// What there is to do about an object.
+/// What the collector has to do about an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
     Nothing,
     /// Ask the API whether the object is at one of these places.
     Find(Vec<Identity>),
-    /// See whether an owner keeps it.
-    Judge(Identity),
-    /// Nothing blocks its foreground deletion any more.
+    /// Delete it, unless an owner keeps it.
+    AttemptToDelete(Identity),
+    /// Remove the finalizer of its foreground deletion, which nothing blocks any more.
     Release(Identity),
-    /// Let its dependents go.
+    /// Remove the references of its dependents to it.
     Orphan(Identity),
 }
 
 struct Node {
     identity: Identity,
-    life: Life,
+    state: NodeState,
     owners: Vec<OwnerReference>,
     dependents: BTreeSet<Uid>,
-    /// Where the API said that no such object is.
+    /// Identities that the API has answered do not exist.
     absent_at: BTreeSet<Identity>,
 }
 
-/// The graph, and which of its objects are to be looked at. As large as what it was shown: a node for each object and
-/// each owner that is named.
+/// The graph, and the uids of objects to work on. It has a node for each object that was seen, and for each owner that
+/// one of them names.
 pub struct Graph {
     table: Arc<Table>,
     nodes: BTreeMap<Uid, Node>,
@@ -149,31 +149,31 @@ impl Graph {
         Graph { table, nodes: BTreeMap::new(), agenda: BTreeSet::new() }
     }
 
-    /// Takes in an object as it is now.
+    /// Adds an object, or updates it.
     pub fn observe(&mut self, meta: &Meta) {
-        let (identity, life) = (Identity::of(meta), Life::of(meta));
+        let (identity, state) = (Identity::of(meta), NodeState::of(meta));
         let uid = identity.uid.clone();
         let node = self.nodes.entry(uid.clone()).or_insert_with(|| Node::named(identity.clone()));
-        let before = std::mem::replace(&mut node.life, life);
+        let before = std::mem::replace(&mut node.state, state);
         let owners = std::mem::replace(&mut node.owners, meta.owner_references.clone());
         node.identity = identity;
-        if before == Life::Virtual {
-            self.look_at_strangers(&uid);
+        if before == NodeState::Virtual {
+            self.enqueue_misnaming_dependents(&uid);
         }
         self.unlink_former(&uid, &owners);
         self.link_new(&uid, &owners);
-        if life != before && life == Life::Orphans {
+        if state != before && state == NodeState::OrphaningDependents {
             self.agenda.insert(uid);
-        } else if life != before && life == Life::AwaitsDependents {
+        } else if state != before && state == NodeState::DeletingDependents {
             self.agenda.extend(self.nodes[&uid].dependents.iter().cloned());
             self.agenda.insert(uid);
         }
     }
 
-    /// Takes note that an object is gone, as a watch told.
+    /// Removes an object that is gone by a watch.
     pub fn forget(&mut self, uid: &str) {
         let Some(node) = self.nodes.get_mut(uid) else { return };
-        node.life = Life::Virtual;
+        node.state = NodeState::Virtual;
         let owners = std::mem::take(&mut node.owners);
         self.unlink_former(uid, &owners);
         if self.nodes.get(uid).is_some_and(|node| node.dependents.is_empty()) {
@@ -183,7 +183,7 @@ impl Graph {
         }
     }
 
-    /// Takes note that the API has no such object there. A uid never comes back, so this holds for good.
+    /// Records that the API has no such object. A uid never comes back, so this holds for good.
     pub fn absent(&mut self, identity: &Identity) {
         let Some(node) = self.nodes.get_mut(&identity.uid) else { return };
         node.absent_at.insert(identity.clone());
@@ -192,46 +192,48 @@ impl Graph {
         self.agenda.extend(dependents);
     }
 
-    /// The objects to be looked at since this was last asked.
+    /// The uids on the agenda, which is empty then.
     pub fn take_agenda(&mut self) -> BTreeSet<Uid> {
         std::mem::take(&mut self.agenda)
     }
 
-    /// All objects that there may be something to do about.
-    pub fn unsettled(&self) -> Vec<Uid> {
+    /// All objects that the collector may have to work on.
+    pub fn pending(&self) -> Vec<Uid> {
         let doubtful = |node: &Node| node.owners.iter().any(|owner| self.owner(&node.identity, owner) != Owner::Lives);
-        let busy = |node: &Node| !matches!(node.life, Life::Lives | Life::Ends);
-        let unsettled = self.nodes.iter().filter(|(_, node)| busy(node) || doubtful(node));
-        unsettled.map(|(uid, _)| uid.clone()).collect()
+        let busy = |node: &Node| !matches!(node.state, NodeState::Lives | NodeState::BeingDeleted);
+        let pending = self.nodes.iter().filter(|(_, node)| busy(node) || doubtful(node));
+        pending.map(|(uid, _)| uid.clone()).collect()
     }
 
     pub fn task(&self, uid: &str) -> Task {
         let Some(node) = self.nodes.get(uid) else { return Task::Nothing };
         let identity = node.identity.clone();
-        match node.life {
-            Life::Virtual => {
+        match node.state {
+            NodeState::Virtual => {
                 let named = node.dependents.iter().flat_map(|dependent| self.places_named_by(dependent, uid));
                 let places: BTreeSet<Identity> = named.filter(|place| !node.absent_at.contains(place)).collect();
                 if places.is_empty() { Task::Nothing } else { Task::Find(places.into_iter().collect()) }
             }
-            Life::Orphans => Task::Orphan(identity),
-            Life::AwaitsDependents if !self.is_blocked(uid) => Task::Release(identity),
-            Life::Lives if !node.owners.is_empty() => Task::Judge(identity),
-            Life::AwaitsDependents | Life::Lives | Life::Ends => Task::Nothing,
+            NodeState::OrphaningDependents => Task::Orphan(identity),
+            NodeState::DeletingDependents if !self.is_blocked(uid) => Task::Release(identity),
+            NodeState::Lives if !node.owners.is_empty() => Task::AttemptToDelete(identity),
+            NodeState::DeletingDependents | NodeState::Lives | NodeState::BeingDeleted => Task::Nothing,
         }
     }
 
-    /// What is known of the owner that `reference` of `dependent` names.
+    /// What the graph knows of the owner that `reference` of `dependent` names.
     pub fn owner(&self, dependent: &Identity, reference: &OwnerReference) -> Owner {
         let place = match self.resolve(&dependent.namespace, reference) {
             Ok(place) => place,
             Err(why) => return Owner::Unresolvable(why),
         };
         let Some(node) = self.nodes.get(&reference.uid) else { return Owner::Ask(place) };
-        match node.life {
-            Life::Virtual => {}
-            Life::AwaitsDependents if node.identity.is(&place) => return Owner::Ask(place),
-            Life::Lives | Life::Ends | Life::Orphans if node.identity.is(&place) => return Owner::Lives,
+        match node.state {
+            NodeState::Virtual => {}
+            NodeState::DeletingDependents if node.identity.is(&place) => return Owner::Ask(place),
+            NodeState::Lives | NodeState::BeingDeleted | NodeState::OrphaningDependents if node.identity.is(&place) => {
+                return Owner::Lives;
+            }
             _ if node.identity.namespace == place.namespace => {}
             _ => return Owner::Unresolvable(Unresolvable::OtherNamespace),
         }
@@ -242,7 +244,7 @@ impl Graph {
         self.nodes.get(uid).is_some_and(|node| !node.dependents.is_empty())
     }
 
-    /// Where the owner is to be looked for that `reference` of an object in `namespace` names.
+    /// The identity of the owner that `reference` of an object in `namespace` names.
     fn resolve(&self, namespace: &str, reference: &OwnerReference) -> Result<Identity, Unresolvable> {
         let resource = self.table.by_kind(&reference.api_version, &reference.kind);
         match resource.filter(|resource| resource.allows("get")).map(|resource| resource.is_namespaced()) {
@@ -253,7 +255,7 @@ impl Graph {
         }
     }
 
-    /// Where `dependent` says that its owner `owner` is.
+    /// The identities by which `dependent` names its owner `owner`.
     fn places_named_by(&self, dependent: &str, owner: &str) -> impl Iterator<Item = Identity> {
         let node = self.nodes.get(dependent);
         node.into_iter().flat_map(move |node| {
@@ -262,15 +264,15 @@ impl Graph {
         })
     }
 
-    /// An object was seen: those who named it at another place have to be judged anew.
-    fn look_at_strangers(&mut self, uid: &str) {
+    /// An object was seen: dependents that name it by another identity go on the agenda.
+    fn enqueue_misnaming_dependents(&mut self, uid: &str) {
         let node = &self.nodes[uid];
         let found = |dependent: &&Uid| self.places_named_by(dependent, uid).all(|place| node.identity.is(&place));
-        let strangers: Vec<Uid> = node.dependents.iter().filter(|dependent| !found(dependent)).cloned().collect();
-        self.agenda.extend(strangers);
+        let misnaming: Vec<Uid> = node.dependents.iter().filter(|dependent| !found(dependent)).cloned().collect();
+        self.agenda.extend(misnaming);
     }
 
-    /// Owners that `uid` named before: it no longer counts among their dependents, or no longer blocks them.
+    /// Updates owners that `uid` named before: it is no longer their dependent, or no longer blocks them.
     fn unlink_former(&mut self, uid: &str, former: &[OwnerReference]) {
         for reference in former {
             let now = self.nodes.get(uid).map(|node| node.owners.as_slice()).unwrap_or_default();
@@ -280,16 +282,17 @@ impl Graph {
             if !named {
                 owner.dependents.remove(uid);
             }
-            if owner.life == Life::AwaitsDependents && !blocks {
+            if owner.state == NodeState::DeletingDependents && !blocks {
                 self.agenda.insert(reference.uid.clone());
             }
-            if owner.life == Life::Virtual && owner.dependents.is_empty() && reference.uid != uid {
+            if owner.state == NodeState::Virtual && owner.dependents.is_empty() && reference.uid != uid {
                 self.nodes.remove(&reference.uid);
             }
         }
     }
 
-    /// Owners that `uid` did not name before: a virtual one has to be found, and any other may be a reason to judge.
+    /// Adds `uid` to owners that it did not name before. A virtual owner has to be found; any other may be a reason to
+    /// delete `uid`.
     fn link_new(&mut self, uid: &str, former: &[OwnerReference]) {
         let node = &self.nodes[uid];
         let (identity, owners) = (node.identity.clone(), node.owners.clone());
@@ -297,7 +300,7 @@ impl Graph {
             let place = Identity::named(reference, &identity.namespace);
             let owner = self.nodes.entry(reference.uid.clone()).or_insert_with(|| Node::named(place));
             owner.dependents.insert(uid.to_owned());
-            let is_virtual = owner.life == Life::Virtual;
+            let is_virtual = owner.state == NodeState::Virtual;
             match self.owner(&identity, reference) {
                 Owner::Lives => {}
                 Owner::Ask(_) if is_virtual => drop(self.agenda.insert(reference.uid.clone())),
@@ -306,7 +309,7 @@ impl Graph {
         }
     }
 
-    /// The dependents that hold up the foreground deletion of `uid`. A reference that does not lead there does not.
+    /// The dependents that block the foreground deletion of `uid`.
     fn blockers<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = (&'a Uid, &'a Node)> {
         let node = self.nodes.get(uid);
         let dependents = node.into_iter().flat_map(|node| &node.dependents);
@@ -327,7 +330,7 @@ impl Graph {
         let (mut awaited, mut open) = (BTreeSet::new(), vec![uid]);
         while let Some(next) = open.pop() {
             for (blocker, node) in self.blockers(next) {
-                if node.life != Life::AwaitsDependents {
+                if node.state != NodeState::DeletingDependents {
                     return true;
                 }
                 if blocker != uid && awaited.insert(blocker.as_str()) {
@@ -352,7 +355,7 @@ impl Node {
     fn named(identity: Identity) -> Node {
         Node {
             identity,
-            life: Life::Virtual,
+            state: NodeState::Virtual,
             owners: Vec::new(),
             dependents: BTreeSet::new(),
             absent_at: BTreeSet::new(),

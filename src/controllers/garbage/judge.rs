@@ -1,18 +1,19 @@
-//! What becomes of an object, by what is known of its owners. Pure.
+//! Whether an object is deleted, by the state of its owners. Pure.
 
 use super::graph::{FOREGROUND, ORPHAN, Uid};
 
-/// What the API or a watch said of an owner.
+/// The class of an owner reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is there, or nobody can say that it is not.
-    Lives,
-    /// It is in a foreground deletion, and waits for this object.
-    AwaitsDependents,
-    Absent,
+pub enum ReferenceClass {
+    /// The owner exists, or may.
+    Solid,
+    /// The owner is in a foreground deletion, and waits for this object.
+    WaitingForDependentsDeletion,
+    /// The owner does not exist.
+    Dangling,
 }
 
-/// How far a deletion goes: `propagationPolicy`.
+/// The `propagationPolicy` of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Propagation {
     Background,
@@ -23,24 +24,24 @@ pub enum Propagation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     Keep,
-    /// An owner keeps the object; it is no longer to name these.
+    /// An owner keeps the object; references to these are removed.
     DropReferences(Vec<Uid>),
     Delete(Propagation),
 }
 
 /// What to do with an object that is not being deleted and has `owners` and `finalizers`.
-pub fn judge(owners: &[(Uid, Verdict)], has_dependents: bool, finalizers: &[String]) -> Action {
-    let lives = |verdict: &Verdict| *verdict == Verdict::Lives;
-    if owners.is_empty() || owners.iter().all(|(_, verdict)| lives(verdict)) {
+pub fn judge(owners: &[(Uid, ReferenceClass)], has_dependents: bool, finalizers: &[String]) -> Action {
+    let is_solid = |class: &ReferenceClass| *class == ReferenceClass::Solid;
+    if owners.is_empty() || owners.iter().all(|(_, class)| is_solid(class)) {
         return Action::Keep;
     }
-    if owners.iter().any(|(_, verdict)| lives(verdict)) {
-        // An owner that waits would wait for ever for an object that stays.
-        let others = owners.iter().filter(|(_, verdict)| !lives(verdict));
+    if owners.iter().any(|(_, class)| is_solid(class)) {
+        // Otherwise an owner in a foreground deletion would wait for ever, since the object stays.
+        let others = owners.iter().filter(|(_, class)| !is_solid(class));
         return Action::DropReferences(others.map(|(uid, _)| uid.clone()).collect());
     }
     let holds = |finalizer: &str| finalizers.iter().any(|held| held == finalizer);
-    let awaited = owners.iter().any(|(_, verdict)| *verdict == Verdict::AwaitsDependents);
+    let awaited = owners.iter().any(|(_, class)| *class == ReferenceClass::WaitingForDependentsDeletion);
     Action::Delete(if awaited && has_dependents {
         Propagation::Foreground
     } else if holds(ORPHAN) {
@@ -64,22 +65,22 @@ mod tests {
 
     #[test]
     fn an_object_goes_only_when_no_owner_keeps_it() {
-        use Verdict::{Absent, AwaitsDependents, Lives};
+        use ReferenceClass::{Dangling, Solid, WaitingForDependentsDeletion as Waiting};
         let drop = |uids: &[&str]| Action::DropReferences(uids.iter().map(|uid| (*uid).to_owned()).collect());
         for (owners, has_dependents, finalizers, expected) in [
             (vec![], false, vec![], Action::Keep),
-            (vec![Lives], true, vec![], Action::Keep),
-            (vec![Lives, Absent], false, vec![], drop(&["1"])),
-            (vec![AwaitsDependents, Lives], true, vec![], drop(&["0"])),
-            (vec![AwaitsDependents, Absent, Lives], true, vec![], drop(&["0", "1"])),
-            (vec![Absent], true, vec![], Action::Delete(Propagation::Background)),
-            (vec![Absent, AwaitsDependents], false, vec![], Action::Delete(Propagation::Background)),
-            (vec![Absent, AwaitsDependents], true, vec![], Action::Delete(Propagation::Foreground)),
-            (vec![Absent], true, vec![FOREGROUND], Action::Delete(Propagation::Foreground)),
-            (vec![Absent], true, vec!["x/y", ORPHAN], Action::Delete(Propagation::Orphan)),
+            (vec![Solid], true, vec![], Action::Keep),
+            (vec![Solid, Dangling], false, vec![], drop(&["1"])),
+            (vec![Waiting, Solid], true, vec![], drop(&["0"])),
+            (vec![Waiting, Dangling, Solid], true, vec![], drop(&["0", "1"])),
+            (vec![Dangling], true, vec![], Action::Delete(Propagation::Background)),
+            (vec![Dangling, Waiting], false, vec![], Action::Delete(Propagation::Background)),
+            (vec![Dangling, Waiting], true, vec![], Action::Delete(Propagation::Foreground)),
+            (vec![Dangling], true, vec![FOREGROUND], Action::Delete(Propagation::Foreground)),
+            (vec![Dangling], true, vec!["x/y", ORPHAN], Action::Delete(Propagation::Orphan)),
         ] {
-            let owners: Vec<(Uid, Verdict)> =
-                owners.iter().enumerate().map(|(uid, verdict)| (uid.to_string(), *verdict)).collect();
+            let owners: Vec<(Uid, ReferenceClass)> =
+                owners.iter().enumerate().map(|(uid, class)| (uid.to_string(), *class)).collect();
             let finalizers: Vec<String> = finalizers.iter().map(|name| (*name).to_owned()).collect();
             assert_eq!(judge(&owners, has_dependents, &finalizers), expected, "{owners:?} {finalizers:?}");
         }

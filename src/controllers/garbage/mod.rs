@@ -7,8 +7,8 @@
 //! ```
 //!
 //! It owns the [`graph`] of who owns whom; informers speak to it, and it speaks to the API. A watch may be behind, so
-//! an owner counts as absent only when the API itself says so, and what is deleted is the very state that was judged
-//! ([`judge`]). Where a reference can't be resolved it is no reason to delete.
+//! an owner counts as absent only when the API itself answers so, and a deletion names the version of the object that
+//! it was decided for ([`judge`]). A reference that can't be resolved is no reason to delete.
 
 mod graph;
 mod judge;
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::context::ControllerContext;
-use super::gone::ignore_gone;
+use super::not_found::ignore_not_found;
 use crate::kube::client::{
     Client, DeleteOptions, ListOptions, PatchType, Request, Response, Target, Verb, WriteOptions,
 };
@@ -34,11 +34,11 @@ use crate::kube::object::{Key, Object, OwnerReference};
 use crate::kube::resources::{Resource, Table};
 use crate::kube::status::Status;
 use crate::world::planted::planted;
-use graph::{FOREGROUND, Graph, Identity, Life, ORPHAN, Owner, Task, Unresolvable};
-use judge::{Action, Propagation, Verdict, judge};
+use graph::{FOREGROUND, Graph, Identity, NodeState, ORPHAN, Owner, Task, Unresolvable};
+use judge::{Action, Propagation, ReferenceClass, judge};
 
-/// The graph as informers and workers share it.
-struct Shared {
+/// The graph, which informers and workers share.
+struct SharedGraph {
     graph: Mutex<Graph>,
     /// The agenda may hold something.
     wake: Notify,
@@ -47,22 +47,22 @@ struct Shared {
 struct Collector {
     client: Client,
     table: Arc<Table>,
-    shared: Arc<Shared>,
+    shared: Arc<SharedGraph>,
     events: Recorder,
 }
 
 pub fn start(context: &ControllerContext) {
     let table = Table::builtin();
-    let shared = Arc::new(Shared { graph: Mutex::new(Graph::new(table.clone())), wake: Notify::new() });
+    let shared = Arc::new(SharedGraph { graph: Mutex::new(Graph::new(table.clone())), wake: Notify::new() });
     let collector = Collector {
         client: context.client.clone(),
         table: table.clone(),
         shared: shared.clone(),
         events: context.recorder("garbage-collector-controller"),
     };
-    let unsettled = shared.clone();
+    let pending = shared.clone();
     let mut builder = Builder::new("GarbageCollector", collector)
-        .keys_from(agenda(shared.clone()).boxed(), move || keys(unsettled.graph().unsettled()));
+        .keys_from(agenda(shared.clone()).boxed(), move || keys(pending.graph().pending()));
     for resource in table.iter().filter(|resource| is_collected(resource)) {
         let objects =
             Informer::at(&context.client, target(resource, None, None)).start(&context.world, &context.shutdown);
@@ -72,7 +72,7 @@ pub fn start(context: &ControllerContext) {
     builder.leadership(&context.leadership).start(&context.world, &context.shutdown);
 }
 
-/// Events come and go in numbers, and own nothing.
+/// Events are many, and own nothing.
 fn is_collected(resource: &Resource) -> bool {
     resource.storage_prefix.is_some() && resource.allows("delete") && resource.plural != "events"
 }
@@ -81,8 +81,8 @@ fn keys(uids: impl IntoIterator<Item = String>) -> Vec<Key> {
     uids.into_iter().map(|uid| Key::new("", uid)).collect()
 }
 
-/// What there is to look at, as it comes up.
-fn agenda(shared: Arc<Shared>) -> impl Stream<Item = Vec<Key>> {
+/// The keys on the agenda, as they come up.
+fn agenda(shared: Arc<SharedGraph>) -> impl Stream<Item = Vec<Key>> {
     futures::stream::unfold(shared, |shared| async move {
         loop {
             let uids = shared.graph().take_agenda();
@@ -94,7 +94,7 @@ fn agenda(shared: Arc<Shared>) -> impl Stream<Item = Vec<Key>> {
     })
 }
 
-impl Shared {
+impl SharedGraph {
     fn graph(&self) -> MutexGuard<'_, Graph> {
         self.graph.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,7 +135,7 @@ impl Reconcile for Collector {
                     self.find(&place).await?;
                 }
             }
-            Task::Judge(identity) => self.judge(&identity).await?,
+            Task::AttemptToDelete(identity) => self.judge(&identity).await?,
             Task::Release(identity) => self.remove_finalizer(&identity, FOREGROUND).await?,
             Task::Orphan(identity) => self.orphan(&identity).await?,
         }
@@ -144,38 +144,39 @@ impl Reconcile for Collector {
 }
 
 impl Collector {
-    /// The object as the API has it now; `None` where that is gone, or another by now.
+    /// The object in the API now; `None` if it is gone, or another one has its name.
     async fn read(&self, identity: &Identity) -> Result<Option<Arc<Object>>, Status> {
         match self.call(identity, Verb::Get).await {
             Ok(Response::Object(object)) if object.meta.uid == identity.uid => Ok(Some(object)),
             Ok(_) => Ok(None),
-            // A frontend that does not know the kind answers 404 as well, and knows nothing of the object.
+            // A frontend that does not know the kind answers 404, too, but names no object.
             Err(status) if status.is_not_found() && names(&status, &identity.name) => Ok(None),
             Err(status) => Err(status),
         }
     }
 
-    /// Asks the API for an owner.
-    async fn find(&self, place: &Identity) -> Result<Verdict, Status> {
+    /// Reads an owner from the API.
+    async fn find(&self, place: &Identity) -> Result<ReferenceClass, Status> {
         let found = self.read(place).await?;
-        Ok(match found.map(|owner| Life::of(&owner.meta)) {
-            Some(Life::AwaitsDependents) => Verdict::AwaitsDependents,
+        Ok(match found.map(|owner| NodeState::of(&owner.meta)) {
+            Some(NodeState::DeletingDependents) => ReferenceClass::WaitingForDependentsDeletion,
             None if !planted!("orphan-pod") => {
                 self.shared.absent(place);
-                Verdict::Absent
+                ReferenceClass::Dangling
             }
-            Some(_) | None => Verdict::Lives,
+            Some(_) | None => ReferenceClass::Solid,
         })
     }
 
     /// Deletes the object if no owner keeps it.
     async fn judge(&self, identity: &Identity) -> Result<(), Status> {
-        let Some(object) = self.read(identity).await?.filter(|object| Life::of(&object.meta) == Life::Lives) else {
+        let Some(object) = self.read(identity).await?.filter(|object| NodeState::of(&object.meta) == NodeState::Lives)
+        else {
             return Ok(());
         };
         let mut owners = Vec::new();
         for reference in &object.meta.owner_references {
-            owners.push((reference.uid.clone(), self.verdict(identity, reference).await?));
+            owners.push((reference.uid.clone(), self.classify(identity, reference).await?));
         }
         let has_dependents = self.shared.graph().has_dependents(&identity.uid);
         match judge(&owners, has_dependents, &object.meta.finalizers) {
@@ -185,29 +186,29 @@ impl Collector {
         }
     }
 
-    async fn verdict(&self, dependent: &Identity, reference: &OwnerReference) -> Result<Verdict, Status> {
+    async fn classify(&self, dependent: &Identity, reference: &OwnerReference) -> Result<ReferenceClass, Status> {
         let owner = self.shared.graph().owner(dependent, reference);
         match owner {
-            Owner::Lives => Ok(Verdict::Lives),
-            Owner::Absent => Ok(Verdict::Absent),
+            Owner::Lives => Ok(ReferenceClass::Solid),
+            Owner::Absent => Ok(ReferenceClass::Dangling),
             Owner::Ask(place) => self.find(&place).await,
             Owner::Unresolvable(why) => {
                 self.tell_unresolvable(dependent, reference, why);
-                Ok(Verdict::Lives)
+                Ok(ReferenceClass::Solid)
             }
         }
     }
 
     fn tell_unresolvable(&self, dependent: &Identity, reference: &OwnerReference, why: Unresolvable) {
         if why == Unresolvable::UnknownKind {
-            return tracing::debug!(%dependent, kind = reference.kind, "an owner is of a kind that is not served here");
+            return tracing::debug!(%dependent, kind = reference.kind, "an owner has a kind that is not served here");
         }
         let owner = Identity::named(reference, &dependent.namespace);
         let message = format!("ownerRef {owner} does not exist in namespace {:?}", dependent.namespace);
         self.events.event_about(&about(dependent), Severity::Warning, "OwnerRefInvalidNamespace", message);
     }
 
-    /// Deletes the state that was judged, no other.
+    /// Deletes the version of the object that was judged, no other.
     async fn delete(&self, identity: &Identity, object: &Object, propagation: Propagation) -> Result<(), Status> {
         let options = DeleteOptions {
             propagation_policy: Some(propagation.policy()),
@@ -216,7 +217,7 @@ impl Collector {
             ..DeleteOptions::default()
         };
         tracing::debug!(object = %identity, ?propagation, "its owners are gone");
-        ignore_gone(self.call(identity, Verb::Delete(options)).await).map(|_| ())
+        ignore_not_found(self.call(identity, Verb::Delete(options)).await).map(|_| ())
     }
 
     async fn drop_references(&self, identity: &Identity, object: &Object, owners: &[String]) -> Result<(), Status> {
@@ -235,7 +236,7 @@ impl Collector {
         self.patch_metadata(identity, &object, "finalizers", json!(left)).await
     }
 
-    /// Changes a field of the state that was read, no other.
+    /// Changes a field of the version that was read, no other.
     async fn patch_metadata(
         &self,
         identity: &Identity,
@@ -246,11 +247,11 @@ impl Collector {
         let meta = json!({"uid": object.meta.uid, "resourceVersion": object.meta.resource_version, field: value});
         let body = serde_json::to_vec(&json!({"metadata": meta})).expect("JSON serializes").into();
         let patch = Verb::Patch { kind: PatchType::Merge, body, force: false };
-        ignore_gone(self.call(identity, patch).await).map(|_| ())
+        ignore_not_found(self.call(identity, patch).await).map(|_| ())
     }
 
-    /// Lets the dependents go. The API is asked for them: one that no watch has told of yet would be deleted with its
-    /// owner.
+    /// Removes the dependents' references to their owner. It lists dependents in the API: one that no watch has shown
+    /// yet would be deleted with its owner.
     async fn orphan(&self, owner: &Identity) -> Result<(), Status> {
         for resource in self.table.iter().filter(|resource| is_collected(resource)) {
             let namespace = Some(owner.namespace.as_str()).filter(|namespace| !namespace.is_empty());

@@ -1,4 +1,4 @@
-//! The graph and what is decided by it, against objects of which it hears late and in any order.
+//! The graph and the decisions by it, while events reach it late and in any order.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -37,15 +37,15 @@ fn reference(path: &str) -> OwnerReference {
 }
 
 #[derive(Clone, Debug)]
-enum Told {
-    Is(Meta),
+enum Event {
+    Seen(Meta),
     Gone(String),
 }
 
-/// Objects, and a collector that hears of them kind by kind.
+/// Objects, and a collector that gets events of namespaced and of cluster-scoped ones independently.
 struct Model {
     objects: BTreeMap<String, Meta>,
-    untold: [VecDeque<Told>; 2],
+    undelivered: [VecDeque<Event>; 2],
     graph: Graph,
     todo: Vec<String>,
     /// What the collector deleted, in order.
@@ -55,10 +55,16 @@ struct Model {
 impl Model {
     fn new() -> Model {
         let graph = Graph::new(Table::builtin());
-        Model { objects: BTreeMap::new(), untold: Default::default(), graph, todo: Vec::new(), deleted: Vec::new() }
+        Model {
+            objects: BTreeMap::new(),
+            undelivered: Default::default(),
+            graph,
+            todo: Vec::new(),
+            deleted: Vec::new(),
+        }
     }
 
-    /// Objects as `path: owner owner`, all of them told of.
+    /// Objects as `path: owner owner`, with all events delivered.
     fn of(objects: &[&str]) -> Model {
         let mut model = Model::new();
         for line in objects {
@@ -66,20 +72,20 @@ impl Model {
             let owner_references = owners.split_whitespace().map(reference).collect();
             model.put(Meta { owner_references, ..meta(path) });
         }
-        model.tell_all();
+        model.deliver_all();
         model
     }
 
     fn put(&mut self, object: Meta) {
-        self.untold[usize::from(object.namespace.is_none())].push_back(Told::Is(object.clone()));
+        self.undelivered[usize::from(object.namespace.is_none())].push_back(Event::Seen(object.clone()));
         self.objects.insert(object.uid.clone(), object);
     }
 
-    /// Ends an object whose deletion has begun once nothing holds it.
-    fn settle(&mut self, object: Meta) {
+    /// Writes an object, or removes it if its deletion has begun and no finalizer holds it.
+    fn finish_write(&mut self, object: Meta) {
         if object.deletion_timestamp.is_some() && object.finalizers.is_empty() {
             self.objects.remove(&object.uid);
-            self.untold[usize::from(object.namespace.is_none())].push_back(Told::Gone(object.uid));
+            self.undelivered[usize::from(object.namespace.is_none())].push_back(Event::Gone(object.uid));
         } else {
             self.put(object);
         }
@@ -94,50 +100,50 @@ impl Model {
             Propagation::Background => {}
         }
         object.deletion_timestamp.get_or_insert_default();
-        self.settle(object);
+        self.finish_write(object);
     }
 
-    fn tell(&mut self, kind: usize) -> bool {
-        let Some(told) = self.untold[kind].pop_front() else { return false };
-        match told {
-            Told::Is(object) => self.graph.observe(&object),
-            Told::Gone(uid) => self.graph.forget(&uid),
+    fn deliver(&mut self, kind: usize) -> bool {
+        let Some(event) = self.undelivered[kind].pop_front() else { return false };
+        match event {
+            Event::Seen(object) => self.graph.observe(&object),
+            Event::Gone(uid) => self.graph.forget(&uid),
         }
         self.todo.extend(self.graph.take_agenda());
         true
     }
 
-    fn tell_all(&mut self) {
-        while self.tell(0) || self.tell(1) {}
+    fn deliver_all(&mut self) {
+        while self.deliver(0) || self.deliver(1) {}
     }
 
-    fn live(&self, place: &Identity) -> Option<Meta> {
-        let found = self.objects.get(&place.uid)?;
-        let there = found.name == place.name && found.namespace.clone().unwrap_or_default() == place.namespace;
-        (there && found.kind == place.kind).then(|| found.clone())
+    fn live(&self, identity: &Identity) -> Option<Meta> {
+        let found = self.objects.get(&identity.uid)?;
+        let there = found.name == identity.name && found.namespace.clone().unwrap_or_default() == identity.namespace;
+        (there && found.kind == identity.kind).then(|| found.clone())
     }
 
-    fn find(&mut self, place: &Identity) -> Verdict {
-        match self.live(place).map(|owner| Life::of(&owner)) {
-            Some(Life::AwaitsDependents) => Verdict::AwaitsDependents,
-            Some(_) => Verdict::Lives,
+    fn find(&mut self, identity: &Identity) -> ReferenceClass {
+        match self.live(identity).map(|owner| NodeState::of(&owner)) {
+            Some(NodeState::DeletingDependents) => ReferenceClass::WaitingForDependentsDeletion,
+            Some(_) => ReferenceClass::Solid,
             None => {
-                self.graph.absent(place);
-                Verdict::Absent
+                self.graph.absent(identity);
+                ReferenceClass::Dangling
             }
         }
     }
 
-    /// What the collector does about an object.
+    /// Does what the collector would do about an object.
     fn work(&mut self, uid: &str) {
         match self.graph.task(uid) {
             Task::Nothing => {}
             Task::Find(places) => {
-                for place in &places {
-                    self.find(place);
+                for identity in &places {
+                    self.find(identity);
                 }
             }
-            Task::Judge(identity) => self.judge(&identity),
+            Task::AttemptToDelete(identity) => self.judge(&identity),
             Task::Release(identity) => self.let_go(&identity, FOREGROUND),
             Task::Orphan(identity) => {
                 let names_it = |object: &&Meta| object.owner_references.iter().any(|owner| owner.uid == identity.uid);
@@ -154,20 +160,22 @@ impl Model {
     fn let_go(&mut self, identity: &Identity, finalizer: &str) {
         if let Some(mut object) = self.live(identity) {
             object.finalizers.retain(|held| held != finalizer);
-            self.settle(object);
+            self.finish_write(object);
         }
     }
 
     fn judge(&mut self, identity: &Identity) {
-        let Some(mut object) = self.live(identity).filter(|object| Life::of(object) == Life::Lives) else { return };
+        let Some(mut object) = self.live(identity).filter(|object| NodeState::of(object) == NodeState::Lives) else {
+            return;
+        };
         let mut owners = Vec::new();
         for reference in &object.owner_references {
-            let verdict = match self.graph.owner(identity, reference) {
-                Owner::Lives | Owner::Unresolvable(_) => Verdict::Lives,
-                Owner::Absent => Verdict::Absent,
-                Owner::Ask(place) => self.find(&place),
+            let class = match self.graph.owner(identity, reference) {
+                Owner::Lives | Owner::Unresolvable(_) => ReferenceClass::Solid,
+                Owner::Absent => ReferenceClass::Dangling,
+                Owner::Ask(identity) => self.find(&identity),
             };
-            owners.push((reference.uid.clone(), verdict));
+            owners.push((reference.uid.clone(), class));
         }
         match judge::judge(&owners, self.graph.has_dependents(&identity.uid), &object.finalizers) {
             Action::Keep => {}
@@ -189,21 +197,25 @@ impl Model {
             let namespaced = owner.kind == "ConfigMap";
             assert!(object.namespace.is_some() || !namespaced, "{object:?} was deleted for {owner:?}");
             if let Some(found) = self.objects.get(&owner.uid) {
-                assert_eq!(Life::of(found), Life::AwaitsDependents, "{object:?} was deleted while its owner lives");
+                assert_eq!(
+                    NodeState::of(found),
+                    NodeState::DeletingDependents,
+                    "{object:?} was deleted while its owner lives"
+                );
             }
         }
     }
 
-    /// Works until nothing is left to hear and to do.
+    /// Delivers events and works until nothing is left.
     fn run(&mut self) -> Vec<String> {
         loop {
-            self.tell_all();
+            self.deliver_all();
             match self.todo.pop() {
                 Some(uid) => self.work(&uid),
                 None => break,
             }
         }
-        let left: Vec<String> = self.graph.unsettled();
+        let left: Vec<String> = self.graph.pending();
         left.iter().for_each(|uid| self.work_in_vain(uid));
         self.objects.keys().cloned().collect()
     }
@@ -265,7 +277,7 @@ fn foreground_deletion_goes_from_the_leaves_up() {
     assert_eq!(model.run(), ["a/d", "a/e", "a/o"], "the circle waits for what hangs on it");
     leaf.finalizers.clear();
     leaf.deletion_timestamp.get_or_insert_default();
-    model.settle(leaf);
+    model.finish_write(leaf);
     assert_eq!(model.run(), Vec::<String>::new());
 }
 
@@ -290,7 +302,7 @@ fn the_graph_forgets_what_nobody_names() {
     let mut model = Model::of(&["a/o", "a/d:a/o", "a/e:a/never"]);
     model.delete("a/o", Propagation::Background);
     model.run();
-    assert_eq!(model.graph.unsettled(), Vec::<String>::new());
+    assert_eq!(model.graph.pending(), Vec::<String>::new());
     assert_eq!(model.graph.task("a/never"), Task::Nothing);
 }
 
@@ -321,7 +333,7 @@ proptest! {
         let mut model = Model::new();
         // References to another namespace are known for such once their owner was seen.
         PATHS.iter().for_each(|path| model.put(meta(path)));
-        model.tell_all();
+        model.deliver_all();
         let mut born = 0;
         for step in steps {
             match step {
@@ -341,7 +353,7 @@ proptest! {
                     let ways = [Propagation::Background, Propagation::Foreground, Propagation::Orphan];
                     model.delete(PATHS[which], ways[usize::from(how)]);
                 }
-                Step::Tell(kind) => drop(model.tell(kind)),
+                Step::Tell(kind) => drop(model.deliver(kind)),
                 Step::Work(at) => if !model.todo.is_empty() {
                     let uid = model.todo.swap_remove(at % model.todo.len());
                     model.work(&uid);

@@ -10,36 +10,36 @@ use k8s_openapi::api::core::v1::GRPCAction;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
-use super::answer::{Answer, USER_AGENT, join};
+use super::result::{ProbeResult, USER_AGENT, join};
 use crate::world::World;
 use crate::world::net::NotConnected;
 
-/// Asks for the health of `action`'s service; without a name it is that of the whole server.
-pub async fn check(world: &World, action: &GRPCAction, address: IpAddr) -> Answer {
-    let Ok(port) = u16::try_from(action.port) else { return Answer::Unknown(format!("no port {}", action.port)) };
-    let place = join(&address.to_string(), port);
+/// Checks the health of `action`'s service, or of the whole server if it names none.
+pub async fn check(world: &World, action: &GRPCAction, address: IpAddr) -> ProbeResult {
+    let Ok(port) = u16::try_from(action.port) else { return ProbeResult::Unknown(format!("no port {}", action.port)) };
+    let server = join(&address.to_string(), port);
     let endpoint =
-        Endpoint::from_shared(format!("http://{place}")).and_then(|endpoint| endpoint.user_agent(USER_AGENT));
+        Endpoint::from_shared(format!("http://{server}")).and_then(|endpoint| endpoint.user_agent(USER_AGENT));
     let endpoint = match endpoint {
         Ok(endpoint) => endpoint,
-        Err(error) => return Answer::Unknown(error.to_string()),
+        Err(error) => return ProbeResult::Unknown(error.to_string()),
     };
     let mut client = HealthClient::new(world.net.channel(endpoint));
     let request = HealthCheckRequest { service: action.service.clone().unwrap_or_default() };
     match client.check(request).await {
         Ok(response) => match response.into_inner().status() {
-            ServingStatus::Serving => Answer::Success,
-            other => Answer::Failure(format!("service unhealthy (responded with {:?})", other.as_str_name())),
+            ServingStatus::Serving => ProbeResult::Success,
+            other => ProbeResult::Failure(format!("service unhealthy (responded with {:?})", other.as_str_name())),
         },
-        Err(status) => Answer::Failure(failure(&status, &place)),
+        Err(status) => ProbeResult::Failure(failure(&status, &server)),
     }
 }
 
-fn failure(status: &Status, place: &str) -> String {
+fn failure(status: &Status, server: &str) -> String {
     let mut cause = status.source();
     while let Some(error) = cause {
         if let Some(not_connected) = error.downcast_ref::<NotConnected>() {
-            return format!("error: failed to connect service at {place:?}: {not_connected}");
+            return format!("error: failed to connect service at {server:?}: {not_connected}");
         }
         cause = error.source();
     }
@@ -102,13 +102,13 @@ mod tests {
             let world = world.clone();
             async move { check(&world, &action, address.ip()).await }
         };
-        assert_eq!(ask("web").await, Answer::Success);
+        assert_eq!(ask("web").await, ProbeResult::Success);
         let sick = "service unhealthy (responded with \"NOT_SERVING\")";
-        assert_eq!(ask("sick").await, Answer::Failure(sick.to_owned()));
+        assert_eq!(ask("sick").await, ProbeResult::Failure(sick.to_owned()));
         let unknown = "error: health rpc probe failed: rpc error: code = NotFound desc = unknown service";
-        assert_eq!(ask("").await, Answer::Failure(unknown.to_owned()));
+        assert_eq!(ask("").await, ProbeResult::Failure(unknown.to_owned()));
         serving.abort();
-        let Answer::Failure(why) = ask("web").await else { panic!("nobody is there") };
+        let ProbeResult::Failure(why) = ask("web").await else { panic!("nobody is there") };
         assert!(why.starts_with("error: "), "{why}");
     }
 }

@@ -10,17 +10,17 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::HTTPGetAction;
 
-use super::answer::{self, Answer, join};
+use super::result::{self, ProbeResult, join};
 use super::{Target, port};
 
-/// So many redirects within one host are followed.
+/// How many redirects are followed within one host.
 const REDIRECTS_MAX: usize = 10;
-/// What is read of a body, so that the server need not see a reset.
+/// So much of a body is read, so that the server does not see a reset.
 const BODY_BYTES_MAX: usize = 10 * 1024;
 
-/// Where a request goes.
+/// The URL of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct Url {
     secure: bool,
     host: String,
     port: u16,
@@ -28,9 +28,9 @@ struct Place {
     path: String,
 }
 
-impl Place {
-    /// Where `location` leads from here; `None` where that is no place at all.
-    fn redirected(&self, location: &str) -> Option<Place> {
+impl Url {
+    /// The URL that `location` names from here; `None` if it is invalid.
+    fn redirected(&self, location: &str) -> Option<Url> {
         if !location.contains("://") {
             let path = match location.strip_prefix('/') {
                 Some(_) => location.to_owned(),
@@ -39,11 +39,11 @@ impl Place {
                     format!("{}/{location}", here.rsplit_once('/').map_or("", |(parent, _)| parent))
                 }
             };
-            return Some(Place { path, ..self.clone() });
+            return Some(Url { path, ..self.clone() });
         }
         let uri: Uri = location.parse().ok()?;
         let secure = uri.scheme_str() == Some("https");
-        Some(Place {
+        Some(Url {
             secure,
             host: uri.host()?.trim_matches(['[', ']']).to_owned(),
             port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
@@ -55,57 +55,57 @@ impl Place {
 impl Target<'_> {
     /// A GET, as probes and hooks make it: a success where the answer is from 200 to 399. Redirects are followed within
     /// the host; one to another host counts as a success.
-    pub async fn http_get(&self, action: &HTTPGetAction, address: IpAddr) -> Answer {
+    pub async fn http_get(&self, action: &HTTPGetAction, address: IpAddr) -> ProbeResult {
         let path = action.path.as_deref().unwrap_or_default();
         let port = match port(&action.port, self.spec) {
             Ok(port) => port,
-            Err(why) => return Answer::Unknown(why),
+            Err(why) => return ProbeResult::Unknown(why),
         };
         let headers = match headers(action) {
             Ok(headers) => headers,
-            Err(why) => return Answer::Unknown(why),
+            Err(why) => return ProbeResult::Unknown(why),
         };
-        let mut place = Place {
+        let mut url = Url {
             secure: action.scheme.as_deref() == Some("HTTPS"),
             host: action.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| address.to_string()),
             port,
             path: if path.starts_with('/') { path.to_owned() } else { format!("/{path}") },
         };
         for _ in 0..=REDIRECTS_MAX {
-            let (status, location) = match self.get(&place, &headers).await {
+            let (status, location) = match self.get(&url, &headers).await {
                 Ok(answer) => answer,
-                Err(why) => return Answer::Failure(why),
+                Err(why) => return ProbeResult::Failure(why),
             };
-            let next = location.filter(|_| is_redirect(status)).and_then(|location| place.redirected(&location));
+            let next = location.filter(|_| is_redirect(status)).and_then(|location| url.redirected(&location));
             match next {
-                Some(next) if next.host == place.host => place = next,
-                _ if (200..400).contains(&status.as_u16()) => return Answer::Success,
-                _ => return Answer::Failure(format!("HTTP probe failed with statuscode: {}", status.as_u16())),
+                Some(next) if next.host == url.host => url = next,
+                _ if (200..400).contains(&status.as_u16()) => return ProbeResult::Success,
+                _ => return ProbeResult::Failure(format!("HTTP probe failed with statuscode: {}", status.as_u16())),
             }
         }
-        Answer::Failure(format!("stopped after {REDIRECTS_MAX} redirects"))
+        ProbeResult::Failure(format!("stopped after {REDIRECTS_MAX} redirects"))
     }
 
-    async fn get(&self, place: &Place, headers: &HeaderMap) -> Result<(StatusCode, Option<String>), String> {
-        let mut stream = self.world.net.connect(&join(&place.host, place.port)).await.map_err(text)?;
-        if place.secure {
-            stream = self.tls.connect(stream, &place.host).await.map_err(text)?;
+    async fn get(&self, url: &Url, headers: &HeaderMap) -> Result<(StatusCode, Option<String>), String> {
+        let mut stream = self.world.net.connect(&join(&url.host, url.port)).await.map_err(text)?;
+        if url.secure {
+            stream = self.tls.connect(stream, &url.host).await.map_err(text)?;
         }
-        let authority = join(&place.host, place.port);
+        let authority = join(&url.host, url.port);
         if stream.is_http2() {
             let io = TokioIo::new(stream);
             let (mut sender, connection) =
                 hyper::client::conn::http2::handshake(self.world.spawner.clone(), io).await.map_err(text)?;
-            let scheme = if place.secure { "https" } else { "http" };
+            let scheme = if url.secure { "https" } else { "http" };
             let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or(&authority);
-            let mut request = request(&format!("{scheme}://{host}{}", place.path), headers)?;
+            let mut request = request(&format!("{scheme}://{host}{}", url.path), headers)?;
             *request.version_mut() = Version::HTTP_2;
             request.headers_mut().remove(HOST);
             drive(exchange(sender.send_request(request)), connection).await
         } else {
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
-            let mut request = request(&place.path, headers)?;
+            let mut request = request(&url.path, headers)?;
             if !request.headers().contains_key(HOST) {
                 request.headers_mut().insert(HOST, authority.parse().map_err(text)?);
             }
@@ -122,16 +122,16 @@ fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// The headers of the action, and those that every probe has unless the action says otherwise.
+/// The headers of the action, and the usual ones that it does not set.
 fn headers(action: &HTTPGetAction) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for header in action.http_headers.iter().flatten() {
         let name: HeaderName = header.name.parse().map_err(text)?;
         headers.append(name, HeaderValue::from_str(&header.value).map_err(text)?);
     }
-    for (name, value) in [(USER_AGENT, answer::USER_AGENT), (ACCEPT, "*/*")] {
+    for (name, value) in [(USER_AGENT, result::USER_AGENT), (ACCEPT, "*/*")] {
         match headers.get(&name).map(|value| value.is_empty()) {
-            // An empty one means that there is to be none.
+            // An empty value removes the header.
             Some(true) => drop(headers.remove(name)),
             Some(false) => {}
             None => drop(headers.insert(name, HeaderValue::from_static(value))),
@@ -146,7 +146,7 @@ fn request(target: &str, headers: &HeaderMap) -> Result<Request<Empty<Bytes>>, S
     Ok(request)
 }
 
-/// Waits for the answer while its connection is driven. One that ends may have brought the whole answer.
+/// Waits for the answer and drives its connection. A connection that ends may have brought the whole answer.
 async fn drive<T>(answer: impl Future<Output = T>, connection: impl Future) -> T {
     let mut answer = std::pin::pin!(answer);
     tokio::select! {
@@ -186,21 +186,21 @@ mod tests {
     use crate::world::disk::Access;
     use crate::world::{MemoryDisk, World, tls};
 
-    fn place(path: &str) -> Place {
-        Place { secure: false, host: "10.0.0.1".into(), port: 80, path: path.into() }
+    fn url(path: &str) -> Url {
+        Url { secure: false, host: "10.0.0.1".into(), port: 80, path: path.into() }
     }
 
     #[test]
     fn redirects_lead_to_places() {
         let table = [
-            ("/b?c", Some(place("/b?c"))),
-            ("b", Some(place("/a/b"))),
-            ("https://10.0.0.1/b", Some(Place { secure: true, port: 443, ..place("/b") })),
-            ("http://other:81", Some(Place { host: "other".into(), port: 81, ..place("/") })),
+            ("/b?c", Some(url("/b?c"))),
+            ("b", Some(url("/a/b"))),
+            ("https://10.0.0.1/b", Some(Url { secure: true, port: 443, ..url("/b") })),
+            ("http://other:81", Some(Url { host: "other".into(), port: 81, ..url("/") })),
             ("http://", None),
         ];
         for (location, expected) in table {
-            assert_eq!(place("/a/x?y").redirected(location), expected, "{location}");
+            assert_eq!(url("/a/x?y").redirected(location), expected, "{location}");
         }
     }
 
@@ -219,7 +219,7 @@ mod tests {
     }
 
     /// What is learned of the server at `address`.
-    async fn ask(world: &World, scheme: &str, address: SocketAddr) -> Answer {
+    async fn ask(world: &World, scheme: &str, address: SocketAddr) -> ProbeResult {
         let believe_any = tls::Options { insecure_skip_verify: true, ..tls::Options::default() };
         let tls = tls::Client::new(world, believe_any).unwrap();
         let action = HTTPGetAction {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     /// A server that gives each connection the next answer: what is learned of it, and what it was asked.
-    async fn answers(answers: &[&str]) -> (Answer, Vec<String>) {
+    async fn answers(answers: &[&str]) -> (ProbeResult, Vec<String>) {
         let world = world();
         let listener = world.net.listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -260,16 +260,16 @@ mod tests {
     #[tokio::test]
     async fn answers_below_400_are_successes_and_redirects_are_followed_at_home() {
         let ok = "HTTP/1.1 204 No Content\r\n\r\n";
-        assert_eq!(answers(&[ok]).await.0, Answer::Success);
+        assert_eq!(answers(&[ok]).await.0, ProbeResult::Success);
         let failed = "HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n";
-        let statuscode = Answer::Failure("HTTP probe failed with statuscode: 500".to_owned());
+        let statuscode = ProbeResult::Failure("HTTP probe failed with statuscode: 500".to_owned());
         assert_eq!(answers(&[failed]).await.0, statuscode);
         let there = "HTTP/1.1 302 Found\r\nlocation: /there\r\ncontent-length: 0\r\n\r\n";
         let (answer, requests) = answers(&[there, failed]).await;
         assert_eq!(answer, statuscode);
         assert!(requests[1].starts_with("GET /there HTTP/1.1\r\n"), "{requests:?}");
         let away = "HTTP/1.1 302 Found\r\nlocation: http://elsewhere/\r\ncontent-length: 0\r\n\r\n";
-        assert_eq!(answers(&[away]).await.0, Answer::Success);
+        assert_eq!(answers(&[away]).await.0, ProbeResult::Success);
     }
 
     #[tokio::test]
@@ -293,12 +293,12 @@ mod tests {
             });
             let connection = hyper_util::server::conn::auto::Builder::new(world.spawner.clone());
             connection.serve_connection(TokioIo::new(stream), service).await.unwrap();
-            std::future::pending::<Answer>().await
+            std::future::pending::<ProbeResult>().await
         };
         let answer = tokio::select! {
             answer = ask(&world, "HTTPS", address) => answer,
             answer = serving => answer,
         };
-        assert_eq!(answer, Answer::Success);
+        assert_eq!(answer, ProbeResult::Success);
     }
 }

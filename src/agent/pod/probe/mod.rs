@@ -1,14 +1,15 @@
-//! Probes: how a container is asked whether it has started, is ready, is alive.
+//! Probes: whether a container has started, is ready, is alive.
 //!
-//! One task a probe asks in its rhythm and reports verdicts, each once; the pod actor starts and ends these tasks.
+//! Each probe has a task, which runs it in its period and reports each change of the result; the pod actor starts and
+//! ends these tasks.
 //!
-//! - [`answer`]: what is learned by asking once
+//! - [`result`]: the result of one probe
 //! - [`http`]: by HTTP, which hooks use as well
 //! - [`grpc`]: by gRPC's health service
 
-mod answer;
 mod grpc;
 mod http;
+mod result;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,15 +18,15 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container as Spec, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use self::answer::join;
-use super::lifecycle::Known;
+use self::result::join;
+use super::lifecycle::PodSnapshot;
 use crate::agent::error::Error;
 use crate::agent::runtime::{Container, ContainerRuntime};
 use crate::world::{World, tls};
 
-pub use self::answer::Answer;
+pub use self::result::ProbeResult;
 
-/// A container that is asked over the network.
+/// A container that is probed over the network.
 pub struct Target<'a> {
     pub world: &'a World,
     pub tls: &'a tls::Client,
@@ -57,19 +58,19 @@ impl ProbeKind {
     }
 }
 
-/// Which probes of a running container are asked now. One that is to end need not be alive, but tells until then
-/// whether it still serves.
-pub fn wanted(known: Known<'_>, spec: &Spec, running: &Container, pod_ends: bool) -> &'static [ProbeKind] {
-    let ends = pod_ends || known.memory.kills.contains_key(&running.id);
-    match known.is_started(spec) {
+/// Which probes of a running container run now. One that is being stopped need not be alive, but its readiness still
+/// counts.
+pub fn wanted(snapshot: PodSnapshot<'_>, spec: &Spec, running: &Container, pod_ends: bool) -> &'static [ProbeKind] {
+    let ends = pod_ends || snapshot.memory.kills.contains_key(&running.id);
+    match snapshot.is_started(spec) {
         true if ends => &[ProbeKind::Readiness],
         true => &[ProbeKind::Readiness, ProbeKind::Liveness],
-        false if ends || known.is_in_post_start(running) => &[],
+        false if ends || snapshot.is_in_post_start(running) => &[],
         false => &[ProbeKind::Startup],
     }
 }
 
-/// Turns answers into verdicts: so many in a row decide.
+/// Turns results into verdicts: so many equal ones in a row decide.
 #[derive(Clone, Copy, Debug)]
 struct Counter {
     success_threshold: i32,
@@ -88,7 +89,7 @@ impl Counter {
         }
     }
 
-    /// The verdict, once enough equal answers came in a row.
+    /// The verdict, after enough equal results in a row.
     fn note(&mut self, success: bool) -> Option<bool> {
         self.run = if self.last == Some(success) { self.run.saturating_add(1) } else { 1 };
         self.last = Some(success);
@@ -97,7 +98,7 @@ impl Counter {
     }
 }
 
-/// What a prober asks.
+/// Runs one probe of one container.
 pub struct Prober {
     pub world: World,
     pub tls: tls::Client,
@@ -110,7 +111,8 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// Asks until it is dropped. `verdict` hears each change of verdict, `failure` each failed answer.
+    /// Probes until it is dropped. It calls `verdict` with each change of the verdict, `failure` with each failed
+    /// result.
     pub async fn run(self, mut verdict: impl FnMut(bool), mut failure: impl FnMut(&str)) {
         let seconds = |value: Option<i32>, default: u64, least: u64| {
             Duration::from_secs(value.and_then(|value| u64::try_from(value).ok()).unwrap_or(default).max(least))
@@ -123,15 +125,15 @@ impl Prober {
         loop {
             let answer = match self.world.clock.timeout(limit, self.ask(limit)).await {
                 Ok(answer) => answer,
-                Err(_) => Answer::Failure(self.no_answer(limit)),
+                Err(_) => ProbeResult::Failure(self.no_answer(limit)),
             };
             let decided = match &answer {
-                Answer::Success => counter.note(true),
-                Answer::Failure(why) => {
+                ProbeResult::Success => counter.note(true),
+                ProbeResult::Failure(why) => {
                     failure(&format!("failed: {why}"));
                     counter.note(false)
                 }
-                Answer::Unknown(why) => {
+                ProbeResult::Unknown(why) => {
                     failure(&format!("errored: {why}"));
                     None
                 }
@@ -141,7 +143,7 @@ impl Prober {
             {
                 known = decided;
                 verdict(success);
-                // A startup probe that has decided has done its work.
+                // A startup probe ends once it has decided.
                 if self.kind == ProbeKind::Startup {
                     return;
                 }
@@ -150,7 +152,7 @@ impl Prober {
         }
     }
 
-    async fn ask(&self, limit: Duration) -> Answer {
+    async fn ask(&self, limit: Duration) -> ProbeResult {
         if let Some(exec) = &self.probe.exec {
             return self.run_command(exec.command.as_deref().unwrap_or_default(), limit).await;
         }
@@ -161,15 +163,15 @@ impl Prober {
         if let Some(grpc) = &self.probe.grpc {
             return grpc::check(&self.world, grpc, self.address).await;
         }
-        let Some(tcp) = &self.probe.tcp_socket else { return Answer::Success };
+        let Some(tcp) = &self.probe.tcp_socket else { return ProbeResult::Success };
         let port = match port(&tcp.port, &self.spec) {
             Ok(port) => port,
-            Err(why) => return Answer::Unknown(why),
+            Err(why) => return ProbeResult::Unknown(why),
         };
         let host = tcp.host.clone().unwrap_or_else(|| self.address.to_string());
         match self.world.net.connect(&join(&host, port)).await {
-            Ok(_) => Answer::Success,
-            Err(error) => Answer::Failure(error.to_string()),
+            Ok(_) => ProbeResult::Success,
+            Err(error) => ProbeResult::Failure(error.to_string()),
         }
     }
 
@@ -181,13 +183,13 @@ impl Prober {
         }
     }
 
-    async fn run_command(&self, command: &[String], limit: Duration) -> Answer {
+    async fn run_command(&self, command: &[String], limit: Duration) -> ProbeResult {
         match self.runtime.exec(&self.container_id, command, limit).await {
-            Ok(outcome) if outcome.exit_code == 0 => Answer::Success,
-            Ok(outcome) => Answer::Failure(outcome.output),
-            Err(error @ Error::TimedOut(_)) => Answer::Failure(error.to_string()),
+            Ok(outcome) if outcome.exit_code == 0 => ProbeResult::Success,
+            Ok(outcome) => ProbeResult::Failure(outcome.output),
+            Err(error @ Error::TimedOut(_)) => ProbeResult::Failure(error.to_string()),
             // The engine is at fault, or the container has just ended.
-            Err(error) => Answer::Unknown(error.to_string()),
+            Err(error) => ProbeResult::Unknown(error.to_string()),
         }
     }
 }
@@ -210,7 +212,7 @@ mod tests {
     use k8s_openapi::api::core::v1::Pod;
 
     use super::*;
-    use crate::agent::pod::memory::{Health, Hook, Kill, KillReason, Memory};
+    use crate::agent::pod::memory::{Health, Kill, KillReason, Memory, PreStop};
     use crate::agent::runtime::{ContainerState, PodView, Sandbox};
 
     #[test]
@@ -234,7 +236,7 @@ mod tests {
             termination_message: None,
         };
         let view = PodView { sandboxes: vec![sandbox], containers: vec![container.clone()] };
-        let kill = Kill { reason: KillReason::PodEnds, deadline: at, hook: Hook::Running, told_to_stop: false };
+        let kill = Kill { reason: KillReason::PodEnds, deadline: at, pre_stop: PreStop::Running, signaled: false };
         let (all, startup) = ([ProbeKind::Readiness, ProbeKind::Liveness], [ProbeKind::Startup]);
         for (is_killed, pod_ends, started, expected) in [
             (false, false, true, &all[..]),
@@ -251,9 +253,9 @@ mod tests {
                 if is_killed {
                     memory.kills.insert("c0".into(), kill.clone());
                 }
-                let known = Known { pod: &pod, view: &view, memory: &memory, now: at, probed: true };
-                assert_eq!(wanted(known, spec, &container, pod_ends), expected);
-                assert_eq!(known.is_ready(spec), ready && started, "it is as ready as the probe says");
+                let snapshot = PodSnapshot { pod: &pod, view: &view, memory: &memory, now: at, probed: true };
+                assert_eq!(wanted(snapshot, spec, &container, pod_ends), expected);
+                assert_eq!(snapshot.is_ready(spec), ready && started, "it is as ready as the probe says");
             }
         }
     }

@@ -13,7 +13,7 @@ pub(super) fn failed(error: bollard::errors::Error) -> Error {
     }
 }
 
-/// An error that only says that the wished state is there already.
+/// Ignores an error that only says that the container is in the desired state already.
 pub(super) fn unless_gone(result: Result<(), bollard::errors::Error>) -> Result<(), Error> {
     use bollard::errors::Error as Engine;
     match result {

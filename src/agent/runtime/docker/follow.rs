@@ -1,15 +1,18 @@
 //! Follows a container's log across the engine's rotation of it.
 //!
-//! The engine's own way of following loses lines and repeats others when it rotates the log. It only says here that
-//! there is something new; what is new is then read from the end of the log, which the engine does reliably:
+//! The engine's own way of following loses whole files of a log that it rotates. It serves here only to learn that
+//! there is something new: each time a new stream is opened at the last line, and dropped as soon as it shows another
+//! one. What is new is then read from the end of the log, which the engine does reliably:
 //!
 //! ```text
-//!   follow (from the end) ── something came, or the container ended ──▶ read the last lines ──▶ [`Cursor`] ──▶ reader
-//!                                                    ▲                        │
-//!                                                    └── more lines, where the last one delivered is not among them
+//!   wait at the last line ── another one came, or the end ──▶ read the last lines ──▶ [`Cursor`] ──▶ reader
+//!             ▲                                                      ▲              │     │
+//!             │                                                      └─ more lines ─┘     │ all are delivered
+//!             └───────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Lines are lost only where so many are written between two reads that the engine has thrown them away.
+//! More lines are read where the line that was delivered last is not among those read. Lines are lost only where the
+//! engine has thrown them away before they could be read.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -19,7 +22,7 @@ use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptions;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -28,18 +31,18 @@ use crate::agent::error::Error;
 use crate::agent::runtime::LogOptions;
 use crate::world::Clock;
 
-/// Parts of a log that wait for a slow reader, whom the engine waits for then.
-const PARTS_MAX: usize = 64;
-/// How many lines are read first, and by what factor more where these do not reach back far enough.
+/// Entries that wait for a slow reader. When there are so many, nothing more is read from the engine.
+const ENTRIES_MAX: usize = 64;
+/// How many lines are read first, and how many times more where they do not reach back far enough.
 const LINES_MIN: u64 = 64;
 const LINES_FACTOR: u64 = 8;
 /// Beyond so many the whole log is read.
 const LINES_MAX: u64 = 100_000;
-/// Between two reads, so that a busy log is read in portions.
-const READ_EVERY: Duration = Duration::from_millis(20);
-/// A read is made after this even if the engine says nothing: sooner where the last one brought something.
-const READ_AT_LEAST: Duration = Duration::from_secs(5);
-const READ_AGAIN: Duration = Duration::from_millis(500);
+/// The pause between two reads, so that a busy log is read in portions.
+const READ_PAUSE: Duration = Duration::from_millis(20);
+/// A read follows after this time even if the engine shows nothing new: it may have rotated the log at the very moment
+/// when the wait began.
+const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// What an entry of a log is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,12 +119,17 @@ impl Cursor {
         self.to_skip == 0
     }
 
+    /// Whether `entry` is the last one delivered.
+    fn is_at(&self, entry: Entry<'_>) -> bool {
+        self.anchor.is_some_and(|anchor| anchor.digest == entry.digest())
+    }
+
     fn take(&mut self, entry: Entry<'_>) -> Verdict {
-        let digest = entry.digest();
         if self.to_skip > 0 {
-            self.to_skip -= u32::from(self.anchor.is_some_and(|anchor| anchor.digest == digest));
+            self.to_skip -= u32::from(self.is_at(entry));
             return Verdict::Skip;
         }
+        let digest = entry.digest();
         let last = &mut self.last[usize::from(entry.stream)];
         let steps_back = last.as_ref().is_some_and(|(time, ended)| match entry.time.cmp(time.as_slice()) {
             std::cmp::Ordering::Less => true,
@@ -150,7 +158,7 @@ pub(super) fn follow(
     id: &str,
     options: LogOptions,
 ) -> BoxStream<'static, Result<Bytes, Error>> {
-    let (sender, receiver) = mpsc::channel(PARTS_MAX);
+    let (sender, receiver) = mpsc::channel(ENTRIES_MAX);
     let follower = Follower { engine, clock, id: id.to_owned(), options, cursor: Cursor::default(), sender };
     // The follower runs while somebody reads.
     let driver = futures::stream::once(follower.run()).filter_map(std::future::ready);
@@ -168,36 +176,44 @@ struct Follower {
 
 impl Follower {
     async fn run(mut self) -> Option<Result<Bytes, Error>> {
-        self.follow().await.err().map(Err)
+        match self.follow().await {
+            // A container that was removed has nothing more to say.
+            Ok(()) | Err(Error::NotFound(_)) => None,
+            Err(error) => Some(Err(error)),
+        }
     }
 
     async fn follow(&mut self) -> Result<(), Error> {
-        // It begins before the first read, so that nothing comes between the two.
-        let mut news = self.engine.logs(&self.id, Some(self.request(true, Some(0)))).map_err(failed).boxed();
         let lines = self.options.tail_lines;
         if !self.read(lines, lines != Some(0)).await? {
             self.read_on().await?;
         }
         loop {
-            let wait = if self.cursor.delivered > 0 { READ_AGAIN } else { READ_AT_LEAST };
-            let has_ended = match self.clock.timeout(wait, news.next()).await {
-                Ok(Some(Ok(_))) | Err(_) => false,
-                Ok(Some(Err(error))) => return Err(error),
-                Ok(None) => true,
-            };
-            if !has_ended {
-                self.clock.sleep(READ_EVERY).await;
-                // Each line is news; one read brings them all.
-                while let Some(Some(Ok(_))) = news.next().now_or_never() {}
-            }
+            let has_ended = self.wait_for_news().await?;
             self.read_on().await?;
             if has_ended {
                 return Ok(());
             }
+            self.clock.sleep(READ_PAUSE).await;
         }
     }
 
-    /// Delivers what came since the last read, with as many lines read as it takes to find where that was.
+    /// Waits until the log has another last entry than the one delivered last, for at most [`WAIT_MAX`]; `true` where
+    /// the container has ended.
+    async fn wait_for_news(&self) -> Result<bool, Error> {
+        let mut entries = self.engine.logs(&self.id, Some(self.request(true, Some(1)))).map_err(failed).boxed();
+        let news = async {
+            while let Some(output) = entries.try_next().await? {
+                if !self.cursor.is_at(Entry::of(&output)) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        self.clock.timeout(WAIT_MAX, news).await.unwrap_or(Ok(false))
+    }
+
+    /// Delivers what came since the last read, and reads as many lines as it takes to find where that was.
     async fn read_on(&mut self) -> Result<(), Error> {
         let mut lines = (self.cursor.delivered * 2).max(LINES_MIN);
         loop {
@@ -210,7 +226,7 @@ impl Follower {
             } else if is_whole {
                 return Ok(());
             } else {
-                self.clock.sleep(READ_EVERY).await;
+                self.clock.sleep(READ_PAUSE).await;
             }
         }
     }

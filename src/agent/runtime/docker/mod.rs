@@ -33,8 +33,8 @@ use futures::{StreamExt, TryStreamExt};
 use self::failure::{failed, unless_gone};
 use self::shape::Owner;
 use super::{
-    ContainerRuntime, ContainerSpec, Credentials, EngineVersion, ExecOutcome, Image, LogOptions, Made, PodChanged,
-    PodId, PodView, SandboxSpec, Signal,
+    ContainerRuntime, ContainerSpec, CreatedContainer, Credentials, EngineVersion, ExecOutcome, Image, LogOptions,
+    PodId, PodLifecycleEvent, PodView, SandboxSpec, Signal,
 };
 use crate::agent::error::Error;
 use crate::agent::image;
@@ -42,7 +42,7 @@ use crate::world::Clock;
 
 /// How long the engine may take until it begins to answer.
 const CALL_MAX: Duration = Duration::from_secs(60);
-/// How long it may take to say that it is there.
+/// How long it may take to answer the first request.
 const PING_MAX: Duration = Duration::from_secs(3);
 /// A pull that takes longer is given up, and tried again after its backoff.
 const PULL_MAX: Duration = Duration::from_secs(1_800);
@@ -56,13 +56,12 @@ pub struct Docker {
     owner: Owner,
     clock: Clock,
     pause_image: String,
-    /// An engine without the privilege refuses to protect processes from the kernel's out-of-memory killer. Known
-    /// once it did.
+    /// The engine has refused to lower an out-of-memory score, since it lacks the privilege.
     cannot_protect: Arc<AtomicBool>,
 }
 
 impl Docker {
-    /// Reaches the engine that `DOCKER_HOST` names, or the local one, and gives it the pause image where it lacks it.
+    /// Connects to the engine that `DOCKER_HOST` names, or the local one, and imports the pause image if it is missing.
     pub async fn connect(node: &str, cluster: &str, clock: Clock) -> Result<Docker, Error> {
         let engine = Engine::connect_with_defaults().map_err(no_engine)?.with_timeout(CALL_MAX);
         let engine = clock
@@ -81,40 +80,40 @@ impl Docker {
         self.engine.list_containers(Some(options)).await.map_err(failed)
     }
 
-    /// Creates and starts a container. Where the engine may not lower its out-of-memory score, it goes without.
-    async fn run(&self, name: String, mut body: ContainerCreateBody) -> Result<Made, Error> {
+    /// Creates and starts a container, without a lowered out-of-memory score if the engine may not set one.
+    async fn run(&self, name: String, mut body: ContainerCreateBody) -> Result<CreatedContainer, Error> {
         if self.cannot_protect.load(Ordering::Relaxed) {
             shape::do_not_protect(&mut body);
         }
         let outcome = self.run_as_it_is(&name, body.clone()).await;
         let refused = match &outcome {
-            Ok(made) => made.failure.is_some(),
+            Ok(created) => created.failure.is_some(),
             Err(error) => matches!(error, Error::Refused(_)),
         };
         if !refused || !shape::do_not_protect(&mut body) {
             return outcome;
         }
-        if let Ok(made) = &outcome {
-            self.remove(&made.id).await?;
+        if let Ok(created) = &outcome {
+            self.remove(&created.id).await?;
         }
-        let made = self.run_as_it_is(&name, body).await?;
-        if made.failure.is_none() {
+        let created = self.run_as_it_is(&name, body).await?;
+        if created.failure.is_none() {
             tracing::info!("the engine cannot protect containers from the out-of-memory killer");
             self.cannot_protect.store(true, Ordering::Relaxed);
         }
-        Ok(made)
+        Ok(created)
     }
 
     /// Creates and starts a container. One whose process does not start stays, if the engine keeps the reason with it.
-    async fn run_as_it_is(&self, name: &str, body: ContainerCreateBody) -> Result<Made, Error> {
+    async fn run_as_it_is(&self, name: &str, body: ContainerCreateBody) -> Result<CreatedContainer, Error> {
         let options = query::CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
         let id = self.engine.create_container(Some(options), body).await.map_err(failed)?.id;
         let started = self.engine.start_container(&id, None::<query::StartContainerOptions>).await.map_err(failed);
-        let Err(refused) = started else { return Ok(Made { id, failure: None }) };
+        let Err(refused) = started else { return Ok(CreatedContainer { id, failure: None }) };
         if !matches!(refused, Error::Unreachable(_))
             && let Some(failure) = self.start_error(&id).await?
         {
-            return Ok(Made { id, failure: Some(failure) });
+            return Ok(CreatedContainer { id, failure: Some(failure) });
         }
         self.remove(&id).await?;
         Err(refused)
@@ -175,11 +174,11 @@ impl ContainerRuntime for Docker {
 
     async fn start_sandbox(&self, pod: &PodId, spec: &SandboxSpec) -> Result<String, Error> {
         let body = shape::sandbox(&self.owner, pod, spec, &self.pause_image);
-        let made = self.run(shape::name("POD", pod, spec.attempt), body).await?;
-        match made.failure {
-            None => Ok(made.id),
+        let created = self.run(shape::name("POD", pod, spec.attempt), body).await?;
+        match created.failure {
+            None => Ok(created.id),
             Some(reason) => {
-                self.remove(&made.id).await?;
+                self.remove(&created.id).await?;
                 Err(Error::Refused(reason))
             }
         }
@@ -218,7 +217,7 @@ impl ContainerRuntime for Docker {
         found.ok_or_else(|| Error::NotFound(format!("image {image:?} after its pull")))
     }
 
-    async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<Made, Error> {
+    async fn start_container(&self, pod: &PodId, spec: &ContainerSpec) -> Result<CreatedContainer, Error> {
         let body = shape::container(&self.owner, pod, spec);
         self.run(shape::name(&spec.name, pod, spec.attempt), body).await
     }
@@ -265,7 +264,7 @@ impl ContainerRuntime for Docker {
     }
 
     async fn logs(&self, id: &str, options: LogOptions) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
-        // A stream does not say that the container is missing before it is read; ask first.
+        // A stream reports a missing container only once it is read.
         self.engine.inspect_container(id, None::<query::InspectContainerOptions>).await.map_err(failed)?;
         if options.follow {
             return Ok(follow::follow(self.engine.clone(), self.clock.clone(), id, options));
@@ -274,7 +273,7 @@ impl ContainerRuntime for Docker {
         Ok(stream.map(|part| part.map(|part| part.into_bytes()).map_err(failed)).boxed())
     }
 
-    async fn changes(&self) -> Result<BoxStream<'static, Result<PodChanged, Error>>, Error> {
+    async fn events(&self) -> Result<BoxStream<'static, Result<PodLifecycleEvent, Error>>, Error> {
         let filters = [
             ("type".to_owned(), vec!["container".to_owned()]),
             ("event".to_owned(), ["die", "start", "destroy", "oom"].map(str::to_owned).to_vec()),

@@ -15,7 +15,7 @@ use crate::agent::error::Error;
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
 const REPOSITORY: &str = "chorus/pause";
 
-/// The image's name, after it was imported where the engine lacked it.
+/// Imports the image if the engine lacks it; returns its name.
 pub(super) async fn ensure(engine: &Engine) -> Result<String, Error> {
     if PROGRAM.is_empty() {
         return Err(Error::NoEngine("this build carries no pause program for the processor".to_owned()));

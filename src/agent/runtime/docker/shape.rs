@@ -12,8 +12,8 @@ use jiff::Timestamp;
 
 use crate::agent::image;
 use crate::agent::runtime::{
-    Container, ContainerSpec, ContainerState, Exit, Mount, PodChanged, PodId, PodView, Privileges, Processes, Profile,
-    Propagation, Sandbox, SandboxSpec,
+    Container, ContainerSpec, ContainerState, Exit, Mount, PidNamespace, PodId, PodLifecycleEvent, PodView, Privileges,
+    Profile, Propagation, Sandbox, SandboxSpec,
 };
 
 const NODE: &str = "io.chorus.node";
@@ -32,7 +32,7 @@ const HOST: &str = "host";
 /// The container name of a pod's pause container.
 const PAUSE: &str = "POD";
 
-/// What the engine keeps of each container's output before it begins a new file, and how many files.
+/// The size at which the engine begins a new log file, and how many files it keeps.
 const LOG_FILE: (&str, &str) = ("10m", "5");
 /// Exit status of a process that could not be started, as a shell and other runtimes report it.
 const EXIT_NOT_STARTED: i32 = 128;
@@ -91,7 +91,7 @@ pub(super) fn sandbox(owner: &Owner, pod: &PodId, spec: &SandboxSpec, image: &st
     let host = |yes: bool, otherwise: &str| if yes { HOST.to_owned() } else { otherwise.to_owned() };
     let labels = owner.labels(pod, PAUSE, spec.attempt);
     ContainerCreateBody {
-        // On the host's network the host's name stands.
+        // On the host's network a pod has the host's name.
         hostname: (!spec.host_network).then(|| spec.hostname.clone()),
         domainname: Some(spec.domain.clone()).filter(|domain| !spec.host_network && !domain.is_empty()),
         image: Some(image.to_owned()),
@@ -126,10 +126,10 @@ pub(super) fn container(owner: &Owner, pod: &PodId, spec: &ContainerSpec) -> Con
     let join = format!("container:{}", spec.sandbox);
     let privileges = &spec.privileges;
     ContainerCreateBody {
-        // The name may have gone to another image since this one was looked at.
+        // The name may have moved to another image since this one was found.
         image: Some(if spec.image_id.is_empty() { image::with_tag(&spec.image) } else { spec.image_id.clone() }),
         entrypoint: filled(spec.command.clone()),
-        // A command of the pod's own takes none of the image's arguments.
+        // With a command of its own a pod does not use the image's arguments.
         cmd: if spec.command.is_empty() { filled(spec.args.clone()) } else { Some(spec.args.clone()) },
         env: Some(spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
         working_dir: spec.working_dir.clone(),
@@ -142,10 +142,10 @@ pub(super) fn container(owner: &Owner, pod: &PodId, spec: &ContainerSpec) -> Con
         host_config: Some(HostConfig {
             network_mode: Some(join.clone()),
             ipc_mode: Some(if spec.host_ipc { HOST.to_owned() } else { join.clone() }),
-            pid_mode: match spec.processes {
-                Processes::Own => None,
-                Processes::Pod => Some(join),
-                Processes::Node => Some(HOST.to_owned()),
+            pid_mode: match spec.pid_namespace {
+                PidNamespace::Container => None,
+                PidNamespace::Pod => Some(join),
+                PidNamespace::Node => Some(HOST.to_owned()),
             },
             mounts: filled(spec.mounts.iter().map(mount).collect()),
             cpu_shares: Some(spec.limits.cpu_shares),
@@ -178,7 +178,7 @@ pub(super) fn container(owner: &Owner, pod: &PodId, spec: &ContainerSpec) -> Con
     }
 }
 
-/// Takes a lowered out-of-memory score out of `body`; whether there was one.
+/// Removes a lowered out-of-memory score from `body`; returns whether there was one.
 pub(super) fn do_not_protect(body: &mut ContainerCreateBody) -> bool {
     let score = body.host_config.as_mut().and_then(|host| host.oom_score_adj.as_mut()).filter(|score| **score < 0);
     score.map(|score| *score = 0).is_some()
@@ -230,11 +230,11 @@ pub(super) fn pod_of(summary: &ContainerSummary) -> Option<PodId> {
 }
 
 /// The pod that an event is about.
-pub(super) fn changed_pod(event: EventMessage) -> Option<PodChanged> {
-    event.actor?.attributes?.remove(POD_UID).map(|uid| PodChanged { uid })
+pub(super) fn changed_pod(event: EventMessage) -> Option<PodLifecycleEvent> {
+    event.actor?.attributes?.remove(POD_UID).map(|uid| PodLifecycleEvent { uid })
 }
 
-/// Why the container's process could not be started, where it could not.
+/// Why the container's process could not be started, if it could not.
 pub(super) fn start_error(inspected: &ContainerInspectResponse) -> Option<String> {
     let state = inspected.state.as_ref()?;
     let created = state.status == Some(ContainerStateStatusEnum::CREATED);
@@ -344,10 +344,10 @@ mod tests {
 
     #[test]
     fn the_nodes_namespaces_reach_every_container() {
-        let spec = ContainerSpec { processes: Processes::Node, host_ipc: true, ..test_spec() };
+        let spec = ContainerSpec { pid_namespace: PidNamespace::Node, host_ipc: true, ..test_spec() };
         let host = container(&owner(), &pod(), &spec).host_config.unwrap();
         assert_eq!((host.pid_mode.as_deref(), host.ipc_mode.as_deref()), (Some("host"), Some("host")));
-        let spec = ContainerSpec { processes: Processes::Pod, sandbox: "s".into(), ..test_spec() };
+        let spec = ContainerSpec { pid_namespace: PidNamespace::Pod, sandbox: "s".into(), ..test_spec() };
         let host = container(&owner(), &pod(), &spec).host_config.unwrap();
         let joined = Some("container:s");
         assert_eq!((host.pid_mode.as_deref(), host.ipc_mode.as_deref()), (joined, joined));

@@ -1,4 +1,4 @@
-//! What a container may ask about its own pod: field and resource references, for variables and for files.
+//! The downward API: field and resource references, for variables and for files.
 
 use std::net::IpAddr;
 
@@ -9,18 +9,18 @@ use crate::agent::config::Capacity;
 use crate::agent::error::Error;
 use crate::kube::quantity::Quantity;
 
-/// A pod in its place.
+/// A pod on its node: all that references may name.
 #[derive(Clone, Copy)]
-pub struct Facts<'a> {
+pub struct DownwardApi<'a> {
     pub pod: &'a Pod,
     pub host_ip: IpAddr,
     /// `None` before the sandbox is there.
     pub pod_ip: Option<IpAddr>,
-    /// What a container without a limit could use at most.
+    /// The limit of a container that sets none.
     pub node: Capacity,
 }
 
-impl Facts<'_> {
+impl DownwardApi<'_> {
     /// The value of a `fieldRef`.
     pub fn field(&self, path: &str) -> Result<String, Error> {
         let meta = &self.pod.metadata;
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn fields_are_found_by_path() {
         let pod = pod();
-        let facts = facts(&pod);
+        let downward_api = downward_api(&pod);
         let table = [
             ("metadata.name", "www"),
             ("metadata.labels['a']", "1"),
@@ -126,9 +126,12 @@ mod tests {
             ("status.podIP", ""),
         ];
         for (path, expected) in table {
-            assert_eq!(facts.field(path).unwrap(), expected, "{path}");
+            assert_eq!(downward_api.field(path).unwrap(), expected, "{path}");
         }
-        assert_eq!(facts.field("spec.dreams").unwrap_err().to_string(), "field label not supported: spec.dreams");
+        assert_eq!(
+            downward_api.field("spec.dreams").unwrap_err().to_string(),
+            "field label not supported: spec.dreams"
+        );
     }
 
     #[test]
@@ -144,12 +147,12 @@ mod tests {
         ];
         for (resource, divisor, expected) in table {
             let selector = serde_json::from_value(json!({"resource": resource, "divisor": divisor})).unwrap();
-            assert_eq!(facts(&pod).resource(Some(own), &selector).unwrap(), expected, "{resource} {divisor:?}");
+            assert_eq!(downward_api(&pod).resource(Some(own), &selector).unwrap(), expected, "{resource} {divisor:?}");
         }
     }
 
-    fn facts(pod: &Pod) -> Facts<'_> {
+    fn downward_api(pod: &Pod) -> DownwardApi<'_> {
         let node = Capacity { cpu_millis: 4000, memory_bytes: 1024, storage_bytes: 0, pods: 110 };
-        Facts { pod, host_ip: "10.0.0.1".parse().unwrap(), pod_ip: None, node }
+        DownwardApi { pod, host_ip: "10.0.0.1".parse().unwrap(), pod_ip: None, node }
     }
 }

@@ -1,6 +1,6 @@
-//! One pass over a pod: look, plan, act, look again, until there is nothing to do but wait.
+//! One sync of a pod: view, plan, act and view again, until there is nothing to do but wait.
 //!
-//! A pass runs as a task of its own, with the pod's memory in hand; the pod actor starts the next one after it.
+//! A sync runs as a task of its own and holds the pod's memory; the pod actor starts the next one after it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,39 +11,39 @@ use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, T
 use k8s_openapi::api::core::v1::{Container as Spec, ObjectReference, Pod, PodStatus, ServiceAccount, Volume};
 
 use super::content::{self, Content, TokenNeed, Tokens};
-use super::facts::Facts;
-use super::lifecycle::{self, Known};
-use super::memory::{Failure, Hook, ImageState, Kill, KillReason, Memory, PostStart};
+use super::downward_api::DownwardApi;
+use super::lifecycle::{self, PodSnapshot};
+use super::memory::{Failure, ImageState, Kill, KillReason, Memory, PostStart, PreStop};
 use super::plan::{self, Action, Goal};
 use super::sources::{self, Names, Sources};
 use super::status::{self, NodeFacts};
 use super::volumes::PodDir;
-use super::{env, last_words, spec};
+use super::{env, spec, termination_message};
 use crate::agent::context::Context;
 use crate::agent::error::Error;
 use crate::agent::image;
-use crate::agent::runtime::{ContainerSpec, ContainerState, Credentials, Made, PodView, Signal};
+use crate::agent::runtime::{ContainerSpec, ContainerState, CreatedContainer, Credentials, PodView, Signal};
 use crate::kube::events::{Severity, reference};
 use crate::kube::status::Status;
 use crate::kube::time;
 use crate::world::disk::Bind;
 
-/// Looks of one pass. A pod that still has something to do then gets another pass at once.
+/// Rounds of one sync. If there is still something to do then, the next sync follows at once.
 const ROUNDS_MAX: usize = 12;
-/// How long a pass waits for the API; it goes on with what was fetched before.
+/// How long a sync waits for the API; then it goes on with what was fetched before.
 const API_MAX: Duration = Duration::from_secs(5);
-/// How long a first start waits to hear of the services.
+/// How long the first start of a container waits for the list of services.
 const SERVICES_MAX: Duration = Duration::from_secs(2);
-/// Volumes are brought up to date after a time from this range.
+/// Volumes are refreshed after a time from this range.
 const REFRESH: std::ops::Range<Duration> = Duration::from_secs(60)..Duration::from_secs(90);
-/// As a process ends that is killed.
+/// 128 + SIGKILL, the exit code of a process that was killed.
 const EXIT_KILLED: i32 = 137;
-/// An engine that does not answer is asked again after this.
+/// After an error of the engine the next sync comes this much later.
 const ENGINE_RETRY: SignedDuration = SignedDuration::from_secs(5);
 
-/// What a pod keeps between passes.
+/// What a pod keeps between syncs.
 #[derive(Default)]
-pub struct State {
+pub struct PodState {
     pub memory: Memory,
     pub sources: Sources,
     pub tokens: BTreeMap<TokenNeed, IssuedToken>,
@@ -55,66 +55,66 @@ pub struct IssuedToken {
     renew_at: Timestamp,
 }
 
-/// Work that goes on beside the passes; the pod actor starts it.
-pub enum Errand {
+/// Work that goes on beside the syncs; the pod actor starts it.
+pub enum BackgroundTask {
     Pull { container: String, image: String, credentials: Option<Credentials> },
     PreStop { container_id: String, container: Box<Spec>, is_init: bool, limit: Duration },
     PostStart { container_id: String, container: Box<Spec>, is_init: bool },
 }
 
-pub struct Pass {
+pub struct PodSync {
     pub context: Arc<Context>,
     pub pod: Arc<Pod>,
-    pub state: State,
-    /// By when no process of the pod may be left, once it is being deleted.
+    pub state: PodState,
+    /// The time by which all processes must have ended, once the pod is being deleted.
     pub delete_by: Option<Timestamp>,
-    /// The API has no such pod any more: there is nobody to tell.
+    /// The API has no such pod any more: there is no status to write.
     pub gone: bool,
-    /// What the API was told last.
-    pub told: Option<PodStatus>,
-    pub errands: Vec<Errand>,
+    /// The status that was written to the API last.
+    pub written_status: Option<PodStatus>,
+    pub tasks: Vec<BackgroundTask>,
 }
 
-pub struct Passed {
-    pub state: State,
-    pub errands: Vec<Errand>,
-    pub outlook: Outlook,
+pub struct SyncResult {
+    pub state: PodState,
+    pub tasks: Vec<BackgroundTask>,
+    pub outcome: SyncOutcome,
 }
 
-/// What a pass ended with.
-pub enum Outlook {
-    /// What there is now, and when to look again, if nothing happens before.
-    Settled { view: PodView, status: Box<PodStatus>, wake: Option<Timestamp> },
+/// How a sync ended.
+pub enum SyncOutcome {
+    /// There is nothing to do before `wake`, unless something happens.
+    UpToDate { view: PodView, status: Box<PodStatus>, wake: Option<Timestamp> },
     /// Nothing is left of the pod.
     Removed,
-    /// The engine does not answer.
-    Blind { wake: Timestamp },
+    /// The engine failed, or the rounds did not suffice: sync again at `wake`.
+    Incomplete { wake: Timestamp },
 }
 
-impl Pass {
-    pub async fn run(mut self) -> Passed {
-        let outlook = match self.rounds().await {
-            Ok(outlook) => outlook,
+impl PodSync {
+    pub async fn run(mut self) -> SyncResult {
+        let outcome = match self.rounds().await {
+            Ok(outcome) => outcome,
             Err(error) => {
-                tracing::warn!(pod = self.pod.metadata.name, %error, "cannot look after a pod");
-                Outlook::Blind { wake: self.now() + ENGINE_RETRY }
+                tracing::warn!(pod = self.pod.metadata.name, %error, "cannot sync a pod");
+                SyncOutcome::Incomplete { wake: self.now() + ENGINE_RETRY }
             }
         };
-        Passed { state: self.state, errands: self.errands, outlook }
+        SyncResult { state: self.state, tasks: self.tasks, outcome }
     }
 
-    /// An error is one of looking; failures of acting are remembered and planned around.
-    async fn rounds(&mut self) -> Result<Outlook, Error> {
+    /// Returns errors of viewing the pod only; a failed action is remembered, and the next plan considers it.
+    async fn rounds(&mut self) -> Result<SyncOutcome, Error> {
         let uid = self.pod.metadata.uid.clone().unwrap_or_default();
-        // To the second, as the API keeps it: a status must not differ from itself.
+        // The API keeps whole seconds; with more, the status would differ from what was written.
         let now = self.now();
         self.state.memory.started.get_or_insert(Timestamp::from_second(now.as_second()).unwrap_or(now));
         for _ in 0..ROUNDS_MAX {
             let view = self.context.runtime.view(&uid).await?;
-            self.recall(&view).await;
+            self.update_memory(&view).await;
             self.refresh_volumes(&view).await;
             let pod = self.pod.clone();
-            let known = Known {
+            let snapshot = PodSnapshot {
                 pod: &pod,
                 view: &view,
                 memory: &self.state.memory,
@@ -122,39 +122,39 @@ impl Pass {
                 probed: self.context.runtime.has_processes(),
             };
             let node = NodeFacts { address: self.context.address, runtime: self.context.runtime.name() };
-            let goal = plan::goal(known, self.delete_by);
-            let computed = status::compute(known, node);
-            let (told, status) = match (&self.told, self.state.memory.farewell) {
+            let goal = plan::goal(snapshot, self.delete_by);
+            let computed = status::compute(snapshot, node);
+            let (is_written, status) = match (&self.written_status, self.state.memory.final_status_written) {
                 (Some(last), true) => (true, last.clone()),
                 (last, _) => (self.gone || last.as_ref() == Some(&computed), computed),
             };
-            let plan = plan::plan(known, goal, told);
+            let plan = plan::plan(snapshot, goal, is_written);
             let runs = view.containers.iter().any(|container| container.is_running());
-            self.state.memory.farewell |= told && !runs && matches!(goal, Goal::Delete { .. });
+            self.state.memory.final_status_written |= is_written && !runs && matches!(goal, Goal::Delete { .. });
             if plan.actions == [Action::ConfirmDeletion] {
                 self.dir().remove()?;
-                return Ok(Outlook::Removed);
+                return Ok(SyncOutcome::Removed);
             }
             if plan.actions.is_empty() {
                 let wake = plan.wake.into_iter().chain(self.state.refresh_at).min();
-                return Ok(Outlook::Settled { view, status: Box::new(status), wake });
+                return Ok(SyncOutcome::UpToDate { view, status: Box::new(status), wake });
             }
             for action in plan.actions {
                 self.act(action, &view, goal).await?;
             }
         }
-        Ok(Outlook::Blind { wake: self.now() })
+        Ok(SyncOutcome::Incomplete { wake: self.now() })
     }
 
-    /// Brings the memory up to what the engine shows.
-    async fn recall(&mut self, view: &PodView) {
+    /// Updates the memory by what the engine shows.
+    async fn update_memory(&mut self, view: &PodView) {
         self.state.memory.keep_only(|id| view.containers.iter().any(|container| container.id == id));
         for container in &view.containers {
             if let ContainerState::Exited(exit) = &container.state
-                && !self.state.memory.last_words.contains_key(&container.id)
+                && !self.state.memory.termination_messages.contains_key(&container.id)
             {
-                let words = last_words::read(&self.context, &self.dir(), &self.pod, container, exit).await;
-                self.state.memory.last_words.insert(container.id.clone(), words.unwrap_or_default());
+                let words = termination_message::read(&self.context, &self.dir(), &self.pod, container, exit).await;
+                self.state.memory.termination_messages.insert(container.id.clone(), words.unwrap_or_default());
             }
         }
     }
@@ -175,18 +175,18 @@ impl Pass {
             Action::Stop { id, reason, deadline } => self.stop(id, reason, deadline, view),
             Action::Signal { id, signal } => {
                 if let (Signal::Stop, Some(kill)) = (signal, self.state.memory.kills.get_mut(&id)) {
-                    kill.told_to_stop = true;
+                    kill.signaled = true;
                 }
-                settle(self.context.runtime.signal(&id, signal).await)?;
+                unless_gone(self.context.runtime.signal(&id, signal).await)?;
             }
-            Action::Remove { id } => settle(self.context.runtime.remove(&id).await)?,
+            Action::Remove { id } => unless_gone(self.context.runtime.remove(&id).await)?,
             Action::ConfirmDeletion => unreachable!("deletion is confirmed when nothing else is to be done: {goal:?}"),
         }
         Ok(())
     }
 
     async fn start_sandbox(&mut self, attempt: u32) {
-        let made = match self.prepare_volumes().await {
+        let created = match self.prepare_volumes().await {
             Ok(()) => {
                 let started = match spec::sandbox(&self.pod, attempt) {
                     Ok(spec) => self.context.runtime.start_sandbox(&spec::pod_id(&self.pod), &spec).await,
@@ -198,7 +198,7 @@ impl Pass {
         };
         let now = self.now();
         let memory = &mut self.state.memory;
-        match made {
+        match created {
             Ok(_) => memory.sandbox_failure = None,
             Err((reason, message)) => {
                 self.context.events.event(&*self.pod, Severity::Warning, reason, message.clone());
@@ -208,7 +208,7 @@ impl Pass {
         }
     }
 
-    /// Sees whether the image is there, or sends for it.
+    /// Finds the image, or starts to pull it.
     async fn find_image(&mut self, container: &str, is_init: bool) {
         let Some(spec) = self.container_spec(container, is_init) else { return };
         let name = spec.image.clone().unwrap_or_default();
@@ -221,7 +221,7 @@ impl Pass {
                 Err(error) => self.image_failure(container, "ErrImagePull", error.to_string()),
                 // An image that was made on this node has no registry that could hold a newer one.
                 Ok(Some(found)) if policy != "Always" || found.is_local => {
-                    self.tell(
+                    self.event(
                         container,
                         is_init,
                         "Pulled",
@@ -234,10 +234,10 @@ impl Pass {
                     self.image_failure(container, "ErrImageNeverPull", message)
                 }
                 Ok(_) => {
-                    self.tell(container, is_init, "Pulling", format!("Pulling image {name:?}"));
+                    self.event(container, is_init, "Pulling", format!("Pulling image {name:?}"));
                     self.fetch(&Names { secrets: sources::pull_secrets(&self.pod), ..Names::default() }).await;
                     let credentials = self.state.sources.credentials(&self.pod, &name);
-                    self.errands.push(Errand::Pull { container: container.to_owned(), image: name, credentials });
+                    self.tasks.push(BackgroundTask::Pull { container: container.to_owned(), image: name, credentials });
                     ImageState::Pulling
                 }
             }
@@ -262,8 +262,8 @@ impl Pass {
         view: &PodView,
     ) {
         let Some(container) = self.container_spec(name, is_init) else { return };
-        let made = match self.describe(&container, attempt, image_id, sandbox, view).await {
-            // What is held of its volumes is let go when it has started.
+        let created = match self.describe(&container, attempt, image_id, sandbox, view).await {
+            // The parts of volumes that are held are released when it has started.
             Ok((wanted, _held)) => {
                 let started = self.context.runtime.start_container(&spec::pod_id(&self.pod), &wanted).await;
                 started.map_err(|error| ("CreateContainerError", error.to_string()))
@@ -273,30 +273,30 @@ impl Pass {
         let now = self.now();
         let memory = self.state.memory.container(name);
         memory.image = ImageState::Unknown;
-        match made {
-            Ok(Made { id, failure }) => {
+        match created {
+            Ok(CreatedContainer { id, failure }) => {
                 memory.failure = None;
-                self.tell(name, is_init, "Created", format!("Created container: {name}"));
+                self.event(name, is_init, "Created", format!("Created container: {name}"));
                 if let Some(failure) = failure {
                     let message = format!("Error: failed to start container {name:?}: {failure}");
-                    return self.warn(name, is_init, "Failed", message);
+                    return self.warning(name, is_init, "Failed", message);
                 }
-                self.tell(name, is_init, "Started", format!("Started container {name}"));
+                self.event(name, is_init, "Started", format!("Started container {name}"));
                 let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
                 if hook.is_some() && self.context.runtime.has_processes() {
                     self.state.memory.post_start.insert(id.clone(), PostStart::Running);
                     let container = Box::new(container);
-                    self.errands.push(Errand::PostStart { container_id: id, container, is_init });
+                    self.tasks.push(BackgroundTask::PostStart { container_id: id, container, is_init });
                 }
             }
             Err((reason, message)) => {
                 memory.failure = Some(Failure::after(reason, message.clone(), &mut memory.failures, now));
-                self.warn(name, is_init, "Failed", format!("Error: {message}"));
+                self.warning(name, is_init, "Failed", format!("Error: {message}"));
             }
         }
     }
 
-    /// All that the engine is asked for when a container starts.
+    /// The container's specification for the engine.
     async fn describe(
         &mut self,
         container: &Spec,
@@ -307,14 +307,14 @@ impl Pass {
     ) -> Result<(ContainerSpec, Vec<Bind>), Error> {
         self.fetch(&sources::env_names(&self.pod)).await;
         let clock = &self.context.world.clock;
-        // Services that are not known by then are not waited for: the API may be away.
+        // The API may be away: the container starts without variables of services then.
         let _ = clock.timeout(SERVICES_MAX, self.context.services.synced()).await;
         let services = self.context.services.all();
         let own = self.pod.metadata.namespace.as_deref().unwrap_or_default();
         let links = lifecycle::spec(&self.pod).enable_service_links != Some(false);
         let services = env::of_services(services.iter().map(|service| &**service), own, links);
-        let facts = self.facts(view);
-        let environment = env::environment(container, facts, &self.state.sources, &services)?;
+        let downward_api = self.downward_api(view);
+        let environment = env::environment(container, downward_api, &self.state.sources, &services)?;
         let image = self.context.runtime.find_image(&image_id).await?;
         let image_user = image.ok_or_else(|| Error::NotFound(format!("image {image_id}")))?.user;
         let has_files = self.context.runtime.has_processes();
@@ -323,16 +323,16 @@ impl Pass {
         let mounts = if has_files {
             spec::mounts(container, &environment, |mount, sub_path| {
                 let volume = self.volume(&mount.name)?;
-                let content = match content::content(volume, facts, &self.state.sources, &self.tokens()) {
+                let content = match content::content(volume, downward_api, &self.state.sources, &self.tokens()) {
                     Ok(content) => content,
-                    // Its files are there from before: the sandbox would not run otherwise.
+                    // Its files exist from before, since the sandbox runs.
                     Err(_) if content::is_refreshed(volume) => Content::Files(BTreeMap::new()),
                     Err(error) => return Err(error),
                 };
                 count += 1;
                 let source = dir.source(&content, mount, sub_path, &format!("{}/{count}", container.name))?;
                 held.extend(source.held);
-                Ok(spec::Place { path: source.path, read_only: matches!(content, Content::Files(_)) })
+                Ok(spec::MountSource { path: source.path, read_only: matches!(content, Content::Files(_)) })
             })?
         } else {
             Vec::new()
@@ -340,7 +340,7 @@ impl Pass {
         let termination_message =
             if has_files { Some(dir.termination_message(&container.name, attempt)?) } else { None };
         let node_memory_bytes = self.context.capacity.memory_bytes;
-        let around = spec::Surroundings {
+        let inputs = spec::ContainerInputs {
             attempt,
             sandbox,
             image_id,
@@ -350,7 +350,7 @@ impl Pass {
             termination_message,
             node_memory_bytes,
         };
-        Ok((spec::container(&self.pod, container, around)?, held))
+        Ok((spec::container(&self.pod, container, inputs)?, held))
     }
 
     fn stop(&mut self, id: String, reason: KillReason, deadline: Timestamp, view: &PodView) {
@@ -368,21 +368,21 @@ impl Pass {
             KillReason::Changed => format!("Container {} definition changed, will be restarted", running.name),
             KillReason::SandboxGone => format!("Container {} lost its sandbox, will be restarted", running.name),
         };
-        self.tell(&running.name, is_init, "Killing", message);
+        self.event(&running.name, is_init, "Killing", message);
         let left = Duration::try_from(deadline.duration_since(now)).unwrap_or_default();
         let hooked = spec.filter(|spec| {
             let hook = spec.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
             hook.is_some() && !left.is_zero() && self.context.runtime.has_processes()
         });
-        let hook = if hooked.is_some() { Hook::Running } else { Hook::Done };
+        let pre_stop = if hooked.is_some() { PreStop::Running } else { PreStop::Done };
         if let Some(container) = hooked {
             let container = Box::new(container);
-            self.errands.push(Errand::PreStop { container_id: id.clone(), container, is_init, limit: left });
+            self.tasks.push(BackgroundTask::PreStop { container_id: id.clone(), container, is_init, limit: left });
         }
-        self.state.memory.kills.insert(id, Kill { reason, deadline, hook, told_to_stop: false });
+        self.state.memory.kills.insert(id, Kill { reason, deadline, pre_stop, signaled: false });
     }
 
-    /// Fetches sources, for as long as the API answers in time; otherwise what was fetched before must do.
+    /// Fetches sources. If the API does not answer in time, those that were fetched before stay.
     async fn fetch(&mut self, names: &Names) {
         if names.is_empty() {
             return;
@@ -435,12 +435,12 @@ impl Pass {
             answer.ok_or_else(|| Status::new(500, "InternalError", "a TokenRequest came back without a token"))?;
         let now = self.now();
         let life = status.expiration_timestamp.0.duration_since(now);
-        // Renewed at four fifths of its life, and daily at least.
+        // It is renewed at four fifths of its life, and daily at least.
         let renew_at = now + (life * 4 / 5).min(SignedDuration::from_hours(24));
         Ok(IssuedToken { token: status.token, renew_at })
     }
 
-    /// Makes every volume what it should be.
+    /// Prepares every volume.
     async fn prepare_volumes(&mut self) -> Result<(), Error> {
         self.fetch(&sources::volume_names(&self.pod)).await;
         if !self.context.runtime.has_processes() {
@@ -448,13 +448,13 @@ impl Pass {
         }
         self.issue_tokens().await;
         let (dir, tokens) = (self.dir(), self.tokens());
-        let facts = self.facts(&PodView::default());
+        let downward_api = self.downward_api(&PodView::default());
         let group = lifecycle::spec(&self.pod).security_context.as_ref().and_then(|context| context.fs_group);
         let group = group.and_then(|group| u32::try_from(group).ok());
         let mut refreshed = false;
         for volume in lifecycle::spec(&self.pod).volumes.iter().flatten() {
             refreshed |= content::is_refreshed(volume);
-            let content = content::content(volume, facts, &self.state.sources, &tokens)?;
+            let content = content::content(volume, downward_api, &self.state.sources, &tokens)?;
             dir.prepare(&volume.name, &content, group)?;
         }
         let (now, wait) = (self.now(), self.context.world.random.duration(REFRESH));
@@ -463,8 +463,8 @@ impl Pass {
         Ok(())
     }
 
-    /// Brings files up to date with the objects they come from, from time to time. An agent that started again does
-    /// not know when that was: it begins a new period.
+    /// Refreshes files from their objects now and then. An agent that started again does not know when that was last:
+    /// it does so at once.
     async fn refresh_volumes(&mut self, view: &PodView) {
         let now = self.now();
         if self.delete_by.is_some() || view.active_sandbox().is_none() || !self.context.runtime.has_processes() {
@@ -476,7 +476,7 @@ impl Pass {
             Some(_) | None => {}
         }
         if let Err(error) = self.prepare_volumes().await {
-            tracing::debug!(%error, "volumes cannot be brought up to date");
+            tracing::debug!(%error, "volumes cannot be refreshed");
             self.state.refresh_at = Some(now + SignedDuration::try_from(REFRESH.end).expect("a minute fits"));
         }
     }
@@ -494,10 +494,10 @@ impl Pass {
         self.state.tokens.iter().map(|(need, issued)| (need.clone(), issued.token.clone())).collect()
     }
 
-    fn facts(&self, view: &PodView) -> Facts<'_> {
+    fn downward_api(&self, view: &PodView) -> DownwardApi<'_> {
         let on_host = lifecycle::spec(&self.pod).host_network == Some(true);
         let own = view.active_sandbox().and_then(|sandbox| sandbox.ip);
-        Facts {
+        DownwardApi {
             pod: &self.pod,
             host_ip: self.context.address,
             pod_ip: if on_host { Some(self.context.address) } else { own },
@@ -515,12 +515,12 @@ impl Pass {
         all.iter().find(|spec| spec.name == name).cloned()
     }
 
-    fn tell(&self, container: &str, is_init: bool, reason: &str, message: String) {
+    fn event(&self, container: &str, is_init: bool, reason: &str, message: String) {
         let about = container_reference(&self.pod, container, is_init);
         self.context.events.event_about(&about, Severity::Normal, reason, message);
     }
 
-    fn warn(&self, container: &str, is_init: bool, reason: &str, message: String) {
+    fn warning(&self, container: &str, is_init: bool, reason: &str, message: String) {
         let about = container_reference(&self.pod, container, is_init);
         self.context.events.event_about(&about, Severity::Warning, reason, message);
     }
@@ -532,8 +532,8 @@ pub fn container_reference(pod: &Pod, container: &str, is_init: bool) -> ObjectR
     ObjectReference { field_path: Some(format!("spec.{list}{{{container}}}")), ..reference(pod) }
 }
 
-/// What is gone already needs nothing done; the next look shows it.
-fn settle(result: Result<(), Error>) -> Result<(), Error> {
+/// Ignores that a container is gone already; the next view shows it.
+fn unless_gone(result: Result<(), Error>) -> Result<(), Error> {
     match result {
         Err(Error::NotFound(_)) => Ok(()),
         other => other,

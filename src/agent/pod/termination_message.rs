@@ -1,4 +1,4 @@
-//! What a container said before it ended: its termination message, or the end of its log where that is to serve as one.
+//! A container's termination message, or the end of its log if its policy says so.
 
 use std::time::Duration;
 

@@ -1,21 +1,21 @@
-//! The replica sets of a deployment, sorted out. Pure.
+//! The replica sets of a deployment: the new one and the old ones. Pure.
 
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 
 use super::revision::same_template;
-use super::rollout::Set;
+use super::rollout::ReplicaCounts;
 
 /// A deployment's replica sets: the one of its present template, and the others, oldest first.
-pub struct Sets {
+pub struct ReplicaSets {
     pub new: Option<Arc<ReplicaSet>>,
     pub old: Vec<Arc<ReplicaSet>>,
 }
 
-impl Sets {
+impl ReplicaSets {
     /// Sorts out the replica sets that a deployment controls.
-    pub fn of(deployment: &Deployment, mut owned: Vec<Arc<ReplicaSet>>) -> Sets {
+    pub fn of(deployment: &Deployment, mut owned: Vec<Arc<ReplicaSet>>) -> ReplicaSets {
         owned.sort_by_key(|set| {
             (set.metadata.creation_timestamp.as_ref().map(|time| time.0), set.metadata.name.clone())
         });
@@ -25,16 +25,16 @@ impl Sets {
             held.zip(template).is_some_and(|(held, template)| same_template(held, template))
         };
         let new = owned.iter().position(is_new).map(|at| owned.remove(at));
-        Sets { new, old: owned }
+        ReplicaSets { new, old: owned }
     }
 
-    /// All of them, and where the new one is.
+    /// All of them, and the index of the new one.
     pub fn all(&self) -> (Vec<Arc<ReplicaSet>>, Option<usize>) {
         let all = self.old.iter().chain(&self.new).cloned().collect();
         (all, self.new.as_ref().map(|_| self.old.len()))
     }
 
-    pub fn old_sizes(&self) -> Vec<Set> {
-        self.old.iter().map(|set| Set::of(set)).collect()
+    pub fn old_sizes(&self) -> Vec<ReplicaCounts> {
+        self.old.iter().map(|set| ReplicaCounts::of(set)).collect()
     }
 }
