@@ -24,6 +24,10 @@ const LABEL_VALUE_RULE: &str = "a valid label must be an empty string or consist
      '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex \
      used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 
+/// The rules of a kind's names: the texts of those that a name breaks. The second argument tells that the name is the
+/// prefix of a generated one.
+pub type NameRule = fn(&str, bool) -> Vec<String>;
+
 /// `base` with five characters picked by `random`, called once a character with the exclusive bound.
 pub fn generate(base: &str, mut random: impl FnMut(u64) -> u64) -> String {
     let mut cut = base.len().min(GENERATED_BASE_MAX);

@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use crate::apiserver::storage::Write;
 use crate::kube::quantity::Quantity;
 use crate::kube::status::Status;
+use crate::kube::tree::{get_mut, items, items_mut};
 
 use super::usage::{Usage, amounts, pod_resources};
-use super::{Admission, Attempt, items, items_mut};
+use super::{Admission, Attempt};
 
 impl Admission {
     /// Fills in the requests and limits that containers leave out, as long as no LimitRange is newer than the cache.
@@ -34,13 +35,13 @@ impl Admission {
 }
 
 fn limits_of<'a>(range: &'a Value, kind: &'static str) -> impl Iterator<Item = &'a Value> {
-    items(&range["spec"]["limits"]).filter(move |limit| limit["type"] == kind)
+    items(&range["spec"], "limits").iter().filter(move |limit| limit["type"] == kind)
 }
 
 fn apply_defaults(range: &Value, pod: &mut Value) {
     for limit in limits_of(range, "Container") {
         for list in ["containers", "initContainers"] {
-            for container in items_mut(pod, "spec", list) {
+            for container in get_mut(pod, "spec").into_iter().flat_map(|spec| items_mut(spec, list)) {
                 let own_limits = container["resources"]["limits"].clone();
                 fill(container, "limits", &limit["default"]);
                 // A container that limits itself, and requests nothing, requests its limit.
@@ -65,7 +66,7 @@ fn fill(container: &mut Value, part: &str, defaults: &Value) {
 fn find_problems(range: &Value, pod: &Value, problems: &mut Vec<String>) {
     for limit in limits_of(range, "Container") {
         for list in ["containers", "initContainers"] {
-            for container in items(&pod["spec"][list]) {
+            for container in items(&pod["spec"], list) {
                 let resources = &container["resources"];
                 let asked = [amounts(&resources["requests"]).collect(), amounts(&resources["limits"]).collect()];
                 check(limit, "Container", &asked, problems);

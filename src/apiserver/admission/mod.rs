@@ -9,10 +9,12 @@
 //!                                                         │ quota: usage is counted in the same transaction
 //! ```
 //!
+//! - [`attributes`]: what plugins learn of a write
 //! - [`scopes`], [`tally`], [`usage`]: what quotas count, and in whose turn
 //! - [`namespaces`], [`limits`], [`service_account`], [`tolerations`], [`priority`], [`node_restriction`], [`rbac`],
 //!   [`quota`]: a plugin each; [`pod_security`]: a warning in place of one
 
+mod attributes;
 pub mod limits;
 pub mod namespaces;
 mod node_restriction;
@@ -32,59 +34,14 @@ use serde_json::Value;
 
 use crate::kube::resources::{Resource, Table};
 use crate::kube::status::Status;
-use crate::world::{Instant, World};
+use crate::world::World;
 
 use super::authorization::Authorizer;
 use super::storage::{Storage, Write};
-use super::user::User;
 use super::watch_cache::view::View;
 
+pub use attributes::{Attempt, Operation};
 pub use tally::{Counted, Turn, Turns};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    Create,
-    Update,
-    Delete,
-}
-
-/// A write on its way.
-#[derive(Clone, Copy)]
-pub struct Attempt<'a> {
-    pub user: &'a User,
-    pub operation: Operation,
-    pub resource: &'a Arc<Resource>,
-    pub subresource: Option<&'a str>,
-    pub namespace: Option<&'a str>,
-    /// Empty while a generated name is not decided.
-    pub name: &'a str,
-    /// The state before; of a deletion, what is deleted.
-    pub old: Option<&'a Value>,
-    /// The caches turned out to be behind: read them at the store's revision.
-    pub again: bool,
-    pub deadline: Instant,
-}
-
-impl Attempt<'_> {
-    pub fn is(&self, group: &str, plural: &str) -> bool {
-        self.resource.group == group && self.resource.plural == plural
-    }
-
-    /// The resources of a pod's containers are decided: it is created or resized.
-    fn sizes_pod(&self) -> bool {
-        let resizes = self.operation == Operation::Update && self.subresource == Some("resize");
-        self.creates_pod() || (resizes && self.is("", "pods"))
-    }
-
-    /// A pod is created.
-    fn creates_pod(&self) -> bool {
-        self.operation == Operation::Create && self.subresource.is_none() && self.is("", "pods")
-    }
-
-    pub fn forbidden(&self, why: impl std::fmt::Display) -> Status {
-        Status::forbidden(&self.resource.group, &self.resource.plural, self.name, why)
-    }
-}
 
 /// The admission plugins and the caches that they ask.
 pub struct Admission {
@@ -139,16 +96,4 @@ impl Admission {
         }
         Ok(cache.any(attempt.deadline).await?)
     }
-}
-
-/// The elements of `object[part][list]`, to be changed. What is missing stays missing: indexing for change would put
-/// a null there.
-fn items_mut<'a>(object: &'a mut Value, part: &str, list: &str) -> impl Iterator<Item = &'a mut Value> {
-    let list = object.get_mut(part).and_then(|part| part.get_mut(list));
-    list.and_then(Value::as_array_mut).into_iter().flatten()
-}
-
-/// The elements of an array, or none.
-fn items(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
 }

@@ -8,8 +8,9 @@ use serde_json::Value;
 use crate::apiserver::authorization::graph::{MIRROR, references};
 use crate::apiserver::authorization::node::node_of;
 use crate::kube::status::Status;
+use crate::kube::tree::items;
 
-use super::{Admission, Attempt, Operation, items};
+use super::{Admission, Attempt, Operation};
 
 const LEASES: &str = "kube-node-lease";
 /// Labels of Kubernetes' own domains that an agent may set on its node.
@@ -98,10 +99,9 @@ impl Admission {
     /// A mirror pod belongs to its node, as it is now.
     async fn check_owner(&self, attempt: &Attempt<'_>, node: &str, pod: &Value) -> Result<(), Status> {
         let refuse = |why: &str| Err(attempt.forbidden(format!("node {node:?} {why}")));
-        let owners: Vec<&Value> = items(&pod["metadata"]["ownerReferences"]).collect();
-        let owner = match owners.as_slice() {
+        let owner = match items(&pod["metadata"], "ownerReferences") {
             [] => return refuse("can only create pods with an owner reference set to itself"),
-            [owner] => *owner,
+            [owner] => owner,
             _ => return refuse("can only create pods with a single owner reference set to itself"),
         };
         if owner["apiVersion"] != "v1" || owner["kind"] != "Node" || owner["name"].as_str() != Some(node) {
@@ -146,7 +146,7 @@ impl Admission {
         if pod["spec"]["nodeName"].as_str() != Some(node) {
             return refuse("node requested token bound to a pod scheduled on a different node".to_owned());
         }
-        let audiences: Vec<&str> = items(&request["spec"]["audiences"]).filter_map(Value::as_str).collect();
+        let audiences: Vec<&str> = items(&request["spec"], "audiences").iter().filter_map(Value::as_str).collect();
         let audience = match audiences.as_slice() {
             [] => "",
             [one] => *one,
@@ -168,11 +168,11 @@ fn refuse_other_pods(attempt: &Attempt<'_>, node: &str, pod: &Value) -> Result<(
     if pod["spec"]["nodeName"].as_str() != Some(node) {
         return refuse(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
     }
-    let projected = || items(&pod["spec"]["volumes"]).flat_map(|volume| items(&volume["projected"]["sources"]));
+    let projected = || items(&pod["spec"], "volumes").iter().flat_map(|volume| items(&volume["projected"], "sources"));
     let referred = match references(pod).map(|(resource, _)| resource).next() {
         Some("serviceaccounts") => Some("a service account"),
         Some(resource) => Some(resource),
-        None if items(&pod["spec"]["resourceClaims"]).next().is_some() => Some("resourceclaims"),
+        None if !items(&pod["spec"], "resourceClaims").is_empty() => Some("resourceclaims"),
         None if projected().any(|source| source["clusterTrustBundle"].is_object()) => Some("clustertrustbundles"),
         None if projected().any(|source| source["podCertificate"].is_object()) => Some("pod certificates"),
         None => None,
@@ -257,7 +257,7 @@ fn is_own_label(label: &str) -> bool {
 
 /// The longest life of a token for `audience` that a volume of the pod asks for.
 fn longest_life(pod: &Value, audience: &str) -> Option<u64> {
-    let projected = items(&pod["spec"]["volumes"]).flat_map(|volume| items(&volume["projected"]["sources"]));
+    let projected = items(&pod["spec"], "volumes").iter().flat_map(|volume| items(&volume["projected"], "sources"));
     let tokens = projected.map(|source| &source["serviceAccountToken"]).filter(|token| token.is_object());
     let fitting = tokens.filter(|token| token["audience"].as_str().unwrap_or_default() == audience);
     fitting.map(|token| token["expirationSeconds"].as_u64().unwrap_or(TOKEN_SECONDS)).max()

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::kube::status::Status;
 
-use super::Attempt;
+use super::attributes::Attempt;
 
 const BUILT_IN: [(&str, i64); 2] =
     [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];

@@ -19,11 +19,12 @@ use crate::apiserver::watch_cache::view::View;
 use crate::kube::quantity::Quantity;
 use crate::kube::resources::Resource;
 use crate::kube::status::Status;
+use crate::kube::tree::items;
 use crate::world::{Instant, Revision};
 
 use super::tally::{Counted, Tally, Turn};
 use super::usage::{self, Usage};
-use super::{Admission, Attempt, Operation, items};
+use super::{Admission, Attempt, Operation};
 
 impl Admission {
     /// Charges what the write uses more to the quotas of its namespace, in the transaction of the write. `turn` is held
@@ -246,7 +247,7 @@ fn require_amounts(attempt: &Attempt<'_>, quota: &Value, pod: &Value) -> Result<
         if !pod["spec"]["resources"][part][resource].is_null() {
             continue;
         }
-        let containers = items(&pod["spec"]["containers"]).chain(items(&pod["spec"]["initContainers"]));
+        let containers = items(&pod["spec"], "containers").iter().chain(items(&pod["spec"], "initContainers"));
         let lacking: Vec<&str> = containers
             .filter(|container| container["resources"][part][resource].is_null())
             .filter_map(|container| container["name"].as_str())

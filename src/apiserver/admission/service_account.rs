@@ -9,8 +9,9 @@ use crate::apiserver::authorization::graph::{MIRROR, references};
 use crate::apiserver::names;
 use crate::kube::object::Object;
 use crate::kube::status::Status;
+use crate::kube::tree::{get_mut, items, items_mut};
 
-use super::{Admission, Attempt, items, items_mut};
+use super::{Admission, Attempt};
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Agents ask for tokens of this age; upstream's figure, by which it knows them.
@@ -28,7 +29,7 @@ impl Admission {
         spec["serviceAccountName"] = json!(name);
         spec["serviceAccount"] = json!(name);
         let account = self.account(attempt, &name).await?.value();
-        if items(&spec["imagePullSecrets"]).next().is_none() && account["imagePullSecrets"].is_array() {
+        if items(spec, "imagePullSecrets").is_empty() && account["imagePullSecrets"].is_array() {
             spec["imagePullSecrets"] = account["imagePullSecrets"].clone();
         }
         if automounts(spec, &account) {
@@ -77,7 +78,7 @@ fn check_mirror(attempt: &Attempt<'_>, pod: &Value) -> Result<(), Status> {
     if refers("secrets") {
         return Err(attempt.forbidden("a mirror pod may not reference secrets"));
     }
-    let mut projected = items(&pod["spec"]["volumes"]).flat_map(|volume| items(&volume["projected"]["sources"]));
+    let mut projected = items(&pod["spec"], "volumes").iter().flat_map(|volume| items(&volume["projected"], "sources"));
     if projected.any(|source| source["serviceAccountToken"].is_object()) {
         return Err(attempt.forbidden("a mirror pod may not use service account token volume projections"));
     }
@@ -93,8 +94,8 @@ fn automounts(spec: &Value, account: &Value) -> bool {
 fn mount_token(pod: &mut Value, volume: &str) {
     let mut needed = false;
     for list in ["initContainers", "containers"] {
-        for container in items_mut(pod, "spec", list) {
-            if items(&container["volumeMounts"]).any(|mount| mount["mountPath"] == MOUNT_PATH) {
+        for container in get_mut(pod, "spec").into_iter().flat_map(|spec| items_mut(spec, list)) {
+            if items(container, "volumeMounts").iter().any(|mount| mount["mountPath"] == MOUNT_PATH) {
                 continue;
             }
             push(&mut container["volumeMounts"], json!({"name": volume, "readOnly": true, "mountPath": MOUNT_PATH}));

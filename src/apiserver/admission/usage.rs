@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::kube::quantity::Quantity;
-
-use super::items;
+use crate::kube::tree::items;
 
 /// Amounts by resource name: `pods`, `requests.cpu`, `count/deployments.apps`, ...
 pub type Usage = BTreeMap<String, Quantity>;
@@ -60,10 +59,10 @@ fn add_pod(usage: &mut Usage, pod: &Value) {
 pub fn pod_resources(pod: &Value, part: &str) -> Usage {
     let spec = &pod["spec"];
     let (mut sum, mut sidecars, mut peak) = (Usage::new(), Usage::new(), Usage::new());
-    for container in items(&spec["containers"]) {
+    for container in items(spec, "containers") {
         add_all(&mut sum, amounts(&container["resources"][part]));
     }
-    for container in items(&spec["initContainers"]) {
+    for container in items(spec, "initContainers") {
         let mut running = sidecars.clone();
         add_all(&mut running, amounts(&container["resources"][part]));
         for (name, amount) in &running {
@@ -107,7 +106,8 @@ fn add_service(usage: &mut Usage, service: &Value) {
     let kind = service["spec"]["type"].as_str();
     // A load balancer may do without node ports, but for those it names.
     let without = kind == Some("LoadBalancer") && service["spec"]["allocateLoadBalancerNodePorts"] == false;
-    let ports = items(&service["spec"]["ports"])
+    let ports = items(&service["spec"], "ports")
+        .iter()
         .filter(|port| !without || port["nodePort"].as_i64().is_some_and(|number| number != 0))
         .count();
     if kind == Some("LoadBalancer") {

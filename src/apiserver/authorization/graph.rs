@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::apiserver::watch_cache::view::View;
+use crate::kube::tree::items;
 use crate::world::Revision;
 
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -113,9 +114,9 @@ pub fn references(pod: &Value) -> impl Iterator<Item = (&'static str, String)> +
         name.as_str().filter(|name| !name.is_empty()).map(|name| (resource, name.to_owned()))
     };
     let account = named("serviceaccounts", &spec["serviceAccountName"]);
-    let pulls = items(&spec["imagePullSecrets"]).filter_map(move |secret| named("secrets", &secret["name"]));
-    let volumes = items(&spec["volumes"]).flat_map(move |volume| {
-        let projected = items(&volume["projected"]["sources"]).flat_map(move |source| {
+    let pulls = items(spec, "imagePullSecrets").iter().filter_map(move |secret| named("secrets", &secret["name"]));
+    let volumes = items(spec, "volumes").iter().flat_map(move |volume| {
+        let projected = items(&volume["projected"], "sources").iter().flat_map(move |source| {
             [named("secrets", &source["secret"]["name"]), named("configmaps", &source["configMap"]["name"])]
         });
         let claim = &volume["persistentVolumeClaim"]["claimName"];
@@ -130,12 +131,13 @@ pub fn references(pod: &Value) -> impl Iterator<Item = (&'static str, String)> +
         .chain(projected)
         .flatten()
     });
-    let containers = ["containers", "initContainers", "ephemeralContainers"].into_iter().flat_map(|c| items(&spec[c]));
+    let containers =
+        ["containers", "initContainers", "ephemeralContainers"].into_iter().flat_map(move |c| items(spec, c));
     let environment = containers.flat_map(move |container| {
-        let whole = items(&container["envFrom"]).flat_map(move |source| {
+        let whole = items(container, "envFrom").iter().flat_map(move |source| {
             [named("secrets", &source["secretRef"]["name"]), named("configmaps", &source["configMapRef"]["name"])]
         });
-        let single = items(&container["env"]).flat_map(move |variable| {
+        let single = items(container, "env").iter().flat_map(move |variable| {
             let from = &variable["valueFrom"];
             [named("secrets", &from["secretKeyRef"]["name"]), named("configmaps", &from["configMapKeyRef"]["name"])]
         });
@@ -157,10 +159,6 @@ fn named_secrets(volume: &Value) -> impl Iterator<Item = String> + '_ {
     let others = ["cephfs", "cinder", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos"];
     let others = others.into_iter().filter_map(|system| volume[system]["secretRef"]["name"].as_str());
     azure.into_iter().chain(csi).chain(others).map(str::to_owned)
-}
-
-fn items(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! May they? `system:masters` may everything; an agent what its node needs; everybody else what RBAC grants.
 //!
+//! - [`attributes`]: what is asked
 //! - [`rbac`]: roles and bindings, indexed; pure
 //! - [`escalation`]: nobody gives what they do not have; [`covers`]: rules within other rules, pure
 //! - [`node`]: what an agent may do, and [`graph`]: what its pods refer to; pure
 //! - [`bootstrap`]: the built-in roles
 
+mod attributes;
 pub mod bootstrap;
 pub mod covers;
 mod escalation;
@@ -17,7 +19,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
 use serde::de::DeserializeOwned;
 
-use crate::kube::field_selector::FieldSelector;
 use crate::kube::resources::{Resource, Table};
 use crate::kube::status::{Attempt, Status};
 use crate::world::Instant;
@@ -26,37 +27,13 @@ use super::storage::Storage;
 use super::user::User;
 use super::watch_cache::view::View;
 
+pub use self::attributes::Attributes;
+
 use self::graph::Graph;
 use self::node::Verdict;
 use self::rbac::Rules;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
-
-/// What somebody wants to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attributes<'a> {
-    Resource {
-        verb: &'a str,
-        group: &'a str,
-        resource: &'a str,
-        subresource: Option<&'a str>,
-        namespace: Option<&'a str>,
-        name: Option<&'a str>,
-        /// Of a list or watch: which objects it is about.
-        field_selector: Option<&'a FieldSelector>,
-    },
-    /// A path that is not a resource.
-    Path { verb: &'a str, path: &'a str },
-}
-
-impl<'a> Attributes<'a> {
-    pub fn namespace(&self) -> Option<&'a str> {
-        match self {
-            Attributes::Resource { namespace, .. } => *namespace,
-            Attributes::Path { .. } => None,
-        }
-    }
-}
 
 /// Answers whether a user may do something.
 pub struct Authorizer {

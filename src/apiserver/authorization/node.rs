@@ -5,7 +5,7 @@
 
 use crate::apiserver::user::User;
 
-use super::Attributes;
+use super::attributes::Attributes;
 
 const READ: [&str; 3] = ["get", "list", "watch"];
 const CHANGE: [&str; 2] = ["update", "patch"];

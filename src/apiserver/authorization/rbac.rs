@@ -7,7 +7,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Ro
 use crate::apiserver::user::User;
 use crate::kube::selector::Selector;
 
-use super::Attributes;
+use super::attributes::Attributes;
 
 /// All roles and bindings of a cluster.
 #[derive(Debug, Default)]

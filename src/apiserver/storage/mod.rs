@@ -31,7 +31,7 @@ use crate::kube::resources::Resource;
 use crate::kube::status::Status;
 use crate::store::client::Client;
 use crate::store::error::Error;
-use crate::world::{Instant, Revision, World};
+use crate::world::{Instant, LeaseId, Revision, World};
 
 use super::codec;
 use super::selection::fields_of;
@@ -156,6 +156,11 @@ impl Storage {
         let response = self.store.txn(write.into_request()).await?;
         let revision = Revision(response.header.map_or(0, |header| header.revision));
         Ok(if response.succeeded { Committed::At(revision) } else { Committed::Conflict })
+    }
+
+    /// A lease for an event that is written now.
+    pub async fn event_lease(&self) -> Result<LeaseId, Status> {
+        self.leases.current(&self.store, &self.world.clock).await
     }
 
     /// Where an object is kept.

@@ -6,8 +6,8 @@ use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use schemars::JsonSchema;
 use serde_json::Value;
 
-use super::resource::{NameRule, PART_VERBS, Part, Resource, STORED_VERBS, SchemaSource, Scope, Subresource};
-use crate::kube::names;
+use super::resource::{PART_VERBS, Part, Resource, STORED_VERBS, SchemaSource, Scope, Subresource};
+use crate::kube::names::{self, NameRule};
 use crate::kube::printing::Printer;
 use crate::kube::validation::FieldErrors;
 

@@ -8,7 +8,7 @@
 //!                                                                 └─ verbs, subresources, names      (discovery, OpenAPI)
 //! ```
 //!
-//! - [`resource`]: the entry and what it can do
+//! - [`resource`]: the entry; [`strategy`]: what the request path does with its objects
 //! - [`build`]: how an entry is written down
 //! - [`table`]: lookups
 //! - [`update`]: what an update may not change
@@ -22,6 +22,7 @@ mod core;
 mod discovery;
 mod rbac;
 pub mod resource;
+mod strategy;
 pub mod table;
 mod update;
 

@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use schemars::SchemaGenerator;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::kube::names::NameRule;
 use crate::kube::printing::Printer;
 use crate::kube::status::Status;
 use crate::kube::validation::FieldErrors;
-use crate::kube::validation::metadata::{validate_metadata, validate_metadata_update};
 
 /// The verbs of a stored resource, in the order of discovery.
 pub const STORED_VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
@@ -70,8 +70,6 @@ pub type Reconcile = Arc<dyn Fn(&mut Value, &Value) + Send + Sync>;
 pub type Check = Arc<dyn Fn(&Value, &mut FieldErrors) + Send + Sync>;
 /// Finds what is wrong with a new state (first), given the stored one.
 pub type CheckUpdate = Arc<dyn Fn(&Value, &Value, Part<'_>, &mut FieldErrors) + Send + Sync>;
-/// Is this object name well formed? `Err` holds the texts of the broken rules.
-pub type NameRule = fn(&str, bool) -> Vec<String>;
 /// The value of a selectable field, as text.
 pub type FieldValue = Arc<dyn Fn(&Value) -> String + Send + Sync>;
 
@@ -189,83 +187,6 @@ impl Resource {
 
     pub fn not_found(&self, name: &str) -> Status {
         Status::not_found(&self.group, &self.plural, name)
-    }
-}
-
-/// What the request path does with objects of this resource. All of it is pure; the frontend adds uid, timestamps and
-/// resource version.
-impl Resource {
-    /// Fills in what the object leaves out. Idempotent; runs on decode, and again after admission changed the object.
-    pub fn default(&self, object: &mut Value) {
-        if let Some(defaults) = &self.defaults {
-            defaults(object);
-        }
-    }
-
-    /// Before a create, after defaulting and admission: clears the status, starts the generation.
-    pub fn prepare_create(&self, object: &mut Value) {
-        if self.has_status()
-            && !self.takes_status_on_create
-            && let Some(map) = object.as_object_mut()
-        {
-            map.shift_remove("status");
-        }
-        if let Some(metadata) = object["metadata"].as_object_mut() {
-            metadata.shift_remove("generation");
-            if self.has_generation {
-                metadata.insert("generation".into(), json!(1));
-            }
-        }
-        if let Some(on_create) = &self.on_create {
-            on_create(object);
-        }
-        self.default(object);
-    }
-
-    /// Before an update or patch, after defaulting: keeps the parts that a write to `part` may not change as they are in
-    /// `old`, fills in the metadata that the server owns, counts the generation. The resource version of `new` is
-    /// not looked at.
-    pub fn prepare_update(&self, part: Part<'_>, new: &mut Value, old: &Value) {
-        super::update::keep_foreign_parts(self, part, new, old);
-        if let Some(on_update) = &self.on_update
-            && part == Part::Main
-        {
-            on_update(new, old);
-        }
-        super::update::keep_server_metadata(new, old);
-        if part != Part::Status {
-            super::update::count_generation(self, new, old);
-        }
-    }
-
-    /// All rules of a new object. The `Err` is a status `Invalid` (422).
-    pub fn validate_create(&self, object: &Value) -> Result<(), Status> {
-        let mut errors = FieldErrors::new();
-        validate_metadata(object, self.is_namespaced(), self.name_rule, &mut errors);
-        for check in [&self.check, &self.check_create].into_iter().flatten() {
-            check(object, &mut errors);
-        }
-        self.verdict(object, errors)
-    }
-
-    /// All rules of a new state of an object, immutable fields among them.
-    pub fn validate_update(&self, part: Part<'_>, new: &Value, old: &Value) -> Result<(), Status> {
-        let mut errors = FieldErrors::new();
-        validate_metadata(new, self.is_namespaced(), self.name_rule, &mut errors);
-        validate_metadata_update(new, old, &mut errors);
-        if let Some(check) = &self.check
-            && part == Part::Main
-        {
-            check(new, &mut errors);
-        }
-        if let Some(check) = &self.check_update {
-            check(new, old, part, &mut errors);
-        }
-        self.verdict(new, errors)
-    }
-
-    fn verdict(&self, object: &Value, errors: FieldErrors) -> Result<(), Status> {
-        errors.into_result(&self.group, &self.kind, object["metadata"]["name"].as_str().unwrap_or_default())
     }
 }
 
