@@ -42,7 +42,7 @@ use super::request::{Api, Call, DEADLINE};
 use super::user::User;
 
 use self::parameters::Parameters;
-use self::respond::{Body, Look};
+use self::respond::{Body, OutputFormat};
 use self::route::Route;
 
 /// Longer bodies are refused.
@@ -55,7 +55,7 @@ struct Asked<'a> {
     user: &'a User,
     parts: &'a Parts,
     query: Parameters,
-    look: Look,
+    format: OutputFormat,
     deadline: Instant,
 }
 
@@ -115,13 +115,13 @@ async fn respond(
         api.until(deadline, api.may_read(&user, parts, deadline)).await?;
         return api.document(route, &parts.headers, &query).await;
     };
-    let look = Look {
+    let format = OutputFormat {
         form: negotiation::accepted(&parts.headers, false)?,
         include: query.include(),
         pretty: query.flag("pretty"),
         now: watch::now(&api.world.clock),
     };
-    let asked = Asked { user: &user, parts, query, look, deadline };
+    let asked = Asked { user: &user, parts, query, format, deadline };
     api.resource_request(asked, target, body).await
 }
 
@@ -156,12 +156,12 @@ impl Api {
         }
         if get && asked.query.flag("watch") && target.subresource.is_none() {
             let watched = self.watch(asked.user, target.clone(), asked.query.watch()?).await?;
-            return Ok(watch::response(watched, asked.look, self.world.clock.clone(), self.metrics.opened()));
+            return Ok(watch::response(watched, asked.format, self.world.clock.clone(), self.metrics.opened()));
         }
         let (verb, write) = self.until(asked.deadline, verb(&asked, target, body)).await?;
         let request = client::Request { target: target.clone(), verb, write };
         let outcome = self.call(asked.user, request).await?;
-        Ok(respond::outcome(resource, outcome, &asked.look))
+        Ok(respond::outcome(resource, outcome, &asked.format))
     }
 
     async fn log(&self, asked: &Asked<'_>, target: &Target) -> Result<Response<Body>, Status> {

@@ -22,15 +22,15 @@ use crate::kube::resources::Resource;
 use crate::kube::status::Status;
 use crate::world::Clock;
 
-use super::respond::{self, Body, Look};
+use super::respond::{self, Body, OutputFormat};
 
 /// Events put into one frame at most.
 const FRAME_EVENTS_MAX: usize = 64;
 
 /// The stream of lines.
-pub fn response(watched: Watched, look: Look, clock: Clock, open: OpenWatch) -> Response<Body> {
+pub fn response(watched: Watched, format: OutputFormat, clock: Clock, open: OpenWatch) -> Response<Body> {
     let Watched { resource, events } = watched;
-    let mut lines = Lines { resource, look, clock, without_headers: false, _open: open };
+    let mut lines = Lines { resource, format, clock, without_headers: false, _open: open };
     let frames = events.ready_chunks(FRAME_EVENTS_MAX).map(move |events| {
         let mut frame = BytesMut::new();
         for event in events {
@@ -45,7 +45,7 @@ pub fn response(watched: Watched, look: Look, clock: Clock, open: OpenWatch) -> 
 
 struct Lines {
     resource: Arc<Resource>,
-    look: Look,
+    format: OutputFormat,
     clock: Clock,
     /// The columns of a table are told once.
     without_headers: bool,
@@ -54,7 +54,7 @@ struct Lines {
 
 impl Lines {
     fn line(&mut self, event: Result<Event, Status>) -> Bytes {
-        let plain = !matches!(self.look.form, Form::Table | Form::Metadata);
+        let plain = !matches!(self.format.form, Form::Table | Form::Metadata);
         match event {
             Err(status) => line("ERROR", &status.to_bytes()),
             Ok(Event::Initial(object)) if plain => line("ADDED", &object.json),
@@ -70,7 +70,7 @@ impl Lines {
 
     fn projected(&mut self, word: &str, object: &Object) -> Bytes {
         let value = object.value();
-        let shown = if self.look.form == Form::Metadata {
+        let shown = if self.format.form == Form::Metadata {
             partial_metadata(&value)
         } else {
             let metadata = json!({"resourceVersion": object.meta.resource_version});
@@ -80,7 +80,7 @@ impl Lines {
     }
 
     fn bookmark_form(&mut self, bookmark: Value) -> Value {
-        match self.look.form {
+        match self.format.form {
             Form::Metadata => partial_metadata(&bookmark),
             Form::Table => self.table(&[], bookmark["metadata"].clone()),
             _ => bookmark,
@@ -88,8 +88,8 @@ impl Lines {
     }
 
     fn table(&mut self, rows: &[Value], metadata: Value) -> Value {
-        self.look.now = now(&self.clock);
-        let table = respond::table(&self.resource, rows, metadata, &self.look, self.without_headers);
+        self.format.now = now(&self.clock);
+        let table = respond::table(&self.resource, rows, metadata, &self.format, self.without_headers);
         self.without_headers = true;
         table
     }
