@@ -11,7 +11,7 @@
 //!
 //! - [`frontend`]: the actor; starting a frontend
 //! - [`config`], [`error`], [`user`]: its public types
-//! - [`server`]: the listener; [`http`]: requests and responses; [`negotiation`]: forms of bodies
+//! - [`server`]: the listener; [`http`]: requests and responses; [`negotiation`]: formats of bodies and answers
 //! - [`in_process`]: the transport for components of the same process
 //! - [`request`]: the request path
 //! - [`authentication`], [`tokens`], [`authorization`], [`admission`]: its steps

@@ -4,7 +4,7 @@ use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, IF_NONE_M
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::apiserver::negotiation::{Form, accepted};
+use crate::apiserver::negotiation::{MediaType, accepted};
 use crate::apiserver::request::Api;
 use crate::kube::discovery::{self, AGGREGATED_V2, AGGREGATED_V2_BETA, Document, Root};
 use crate::kube::openapi::OpenApi;
@@ -133,10 +133,9 @@ fn discovered(
     table: &Table,
     plain: impl FnOnce() -> Value,
 ) -> Result<Response<Body>, Status> {
-    let form = accepted(headers, true)?;
-    let (value, content_type) = match form {
-        Form::Discovery("v2") => (discovery::aggregated(table, root, "v2"), AGGREGATED_V2),
-        Form::Discovery(_) => (discovery::aggregated(table, root, "v2beta1"), AGGREGATED_V2_BETA),
+    let (value, content_type) = match accepted(headers, true)? {
+        MediaType::Discovery("v2") => (discovery::aggregated(table, root, "v2"), AGGREGATED_V2),
+        MediaType::Discovery(_) => (discovery::aggregated(table, root, "v2beta1"), AGGREGATED_V2_BETA),
         _ => (plain(), "application/json"),
     };
     let mut response = document(headers, &Document::of(&value), content_type, "public");

@@ -116,7 +116,7 @@ async fn respond(
         return api.document(route, &parts.headers, &query).await;
     };
     let format = OutputFormat {
-        form: negotiation::accepted(&parts.headers, false)?,
+        media_type: negotiation::accepted(&parts.headers, false)?,
         include: query.include(),
         pretty: query.flag("pretty"),
         now: watch::now(&api.world.clock),
@@ -214,14 +214,14 @@ async fn verb(asked: &Asked<'_>, target: &Target, body: Incoming) -> Result<(Ver
 
 /// A body as JSON.
 async fn document(asked: &Asked<'_>, body: Incoming) -> Result<Bytes, Status> {
-    let form = negotiation::body(&asked.parts.headers);
+    let format = negotiation::body(&asked.parts.headers);
     let bytes = read(body).await?;
-    match form {
+    match format {
         // Deletions come without a body, whatever their content type says.
         Err(_) if bytes.is_empty() && asked.parts.method == Method::DELETE => Ok(bytes),
         Err(status) => Err(status),
-        Ok(negotiation::Body::Json) => Ok(bytes),
-        Ok(negotiation::Body::Yaml) => {
+        Ok(Format::Json) => Ok(bytes),
+        Ok(Format::Yaml) => {
             let refuse = |error: String| Status::bad_request(format!("error decoding YAML: {error}"));
             let parsed = parse(&bytes, Format::Yaml).map_err(refuse)?;
             serde_json::to_vec(&parsed.value).map(Bytes::from).map_err(|error| refuse(error.to_string()))

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::apiserver::negotiation::Form;
+use crate::apiserver::negotiation::MediaType;
 use crate::apiserver::request::Outcome;
 use crate::kube::client::{List, Response as Answer};
 use crate::kube::object::Object;
@@ -25,7 +25,7 @@ pub type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 /// In which format a client wants the answer.
 #[derive(Clone, Debug)]
 pub struct OutputFormat {
-    pub form: Form,
+    pub media_type: MediaType,
     pub include: Include,
     pub pretty: bool,
     pub now: Timestamp,
@@ -88,7 +88,7 @@ pub fn value(code: u16, shown: Shown, format: &OutputFormat) -> Response<Body> {
         Shown::Value(value) => value,
         Shown::Bytes(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
     };
-    if format.form == Form::Yaml {
+    if format.media_type == MediaType::Yaml {
         let text = serde_yaml_ng::to_string(&parsed(shown)).unwrap_or_default();
         return response(code, "application/yaml", text);
     }
@@ -100,14 +100,14 @@ pub fn value(code: u16, shown: Shown, format: &OutputFormat) -> Response<Body> {
     response(code, "application/json", bytes)
 }
 
-/// One object in the wanted form.
+/// One object in the wanted format.
 pub fn shown(resource: &Resource, object: &Arc<Object>, format: &OutputFormat) -> Shown {
-    match format.form {
-        Form::Table if object.meta.kind == resource.kind => {
+    match format.media_type {
+        MediaType::Table if object.meta.kind == resource.kind => {
             let metadata = json!({"resourceVersion": object.meta.resource_version});
             Shown::Value(table(resource, [&object.value()], metadata, format, false))
         }
-        Form::Metadata => Shown::Value(partial_metadata(&object.value())),
+        MediaType::Metadata => Shown::Value(partial_metadata(&object.value())),
         _ => Shown::Bytes(object.json.clone()),
     }
 }
@@ -133,9 +133,9 @@ fn listed(resource: &Resource, list: &List, format: &OutputFormat) -> Response<B
         metadata["remainingItemCount"] = json!(remaining);
     }
     let values = || list.items.iter().map(|object| object.value()).collect::<Vec<_>>();
-    let shown = match format.form {
-        Form::Table => Shown::Value(table(resource, &values(), metadata, format, false)),
-        Form::Metadata => Shown::Value(partial_metadata_list(&values(), metadata)),
+    let shown = match format.media_type {
+        MediaType::Table => Shown::Value(table(resource, &values(), metadata, format, false)),
+        MediaType::Metadata => Shown::Value(partial_metadata_list(&values(), metadata)),
         _ => Shown::Bytes(whole_list(resource, list, &metadata)),
     };
     value(200, shown, format)

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::apiserver::metrics::OpenWatch;
-use crate::apiserver::negotiation::Form;
+use crate::apiserver::negotiation::MediaType;
 use crate::apiserver::request::Watched;
 use crate::apiserver::watch_cache::stream::Event;
 use crate::apiserver::watch_cache::view::{Kind, line};
@@ -54,7 +54,7 @@ struct Lines {
 
 impl Lines {
     fn line(&mut self, event: Result<Event, Status>) -> Bytes {
-        let plain = !matches!(self.format.form, Form::Table | Form::Metadata);
+        let plain = !matches!(self.format.media_type, MediaType::Table | MediaType::Metadata);
         match event {
             Err(status) => line("ERROR", &status.to_bytes()),
             Ok(Event::Initial(object)) if plain => line("ADDED", &object.json),
@@ -70,7 +70,7 @@ impl Lines {
 
     fn projected(&mut self, word: &str, object: &Object) -> Bytes {
         let value = object.value();
-        let shown = if self.format.form == Form::Metadata {
+        let shown = if self.format.media_type == MediaType::Metadata {
             partial_metadata(&value)
         } else {
             let metadata = json!({"resourceVersion": object.meta.resource_version});
@@ -80,9 +80,9 @@ impl Lines {
     }
 
     fn bookmark_form(&mut self, bookmark: Value) -> Value {
-        match self.format.form {
-            Form::Metadata => partial_metadata(&bookmark),
-            Form::Table => self.table(&[], bookmark["metadata"].clone()),
+        match self.format.media_type {
+            MediaType::Metadata => partial_metadata(&bookmark),
+            MediaType::Table => self.table(&[], bookmark["metadata"].clone()),
             _ => bookmark,
         }
     }
