@@ -51,7 +51,7 @@ const BODY_BYTES_MAX: usize = 3 << 20;
 const REFUSED_BYTES_MAX: usize = 32 << 20;
 
 /// A request without its body.
-struct Asked<'a> {
+struct RequestHead<'a> {
     user: &'a User,
     parts: &'a Parts,
     query: Parameters,
@@ -121,8 +121,8 @@ async fn respond(
         pretty: query.flag("pretty"),
         now: watch::now(&api.world.clock),
     };
-    let asked = Asked { user: &user, parts, query, format, deadline };
-    api.resource_request(asked, target, body).await
+    let head = RequestHead { user: &user, parts, query, format, deadline };
+    api.resource_request(head, target, body).await
 }
 
 impl Api {
@@ -145,35 +145,35 @@ impl Api {
 
     async fn resource_request(
         &self,
-        asked: Asked<'_>,
+        head: RequestHead<'_>,
         target: &Target,
         body: Incoming,
     ) -> Result<Response<Body>, Status> {
         let resource = self.resource(target)?;
-        let get = asked.parts.method == Method::GET || asked.parts.method == Method::HEAD;
+        let get = head.parts.method == Method::GET || head.parts.method == Method::HEAD;
         if get && target.subresource.as_deref() == Some("log") {
-            return self.log(&asked, target).await;
+            return self.log(&head, target).await;
         }
-        if get && asked.query.flag("watch") && target.subresource.is_none() {
-            let watched = self.watch(asked.user, target.clone(), asked.query.watch()?).await?;
-            return Ok(watch::response(watched, asked.format, self.world.clock.clone(), self.metrics.opened()));
+        if get && head.query.flag("watch") && target.subresource.is_none() {
+            let watched = self.watch(head.user, target.clone(), head.query.watch()?).await?;
+            return Ok(watch::response(watched, head.format, self.world.clock.clone(), self.metrics.opened()));
         }
-        let (verb, write) = self.until(asked.deadline, verb(&asked, target, body)).await?;
+        let (verb, write) = self.until(head.deadline, verb(&head, target, body)).await?;
         let request = client::Request { target: target.clone(), verb, write };
-        let outcome = self.call(asked.user, request).await?;
-        Ok(respond::outcome(resource, outcome, &asked.format))
+        let outcome = self.call(head.user, request).await?;
+        Ok(respond::outcome(resource, outcome, &head.format))
     }
 
-    async fn log(&self, asked: &Asked<'_>, target: &Target) -> Result<Response<Body>, Status> {
+    async fn log(&self, head: &RequestHead<'_>, target: &Target) -> Result<Response<Body>, Status> {
         let resource = self.resource(target)?;
         let write = WriteOptions::default();
-        let call = Call { user: asked.user, target, resource, write: &write, deadline: asked.deadline };
+        let call = Call { user: head.user, target, resource, write: &write, deadline: head.deadline };
         let opened = async {
-            self.begin(asked.deadline).await?;
-            self.authorize(asked.user, "get", target, asked.deadline).await?;
-            self.open_log(&call, &asked.query.0).await
+            self.begin(head.deadline).await?;
+            self.authorize(head.user, "get", target, head.deadline).await?;
+            self.open_log(&call, &head.query.0).await
         };
-        let stream = self.until(asked.deadline, opened).await?;
+        let stream = self.until(head.deadline, opened).await?;
         let mut response = Response::new(stream.boxed_unsync());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         Ok(response)
@@ -181,44 +181,44 @@ impl Api {
 }
 
 /// The verb behind a method, with its body.
-async fn verb(asked: &Asked<'_>, target: &Target, body: Incoming) -> Result<(Verb, WriteOptions), Status> {
-    let headers = &asked.parts.headers;
-    let write = asked.query.write()?;
-    let verb = match asked.parts.method {
+async fn verb(head: &RequestHead<'_>, target: &Target, body: Incoming) -> Result<(Verb, WriteOptions), Status> {
+    let headers = &head.parts.headers;
+    let write = head.query.write()?;
+    let verb = match head.parts.method {
         Method::GET | Method::HEAD if target.name.is_some() => Verb::Get,
-        Method::GET | Method::HEAD => Verb::List(asked.query.list()?),
-        Method::POST => Verb::Create { body: document(asked, body).await? },
-        Method::PUT => Verb::Update { body: document(asked, body).await? },
+        Method::GET | Method::HEAD => Verb::List(head.query.list()?),
+        Method::POST => Verb::Create { body: document(head, body).await? },
+        Method::PUT => Verb::Update { body: document(head, body).await? },
         Method::PATCH => {
             let kind = negotiation::patch(headers)?;
-            Verb::Patch { kind, body: read(body).await?, force: asked.query.flag("force") }
+            Verb::Patch { kind, body: read(body).await?, force: head.query.flag("force") }
         }
         Method::DELETE => {
-            let bytes = document(asked, body).await?;
+            let bytes = document(head, body).await?;
             let said: Value = match bytes.is_empty() {
                 true => Value::Null,
                 false => serde_json::from_slice(&bytes)
                     .map_err(|error| Status::bad_request(format!("the delete options are unrecognized: {error}")))?,
             };
-            let (options, dry_run) = asked.query.delete(&said)?;
+            let (options, dry_run) = head.query.delete(&said)?;
             let verb = match target.name {
                 Some(_) => Verb::Delete(options),
-                None => Verb::DeleteCollection(asked.query.list()?, options),
+                None => Verb::DeleteCollection(head.query.list()?, options),
             };
             return Ok((verb, WriteOptions { dry_run, ..write }));
         }
-        _ => return Err(Status::method_not_allowed(&target.group, &target.resource, asked.parts.method.as_str())),
+        _ => return Err(Status::method_not_allowed(&target.group, &target.resource, head.parts.method.as_str())),
     };
     Ok((verb, write))
 }
 
 /// A body as JSON.
-async fn document(asked: &Asked<'_>, body: Incoming) -> Result<Bytes, Status> {
-    let format = negotiation::body(&asked.parts.headers);
+async fn document(head: &RequestHead<'_>, body: Incoming) -> Result<Bytes, Status> {
+    let format = negotiation::body(&head.parts.headers);
     let bytes = read(body).await?;
     match format {
         // Deletions come without a body, whatever their content type says.
-        Err(_) if bytes.is_empty() && asked.parts.method == Method::DELETE => Ok(bytes),
+        Err(_) if bytes.is_empty() && head.parts.method == Method::DELETE => Ok(bytes),
         Err(status) => Err(status),
         Ok(Format::Json) => Ok(bytes),
         Ok(Format::Yaml) => {
