@@ -13,7 +13,7 @@ use crate::world::Instant;
 use super::admission::namespaces::PERMANENT;
 use super::authorization::bootstrap::{cluster_role_bindings, cluster_roles, controllers};
 use super::authorization::covers::{compact, missing};
-use super::request::{Api, Call, Change};
+use super::request::{Api, Change, RequestInfo};
 use super::user::User;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -71,7 +71,7 @@ impl Api {
         };
         let resource = self.resource(&target)?;
         let write = WriteOptions::default();
-        let call = Call { user: &user, target: &target, resource, write: &write, deadline };
+        let info = RequestInfo { user: &user, target: &target, resource, write: &write, deadline };
         object["apiVersion"] = json!(resource.group_version());
         object["kind"] = json!(resource.kind);
         if let Some(namespace) = namespace {
@@ -79,7 +79,7 @@ impl Api {
         }
         let stored = self.storage.read(resource, namespace, name.as_deref().unwrap_or_default()).await?;
         let Some(stored) = stored else {
-            return match self.create_object(&call, object, Vec::new()).await {
+            return match self.create_object(&info, object, Vec::new()).await {
                 Err(status) if status.is_already_exists() => Ok(()),
                 other => other.map(|_| ()),
             };
@@ -90,7 +90,7 @@ impl Api {
         }
         let Some(patch) = lacking(&old, &object) else { return Ok(()) };
         let patch = serde_json::to_vec(&patch).expect("JSON values serialize");
-        self.change(&call, Change::Patch(PatchType::Merge, &patch)).await.map(|_| ())
+        self.change(&info, Change::Patch(PatchType::Merge, &patch)).await.map(|_| ())
     }
 }
 

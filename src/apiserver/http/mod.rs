@@ -38,7 +38,7 @@ use crate::world::Instant;
 
 use super::authorization::Attributes;
 use super::negotiation;
-use super::request::{Api, Call, DEADLINE};
+use super::request::{Api, DEADLINE, RequestInfo};
 use super::user::User;
 
 use self::parameters::Parameters;
@@ -167,11 +167,11 @@ impl Api {
     async fn log(&self, head: &RequestHead<'_>, target: &Target) -> Result<Response<Body>, Status> {
         let resource = self.resource(target)?;
         let write = WriteOptions::default();
-        let call = Call { user: head.user, target, resource, write: &write, deadline: head.deadline };
+        let info = RequestInfo { user: head.user, target, resource, write: &write, deadline: head.deadline };
         let opened = async {
             self.begin(head.deadline).await?;
             self.authorize(head.user, "get", target, head.deadline).await?;
-            self.open_log(&call, &head.query.0).await
+            self.open_log(&info, &head.query.0).await
         };
         let stream = self.until(head.deadline, opened).await?;
         let mut response = Response::new(stream.boxed_unsync());

@@ -10,18 +10,18 @@ use crate::kube::resources::Resource;
 use crate::kube::schema::{Decoded, FieldValidation, Format, Schemas};
 use crate::kube::status::{Cause, Status};
 
-use super::Call;
+use super::RequestInfo;
 
 /// The object in a body, in the namespace of the path; and what its sender should be told.
-pub fn decode(schemas: &Schemas, call: &Call<'_>, bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
-    let validation = FieldValidation::parse(call.write.field_validation.as_deref())?;
-    let Decoded { mut object, warnings } = schemas.decode(call.resource, bytes, Format::Json, validation)?;
-    place(call, &mut object)?;
+pub fn decode(schemas: &Schemas, info: &RequestInfo<'_>, bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
+    let validation = FieldValidation::parse(info.write.field_validation.as_deref())?;
+    let Decoded { mut object, warnings } = schemas.decode(info.resource, bytes, Format::Json, validation)?;
+    place(info, &mut object)?;
     Ok((object, warnings))
 }
 
 /// Puts an object in the namespace of its path.
-pub fn place(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
+pub fn place(info: &RequestInfo<'_>, object: &mut Value) -> Result<(), Status> {
     if object["metadata"].is_null() {
         object["metadata"] = json!({});
     }
@@ -29,11 +29,11 @@ pub fn place(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
         return Err(Status::bad_request("metadata is not an object"));
     };
     let said = metadata.get("namespace").and_then(Value::as_str).filter(|namespace| !namespace.is_empty());
-    if !call.resource.is_namespaced() {
+    if !info.resource.is_namespaced() {
         metadata.shift_remove("namespace");
         return Ok(());
     }
-    let Some(namespace) = call.target.namespace.as_deref().filter(|namespace| !namespace.is_empty()) else {
+    let Some(namespace) = info.target.namespace.as_deref().filter(|namespace| !namespace.is_empty()) else {
         return Err(Status::bad_request("an empty namespace may not be set during creation"));
     };
     if said.is_some_and(|said| said != namespace) {
@@ -54,8 +54,8 @@ pub fn check_new(object: &Value) -> Result<(), Status> {
 }
 
 /// The name of the object is that of the path.
-pub fn check_name(call: &Call<'_>, object: &Value) -> Result<(), Status> {
-    let (path, said) = (call.name()?, object["metadata"]["name"].as_str().unwrap_or_default());
+pub fn check_name(info: &RequestInfo<'_>, object: &Value) -> Result<(), Status> {
+    let (path, said) = (info.name()?, object["metadata"]["name"].as_str().unwrap_or_default());
     match said {
         "" => Err(Status::bad_request("the name of the object (none) does not match the name on the URL")),
         said if said != path => Err(Status::bad_request(format!(
@@ -74,20 +74,20 @@ pub fn generate_name(object: &Value) -> Option<String> {
 /// The stored object after a patch.
 pub fn patched(
     schemas: &Schemas,
-    call: &Call<'_>,
+    info: &RequestInfo<'_>,
     kind: PatchType,
     old: &Value,
     bytes: &[u8],
 ) -> Result<(Value, Vec<String>), Status> {
-    let resource = call.resource;
+    let resource = info.resource;
     if kind == PatchType::Apply {
         return Err(no_apply());
     }
-    let validation = FieldValidation::parse(call.write.field_validation.as_deref())?;
+    let validation = FieldValidation::parse(info.write.field_validation.as_deref())?;
     let new = patch::patch(schemas, &resource.definition, kind, bytes, old)?;
     let Decoded { object: mut new, warnings } = schemas.decode_patched(resource, new, validation)?;
-    place(call, &mut new)?;
-    check_name(call, &new)?;
+    place(info, &mut new)?;
+    check_name(info, &new)?;
     Ok((new, warnings))
 }
 

@@ -14,7 +14,7 @@ use crate::kube::status::Status;
 use crate::world::Revision;
 
 use super::body::{self, timestamp};
-use super::{Api, Call, Outcome};
+use super::{Api, Outcome, RequestInfo};
 
 /// How often a create is tried again when what it depends on changed meanwhile.
 const ATTEMPTS: usize = 16;
@@ -22,30 +22,30 @@ const ATTEMPTS: usize = 16;
 const NAMES: usize = 8;
 
 impl Api {
-    pub(super) async fn create(&self, call: &Call<'_>, bytes: &[u8]) -> Result<Outcome, Status> {
-        if call.target.name.is_some() {
-            return Err(Status::method_not_allowed(&call.resource.group, &call.resource.plural, "create"));
+    pub(super) async fn create(&self, info: &RequestInfo<'_>, bytes: &[u8]) -> Result<Outcome, Status> {
+        if info.target.name.is_some() {
+            return Err(Status::method_not_allowed(&info.resource.group, &info.resource.plural, "create"));
         }
-        let (object, warnings) = body::decode(&self.schemas, call, bytes)?;
-        if call.resource.storage_prefix.is_none() {
-            return self.review(call, object).await;
+        let (object, warnings) = body::decode(&self.schemas, info, bytes)?;
+        if info.resource.storage_prefix.is_none() {
+            return self.review(info, object).await;
         }
-        self.create_object(call, object, warnings).await
+        self.create_object(info, object, warnings).await
     }
 
     /// Creates a decoded object.
     pub async fn create_object(
         &self,
-        call: &Call<'_>,
+        info: &RequestInfo<'_>,
         mut object: Value,
         mut warnings: Vec<String>,
     ) -> Result<Outcome, Status> {
         body::check_new(&object)?;
-        let (resource, namespace) = (call.resource, call.namespace());
-        let told = self.admission.pod_security_warnings(resource, namespace, &object, None, call.deadline).await?;
+        let (resource, namespace) = (info.resource, info.namespace());
+        let told = self.admission.pod_security_warnings(resource, namespace, &object, None, info.deadline).await?;
         warnings.extend(told);
         warnings.extend(coverage::warnings(&self.schemas, &resource.definition, &object, None));
-        call.resource.default(&mut object);
+        info.resource.default(&mut object);
         self.begin_metadata(&mut object);
         let base = body::generate_name(&object);
         for _ in 0..NAMES {
@@ -53,7 +53,7 @@ impl Api {
             if let Some(base) = &base {
                 named["metadata"]["name"] = json!(names::generate(&self.world.random, base));
             }
-            match self.create_named(call, named).await {
+            match self.create_named(info, named).await {
                 Err(status) if base.is_some() && status.is_already_exists() => {}
                 other => return other.map(|object| Outcome::created(object, warnings)),
             }
@@ -61,19 +61,19 @@ impl Api {
         Err(Status::generated_name_exists(&resource.group, &resource.plural, base.as_deref().unwrap_or_default()))
     }
 
-    async fn create_named(&self, call: &Call<'_>, object: Value) -> Result<Arc<Object>, Status> {
-        let resource = call.resource;
+    async fn create_named(&self, info: &RequestInfo<'_>, object: Value) -> Result<Arc<Object>, Status> {
+        let resource = info.resource;
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let mut attempt = Attempt {
-            user: call.user,
+            user: info.user,
             operation: Operation::Create,
             resource,
             subresource: None,
-            namespace: call.namespace(),
+            namespace: info.namespace(),
             name: &name,
             old: None,
             again: false,
-            deadline: call.deadline,
+            deadline: info.deadline,
         };
         let mut turn = Turn::default();
         for _ in 0..ATTEMPTS {
@@ -84,13 +84,13 @@ impl Api {
             let claims = self.addresses.claim(resource, &mut object, None).await?;
             resource.validate_create(&object)?;
             let also = self.admission.review(&attempt, &object, &mut turn).await?;
-            if call.write.dry_run {
-                if self.storage.read(resource, call.namespace(), &name).await?.is_some() {
+            if info.write.dry_run {
+                if self.storage.read(resource, info.namespace(), &name).await?.is_some() {
                     return Err(Status::already_exists(&resource.group, &resource.plural, &name));
                 }
                 return Ok(shown(&object, Revision(0)));
             }
-            let key = self.storage.key(resource, call.namespace(), &name)?;
+            let key = self.storage.key(resource, info.namespace(), &name)?;
             let lease = if resource.plural == "events" { Some(self.storage.event_lease().await?) } else { None };
             let write = Write::create(&key, codec::encode(&object), lease).and(complete).and(also).and(claims);
             if let Committed::At(revision) = self.storage.commit(write).await? {

@@ -16,7 +16,7 @@ use crate::world::Revision;
 use super::body::timestamp;
 use super::create::{showing, shown};
 use super::update::ends;
-use super::{Api, Call, Outcome};
+use super::{Api, Outcome, RequestInfo};
 
 /// How often a deletion is tried again when the object changed meanwhile.
 const ATTEMPTS: usize = 32;
@@ -37,30 +37,30 @@ enum Fate {
 }
 
 impl Api {
-    pub async fn delete(&self, call: &Call<'_>, options: &DeleteOptions) -> Result<Outcome, Status> {
-        let name = call.name()?;
-        let resource = call.resource;
+    pub async fn delete(&self, info: &RequestInfo<'_>, options: &DeleteOptions) -> Result<Outcome, Status> {
+        let name = info.name()?;
+        let resource = info.resource;
         for _ in 0..ATTEMPTS {
-            let stored = self.storage.get(resource, call.namespace(), name).await?;
+            let stored = self.storage.get(resource, info.namespace(), name).await?;
             check_preconditions(resource, name, &stored, options)?;
             let old = stored.object.value();
             let attempt = Attempt {
-                user: call.user,
+                user: info.user,
                 operation: Operation::Delete,
                 resource,
                 subresource: None,
-                namespace: call.namespace(),
+                namespace: info.namespace(),
                 name,
                 old: Some(&old),
                 again: false,
-                deadline: call.deadline,
+                deadline: info.deadline,
             };
             let also = self.admission.review(&attempt, &old, &mut Turn::default()).await?;
             let fate = fate(resource, &old, options, self.world.clock.unix())?;
-            if fate == Fate::Unchanged || call.write.dry_run {
+            if fate == Fate::Unchanged || info.write.dry_run {
                 return Ok(showing(stored.object.clone(), Vec::new()));
             }
-            let key = self.storage.key(resource, call.namespace(), name)?;
+            let key = self.storage.key(resource, info.namespace(), name)?;
             let write = match &fate {
                 Fate::Ending(new) => Write::replace(&key, stored.revision, codec::encode(new), None),
                 _ => self.removal(&key, stored.revision, resource, &old),
@@ -69,7 +69,7 @@ impl Api {
             return Ok(match fate {
                 Fate::Ending(new) => showing(shown(&new, revision), Vec::new()),
                 _ => {
-                    self.after_change(call, &old, &Value::Null);
+                    self.after_change(info, &old, &Value::Null);
                     let uid = &stored.object.meta.uid;
                     Outcome::done(Status::deleted(&resource.group, &resource.plural, name, uid))
                 }
@@ -81,19 +81,19 @@ impl Api {
     /// Deletes all that the selection shows; objects that go meanwhile by themselves are no error.
     pub(super) async fn delete_collection(
         &self,
-        call: &Call<'_>,
+        info: &RequestInfo<'_>,
         selection: &Selection,
         list: &ListOptions,
         options: &DeleteOptions,
     ) -> Result<Outcome, Status> {
-        let shown: List = self.storage.list(call.resource, call.namespace(), selection, list, call.deadline).await?;
+        let shown: List = self.storage.list(info.resource, info.namespace(), selection, list, info.deadline).await?;
         for object in &shown.items {
             let target = Target {
                 namespace: object.meta.namespace.clone(),
                 name: Some(object.meta.name.clone()),
-                ..call.target.clone()
+                ..info.target.clone()
             };
-            match self.delete(&Call { target: &target, ..*call }, options).await {
+            match self.delete(&RequestInfo { target: &target, ..*info }, options).await {
                 Err(status) if !status.is_not_found() => return Err(status),
                 _ => {}
             }

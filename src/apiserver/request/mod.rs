@@ -2,7 +2,7 @@
 //! same process.
 //!
 //! ```text
-//!   Call ─▶ room? ─▶ resource ─▶ authorization ─▶ read ────────────────────────────▶ Storage, watch cache
+//!   RequestInfo ─▶ room? ─▶ resource ─▶ authorization ─▶ read ────────────────────────────▶ Storage, watch cache
 //!                                      └────────▶ decode ─▶ default ─▶ admission ─▶ validate ─▶ review ─▶ commit
 //! ```
 //!
@@ -101,8 +101,8 @@ impl Outcome {
     }
 }
 
-/// A request with what is known of it.
-pub struct Call<'a> {
+/// What is known of a request: who sends it, which resource and object it is about, and the options of a write.
+pub struct RequestInfo<'a> {
     pub user: &'a User,
     pub target: &'a Target,
     pub resource: &'a Arc<Resource>,
@@ -110,7 +110,7 @@ pub struct Call<'a> {
     pub deadline: Instant,
 }
 
-impl Call<'_> {
+impl RequestInfo<'_> {
     pub fn namespace(&self) -> Option<&str> {
         self.target.namespace.as_deref().filter(|_| self.resource.is_namespaced())
     }
@@ -141,8 +141,8 @@ impl Api {
                 Selection::parse(resource, options.label_selector.as_deref(), options.field_selector.as_deref())?;
             self.authorize_selection(user, "watch", &target, &selection, deadline).await?;
             let write = WriteOptions::default();
-            let call = Call { user, target: &target, resource, write: &write, deadline };
-            self.open_watch(&call, selection, &options).await
+            let info = RequestInfo { user, target: &target, resource, write: &write, deadline };
+            self.open_watch(&info, selection, &options).await
         };
         self.until(deadline, opened).await
     }
@@ -170,23 +170,23 @@ impl Api {
             _ => Selection::default(),
         };
         self.authorize_selection(user, word(&verb), &target, &selection, deadline).await?;
-        let call = Call { user, target: &target, resource, write: &write, deadline };
-        self.check_verb(&call, &verb)?;
+        let info = RequestInfo { user, target: &target, resource, write: &write, deadline };
+        self.check_verb(&info, &verb)?;
         if let Some(subresource) = target.subresource.as_deref().filter(|sub| !is_part(resource, sub)) {
-            return self.subresource(&call, subresource, verb).await;
+            return self.subresource(&info, subresource, verb).await;
         }
         match verb {
-            Verb::Get => self.get(&call).await,
-            Verb::List(options) => self.list(&call, &selection, &options).await,
+            Verb::Get => self.get(&info).await,
+            Verb::List(options) => self.list(&info, &selection, &options).await,
             Verb::Create { body } => {
-                let outcome = self.create(&call, &body).await?;
-                self.after_create(&call).await;
+                let outcome = self.create(&info, &body).await?;
+                self.after_create(&info).await;
                 Ok(outcome)
             }
-            Verb::Update { body } => self.replace(&call, &body).await,
-            Verb::Patch { kind, body, .. } => self.patch(&call, kind, &body).await,
-            Verb::Delete(options) => self.delete(&call, &options).await,
-            Verb::DeleteCollection(list, options) => self.delete_collection(&call, &selection, &list, &options).await,
+            Verb::Update { body } => self.replace(&info, &body).await,
+            Verb::Patch { kind, body, .. } => self.patch(&info, kind, &body).await,
+            Verb::Delete(options) => self.delete(&info, &options).await,
+            Verb::DeleteCollection(list, options) => self.delete_collection(&info, &selection, &list, &options).await,
         }
     }
 
@@ -249,36 +249,36 @@ impl Api {
 
     /// What follows from a change that was written: quotas are counted anew where an object uses less, or something
     /// of them changed.
-    fn after_change(&self, call: &Call<'_>, old: &Value, new: &Value) {
-        let Some(namespace) = call.namespace() else { return };
-        let counted = |object| Counted::of(call.resource, object);
-        if new.is_null() || call.resource.plural == "resourcequotas" || counted(old) != counted(new) {
+    fn after_change(&self, info: &RequestInfo<'_>, old: &Value, new: &Value) {
+        let Some(namespace) = info.namespace() else { return };
+        let counted = |object| Counted::of(info.resource, object);
+        if new.is_null() || info.resource.plural == "resourcequotas" || counted(old) != counted(new) {
             self.recounts.add(namespace.to_owned());
         }
     }
 
     /// A new quota counts what is there already, before anybody looks at it.
-    async fn after_create(&self, call: &Call<'_>) {
-        let is_quota = call.resource.group.is_empty() && call.resource.plural == "resourcequotas";
-        let Some(namespace) = call.namespace().filter(|_| is_quota && !call.write.dry_run) else { return };
-        if let Err(status) = self.admission.count_new_quota(namespace, call.deadline).await {
+    async fn after_create(&self, info: &RequestInfo<'_>) {
+        let is_quota = info.resource.group.is_empty() && info.resource.plural == "resourcequotas";
+        let Some(namespace) = info.namespace().filter(|_| is_quota && !info.write.dry_run) else { return };
+        if let Err(status) = self.admission.count_new_quota(namespace, info.deadline).await {
             tracing::debug!(namespace, %status, "a new quota could not be counted at once");
             self.recounts.add(namespace.to_owned());
         }
     }
 
-    fn check_verb(&self, call: &Call<'_>, verb: &Verb) -> Result<(), Status> {
+    fn check_verb(&self, info: &RequestInfo<'_>, verb: &Verb) -> Result<(), Status> {
         let word = word(verb);
         // Across all namespaces there is nothing but reading.
-        let everywhere = call.resource.is_namespaced() && call.target.namespace.is_none();
-        let allowed = match call.target.subresource.as_deref() {
-            None => call.resource.allows(word) && (!everywhere || word == "list"),
-            Some(name) => call.resource.subresource(name).is_some_and(|sub| sub.verbs.iter().any(|v| v == word)),
+        let everywhere = info.resource.is_namespaced() && info.target.namespace.is_none();
+        let allowed = match info.target.subresource.as_deref() {
+            None => info.resource.allows(word) && (!everywhere || word == "list"),
+            Some(name) => info.resource.subresource(name).is_some_and(|sub| sub.verbs.iter().any(|v| v == word)),
         };
         if allowed {
             return Ok(());
         }
-        Err(Status::method_not_allowed(&call.resource.group, &call.resource.plural, word))
+        Err(Status::method_not_allowed(&info.resource.group, &info.resource.plural, word))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::kube::status::Status;
 use crate::world::LeaseId;
 
 use super::create::{showing, shown};
-use super::{Api, Call, Outcome, body};
+use super::{Api, Outcome, RequestInfo, body};
 
 /// How often a write without a resource version is tried again.
 const ATTEMPTS: usize = 32;
@@ -32,31 +32,31 @@ enum Tried {
 }
 
 impl Api {
-    pub(super) async fn replace(&self, call: &Call<'_>, bytes: &[u8]) -> Result<Outcome, Status> {
-        let (object, warnings) = body::decode(&self.schemas, call, bytes)?;
-        body::check_name(call, &object)?;
-        let mut outcome = self.change(call, Change::Replace(&object)).await?;
+    pub(super) async fn replace(&self, info: &RequestInfo<'_>, bytes: &[u8]) -> Result<Outcome, Status> {
+        let (object, warnings) = body::decode(&self.schemas, info, bytes)?;
+        body::check_name(info, &object)?;
+        let mut outcome = self.change(info, Change::Replace(&object)).await?;
         outcome.warnings.extend(warnings);
         Ok(outcome)
     }
 
-    pub(super) async fn patch(&self, call: &Call<'_>, kind: PatchType, bytes: &[u8]) -> Result<Outcome, Status> {
+    pub(super) async fn patch(&self, info: &RequestInfo<'_>, kind: PatchType, bytes: &[u8]) -> Result<Outcome, Status> {
         if kind == PatchType::Apply {
             return Err(body::no_apply());
         }
-        self.change(call, Change::Patch(kind, bytes)).await
+        self.change(info, Change::Patch(kind, bytes)).await
     }
 
     /// Brings about a new state of the object in the path.
-    pub async fn change(&self, call: &Call<'_>, change: Change<'_>) -> Result<Outcome, Status> {
-        let name = call.name()?;
-        let resource = call.resource;
+    pub async fn change(&self, info: &RequestInfo<'_>, change: Change<'_>) -> Result<Outcome, Status> {
+        let name = info.name()?;
+        let resource = info.resource;
         let (mut again, mut turn) = (false, Turn::default());
         for _ in 0..ATTEMPTS {
-            let Some(stored) = self.storage.read(resource, call.namespace(), name).await? else {
-                return self.create_by_update(call, name, change).await;
+            let Some(stored) = self.storage.read(resource, info.namespace(), name).await? else {
+                return self.create_by_update(info, name, change).await;
             };
-            match self.try_change(call, name, &stored, change, again, &mut turn).await? {
+            match self.try_change(info, name, &stored, change, again, &mut turn).await? {
                 Tried::Done(outcome) => return Ok(*outcome),
                 Tried::Conflict => again = true,
             }
@@ -65,55 +65,60 @@ impl Api {
     }
 
     /// Some kinds let a PUT create what is missing.
-    async fn create_by_update(&self, call: &Call<'_>, name: &str, change: Change<'_>) -> Result<Outcome, Status> {
+    async fn create_by_update(
+        &self,
+        info: &RequestInfo<'_>,
+        name: &str,
+        change: Change<'_>,
+    ) -> Result<Outcome, Status> {
         match change {
-            Change::Replace(object) if call.resource.allows_create_on_update && call.target.subresource.is_none() => {
-                self.authorize(call.user, "create", call.target, call.deadline).await?;
-                self.create_object(call, object.clone(), Vec::new()).await
+            Change::Replace(object) if info.resource.allows_create_on_update && info.target.subresource.is_none() => {
+                self.authorize(info.user, "create", info.target, info.deadline).await?;
+                self.create_object(info, object.clone(), Vec::new()).await
             }
-            _ => Err(call.resource.not_found(name)),
+            _ => Err(info.resource.not_found(name)),
         }
     }
 
     async fn try_change(
         &self,
-        call: &Call<'_>,
+        info: &RequestInfo<'_>,
         name: &str,
         stored: &Stored,
         change: Change<'_>,
         again: bool,
         turn: &mut Turn,
     ) -> Result<Tried, Status> {
-        let resource = call.resource;
+        let resource = info.resource;
         let old = stored.object.value();
         let (mut new, mut warnings) = match change {
             Change::Replace(object) => (object.clone(), Vec::new()),
-            Change::Patch(kind, bytes) => body::patched(&self.schemas, call, kind, &old, bytes)?,
+            Change::Patch(kind, bytes) => body::patched(&self.schemas, info, kind, &old, bytes)?,
         };
-        self.check_preconditions(call, name, stored, &new, &old, change)?;
-        let part = Part::of(call.target.subresource.as_deref());
+        self.check_preconditions(info, name, stored, &new, &old, change)?;
+        let part = Part::of(info.target.subresource.as_deref());
         resource.default(&mut new);
         resource.prepare_update(part, &mut new, &old);
         if !matches!(part, Part::Status) {
             warnings.extend(coverage::warnings(&self.schemas, &resource.definition, &new, Some(&old)));
         }
-        if call.target.subresource.as_deref() == Some("resize") {
+        if info.target.subresource.as_deref() == Some("resize") {
             warnings.push(coverage::not_acted_on("resize"));
         }
         let attempt = Attempt {
-            user: call.user,
+            user: info.user,
             operation: Operation::Update,
             resource,
-            subresource: call.target.subresource.as_deref(),
-            namespace: call.namespace(),
+            subresource: info.target.subresource.as_deref(),
+            namespace: info.namespace(),
             name,
             old: Some(&old),
             again,
-            deadline: call.deadline,
+            deadline: info.deadline,
         };
         self.admission.mutate(&attempt, &mut new).await?;
-        let namespace = call.namespace();
-        let told = self.admission.pod_security_warnings(resource, namespace, &new, Some(&old), call.deadline).await?;
+        let namespace = info.namespace();
+        let told = self.admission.pod_security_warnings(resource, namespace, &new, Some(&old), info.deadline).await?;
         warnings.extend(told);
         let claims = match part {
             Part::Main => self.addresses.claim(resource, &mut new, Some(&old)).await?,
@@ -125,18 +130,18 @@ impl Api {
         if new == old {
             return Ok(Tried::Done(Box::new(showing(stored.object.clone(), warnings))));
         }
-        if call.write.dry_run {
+        if info.write.dry_run {
             return Ok(Tried::Done(Box::new(showing(shown(&new, stored.revision), warnings))));
         }
-        let key = self.storage.key(resource, call.namespace(), name)?;
+        let key = self.storage.key(resource, info.namespace(), name)?;
         let write = if ends(&new) {
             self.removal(&key, stored.revision, resource, &new)
         } else {
-            Write::replace(&key, stored.revision, codec::encode(&new), self.lease(call).await?)
+            Write::replace(&key, stored.revision, codec::encode(&new), self.lease(info).await?)
         };
         match self.storage.commit(write.and(also).and(claims)).await? {
             Committed::At(revision) => {
-                self.after_change(call, &old, &new);
+                self.after_change(info, &old, &new);
                 Ok(Tried::Done(Box::new(showing(shown(&new, revision), warnings))))
             }
             // Whether it was this object that changed, the next attempt finds out.
@@ -145,21 +150,21 @@ impl Api {
     }
 
     /// Events keep fading when they are written again.
-    async fn lease(&self, call: &Call<'_>) -> Result<Option<LeaseId>, Status> {
-        if call.resource.plural == "events" { self.storage.event_lease().await.map(Some) } else { Ok(None) }
+    async fn lease(&self, info: &RequestInfo<'_>) -> Result<Option<LeaseId>, Status> {
+        if info.resource.plural == "events" { self.storage.event_lease().await.map(Some) } else { Ok(None) }
     }
 
     /// Is the new state made from the stored one, as far as the client says so?
     fn check_preconditions(
         &self,
-        call: &Call<'_>,
+        info: &RequestInfo<'_>,
         name: &str,
         stored: &Stored,
         new: &Value,
         old: &Value,
         change: Change<'_>,
     ) -> Result<(), Status> {
-        let resource = call.resource;
+        let resource = info.resource;
         let uid = new["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty());
         let found = old["metadata"]["uid"].as_str().unwrap_or_default();
         if let Some(wanted) = uid.filter(|uid| *uid != found) {

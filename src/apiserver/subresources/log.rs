@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
-use crate::apiserver::request::{Api, Call};
+use crate::apiserver::request::{Api, RequestInfo};
 use crate::kube::status::Status;
 use crate::world::tls;
 
@@ -24,9 +24,9 @@ const PARAMETERS: [&str; 7] =
 
 impl Api {
     /// Opens the log of the pod in the path. `query` holds the request's parameters.
-    pub async fn open_log(&self, call: &Call<'_>, query: &[(String, String)]) -> Result<Incoming, Status> {
-        let name = call.name()?;
-        let pod = self.storage.get(call.resource, call.namespace(), name).await?.object.value();
+    pub async fn open_log(&self, info: &RequestInfo<'_>, query: &[(String, String)]) -> Result<Incoming, Status> {
+        let name = info.name()?;
+        let pod = self.storage.get(info.resource, info.namespace(), name).await?.object.value();
         let asked = query.iter().find(|(key, _)| key == "container").map(|(_, value)| value.as_str());
         let container = container(&pod, name, asked.filter(|asked| !asked.is_empty()))?;
         let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
@@ -34,7 +34,7 @@ impl Api {
             return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
         }
         let address = self.agent_address(node).await?;
-        let namespace = call.namespace().unwrap_or_default();
+        let namespace = info.namespace().unwrap_or_default();
         let mut path = format!("/containerLogs/{namespace}/{name}/{container}");
         let handed_on: Vec<String> = query
             .iter()
