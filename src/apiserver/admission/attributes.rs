@@ -16,24 +16,24 @@ pub enum Operation {
     Delete,
 }
 
-/// A write on its way.
+/// A write that admission decides about.
 #[derive(Clone, Copy)]
-pub struct Attempt<'a> {
+pub struct AdmissionAttributes<'a> {
     pub user: &'a User,
     pub operation: Operation,
     pub resource: &'a Arc<Resource>,
     pub subresource: Option<&'a str>,
     pub namespace: Option<&'a str>,
-    /// Empty while a generated name is not decided.
+    /// Empty until a generated name is chosen.
     pub name: &'a str,
-    /// The state before; of a deletion, what is deleted.
+    /// The stored state; of a deletion, what is deleted.
     pub old: Option<&'a Value>,
     /// The caches turned out to be behind: read them at the store's revision.
     pub again: bool,
     pub deadline: Instant,
 }
 
-impl Attempt<'_> {
+impl AdmissionAttributes<'_> {
     pub fn is(&self, group: &str, plural: &str) -> bool {
         self.resource.group == group && self.resource.plural == plural
     }

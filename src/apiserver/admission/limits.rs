@@ -8,28 +8,32 @@ use crate::kube::status::Status;
 use crate::kube::tree::{get_mut, items, items_mut};
 
 use super::usage::{Usage, amounts, pod_resources};
-use super::{Admission, Attempt};
+use super::{Admission, AdmissionAttributes};
 
 impl Admission {
     /// Fills in the requests and limits that containers leave out, as long as no LimitRange is newer than the cache.
-    pub(super) async fn apply_limit_defaults(&self, attempt: &Attempt<'_>, pod: &mut Value) -> Result<Write, Status> {
-        let view = self.view("limitranges", attempt).await?;
-        for (_, item) in view.select(attempt.namespace) {
+    pub(super) async fn apply_limit_defaults(
+        &self,
+        attributes: &AdmissionAttributes<'_>,
+        pod: &mut Value,
+    ) -> Result<Write, Status> {
+        let view = self.view("limitranges", attributes).await?;
+        for (_, item) in view.select(attributes.namespace) {
             apply_defaults(&item.object.value(), pod);
         }
-        Ok(Write::default().if_none_written(&self.range("limitranges", attempt), view.revision))
+        Ok(Write::default().if_none_written(&self.range("limitranges", attributes), view.revision))
     }
 
     /// Refuses a pod that asks for less or more than its namespace allows.
-    pub(super) async fn review_limits(&self, attempt: &Attempt<'_>, pod: &Value) -> Result<(), Status> {
+    pub(super) async fn review_limits(&self, attributes: &AdmissionAttributes<'_>, pod: &Value) -> Result<(), Status> {
         let mut problems = Vec::new();
-        for (_, item) in self.view("limitranges", attempt).await?.select(attempt.namespace) {
+        for (_, item) in self.view("limitranges", attributes).await?.select(attributes.namespace) {
             find_problems(&item.object.value(), pod, &mut problems);
         }
         match problems.as_slice() {
             [] => Ok(()),
-            [one] => Err(attempt.forbidden(one)),
-            all => Err(attempt.forbidden(format!("[{}]", all.join(", ")))),
+            [one] => Err(attributes.forbidden(one)),
+            all => Err(attributes.forbidden(format!("[{}]", all.join(", ")))),
         }
     }
 }

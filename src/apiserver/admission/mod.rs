@@ -40,7 +40,7 @@ use super::authorization::Authorizer;
 use super::storage::{Storage, Write};
 use super::watch_cache::view::View;
 
-pub use attributes::{Attempt, Operation};
+pub use attributes::{AdmissionAttributes, Operation};
 pub use tally::{Counted, Turn, Turns};
 
 /// The admission plugins and the caches that they ask.
@@ -56,12 +56,12 @@ pub struct Admission {
 
 impl Admission {
     /// Adds what the cluster adds, and says what has to hold for that to be all.
-    pub async fn mutate(&self, attempt: &Attempt<'_>, object: &mut Value) -> Result<Write, Status> {
+    pub async fn mutate(&self, attributes: &AdmissionAttributes<'_>, object: &mut Value) -> Result<Write, Status> {
         let mut write = Write::default();
-        if attempt.creates_pod() {
-            write = self.apply_limit_defaults(attempt, object).await?;
-            self.give_service_account(attempt, object).await?;
-            priority::resolve(attempt, object)?;
+        if attributes.creates_pod() {
+            write = self.apply_limit_defaults(attributes, object).await?;
+            self.give_service_account(attributes, object).await?;
+            priority::resolve(attributes, object)?;
             tolerations::add_default(object, self.toleration_seconds);
         }
         Ok(write)
@@ -69,14 +69,19 @@ impl Admission {
 
     /// Refuses, or says what has to hold and to be written together with the object. `turn` is held until the write is
     /// done.
-    pub async fn review(&self, attempt: &Attempt<'_>, object: &Value, turn: &mut Turn) -> Result<Write, Status> {
-        let write = self.review_namespace(attempt).await?;
-        self.restrict_node(attempt, object).await?;
-        self.review_rbac(attempt, object).await?;
-        if attempt.sizes_pod() {
-            self.review_limits(attempt, object).await?;
+    pub async fn review(
+        &self,
+        attributes: &AdmissionAttributes<'_>,
+        object: &Value,
+        turn: &mut Turn,
+    ) -> Result<Write, Status> {
+        let write = self.review_namespace(attributes).await?;
+        self.restrict_node(attributes, object).await?;
+        self.review_rbac(attributes, object).await?;
+        if attributes.sizes_pod() {
+            self.review_limits(attributes, object).await?;
         }
-        Ok(write.and(self.charge_quota(attempt, object, turn).await?))
+        Ok(write.and(self.charge_quota(attributes, object, turn).await?))
     }
 
     fn core(&self, plural: &str) -> &Arc<Resource> {
@@ -84,16 +89,16 @@ impl Admission {
     }
 
     /// The prefix of a core kind's keys in the namespace.
-    fn range(&self, plural: &str, attempt: &Attempt<'_>) -> String {
-        self.core(plural).storage_range(attempt.namespace).expect("core kinds are stored")
+    fn range(&self, plural: &str, attributes: &AdmissionAttributes<'_>) -> String {
+        self.core(plural).storage_range(attributes.namespace).expect("core kinds are stored")
     }
 
     /// What the cache knows of a core kind; after a conflict, all that the store knows.
-    async fn view(&self, plural: &str, attempt: &Attempt<'_>) -> Result<Arc<View>, Status> {
+    async fn view(&self, plural: &str, attributes: &AdmissionAttributes<'_>) -> Result<Arc<View>, Status> {
         let cache = self.storage.cache(self.core(plural))?;
-        if attempt.again {
-            return self.storage.newest(&cache, attempt.deadline).await;
+        if attributes.again {
+            return self.storage.newest(&cache, attributes.deadline).await;
         }
-        Ok(cache.any(attempt.deadline).await?)
+        Ok(cache.any(attributes.deadline).await?)
     }
 }

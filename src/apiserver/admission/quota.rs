@@ -24,30 +24,32 @@ use crate::world::{Instant, Revision};
 
 use super::tally::{Counted, Tally, Turn};
 use super::usage::{self, Usage};
-use super::{Admission, Attempt, Operation};
+use super::{Admission, AdmissionAttributes, Operation};
 
 impl Admission {
     /// Charges what the write uses more to the quotas of its namespace, in the transaction of the write. `turn` is held
     /// until that is done.
     pub(super) async fn charge_quota(
         &self,
-        attempt: &Attempt<'_>,
+        attributes: &AdmissionAttributes<'_>,
         object: &Value,
         turn: &mut Turn,
     ) -> Result<Write, Status> {
-        let Some(namespace) = attempt.namespace.filter(|_| is_charged(attempt)) else { return Ok(Write::default()) };
-        let after = Counted::of(attempt.resource, object);
-        let before = attempt.old.map(|old| Counted::of(attempt.resource, old));
+        let Some(namespace) = attributes.namespace.filter(|_| is_charged(attributes)) else {
+            return Ok(Write::default());
+        };
+        let after = Counted::of(attributes.resource, object);
+        let before = attributes.old.map(|old| Counted::of(attributes.resource, old));
         if before.as_ref() == Some(&after) {
             return Ok(Write::default());
         }
-        let view = self.view("resourcequotas", attempt).await?;
+        let view = self.view("resourcequotas", attributes).await?;
         // A quota that the cache does not know yet counts as well.
-        let mut write = Write::default().if_none_created(&self.range("resourcequotas", attempt), view.revision);
+        let mut write = Write::default().if_none_created(&self.range("resourcequotas", attributes), view.revision);
         for (_, item) in view.select(Some(namespace)) {
             let quota = item.object.value();
-            if attempt.creates_pod() && after.counts_under(&quota) {
-                require_amounts(attempt, &quota, object)?;
+            if attributes.creates_pod() && after.counts_under(&quota) {
+                require_amounts(attributes, &quota, object)?;
             }
             if more(&quota, before.as_ref(), &after).is_empty() {
                 continue;
@@ -59,7 +61,7 @@ impl Admission {
                 continue;
             };
             let more = more(&stored.object.value(), before.as_ref(), &after);
-            let charged = self.charge(attempt, &stored, &more, tally).await?;
+            let charged = self.charge(attributes, &stored, &more, tally).await?;
             let key = self.storage.key(self.core("resourcequotas"), Some(namespace), name)?;
             write = write.if_revision(&key, stored.revision).put(&key, codec::encode(&charged), None);
         }
@@ -69,7 +71,7 @@ impl Admission {
     /// The quota with its usage added up, or the refusal.
     async fn charge(
         &self,
-        attempt: &Attempt<'_>,
+        attributes: &AdmissionAttributes<'_>,
         stored: &Stored,
         more: &Usage,
         tally: &mut Tally,
@@ -81,7 +83,7 @@ impl Admission {
         {
             return Ok(with_status(&quota, &used, more));
         }
-        let used = self.used(stored, attempt.namespace.unwrap_or_default(), attempt.deadline, tally).await?;
+        let used = self.used(stored, attributes.namespace.unwrap_or_default(), attributes.deadline, tally).await?;
         let exceeded = exceeded(&hard, &used, more);
         if exceeded.is_empty() {
             return Ok(with_status(&quota, &used, more));
@@ -90,7 +92,7 @@ impl Admission {
             exceeded.iter().map(|name| format!("{name}={}", amount(name))).collect::<Vec<_>>().join(",")
         };
         let of = |usage: &Usage, name: &str| usage.get(name).copied().unwrap_or_default();
-        Err(attempt.forbidden(format!(
+        Err(attributes.forbidden(format!(
             "exceeded quota: {}, requested: {}, used: {}, limited: {}",
             stored.object.meta.name,
             list(&|name| of(more, name)),
@@ -175,10 +177,10 @@ impl Admission {
 }
 
 /// Writes that can make an object use more. A status never does: what it says is counted, not refused.
-fn is_charged(attempt: &Attempt<'_>) -> bool {
-    match attempt.operation {
-        Operation::Create => attempt.subresource.is_none(),
-        Operation::Update => matches!(attempt.subresource, None | Some("resize")),
+fn is_charged(attributes: &AdmissionAttributes<'_>) -> bool {
+    match attributes.operation {
+        Operation::Create => attributes.subresource.is_none(),
+        Operation::Update => matches!(attributes.subresource, None | Some("resize")),
         Operation::Delete => false,
     }
 }
@@ -233,7 +235,7 @@ fn exceeded<'a>(hard: &'a Usage, used: &Usage, more: &Usage) -> Vec<&'a str> {
 }
 
 /// Each container has to say what it needs of a compute resource that is limited, unless the pod does for all of them.
-fn require_amounts(attempt: &Attempt<'_>, quota: &Value, pod: &Value) -> Result<(), Status> {
+fn require_amounts(attributes: &AdmissionAttributes<'_>, quota: &Value, pod: &Value) -> Result<(), Status> {
     let mut missing: Vec<String> = Vec::new();
     let hard: Usage = usage::amounts(&quota["spec"]["hard"]).collect();
     for limited in hard.keys() {
@@ -260,7 +262,7 @@ fn require_amounts(attempt: &Attempt<'_>, quota: &Value, pod: &Value) -> Result<
         return Ok(());
     }
     let name = quota["metadata"]["name"].as_str().unwrap_or_default();
-    Err(attempt.forbidden(format!("failed quota: {name}: must specify {}", missing.join("; "))))
+    Err(attributes.forbidden(format!("failed quota: {name}: must specify {}", missing.join("; "))))
 }
 
 /// The quota with its status counted anew.
@@ -335,7 +337,7 @@ mod tests {
     #[test]
     fn a_pod_says_what_it_needs_where_that_is_limited() {
         let table = Table::builtin();
-        let attempt = Attempt {
+        let attributes = AdmissionAttributes {
             user: &User::anonymous(),
             operation: Operation::Create,
             resource: table.get("", "v1", "pods").unwrap(),
@@ -348,9 +350,9 @@ mod tests {
         };
         let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"limits.memory": "1Gi", "pods": "1"}}});
         let mut pod = json!({"spec": {"containers": [{"name": "c"}], "initContainers": [{"name": "i"}]}});
-        let refused = require_amounts(&attempt, &quota, &pod).unwrap_err();
+        let refused = require_amounts(&attributes, &quota, &pod).unwrap_err();
         assert_eq!(refused.message, "pods \"p\" is forbidden: failed quota: q: must specify limits.memory for: c,i");
         pod["spec"]["resources"] = json!({"limits": {"memory": "1Mi"}});
-        assert_eq!(require_amounts(&attempt, &quota, &pod), Ok(()));
+        assert_eq!(require_amounts(&attributes, &quota, &pod), Ok(()));
     }
 }

@@ -11,7 +11,7 @@ use crate::kube::object::Object;
 use crate::kube::status::Status;
 use crate::kube::tree::{get_mut, items, items_mut};
 
-use super::{Admission, Attempt};
+use super::{Admission, AdmissionAttributes};
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Agents ask for tokens of this age; upstream's figure, by which it knows them.
@@ -20,15 +20,19 @@ const TOKEN_SECONDS: i64 = 3607;
 const DEFAULT_ACCOUNT_WAIT: Duration = Duration::from_secs(2);
 
 impl Admission {
-    pub(super) async fn give_service_account(&self, attempt: &Attempt<'_>, pod: &mut Value) -> Result<(), Status> {
+    pub(super) async fn give_service_account(
+        &self,
+        attributes: &AdmissionAttributes<'_>,
+        pod: &mut Value,
+    ) -> Result<(), Status> {
         if !pod["metadata"]["annotations"][MIRROR].is_null() {
-            return check_mirror(attempt, pod);
+            return check_mirror(attributes, pod);
         }
         let spec = &mut pod["spec"];
         let name = spec["serviceAccountName"].as_str().filter(|name| !name.is_empty()).unwrap_or("default").to_owned();
         spec["serviceAccountName"] = json!(name);
         spec["serviceAccount"] = json!(name);
-        let account = self.account(attempt, &name).await?.value();
+        let account = self.account(attributes, &name).await?.value();
         if items(spec, "imagePullSecrets").is_empty() && account["imagePullSecrets"].is_array() {
             spec["imagePullSecrets"] = account["imagePullSecrets"].clone();
         }
@@ -40,12 +44,12 @@ impl Admission {
     }
 
     /// The account, from the cache or the store. The default one of a new namespace is waited for.
-    async fn account(&self, attempt: &Attempt<'_>, name: &str) -> Result<Arc<Object>, Status> {
-        let namespace = attempt.namespace.unwrap_or_default();
+    async fn account(&self, attributes: &AdmissionAttributes<'_>, name: &str) -> Result<Arc<Object>, Status> {
+        let namespace = attributes.namespace.unwrap_or_default();
         let resource = self.core("serviceaccounts");
         let cache = self.storage.cache(resource)?;
         let key = format!("{namespace}/{name}");
-        if let Some(item) = cache.any(attempt.deadline).await?.objects.get(&key) {
+        if let Some(item) = cache.any(attributes.deadline).await?.objects.get(&key) {
             return Ok(item.object.clone());
         }
         if let Some(stored) = self.storage.read(resource, Some(namespace), name).await? {
@@ -53,34 +57,34 @@ impl Admission {
         }
         let why = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
         if name != "default" {
-            return Err(attempt.forbidden(why));
+            return Err(attributes.forbidden(why));
         }
         let mut views = cache.views();
-        let until = attempt.deadline.min(self.world.clock.now() + DEFAULT_ACCOUNT_WAIT);
+        let until = attributes.deadline.min(self.world.clock.now() + DEFAULT_ACCOUNT_WAIT);
         loop {
             let view = views.borrow_and_update().clone();
             if let Some(item) = view.and_then(|view| view.objects.get(&key).cloned()) {
                 return Ok(item.object.clone());
             }
             if !matches!(self.world.clock.timeout_at(until, views.changed()).await, Ok(Ok(()))) {
-                return Err(attempt.forbidden(why));
+                return Err(attributes.forbidden(why));
             }
         }
     }
 }
 
 /// What a node runs by itself has no account to run as.
-fn check_mirror(attempt: &Attempt<'_>, pod: &Value) -> Result<(), Status> {
+fn check_mirror(attributes: &AdmissionAttributes<'_>, pod: &Value) -> Result<(), Status> {
     let refers = |wanted: &str| references(pod).any(|(resource, _)| resource == wanted);
     if refers("serviceaccounts") {
-        return Err(attempt.forbidden("a mirror pod may not reference service accounts"));
+        return Err(attributes.forbidden("a mirror pod may not reference service accounts"));
     }
     if refers("secrets") {
-        return Err(attempt.forbidden("a mirror pod may not reference secrets"));
+        return Err(attributes.forbidden("a mirror pod may not reference secrets"));
     }
     let mut projected = items(&pod["spec"], "volumes").iter().flat_map(|volume| items(&volume["projected"], "sources"));
     if projected.any(|source| source["serviceAccountToken"].is_object()) {
-        return Err(attempt.forbidden("a mirror pod may not use service account token volume projections"));
+        return Err(attributes.forbidden("a mirror pod may not use service account token volume projections"));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::apiserver::admission::{Attempt, Operation, Turn};
+use crate::apiserver::admission::{AdmissionAttributes, Operation, Turn};
 use crate::apiserver::storage::{Committed, Write};
 use crate::apiserver::{codec, names};
 use crate::kube::client::Response;
@@ -64,7 +64,7 @@ impl Api {
     async fn create_named(&self, info: &RequestInfo<'_>, object: Value) -> Result<Arc<Object>, Status> {
         let resource = info.resource;
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        let mut attempt = Attempt {
+        let mut attributes = AdmissionAttributes {
             user: info.user,
             operation: Operation::Create,
             resource,
@@ -78,12 +78,12 @@ impl Api {
         let mut turn = Turn::default();
         for _ in 0..ATTEMPTS {
             let mut object = object.clone();
-            let complete = self.admission.mutate(&attempt, &mut object).await?;
+            let complete = self.admission.mutate(&attributes, &mut object).await?;
             // What follows from the whole object, the class of a pod for one, follows from what was filled in, too.
             resource.prepare_create(&mut object);
             let claims = self.addresses.claim(resource, &mut object, None).await?;
             resource.validate_create(&object)?;
-            let also = self.admission.review(&attempt, &object, &mut turn).await?;
+            let also = self.admission.review(&attributes, &object, &mut turn).await?;
             if info.write.dry_run {
                 if self.storage.read(resource, info.namespace(), &name).await?.is_some() {
                     return Err(Status::already_exists(&resource.group, &resource.plural, &name));
@@ -99,7 +99,7 @@ impl Api {
             if self.storage.read_key(&key).await?.is_some() {
                 return Err(Status::already_exists(&resource.group, &resource.plural, &name));
             }
-            attempt.again = true;
+            attributes.again = true;
         }
         Err(Status::server_timeout(&resource.group, &resource.plural, "create", 1))
     }

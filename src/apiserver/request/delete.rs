@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::apiserver::admission::{Attempt, Operation, Turn};
+use crate::apiserver::admission::{AdmissionAttributes, Operation, Turn};
 use crate::apiserver::codec;
 use crate::apiserver::selection::Selection;
 use crate::apiserver::storage::{Committed, Stored, Write};
@@ -44,7 +44,7 @@ impl Api {
             let stored = self.storage.get(resource, info.namespace(), name).await?;
             check_preconditions(resource, name, &stored, options)?;
             let old = stored.object.value();
-            let attempt = Attempt {
+            let attributes = AdmissionAttributes {
                 user: info.user,
                 operation: Operation::Delete,
                 resource,
@@ -55,7 +55,7 @@ impl Api {
                 again: false,
                 deadline: info.deadline,
             };
-            let also = self.admission.review(&attempt, &old, &mut Turn::default()).await?;
+            let also = self.admission.review(&attributes, &old, &mut Turn::default()).await?;
             let fate = fate(resource, &old, options, self.world.clock.unix())?;
             if fate == Fate::Unchanged || info.write.dry_run {
                 return Ok(showing(stored.object.clone(), Vec::new()));

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::apiserver::admission::{Attempt, Operation, Turn};
+use crate::apiserver::admission::{AdmissionAttributes, Operation, Turn};
 use crate::apiserver::codec;
 use crate::apiserver::storage::{Committed, Stored, Write};
 use crate::kube::client::PatchType;
@@ -105,7 +105,7 @@ impl Api {
         if info.target.subresource.as_deref() == Some("resize") {
             warnings.push(coverage::not_acted_on("resize"));
         }
-        let attempt = Attempt {
+        let attributes = AdmissionAttributes {
             user: info.user,
             operation: Operation::Update,
             resource,
@@ -116,7 +116,7 @@ impl Api {
             again,
             deadline: info.deadline,
         };
-        self.admission.mutate(&attempt, &mut new).await?;
+        self.admission.mutate(&attributes, &mut new).await?;
         let namespace = info.namespace();
         let told = self.admission.pod_security_warnings(resource, namespace, &new, Some(&old), info.deadline).await?;
         warnings.extend(told);
@@ -125,7 +125,7 @@ impl Api {
             _ => Write::default(),
         };
         resource.validate_update(part, &new, &old)?;
-        let also = self.admission.review(&attempt, &new, turn).await?;
+        let also = self.admission.review(&attributes, &new, turn).await?;
         codec::set_resource_version(&mut new, stored.revision);
         if new == old {
             return Ok(Tried::Done(Box::new(showing(stored.object.clone(), warnings))));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::attempt;
+use super::creation;
 use crate::apiserver::codec;
 use crate::apiserver::request::{Api, Outcome, RequestInfo, timestamp};
 use crate::apiserver::storage::{Committed, Write};
@@ -24,7 +24,7 @@ impl Api {
             if let Some(wanted) = uid.filter(|uid| *uid != stored.object.meta.uid) {
                 return Err(Status::uid_mismatch("", "pods", name, wanted, &stored.object.meta.uid));
             }
-            self.admission.restrict_node(&attempt(info, name, Some(&pod)), binding).await?;
+            self.admission.restrict_node(&creation(info, name, Some(&pod)), binding).await?;
             assign(&mut pod, name, node, binding, &timestamp(self.world.clock.unix()))?;
             if info.write.dry_run {
                 return Ok(Outcome { created: true, ..Outcome::done(Status::created()) });
@@ -40,7 +40,7 @@ impl Api {
     pub(super) async fn evict(&self, info: &RequestInfo<'_>, eviction: &Value) -> Result<Outcome, Status> {
         let name = info.name()?;
         let pod = self.storage.get(info.resource, info.namespace(), name).await?.object.value();
-        self.admission.restrict_node(&attempt(info, name, Some(&pod)), eviction).await?;
+        self.admission.restrict_node(&creation(info, name, Some(&pod)), eviction).await?;
         let said = &eviction["deleteOptions"];
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let options = DeleteOptions {

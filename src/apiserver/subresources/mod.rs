@@ -21,7 +21,7 @@ use crate::kube::resources::{foreign_definition, group_version};
 use crate::kube::schema::{Decoded, Expected, FieldValidation, Format};
 use crate::kube::status::Status;
 
-use super::admission::{Attempt, Operation};
+use super::admission::{AdmissionAttributes, Operation};
 use super::request::{Api, Outcome, RequestInfo};
 
 impl Api {
@@ -74,8 +74,8 @@ impl Api {
 }
 
 /// A creation below an object, as admission sees it.
-fn attempt<'a>(info: &'a RequestInfo<'_>, name: &'a str, old: Option<&'a Value>) -> Attempt<'a> {
-    Attempt {
+fn creation<'a>(info: &'a RequestInfo<'_>, name: &'a str, old: Option<&'a Value>) -> AdmissionAttributes<'a> {
+    AdmissionAttributes {
         user: info.user,
         operation: Operation::Create,
         resource: info.resource,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::attempt;
+use super::creation;
 use crate::apiserver::request::{Api, Outcome, RequestInfo, timestamp};
 use crate::apiserver::tokens::{Claims, Private, Reference};
 use crate::kube::client::Response;
@@ -24,7 +24,7 @@ impl Api {
     pub(super) async fn issue_token(&self, info: &RequestInfo<'_>, mut request: Value) -> Result<Outcome, Status> {
         let (namespace, name) = (info.namespace().unwrap_or_default(), info.name()?);
         let account = self.storage.get(info.resource, Some(namespace), name).await?.object;
-        let longest = self.admission.restrict_token(&attempt(info, name, None), &request).await?;
+        let longest = self.admission.restrict_token(&creation(info, name, None), &request).await?;
         let asked = seconds(&request)?;
         let seconds = longest.map_or(asked, |longest| longest.max(SECONDS_MIN).min(asked));
         let own = self.tokens.issuer().to_owned();
