@@ -28,8 +28,8 @@ pub struct AdmissionAttributes<'a> {
     pub name: &'a str,
     /// The stored state; of a deletion, what is deleted.
     pub old: Option<&'a Value>,
-    /// The caches turned out to be behind: read them at the store's revision.
-    pub again: bool,
+    /// A condition of the write did not hold, so the caches may be stale: read them at the store's revision.
+    pub after_conflict: bool,
     pub deadline: Instant,
 }
 

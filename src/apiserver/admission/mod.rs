@@ -96,7 +96,7 @@ impl Admission {
     /// What the cache knows of a core kind; after a conflict, all that the store knows.
     async fn view(&self, plural: &str, attributes: &AdmissionAttributes<'_>) -> Result<Arc<View>, Status> {
         let cache = self.storage.cache(self.core(plural))?;
-        if attributes.again {
+        if attributes.after_conflict {
             return self.storage.newest(&cache, attributes.deadline).await;
         }
         Ok(cache.any(attributes.deadline).await?)

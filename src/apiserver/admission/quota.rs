@@ -345,7 +345,7 @@ mod tests {
             namespace: Some("ns"),
             name: "p",
             old: None,
-            again: false,
+            after_conflict: false,
             deadline: Instant::now(),
         };
         let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"limits.memory": "1Gi", "pods": "1"}}});

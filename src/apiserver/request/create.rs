@@ -72,7 +72,7 @@ impl Api {
             namespace: info.namespace(),
             name: &name,
             old: None,
-            again: false,
+            after_conflict: false,
             deadline: info.deadline,
         };
         let mut turn = Turn::default();
@@ -99,7 +99,7 @@ impl Api {
             if self.storage.read_key(&key).await?.is_some() {
                 return Err(Status::already_exists(&resource.group, &resource.plural, &name));
             }
-            attributes.again = true;
+            attributes.after_conflict = true;
         }
         Err(Status::server_timeout(&resource.group, &resource.plural, "create", 1))
     }

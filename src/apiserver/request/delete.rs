@@ -52,7 +52,7 @@ impl Api {
                 namespace: info.namespace(),
                 name,
                 old: Some(&old),
-                again: false,
+                after_conflict: false,
                 deadline: info.deadline,
             };
             let also = self.admission.review(&attributes, &old, &mut Turn::default()).await?;

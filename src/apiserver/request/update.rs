@@ -1,4 +1,4 @@
-//! Update and patch: a new state made from the stored one, tried again when somebody else was faster.
+//! Update and patch: a new state made from the stored one, tried again when somebody else wrote first.
 
 use serde_json::Value;
 
@@ -51,14 +51,14 @@ impl Api {
     pub async fn change(&self, info: &RequestInfo<'_>, change: Change<'_>) -> Result<Outcome, Status> {
         let name = info.name()?;
         let resource = info.resource;
-        let (mut again, mut turn) = (false, Turn::default());
+        let (mut after_conflict, mut turn) = (false, Turn::default());
         for _ in 0..ATTEMPTS {
             let Some(stored) = self.storage.read(resource, info.namespace(), name).await? else {
                 return self.create_by_update(info, name, change).await;
             };
-            match self.try_change(info, name, &stored, change, again, &mut turn).await? {
+            match self.try_change(info, name, &stored, change, after_conflict, &mut turn).await? {
                 Tried::Done(outcome) => return Ok(*outcome),
-                Tried::Conflict => again = true,
+                Tried::Conflict => after_conflict = true,
             }
         }
         Err(Status::modified(&resource.group, &resource.plural, name))
@@ -86,7 +86,7 @@ impl Api {
         name: &str,
         stored: &Stored,
         change: Change<'_>,
-        again: bool,
+        after_conflict: bool,
         turn: &mut Turn,
     ) -> Result<Tried, Status> {
         let resource = info.resource;
@@ -113,7 +113,7 @@ impl Api {
             namespace: info.namespace(),
             name,
             old: Some(&old),
-            again,
+            after_conflict,
             deadline: info.deadline,
         };
         self.admission.mutate(&attributes, &mut new).await?;
@@ -149,7 +149,7 @@ impl Api {
         }
     }
 
-    /// Events keep fading when they are written again.
+    /// An event that is written again gets a new lease.
     async fn lease(&self, info: &RequestInfo<'_>) -> Result<Option<LeaseId>, Status> {
         if info.resource.plural == "events" { self.storage.event_lease().await.map(Some) } else { Ok(None) }
     }

@@ -83,7 +83,7 @@ fn creation<'a>(info: &'a RequestInfo<'_>, name: &'a str, old: Option<&'a Value>
         namespace: info.namespace(),
         name,
         old,
-        again: false,
+        after_conflict: false,
         deadline: info.deadline,
     }
 }
