@@ -3,7 +3,7 @@
 //! ```text
 //!   client ──TLS, HTTP──▶ Server ─▶ authentication ─┐
 //!   component ──in-process transport────────────────┴▶ authorization ─▶ mutating admission ─▶ defaults, validation
-//!                                                                             ─▶ reviewing admission ─▶ Storage
+//!                                                                            ─▶ validating admission ─▶ Storage
 //!   store ──one watch a resource──▶ WatchCache ─▶ lists, watches                                          │
 //!     ▲                                                                                                   │
 //!     └─────────────────────────── one transaction with all that has to hold ─────────────────────────────┘

@@ -12,7 +12,7 @@ use super::{Admission, AdmissionAttributes};
 
 impl Admission {
     /// Fills in the requests and limits that containers leave out, as long as no LimitRange is newer than the cache.
-    pub(super) async fn apply_limit_defaults(
+    pub(super) async fn admit_limits(
         &self,
         attributes: &AdmissionAttributes<'_>,
         pod: &mut Value,
@@ -25,7 +25,11 @@ impl Admission {
     }
 
     /// Refuses a pod that asks for less or more than its namespace allows.
-    pub(super) async fn review_limits(&self, attributes: &AdmissionAttributes<'_>, pod: &Value) -> Result<(), Status> {
+    pub(super) async fn validate_limits(
+        &self,
+        attributes: &AdmissionAttributes<'_>,
+        pod: &Value,
+    ) -> Result<(), Status> {
         let mut problems = Vec::new();
         for (_, item) in self.view("limitranges", attributes).await?.select(attributes.namespace) {
             find_problems(&item.object.value(), pod, &mut problems);

@@ -1,11 +1,11 @@
 //! Admission: what the cluster adds to an object before it is validated, and what it refuses although it is valid.
 //!
 //! ```text
-//!   object ──mutate──▶ defaults, validation ──review──▶ Write: what must hold, and what is written with it
-//!            │ limits: defaults of LimitRanges            │ namespaces: the namespace is there and not ending
+//!   object ──admit──▶ defaults, validation ──validate──▶ Write: its conditions, and what is written with the object
+//!            │ limits: defaults of LimitRanges            │ namespaces: the namespace exists and is not terminating
 //!            │ service_account, tolerations, priority     │ limits: minima and maxima
-//!            ▼                                            │ node_restriction: agents keep to their own
-//!                                                         │ rbac: nobody grants what they do not hold
+//!            ▼                                            │ node_restriction: agents write only what is their own
+//!                                                         │ rbac: nobody grants rights that they do not hold
 //!                                                         │ quota: usage is counted in the same transaction
 //! ```
 //!
@@ -43,7 +43,7 @@ use super::watch_cache::view::View;
 pub use attributes::{AdmissionAttributes, Operation};
 pub use tally::{Counted, Turn, Turns};
 
-/// The admission plugins and the caches that they ask.
+/// The admission plugins and the caches that they read.
 pub struct Admission {
     pub world: World,
     pub storage: Storage,
@@ -55,31 +55,32 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Adds what the cluster adds, and says what has to hold for that to be all.
-    pub async fn mutate(&self, attributes: &AdmissionAttributes<'_>, object: &mut Value) -> Result<Write, Status> {
+    /// Adds to the object what the cluster adds. The write that is returned holds the conditions under which nothing
+    /// is missing.
+    pub async fn admit(&self, attributes: &AdmissionAttributes<'_>, object: &mut Value) -> Result<Write, Status> {
         let mut write = Write::default();
         if attributes.creates_pod() {
-            write = self.apply_limit_defaults(attributes, object).await?;
-            self.give_service_account(attributes, object).await?;
-            priority::resolve(attributes, object)?;
-            tolerations::add_default(object, self.toleration_seconds);
+            write = self.admit_limits(attributes, object).await?;
+            self.admit_service_account(attributes, object).await?;
+            priority::admit(attributes, object)?;
+            tolerations::admit(object, self.toleration_seconds);
         }
         Ok(write)
     }
 
-    /// Refuses, or says what has to hold and to be written together with the object. `turn` is held until the write is
-    /// done.
-    pub async fn review(
+    /// Refuses the write, or returns the conditions and the further puts of its transaction. `turn` is held until the
+    /// write is done.
+    pub async fn validate(
         &self,
         attributes: &AdmissionAttributes<'_>,
         object: &Value,
         turn: &mut Turn,
     ) -> Result<Write, Status> {
-        let write = self.review_namespace(attributes).await?;
+        let write = self.validate_namespace(attributes).await?;
         self.restrict_node(attributes, object).await?;
-        self.review_rbac(attributes, object).await?;
+        self.validate_rbac(attributes, object).await?;
         if attributes.sizes_pod() {
-            self.review_limits(attributes, object).await?;
+            self.validate_limits(attributes, object).await?;
         }
         Ok(write.and(self.charge_quota(attributes, object, turn).await?))
     }
@@ -93,7 +94,7 @@ impl Admission {
         self.core(plural).storage_range(attributes.namespace).expect("core kinds are stored")
     }
 
-    /// What the cache knows of a core kind; after a conflict, all that the store knows.
+    /// The cached objects of a core kind; after a conflict, a view that is as new as the store.
     async fn view(&self, plural: &str, attributes: &AdmissionAttributes<'_>) -> Result<Arc<View>, Status> {
         let cache = self.storage.cache(self.core(plural))?;
         if attributes.after_conflict {

@@ -12,7 +12,7 @@ pub const PERMANENT: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 impl Admission {
     /// The namespace must be as it was seen here when the write happens.
-    pub(super) async fn review_namespace(&self, attributes: &AdmissionAttributes<'_>) -> Result<Write, Status> {
+    pub(super) async fn validate_namespace(&self, attributes: &AdmissionAttributes<'_>) -> Result<Write, Status> {
         if attributes.operation == Operation::Delete {
             return if attributes.is("", "namespaces") && PERMANENT.contains(&attributes.name) {
                 Err(attributes.forbidden("this namespace may not be deleted"))

@@ -10,7 +10,7 @@ const BUILT_IN: [(&str, i64); 2] =
     [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
 
 /// Sets `priority` and `preemptionPolicy`; an unknown class is refused.
-pub fn resolve(attributes: &AdmissionAttributes<'_>, pod: &mut Value) -> Result<(), Status> {
+pub fn admit(attributes: &AdmissionAttributes<'_>, pod: &mut Value) -> Result<(), Status> {
     let class = pod["spec"]["priorityClassName"].as_str().unwrap_or_default();
     let priority = match class {
         "" => 0,

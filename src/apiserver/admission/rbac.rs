@@ -11,19 +11,23 @@ const GROUP: &str = "rbac.authorization.k8s.io";
 
 impl Admission {
     /// Refuses a role or a binding whose writer holds less than it grants.
-    pub(super) async fn review_rbac(&self, attributes: &AdmissionAttributes<'_>, object: &Value) -> Result<(), Status> {
+    pub(super) async fn validate_rbac(
+        &self,
+        attributes: &AdmissionAttributes<'_>,
+        object: &Value,
+    ) -> Result<(), Status> {
         let is_write = attributes.operation != Operation::Delete && attributes.resource.group == GROUP;
         if !is_write || attributes.user.in_group("system:masters") || changes_only_owners(attributes, object) {
             return Ok(());
         }
         match attributes.resource.plural.as_str() {
-            "roles" | "clusterroles" => self.review_role(attributes, object).await,
-            "rolebindings" | "clusterrolebindings" => self.review_binding(attributes, object).await,
+            "roles" | "clusterroles" => self.validate_role(attributes, object).await,
+            "rolebindings" | "clusterrolebindings" => self.validate_binding(attributes, object).await,
             _ => Ok(()),
         }
     }
 
-    async fn review_role(&self, attributes: &AdmissionAttributes<'_>, role: &Value) -> Result<(), Status> {
+    async fn validate_role(&self, attributes: &AdmissionAttributes<'_>, role: &Value) -> Result<(), Status> {
         let (user, namespace, deadline) = (attributes.user, attributes.namespace, attributes.deadline);
         let name = Some(attributes.name).filter(|_| attributes.operation != Operation::Create);
         if self.authorizer.may_escalate(user, &attributes.resource.plural, namespace, name, deadline).await? {
@@ -43,7 +47,7 @@ impl Admission {
         Ok(())
     }
 
-    async fn review_binding(&self, attributes: &AdmissionAttributes<'_>, binding: &Value) -> Result<(), Status> {
+    async fn validate_binding(&self, attributes: &AdmissionAttributes<'_>, binding: &Value) -> Result<(), Status> {
         let (user, namespace, deadline) = (attributes.user, attributes.namespace, attributes.deadline);
         let role: RoleRef = decode(&binding["roleRef"])?;
         if self.authorizer.may_bind(user, &role, namespace, deadline).await? {

@@ -20,7 +20,7 @@ const TOKEN_SECONDS: i64 = 3607;
 const DEFAULT_ACCOUNT_WAIT: Duration = Duration::from_secs(2);
 
 impl Admission {
-    pub(super) async fn give_service_account(
+    pub(super) async fn admit_service_account(
         &self,
         attributes: &AdmissionAttributes<'_>,
         pod: &mut Value,

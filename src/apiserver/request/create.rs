@@ -78,12 +78,12 @@ impl Api {
         let mut turn = Turn::default();
         for _ in 0..ATTEMPTS {
             let mut object = object.clone();
-            let complete = self.admission.mutate(&attributes, &mut object).await?;
+            let complete = self.admission.admit(&attributes, &mut object).await?;
             // What follows from the whole object, the class of a pod for one, follows from what was filled in, too.
             resource.prepare_create(&mut object);
             let claims = self.addresses.claim(resource, &mut object, None).await?;
             resource.validate_create(&object)?;
-            let also = self.admission.review(&attributes, &object, &mut turn).await?;
+            let also = self.admission.validate(&attributes, &object, &mut turn).await?;
             if info.write.dry_run {
                 if self.storage.read(resource, info.namespace(), &name).await?.is_some() {
                     return Err(Status::already_exists(&resource.group, &resource.plural, &name));

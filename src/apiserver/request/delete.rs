@@ -55,7 +55,7 @@ impl Api {
                 after_conflict: false,
                 deadline: info.deadline,
             };
-            let also = self.admission.review(&attributes, &old, &mut Turn::default()).await?;
+            let also = self.admission.validate(&attributes, &old, &mut Turn::default()).await?;
             let fate = fate(resource, &old, options, self.world.clock.unix())?;
             if fate == Fate::Unchanged || info.write.dry_run {
                 return Ok(showing(stored.object.clone(), Vec::new()));

@@ -2,8 +2,9 @@
 //! same process.
 //!
 //! ```text
-//!   RequestInfo ─▶ room? ─▶ resource ─▶ authorization ─▶ read ────────────────────────────▶ Storage, watch cache
-//!                                      └────────▶ decode ─▶ default ─▶ admission ─▶ validate ─▶ review ─▶ commit
+//!   Request ─▶ Gate ─▶ RequestInfo ─▶ authorization ─┬▶ get, list, watch ──────────────────────▶ Storage, watch cache
+//!                                                    └▶ decode ─▶ default ─▶ mutating admission
+//!                                                              ─▶ validate ─▶ validating admission ─▶ commit
 //! ```
 //!
 //! - [`body`]: bodies as objects, and what has to fit between them and the path

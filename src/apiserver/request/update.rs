@@ -116,7 +116,7 @@ impl Api {
             after_conflict,
             deadline: info.deadline,
         };
-        self.admission.mutate(&attributes, &mut new).await?;
+        self.admission.admit(&attributes, &mut new).await?;
         let namespace = info.namespace();
         let told = self.admission.pod_security_warnings(resource, namespace, &new, Some(&old), info.deadline).await?;
         warnings.extend(told);
@@ -125,7 +125,7 @@ impl Api {
             _ => Write::default(),
         };
         resource.validate_update(part, &new, &old)?;
-        let also = self.admission.review(&attributes, &new, turn).await?;
+        let also = self.admission.validate(&attributes, &new, turn).await?;
         codec::set_resource_version(&mut new, stored.revision);
         if new == old {
             return Ok(Tried::Done(Box::new(showing(stored.object.clone(), warnings))));
