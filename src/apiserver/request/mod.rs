@@ -294,7 +294,7 @@ fn check_segment(what: &str, text: Option<&str>) -> Result<(), Status> {
 
 /// A subresource that shows the object itself.
 fn is_part(resource: &Resource, name: &str) -> bool {
-    resource.subresource(name).is_some_and(|sub| sub.foreign.is_none())
+    resource.subresource(name).is_some_and(|sub| sub.response_kind.is_none())
         && !matches!((resource.plural.as_str(), name), ("pods", "log") | ("namespaces", "finalize"))
 }
 

@@ -17,7 +17,7 @@ mod token;
 use serde_json::Value;
 
 use crate::kube::client::Verb;
-use crate::kube::resources::{foreign_definition, group_version};
+use crate::kube::resources::{definition_of_kind, group_version};
 use crate::kube::schema::{Decoded, Expected, FieldValidation, Format};
 use crate::kube::status::Status;
 
@@ -49,10 +49,11 @@ impl Api {
     /// The body of a subresource: of the kind that the path takes, and about the object that the path names.
     fn body_of(&self, info: &RequestInfo<'_>, subresource: &str, bytes: &[u8]) -> Result<Value, Status> {
         let resource = info.resource;
-        let foreign = resource.subresource(subresource).and_then(|subresource| subresource.foreign.as_ref());
-        let (definition, api_version, kind) = match foreign {
+        let response_kind =
+            resource.subresource(subresource).and_then(|subresource| subresource.response_kind.as_ref());
+        let (definition, api_version, kind) = match response_kind {
             Some((group, version, kind)) => {
-                (foreign_definition(group, version, kind), group_version(group, version), kind)
+                (definition_of_kind(group, version, kind), group_version(group, version), kind)
             }
             None => (resource.definition.clone(), resource.group_version(), &resource.kind),
         };

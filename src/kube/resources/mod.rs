@@ -26,5 +26,5 @@ mod strategy;
 pub mod table;
 mod update;
 
-pub use resource::{Part, Resource, SchemaSource, Scope, Subresource, foreign_definition, group_version};
+pub use resource::{ApiSubresource, Part, Resource, SchemaSource, Scope, definition_of_kind, group_version};
 pub use table::Table;

@@ -15,7 +15,7 @@ use crate::kube::validation::FieldErrors;
 pub const STORED_VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 /// The verbs of a subresource that shows the whole object.
-pub const PART_VERBS: [&str; 3] = ["get", "patch", "update"];
+pub const SUBRESOURCE_VERBS: [&str; 3] = ["get", "patch", "update"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -44,13 +44,13 @@ impl<'a> Part<'a> {
     }
 }
 
-/// A path below an object.
+/// A path below an object, as discovery shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subresource {
+pub struct ApiSubresource {
     pub name: String,
     pub verbs: Vec<String>,
-    /// Group, version and kind of its bodies when they are not the resource's own.
-    pub foreign: Option<(String, String, String)>,
+    /// Group, version and kind of its bodies where they are not the resource's own.
+    pub response_kind: Option<(String, String, String)>,
 }
 
 /// Where the schema of a resource comes from.
@@ -89,7 +89,7 @@ pub struct Resource {
     pub categories: Vec<String>,
     pub scope: Scope,
     pub verbs: Vec<String>,
-    pub subresources: Vec<Subresource>,
+    pub subresources: Vec<ApiSubresource>,
     /// The prefix of its keys in the store, without a slash at the end (`/registry/pods`): a key is
     /// `prefix/namespace/name` or `prefix/name`. `None`: never stored, answers on create only.
     pub storage_prefix: Option<String>,
@@ -144,7 +144,7 @@ impl Resource {
         self.verbs.iter().any(|known| known == verb)
     }
 
-    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+    pub fn subresource(&self, name: &str) -> Option<&ApiSubresource> {
         self.subresources.iter().find(|sub| sub.name == name)
     }
 
@@ -196,7 +196,7 @@ pub fn group_version(group: &str, version: &str) -> String {
 }
 
 /// The definition of a kind that only subresources use: `io.k8s.api.policy.v1.Eviction`.
-pub fn foreign_definition(group: &str, version: &str, kind: &str) -> String {
+pub fn definition_of_kind(group: &str, version: &str, kind: &str) -> String {
     let package = match group {
         "" => "core",
         group => group.split('.').next().unwrap_or(group),
