@@ -173,7 +173,7 @@ impl Api {
         self.authorize_selection(user, word(&verb), &target, &selection, deadline).await?;
         let info = RequestInfo { user, target: &target, resource, write: &write, deadline };
         self.check_verb(&info, &verb)?;
-        if let Some(subresource) = target.subresource.as_deref().filter(|sub| !is_part(resource, sub)) {
+        if let Some(subresource) = target.subresource.as_deref().filter(|sub| !shows_object(resource, sub)) {
             return self.subresource(&info, subresource, verb).await;
         }
         match verb {
@@ -293,7 +293,7 @@ fn check_segment(what: &str, text: Option<&str>) -> Result<(), Status> {
 }
 
 /// A subresource that shows the object itself.
-fn is_part(resource: &Resource, name: &str) -> bool {
+fn shows_object(resource: &Resource, name: &str) -> bool {
     resource.subresource(name).is_some_and(|sub| sub.response_kind.is_none())
         && !matches!((resource.plural.as_str(), name), ("pods", "log") | ("namespaces", "finalize"))
 }

@@ -7,7 +7,7 @@ use crate::apiserver::codec;
 use crate::apiserver::storage::{Committed, Stored, Write};
 use crate::kube::client::PatchType;
 use crate::kube::coverage;
-use crate::kube::resources::Part;
+use crate::kube::resources::Subresource;
 use crate::kube::status::Status;
 use crate::world::LeaseId;
 
@@ -96,10 +96,10 @@ impl Api {
             Change::Patch(kind, bytes) => body::patched(&self.schemas, info, kind, &old, bytes)?,
         };
         self.check_preconditions(info, name, stored, &new, &old, change)?;
-        let part = Part::of(info.target.subresource.as_deref());
+        let subresource = Subresource::of(info.target.subresource.as_deref());
         resource.default(&mut new);
-        resource.prepare_update(part, &mut new, &old);
-        if !matches!(part, Part::Status) {
+        resource.prepare_update(subresource, &mut new, &old);
+        if !matches!(subresource, Subresource::Status) {
             warnings.extend(coverage::warnings(&self.schemas, &resource.definition, &new, Some(&old)));
         }
         if info.target.subresource.as_deref() == Some("resize") {
@@ -120,11 +120,11 @@ impl Api {
         let namespace = info.namespace();
         let told = self.admission.pod_security_warnings(resource, namespace, &new, Some(&old), info.deadline).await?;
         warnings.extend(told);
-        let claims = match part {
-            Part::Main => self.addresses.claim(resource, &mut new, Some(&old)).await?,
+        let claims = match subresource {
+            Subresource::None => self.addresses.claim(resource, &mut new, Some(&old)).await?,
             _ => Write::default(),
         };
-        resource.validate_update(part, &new, &old)?;
+        resource.validate_update(subresource, &new, &old)?;
         let also = self.admission.validate(&attributes, &new, turn).await?;
         codec::set_resource_version(&mut new, stored.revision);
         if new == old {

@@ -6,7 +6,7 @@ use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use schemars::JsonSchema;
 use serde_json::Value;
 
-use super::resource::{ApiSubresource, Part, Resource, STORED_VERBS, SUBRESOURCE_VERBS, SchemaSource, Scope};
+use super::resource::{ApiSubresource, Resource, STORED_VERBS, SUBRESOURCE_VERBS, SchemaSource, Scope, Subresource};
 use crate::kube::names::{self, NameRule};
 use crate::kube::printing::Printer;
 use crate::kube::validation::FieldErrors;
@@ -128,7 +128,7 @@ impl Resource {
         self
     }
 
-    /// A part of the object with a path of its own, such as its status.
+    /// A subresource that shows the object itself, such as its status.
     pub fn with_subresource(self, name: &str) -> Resource {
         self.add_subresource(name, &SUBRESOURCE_VERBS, None)
     }
@@ -216,7 +216,7 @@ impl Resource {
     /// Rules that compare a new state (first) with the stored one.
     pub fn update_checked_by(
         mut self,
-        check: impl Fn(&Value, &Value, Part<'_>, &mut FieldErrors) + Send + Sync + 'static,
+        check: impl Fn(&Value, &Value, Subresource<'_>, &mut FieldErrors) + Send + Sync + 'static,
     ) -> Resource {
         self.check_update = Some(Arc::new(check));
         self

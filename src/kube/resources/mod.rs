@@ -26,5 +26,5 @@ mod strategy;
 pub mod table;
 mod update;
 
-pub use resource::{ApiSubresource, Part, Resource, SchemaSource, Scope, definition_of_kind, group_version};
+pub use resource::{ApiSubresource, Resource, SchemaSource, Scope, Subresource, definition_of_kind, group_version};
 pub use table::Table;

@@ -23,23 +23,23 @@ pub enum Scope {
     Cluster,
 }
 
-/// Which part of an object a request may change.
+/// The subresource through which a request writes: it decides which fields may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part<'a> {
-    /// The object without its status.
-    Main,
-    /// The status alone.
+pub enum Subresource<'a> {
+    /// The object itself: everything but its status.
+    None,
+    /// `status`: the status alone.
     Status,
     /// Another subresource that shows the object: `ephemeralcontainers`, `finalize`, ...
     Other(&'a str),
 }
 
-impl<'a> Part<'a> {
-    pub fn of(subresource: Option<&'a str>) -> Part<'a> {
+impl<'a> Subresource<'a> {
+    pub fn of(subresource: Option<&'a str>) -> Subresource<'a> {
         match subresource {
-            None => Part::Main,
-            Some("status") => Part::Status,
-            Some(other) => Part::Other(other),
+            None => Subresource::None,
+            Some("status") => Subresource::Status,
+            Some(other) => Subresource::Other(other),
         }
     }
 }
@@ -69,7 +69,7 @@ pub type Reconcile = Arc<dyn Fn(&mut Value, &Value) + Send + Sync>;
 /// Finds what is wrong with an object.
 pub type Check = Arc<dyn Fn(&Value, &mut FieldErrors) + Send + Sync>;
 /// Finds what is wrong with a new state (first), given the stored one.
-pub type CheckUpdate = Arc<dyn Fn(&Value, &Value, Part<'_>, &mut FieldErrors) + Send + Sync>;
+pub type CheckUpdate = Arc<dyn Fn(&Value, &Value, Subresource<'_>, &mut FieldErrors) + Send + Sync>;
 /// The value of a selectable field, as text.
 pub type FieldValue = Arc<dyn Fn(&Value) -> String + Send + Sync>;
 

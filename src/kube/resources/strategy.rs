@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::resource::{Part, Resource};
+use super::resource::{Resource, Subresource};
 use super::update;
 use crate::kube::status::Status;
 use crate::kube::validation::FieldErrors;
@@ -37,18 +37,18 @@ impl Resource {
         self.default(object);
     }
 
-    /// Before an update or patch, after defaulting: keeps the parts that a write to `part` may not change as they are in
+    /// Before an update or patch, after defaulting: resets the fields that a write to this subresource may not change to those of
     /// `old`, fills in the metadata that the server owns, counts the generation. The resource version of `new` is
     /// not looked at.
-    pub fn prepare_update(&self, part: Part<'_>, new: &mut Value, old: &Value) {
-        update::keep_foreign_parts(self, part, new, old);
+    pub fn prepare_update(&self, subresource: Subresource<'_>, new: &mut Value, old: &Value) {
+        update::reset_fields(self, subresource, new, old);
         if let Some(on_update) = &self.on_update
-            && part == Part::Main
+            && subresource == Subresource::None
         {
             on_update(new, old);
         }
         update::keep_server_metadata(new, old);
-        if part != Part::Status {
+        if subresource != Subresource::Status {
             update::count_generation(self, new, old);
         }
     }
@@ -64,17 +64,17 @@ impl Resource {
     }
 
     /// All rules of a new state of an object, immutable fields among them.
-    pub fn validate_update(&self, part: Part<'_>, new: &Value, old: &Value) -> Result<(), Status> {
+    pub fn validate_update(&self, subresource: Subresource<'_>, new: &Value, old: &Value) -> Result<(), Status> {
         let mut errors = FieldErrors::new();
         validate_metadata(new, self.is_namespaced(), self.name_rule, &mut errors);
         validate_metadata_update(new, old, &mut errors);
         if let Some(check) = &self.check
-            && part == Part::Main
+            && subresource == Subresource::None
         {
             check(new, &mut errors);
         }
         if let Some(check) = &self.check_update {
-            check(new, old, part, &mut errors);
+            check(new, old, subresource, &mut errors);
         }
         self.verdict(new, errors)
     }
