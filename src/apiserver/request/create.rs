@@ -80,7 +80,7 @@ impl Api {
             let mut object = object.clone();
             let complete = self.admission.admit(&attributes, &mut object).await?;
             // What follows from the whole object, the class of a pod for one, follows from what was filled in, too.
-            resource.prepare_create(&mut object);
+            resource.prepare_for_create(&mut object);
             let claims = self.addresses.claim(resource, &mut object, None).await?;
             resource.validate_create(&object)?;
             let also = self.admission.validate(&attributes, &object, &mut turn).await?;

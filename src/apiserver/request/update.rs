@@ -98,7 +98,7 @@ impl Api {
         self.check_preconditions(info, name, stored, &new, &old, change)?;
         let subresource = Subresource::of(info.target.subresource.as_deref());
         resource.default(&mut new);
-        resource.prepare_update(subresource, &mut new, &old);
+        resource.prepare_for_update(subresource, &mut new, &old);
         if !matches!(subresource, Subresource::Status) {
             warnings.extend(coverage::warnings(&self.schemas, &resource.definition, &new, Some(&old)));
         }

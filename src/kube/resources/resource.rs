@@ -97,7 +97,7 @@ pub struct Resource {
     pub definition: String,
     /// Where that schema comes from.
     pub schema: SchemaSource,
-    /// `metadata.generation` counts the changes of this resource's wishes.
+    /// `metadata.generation` counts the changes of the desired state.
     pub has_generation: bool,
     /// An update may leave `metadata.resourceVersion` out.
     pub allows_unconditional_update: bool,

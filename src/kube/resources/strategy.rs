@@ -18,7 +18,7 @@ impl Resource {
     }
 
     /// Before a create, after defaulting and admission: clears the status, starts the generation.
-    pub fn prepare_create(&self, object: &mut Value) {
+    pub fn prepare_for_create(&self, object: &mut Value) {
         if self.has_status()
             && !self.takes_status_on_create
             && let Some(map) = object.as_object_mut()
@@ -40,7 +40,7 @@ impl Resource {
     /// Before an update or patch, after defaulting: resets the fields that a write to this subresource may not change to those of
     /// `old`, fills in the metadata that the server owns, counts the generation. The resource version of `new` is
     /// not looked at.
-    pub fn prepare_update(&self, subresource: Subresource<'_>, new: &mut Value, old: &Value) {
+    pub fn prepare_for_update(&self, subresource: Subresource<'_>, new: &mut Value, old: &Value) {
         update::reset_fields(self, subresource, new, old);
         if let Some(on_update) = &self.on_update
             && subresource == Subresource::None

@@ -88,10 +88,10 @@ pub(super) fn keep_server_metadata(new: &mut Value, old: &Value) {
     }
 }
 
-/// The generation grows by one when the wishes change: the spec, or everything but status and metadata of kinds that
-/// have none.
+/// The generation grows by one when the desired state changes: the spec, or everything but status and metadata of kinds
+/// that have none.
 pub(super) fn count_generation(resource: &Resource, new: &mut Value, old: &Value) {
-    if !resource.has_generation || !wishes_differ(resource, new, old) {
+    if !resource.has_generation || !desired_state_differs(resource, new, old) {
         return;
     }
     let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
@@ -100,16 +100,16 @@ pub(super) fn count_generation(resource: &Resource, new: &mut Value, old: &Value
     }
 }
 
-fn wishes_differ(resource: &Resource, new: &Value, old: &Value) -> bool {
+fn desired_state_differs(resource: &Resource, new: &Value, old: &Value) -> bool {
     let own = ["apiVersion", "kind", "metadata", "status"];
-    let wishes = |value: &Value| -> Map<String, Value> {
+    let desired = |value: &Value| -> Map<String, Value> {
         let fields = value.as_object().into_iter().flatten();
         fields.filter(|(key, _)| !own.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect()
     };
-    if wishes(new) != wishes(old) {
+    if desired(new) != desired(old) {
         return true;
     }
-    // A deployment's annotations reach its replica sets, so they count as a wish.
+    // A deployment's annotations reach its replica sets, so they count as desired state.
     resource.kind == "Deployment"
         && resource.group == "apps"
         && new["metadata"]["annotations"] != old["metadata"]["annotations"]
