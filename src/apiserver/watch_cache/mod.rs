@@ -1,19 +1,19 @@
-//! The watch cache: one watch of the store a resource, shared by all readers of this frontend.
+//! The watch cache, upstream's Cacher: one watch of the store a resource, shared by all readers of this frontend.
 //!
 //! ```text
-//!   store ──list once, then one watch──▶ Feed ──publishes──▶ View (objects, ring of changes; immutable)
-//!     ▲                                   ▲                    │           │
-//!     │ history before the ring           │ how far are you?   ▼           ▼
-//!     └────────────────── Watcher ────────┴──────────────── lists      Watchers
+//!   store ──list once, then one watch──▶ Reflector ──publishes──▶ View (objects, ring of changes; immutable)
+//!     ▲                                   ▲                         │           │
+//!     │ history before the ring           │ ask for progress        ▼           ▼
+//!     └────────────────── Watcher ────────┴───────────────────── lists      Watchers
 //! ```
 //!
 //! - [`view`]: the objects at one revision and the last changes; pure
 //! - [`history`]: the store's list and watch of one prefix, decoded
-//! - [`feed`]: the task that keeps the view
-//! - [`stream`]: one watcher
+//! - [`reflector`]: the task that keeps the view up to date
+//! - [`stream`]: one watcher, upstream's cacheWatcher
 
-mod feed;
 pub mod history;
+mod reflector;
 pub mod stream;
 pub mod view;
 
@@ -28,8 +28,8 @@ use crate::store::error::Error;
 use crate::world::planted::planted;
 use crate::world::{Clock, Instant, Revision, World};
 
-use self::feed::Feed;
 use self::history::{History, Source};
+use self::reflector::Reflector;
 use self::view::View;
 
 /// How often a reader that waits asks the store for its progress again.
@@ -57,8 +57,9 @@ impl WatchCache {
         let asked = Arc::new(Notify::new());
         let name =
             format!("apiserver/watch_cache{}", source.prefix.trim_end_matches('/').trim_start_matches("/registry"));
-        let feed = Feed { world: world.clone(), source: source.clone(), views: sender, asked: asked.clone(), shutdown };
-        world.spawner.keep(name, feed.run());
+        let reflector =
+            Reflector { world: world.clone(), source: source.clone(), views: sender, asked: asked.clone(), shutdown };
+        world.spawner.keep(name, reflector.run());
         WatchCache { clock: world.clock.clone(), source, views, asked }
     }
 

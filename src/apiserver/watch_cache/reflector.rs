@@ -25,7 +25,7 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// A store that does not answer a progress request for so long has lost the watch.
 const PROGRESS_WAIT_MAX: Duration = Duration::from_secs(5);
 
-pub struct Feed {
+pub struct Reflector {
     pub world: World,
     pub source: Source,
     pub views: watch::Sender<Option<Arc<View>>>,
@@ -34,7 +34,7 @@ pub struct Feed {
     pub shutdown: Shutdown,
 }
 
-impl Feed {
+impl Reflector {
     pub async fn run(self) {
         let mut view = None;
         let mut pause = RETRY_MIN;
