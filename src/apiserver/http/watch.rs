@@ -15,7 +15,7 @@ use crate::apiserver::metrics::OpenWatch;
 use crate::apiserver::negotiation::MediaType;
 use crate::apiserver::request::Watched;
 use crate::apiserver::watch_cache::stream::Event;
-use crate::apiserver::watch_cache::view::{Kind, line};
+use crate::apiserver::watch_cache::view::{EventType, line};
 use crate::kube::object::Object;
 use crate::kube::printing::partial_metadata;
 use crate::kube::resources::Resource;
@@ -58,9 +58,9 @@ impl Lines {
         match event {
             Err(status) => line("ERROR", &status.to_bytes()),
             Ok(Event::Initial(object)) if plain => line("ADDED", &object.json),
-            Ok(Event::Change(kind, change)) if plain => change.line(kind),
-            Ok(Event::Initial(object)) => self.projected(Kind::Added.word(), &object),
-            Ok(Event::Change(kind, change)) => self.projected(kind.word(), &change.item.object),
+            Ok(Event::Change(event_type, change)) if plain => change.line(event_type),
+            Ok(Event::Initial(object)) => self.projected(EventType::Added.as_str(), &object),
+            Ok(Event::Change(event_type, change)) => self.projected(event_type.as_str(), &change.item.object),
             Ok(Event::Bookmark { revision, initial_events_end }) => {
                 let bookmark = bookmark(&self.resource, revision.0, initial_events_end);
                 line("BOOKMARK", &serde_json::to_vec(&self.bookmark_form(bookmark)).unwrap_or_default())

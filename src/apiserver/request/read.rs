@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 
 use crate::apiserver::selection::Selection;
 use crate::apiserver::storage::list::{invalid_options, parse_version};
-use crate::apiserver::watch_cache::stream::{Event, Filter, Opening, Watcher};
+use crate::apiserver::watch_cache::stream::{Event, Filter, Watcher, WatcherOptions};
 use crate::kube::client::{ListOptions, Response, WatchOptions};
 use crate::kube::resources::Resource;
 use crate::kube::status::Status;
@@ -77,7 +77,7 @@ impl Api {
             Some(seconds) if seconds > 0 => Duration::from_secs(seconds.min(WATCH_SECONDS_MAX)),
             _ => self.world.random.duration(WATCH_MIN..WATCH_MAX),
         };
-        let opening = Opening {
+        let watcher_options = WatcherOptions {
             filter,
             namespace: info.namespace().map(str::to_owned),
             initial,
@@ -87,7 +87,7 @@ impl Api {
             ends_at: self.world.clock.now() + lasts,
             shutdown: self.shutdown.clone(),
         };
-        let events = Watcher::open(cache, opening).into_stream().boxed();
+        let events = Watcher::open(cache, watcher_options).into_stream().boxed();
         Ok(Watched { resource: info.resource.clone(), events })
     }
 }

@@ -42,15 +42,15 @@ pub struct History {
     responses: BoxStream<'static, Result<pb::WatchResponse, Error>>,
 }
 
-/// What one response of the store told.
+/// The events of one watch response of the store.
 pub struct Batch {
-    pub told: Vec<Told>,
-    /// Everything up to here was told.
+    pub events: Vec<StoreEvent>,
+    /// Every event up to here has arrived.
     pub revision: Option<Revision>,
 }
 
 /// One event of the store.
-pub enum Told {
+pub enum StoreEvent {
     Change(Change),
     /// A deletion whose last state the store no longer has.
     Removed {
@@ -98,18 +98,18 @@ impl Source {
         })
     }
 
-    fn change(&self, event: &mvccpb::Event) -> Option<Told> {
+    fn change(&self, event: &mvccpb::Event) -> Option<StoreEvent> {
         let kv = event.kv.as_ref()?;
         let revision = Revision(kv.mod_revision);
         let before = event.prev_kv.as_ref();
         let previous = before.and_then(|kv| self.decode(kv, Revision(kv.mod_revision))).map(|(_, item)| item);
         if event.r#type() != mvccpb::event::EventType::Delete {
             let (key, item) = self.decode(kv, revision)?;
-            return Some(Told::Change(Change::new(key, revision, item, previous, false)));
+            return Some(StoreEvent::Change(Change::new(key, revision, item, previous, false)));
         }
         Some(match before.and_then(|kv| self.decode(kv, revision)) {
-            Some((key, last)) => Told::Change(Change::new(key, revision, last, previous, true)),
-            None => Told::Removed { key: self.short(&kv.key)?, revision },
+            Some((key, last)) => StoreEvent::Change(Change::new(key, revision, last, previous, true)),
+            None => StoreEvent::Removed { key: self.short(&kv.key)?, revision },
         })
     }
 
@@ -191,7 +191,7 @@ impl History {
             None if response.created => None,
             None => response.header.as_ref().map(|header| header.revision),
         };
-        let told = response.events.iter().filter_map(|event| self.source.change(event)).collect();
-        Ok(Batch { told, revision: reached.filter(|_| !response.fragment).map(Revision) })
+        let events = response.events.iter().filter_map(|event| self.source.change(event)).collect();
+        Ok(Batch { events, revision: reached.filter(|_| !response.fragment).map(Revision) })
     }
 }

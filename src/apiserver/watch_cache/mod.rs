@@ -40,7 +40,7 @@ pub struct WatchCache {
     clock: Clock,
     source: Source,
     views: watch::Receiver<Option<Arc<View>>>,
-    asked: Arc<Notify>,
+    progress_wanted: Arc<Notify>,
 }
 
 /// The view did not reach the wanted revision in time. Nothing was changed: try again.
@@ -54,13 +54,18 @@ impl WatchCache {
     /// Begins to follow `source`.
     pub fn start(world: &World, source: Source, shutdown: Shutdown) -> WatchCache {
         let (sender, views) = watch::channel(None);
-        let asked = Arc::new(Notify::new());
+        let progress_wanted = Arc::new(Notify::new());
         let name =
             format!("apiserver/watch_cache{}", source.prefix.trim_end_matches('/').trim_start_matches("/registry"));
-        let reflector =
-            Reflector { world: world.clone(), source: source.clone(), views: sender, asked: asked.clone(), shutdown };
+        let reflector = Reflector {
+            world: world.clone(),
+            source: source.clone(),
+            views: sender,
+            progress_wanted: progress_wanted.clone(),
+            shutdown,
+        };
         world.spawner.keep(name, reflector.run());
-        WatchCache { clock: world.clock.clone(), source, views, asked }
+        WatchCache { clock: world.clock.clone(), source, views, progress_wanted }
     }
 
     /// The newest view there is, once there is one.
@@ -94,7 +99,7 @@ impl WatchCache {
         self.views.borrow().clone()
     }
 
-    /// Told of every new view.
+    /// A receiver that is notified of every new view.
     pub fn views(&self) -> watch::Receiver<Option<Arc<View>>> {
         self.views.clone()
     }
@@ -108,7 +113,7 @@ impl WatchCache {
     }
 
     fn ask_progress(&self) {
-        self.asked.notify_one();
+        self.progress_wanted.notify_one();
     }
 
     async fn history(&self, after: Revision) -> Result<History, Error> {

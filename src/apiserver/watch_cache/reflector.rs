@@ -1,7 +1,7 @@
 //! The task that keeps one cache: it lists a prefix once and follows it, and publishes a new view for each batch.
 //!
 //! It alone writes the view. When the store goes away it keeps the last view and follows on from its revision; when
-//! the store compacted what it missed, it lists again, and watchers that need the gap are told to do the same.
+//! the store compacted what it missed, it lists again, and watchers that need what is missing end as expired.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::kube::object::Object;
 use crate::store::error::Error;
 use crate::world::{Revision, World};
 
-use super::history::{Batch, History, Source, Told};
+use super::history::{Batch, History, Source, StoreEvent};
 use super::view::{Change, View};
 
 /// Pauses between attempts to reach the store.
@@ -30,7 +30,7 @@ pub struct Reflector {
     pub source: Source,
     pub views: watch::Sender<Option<Arc<View>>>,
     /// Somebody needs to know how far the store is.
-    pub asked: Arc<Notify>,
+    pub progress_wanted: Arc<Notify>,
     pub shutdown: Shutdown,
 }
 
@@ -76,7 +76,7 @@ impl Reflector {
                         return error;
                     }
                 }
-                () = self.asked.notified() => {
+                () = self.progress_wanted.notified() => {
                     history.ask_progress();
                     answer_by.get_or_insert(self.world.clock.now() + PROGRESS_WAIT_MAX);
                 }
@@ -118,10 +118,10 @@ impl Reflector {
 }
 
 fn apply(view: &mut View, batch: Batch, source: &Source) {
-    for told in batch.told {
-        match told {
-            Told::Change(change) => view.apply(change),
-            Told::Removed { key, revision } => {
+    for event in batch.events {
+        match event {
+            StoreEvent::Change(change) => view.apply(change),
+            StoreEvent::Removed { key, revision } => {
                 if let Some(change) = removal(view, key, revision, source) {
                     view.apply(change);
                 }
@@ -133,7 +133,7 @@ fn apply(view: &mut View, batch: Batch, source: &Source) {
     }
 }
 
-/// A deletion told with the last state that the view knows.
+/// A deletion, with the last state that the view knows.
 fn removal(view: &View, key: String, revision: Revision, source: &Source) -> Option<Change> {
     let previous = view.objects.get(&key)?.clone();
     let mut last = previous.object.value();
