@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::apiserver::admission::{AdmissionAttributes, Operation, Turn};
 use crate::apiserver::codec;
-use crate::apiserver::selection::Selection;
+use crate::apiserver::selection::SelectionPredicate;
 use crate::apiserver::storage::{Committed, Stored, Write};
 use crate::kube::client::{DeleteOptions, List, ListOptions, Response, Target};
 use crate::kube::resources::Resource;
@@ -82,7 +82,7 @@ impl Api {
     pub(super) async fn delete_collection(
         &self,
         info: &RequestInfo<'_>,
-        selection: &Selection,
+        selection: &SelectionPredicate,
         list: &ListOptions,
         options: &DeleteOptions,
     ) -> Result<Outcome, Status> {

@@ -38,7 +38,7 @@ use super::authorization::{Attributes, Authorizer};
 use super::config::Config;
 use super::metrics::Metrics;
 use super::recounts::Recounts;
-use super::selection::Selection;
+use super::selection::SelectionPredicate;
 use super::services::Addresses;
 use super::storage::Storage;
 use super::tokens::Tokens;
@@ -138,8 +138,11 @@ impl Api {
         let opened = async {
             self.begin(deadline).await?;
             let resource = self.resource(&target)?;
-            let selection =
-                Selection::parse(resource, options.label_selector.as_deref(), options.field_selector.as_deref())?;
+            let selection = SelectionPredicate::parse(
+                resource,
+                options.label_selector.as_deref(),
+                options.field_selector.as_deref(),
+            )?;
             self.authorize_selection(user, "watch", &target, &selection, deadline).await?;
             let write = WriteOptions::default();
             let info = RequestInfo { user, target: &target, resource, write: &write, deadline };
@@ -165,10 +168,12 @@ impl Api {
         let Request { target, verb, write } = request;
         let resource = self.resource(&target)?;
         let selection = match &verb {
-            Verb::List(options) | Verb::DeleteCollection(options, _) => {
-                Selection::parse(resource, options.label_selector.as_deref(), options.field_selector.as_deref())?
-            }
-            _ => Selection::default(),
+            Verb::List(options) | Verb::DeleteCollection(options, _) => SelectionPredicate::parse(
+                resource,
+                options.label_selector.as_deref(),
+                options.field_selector.as_deref(),
+            )?,
+            _ => SelectionPredicate::default(),
         };
         self.authorize_selection(user, word(&verb), &target, &selection, deadline).await?;
         let info = RequestInfo { user, target: &target, resource, write: &write, deadline };
@@ -220,7 +225,7 @@ impl Api {
     }
 
     pub async fn authorize(&self, user: &User, verb: &str, target: &Target, deadline: Instant) -> Result<(), Status> {
-        self.authorize_selection(user, verb, target, &Selection::default(), deadline).await
+        self.authorize_selection(user, verb, target, &SelectionPredicate::default(), deadline).await
     }
 
     /// May the user do this to what is selected?
@@ -229,7 +234,7 @@ impl Api {
         user: &User,
         verb: &str,
         target: &Target,
-        selection: &Selection,
+        selection: &SelectionPredicate,
         deadline: Instant,
     ) -> Result<(), Status> {
         let name = target.name.as_deref().or(selection.name());

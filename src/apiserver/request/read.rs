@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use crate::apiserver::selection::Selection;
+use crate::apiserver::selection::SelectionPredicate;
 use crate::apiserver::storage::list::{invalid_options, parse_version};
 use crate::apiserver::watch_cache::stream::{Event, Filter, Watcher, WatcherOptions};
 use crate::kube::client::{ListOptions, Response, WatchOptions};
@@ -38,7 +38,7 @@ impl Api {
     pub(super) async fn list(
         &self,
         info: &RequestInfo<'_>,
-        selection: &Selection,
+        selection: &SelectionPredicate,
         options: &ListOptions,
     ) -> Result<Outcome, Status> {
         let list = self.storage.list(info.resource, info.namespace(), selection, options, info.deadline).await?;
@@ -48,7 +48,7 @@ impl Api {
     pub(super) async fn open_watch(
         &self,
         info: &RequestInfo<'_>,
-        selection: Selection,
+        selection: SelectionPredicate,
         options: &WatchOptions,
     ) -> Result<Watched, Status> {
         if !info.resource.allows("watch") || info.target.subresource.is_some() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::apiserver::selection::Selection;
+use crate::apiserver::selection::SelectionPredicate;
 use crate::apiserver::watch_cache::WatchCache;
 use crate::apiserver::watch_cache::view::{Item, View};
 use crate::kube::client::{List, ListOptions};
@@ -104,7 +104,7 @@ pub fn invalid_options(reason: &str, field: &str, message: String) -> Status {
 
 /// A page under construction.
 struct Pages<'a> {
-    selection: &'a Selection,
+    selection: &'a SelectionPredicate,
     /// The prefix of the list's keys in the store.
     prefix: &'a str,
     /// What of it the keys of a view begin with: the namespace and a slash, or nothing.
@@ -137,7 +137,7 @@ impl Storage {
         &self,
         resource: &Arc<Resource>,
         namespace: Option<&str>,
-        selection: &Selection,
+        selection: &SelectionPredicate,
         options: &ListOptions,
         deadline: Instant,
     ) -> Result<List, Status> {
