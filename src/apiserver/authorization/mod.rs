@@ -30,7 +30,7 @@ use super::watch_cache::view::View;
 pub use self::attributes::Attributes;
 
 use self::graph::Graph;
-use self::node::Verdict;
+use self::node::Decision;
 use self::rbac::Rules;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -83,9 +83,9 @@ impl Authorizer {
         }
         if let Some(node) = node::node_of(user) {
             match node::decide(node, attributes) {
-                Verdict::Allow => return Ok(true),
-                Verdict::IfRelated if self.is_related(node, attributes, deadline).await? => return Ok(true),
-                Verdict::IfRelated | Verdict::NoOpinion => {}
+                Decision::Allow => return Ok(true),
+                Decision::IfRelated if self.is_related(node, attributes, deadline).await? => return Ok(true),
+                Decision::IfRelated | Decision::NoOpinion => {}
             }
         }
         Ok(self.rules(deadline).await?.allow(user, attributes))
@@ -104,20 +104,20 @@ impl Authorizer {
         let cache = self.storage.cache(&self.pods)?;
         let related = |view: &View| {
             let mut graph = self.graph.lock().unwrap_or_else(PoisonError::into_inner);
-            graph.feed(view);
-            graph.connects(resource, namespace, name, node)
+            graph.update(view);
+            graph.has_path(resource, namespace, name, node)
         };
         // A pod that was bound a moment ago may not be in the cache yet.
         Ok(related(&*cache.any(deadline).await?) || related(&*self.storage.newest(&cache, deadline).await?))
     }
 
-    /// Keeps the graph of what nodes are related to fed, so that no request finds much to do. Never ends.
+    /// Keeps the graph of pods and nodes up to date, so that no request has much to catch up. Never ends.
     pub async fn follow_pods(&self) -> Result<(), Status> {
         let mut views = self.storage.cache(&self.pods)?.views();
         while views.changed().await.is_ok() {
             let view = views.borrow_and_update().clone();
             if let Some(view) = view {
-                self.graph.lock().unwrap_or_else(PoisonError::into_inner).feed(&view);
+                self.graph.lock().unwrap_or_else(PoisonError::into_inner).update(&view);
             }
         }
         Ok(())
