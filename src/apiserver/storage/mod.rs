@@ -8,13 +8,13 @@
 //!
 //! - [`write`]: what one transaction holds
 //! - [`list`]: at which revision a list is taken, and its pages
-//! - [`page`]: continue tokens
+//! - [`continue_token`]: where the next page begins
 //! - [`leases`]: the leases of events
 //! - [`refusal`]: the store's errors as the API tells them
 
+mod continue_token;
 mod leases;
 pub mod list;
-mod page;
 mod refusal;
 mod write;
 
