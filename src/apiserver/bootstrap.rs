@@ -13,7 +13,7 @@ use crate::world::Instant;
 use super::admission::namespaces::PERMANENT;
 use super::authorization::bootstrap::{cluster_role_bindings, cluster_roles, controllers};
 use super::authorization::covers::{compact, missing};
-use super::request::{Api, Change, RequestInfo};
+use super::request::{Api, RequestInfo, UpdatedObjectInfo};
 use super::user::User;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -90,7 +90,7 @@ impl Api {
         }
         let Some(patch) = lacking(&old, &object) else { return Ok(()) };
         let patch = serde_json::to_vec(&patch).expect("JSON values serialize");
-        self.change(&info, Change::Patch(PatchType::Merge, &patch)).await.map(|_| ())
+        self.update(&info, UpdatedObjectInfo::Patch(PatchType::Merge, &patch)).await.map(|_| ())
     }
 }
 

@@ -47,7 +47,7 @@ use super::user::User;
 pub use body::{no_apply, timestamp};
 pub use create::{showing, shown};
 pub use read::Watched;
-pub use update::{Change, ends};
+pub use update::{UpdatedObjectInfo, ends};
 
 /// A request other than a watch is answered within this time.
 pub const DEADLINE: Duration = Duration::from_secs(60);

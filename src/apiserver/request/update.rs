@@ -17,9 +17,9 @@ use super::{Api, Outcome, RequestInfo, body};
 /// How often a write without a resource version is tried again.
 const ATTEMPTS: usize = 32;
 
-/// How the new state comes about.
+/// What the new state is made from: upstream's UpdatedObjectInfo.
 #[derive(Clone, Copy)]
-pub enum Change<'a> {
+pub enum UpdatedObjectInfo<'a> {
     Replace(&'a Value),
     Patch(PatchType, &'a [u8]),
 }
@@ -35,7 +35,7 @@ impl Api {
     pub(super) async fn replace(&self, info: &RequestInfo<'_>, bytes: &[u8]) -> Result<Outcome, Status> {
         let (object, warnings) = body::decode(&self.schemas, info, bytes)?;
         body::check_name(info, &object)?;
-        let mut outcome = self.change(info, Change::Replace(&object)).await?;
+        let mut outcome = self.update(info, UpdatedObjectInfo::Replace(&object)).await?;
         outcome.warnings.extend(warnings);
         Ok(outcome)
     }
@@ -44,19 +44,19 @@ impl Api {
         if kind == PatchType::Apply {
             return Err(body::no_apply());
         }
-        self.change(info, Change::Patch(kind, bytes)).await
+        self.update(info, UpdatedObjectInfo::Patch(kind, bytes)).await
     }
 
-    /// Brings about a new state of the object in the path.
-    pub async fn change(&self, info: &RequestInfo<'_>, change: Change<'_>) -> Result<Outcome, Status> {
+    /// Writes a new state of the object in the path.
+    pub async fn update(&self, info: &RequestInfo<'_>, updated: UpdatedObjectInfo<'_>) -> Result<Outcome, Status> {
         let name = info.name()?;
         let resource = info.resource;
         let (mut after_conflict, mut turn) = (false, Turn::default());
         for _ in 0..ATTEMPTS {
             let Some(stored) = self.storage.read(resource, info.namespace(), name).await? else {
-                return self.create_by_update(info, name, change).await;
+                return self.create_by_update(info, name, updated).await;
             };
-            match self.try_change(info, name, &stored, change, after_conflict, &mut turn).await? {
+            match self.try_update(info, name, &stored, updated, after_conflict, &mut turn).await? {
                 Tried::Done(outcome) => return Ok(*outcome),
                 Tried::Conflict => after_conflict = true,
             }
@@ -69,10 +69,12 @@ impl Api {
         &self,
         info: &RequestInfo<'_>,
         name: &str,
-        change: Change<'_>,
+        updated: UpdatedObjectInfo<'_>,
     ) -> Result<Outcome, Status> {
-        match change {
-            Change::Replace(object) if info.resource.allows_create_on_update && info.target.subresource.is_none() => {
+        match updated {
+            UpdatedObjectInfo::Replace(object)
+                if info.resource.allows_create_on_update && info.target.subresource.is_none() =>
+            {
                 self.authorize(info.user, "create", info.target, info.deadline).await?;
                 self.create_object(info, object.clone(), Vec::new()).await
             }
@@ -80,22 +82,22 @@ impl Api {
         }
     }
 
-    async fn try_change(
+    async fn try_update(
         &self,
         info: &RequestInfo<'_>,
         name: &str,
         stored: &Stored,
-        change: Change<'_>,
+        updated: UpdatedObjectInfo<'_>,
         after_conflict: bool,
         turn: &mut Turn,
     ) -> Result<Tried, Status> {
         let resource = info.resource;
         let old = stored.object.value();
-        let (mut new, mut warnings) = match change {
-            Change::Replace(object) => (object.clone(), Vec::new()),
-            Change::Patch(kind, bytes) => body::patched(&self.schemas, info, kind, &old, bytes)?,
+        let (mut new, mut warnings) = match updated {
+            UpdatedObjectInfo::Replace(object) => (object.clone(), Vec::new()),
+            UpdatedObjectInfo::Patch(kind, bytes) => body::patched(&self.schemas, info, kind, &old, bytes)?,
         };
-        self.check_preconditions(info, name, stored, &new, &old, change)?;
+        self.check_preconditions(info, name, stored, &new, &old, updated)?;
         let subresource = Subresource::of(info.target.subresource.as_deref());
         resource.default(&mut new);
         resource.prepare_for_update(subresource, &mut new, &old);
@@ -162,7 +164,7 @@ impl Api {
         stored: &Stored,
         new: &Value,
         old: &Value,
-        change: Change<'_>,
+        updated: UpdatedObjectInfo<'_>,
     ) -> Result<(), Status> {
         let resource = info.resource;
         let uid = new["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty());
@@ -172,12 +174,12 @@ impl Api {
         }
         let version = new["metadata"]["resourceVersion"].as_str().filter(|version| !version.is_empty());
         let current = stored.revision.to_string();
-        match (version, change) {
+        match (version, updated) {
             (Some(version), _) if version != current => Err(Status::modified(&resource.group, &resource.plural, name)),
             // A patched object carries the version it was patched from.
-            (Some(_), _) | (_, Change::Patch(..)) => Ok(()),
-            (None, Change::Replace(_)) if resource.allows_unconditional_update => Ok(()),
-            (None, Change::Replace(_)) => Err(body::must_have_version(resource, name)),
+            (Some(_), _) | (_, UpdatedObjectInfo::Patch(..)) => Ok(()),
+            (None, UpdatedObjectInfo::Replace(_)) if resource.allows_unconditional_update => Ok(()),
+            (None, UpdatedObjectInfo::Replace(_)) => Err(body::must_have_version(resource, name)),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::apiserver::request::{Api, Change, Outcome, RequestInfo, no_apply};
+use crate::apiserver::request::{Api, Outcome, RequestInfo, UpdatedObjectInfo, no_apply};
 use crate::kube::client::{PatchType, Response, Target};
 use crate::kube::object::Object;
 use crate::kube::patch;
@@ -29,7 +29,7 @@ impl Api {
         let bytes = serde_json::to_vec(&patch).expect("JSON values serialize");
         let target = Target { subresource: None, ..info.target.clone() };
         let info = RequestInfo { target: &target, ..*info };
-        let outcome = self.change(&info, Change::Patch(PatchType::Merge, &bytes)).await?;
+        let outcome = self.update(&info, UpdatedObjectInfo::Patch(PatchType::Merge, &bytes)).await?;
         match outcome.response {
             Response::Object(object) => shown(&scale_of(&object.value())),
             other => Ok(Outcome::of(other)),
