@@ -20,7 +20,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Ro
 use serde::de::DeserializeOwned;
 
 use crate::kube::resources::{Resource, Table};
-use crate::kube::status::{Attempt, Status};
+use crate::kube::status::{AuthorizerAttributes, Status};
 use crate::world::Instant;
 
 use super::storage::Storage;
@@ -70,9 +70,17 @@ impl Authorizer {
         Err(match *attributes {
             Attributes::Path { verb, path } => Status::forbidden_path(&user.name, verb, path),
             Attributes::Resource { verb, group, resource, subresource, namespace, name, .. } => {
-                let attempt =
-                    Attempt { user: &user.name, verb, group, resource, subresource, namespace, name, reason: "" };
-                Status::unauthorized_attempt(attempt)
+                let refused = AuthorizerAttributes {
+                    user: &user.name,
+                    verb,
+                    group,
+                    resource,
+                    subresource,
+                    namespace,
+                    name,
+                    reason: "",
+                };
+                Status::forbidden_by_authorizer(refused)
             }
         })
     }

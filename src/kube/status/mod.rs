@@ -5,7 +5,7 @@
 
 mod reasons;
 
-pub use reasons::Attempt;
+pub use reasons::AuthorizerAttributes;
 
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
