@@ -16,10 +16,10 @@ use crate::kube::status::Status;
 
 /// A handle on the API; clones share it.
 #[derive(Clone, Default)]
-pub struct Fake(Arc<Shared>);
+pub struct Fake(Arc<Inner>);
 
 #[derive(Default)]
-struct Shared {
+struct Inner {
     state: Mutex<State>,
     /// Told of every change; the number of times that watches were cut.
     changed: watch::Sender<u64>,

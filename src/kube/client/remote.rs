@@ -76,9 +76,9 @@ pub enum RemoteError {
 
 /// A path to frontends over the network. Cheap to clone.
 #[derive(Clone)]
-pub struct Remote(Arc<Shared>);
+pub struct Remote(Arc<Inner>);
 
-struct Shared {
+struct Inner {
     world: World,
     servers: Vec<String>,
     bearer: Bearer,
@@ -138,7 +138,7 @@ impl Remote {
             Identity::Anonymous | Identity::Certificate { .. } => Bearer::None,
         };
         let servers = config.servers.iter().map(|server| server.trim_end_matches('/').to_owned()).collect();
-        Ok(Remote(Arc::new(Shared { world: world.clone(), servers, bearer, http, preferred: AtomicUsize::new(0) })))
+        Ok(Remote(Arc::new(Inner { world: world.clone(), servers, bearer, http, preferred: AtomicUsize::new(0) })))
     }
 
     /// Sends a call to one server after the other until one is reached.

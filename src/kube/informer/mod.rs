@@ -44,9 +44,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(150);
 const WATCH_SECONDS: std::ops::Range<u64> = 300..600;
 
 /// The objects of one kind, as known here. Cheap to clone; the cache is shared.
-pub struct Informer<K>(Arc<Shared<K>>);
+pub struct Informer<K>(Arc<SharedInformer<K>>);
 
-struct Shared<K> {
+struct SharedInformer<K> {
     cache: RwLock<Cache<K>>,
     subscribers: Mutex<Vec<Weak<Mailbox<K>>>>,
     /// The resource version up to which the cache is good; `None` before the first list.
@@ -106,7 +106,7 @@ impl<K: Cached> Builder<K> {
 
     /// Begins to list and watch, until `shutdown`.
     pub fn start(self, world: &World, shutdown: &Shutdown) -> Informer<K> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedInformer {
             cache: RwLock::new(Cache::new(self.indexes)),
             subscribers: Mutex::default(),
             version: watch::Sender::new(None),
@@ -224,7 +224,7 @@ impl<K: Kind> Informer<K> {
     }
 }
 
-impl<K: Cached> Shared<K> {
+impl<K: Cached> SharedInformer<K> {
     /// Changes the cache and tells every subscriber. The cache stays locked meanwhile, so that a new subscriber misses
     /// nothing and hears nothing twice.
     fn change(&self, change: impl FnOnce(&mut Cache<K>) -> Vec<Step<K>>) {
@@ -265,7 +265,7 @@ struct Reflector<K> {
     target: Target,
     label_selector: Option<String>,
     field_selector: Option<String>,
-    shared: Arc<Shared<K>>,
+    shared: Arc<SharedInformer<K>>,
 }
 
 impl<K: Cached> Reflector<K> {
