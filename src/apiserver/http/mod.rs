@@ -117,7 +117,7 @@ async fn respond(
     };
     let format = OutputFormat {
         media_type: negotiation::accepted(&parts.headers, false)?,
-        include: query.include(),
+        include_object: query.include_object(),
         pretty: query.flag("pretty"),
         now: watch::now(&api.world.clock),
     };

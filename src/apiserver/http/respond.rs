@@ -15,7 +15,7 @@ use crate::apiserver::negotiation::MediaType;
 use crate::apiserver::request::Outcome;
 use crate::kube::client::{List, Response as Answer};
 use crate::kube::object::Object;
-use crate::kube::printing::{Include, Table, TableOptions, partial_metadata, partial_metadata_list};
+use crate::kube::printing::{IncludeObjectPolicy, TableOptions, partial_metadata, partial_metadata_list, render_table};
 use crate::kube::resources::Resource;
 use crate::kube::status::Status;
 
@@ -26,7 +26,7 @@ pub type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 #[derive(Clone, Debug)]
 pub struct OutputFormat {
     pub media_type: MediaType,
-    pub include: Include,
+    pub include_object: IncludeObjectPolicy,
     pub pretty: bool,
     pub now: Timestamp,
 }
@@ -118,10 +118,10 @@ pub fn table<'a>(
     objects: impl IntoIterator<Item = &'a Value>,
     metadata: Value,
     format: &OutputFormat,
-    without_headers: bool,
+    no_headers: bool,
 ) -> Value {
-    let options = TableOptions { include: format.include, without_headers };
-    Table::render(&resource.printer, objects, metadata, format.now, &options)
+    let options = TableOptions { include_object: format.include_object, no_headers };
+    render_table(&resource.printer, objects, metadata, format.now, &options)
 }
 
 fn listed(resource: &Resource, list: &List, format: &OutputFormat) -> Response<Body> {

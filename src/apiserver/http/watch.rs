@@ -30,7 +30,7 @@ const FRAME_EVENTS_MAX: usize = 64;
 /// The stream of lines.
 pub fn response(watched: Watched, format: OutputFormat, clock: Clock, open: OpenWatch) -> Response<Body> {
     let Watched { resource, events } = watched;
-    let mut lines = Lines { resource, format, clock, without_headers: false, _open: open };
+    let mut lines = Lines { resource, format, clock, no_headers: false, _open: open };
     let frames = events.ready_chunks(FRAME_EVENTS_MAX).map(move |events| {
         let mut frame = BytesMut::new();
         for event in events {
@@ -48,7 +48,7 @@ struct Lines {
     format: OutputFormat,
     clock: Clock,
     /// The columns of a table are told once.
-    without_headers: bool,
+    no_headers: bool,
     _open: OpenWatch,
 }
 
@@ -89,8 +89,8 @@ impl Lines {
 
     fn table(&mut self, rows: &[Value], metadata: Value) -> Value {
         self.format.now = now(&self.clock);
-        let table = respond::table(&self.resource, rows, metadata, &self.format, self.without_headers);
-        self.without_headers = true;
+        let table = respond::table(&self.resource, rows, metadata, &self.format, self.no_headers);
+        self.no_headers = true;
         table
     }
 }
