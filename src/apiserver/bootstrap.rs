@@ -10,7 +10,7 @@ use crate::kube::status::Status;
 use crate::kube::tree::items;
 use crate::world::Instant;
 
-use super::admission::namespaces::PERMANENT;
+use super::admission::namespace_lifecycle::PERMANENT;
 use super::authorization::bootstrap::{cluster_role_bindings, cluster_roles, controllers};
 use super::authorization::covers::{compact, missing};
 use super::request::{Api, RequestInfo, UpdatedObjectInfo};

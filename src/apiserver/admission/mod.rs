@@ -2,30 +2,30 @@
 //!
 //! ```text
 //!   object ──admit──▶ defaults, validation ──validate──▶ Write: its conditions, and what is written with the object
-//!            │ limits: defaults of LimitRanges            │ namespaces: the namespace exists and is not terminating
-//!            │ service_account, tolerations, priority     │ limits: minima and maxima
-//!            ▼                                            │ node_restriction: agents write only what is their own
-//!                                                         │ rbac: nobody grants rights that they do not hold
-//!                                                         │ quota: usage is counted in the same transaction
+//!            │ limit_ranger: defaults of LimitRanges      │ namespace_lifecycle: it exists and is not terminating
+//!            │ service_account, priority,                 │ limit_ranger: minima and maxima
+//!            │ default_toleration_seconds                 │ node_restriction: agents write only what is their own
+//!            ▼                                            │ rbac: nobody grants rights that they do not hold
+//!                                                         │ resource_quota: counted in the same transaction
 //! ```
 //!
 //! - [`attributes`]: what plugins learn of a write
-//! - [`scopes`], [`tally`], [`usage`]: what quotas count, and in whose turn
-//! - [`namespaces`], [`limits`], [`service_account`], [`tolerations`], [`priority`], [`node_restriction`], [`rbac`],
-//!   [`quota`]: a plugin each; [`pod_security`]: a warning in place of one
+//! - [`scopes`], [`tally`], [`usage`]: what quotas count; the turns of writes that are charged to the same quotas
+//! - [`namespace_lifecycle`], [`limit_ranger`], [`service_account`], [`default_toleration_seconds`], [`priority`],
+//!   [`node_restriction`], [`rbac`], [`resource_quota`]: a plugin each; [`pod_security`]: a warning in place of one
 
 mod attributes;
-pub mod limits;
-pub mod namespaces;
+mod default_toleration_seconds;
+pub mod limit_ranger;
+pub mod namespace_lifecycle;
 mod node_restriction;
 mod pod_security;
 mod priority;
-pub mod quota;
 mod rbac;
+pub mod resource_quota;
 mod scopes;
 mod service_account;
 mod tally;
-mod tolerations;
 mod usage;
 
 use std::sync::Arc;
@@ -63,7 +63,7 @@ impl Admission {
             write = self.admit_limits(attributes, object).await?;
             self.admit_service_account(attributes, object).await?;
             priority::admit(attributes, object)?;
-            tolerations::admit(object, self.toleration_seconds);
+            default_toleration_seconds::admit(object, self.toleration_seconds);
         }
         Ok(write)
     }
