@@ -1,5 +1,5 @@
-//! What every cluster has from the start: the built-in namespaces, roles and bindings, and the Service `kubernetes`.
-//! Several frontends may do this at once; what is there already is left, or brought up to date.
+//! The objects that every cluster has: the built-in namespaces, roles and bindings, and the Service `kubernetes`.
+//! Several frontends may create them at once; existing ones are left, or brought up to date.
 
 use futures::TryStreamExt;
 use k8s_openapi::api::rbac::v1::PolicyRule;
@@ -19,11 +19,11 @@ use super::user::User;
 const RBAC: &str = "rbac.authorization.k8s.io";
 /// Roles and bindings that are put in the store at a time.
 const AT_ONCE: usize = 32;
-/// Where agents keep their leases.
+/// The namespace of the leases of agents.
 const NODE_LEASES: &str = "kube-node-lease";
 
 impl Api {
-    /// Puts in the store what is missing there.
+    /// Creates the built-in objects that are missing.
     pub(super) async fn ensure_built_in(&self, deadline: Instant) -> Result<(), Status> {
         let roles = cluster_roles().into_iter().chain(controllers::cluster_roles());
         self.ensure_all("clusterroles", roles, deadline).await?;
@@ -35,11 +35,11 @@ impl Api {
         }
         let service = kubernetes_service(&self.addresses.network.first().to_string());
         self.ensure("", "services", Some("default"), service, deadline).await?;
-        // Components ask as soon as this is done.
+        // Components send requests as soon as this returns.
         self.authorizer.catch_up(deadline).await
     }
 
-    /// Many at once: a cluster is ready when the last is there, and those of one moment share an entry of the log.
+    /// Many at once: the cluster is ready when the last one is written, and concurrent writes share log entries.
     async fn ensure_all(
         &self,
         plural: &str,
@@ -50,7 +50,7 @@ impl Api {
         futures::stream::iter(objects.map(Ok)).try_for_each_concurrent(AT_ONCE, ensure).await
     }
 
-    /// Creates the object, or adds to a role or binding that is there what it lacks.
+    /// Creates the object, or adds to an existing role or binding what it lacks.
     async fn ensure(
         &self,
         group: &str,

@@ -1,4 +1,4 @@
-//! Kubernetes API frontends: stateless but for caches, as many as one likes over one store.
+//! Kubernetes API frontends: stateless but for caches, any number of them over one store.
 //!
 //! ```text
 //!   client ──TLS, HTTP──▶ Server ─▶ authentication ─┐
@@ -15,10 +15,10 @@
 //! - [`in_process`]: the transport for components of the same process
 //! - [`request`]: the request path
 //! - [`authentication`], [`tokens`], [`authorization`], [`admission`]: its steps
-//! - [`subresources`]: paths that do more than show an object
+//! - [`subresources`]: subresources that do more than show an object
 //! - [`storage`], [`codec`], [`watch_cache`], [`selection`]: objects in the store
 //! - [`services`]: cluster IPs and node ports; [`endpoints`]: those of the Service `kubernetes`
-//! - [`bootstrap`]: what every cluster has; [`recounts`]: quotas to be counted anew; [`metrics`], [`names`]
+//! - [`bootstrap`]: the built-in objects; [`recounts`]: quotas to be recounted; [`metrics`], [`names`]
 
 mod admission;
 mod authentication;

@@ -64,8 +64,8 @@ impl<'a> MediaRange<'a> {
     }
 }
 
-/// The first media type in `Accept` that is served; 406 if there is none. Protobuf is passed over: every client that asks
-/// for it takes JSON as well.
+/// The first media type in `Accept` that is served; 406 if there is none. Protobuf is skipped: every client that
+/// accepts it accepts JSON as well.
 pub fn accepted(headers: &HeaderMap, discovery: bool) -> Result<MediaType, Status> {
     let mut asked = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
     if asked.peek().is_none() {

@@ -79,7 +79,7 @@ impl SelectionPredicate {
         self.labels.is_everything() && self.fields.is_empty()
     }
 
-    /// The one name that can match, if the selection asks for one.
+    /// The one name that can match, if the field selector requires one.
     pub fn name(&self) -> Option<&str> {
         let named =
             self.fields.iter().find(|requirement| requirement.field == SelectedField::Name && requirement.equal);

@@ -1,5 +1,5 @@
-//! Service-account tokens: ES256 JWTs with upstream's claims. Pure but for the key; whether the account still exists
-//! is asked elsewhere.
+//! Service-account tokens: ES256 JWTs with upstream's claims. Pure but for the key; the authenticator checks that the
+//! account still exists.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ pub struct Reference {
     pub uid: String,
 }
 
-/// Why a token is not believed: the client is told 401 and nothing else.
+/// Why a token is not valid. The client gets a bare 401.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     #[error("it is not a token of this cluster: {0}")]
@@ -77,7 +77,7 @@ impl Tokens {
         })
     }
 
-    /// The public key as a JWK set, for those who verify tokens elsewhere.
+    /// The public key as a JWK set, for programs outside the cluster that verify tokens.
     pub fn key_set(&self) -> serde_json::Value {
         let point = self.verifying.try_get_as_bytes().unwrap_or_default();
         // An uncompressed point of the curve: 0x04, x, y.

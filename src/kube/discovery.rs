@@ -1,4 +1,4 @@
-//! Discovery: what is served, told in both forms that clients ask for. Pure: the frontend picks a document by path and
+//! Discovery: what is served, in both forms that clients accept. Pure: the frontend picks a document by path and
 //! `Accept`, and sends its ETag.
 
 use std::sync::Arc;
@@ -156,7 +156,7 @@ fn legacy_subresource(resource: &Resource, sub: &ApiSubresource) -> Value {
     value
 }
 
-/// Tells clients when the stored form of a resource changes.
+/// Changes when the stored form of a resource changes, so that clients notice.
 fn storage_version_hash(resource: &Resource) -> String {
     use base64::Engine;
     use sha2::Digest;

@@ -1,4 +1,5 @@
-//! Events: what components tell users about objects. Best effort: a full queue or an API that is away loses them.
+//! Events: messages of components to users about objects. Best effort: events are lost when the queue is full or the
+//! API does not answer.
 //!
 //! ```text
 //!   Recorder::event ──try_send──▶ queue (bounded) ──▶ task: said before? ─┬─ no: create an Event
@@ -70,18 +71,18 @@ impl Recorder {
         Recorder(sender)
     }
 
-    /// Tells about `object`.
+    /// Records an event about `object`.
     pub fn event<K: Kind>(&self, object: &K, severity: Severity, reason: &str, message: impl Into<String>) {
         self.event_about(&reference(object), severity, reason, message);
     }
 
-    /// Tells about what `object` refers to: a container of a pod, with its `fieldPath`.
+    /// Records an event about what `object` refers to: a container of a pod, with its `fieldPath`.
     pub fn event_about(&self, object: &ObjectReference, severity: Severity, reason: &str, message: impl Into<String>) {
         let (about, mut message) = (About::from(object), message.into());
         let end = (0..=MESSAGE_BYTES_MAX.min(message.len())).rev().find(|at| message.is_char_boundary(*at));
         message.truncate(end.unwrap_or(0));
         if self.0.try_send(Said { about, severity, reason: reason.to_owned(), message }).is_err() {
-            tracing::debug!(reason, "an event is lost: too many are under way");
+            tracing::debug!(reason, "an event is lost: the queue is full");
         }
     }
 }
@@ -128,7 +129,7 @@ impl About {
         }
     }
 
-    /// Events about objects of the cluster stand in `default`.
+    /// Events about cluster-scoped objects are in the namespace `default`.
     fn event_namespace(&self) -> &str {
         if self.namespace.is_empty() { "default" } else { &self.namespace }
     }
@@ -197,7 +198,7 @@ impl Writer {
         if let Some(Recorded { name, count }) = self.remembered.again(&said) {
             let patch = json!({ "count": count, "lastTimestamp": now });
             match events.patch(&name, PatchType::Merge, &patch).await {
-                Err(status) if status.is_not_found() => {} // It expired: say it anew.
+                Err(status) if status.is_not_found() => {} // It expired: create a new one.
                 other => return other.map(|_| ()),
             }
         }

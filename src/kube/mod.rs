@@ -1,5 +1,5 @@
 //! kube: the object model that the API frontends, the controllers, the scheduler and the agents share. The model
-//! is pure; only the client and what stands on it speak to anybody.
+//! is pure; only the client and what is built on it do I/O.
 //!
 //! ```text
 //!                       ┌───────────── resources: the one table ─────────────┐
@@ -11,16 +11,16 @@
 //! What an object is:
 //! - [`object`]: JSON with its identity parsed; [`tree`]: reading and filling JSON by field; [`time`]: its times
 //! - [`resources`]: the table of kinds; [`names`], [`quantity`], [`selector`], [`field_selector`]: its small languages
-//! - [`status`]: every refusal
+//! - [`status`]: every refusal of the API
 //!
 //! What is done with it:
 //! - [`schema`]: strict decoding; [`patch`], [`managed`]: patches and server-side apply
-//! - [`defaults`], [`validation`]: what is filled in, and the rules; [`coverage`]: who acts on it
+//! - [`defaults`], [`validation`]: what is filled in, and the rules; [`coverage`]: which component acts on a field
 //! - [`printing`], [`discovery`], [`openapi`]: what clients are shown
 //!
 //! How components reach it:
 //! - [`client`]: requests; [`informer`], [`work_queue`], [`controller`]: watching and reconciling
-//! - [`events`]: telling what happened; [`leader_election`]: one of several
+//! - [`events`]: messages to users; [`leader_election`]: one leader among several
 
 pub mod client;
 pub mod controller;

@@ -24,8 +24,8 @@ const LABEL_VALUE_RULE: &str = "a valid label must be an empty string or consist
      '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex \
      used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 
-/// The rules of a kind's names: the texts of those that a name breaks. The second argument tells that the name is the
-/// prefix of a generated one.
+/// The rules of a kind's names: returns the texts of those that a name breaks. The second argument is true for the
+/// prefix of a generated name.
 pub type NameRule = fn(&str, bool) -> Vec<String>;
 
 /// `base` with five characters picked by `random`, called once a character with the exclusive bound.
@@ -103,7 +103,7 @@ pub fn dns_1035_label(name: &str, is_prefix: bool) -> Vec<String> {
     broken
 }
 
-/// The rules of anything that can stand in a path (names of roles).
+/// The rules of a name that need only fit in a path (names of roles).
 pub fn path_segment(name: &str, is_prefix: bool) -> Vec<String> {
     if !is_prefix && (name == "." || name == "..") {
         return vec![format!("may not be '{name}'")];

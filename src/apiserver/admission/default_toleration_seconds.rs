@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 const TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
-/// Adds the tolerations, of so many `seconds`, that the pod does not bring itself.
+/// Adds the tolerations that the pod does not have itself, each for `seconds`.
 pub fn admit(pod: &mut Value, seconds: u64) {
     for taint in TAINTS {
         let tolerations = pod["spec"]["tolerations"].as_array().map_or(&[][..], Vec::as_slice);

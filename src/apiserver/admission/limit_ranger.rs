@@ -1,4 +1,4 @@
-//! LimitRanger: what containers get that ask for nothing, and what nobody may ask for.
+//! LimitRanger: the default requests and limits of containers, and the minima and maxima of a namespace.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,8 @@ use super::usage::{Usage, amounts, pod_resources};
 use super::{Admission, AdmissionAttributes};
 
 impl Admission {
-    /// Fills in the requests and limits that containers leave out, as long as no LimitRange is newer than the cache.
+    /// Fills in the requests and limits that containers leave out. The write holds only if no LimitRange is newer than
+    /// the cache.
     pub(super) async fn admit_limits(
         &self,
         attributes: &AdmissionAttributes<'_>,
@@ -24,7 +25,7 @@ impl Admission {
         Ok(Write::default().if_none_written(&self.range("limitranges", attributes), view.revision))
     }
 
-    /// Refuses a pod that asks for less or more than its namespace allows.
+    /// Refuses a pod whose requests or limits are outside what its namespace allows.
     pub(super) async fn validate_limits(
         &self,
         attributes: &AdmissionAttributes<'_>,

@@ -1,4 +1,5 @@
-//! NamespaceLifecycle: nothing new in a namespace that is missing or ending, and the built-in namespaces stay.
+//! NamespaceLifecycle: no new objects in a namespace that is missing or terminating; the built-in namespaces cannot be
+//! deleted.
 
 use crate::apiserver::storage::Write;
 use crate::kube::object::Object;
@@ -11,7 +12,7 @@ use super::{Admission, AdmissionAttributes, Operation};
 pub const PERMANENT: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 impl Admission {
-    /// The namespace must be as it was seen here when the write happens.
+    /// The write holds only if the namespace is still as it was seen here.
     pub(super) async fn validate_namespace(&self, attributes: &AdmissionAttributes<'_>) -> Result<Write, Status> {
         if attributes.operation == Operation::Delete {
             return if attributes.is("", "namespaces") && PERMANENT.contains(&attributes.name) {

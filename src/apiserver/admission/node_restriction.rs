@@ -1,5 +1,5 @@
-//! NodeRestriction: an agent writes its own node and lease, the status of pods that are bound to it, mirror pods that
-//! refer to nothing, and asks for tokens of its pods; nothing else. As upstream's plugin of that name.
+//! NodeRestriction: an agent writes only its own node and lease, the status of pods that are bound to its node, and
+//! mirror pods that refer to no other object; it may request tokens for its pods. As upstream's plugin of that name.
 
 use std::collections::BTreeSet;
 
@@ -29,13 +29,13 @@ const OWN_LABELS: [&str; 11] = [
 ];
 /// Whole domains of such labels.
 const OWN_DOMAINS: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
-/// Labels that tell workloads which nodes to trust: no agent sets them.
+/// Labels by which workloads are kept off untrusted nodes: no agent may set them.
 const RESTRICTED_DOMAIN: &str = "node-restriction.kubernetes.io";
-/// How long a projected token lives unless its volume says so.
+/// The lifetime of a projected token whose volume does not set one.
 const TOKEN_SECONDS: u64 = 3600;
 
 impl Admission {
-    /// Refuses what an agent may not write. Other users pass.
+    /// Refuses what an agent may not write. Other users are not restricted.
     pub async fn restrict_node(&self, attributes: &AdmissionAttributes<'_>, object: &Value) -> Result<(), Status> {
         let Some(node) = node_of(attributes.user) else { return Ok(()) };
         if node.is_empty() {
@@ -122,8 +122,8 @@ impl Admission {
         Ok(())
     }
 
-    /// Refuses tokens that are not for a pod of the agent's own. The longest life in seconds that the token may have,
-    /// where its user is an agent.
+    /// Refuses an agent tokens that are not for a pod on its node. Returns the longest lifetime in seconds that the
+    /// token may have, if the user is an agent.
     pub async fn restrict_token(
         &self,
         attributes: &AdmissionAttributes<'_>,
@@ -164,7 +164,7 @@ impl Admission {
     }
 }
 
-/// An agent creates mirror pods on its own node, and these refer to no other object: it could read what they name.
+/// An agent creates only mirror pods on its own node, without references to other objects: it could read those.
 fn refuse_other_pods(attributes: &AdmissionAttributes<'_>, node: &str, pod: &Value) -> Result<(), Status> {
     let refuse = |why: String| Err(attributes.forbidden(why));
     if pod["metadata"]["annotations"][MIRROR].is_null() {
@@ -199,7 +199,7 @@ fn restrict_pod_status(attributes: &AdmissionAttributes<'_>, node: &str, pod: &V
     Ok(())
 }
 
-/// An agent describes its own node, but does not say which pods that is good for.
+/// An agent describes its own node, but may not set what attracts or repels pods.
 fn restrict_node_object(attributes: &AdmissionAttributes<'_>, node: &str, object: &Value) -> Result<(), Status> {
     let refuse = |why: &str| Err(attributes.forbidden(format!("node {node:?} is not allowed to {why}")));
     if attributes.name != node {
@@ -260,7 +260,7 @@ fn is_own_label(label: &str) -> bool {
     !of_kubernetes || OWN_LABELS.contains(&label) || OWN_DOMAINS.into_iter().any(below)
 }
 
-/// The longest life of a token for `audience` that a volume of the pod asks for.
+/// The longest lifetime of a token for `audience` among the volumes of the pod.
 fn longest_life(pod: &Value, audience: &str) -> Option<u64> {
     let projected = items(&pod["spec"], "volumes").iter().flat_map(|volume| items(&volume["projected"], "sources"));
     let tokens = projected.map(|source| &source["serviceAccountToken"]).filter(|token| token.is_object());

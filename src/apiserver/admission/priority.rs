@@ -1,4 +1,4 @@
-//! Priority: the number behind a pod's priority class.
+//! Priority: the number of a pod's priority class.
 
 use serde_json::{Value, json};
 

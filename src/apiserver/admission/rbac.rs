@@ -1,4 +1,4 @@
-//! RBAC escalation: roles and bindings grant nothing that their writer may not grant.
+//! RBAC escalation: roles and bindings grant only rights that their writer may grant.
 
 use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use super::{Admission, AdmissionAttributes, Operation};
 const GROUP: &str = "rbac.authorization.k8s.io";
 
 impl Admission {
-    /// Refuses a role or a binding whose writer holds less than it grants.
+    /// Refuses a role or a binding that grants more than its writer may grant.
     pub(super) async fn validate_rbac(
         &self,
         attributes: &AdmissionAttributes<'_>,
@@ -37,7 +37,7 @@ impl Admission {
         if let Some(why) = self.authorizer.escalates(user, namespace, &rules, deadline).await? {
             return Err(attributes.forbidden(why));
         }
-        // What a role aggregates can be anything, now or later.
+        // A role can aggregate any rights, now or later.
         let aggregates = |role: &Value| !role["aggregationRule"].is_null();
         if (aggregates(role) || attributes.old.is_some_and(aggregates))
             && self.authorizer.escalates(user, None, &everything(), deadline).await?.is_some()
@@ -76,7 +76,7 @@ fn everything() -> [PolicyRule; 2] {
     [resources, PolicyRule { verbs: all(), non_resource_urls: Some(all()), ..PolicyRule::default() }]
 }
 
-/// The garbage collector takes owners and finalizers off objects whose rights it does not hold.
+/// The garbage collector removes owners and finalizers of roles whose rights it does not hold.
 fn changes_only_owners(attributes: &AdmissionAttributes<'_>, object: &Value) -> bool {
     let Some(old) = attributes.old else { return false };
     let bare = |object: &Value| {

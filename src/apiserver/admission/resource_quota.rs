@@ -4,9 +4,9 @@
 //! only if the quota is as it was when the usage was added up. Two writes that would exceed a quota together therefore
 //! never both succeed, through whichever frontends they come.
 //!
-//! The status of a quota is therefore never less than what is used; it may be more for a moment after a deletion, which
-//! the status follows a moment later. A write that fits the status needs no count; one that does not, or meets a status
-//! that was never filled, has the objects counted first.
+//! The status of a quota is therefore never less than what is used; it may be more for a moment after a deletion, until
+//! the next recount. A write that fits the status needs no count; for one that does not, or that meets an empty status,
+//! the objects are counted first.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,8 +27,8 @@ use super::usage::{self, Usage};
 use super::{Admission, AdmissionAttributes, Operation};
 
 impl Admission {
-    /// Charges what the write uses more to the quotas of its namespace, in the transaction of the write. `turn` is held
-    /// until that is done.
+    /// Charges the additional usage of the write to the quotas of its namespace, in the transaction of the write.
+    /// `turn` is held until that is done.
     pub(super) async fn charge_quota(
         &self,
         attributes: &AdmissionAttributes<'_>,
@@ -114,7 +114,7 @@ impl Admission {
         self.recount(namespace, &view, deadline).await
     }
 
-    /// Brings the status of a namespace's quotas up to what is there.
+    /// Brings the status of a namespace's quotas up to date.
     pub async fn recount_quotas(&self, namespace: &str, deadline: Instant) -> Result<(), Status> {
         let view = self.storage.cache(self.core("resourcequotas"))?.any(deadline).await?;
         self.recount(namespace, &view, deadline).await
@@ -137,7 +137,7 @@ impl Admission {
             if counted["status"] != quota["status"] {
                 let key = self.storage.key(resource, Some(namespace), name)?;
                 let write = Write::replace(&key, stored.revision, codec::encode(&counted), None);
-                // Whoever charged the quota meanwhile, at another frontend, has its deletions counted with the next.
+                // On a conflict another frontend has charged the quota; the next recount counts the deletions.
                 self.storage.commit(write).await?;
             }
         }
@@ -176,7 +176,7 @@ impl Admission {
     }
 }
 
-/// Writes that can make an object use more. A status never does: what it says is counted, not refused.
+/// Writes that can make an object use more. A write to a status is counted, never refused.
 fn is_charged(attributes: &AdmissionAttributes<'_>) -> bool {
     match attributes.operation {
         Operation::Create => attributes.subresource.is_none(),
@@ -201,7 +201,7 @@ fn usage_names(resource: &Resource) -> impl Fn(&str) -> bool {
     }
 }
 
-/// What a write uses more of what a quota limits.
+/// The additional usage of a write, of what a quota limits.
 fn more(quota: &Value, before: Option<&Counted>, after: &Counted) -> Usage {
     let had = before.map(|before| before.under(quota)).unwrap_or_default();
     let mut more = after.under(quota);
@@ -265,7 +265,7 @@ fn require_amounts(attributes: &AdmissionAttributes<'_>, quota: &Value, pod: &Va
     Err(attributes.forbidden(format!("failed quota: {name}: must specify {}", missing.join("; "))))
 }
 
-/// The quota with its status counted anew.
+/// The quota with a new status.
 fn with_status(quota: &Value, used: &Usage, more: &Usage) -> Value {
     let mut shown = serde_json::Map::new();
     for (resource, _) in usage::amounts(&quota["spec"]["hard"]) {

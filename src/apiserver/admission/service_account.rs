@@ -1,4 +1,4 @@
-//! ServiceAccount: every pod runs as one, and finds its token where client libraries look for it.
+//! ServiceAccount: every pod runs as a service account, whose token is mounted where client libraries look for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::{Admission, AdmissionAttributes};
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Agents ask for tokens of this age; upstream's figure, by which it knows them.
 const TOKEN_SECONDS: i64 = 3607;
-/// How long a pod waits for the account that its new namespace is about to get.
+/// How long the creation of a pod waits for the default account of a new namespace.
 const DEFAULT_ACCOUNT_WAIT: Duration = Duration::from_secs(2);
 
 impl Admission {
@@ -43,7 +43,7 @@ impl Admission {
         Ok(())
     }
 
-    /// The account, from the cache or the store. The default one of a new namespace is waited for.
+    /// The account, from the cache or the store. Waits for the default account of a new namespace.
     async fn account(&self, attributes: &AdmissionAttributes<'_>, name: &str) -> Result<Arc<Object>, Status> {
         let namespace = attributes.namespace.unwrap_or_default();
         let resource = self.core("serviceaccounts");
@@ -73,7 +73,7 @@ impl Admission {
     }
 }
 
-/// What a node runs by itself has no account to run as.
+/// A mirror pod has no service account.
 fn check_mirror(attributes: &AdmissionAttributes<'_>, pod: &Value) -> Result<(), Status> {
     let refers = |wanted: &str| references(pod).any(|(resource, _)| resource == wanted);
     if refers("serviceaccounts") {
@@ -89,7 +89,7 @@ fn check_mirror(attributes: &AdmissionAttributes<'_>, pod: &Value) -> Result<(),
     Ok(())
 }
 
-/// The pod's own word counts more than its account's.
+/// The setting of the pod wins over that of its account.
 fn automounts(spec: &Value, account: &Value) -> bool {
     let said = [spec, account].map(|object| object["automountServiceAccountToken"].as_bool());
     said[0].or(said[1]).unwrap_or(true)

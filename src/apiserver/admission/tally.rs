@@ -1,6 +1,6 @@
-//! What the objects of a namespace use of what quotas count, kept from one count to the next: only objects that
-//! changed are looked at again. And the turns in which those who are charged to the same quotas write: without them all
-//! but one would find the quota changed, and begin again.
+//! What the objects of a namespace use of what quotas count, kept from one count to the next: only objects that changed
+//! are counted again. And the turns in which writes that are charged to the same quotas are done: without turns, all
+//! concurrent writes but one would meet a conflict, and start again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -31,7 +31,7 @@ impl Counted {
         }
     }
 
-    /// Do the quota's scopes let it count?
+    /// Does the quota count this object, by its scopes?
     pub fn counts_under(&self, quota: &Value) -> bool {
         scopes::counts(quota, self.scopes.as_ref())
     }

@@ -1,8 +1,8 @@
-//! What an authorizer is asked.
+//! The attributes of a request that an authorizer decides by.
 
 use crate::kube::field_selector::FieldSelector;
 
-/// What somebody wants to do.
+/// What a user wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attributes<'a> {
     Resource {
@@ -12,7 +12,7 @@ pub enum Attributes<'a> {
         subresource: Option<&'a str>,
         namespace: Option<&'a str>,
         name: Option<&'a str>,
-        /// Of a list or watch: which objects it is about.
+        /// Of a list or watch: the objects that it selects.
         field_selector: Option<&'a FieldSelector>,
     },
     /// A path that is not a resource.

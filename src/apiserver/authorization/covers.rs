@@ -1,4 +1,4 @@
-//! Do the rights that somebody holds cover those that somebody is to get? Pure.
+//! Do the rules that a user holds cover the rules that it wants to grant? Pure.
 //!
 //! Rules are taken apart into their smallest pieces (one verb on one resource of one group, or on one path), and each
 //! piece has to lie within a single rule that is held. This is upstream's comparison, with its blind spots: a right

@@ -1,8 +1,8 @@
-//! May they? `system:masters` may everything; an agent what its node needs; everybody else what RBAC grants.
+//! Authorization: `system:masters` may do everything, an agent what its node needs, every other user what RBAC grants.
 //!
-//! - [`attributes`]: what is asked
+//! - [`attributes`]: what a user wants to do
 //! - [`rbac`]: roles and bindings, indexed; pure
-//! - [`escalation`]: nobody gives what they do not have; [`covers`]: rules within other rules, pure
+//! - [`escalation`]: users grant only rights that they hold; [`covers`]: rules within other rules, pure
 //! - [`node`]: what an agent may do, and [`graph`]: what its pods refer to; pure
 //! - [`bootstrap`]: the built-in roles
 
@@ -35,7 +35,7 @@ use self::rbac::Rules;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 
-/// Answers whether a user may do something.
+/// Decides whether a user may do something.
 pub struct Authorizer {
     storage: Storage,
     pods: Arc<Resource>,
@@ -62,7 +62,7 @@ impl Authorizer {
         }
     }
 
-    /// The refusal to tell `user`, if it may not.
+    /// The refusal, if the user is not allowed.
     pub async fn check(&self, user: &User, attributes: &Attributes<'_>, deadline: Instant) -> Result<(), Status> {
         if self.allows(user, attributes, deadline).await? {
             return Ok(());
@@ -131,7 +131,7 @@ impl Authorizer {
         Ok(())
     }
 
-    /// Waits until what the store holds of roles and bindings now is what is decided by.
+    /// Waits until decisions are made by the roles and bindings that the store holds now.
     pub async fn catch_up(&self, deadline: Instant) -> Result<(), Status> {
         self.newest_rules(deadline).await.map(|_| ())
     }

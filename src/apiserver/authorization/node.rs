@@ -1,7 +1,7 @@
 //! What the agent of a node may do: its own node and lease, its pods, and what those pods refer to. Pure.
 //!
-//! As upstream's node authorizer; what depends on the object that is written is looked at in admission
-//! (NodeRestriction), where it is known.
+//! As upstream's node authorizer; what depends on the written object is checked by admission (NodeRestriction), which
+//! knows it.
 
 use crate::apiserver::user::User;
 
@@ -12,12 +12,12 @@ const CHANGE: [&str; 2] = ["update", "patch"];
 const OWN: [&str; 5] = ["get", "create", "update", "patch", "delete"];
 const LEASES: &str = "kube-node-lease";
 
-/// The name of the node whose agent `user` is.
+/// The name of the node, if `user` is the agent of one.
 pub fn node_of(user: &User) -> Option<&str> {
     user.name.strip_prefix("system:node:").filter(|_| user.in_group("system:nodes"))
 }
 
-/// What an agent's request depends on.
+/// The decision about an agent's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     Allow,

@@ -107,7 +107,7 @@ fn aggregate(roles: &[ClusterRole]) -> BTreeMap<String, Vec<PolicyRule>> {
     roles.iter().enumerate().map(|(at, role)| (role.metadata.name.clone().unwrap_or_default(), rules(at))).collect()
 }
 
-/// The places of the roles that a role gathers itself.
+/// The indexes of the roles that a role gathers itself.
 fn gathered(role: &ClusterRole, roles: &[ClusterRole]) -> Vec<usize> {
     let selectors = role.aggregation_rule.iter().flat_map(|rule| rule.cluster_role_selectors.iter().flatten());
     let selectors: Vec<Selector> =
@@ -120,7 +120,7 @@ fn gathered(role: &ClusterRole, roles: &[ClusterRole]) -> Vec<usize> {
     roles.iter().enumerate().filter(|(_, other)| matches(other)).map(|(at, _)| at).collect()
 }
 
-/// A service account that names no namespace is one of the binding's.
+/// A service account without a namespace is in the namespace of the binding.
 fn is_subject(user: &User, subject: &Subject, namespace: &str) -> bool {
     match subject.kind.as_str() {
         "User" => user.name == subject.name,

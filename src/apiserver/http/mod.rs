@@ -1,7 +1,7 @@
 //! HTTP: from a request on a connection to the request path, and back.
 //!
 //! ```text
-//!   hyper ─▶ who? (certificate, token) ─▶ Route ─┬─ resource ─▶ Api::call ─▶ respond
+//!   hyper ─▶ user (certificate, token) ─▶ Route ─┬─ resource ─▶ Api::call ─▶ respond
 //!                                                ├─ watch ────▶ Api::watch ─▶ lines
 //!                                                ├─ log ──────▶ the agent's stream
 //!                                                └─ document, health
@@ -12,7 +12,7 @@
 //! - [`respond`]: outcomes as responses, tables among them
 //! - [`watch`]: watches as lines
 //! - [`documents`]: discovery, OpenAPI, version, health
-//! - [`impersonation`]: acting for somebody else
+//! - [`impersonation`]: acting for another user
 
 mod documents;
 mod impersonation;
@@ -47,7 +47,7 @@ use self::route::Route;
 
 /// Longer bodies are refused.
 const BODY_BYTES_MAX: usize = 3 << 20;
-/// Of longer bodies, this much is read and thrown away before the refusal.
+/// Of longer bodies, this much is read and discarded before the refusal.
 const REFUSED_BYTES_MAX: usize = 32 << 20;
 
 /// A request without its body.
@@ -80,7 +80,7 @@ pub async fn answer(api: Arc<Api>, certificate: Option<User>, request: Request<I
     response
 }
 
-/// Answers while nothing can be answered: too many requests are under way, or too much waits to be read.
+/// The answer where too many requests are in flight, or too much waits to be read.
 pub fn too_much() -> Response<Body> {
     respond::refusal(&Status::too_many_requests(1))
 }
@@ -137,7 +137,7 @@ impl Api {
             Method::DELETE => "delete",
             _ => "patch",
         };
-        // Routes are found by the decoded path, so rights are asked for that, too.
+        // Routes are found by the decoded path, so the decoded path is authorized.
         let path = route::decode(parts.uri.path()).ok_or_else(Status::no_such_resource)?;
         let attributes = Attributes::Path { verb, path: &path };
         self.authorizer.check(user, &attributes, deadline).await
@@ -217,7 +217,7 @@ async fn document(head: &RequestHead<'_>, body: Incoming) -> Result<Bytes, Statu
     let format = negotiation::body(&head.parts.headers);
     let bytes = read(body).await?;
     match format {
-        // Deletions come without a body, whatever their content type says.
+        // A deletion needs no body, whatever its content type says.
         Err(_) if bytes.is_empty() && head.parts.method == Method::DELETE => Ok(bytes),
         Err(status) => Err(status),
         Ok(Format::Json) => Ok(bytes),
@@ -229,8 +229,8 @@ async fn document(head: &RequestHead<'_>, body: Incoming) -> Result<Bytes, Statu
     }
 }
 
-/// All of a body. One that is too long is read on for a while, so that its client sees the refusal: many do not look
-/// for an answer before they have sent everything.
+/// All of a body. A body that is too long is read on for a while, so that its client sees the refusal: many clients do
+/// not read the answer before they have sent everything.
 async fn read(mut body: Incoming) -> Result<Bytes, Status> {
     let mut whole = BytesMut::new();
     let mut length = 0;

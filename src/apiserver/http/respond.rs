@@ -19,7 +19,7 @@ use crate::kube::printing::{IncludeObjectPolicy, TableOptions, partial_metadata,
 use crate::kube::resources::Resource;
 use crate::kube::status::Status;
 
-/// The body of every response. Only those that stream from an agent can fail, which ends the connection.
+/// The body of every response. Only a stream from an agent can fail; that ends the connection.
 pub type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 
 /// In which format a client wants the answer.
@@ -55,7 +55,7 @@ pub fn refusal(status: &Status) -> Response<Body> {
     refused
 }
 
-/// What a request led to, as its client wants to see it.
+/// The outcome of a request, in the format that its client accepts.
 pub fn outcome(resource: &Resource, outcome: Outcome, format: &OutputFormat) -> Response<Body> {
     let code = if outcome.created { 201 } else { 200 };
     let mut response = match outcome.response {
@@ -141,7 +141,7 @@ fn listed(resource: &Resource, list: &List, format: &OutputFormat) -> Response<B
     value(200, shown, format)
 }
 
-/// The list of whole objects: their bytes, put together.
+/// A list of whole objects: their bytes, concatenated.
 fn whole_list(resource: &Resource, list: &List, metadata: &Value) -> Bytes {
     let size: usize = list.items.iter().map(|object| object.json.len() + 1).sum();
     let mut bytes = BytesMut::with_capacity(size + 256);

@@ -1,4 +1,4 @@
-//! A watch as a response: one JSON line an event, several lines in one frame where several are there.
+//! A watch as a response: one JSON line an event, several lines in one frame where several events wait.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ struct Lines {
     resource: Arc<Resource>,
     format: OutputFormat,
     clock: Clock,
-    /// The columns of a table are told once.
+    /// Only the first table has its column definitions.
     no_headers: bool,
     _open: OpenWatch,
 }

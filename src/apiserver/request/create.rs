@@ -16,7 +16,7 @@ use crate::world::Revision;
 use super::body::{self, timestamp};
 use super::{Api, Outcome, RequestInfo};
 
-/// How often a create is tried again when what it depends on changed meanwhile.
+/// How often a create is tried again when what it depends on has changed.
 const ATTEMPTS: usize = 16;
 /// How many generated names are tried.
 const NAMES: usize = 8;
@@ -79,7 +79,7 @@ impl Api {
         for _ in 0..ATTEMPTS {
             let mut object = object.clone();
             let complete = self.admission.admit(&attributes, &mut object).await?;
-            // What follows from the whole object, the class of a pod for one, follows from what was filled in, too.
+            // What depends on the whole object, such as the QoS class of a pod, depends on what admission added, too.
             resource.prepare_for_create(&mut object);
             let claims = self.addresses.claim(resource, &mut object, None).await?;
             resource.validate_create(&object)?;
@@ -104,7 +104,7 @@ impl Api {
         Err(Status::server_timeout(&resource.group, &resource.plural, "create", 1))
     }
 
-    /// What the server alone decides of a new object's metadata.
+    /// Sets the metadata of a new object that the server owns.
     fn begin_metadata(&self, object: &mut Value) {
         let Some(metadata) = object["metadata"].as_object_mut() else { return };
         for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {

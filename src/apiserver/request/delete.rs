@@ -1,4 +1,4 @@
-//! Delete: at once, after a grace period, or once nobody holds the object any more.
+//! Delete: at once, after a grace period, or once the last finalizer is removed.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use super::create::{showing, shown};
 use super::update::ends;
 use super::{Api, Outcome, RequestInfo};
 
-/// How often a deletion is tried again when the object changed meanwhile.
+/// How often a deletion is tried again when the object has changed.
 const ATTEMPTS: usize = 32;
-/// A pod has no more grace, whatever is asked for: who adds it to a moment gets a moment.
+/// A pod has no longer grace period, whatever is requested: adding it to a time must not overflow.
 const GRACE_SECONDS_MAX: i64 = i32::MAX as i64;
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
@@ -28,11 +28,11 @@ const ORPHAN: &str = "orphan";
 /// What a deletion does to an object.
 #[derive(Clone, Debug, PartialEq)]
 enum Fate {
-    /// It goes now.
+    /// It is removed now.
     Gone,
-    /// It stays in this state until its grace is over and nobody holds it.
+    /// It stays in this state until its grace period is over and it has no finalizers.
     Ending(Value),
-    /// It was on its way already.
+    /// It is being deleted already.
     Unchanged,
 }
 
@@ -78,7 +78,7 @@ impl Api {
         Err(Status::modified(&resource.group, &resource.plural, name))
     }
 
-    /// Deletes all that the selection shows; objects that go meanwhile by themselves are no error.
+    /// Deletes all selected objects; one that somebody else deleted first is no error.
     pub(super) async fn delete_collection(
         &self,
         info: &RequestInfo<'_>,
@@ -101,7 +101,7 @@ impl Api {
         Ok(Outcome::of(Response::List(shown)))
     }
 
-    /// Takes an object out of the store, and what was claimed for it.
+    /// Removes an object from the store, and releases its addresses.
     pub(super) fn removal(&self, key: &str, revision: Revision, resource: &Resource, object: &Value) -> Write {
         Write::remove(key, revision).and(self.addresses.release(resource, object))
     }

@@ -1,5 +1,5 @@
-//! The request path behind authentication: the same for requests that came by HTTP and for those of components in the
-//! same process.
+//! The request path after authentication: the same for requests over HTTP and for those of components in the same
+//! process.
 //!
 //! ```text
 //!   Request ─▶ Gate ─▶ RequestInfo ─▶ authorization ─┬▶ get, list, watch ──────────────────────▶ Storage, watch cache
@@ -7,7 +7,7 @@
 //!                                                              ─▶ validate ─▶ validating admission ─▶ commit
 //! ```
 //!
-//! - [`body`]: bodies as objects, and what has to fit between them and the path
+//! - [`body`]: bodies as objects, and the checks that they fit the path
 //! - [`read`]: get, list, watch
 //! - [`create`], [`update`], [`delete`]: the writes
 
@@ -51,7 +51,7 @@ pub use update::{UpdatedObjectInfo, ends};
 
 /// A request other than a watch is answered within this time.
 pub const DEADLINE: Duration = Duration::from_secs(60);
-/// Requests under way at once; more are told to come back.
+/// Requests in flight, at most; further ones are refused with 429 and `Retry-After`.
 pub const READS_MAX: usize = 400;
 pub const WRITES_MAX: usize = 200;
 
@@ -76,15 +76,15 @@ pub struct Api {
     pub shutdown: Shutdown,
 }
 
-/// What a request led to.
+/// The outcome of a request.
 #[derive(Debug)]
 pub struct Outcome {
     pub response: Response,
     /// 201 instead of 200.
     pub created: bool,
-    /// Headers for the client's eyes.
+    /// Sent as `Warning` headers.
     pub warnings: Vec<String>,
-    /// What a deletion that left nothing is told as.
+    /// The answer to a deletion that left no object.
     pub status: Option<Status>,
 }
 
@@ -196,7 +196,7 @@ impl Api {
         }
     }
 
-    /// Waits until the built-in objects are there: before that nobody has any rights.
+    /// Waits until the built-in objects are in the store: before that no user has any rights.
     pub async fn begin(&self, deadline: Instant) -> Result<(), Status> {
         let mut ready = self.ready.clone();
         let waited = self.world.clock.timeout_at(deadline, ready.wait_for(|ready| *ready)).await;
@@ -206,8 +206,8 @@ impl Api {
         }
     }
 
-    /// The resource of a path. A path that puts an object where none of its kind can be leads nowhere: rights are
-    /// asked by what the path says, so that it has to be what is then done.
+    /// The resource of a path. A path with a namespace for a resource that has none, or without one for an object that
+    /// needs one, is not found: the request is authorized by its path, so the path must say what is then done.
     pub fn resource(&self, target: &Target) -> Result<&Arc<Resource>, Status> {
         let found = self.table.get(&target.group, &target.version, &target.resource);
         let resource = found.ok_or_else(Status::no_such_resource)?;
@@ -243,7 +243,7 @@ impl Api {
             group: &target.group,
             resource: &target.resource,
             subresource: target.subresource.as_deref(),
-            // A namespace is named by its own path: its rights are asked inside it.
+            // A request for a namespace itself is authorized inside that namespace.
             namespace: target.namespace.as_deref().or_else(|| {
                 target.name.as_deref().filter(|_| target.group.is_empty() && target.resource == "namespaces")
             }),
@@ -253,8 +253,8 @@ impl Api {
         self.authorizer.check(user, &attributes, deadline).await
     }
 
-    /// What follows from a change that was written: quotas are counted anew where an object uses less, or something
-    /// of them changed.
+    /// Has the quotas of a namespace recounted after a write that may make its objects use less, or that changed a
+    /// quota.
     fn after_change(&self, info: &RequestInfo<'_>, old: &Value, new: &Value) {
         let Some(namespace) = info.namespace() else { return };
         let counted = |object| Counted::of(info.resource, object);
@@ -263,7 +263,7 @@ impl Api {
         }
     }
 
-    /// A new quota counts what is there already, before anybody looks at it.
+    /// Counts what a new quota limits before its creation is answered.
     async fn after_create(&self, info: &RequestInfo<'_>) {
         let is_quota = info.resource.group.is_empty() && info.resource.plural == "resourcequotas";
         let Some(namespace) = info.namespace().filter(|_| is_quota && !info.write.dry_run) else { return };
@@ -275,7 +275,7 @@ impl Api {
 
     fn check_verb(&self, info: &RequestInfo<'_>, verb: &Verb) -> Result<(), Status> {
         let word = word(verb);
-        // Across all namespaces there is nothing but reading.
+        // Only lists and watches go across all namespaces.
         let everywhere = info.resource.is_namespaced() && info.target.namespace.is_none();
         let allowed = match info.target.subresource.as_deref() {
             None => info.resource.allows(word) && (!everywhere || word == "list"),

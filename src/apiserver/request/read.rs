@@ -19,7 +19,7 @@ use super::{Api, Outcome, RequestInfo};
 /// A watch without `timeoutSeconds` ends at a random time between these, so that clients spread out.
 const WATCH_MIN: Duration = Duration::from_secs(30 * 60);
 const WATCH_MAX: Duration = Duration::from_secs(60 * 60);
-/// No watch lasts longer, whatever its client asks for: a sum with more would leave the range of instants.
+/// No watch lasts longer, whatever `timeoutSeconds` says: adding more would overflow an instant.
 const WATCH_SECONDS_MAX: u64 = 365 * 24 * 60 * 60;
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
 

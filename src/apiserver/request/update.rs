@@ -1,4 +1,4 @@
-//! Update and patch: a new state made from the stored one, tried again when somebody else wrote first.
+//! Update and patch: a new state made from the stored one, tried again when another write came first.
 
 use serde_json::Value;
 
@@ -27,7 +27,7 @@ pub enum UpdatedObjectInfo<'a> {
 /// What became of one attempt.
 enum Tried {
     Done(Box<Outcome>),
-    /// Somebody else wrote first.
+    /// Another write came first.
     Conflict,
 }
 
@@ -146,7 +146,7 @@ impl Api {
                 self.after_change(info, &old, &new);
                 Ok(Tried::Done(Box::new(showing(shown(&new, revision), warnings))))
             }
-            // Whether it was this object that changed, the next attempt finds out.
+            // The next attempt finds out whether it was this object that changed.
             Committed::Conflict => Ok(Tried::Conflict),
         }
     }
@@ -156,7 +156,7 @@ impl Api {
         if info.resource.plural == "events" { self.storage.event_lease().await.map(Some) } else { Ok(None) }
     }
 
-    /// Is the new state made from the stored one, as far as the client says so?
+    /// Checks the UID and the resource version that the client names against the stored object.
     fn check_preconditions(
         &self,
         info: &RequestInfo<'_>,
@@ -184,7 +184,7 @@ impl Api {
     }
 }
 
-/// The last thing that kept an object in deletion is gone.
+/// An object in deletion has neither finalizers nor grace left: the write removes it.
 pub fn ends(object: &Value) -> bool {
     let metadata = &object["metadata"];
     let held = metadata["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty())

@@ -14,7 +14,7 @@ use crate::world::Revision;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContinueToken {
     v: String,
-    /// -1 goes on in the newest state, which need not fit what came before.
+    /// -1: the list goes on in the newest state, which may be inconsistent with the pages before.
     rv: i64,
     /// The first key of the next page, without the prefix of the list's keys.
     start: String,
@@ -49,7 +49,7 @@ impl ContinueToken {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).expect("strings and numbers serialize"))
     }
 
-    /// A token that goes on with a list of the keys below `prefix`; 400 for every other.
+    /// Parses the token of a list of the keys below `prefix`; 400 for any other token.
     pub fn parse(token: &str, prefix: &str) -> Result<ContinueToken, Status> {
         let refuse =
             |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));

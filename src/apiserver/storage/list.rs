@@ -34,7 +34,7 @@ pub enum ResourceVersionMatch {
 }
 
 impl ResourceVersionMatch {
-    /// What the parameters of a list of the keys below `prefix` ask for.
+    /// The match that the parameters of a list of the keys below `prefix` ask for.
     pub fn of(options: &ListOptions, prefix: &str) -> Result<ResourceVersionMatch, Status> {
         let version = options.resource_version.as_deref().filter(|version| !version.is_empty());
         let rule = options.resource_version_match.as_deref().filter(|rule| !rule.is_empty());
@@ -107,7 +107,7 @@ struct Page<'a> {
     selection: &'a SelectionPredicate,
     /// The prefix of the list's keys in the store.
     prefix: &'a str,
-    /// What of it the keys of a view begin with: the namespace and a slash, or nothing.
+    /// The part of it that the keys of a view begin with: the namespace and a slash, or nothing.
     scope: &'a str,
     limit: usize,
     items: Vec<Arc<Item>>,

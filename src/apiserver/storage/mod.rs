@@ -10,7 +10,7 @@
 //! - [`list`]: at which revision a list is taken, and its pages
 //! - [`continue_token`]: where the next page begins
 //! - [`leases`]: the leases of events
-//! - [`refusal`]: the store's errors as the API tells them
+//! - [`refusal`]: the store's errors as statuses of the API
 
 mod continue_token;
 mod leases;
@@ -44,7 +44,7 @@ pub use self::write::Write;
 /// How long a read waits for the cache to reach a revision that the store has.
 const CATCH_UP_MAX: Duration = Duration::from_secs(5);
 
-/// Where objects are kept. Clones share the caches.
+/// The objects in the store. Clones share the caches.
 #[derive(Clone)]
 pub struct Storage {
     world: World,
@@ -163,7 +163,7 @@ impl Storage {
         self.leases.current(&self.store, &self.world.clock).await
     }
 
-    /// Where an object is kept.
+    /// The key of an object in the store.
     pub fn key(&self, resource: &Resource, namespace: Option<&str>, name: &str) -> Result<String, Status> {
         resource.storage_key(namespace, name).ok_or_else(|| not_stored(resource))
     }
@@ -172,7 +172,7 @@ impl Storage {
         &self.store
     }
 
-    /// When a reader that waits for the cache gives up.
+    /// The time at which a reader that waits for the cache gives up.
     fn soon(&self) -> Instant {
         self.world.clock.now() + CATCH_UP_MAX
     }

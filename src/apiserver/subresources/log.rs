@@ -1,7 +1,7 @@
 //! `pods/log`: the output of a container, streamed from the agent of its node.
 //!
-//! The agent answers `GET /containerLogs/{namespace}/{pod}/{container}` over mutual TLS. Where it listens is what its
-//! Node's status tells, which the node itself writes: it is believed only with a certificate of the node's own name.
+//! The agent answers `GET /containerLogs/{namespace}/{pod}/{container}` over mutual TLS. Its address comes from the
+//! status of its Node, which the node itself writes: only a certificate in the node's own name is accepted there.
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -18,7 +18,7 @@ use crate::world::tls;
 /// How much of an agent's refusal is read.
 const REFUSAL_BYTES_MAX: usize = 16 << 10;
 
-/// The query parameters that are handed on to the agent.
+/// The query parameters that are passed to the agent.
 const PARAMETERS: [&str; 7] =
     ["follow", "limitBytes", "previous", "sinceSeconds", "sinceTime", "tailLines", "timestamps"];
 
@@ -57,7 +57,7 @@ impl Api {
                 let of = |kind: &str| all.iter().find(|address| address["type"] == kind);
                 of("InternalIP").or_else(|| of("Hostname"))?["address"].as_str()
             })
-            .ok_or_else(|| Status::internal_error(format!("node {node:?} has told no address")))?;
+            .ok_or_else(|| Status::internal_error(format!("node {node:?} reports no address")))?;
         let port = stored["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64().unwrap_or(10250);
         Ok(if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") })
     }
@@ -94,7 +94,7 @@ impl Api {
     }
 }
 
-/// TLS to the agent of one node: others that the cluster's authority signed for are not believed.
+/// TLS to the agent of one node: other certificates of the cluster's authority are not accepted.
 fn agent(node: &str, base: tls::Options) -> tls::Options {
     tls::Options {
         server_name: Some(node.to_owned()),
@@ -104,7 +104,7 @@ fn agent(node: &str, base: tls::Options) -> tls::Options {
     }
 }
 
-/// The container that is meant.
+/// The container whose log is requested.
 fn container<'a>(pod: &'a Value, name: &str, asked: Option<&'a str>) -> Result<&'a str, Status> {
     let of = |list: &str| -> Vec<&'a str> {
         let containers = pod["spec"][list].as_array().map_or(&[][..], Vec::as_slice);
@@ -128,7 +128,7 @@ fn container<'a>(pod: &'a Value, name: &str, asked: Option<&'a str>) -> Result<&
     }
 }
 
-/// A parameter's value as it stands in a URL.
+/// A parameter's value, percent-encoded.
 fn escape(value: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     value.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()

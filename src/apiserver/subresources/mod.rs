@@ -1,10 +1,10 @@
-//! Paths below an object that do more than show it.
+//! Subresources that do more than show the object.
 //!
 //! - [`binding`]: a pod is given its node
 //! - [`scale`]: replicas as `autoscaling/v1 Scale`
 //! - [`finalize`]: the end of a namespace
 //! - [`token`]: tokens of service accounts
-//! - [`reviews`]: who am I, and may I?
+//! - [`reviews`]: questions about users, tokens and rights
 //! - [`log`]: the output of containers, from the agent that has it
 
 mod binding;
@@ -74,7 +74,7 @@ impl Api {
     }
 }
 
-/// A creation below an object, as admission sees it.
+/// The creation of a subresource, as admission sees it.
 fn creation<'a>(info: &'a RequestInfo<'_>, name: &'a str, old: Option<&'a Value>) -> AdmissionAttributes<'a> {
     AdmissionAttributes {
         user: info.user,

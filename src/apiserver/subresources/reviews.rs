@@ -15,7 +15,7 @@ use crate::kube::tree::{items, text};
 use crate::kube::validation::{FieldErrors, Path};
 
 impl Api {
-    /// Answers a review.
+    /// Answers a review: `SubjectAccessReview`, `TokenReview` and the like.
     pub(in crate::apiserver) async fn review(
         &self,
         info: &RequestInfo<'_>,
@@ -84,8 +84,8 @@ impl Api {
     }
 }
 
-/// A review asks one question, about somebody; a local one asks it about its own namespace, in which alone its
-/// sender was given the right to ask.
+/// A review asks one question about one subject. A local review may ask only about its own namespace, because its
+/// sender was authorized there.
 fn check(info: &RequestInfo<'_>, review: &Value) -> Result<(), Status> {
     let kind = info.resource.kind.as_str();
     if !kind.ends_with("SubjectAccessReview") {

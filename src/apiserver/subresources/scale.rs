@@ -51,7 +51,7 @@ impl Api {
             PatchType::Apply => return Err(no_apply()),
         };
         let mut new = patch::patch(&self.schemas, SCALE, kind, body, &old)?;
-        // The version of the scale that was patched is no wish of the client's.
+        // The client did not ask for the version that the patched scale came with.
         if new["metadata"]["resourceVersion"] == old["metadata"]["resourceVersion"] {
             new["metadata"]["resourceVersion"] = Value::Null;
         }

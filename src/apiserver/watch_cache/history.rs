@@ -113,7 +113,7 @@ impl Source {
         })
     }
 
-    /// An object that does not decode is left out, and said so: one bad record must not hide the others.
+    /// An object that does not decode is logged and left out: one bad record must not hide the others.
     fn decode(&self, kv: &mvccpb::KeyValue, revision: Revision) -> Option<(String, Arc<Item>)> {
         match codec::decode(&kv.value, revision) {
             Ok(object) => Some((self.short(&kv.key)?, self.item(object))),

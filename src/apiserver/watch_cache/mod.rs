@@ -32,7 +32,7 @@ use self::history::{History, Source};
 use self::reflector::Reflector;
 use self::view::View;
 
-/// How often a reader that waits asks the store for its progress again.
+/// How often a waiting reader asks the store for its progress again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// One resource's cache.
@@ -46,7 +46,7 @@ pub struct WatchCache {
 /// The view did not reach the wanted revision in time. Nothing was changed: try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Behind {
-    /// How far it is.
+    /// The revision that the view has reached.
     pub revision: Revision,
 }
 

@@ -22,14 +22,14 @@ use super::view::{Change, View};
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
-/// A store that does not answer a progress request for so long has lost the watch.
+/// When a progress request is unanswered for this long, the watch is taken for lost.
 const PROGRESS_WAIT_MAX: Duration = Duration::from_secs(5);
 
 pub struct Reflector {
     pub world: World,
     pub source: Source,
     pub views: watch::Sender<Option<Arc<View>>>,
-    /// Somebody needs to know how far the store is.
+    /// A reader waits for a revision: ask the store for its progress.
     pub progress_wanted: Arc<Notify>,
     pub shutdown: Shutdown,
 }

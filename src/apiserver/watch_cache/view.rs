@@ -66,7 +66,7 @@ impl Change {
         Change { key, revision, item, previous, deleted, lines: Default::default() }
     }
 
-    /// The change as a line of a watch response: encoded once, shared by all who watch.
+    /// The change as a line of a watch response: encoded once, shared by all watchers.
     pub fn line(&self, event_type: EventType) -> Bytes {
         self.lines[event_type as usize].get_or_init(|| line(event_type.as_str(), &self.item.object.json)).clone()
     }

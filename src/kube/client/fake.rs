@@ -1,5 +1,5 @@
-//! An API of objects in memory, for tests of what speaks to one: versions, conflicts, watches with history, bindings and
-//! finalizers as in the real one; no schemas, no authorization, no selectors.
+//! An API of objects in memory, for tests of what speaks to one: versions, conflicts, watches with history, bindings
+//! and finalizers as in the real one; no schemas, no authorization, no selectors.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ pub struct Fake(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     state: Mutex<State>,
-    /// Told of every change; the number of times that watches were cut.
+    /// Notified of every change; the number of times that watches were cut.
     changed: watch::Sender<u64>,
 }
 

@@ -12,7 +12,7 @@ pub(super) enum Shape<'a> {
     Struct(&'a Struct),
     /// A map, whose values have this type.
     Map(&'a Type),
-    /// A list of items of this type, told apart by these fields.
+    /// A list of items of this type, identified by these fields.
     Keyed(&'a Type, &'a [String]),
     /// A list of scalars, each at most once.
     Items,

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::directives::{DIRECTIVE, Error, ListDirectives, plain};
 
-/// Joins two lists of maps whose items are told apart by `merge_key`; `merge_item` merges one item with its patch.
+/// Joins two lists of maps whose items are identified by `merge_key`; `merge_item` merges one item with its patch.
 pub(super) fn merge_maps(
     original: Vec<Value>,
     patch: Vec<Value>,
@@ -91,7 +91,7 @@ fn sort_out(patch: Vec<Value>, merge_key: &str) -> Result<Sorted, Error> {
     Ok(sorted)
 }
 
-/// The items of a patch stand in the order that its directive gives.
+/// The items of a patch must be in the order of its directive.
 fn check_order(keys: &[Value], order: &[Value], field: &str) -> Result<(), Error> {
     let mut rest = order.iter();
     match keys.iter().all(|key| rest.any(|ordered| ordered == key)) {
@@ -100,7 +100,7 @@ fn check_order(keys: &[Value], order: &[Value], field: &str) -> Result<(), Error
     }
 }
 
-/// Items that the patch orders stand in its order; the others keep their place relative to those they stood beside.
+/// Items that the patch orders take its order; the others keep their position relative to their neighbours.
 fn put_in_order(
     items: Vec<Value>,
     key: impl Fn(&Value) -> Value,

@@ -37,9 +37,9 @@ impl Resource {
         self.default(object);
     }
 
-    /// Before an update or patch, after defaulting: resets the fields that a write to this subresource may not change to
-    /// those of `old`, fills in the metadata that the server owns, counts the generation. The resource version of `new`
-    /// is not looked at.
+    /// Before an update or patch, after defaulting: resets the fields that a write to this subresource may not change
+    /// to those of `old`, fills in the metadata that the server owns, counts the generation. The resource version of
+    /// `new` is not looked at.
     pub fn prepare_for_update(&self, subresource: Subresource<'_>, new: &mut Value, old: &Value) {
         update::reset_fields(self, subresource, new, old);
         if let Some(on_update) = &self.on_update

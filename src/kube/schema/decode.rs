@@ -14,14 +14,14 @@ use crate::kube::resources::Resource;
 use crate::kube::status::Status;
 use crate::kube::validation::{FieldErrors, Path};
 
-/// More strict errors than this in one body are not told.
+/// Strict errors of one body that are reported at most.
 const PROBLEMS_MAX: usize = 100;
 
-/// What to do about fields that are unknown or stand twice.
+/// What to do about unknown and duplicate fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FieldValidation {
     Ignore,
-    /// Tell, in `Warning` headers.
+    /// Report them in `Warning` headers.
     #[default]
     Warn,
     /// Refuse.
@@ -128,7 +128,7 @@ impl Schemas {
     }
 
     /// Makes `object` one of `definition`: removes unknown fields and nulls, brings quantities and times in their
-    /// canonical form. `Ok` names the unknown fields, `Err` tells the first wrong type.
+    /// canonical form. `Ok` names the unknown fields, `Err` the first wrong type.
     pub fn clean(&self, definition: &str, object: &mut Value) -> Result<Vec<String>, String> {
         let mut walk = Walk { schemas: self, problems: Vec::new() };
         let type_ = Type::Struct(definition.into());

@@ -1,4 +1,5 @@
-//! Text to JSON value, noting fields that stand twice. Depth is bounded; the repetition of YAML aliases is by its parser.
+//! Text to JSON value, with a note of duplicate fields. Depth is bounded here, the expansion of YAML aliases by the
+//! YAML parser.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -9,7 +10,7 @@ use serde_json::{Map, Number, Value};
 use super::field_path::FieldPath;
 use crate::kube::tree::DEPTH_MAX;
 
-/// More doubled fields than this in one body are not told.
+/// Duplicate fields of one body that are reported at most.
 const DUPLICATES_MAX: usize = 100;
 
 /// How a body is written.

@@ -150,7 +150,7 @@ impl Status {
         Status::expired(format!("too old resource version: {wanted} ({oldest})"))
     }
 
-    /// A continue token is older than what is left; `continue_token` goes on, inconsistently.
+    /// A continue token is older than the history; `continue_token` continues the list, inconsistently.
     pub fn continue_expired(continue_token: Option<String>) -> Status {
         let message = match continue_token {
             None => {

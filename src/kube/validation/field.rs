@@ -87,7 +87,7 @@ impl fmt::Display for FieldError {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldErrors(Vec<FieldError>);
 
-/// More than this many errors of one object are not told: the message stays readable and bounded.
+/// Errors of one object that are reported at most: the message stays readable and bounded.
 const ERRORS_MAX: usize = 100;
 
 impl FieldErrors {

@@ -97,7 +97,7 @@ fn subject(subject: &Value, path: &Path, errors: &mut FieldErrors) {
     }
 }
 
-/// What is bound stays; who it is bound to may change.
+/// The role of a binding is immutable; its subjects may change.
 pub fn binding_update(new: &Value, old: &Value, _: Subresource<'_>, errors: &mut FieldErrors) {
     if new["roleRef"] != old["roleRef"] {
         errors.invalid(&Path::new("roleRef"), new["roleRef"].clone(), "cannot change roleRef");
