@@ -18,7 +18,7 @@
 //! - [`subresources`]: subresources that do more than show an object
 //! - [`storage`], [`codec`], [`watch_cache`], [`selection`]: objects in the store
 //! - [`services`]: cluster IPs and node ports; [`endpoints`]: those of the Service `kubernetes`
-//! - [`bootstrap`]: the built-in objects; [`recounts`]: quotas to be recounted; [`metrics`], [`names`]
+//! - [`bootstrap`]: the built-in objects; [`recounts`]: quotas to be recounted; [`metrics`]
 
 mod admission;
 mod authentication;
@@ -32,7 +32,6 @@ mod frontend;
 mod http;
 mod in_process;
 mod metrics;
-mod names;
 mod negotiation;
 mod recounts;
 mod request;

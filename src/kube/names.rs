@@ -2,7 +2,7 @@
 
 /// The characters of generated suffixes: no vowels and nothing that looks like one.
 const SUFFIX_ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-pub const SUFFIX_LENGTH: usize = 5;
+const SUFFIX_LENGTH: usize = 5;
 /// A generated base is cut so that the whole name still is a label.
 const GENERATED_BASE_MAX: usize = 63 - SUFFIX_LENGTH;
 /// How often a create whose generated name is taken is tried with another one.
@@ -256,6 +256,7 @@ mod tests {
         let name = generate("web-", &mut random);
         assert_eq!(name.len(), 9);
         assert!(dns_label(&name, false).is_empty());
+        assert_eq!(generate(&"é".repeat(40), &mut random).len(), 63);
         assert_eq!(generate(&"x".repeat(100), random).len(), 63);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::apiserver::authorization::graph::{MIRROR, references};
-use crate::apiserver::names;
+use crate::kube::names;
 use crate::kube::object::Object;
 use crate::kube::status::Status;
 use crate::kube::tree::{get_mut, items, items_mut};
@@ -37,8 +37,8 @@ impl Admission {
             spec["imagePullSecrets"] = account["imagePullSecrets"].clone();
         }
         if automounts(spec, &account) {
-            let suffix = names::suffix(&self.world.random);
-            mount_token(pod, &format!("kube-api-access-{suffix}"));
+            let volume = names::generate("kube-api-access-", |bound| self.world.random.within(0..bound));
+            mount_token(pod, &volume);
         }
         Ok(())
     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::apiserver::admission::{AdmissionAttributes, Operation, Turn};
+use crate::apiserver::codec;
 use crate::apiserver::storage::{Committed, Write};
-use crate::apiserver::{codec, names};
 use crate::kube::client::Response;
 use crate::kube::coverage;
+use crate::kube::names;
 use crate::kube::object::Object;
 use crate::kube::status::Status;
 use crate::world::Revision;
@@ -18,8 +19,6 @@ use super::{Api, Outcome, RequestInfo};
 
 /// How often a create is tried again when what it depends on has changed.
 const ATTEMPTS: usize = 16;
-/// How many generated names are tried.
-const NAMES: usize = 8;
 
 impl Api {
     pub(super) async fn create(&self, info: &RequestInfo<'_>, bytes: &[u8]) -> Result<Outcome, Status> {
@@ -48,10 +47,10 @@ impl Api {
         info.resource.default(&mut object);
         self.begin_metadata(&mut object);
         let base = body::generate_name(&object);
-        for _ in 0..NAMES {
+        for _ in 0..names::GENERATE_ATTEMPTS_MAX {
             let mut named = object.clone();
             if let Some(base) = &base {
-                named["metadata"]["name"] = json!(names::generate(&self.world.random, base));
+                named["metadata"]["name"] = json!(names::generate(base, |bound| self.world.random.within(0..bound)));
             }
             match self.create_named(info, named).await {
                 Err(status) if base.is_some() && status.is_already_exists() => {}
