@@ -29,18 +29,18 @@ impl Api {
         self.storage.commit(Write::default().put(&key, Bytes::new(), Some(lease))).await?;
         let records = self.storage.keys_under(RECORDS).await?;
         let ports = by_port(&records);
-        self.tell("", "endpoints", "kubernetes", endpoints(&ports)).await?;
+        self.write_if_changed("", "endpoints", "kubernetes", endpoints(&ports)).await?;
         let first = ports.keys().next().copied();
         for (port, addresses) in &ports {
             let name = if Some(*port) == first { "kubernetes".to_owned() } else { format!("kubernetes-{port}") };
-            self.tell("discovery.k8s.io", "endpointslices", &name, slice(*port, addresses)).await?;
+            self.write_if_changed("discovery.k8s.io", "endpointslices", &name, slice(*port, addresses)).await?;
         }
         Ok(())
     }
 
     /// Writes an object that differs from what it should be. These objects skip validation: they name addresses that
     /// users may not name, such as a loopback address in a cluster on one machine.
-    async fn tell(&self, group: &str, plural: &str, name: &str, wanted: Value) -> Result<(), Status> {
+    async fn write_if_changed(&self, group: &str, plural: &str, name: &str, wanted: Value) -> Result<(), Status> {
         let resource = self.table.get(group, "v1", plural).ok_or_else(Status::no_such_resource)?;
         let key = self.storage.key(resource, NAMESPACE, name)?;
         let write = match self.storage.read(resource, NAMESPACE, name).await? {

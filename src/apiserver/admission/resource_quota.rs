@@ -78,7 +78,7 @@ impl Admission {
     ) -> Result<Value, Status> {
         let quota = stored.object.value();
         let hard: Usage = usage::amounts(&quota["spec"]["hard"]).collect();
-        if let Some(used) = told(&quota)
+        if let Some(used) = recorded_usage(&quota)
             && exceeded(&hard, &used, more).is_empty()
         {
             return Ok(with_status(&quota, &used, more));
@@ -216,7 +216,7 @@ fn more(quota: &Value, before: Option<&Counted>, after: &Counted) -> Usage {
 }
 
 /// What the status says is used, if it says that of everything that is limited.
-fn told(quota: &Value) -> Option<Usage> {
+fn recorded_usage(quota: &Value) -> Option<Usage> {
     let used: Usage = usage::amounts(&quota["status"]["used"]).collect();
     let hard = quota["spec"]["hard"].as_object();
     let complete = hard.into_iter().flatten().all(|(name, _)| used.contains_key(name));
@@ -323,15 +323,15 @@ mod tests {
     fn a_quota_is_full_when_more_would_be_too_much() {
         let quota = json!({"spec": {"hard": {"pods": "2", "requests.cpu": "1"}}});
         let hard: Usage = usage::amounts(&quota["spec"]["hard"]).collect();
-        assert_eq!(told(&quota), None, "nothing was counted yet");
+        assert_eq!(recorded_usage(&quota), None, "nothing was counted yet");
         let more = more(&quota, None, &counted("pods", &pod("600m")));
         let first = with_status(&quota, &Usage::new(), &more);
         assert_eq!(first["status"]["used"], json!({"pods": "1", "requests.cpu": "600m"}));
-        let used = told(&first).unwrap();
+        let used = recorded_usage(&first).unwrap();
         assert_eq!(exceeded(&hard, &used, &more), ["requests.cpu"]);
         let mut wider = first;
         wider["spec"]["hard"]["secrets"] = json!("1");
-        assert_eq!(told(&wider), None, "what is newly limited was not counted");
+        assert_eq!(recorded_usage(&wider), None, "what is newly limited was not counted");
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Api {
         deadline: Instant,
     ) -> Result<User, Status> {
         let Some(wanted) = Impersonated::of(headers)? else { return Ok(user) };
-        self.begin(deadline).await?;
+        self.wait_until_ready(deadline).await?;
         for attributes in wanted.attributes() {
             self.authorizer.check(&user, &attributes, deadline).await?;
         }

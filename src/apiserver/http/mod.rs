@@ -128,7 +128,7 @@ async fn respond(
 impl Api {
     /// May the user read this path?
     async fn may_read(&self, user: &User, parts: &Parts, deadline: Instant) -> Result<(), Status> {
-        self.begin(deadline).await?;
+        self.wait_until_ready(deadline).await?;
         let verb = match parts.method {
             Method::GET => "get",
             Method::HEAD => "head",
@@ -169,7 +169,7 @@ impl Api {
         let write = WriteOptions::default();
         let info = RequestInfo { user: head.user, target, resource, write: &write, deadline: head.deadline };
         let opened = async {
-            self.begin(head.deadline).await?;
+            self.wait_until_ready(head.deadline).await?;
             self.authorize(head.user, "get", target, head.deadline).await?;
             self.open_log(&info, &head.query.0).await
         };

@@ -41,11 +41,12 @@ impl Api {
     ) -> Result<Outcome, Status> {
         body::check_new(&object)?;
         let (resource, namespace) = (info.resource, info.namespace());
-        let told = self.admission.pod_security_warnings(resource, namespace, &object, None, info.deadline).await?;
-        warnings.extend(told);
+        let unenforced =
+            self.admission.pod_security_warnings(resource, namespace, &object, None, info.deadline).await?;
+        warnings.extend(unenforced);
         warnings.extend(coverage::warnings(&self.schemas, &resource.definition, &object, None));
         info.resource.default(&mut object);
-        self.begin_metadata(&mut object);
+        self.fill_system_fields(&mut object);
         let base = body::generate_name(&object);
         for _ in 0..names::GENERATE_ATTEMPTS_MAX {
             let mut named = object.clone();
@@ -103,8 +104,8 @@ impl Api {
         Err(Status::server_timeout(&resource.group, &resource.plural, "create", 1))
     }
 
-    /// Sets the metadata of a new object that the server owns.
-    fn begin_metadata(&self, object: &mut Value) {
+    /// Fills in the metadata of a new object that the server owns.
+    fn fill_system_fields(&self, object: &mut Value) {
         let Some(metadata) = object["metadata"].as_object_mut() else { return };
         for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
             metadata.shift_remove(field);

@@ -15,7 +15,7 @@ use crate::world::Revision;
 
 use super::body::timestamp;
 use super::create::{showing, shown};
-use super::update::ends;
+use super::update::should_delete;
 use super::{Api, Outcome, RequestInfo};
 
 /// How often a deletion is tried again when the object has changed.
@@ -27,11 +27,11 @@ const ORPHAN: &str = "orphan";
 
 /// What a deletion does to an object.
 #[derive(Clone, Debug, PartialEq)]
-enum Fate {
+enum Deletion {
     /// It is removed now.
-    Gone,
+    Immediate,
     /// It stays in this state until its grace period is over and it has no finalizers.
-    Ending(Value),
+    Graceful(Value),
     /// It is being deleted already.
     Unchanged,
 }
@@ -56,18 +56,18 @@ impl Api {
                 deadline: info.deadline,
             };
             let also = self.admission.validate(&attributes, &old, &mut Turn::default()).await?;
-            let fate = fate(resource, &old, options, self.world.clock.unix())?;
-            if fate == Fate::Unchanged || info.write.dry_run {
+            let deletion = deletion(resource, &old, options, self.world.clock.unix())?;
+            if deletion == Deletion::Unchanged || info.write.dry_run {
                 return Ok(showing(stored.object.clone(), Vec::new()));
             }
             let key = self.storage.key(resource, info.namespace(), name)?;
-            let write = match &fate {
-                Fate::Ending(new) => Write::replace(&key, stored.revision, codec::encode(new), None),
+            let write = match &deletion {
+                Deletion::Graceful(new) => Write::replace(&key, stored.revision, codec::encode(new), None),
                 _ => self.removal(&key, stored.revision, resource, &old),
             };
             let Committed::At(revision) = self.storage.commit(write.and(also)).await? else { continue };
-            return Ok(match fate {
-                Fate::Ending(new) => showing(shown(&new, revision), Vec::new()),
+            return Ok(match deletion {
+                Deletion::Graceful(new) => showing(shown(&new, revision), Vec::new()),
                 _ => {
                     self.after_change(info, &old, &Value::Null);
                     let uid = &stored.object.meta.uid;
@@ -126,7 +126,7 @@ fn check_preconditions(
 }
 
 /// Decides what a deletion at `now` (since the Unix epoch) does to `object`.
-fn fate(resource: &Resource, object: &Value, options: &DeleteOptions, now: Duration) -> Result<Fate, Status> {
+fn deletion(resource: &Resource, object: &Value, options: &DeleteOptions, now: Duration) -> Result<Deletion, Status> {
     let mut new = object.clone();
     let grace = grace_seconds(resource, object, options);
     set_finalizers(&mut new, options)?;
@@ -145,12 +145,12 @@ fn fate(resource: &Resource, object: &Value, options: &DeleteOptions, now: Durat
     if resource.group.is_empty() && resource.plural == "namespaces" && new["status"].is_object() {
         new["status"]["phase"] = json!("Terminating");
     }
-    Ok(if ends(&new) {
-        Fate::Gone
+    Ok(if should_delete(&new) {
+        Deletion::Immediate
     } else if new == *object {
-        Fate::Unchanged
+        Deletion::Unchanged
     } else {
-        Fate::Ending(new)
+        Deletion::Graceful(new)
     })
 }
 
@@ -211,9 +211,9 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(1_767_225_600);
 
-    fn fate_of(plural: &str, object: &Value, options: &DeleteOptions) -> Fate {
+    fn deletion_of(plural: &str, object: &Value, options: &DeleteOptions) -> Deletion {
         let table = Table::builtin();
-        fate(table.get("", "v1", plural).unwrap(), object, options, NOW).unwrap()
+        deletion(table.get("", "v1", plural).unwrap(), object, options, NOW).unwrap()
     }
 
     fn pod(node: &str) -> Value {
@@ -223,33 +223,35 @@ mod tests {
 
     #[test]
     fn a_running_pod_has_its_grace() {
-        let Fate::Ending(ending) = fate_of("pods", &pod("n1"), &DeleteOptions::default()) else { panic!("it stays") };
+        let Deletion::Graceful(ending) = deletion_of("pods", &pod("n1"), &DeleteOptions::default()) else {
+            panic!("it stays")
+        };
         assert_eq!(ending["metadata"]["deletionTimestamp"], "2026-01-01T00:00:30Z");
         assert_eq!(ending["metadata"]["deletionGracePeriodSeconds"], 30);
 
-        assert_eq!(fate_of("pods", &ending, &DeleteOptions::default()), Fate::Unchanged);
+        assert_eq!(deletion_of("pods", &ending, &DeleteOptions::default()), Deletion::Unchanged);
         let sooner = DeleteOptions { grace_period_seconds: Some(1), ..DeleteOptions::default() };
-        assert!(matches!(fate_of("pods", &ending, &sooner), Fate::Ending(_)));
+        assert!(matches!(deletion_of("pods", &ending, &sooner), Deletion::Graceful(_)));
         let now = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
-        assert_eq!(fate_of("pods", &ending, &now), Fate::Gone);
+        assert_eq!(deletion_of("pods", &ending, &now), Deletion::Immediate);
     }
 
     #[test]
     fn a_pod_that_nobody_runs_goes_at_once() {
-        assert_eq!(fate_of("pods", &pod(""), &DeleteOptions::default()), Fate::Gone);
+        assert_eq!(deletion_of("pods", &pod(""), &DeleteOptions::default()), Deletion::Immediate);
         let mut over = pod("n1");
         over["status"]["phase"] = json!("Succeeded");
-        assert_eq!(fate_of("pods", &over, &DeleteOptions::default()), Fate::Gone);
+        assert_eq!(deletion_of("pods", &over, &DeleteOptions::default()), Deletion::Immediate);
     }
 
     #[test]
     fn finalizers_hold_an_object() {
         let object = json!({"kind": "ConfigMap", "metadata": {"name": "x", "finalizers": ["a/b"]}});
-        let Fate::Ending(ending) = fate_of("configmaps", &object, &DeleteOptions::default()) else {
+        let Deletion::Graceful(ending) = deletion_of("configmaps", &object, &DeleteOptions::default()) else {
             panic!("it stays")
         };
         assert_eq!(ending["metadata"]["deletionGracePeriodSeconds"], 0);
-        assert_eq!(fate_of("configmaps", &ending, &DeleteOptions::default()), Fate::Unchanged);
+        assert_eq!(deletion_of("configmaps", &ending, &DeleteOptions::default()), Deletion::Unchanged);
     }
 
     #[test]
@@ -258,20 +260,20 @@ mod tests {
         let policy =
             |name: &str| DeleteOptions { propagation_policy: Some(name.to_owned()), ..DeleteOptions::default() };
         for (name, finalizer) in [("Foreground", FOREGROUND), ("Orphan", ORPHAN)] {
-            let Fate::Ending(ending) = fate_of("replicationcontrollers", &object, &policy(name)) else {
+            let Deletion::Graceful(ending) = deletion_of("replicationcontrollers", &object, &policy(name)) else {
                 panic!("it stays")
             };
             assert_eq!(ending["metadata"]["finalizers"], json!([finalizer]));
             assert_eq!(ending["metadata"]["generation"], 2);
         }
-        assert_eq!(fate_of("replicationcontrollers", &object, &policy("Background")), Fate::Gone);
+        assert_eq!(deletion_of("replicationcontrollers", &object, &policy("Background")), Deletion::Immediate);
     }
 
     #[test]
     fn a_namespace_stays_until_it_is_finalized() {
         let object = json!({"kind": "Namespace", "metadata": {"name": "x"}, "spec": {"finalizers": ["kubernetes"]},
             "status": {"phase": "Active"}});
-        let Fate::Ending(ending) = fate_of("namespaces", &object, &DeleteOptions::default()) else {
+        let Deletion::Graceful(ending) = deletion_of("namespaces", &object, &DeleteOptions::default()) else {
             panic!("it stays")
         };
         assert_eq!(ending["status"]["phase"], "Terminating");

@@ -47,7 +47,7 @@ use super::user::User;
 pub use body::{no_apply, timestamp};
 pub use create::{showing, shown};
 pub use read::Watched;
-pub use update::{UpdatedObjectInfo, ends};
+pub use update::{UpdatedObjectInfo, should_delete};
 
 /// A request other than a watch is answered within this time.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -136,7 +136,7 @@ impl Api {
     pub async fn watch(&self, user: &User, target: Target, options: WatchOptions) -> Result<Watched, Status> {
         let deadline = self.world.clock.now() + DEADLINE;
         let opened = async {
-            self.begin(deadline).await?;
+            self.wait_until_ready(deadline).await?;
             let resource = self.resource(&target)?;
             let selection = SelectionPredicate::parse(
                 resource,
@@ -164,7 +164,7 @@ impl Api {
     }
 
     async fn answer(&self, user: &User, request: Request, deadline: Instant) -> Result<Outcome, Status> {
-        self.begin(deadline).await?;
+        self.wait_until_ready(deadline).await?;
         let Request { target, verb, write } = request;
         let resource = self.resource(&target)?;
         let selection = match &verb {
@@ -197,7 +197,7 @@ impl Api {
     }
 
     /// Waits until the built-in objects are in the store: before that no user has any rights.
-    pub async fn begin(&self, deadline: Instant) -> Result<(), Status> {
+    pub async fn wait_until_ready(&self, deadline: Instant) -> Result<(), Status> {
         let mut ready = self.ready.clone();
         let waited = self.world.clock.timeout_at(deadline, ready.wait_for(|ready| *ready)).await;
         match waited {

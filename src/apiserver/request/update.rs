@@ -120,8 +120,9 @@ impl Api {
         };
         self.admission.admit(&attributes, &mut new).await?;
         let namespace = info.namespace();
-        let told = self.admission.pod_security_warnings(resource, namespace, &new, Some(&old), info.deadline).await?;
-        warnings.extend(told);
+        let unenforced =
+            self.admission.pod_security_warnings(resource, namespace, &new, Some(&old), info.deadline).await?;
+        warnings.extend(unenforced);
         let claims = match subresource {
             Subresource::None => self.addresses.claim(resource, &mut new, Some(&old)).await?,
             _ => Write::default(),
@@ -136,7 +137,7 @@ impl Api {
             return Ok(Tried::Done(Box::new(showing(shown(&new, stored.revision), warnings))));
         }
         let key = self.storage.key(resource, info.namespace(), name)?;
-        let write = if ends(&new) {
+        let write = if should_delete(&new) {
             self.removal(&key, stored.revision, resource, &new)
         } else {
             Write::replace(&key, stored.revision, codec::encode(&new), self.lease(info).await?)
@@ -185,7 +186,7 @@ impl Api {
 }
 
 /// An object in deletion has neither finalizers nor grace left: the write removes it.
-pub fn ends(object: &Value) -> bool {
+pub fn should_delete(object: &Value) -> bool {
     let metadata = &object["metadata"];
     let held = metadata["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty())
         || object["kind"] == "Namespace"
@@ -212,10 +213,10 @@ mod tests {
             (json!({"deletionTimestamp": at, "deletionGracePeriodSeconds": 30}), false),
             (json!({"deletionTimestamp": at, "finalizers": ["x"]}), false),
         ] {
-            assert_eq!(ends(&object(metadata.clone())), expected, "{metadata}");
+            assert_eq!(should_delete(&object(metadata.clone())), expected, "{metadata}");
         }
         let namespace =
             json!({"kind": "Namespace", "metadata": {"deletionTimestamp": at}, "spec": {"finalizers": ["kubernetes"]}});
-        assert!(!ends(&namespace));
+        assert!(!should_delete(&namespace));
     }
 }

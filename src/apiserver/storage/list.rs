@@ -176,12 +176,12 @@ impl Storage {
     /// A view that holds all that was written before this call.
     pub async fn newest(&self, cache: &WatchCache, deadline: Instant) -> Result<Arc<View>, Status> {
         let revision = self.revision().await?;
-        Ok(cache.at_least(revision, deadline.min(self.soon())).await?)
+        Ok(cache.at_least(revision, deadline.min(self.catch_up_deadline())).await?)
     }
 
     /// A view at `revision` or later, a revision that a client names.
     pub async fn reach(&self, cache: &WatchCache, revision: Revision, deadline: Instant) -> Result<Arc<View>, Status> {
-        let reached = cache.at_least(revision, deadline.min(self.soon())).await;
+        let reached = cache.at_least(revision, deadline.min(self.catch_up_deadline())).await;
         reached.map_err(|behind| Status::resource_version_too_large(revision.0 as u64, behind.revision.0 as u64))
     }
 

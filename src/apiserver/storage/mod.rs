@@ -173,7 +173,7 @@ impl Storage {
     }
 
     /// The time at which a reader that waits for the cache gives up.
-    fn soon(&self) -> Instant {
+    fn catch_up_deadline(&self) -> Instant {
         self.world.clock.now() + CATCH_UP_MAX
     }
 }

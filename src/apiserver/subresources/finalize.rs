@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::apiserver::codec;
-use crate::apiserver::request::{Api, Outcome, RequestInfo, ends, showing, shown};
+use crate::apiserver::request::{Api, Outcome, RequestInfo, should_delete, showing, shown};
 use crate::apiserver::storage::{Committed, Write};
 use crate::kube::status::Status;
 
@@ -26,7 +26,7 @@ impl Api {
                 return Ok(showing(shown(&namespace, stored.revision), Vec::new()));
             }
             let key = self.storage.key(info.resource, None, name)?;
-            let write = if ends(&namespace) {
+            let write = if should_delete(&namespace) {
                 Write::remove(&key, stored.revision)
             } else {
                 Write::replace(&key, stored.revision, codec::encode(&namespace), None)
