@@ -16,14 +16,14 @@ pub enum Attributes<'a> {
         field_selector: Option<&'a FieldSelector>,
     },
     /// A path that is not a resource.
-    Path { verb: &'a str, path: &'a str },
+    NonResource { verb: &'a str, path: &'a str },
 }
 
 impl<'a> Attributes<'a> {
     pub fn namespace(&self) -> Option<&'a str> {
         match self {
             Attributes::Resource { namespace, .. } => *namespace,
-            Attributes::Path { .. } => None,
+            Attributes::NonResource { .. } => None,
         }
     }
 }

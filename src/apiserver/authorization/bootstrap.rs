@@ -418,7 +418,7 @@ mod tests {
             assert_eq!(rules.allow(&user, &asks(verb, resource)), allowed, "{} {verb} {resource}", user.name);
         }
         let anonymous = User::anonymous();
-        assert!(rules.allow(&anonymous, &Attributes::Path { verb: "get", path: "/version" }));
-        assert!(!rules.allow(&anonymous, &Attributes::Path { verb: "get", path: "/api" }));
+        assert!(rules.allow(&anonymous, &Attributes::NonResource { verb: "get", path: "/version" }));
+        assert!(!rules.allow(&anonymous, &Attributes::NonResource { verb: "get", path: "/api" }));
     }
 }

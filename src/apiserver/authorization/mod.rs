@@ -68,7 +68,7 @@ impl Authorizer {
             return Ok(());
         }
         Err(match *attributes {
-            Attributes::Path { verb, path } => Status::forbidden_path(&user.name, verb, path),
+            Attributes::NonResource { verb, path } => Status::forbidden_path(&user.name, verb, path),
             Attributes::Resource { verb, group, resource, subresource, namespace, name, .. } => {
                 let refused = AuthorizerAttributes {
                     user: &user.name,

@@ -142,7 +142,7 @@ fn covers(rule: &PolicyRule, attributes: &Attributes<'_>) -> bool {
                 && rule.resources.iter().flatten().any(|pattern| fits(pattern, resource, *subresource))
                 && names_fit(rule, *name)
         }
-        Attributes::Path { verb, path } => {
+        Attributes::NonResource { verb, path } => {
             has(&Some(rule.verbs.clone()), verb)
                 && rule.non_resource_urls.iter().flatten().any(|pattern| match pattern.strip_suffix('*') {
                     Some(prefix) => path.starts_with(prefix),
@@ -249,7 +249,11 @@ mod tests {
     fn paths_may_end_in_a_star() {
         let rules = rules();
         for (path, allowed) in [("/healthz", true), ("/healthz/x", false), ("/livez/ping", true), ("/metrics", false)] {
-            assert_eq!(rules.allow(&User::anonymous(), &Attributes::Path { verb: "get", path }), allowed, "{path}");
+            assert_eq!(
+                rules.allow(&User::anonymous(), &Attributes::NonResource { verb: "get", path }),
+                allowed,
+                "{path}"
+            );
         }
     }
 }

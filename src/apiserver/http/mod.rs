@@ -139,7 +139,7 @@ impl Api {
         };
         // Routes are found by the decoded path, so the decoded path is authorized.
         let path = route::decode(parts.uri.path()).ok_or_else(Status::no_such_resource)?;
-        let attributes = Attributes::Path { verb, path: &path };
+        let attributes = Attributes::NonResource { verb, path: &path };
         self.authorizer.check(user, &attributes, deadline).await
     }
 

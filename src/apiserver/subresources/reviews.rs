@@ -146,7 +146,7 @@ fn attributes(spec: &Value) -> Option<Attributes<'_>> {
             name: some(&resource["name"]),
             field_selector: None,
         }),
-        (false, true) => Some(Attributes::Path { verb: word(&path["verb"]), path: word(&path["path"]) }),
+        (false, true) => Some(Attributes::NonResource { verb: word(&path["verb"]), path: word(&path["path"]) }),
         _ => None,
     }
 }
@@ -163,7 +163,7 @@ mod tests {
             Some(Attributes::Resource { resource: "pods", namespace: Some("a"), .. })
         ));
         let path = json!({"nonResourceAttributes": {"verb": "get", "path": "/version"}});
-        assert_eq!(attributes(&path), Some(Attributes::Path { verb: "get", path: "/version" }));
+        assert_eq!(attributes(&path), Some(Attributes::NonResource { verb: "get", path: "/version" }));
         assert_eq!(attributes(&json!({})), None);
     }
 }
