@@ -27,7 +27,7 @@ pub struct Authenticator {
 
 impl Authenticator {
     /// The user behind a request: `certificate` is the verified user of its connection.
-    pub async fn user(
+    pub async fn authenticate(
         &self,
         certificate: Option<&User>,
         headers: &HeaderMap,
@@ -35,14 +35,14 @@ impl Authenticator {
     ) -> Result<User, Status> {
         match (certificate, bearer(headers)) {
             (Some(user), _) => Ok(user.clone()),
-            (None, Some(token)) => self.token(token, None, deadline).await.map(|(user, _)| user),
+            (None, Some(token)) => self.authenticate_token(token, None, deadline).await.map(|(user, _)| user),
             (None, None) if headers.contains_key(AUTHORIZATION) => Err(Status::unauthorized()),
             (None, None) => Ok(User::anonymous()),
         }
     }
 
     /// The service account behind a token, if it and what the token is bound to still exist.
-    pub async fn token(
+    pub async fn authenticate_token(
         &self,
         token: &str,
         audiences: Option<&[String]>,

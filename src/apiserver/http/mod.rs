@@ -109,7 +109,7 @@ async fn respond(
     if let Route::Health(which, check) = route {
         return Ok(api.health(*which, check.as_deref(), &query));
     }
-    let user = api.until(deadline, api.authenticator.user(certificate, &parts.headers, deadline)).await?;
+    let user = api.until(deadline, api.authenticator.authenticate(certificate, &parts.headers, deadline)).await?;
     let user = api.until(deadline, api.impersonated(user, &parts.headers, deadline)).await?;
     let Route::Resource(target) = route else {
         api.until(deadline, api.may_read(&user, parts, deadline)).await?;

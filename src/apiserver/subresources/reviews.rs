@@ -71,7 +71,7 @@ impl Api {
         let audiences: Vec<String> = serde_json::from_value(spec["audiences"].clone()).unwrap_or_default();
         let wanted = (!audiences.is_empty()).then_some(audiences.as_slice());
         let token = spec["token"].as_str().unwrap_or_default();
-        match self.authenticator.token(token, wanted, info.deadline).await {
+        match self.authenticator.authenticate_token(token, wanted, info.deadline).await {
             Ok((user, claims)) => {
                 let shared: Vec<&String> = match wanted {
                     Some(wanted) => claims.aud.iter().filter(|audience| wanted.contains(audience)).collect(),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::creation;
 use crate::apiserver::request::{Api, Outcome, RequestInfo, timestamp};
-use crate::apiserver::tokens::{Claims, Private, Reference};
+use crate::apiserver::tokens::{Claims, PrivateClaims, Reference};
 use crate::kube::client::Response;
 use crate::kube::object::Object;
 use crate::kube::status::Status;
@@ -30,10 +30,10 @@ impl Api {
         let own = self.tokens.issuer().to_owned();
         let audiences: Vec<String> = serde_json::from_value(request["spec"]["audiences"].clone()).unwrap_or_default();
         let audiences = if audiences.is_empty() { vec![own.clone()] } else { audiences };
-        let mut private = Private {
+        let mut private = PrivateClaims {
             namespace: namespace.to_owned(),
             serviceaccount: Reference { name: name.to_owned(), uid: account.meta.uid.clone() },
-            ..Private::default()
+            ..PrivateClaims::default()
         };
         self.bind_token(info, &mut request, &mut private, name).await?;
         let now = self.world.clock.unix().as_secs();
@@ -73,7 +73,7 @@ impl Api {
         &self,
         info: &RequestInfo<'_>,
         request: &mut Value,
-        private: &mut Private,
+        private: &mut PrivateClaims,
         account: &str,
     ) -> Result<(), Status> {
         let Some(bound) = request.pointer_mut("/spec/boundObjectRef").filter(|bound| !bound.is_null()) else {
