@@ -79,7 +79,12 @@ pub struct Addresses {
 impl Addresses {
     /// Fills in the addresses that a Service needs and does not have. The write that is returned claims them, and
     /// releases those that `old` had and the new state no longer has.
-    pub async fn claim(&self, resource: &Resource, service: &mut Value, old: Option<&Value>) -> Result<Write, Status> {
+    pub async fn allocate(
+        &self,
+        resource: &Resource,
+        service: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<Write, Status> {
         if !is_service(resource) {
             return Ok(Write::default());
         }

@@ -81,7 +81,7 @@ impl Api {
             let complete = self.admission.admit(&attributes, &mut object).await?;
             // What depends on the whole object, such as the QoS class of a pod, depends on what admission added, too.
             resource.prepare_for_create(&mut object);
-            let claims = self.addresses.claim(resource, &mut object, None).await?;
+            let allocations = self.addresses.allocate(resource, &mut object, None).await?;
             resource.validate_create(&object)?;
             let also = self.admission.validate(&attributes, &object, &mut turn).await?;
             if info.write.dry_run {
@@ -92,7 +92,7 @@ impl Api {
             }
             let key = self.storage.key(resource, info.namespace(), &name)?;
             let lease = if resource.plural == "events" { Some(self.storage.event_lease().await?) } else { None };
-            let write = Write::create(&key, codec::encode(&object), lease).and(complete).and(also).and(claims);
+            let write = Write::create(&key, codec::encode(&object), lease).and(complete).and(also).and(allocations);
             if let Committed::At(revision) = self.storage.commit(write).await? {
                 return Ok(shown(&object, revision));
             }

@@ -123,8 +123,8 @@ impl Api {
         let unenforced =
             self.admission.pod_security_warnings(resource, namespace, &new, Some(&old), info.deadline).await?;
         warnings.extend(unenforced);
-        let claims = match subresource {
-            Subresource::None => self.addresses.claim(resource, &mut new, Some(&old)).await?,
+        let allocations = match subresource {
+            Subresource::None => self.addresses.allocate(resource, &mut new, Some(&old)).await?,
             _ => Write::default(),
         };
         resource.validate_update(subresource, &new, &old)?;
@@ -142,7 +142,7 @@ impl Api {
         } else {
             Write::replace(&key, stored.revision, codec::encode(&new), self.lease(info).await?)
         };
-        match self.storage.commit(write.and(also).and(claims)).await? {
+        match self.storage.commit(write.and(also).and(allocations)).await? {
             Committed::At(revision) => {
                 self.after_change(info, &old, &new);
                 Ok(Tried::Done(Box::new(showing(shown(&new, revision), warnings))))
