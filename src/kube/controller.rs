@@ -476,7 +476,7 @@ mod tests {
             .run_until(async {
                 let (world, fake, shutdown) =
                     (World::simulated(1, MemoryDisk::default()), Fake::default(), Shutdown::new());
-                let (told, leadership) = Leadership::told();
+                let (told, leadership) = Leadership::settable();
                 let notes = start(&world, &fake, &leadership, &shutdown);
                 fake.put("configmaps", map("a", "1"));
                 world.clock.sleep(Duration::from_secs(60)).await;

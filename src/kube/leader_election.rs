@@ -68,7 +68,7 @@ impl Leadership {
 
     /// For tests: leadership that the test sets, at first not held.
     #[cfg(test)]
-    pub fn told() -> (watch::Sender<bool>, Leadership) {
+    pub fn settable() -> (watch::Sender<bool>, Leadership) {
         let (told, leadership) = watch::channel(false);
         (told, Leadership(leadership))
     }
@@ -83,7 +83,7 @@ impl Leadership {
         Leadership(leadership)
     }
 
-    pub fn leads(&self) -> bool {
+    pub fn is_leader(&self) -> bool {
         *self.0.borrow()
     }
 
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(written(Some(held_by("", 4)), SECOND), Some(5), "released");
     }
 
-    async fn leads(leadership: &Leadership) {
+    async fn is_leader(leadership: &Leadership) {
         leadership.0.clone().wait_for(|leads| *leads).await.unwrap();
     }
 
@@ -312,12 +312,12 @@ mod tests {
                 leads(&first).await;
                 let second = campaign("n2", &two);
                 world.clock.sleep(SECOND * 60).await;
-                assert!(first.leads() && !second.leads());
+                assert!(first.is_leader() && !second.is_leader());
                 let begun = world.clock.now();
                 one.begin();
                 leads(&second).await;
                 assert!(world.clock.now() - begun <= SECOND * 3, "it was told that the lease is free");
-                assert!(!first.leads());
+                assert!(!first.is_leader());
                 // A leader that vanished: it holds the lease, and does not renew it.
                 two.begin();
                 let key = Key::new("kube-system", "scheduler");
