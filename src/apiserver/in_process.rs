@@ -31,11 +31,11 @@ impl Transport for InProcess {
         options: WatchOptions,
     ) -> Result<BoxStream<'static, Result<WatchEvent, Status>>, Status> {
         let watched = self.api.watch(&self.user, target, options).await?;
-        Ok(watched.events.map(|event| event.map(told)).boxed())
+        Ok(watched.events.map(|event| event.map(watch_event)).boxed())
     }
 }
 
-fn told(event: Event) -> WatchEvent {
+fn watch_event(event: Event) -> WatchEvent {
     match event {
         Event::Initial(object) => WatchEvent::Added(object),
         Event::Change(event_type, change) => {

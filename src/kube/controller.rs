@@ -390,7 +390,7 @@ mod tests {
     use crate::kube::client::fake::Fake;
     use crate::world::MemoryDisk;
 
-    /// Notes what it is called with; fails the first times it is told to.
+    /// Records the keys that it is called with; fails as often as the test says.
     #[derive(Clone, Default)]
     struct Notes {
         seen: Arc<watch::Sender<Vec<String>>>,
@@ -476,16 +476,16 @@ mod tests {
             .run_until(async {
                 let (world, fake, shutdown) =
                     (World::simulated(1, MemoryDisk::default()), Fake::default(), Shutdown::new());
-                let (told, leadership) = Leadership::settable();
+                let (sender, leadership) = Leadership::settable();
                 let notes = start(&world, &fake, &leadership, &shutdown);
                 fake.put("configmaps", map("a", "1"));
                 world.clock.sleep(Duration::from_secs(60)).await;
                 assert!(notes.seen.borrow().is_empty());
-                told.send_replace(true);
+                sender.send_replace(true);
                 notes.count(1).await;
-                told.send_replace(false);
+                sender.send_replace(false);
                 world.clock.sleep(Duration::from_secs(1)).await;
-                told.send_replace(true);
+                sender.send_replace(true);
                 assert_eq!(notes.count(2).await, ["default/a", "default/a"]);
             })
             .await;

@@ -2,8 +2,8 @@
 //! API does not answer.
 //!
 //! ```text
-//!   Recorder::event ──try_send──▶ queue (bounded) ──▶ task: occurrence before? ─┬─ no: create an Event
-//!                                                                        └─ yes: count it up, move its last time
+//!   Recorder::event ──try_send──▶ queue (bounded) ──▶ task: happened before? ─┬─ no: create an Event
+//!                                                                             └─ yes: count it up, move its last time
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
@@ -176,12 +176,12 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, mut occurrence: mpsc::Receiver<Occurrence>, shutdown: Shutdown) {
+    async fn run(mut self, mut queue: mpsc::Receiver<Occurrence>, shutdown: Shutdown) {
         let clock = self.world.clock.clone();
         loop {
             let next = tokio::select! {
                 () = shutdown.wait() => return,
-                next = occurrence.recv() => next,
+                next = queue.recv() => next,
             };
             let Some(next) = next else { return };
             match clock.timeout(SEND_MAX, self.write(next)).await {

@@ -69,16 +69,16 @@ impl Leadership {
     /// For tests: leadership that the test sets, at first not held.
     #[cfg(test)]
     pub fn settable() -> (watch::Sender<bool>, Leadership) {
-        let (told, leadership) = watch::channel(false);
-        (told, Leadership(leadership))
+        let (sender, leadership) = watch::channel(false);
+        (sender, Leadership(leadership))
     }
 
     /// Joins the candidates, until `shutdown`, and then releases a lease that it holds.
     pub fn campaign(world: &World, client: &Client, config: Config, shutdown: &Shutdown) -> Leadership {
-        let (told, leadership) = watch::channel(false);
+        let (sender, leadership) = watch::channel(false);
         let api = client.api::<Lease>().namespaced(&config.namespace).field_manager(&config.identity);
         let name = format!("kube/leader_election/{}", config.name);
-        let candidate = Candidate { world: world.clone(), api, config, told, seen: None, renewed: None };
+        let candidate = Candidate { world: world.clone(), api, config, sender, seen: None, renewed: None };
         world.spawner.keep(name, candidate.run(shutdown.clone()));
         Leadership(leadership)
     }
@@ -136,7 +136,7 @@ struct Candidate {
     world: World,
     api: Api<Lease>,
     config: Config,
-    told: watch::Sender<bool>,
+    sender: watch::Sender<bool>,
     seen: Option<Seen>,
     /// When the last successful renewal was begun, while leading.
     renewed: Option<Instant>,
@@ -171,12 +171,12 @@ impl Candidate {
         match tried {
             Ok(Ok(Step::Write(_))) => {
                 self.renewed = Some(begun);
-                self.tell(true);
+                self.announce(true);
                 return retry;
             }
             Ok(Ok(Step::WaitUntil(at))) => {
                 self.renewed = None;
-                self.tell(false);
+                self.announce(false);
                 return retry.min(at.max(now));
             }
             Ok(Err(status)) => tracing::debug!(lease = self.config.name, %status, "the lease was not written"),
@@ -184,7 +184,7 @@ impl Candidate {
         }
         if self.renewed.is_some_and(|renewed| now >= renewed + self.config.renew_deadline) {
             self.renewed = None;
-            self.tell(false);
+            self.announce(false);
         }
         let give_up = self.renewed.map_or(retry, |renewed| renewed + self.config.renew_deadline);
         retry.min(give_up)
@@ -227,7 +227,7 @@ impl Candidate {
         if self.renewed.take().is_none() {
             return;
         }
-        self.tell(false);
+        self.announce(false);
         let release = async {
             let lease = self.api.get(&self.config.name).await?;
             let spec = lease.spec.clone().unwrap_or_default();
@@ -242,8 +242,8 @@ impl Candidate {
         }
     }
 
-    fn tell(&self, leads: bool) {
-        let changed = self.told.send_if_modified(|told| std::mem::replace(told, leads) != leads);
+    fn announce(&self, leads: bool) {
+        let changed = self.sender.send_if_modified(|known| std::mem::replace(known, leads) != leads);
         if changed {
             let Config { name, identity, .. } = &self.config;
             tracing::info!(lease = name, identity, leads, "leadership changed");
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(written(Some(held_by("", 4)), SECOND), Some(5), "released");
     }
 
-    async fn is_leader(leadership: &Leadership) {
+    async fn leads(leadership: &Leadership) {
         leadership.0.clone().wait_for(|leads| *leads).await.unwrap();
     }
 
@@ -316,7 +316,7 @@ mod tests {
                 let begun = world.clock.now();
                 one.begin();
                 leads(&second).await;
-                assert!(world.clock.now() - begun <= SECOND * 3, "it was told that the lease is free");
+                assert!(world.clock.now() - begun <= SECOND * 3, "it saw that the lease was released");
                 assert!(!first.is_leader());
                 // A leader that vanished: it holds the lease, and does not renew it.
                 two.begin();

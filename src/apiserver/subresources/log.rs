@@ -84,12 +84,12 @@ impl Api {
         if code == StatusCode::OK {
             return Ok(response.into_body());
         }
-        let told = Limited::new(response.into_body(), REFUSAL_BYTES_MAX).collect().await.map(|body| body.to_bytes());
-        let told = String::from_utf8_lossy(&told.unwrap_or_default()).trim().to_owned();
+        let message = Limited::new(response.into_body(), REFUSAL_BYTES_MAX).collect().await.map(|body| body.to_bytes());
+        let message = String::from_utf8_lossy(&message.unwrap_or_default()).trim().to_owned();
         Err(match code {
-            StatusCode::BAD_REQUEST => Status::bad_request(told),
-            StatusCode::NOT_FOUND => Status::new(404, "NotFound", told),
-            code => Status::internal_error(format!("the agent of node {node:?} answered {code}: {told}")),
+            StatusCode::BAD_REQUEST => Status::bad_request(message),
+            StatusCode::NOT_FOUND => Status::new(404, "NotFound", message),
+            code => Status::internal_error(format!("the agent of node {node:?} answered {code}: {message}")),
         })
     }
 }
