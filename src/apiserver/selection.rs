@@ -8,7 +8,7 @@ use crate::kube::resources::Resource;
 use crate::kube::selector::Selector;
 use crate::kube::status::Status;
 
-use super::watch_cache::history::Fields;
+use super::watch_cache::lister_watcher::Fields;
 use super::watch_cache::view::Item;
 
 /// Requirements on labels and fields that must all hold.

@@ -220,12 +220,12 @@ impl Storage {
         start: &str,
         mut page: Page<'_>,
     ) -> Result<List, Error> {
-        let mut source = cache.source().clone();
-        source.end = Some(page.prefix.to_owned());
+        let mut lister_watcher = cache.lister_watcher().clone();
+        lister_watcher.end = Some(page.prefix.to_owned());
         let mut next = Some(Bytes::from(format!("{}{start}", page.prefix)));
         let mut beyond = 0;
         while let Some(from) = next {
-            let read = source.page(from, revision, SNAPSHOT_PAGE_KEYS).await?;
+            let read = lister_watcher.page(from, revision, SNAPSHOT_PAGE_KEYS).await?;
             let taken = read.items.iter().take_while(|(key, item)| page.take(key, item)).count();
             beyond = read.items.len() as u64 - taken as u64 + read.remaining as u64;
             next = read.next.filter(|_| page.full_at.is_none());

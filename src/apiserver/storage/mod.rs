@@ -36,7 +36,7 @@ use crate::world::{Instant, LeaseId, Revision, World};
 use super::codec;
 use super::selection::fields_of;
 use super::watch_cache::WatchCache;
-use super::watch_cache::history::Source;
+use super::watch_cache::lister_watcher::ListerWatcher;
 
 pub use self::refusal::refusal;
 pub use self::write::Write;
@@ -81,9 +81,13 @@ impl Storage {
         let prefix = resource.storage_range(None).ok_or_else(|| not_stored(resource))?;
         let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
         let start = || {
-            let source =
-                Source { store: self.store.clone(), prefix: prefix.clone(), end: None, fields: fields_of(resource) };
-            Arc::new(WatchCache::start(&self.world, source, self.shutdown.clone()))
+            let lister_watcher = ListerWatcher {
+                store: self.store.clone(),
+                prefix: prefix.clone(),
+                end: None,
+                fields: fields_of(resource),
+            };
+            Arc::new(WatchCache::start(&self.world, lister_watcher, self.shutdown.clone()))
         };
         Ok(caches.entry(prefix.clone()).or_insert_with(start).clone())
     }
@@ -136,7 +140,7 @@ impl Storage {
     pub async fn keys_under(&self, prefix: &str) -> Result<Vec<String>, Status> {
         let request = pb::RangeRequest {
             key: Bytes::copy_from_slice(prefix.as_bytes()),
-            range_end: super::watch_cache::history::prefix_end(prefix),
+            range_end: super::watch_cache::lister_watcher::prefix_end(prefix),
             keys_only: true,
             ..Default::default()
         };

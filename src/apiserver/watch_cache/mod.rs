@@ -8,11 +8,11 @@
 //! ```
 //!
 //! - [`view`]: the objects at one revision and the last changes; pure
-//! - [`history`]: the store's list and watch of one prefix, decoded
+//! - [`lister_watcher`]: the store's list and watch of one prefix, decoded
 //! - [`reflector`]: the task that keeps the view up to date
 //! - [`stream`]: one watcher, upstream's cacheWatcher
 
-pub mod history;
+pub mod lister_watcher;
 mod reflector;
 pub mod stream;
 pub mod view;
@@ -28,7 +28,7 @@ use crate::store::error::Error;
 use crate::world::planted::planted;
 use crate::world::{Clock, Instant, Revision, World};
 
-use self::history::{History, Source};
+use self::lister_watcher::{ListerWatcher, StoreWatch};
 use self::reflector::Reflector;
 use self::view::View;
 
@@ -38,7 +38,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// One resource's cache.
 pub struct WatchCache {
     clock: Clock,
-    source: Source,
+    lister_watcher: ListerWatcher,
     views: watch::Receiver<Option<Arc<View>>>,
     progress_wanted: Arc<Notify>,
 }
@@ -51,21 +51,23 @@ pub struct Behind {
 }
 
 impl WatchCache {
-    /// Begins to follow `source`.
-    pub fn start(world: &World, source: Source, shutdown: Shutdown) -> WatchCache {
+    /// Begins to list and watch the store.
+    pub fn start(world: &World, lister_watcher: ListerWatcher, shutdown: Shutdown) -> WatchCache {
         let (sender, views) = watch::channel(None);
         let progress_wanted = Arc::new(Notify::new());
-        let name =
-            format!("apiserver/watch_cache{}", source.prefix.trim_end_matches('/').trim_start_matches("/registry"));
+        let name = format!(
+            "apiserver/watch_cache{}",
+            lister_watcher.prefix.trim_end_matches('/').trim_start_matches("/registry")
+        );
         let reflector = Reflector {
             world: world.clone(),
-            source: source.clone(),
+            lister_watcher: lister_watcher.clone(),
             views: sender,
             progress_wanted: progress_wanted.clone(),
             shutdown,
         };
         world.spawner.keep(name, reflector.run());
-        WatchCache { clock: world.clock.clone(), source, views, progress_wanted }
+        WatchCache { clock: world.clock.clone(), lister_watcher, views, progress_wanted }
     }
 
     /// The newest view there is, once there is one.
@@ -104,8 +106,8 @@ impl WatchCache {
         self.views.clone()
     }
 
-    pub fn source(&self) -> &Source {
-        &self.source
+    pub fn lister_watcher(&self) -> &ListerWatcher {
+        &self.lister_watcher
     }
 
     pub(super) fn clock(&self) -> &Clock {
@@ -116,8 +118,8 @@ impl WatchCache {
         self.progress_wanted.notify_one();
     }
 
-    async fn history(&self, after: Revision) -> Result<History, Error> {
-        History::after(&self.source, after).await
+    async fn watch_store(&self, after: Revision) -> Result<StoreWatch, Error> {
+        StoreWatch::after(&self.lister_watcher, after).await
     }
 }
 

@@ -15,7 +15,7 @@ use crate::kube::object::Object;
 use crate::store::error::Error;
 use crate::world::{Revision, World};
 
-use super::history::{Batch, History, Source, StoreEvent};
+use super::lister_watcher::{Batch, ListerWatcher, StoreEvent, StoreWatch};
 use super::view::{Change, View};
 
 /// Pauses between attempts to reach the store.
@@ -27,7 +27,7 @@ const PROGRESS_WAIT_MAX: Duration = Duration::from_secs(5);
 
 pub struct Reflector {
     pub world: World,
-    pub source: Source,
+    pub lister_watcher: ListerWatcher,
     pub views: watch::Sender<Option<Arc<View>>>,
     /// A reader waits for a revision: ask the store for its progress.
     pub progress_wanted: Arc<Notify>,
@@ -44,7 +44,7 @@ impl Reflector {
                 biased;
                 () = self.shutdown.wait() => return,
                 error = self.follow(&mut view) => {
-                    tracing::debug!(prefix = self.source.prefix, %error, "watch of the store ended");
+                    tracing::debug!(prefix = self.lister_watcher.prefix, %error, "watch of the store ended");
                     if error == Error::Compacted {
                         view = None;
                     }
@@ -62,22 +62,22 @@ impl Reflector {
             Ok(view) => view,
             Err(error) => return error,
         };
-        let mut history = match History::after(&self.source, view.revision).await {
-            Ok(history) => history,
+        let mut store_watch = match StoreWatch::after(&self.lister_watcher, view.revision).await {
+            Ok(store_watch) => store_watch,
             Err(error) => return error,
         };
         let mut answer_by = None;
         loop {
             tokio::select! {
                 biased;
-                batch = history.next() => {
+                batch = store_watch.next() => {
                     answer_by = None;
-                    if let Err(error) = self.take(view, batch, &mut history) {
+                    if let Err(error) = self.take(view, batch, &mut store_watch) {
                         return error;
                     }
                 }
                 () = self.progress_wanted.notified() => {
-                    history.ask_progress();
+                    store_watch.ask_progress();
                     answer_by.get_or_insert(self.world.clock.now() + PROGRESS_WAIT_MAX);
                 }
                 () = tokio::time::sleep_until(answer_by.unwrap_or_else(|| self.world.clock.now())), if answer_by.is_some() => {
@@ -89,7 +89,7 @@ impl Reflector {
 
     async fn listed<'a>(&self, view: &'a mut Option<View>) -> Result<&'a mut View, Error> {
         if view.is_none() {
-            let listed = self.source.list().await?;
+            let listed = self.lister_watcher.list().await?;
             self.views.send_replace(Some(Arc::new(listed.clone())));
             *view = Some(listed);
         }
@@ -97,17 +97,17 @@ impl Reflector {
     }
 
     /// Takes in a batch and all others that are already there, then publishes once.
-    fn take(&self, view: &mut View, first: Result<Batch, Error>, history: &mut History) -> Result<(), Error> {
+    fn take(&self, view: &mut View, first: Result<Batch, Error>, store_watch: &mut StoreWatch) -> Result<(), Error> {
         let mut outcome = first;
         loop {
             match outcome {
-                Ok(batch) => apply(view, batch, &self.source),
+                Ok(batch) => apply(view, batch, &self.lister_watcher),
                 Err(error) => {
                     self.views.send_replace(Some(Arc::new(view.clone())));
                     return Err(error);
                 }
             }
-            match history.next().now_or_never() {
+            match store_watch.next().now_or_never() {
                 Some(next) => outcome = next,
                 None => break,
             }
@@ -117,12 +117,12 @@ impl Reflector {
     }
 }
 
-fn apply(view: &mut View, batch: Batch, source: &Source) {
+fn apply(view: &mut View, batch: Batch, lister_watcher: &ListerWatcher) {
     for event in batch.events {
         match event {
             StoreEvent::Change(change) => view.apply(change),
             StoreEvent::Removed { key, revision } => {
-                if let Some(change) = removal(view, key, revision, source) {
+                if let Some(change) = removal(view, key, revision, lister_watcher) {
                     view.apply(change);
                 }
             }
@@ -134,10 +134,10 @@ fn apply(view: &mut View, batch: Batch, source: &Source) {
 }
 
 /// A deletion, with the last state that the view knows.
-fn removal(view: &View, key: String, revision: Revision, source: &Source) -> Option<Change> {
+fn removal(view: &View, key: String, revision: Revision, lister_watcher: &ListerWatcher) -> Option<Change> {
     let previous = view.objects.get(&key)?.clone();
     let mut last = previous.object.value();
     codec::set_resource_version(&mut last, revision);
     let last = Object::from_value(&last).expect("it was an object before");
-    Some(Change::new(key, revision, source.item(last), Some(previous), true))
+    Some(Change::new(key, revision, lister_watcher.item(last), Some(previous), true))
 }

@@ -17,7 +17,7 @@ use crate::store::error::Error;
 use crate::world::{Instant, Revision};
 
 use super::WatchCache;
-use super::history::{History, StoreEvent};
+use super::lister_watcher::{StoreEvent, StoreWatch};
 use super::view::{Change, EventType, Item, View};
 
 /// Which objects a watcher sees.
@@ -57,7 +57,7 @@ pub struct Watcher {
     namespace: Option<String>,
     cursor: Revision,
     pending: VecDeque<Event>,
-    history: Option<History>,
+    store_watch: Option<StoreWatch>,
     bookmarks: Option<Duration>,
     bookmark_at: Option<Instant>,
     ends_at: Instant,
@@ -83,7 +83,7 @@ impl Watcher {
             namespace: options.namespace,
             cursor: options.from,
             pending,
-            history: None,
+            store_watch: None,
             bookmarks: options.bookmarks,
             ends_at: options.ends_at,
             shutdown: options.shutdown,
@@ -126,24 +126,24 @@ impl Watcher {
             self.pending.extend(classify(&self.filter, self.namespace.as_deref(), change));
         }
         self.cursor = self.cursor.max(view.revision);
-        self.history = None;
+        self.store_watch = None;
         true
     }
 
     /// Takes the next batch of the store's history.
     async fn read_history(&mut self) -> Result<(), Status> {
-        let history = match &mut self.history {
-            Some(history) => history,
+        let store_watch = match &mut self.store_watch {
+            Some(store_watch) => store_watch,
             None => {
-                let opened = self.cache.history(self.cursor).await.map_err(|error| gone(&error, self.cursor))?;
-                self.history.insert(opened)
+                let opened = self.cache.watch_store(self.cursor).await.map_err(|error| gone(&error, self.cursor))?;
+                self.store_watch.insert(opened)
             }
         };
         let batch = tokio::select! {
             biased;
             () = self.shutdown.wait() => { self.ended = true; return Ok(()) }
             () = tokio::time::sleep_until(self.ends_at) => { self.ended = true; return Ok(()) }
-            batch = history.next() => batch.map_err(|error| gone(&error, self.cursor))?,
+            batch = store_watch.next() => batch.map_err(|error| gone(&error, self.cursor))?,
         };
         for event in batch.events {
             let StoreEvent::Change(change) = event else { return Err(gone(&Error::Compacted, self.cursor)) };

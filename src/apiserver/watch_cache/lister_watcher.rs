@@ -1,4 +1,4 @@
-//! Reading the store's history of one prefix: the pages of a list, and watch responses as changes.
+//! Lists and watches of one prefix of the store, decoded: the pages of a list, and watch responses as changes.
 
 use std::sync::Arc;
 
@@ -21,9 +21,9 @@ use super::view::{Change, Item, View};
 /// Reads the values of an object's selectable fields.
 pub type Fields = Arc<dyn Fn(&Object) -> Vec<String> + Send + Sync>;
 
-/// Where a resource's objects are, and how to read them.
+/// Lists and watches the objects of one resource in the store: upstream's ListerWatcher.
 #[derive(Clone)]
-pub struct Source {
+pub struct ListerWatcher {
     pub store: Client,
     /// With the slash at its end.
     pub prefix: String,
@@ -36,8 +36,8 @@ pub struct Source {
 const PAGE_KEYS: i64 = 500;
 
 /// One watch stream of the store with one watch on it.
-pub struct History {
-    source: Source,
+pub struct StoreWatch {
+    lister_watcher: ListerWatcher,
     requests: mpsc::Sender<pb::WatchRequest>,
     responses: BoxStream<'static, Result<pb::WatchResponse, Error>>,
 }
@@ -67,7 +67,7 @@ pub fn prefix_end(prefix: &str) -> Bytes {
     end.into()
 }
 
-impl Source {
+impl ListerWatcher {
     /// All objects, at one revision.
     pub async fn list(&self) -> Result<View, Error> {
         let mut objects = OrdMap::new();
@@ -152,13 +152,13 @@ pub fn after(key: &[u8]) -> Bytes {
     next.into()
 }
 
-impl History {
-    /// Watches `source` for everything after `revision`.
-    pub async fn after(source: &Source, revision: Revision) -> Result<History, Error> {
+impl StoreWatch {
+    /// Watches for everything after `revision`.
+    pub async fn after(lister_watcher: &ListerWatcher, revision: Revision) -> Result<StoreWatch, Error> {
         let (requests, receiver) = mpsc::channel(4);
         let create = pb::WatchCreateRequest {
-            key: Bytes::copy_from_slice(source.prefix.as_bytes()),
-            range_end: prefix_end(&source.prefix),
+            key: Bytes::copy_from_slice(lister_watcher.prefix.as_bytes()),
+            range_end: prefix_end(&lister_watcher.prefix),
             start_revision: revision.next().0,
             progress_notify: true,
             prev_kv: true,
@@ -166,8 +166,8 @@ impl History {
         };
         let first = pb::WatchRequest { request_union: Some(pb::watch_request::RequestUnion::CreateRequest(create)) };
         requests.try_send(first).expect("the channel is new and has room");
-        let responses = source.store.watch(ReceiverStream::new(receiver).boxed()).await?;
-        Ok(History { source: source.clone(), requests, responses })
+        let responses = lister_watcher.store.watch(ReceiverStream::new(receiver).boxed()).await?;
+        Ok(StoreWatch { lister_watcher: lister_watcher.clone(), requests, responses })
     }
 
     /// Asks how far the store is. The answer comes as an empty batch; asking again before it came is harmless.
@@ -191,7 +191,7 @@ impl History {
             None if response.created => None,
             None => response.header.as_ref().map(|header| header.revision),
         };
-        let events = response.events.iter().filter_map(|event| self.source.change(event)).collect();
+        let events = response.events.iter().filter_map(|event| self.lister_watcher.change(event)).collect();
         Ok(Batch { events, revision: reached.filter(|_| !response.fragment).map(Revision) })
     }
 }
