@@ -2,9 +2,9 @@
 //! is pure; only the client and what is built on it do I/O.
 //!
 //! ```text
-//!                       ┌───────────── resources: the one table ─────────────┐
-//!   body ─▶ schema ─▶ patch, managed ─▶ defaults ─▶ validation ─▶ object    discovery, openapi, printing
-//!                                                                    │
+//!                       ┌───────────── resources: the one table ─────────────────────┐
+//!   body ─▶ schema ─▶ patch, managed_fields ─▶ defaults ─▶ validation ─▶ object    discovery, openapi, printing
+//!                                                                           │
 //!   components ◀── controller, informer, work_queue, events ◀── client (in process, or HTTPS)
 //! ```
 //!
@@ -14,7 +14,7 @@
 //! - [`status`]: every refusal of the API
 //!
 //! What is done with it:
-//! - [`schema`]: strict decoding; [`patch`], [`managed`]: patches and server-side apply
+//! - [`schema`]: strict decoding; [`patch`], [`managed_fields`]: patches and server-side apply
 //! - [`defaults`], [`validation`]: what is filled in, and the rules; [`coverage`]: which component acts on a field
 //! - [`printing`], [`discovery`], [`openapi`]: what clients are shown
 //!
@@ -31,7 +31,7 @@ pub mod events;
 pub mod field_selector;
 pub mod informer;
 pub mod leader_election;
-pub mod managed;
+pub mod managed_fields;
 pub mod names;
 pub mod object;
 pub mod openapi;

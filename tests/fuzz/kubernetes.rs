@@ -2,7 +2,7 @@
 
 use chorus::kube::client::PatchType;
 use chorus::kube::field_selector::FieldSelector;
-use chorus::kube::managed::{self, Manager};
+use chorus::kube::managed_fields::{self, Manager};
 use chorus::kube::object::Object;
 use chorus::kube::patch::patch;
 use chorus::kube::quantity::Quantity;
@@ -102,7 +102,7 @@ fn patches() {
             resource.default(&mut new);
             resource.prepare_update(Part::Main, &mut new, &old);
             if resource.validate_update(Part::Main, &new, &old).is_ok() {
-                managed::track(&schemas, &resource.definition, Some(&old), &mut new, &manager);
+                managed_fields::track(&schemas, &resource.definition, Some(&old), &mut new, &manager);
                 let stored = Object::from_value(&new).expect("it has the metadata of an object");
                 assert!(is::<Pod>(&stored), "a patched pod cannot be read: {new}");
             }

@@ -187,7 +187,7 @@ fn is_charged(attributes: &AdmissionAttributes<'_>) -> bool {
 
 /// Does an object of this resource use what is called `name`?
 fn usage_names(resource: &Resource) -> impl Fn(&str) -> bool {
-    let (plural, qualified, core) = (resource.plural.clone(), resource.qualified(), resource.group.is_empty());
+    let (plural, qualified, core) = (resource.plural.clone(), resource.group_resource(), resource.group.is_empty());
     move |name| {
         name.strip_prefix("count/") == Some(&qualified)
             || (core && name == plural)

@@ -53,7 +53,7 @@ pub struct Tally(BTreeMap<String, BTreeMap<String, (Arc<Item>, Counted)>>);
 impl Tally {
     /// Counts the objects of `namespace` as `view` has them.
     pub fn update(&mut self, resource: &Resource, view: &View, namespace: &str) {
-        let known = self.0.entry(resource.qualified()).or_default();
+        let known = self.0.entry(resource.group_resource()).or_default();
         let mut before = std::mem::take(known);
         for (key, item) in view.select(Some(namespace)) {
             let same = before.remove(key).filter(|(counted, _)| Arc::ptr_eq(counted, item));
@@ -64,7 +64,7 @@ impl Tally {
 
     /// What all objects of a kind use of what `quota` limits.
     pub fn add_used(&self, resource: &Resource, quota: &Value, used: &mut Usage) {
-        for (_, counted) in self.0.get(&resource.qualified()).into_iter().flat_map(BTreeMap::values) {
+        for (_, counted) in self.0.get(&resource.group_resource()).into_iter().flat_map(BTreeMap::values) {
             for (name, amount) in counted.under(quota) {
                 usage::add(used, &name, &amount);
             }

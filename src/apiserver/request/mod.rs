@@ -175,7 +175,7 @@ impl Api {
             )?,
             _ => SelectionPredicate::default(),
         };
-        self.authorize_selection(user, word(&verb), &target, &selection, deadline).await?;
+        self.authorize_selection(user, verb_name(&verb), &target, &selection, deadline).await?;
         let info = RequestInfo { user, target: &target, resource, write: &write, deadline };
         self.check_verb(&info, &verb)?;
         if let Some(subresource) = target.subresource.as_deref().filter(|sub| !shows_object(resource, sub)) {
@@ -274,17 +274,19 @@ impl Api {
     }
 
     fn check_verb(&self, info: &RequestInfo<'_>, verb: &Verb) -> Result<(), Status> {
-        let word = word(verb);
+        let verb = verb_name(verb);
         // Only lists and watches go across all namespaces.
         let everywhere = info.resource.is_namespaced() && info.target.namespace.is_none();
         let allowed = match info.target.subresource.as_deref() {
-            None => info.resource.allows(word) && (!everywhere || word == "list"),
-            Some(name) => info.resource.subresource(name).is_some_and(|sub| sub.verbs.iter().any(|v| v == word)),
+            None => info.resource.allows(verb) && (!everywhere || verb == "list"),
+            Some(name) => {
+                info.resource.subresource(name).is_some_and(|sub| sub.verbs.iter().any(|known| known == verb))
+            }
         };
         if allowed {
             return Ok(());
         }
-        Err(Status::method_not_allowed(&info.resource.group, &info.resource.plural, word))
+        Err(Status::method_not_allowed(&info.resource.group, &info.resource.plural, verb))
     }
 }
 
@@ -308,7 +310,7 @@ fn mutates(verb: &Verb) -> bool {
 }
 
 /// The verb as authorization and discovery name it.
-pub fn word(verb: &Verb) -> &'static str {
+pub fn verb_name(verb: &Verb) -> &'static str {
     match verb {
         Verb::Get => "get",
         Verb::List(_) => "list",

@@ -117,7 +117,7 @@ impl Storage {
             Status::new(
                 500,
                 "StorageReadError",
-                format!("{} {name:?} in the store does not decode: {error}", resource.qualified()),
+                format!("{} {name:?} in the store does not decode: {error}", resource.group_resource()),
             )
         })?;
         Ok(Some(Stored { object: Arc::new(object), revision, read_at }))

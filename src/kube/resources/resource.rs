@@ -132,7 +132,7 @@ impl Resource {
     }
 
     /// `pods` or `deployments.apps`, as messages name it.
-    pub fn qualified(&self) -> String {
+    pub fn group_resource(&self) -> String {
         if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
     }
 
