@@ -1,5 +1,5 @@
-//! Who asks: a client certificate, a service-account token, or nobody in particular. The first that is there decides;
-//! a token that is not believed is refused, not taken for anonymous.
+//! Authentication: by client certificate, else by service-account token, else as anonymous. A request with an invalid
+//! token is refused, not taken for anonymous.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::storage::Storage;
 use super::tokens::{Claims, Reference, Tokens};
 use super::user::User;
 
-/// Finds out who asks.
+/// Finds the user of a request.
 pub struct Authenticator {
     pub clock: Clock,
     pub tokens: Arc<Tokens>,
@@ -27,7 +27,7 @@ pub struct Authenticator {
 
 impl Authenticator {
     /// The user behind a request: `certificate` is the verified user of its connection.
-    pub async fn user(
+    pub async fn authenticate(
         &self,
         certificate: Option<&User>,
         headers: &HeaderMap,
@@ -35,14 +35,14 @@ impl Authenticator {
     ) -> Result<User, Status> {
         match (certificate, bearer(headers)) {
             (Some(user), _) => Ok(user.clone()),
-            (None, Some(token)) => self.token(token, None, deadline).await.map(|(user, _)| user),
+            (None, Some(token)) => self.authenticate_token(token, None, deadline).await.map(|(user, _)| user),
             (None, None) if headers.contains_key(AUTHORIZATION) => Err(Status::unauthorized()),
             (None, None) => Ok(User::anonymous()),
         }
     }
 
     /// The service account behind a token, if it and what the token is bound to still exist.
-    pub async fn token(
+    pub async fn authenticate_token(
         &self,
         token: &str,
         audiences: Option<&[String]>,
@@ -68,7 +68,7 @@ impl Authenticator {
         Ok((account(&claims), claims))
     }
 
-    /// Is there still an object of this name and uid? What the cache does not know is asked of the store.
+    /// Is there still an object of this name and UID? An object that the cache does not have is read from the store.
     async fn exists(
         &self,
         plural: &str,

@@ -1,5 +1,5 @@
-//! What every cluster has from the start: the built-in namespaces, roles and bindings, and the Service `kubernetes`.
-//! Several frontends may do this at once; what is there already is left, or brought up to date.
+//! The objects that every cluster has: the built-in namespaces, roles and bindings, and the Service `kubernetes`.
+//! Several frontends may create them at once; existing ones are left, or brought up to date.
 
 use futures::TryStreamExt;
 use k8s_openapi::api::rbac::v1::PolicyRule;
@@ -10,20 +10,20 @@ use crate::kube::status::Status;
 use crate::kube::tree::items;
 use crate::world::Instant;
 
-use super::admission::namespaces::PERMANENT;
+use super::admission::namespace_lifecycle::PERMANENT;
 use super::authorization::bootstrap::{cluster_role_bindings, cluster_roles, controllers};
 use super::authorization::covers::{compact, missing};
-use super::request::{Api, Call, Change};
+use super::request::{Api, RequestInfo, UpdatedObjectInfo};
 use super::user::User;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 /// Roles and bindings that are put in the store at a time.
 const AT_ONCE: usize = 32;
-/// Where agents keep their leases.
+/// The namespace of the leases of agents.
 const NODE_LEASES: &str = "kube-node-lease";
 
 impl Api {
-    /// Puts in the store what is missing there.
+    /// Creates the built-in objects that are missing.
     pub(super) async fn ensure_built_in(&self, deadline: Instant) -> Result<(), Status> {
         let roles = cluster_roles().into_iter().chain(controllers::cluster_roles());
         self.ensure_all("clusterroles", roles, deadline).await?;
@@ -35,11 +35,11 @@ impl Api {
         }
         let service = kubernetes_service(&self.addresses.network.first().to_string());
         self.ensure("", "services", Some("default"), service, deadline).await?;
-        // Components ask as soon as this is done.
+        // Components send requests as soon as this returns.
         self.authorizer.catch_up(deadline).await
     }
 
-    /// Many at once: a cluster is ready when the last is there, and those of one moment share an entry of the log.
+    /// Many at once: the cluster is ready when the last one is written, and concurrent writes share log entries.
     async fn ensure_all(
         &self,
         plural: &str,
@@ -50,7 +50,7 @@ impl Api {
         futures::stream::iter(objects.map(Ok)).try_for_each_concurrent(AT_ONCE, ensure).await
     }
 
-    /// Creates the object, or adds to a role or binding that is there what it lacks.
+    /// Creates the object, or adds to an existing role or binding what it lacks.
     async fn ensure(
         &self,
         group: &str,
@@ -71,7 +71,7 @@ impl Api {
         };
         let resource = self.resource(&target)?;
         let write = WriteOptions::default();
-        let call = Call { user: &user, target: &target, resource, write: &write, deadline };
+        let info = RequestInfo { user: &user, target: &target, resource, write: &write, deadline };
         object["apiVersion"] = json!(resource.group_version());
         object["kind"] = json!(resource.kind);
         if let Some(namespace) = namespace {
@@ -79,7 +79,7 @@ impl Api {
         }
         let stored = self.storage.read(resource, namespace, name.as_deref().unwrap_or_default()).await?;
         let Some(stored) = stored else {
-            return match self.create_object(&call, object, Vec::new()).await {
+            return match self.create_object(&info, object, Vec::new()).await {
                 Err(status) if status.is_already_exists() => Ok(()),
                 other => other.map(|_| ()),
             };
@@ -90,7 +90,7 @@ impl Api {
         }
         let Some(patch) = lacking(&old, &object) else { return Ok(()) };
         let patch = serde_json::to_vec(&patch).expect("JSON values serialize");
-        self.change(&call, Change::Patch(PatchType::Merge, &patch)).await.map(|_| ())
+        self.update(&info, UpdatedObjectInfo::Patch(PatchType::Merge, &patch)).await.map(|_| ())
     }
 }
 

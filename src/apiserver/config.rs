@@ -1,4 +1,4 @@
-//! What a frontend is started with.
+//! The configuration of a frontend.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,15 +6,15 @@ use std::ops::Range;
 
 use crate::world::tls;
 
-/// What a frontend is started with. Secrets are left out of its debug form.
+/// The configuration of a frontend. Its debug form leaves secrets out.
 #[derive(Clone)]
 pub struct Config {
     /// `host:port`; without one the frontend serves in-process components only.
     pub listen: Option<String>,
-    /// Without it the listener speaks plain HTTP, and everybody on it is anonymous or has a token.
+    /// Without it the listener speaks plain HTTP, and its users are anonymous or have a token.
     pub tls: Option<Tls>,
-    /// The address that the endpoints of the `kubernetes` Service name. Without one that Service has no endpoint of
-    /// this frontend.
+    /// The address for the endpoints of the `kubernetes` Service. Without one, that Service has no endpoint for this
+    /// frontend.
     pub advertise: Option<(IpAddr, u16)>,
     /// Signs and verifies service-account tokens: an EC P-256 private key, PKCS#8 PEM. The same on every frontend.
     pub token_key_pem: String,
@@ -25,14 +25,14 @@ pub struct Config {
     /// Where cluster IPs come from, IPv4 `address/bits`. The same on every frontend.
     pub service_cidr: String,
     pub node_ports: Range<u16>,
-    /// How long pods stay on a node that is not ready or unreachable, unless they say so themselves.
+    /// How long pods stay on a node that is not ready or unreachable, unless they have their own tolerations.
     pub toleration_seconds: u64,
-    /// What a frontend shows agents that it asks for logs, and whose certificates it believes. Without it, it has
-    /// nothing to show.
+    /// The frontend's client certificate for agents, from which it reads logs, and the authority of their
+    /// certificates. Without it, the frontend speaks plain HTTP to agents.
     pub agent_tls: Option<tls::Options>,
 }
 
-/// The certificate a frontend shows, and the authority whose client certificates it believes.
+/// The certificate of a frontend, and the authority whose client certificates it accepts.
 #[derive(Clone)]
 pub struct Tls {
     pub certificate_pem: String,

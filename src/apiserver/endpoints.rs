@@ -1,5 +1,5 @@
-//! The endpoints of the Service `kubernetes`: each frontend keeps a record with a lease, and all of them write the
-//! endpoints from the records that are there, so that a frontend that is gone fades out.
+//! The endpoints of the Service `kubernetes`: each frontend keeps a record with a lease, and every frontend writes the
+//! endpoints from the records that exist, so that a frontend that is gone disappears from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -29,18 +29,18 @@ impl Api {
         self.storage.commit(Write::default().put(&key, Bytes::new(), Some(lease))).await?;
         let records = self.storage.keys_under(RECORDS).await?;
         let ports = by_port(&records);
-        self.tell("", "endpoints", "kubernetes", endpoints(&ports)).await?;
+        self.write_if_changed("", "endpoints", "kubernetes", endpoints(&ports)).await?;
         let first = ports.keys().next().copied();
         for (port, addresses) in &ports {
             let name = if Some(*port) == first { "kubernetes".to_owned() } else { format!("kubernetes-{port}") };
-            self.tell("discovery.k8s.io", "endpointslices", &name, slice(*port, addresses)).await?;
+            self.write_if_changed("discovery.k8s.io", "endpointslices", &name, slice(*port, addresses)).await?;
         }
         Ok(())
     }
 
-    /// Writes an object as it should be, if it is not. These objects name addresses that users may not (a loopback
-    /// address in a cluster on one machine), and do not pass validation.
-    async fn tell(&self, group: &str, plural: &str, name: &str, wanted: Value) -> Result<(), Status> {
+    /// Writes an object that differs from what it should be. These objects skip validation: they name addresses that
+    /// users may not name, such as a loopback address in a cluster on one machine.
+    async fn write_if_changed(&self, group: &str, plural: &str, name: &str, wanted: Value) -> Result<(), Status> {
         let resource = self.table.get(group, "v1", plural).ok_or_else(Status::no_such_resource)?;
         let key = self.storage.key(resource, NAMESPACE, name)?;
         let write = match self.storage.read(resource, NAMESPACE, name).await? {
@@ -57,7 +57,7 @@ impl Api {
                 Write::replace(&key, stored.revision, codec::encode(&object), None)
             }
         };
-        // Whoever was faster wrote the same.
+        // On a conflict another frontend has written the same.
         self.storage.commit(write).await.map(|_| ())
     }
 

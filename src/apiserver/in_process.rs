@@ -12,7 +12,7 @@ use crate::kube::status::Status;
 use super::request::Api;
 use super::user::User;
 use super::watch_cache::stream::Event;
-use super::watch_cache::view::Kind;
+use super::watch_cache::view::EventType;
 
 pub(super) struct InProcess {
     pub api: Arc<Api>,
@@ -31,19 +31,19 @@ impl Transport for InProcess {
         options: WatchOptions,
     ) -> Result<BoxStream<'static, Result<WatchEvent, Status>>, Status> {
         let watched = self.api.watch(&self.user, target, options).await?;
-        Ok(watched.events.map(|event| event.map(told)).boxed())
+        Ok(watched.events.map(|event| event.map(watch_event)).boxed())
     }
 }
 
-fn told(event: Event) -> WatchEvent {
+fn watch_event(event: Event) -> WatchEvent {
     match event {
         Event::Initial(object) => WatchEvent::Added(object),
-        Event::Change(kind, change) => {
+        Event::Change(event_type, change) => {
             let object = change.item.object.clone();
-            match kind {
-                Kind::Added => WatchEvent::Added(object),
-                Kind::Modified => WatchEvent::Modified(object),
-                Kind::Deleted => WatchEvent::Deleted(object),
+            match event_type {
+                EventType::Added => WatchEvent::Added(object),
+                EventType::Modified => WatchEvent::Modified(object),
+                EventType::Deleted => WatchEvent::Deleted(object),
             }
         }
         Event::Bookmark { revision, initial_events_end } => {

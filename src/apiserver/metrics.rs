@@ -1,4 +1,4 @@
-//! What `/metrics` tells.
+//! The metrics that `/metrics` shows.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,7 +20,7 @@ pub struct Metrics {
     connections: Connections,
 }
 
-/// Of the connections to this process, as of the last look.
+/// Metrics of the connections to this process, as of the last scrape.
 #[derive(Clone, Default)]
 struct Connections {
     open: Gauge,
@@ -94,7 +94,8 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A request was answered. Only known resources are told apart, so that clients cannot grow the set of labels.
+    /// A request was answered. Only known resources have their own labels, so that clients cannot grow the set of
+    /// labels.
     pub fn answered(&self, verb: &'static str, group: &str, resource: &str, code: u16, seconds: f64) {
         let labels = Labels { verb, group: group.to_owned(), resource: resource.to_owned(), code };
         self.requests.get_or_create(&labels).inc();

@@ -1,9 +1,9 @@
-//! Kubernetes API frontends: stateless but for caches, as many as one likes over one store.
+//! Kubernetes API frontends: stateless but for caches, any number of them over one store.
 //!
 //! ```text
 //!   client ──TLS, HTTP──▶ Server ─▶ authentication ─┐
 //!   component ──in-process transport────────────────┴▶ authorization ─▶ mutating admission ─▶ defaults, validation
-//!                                                                             ─▶ reviewing admission ─▶ Storage
+//!                                                                            ─▶ validating admission ─▶ Storage
 //!   store ──one watch a resource──▶ WatchCache ─▶ lists, watches                                          │
 //!     ▲                                                                                                   │
 //!     └─────────────────────────── one transaction with all that has to hold ─────────────────────────────┘
@@ -11,14 +11,14 @@
 //!
 //! - [`frontend`]: the actor; starting a frontend
 //! - [`config`], [`error`], [`user`]: its public types
-//! - [`server`]: the listener; [`http`]: requests and responses; [`negotiation`]: forms of bodies
+//! - [`server`]: the listener; [`http`]: requests and responses; [`negotiation`]: formats of bodies and answers
 //! - [`in_process`]: the transport for components of the same process
 //! - [`request`]: the request path
 //! - [`authentication`], [`tokens`], [`authorization`], [`admission`]: its steps
-//! - [`subresources`]: paths that do more than show an object
+//! - [`subresources`]: subresources that do more than show an object
 //! - [`storage`], [`codec`], [`watch_cache`], [`selection`]: objects in the store
 //! - [`services`]: cluster IPs and node ports; [`endpoints`]: those of the Service `kubernetes`
-//! - [`bootstrap`]: what every cluster has; [`recounts`]: quotas to be counted anew; [`metrics`], [`names`]
+//! - [`bootstrap`]: the built-in objects; [`recounts`]: quotas to be recounted; [`metrics`]
 
 mod admission;
 mod authentication;
@@ -32,7 +32,6 @@ mod frontend;
 mod http;
 mod in_process;
 mod metrics;
-mod names;
 mod negotiation;
 mod recounts;
 mod request;

@@ -1,11 +1,11 @@
-//! Namespaces whose quotas are to be counted anew: a set, so that many deletions cost one count.
+//! Namespaces whose quotas must be recounted: a set, so that many deletions cost one count.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Names that wait; adding one that waits already changes nothing.
+/// The names that wait; adding one again changes nothing.
 #[derive(Debug, Default)]
 pub struct Recounts {
     waiting: Mutex<BTreeSet<String>>,

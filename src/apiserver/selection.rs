@@ -1,4 +1,4 @@
-//! Which objects a list or watch shows: label and field selectors against one resource.
+//! Which objects a list or watch shows: label and field selectors of one resource, upstream's SelectionPredicate.
 
 use std::sync::Arc;
 
@@ -8,27 +8,27 @@ use crate::kube::resources::Resource;
 use crate::kube::selector::Selector;
 use crate::kube::status::Status;
 
-use super::watch_cache::history::Fields;
+use super::watch_cache::lister_watcher::Fields;
 use super::watch_cache::view::Item;
 
 /// Requirements on labels and fields that must all hold.
 #[derive(Clone, Debug, Default)]
-pub struct Selection {
+pub struct SelectionPredicate {
     labels: Selector,
     fields: Vec<Requirement>,
-    /// The fields as they were asked for.
+    /// The field selector as the client wrote it.
     field_selector: FieldSelector,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Requirement {
-    place: Place,
+    field: SelectedField,
     equal: bool,
     value: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum SelectedField {
     Name,
     Namespace,
     /// In the resource's table of selectable fields.
@@ -48,21 +48,27 @@ pub fn fields_of(resource: &Arc<Resource>) -> Fields {
     })
 }
 
-impl Selection {
+impl SelectionPredicate {
     /// Parses the two selectors; an unknown field or a malformed text is a bad request.
-    pub fn parse(resource: &Resource, labels: Option<&str>, fields: Option<&str>) -> Result<Selection, Status> {
+    pub fn parse(
+        resource: &Resource,
+        labels: Option<&str>,
+        fields: Option<&str>,
+    ) -> Result<SelectionPredicate, Status> {
         let labels = labels.unwrap_or_default().parse::<Selector>();
         let labels = labels.map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
         let field_selector = FieldSelector::parse(fields.unwrap_or_default(), resource)?;
-        let place = |field: &str| match field {
-            "metadata.name" => Place::Name,
-            "metadata.namespace" => Place::Namespace,
-            _ => Place::Field(resource.selectable_fields().position(|name| name == field).unwrap_or(usize::MAX)),
+        let selected = |field: &str| match field {
+            "metadata.name" => SelectedField::Name,
+            "metadata.namespace" => SelectedField::Namespace,
+            _ => {
+                SelectedField::Field(resource.selectable_fields().position(|name| name == field).unwrap_or(usize::MAX))
+            }
         };
         let fields = field_selector.requirements().iter();
-        let fields = fields.map(|r| Requirement { place: place(&r.field), equal: r.equal, value: r.value.clone() });
+        let fields = fields.map(|r| Requirement { field: selected(&r.field), equal: r.equal, value: r.value.clone() });
         let fields = fields.collect();
-        Ok(Selection { labels, fields, field_selector })
+        Ok(SelectionPredicate { labels, fields, field_selector })
     }
 
     pub fn field_selector(&self) -> &FieldSelector {
@@ -73,9 +79,10 @@ impl Selection {
         self.labels.is_everything() && self.fields.is_empty()
     }
 
-    /// The one name that can match, if the selection asks for one.
+    /// The one name that can match, if the field selector requires one.
     pub fn name(&self) -> Option<&str> {
-        let named = self.fields.iter().find(|field| field.place == Place::Name && field.equal);
+        let named =
+            self.fields.iter().find(|requirement| requirement.field == SelectedField::Name && requirement.equal);
         named.map(|field| field.value.as_str())
     }
 
@@ -87,10 +94,10 @@ impl Selection {
 impl Requirement {
     fn holds(&self, item: &Item) -> bool {
         let meta = &item.object.meta;
-        let value = match self.place {
-            Place::Name => meta.name.as_str(),
-            Place::Namespace => meta.namespace.as_deref().unwrap_or_default(),
-            Place::Field(at) => item.fields.get(at).map_or("", String::as_str),
+        let value = match self.field {
+            SelectedField::Name => meta.name.as_str(),
+            SelectedField::Namespace => meta.namespace.as_deref().unwrap_or_default(),
+            SelectedField::Field(at) => item.fields.get(at).map_or("", String::as_str),
         };
         (value == self.value) == self.equal
     }

@@ -26,17 +26,17 @@ use super::http;
 use super::request::Api;
 use super::user::User;
 
-/// A client that does not finish its handshake, or the head of a request, in this time is let go.
+/// A client must finish its handshake, and the head of a request, in this time, or its connection is closed.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
-/// HTTP/2 pings find connections whose other end is gone.
+/// HTTP/2 pings detect connections whose client is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(20);
 /// Requests and watches on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 1000;
-/// Requests under way have this long to end when the node shuts down.
+/// How long requests in flight may take to end when the node shuts down.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
-/// A connection that gives way to another one has so long to take note of it.
+/// A connection that is displaced by another one is closed after this time at the latest.
 const FAREWELL_MAX: Duration = Duration::from_millis(100);
 
 /// Accepts connections.
@@ -155,7 +155,7 @@ impl TimeProvider for CertificateClock {
     }
 }
 
-/// TLS with client certificates that a client may show.
+/// TLS with optional client certificates.
 pub fn acceptor(tls: &Tls, clock: Clock) -> Result<TlsAcceptor, Error> {
     let refuse = |what: &'static str| move |error: &dyn std::fmt::Display| Error::Tls(format!("{what}: {error}"));
     let provider = Arc::new(rustls::crypto::ring::default_provider());

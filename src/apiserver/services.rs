@@ -1,5 +1,5 @@
 //! Addresses of Services: cluster IPs and node ports. Each is claimed by a key of its own in the transaction that
-//! writes the Service, so that frontends that allocate at once never give the same one twice, and nothing leaks.
+//! writes the Service, so that frontends never allocate the same one twice, and nothing leaks.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -42,13 +42,13 @@ impl Network {
         Ipv4Addr::from(self.base + 1)
     }
 
-    /// Network and broadcast address belong to nobody.
+    /// The network and broadcast addresses are never given out.
     fn contains(&self, address: Ipv4Addr) -> bool {
         (self.base + 1..self.base + self.size - 1).contains(&u32::from(address))
     }
 
-    /// Where addresses are given from: what lies below is for those who choose their own, as long as there is room
-    /// above.
+    /// Addresses are allocated from this offset on. Those below it are left to users who choose an address themselves,
+    /// and are allocated only when the others are taken.
     fn band(&self) -> u32 {
         (self.size / 16).clamp(16, 256).min(self.size / 2)
     }
@@ -61,14 +61,14 @@ impl Network {
     }
 }
 
-/// The numbers of a range, from a random one on and around.
+/// The numbers of a range, beginning at a random one and wrapping around.
 fn turned(random: &Random, range: Range<u32>) -> impl Iterator<Item = u32> {
     let length = range.end.saturating_sub(range.start).max(1);
     let from = random.within(0..u64::from(length)) as u32;
     (0..length).map(move |step| range.start + (from + step) % length)
 }
 
-/// Gives and takes back addresses.
+/// Allocates and releases addresses.
 pub struct Addresses {
     pub storage: Storage,
     pub random: Random,
@@ -77,9 +77,14 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Fills in the addresses that a Service wants and has not; the write claims them, and lets go of those that
-    /// `old` had and the new state has not.
-    pub async fn claim(&self, resource: &Resource, service: &mut Value, old: Option<&Value>) -> Result<Write, Status> {
+    /// Fills in the addresses that a Service needs and does not have. The write that is returned claims them, and
+    /// releases those that `old` had and the new state no longer has.
+    pub async fn allocate(
+        &self,
+        resource: &Resource,
+        service: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<Write, Status> {
         if !is_service(resource) {
             return Ok(Write::default());
         }
@@ -102,7 +107,7 @@ impl Addresses {
         Ok(write)
     }
 
-    /// Lets go of what a Service had.
+    /// Releases the addresses of a Service.
     pub fn release(&self, resource: &Resource, service: &Value) -> Write {
         if !is_service(resource) {
             return Write::default();
@@ -191,7 +196,7 @@ fn is_service(resource: &Resource) -> bool {
     resource.group.is_empty() && resource.plural == "services"
 }
 
-/// The ports, to be changed; none where there are none.
+/// The ports, mutable; none where there are none.
 fn ports_mut(service: &mut Value) -> impl Iterator<Item = &mut Value> {
     let ports = service.get_mut("spec").and_then(|spec| spec.get_mut("ports"));
     ports.and_then(Value::as_array_mut).into_iter().flatten()

@@ -1,5 +1,5 @@
-//! Service-account tokens: ES256 JWTs with upstream's claims. Pure but for the key; whether the account still exists
-//! is asked elsewhere.
+//! Service-account tokens: ES256 JWTs with upstream's claims. Pure but for the key; the authenticator checks that the
+//! account still exists.
 
 use std::time::Duration;
 
@@ -28,13 +28,13 @@ pub struct Claims {
     pub iss: String,
     pub jti: String,
     #[serde(rename = "kubernetes.io")]
-    pub private: Private,
+    pub private: PrivateClaims,
     pub nbf: u64,
     pub sub: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Private {
+pub struct PrivateClaims {
     pub namespace: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<Reference>,
@@ -54,9 +54,9 @@ pub struct Reference {
     pub uid: String,
 }
 
-/// Why a token is not believed: the client is told 401 and nothing else.
+/// Why a token is not valid. The client gets a bare 401.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum InvalidToken {
     #[error("it is not a token of this cluster: {0}")]
     Foreign(String),
     #[error("it has expired or is not valid yet")]
@@ -77,7 +77,7 @@ impl Tokens {
         })
     }
 
-    /// The public key as a JWK set, for those who verify tokens elsewhere.
+    /// The public key as a JWK set, for programs outside the cluster that verify tokens.
     pub fn key_set(&self) -> serde_json::Value {
         let point = self.verifying.try_get_as_bytes().unwrap_or_default();
         // An uncompressed point of the curve: 0x04, x, y.
@@ -102,7 +102,7 @@ impl Tokens {
 
     /// The claims of a token that this cluster signed for one of `audiences` and that is valid at `now` (since the
     /// Unix epoch). `None` asks for the API's own audience.
-    pub fn verify(&self, token: &str, audiences: Option<&[String]>, now: Duration) -> Result<Claims, Refused> {
+    pub fn verify(&self, token: &str, audiences: Option<&[String]>, now: Duration) -> Result<Claims, InvalidToken> {
         let mut validation = Validation::new(Algorithm::ES256);
         // Times are compared with the world's clock below, not with the machine's.
         validation.validate_exp = false;
@@ -110,16 +110,16 @@ impl Tokens {
         validation.validate_aud = false;
         validation.set_issuer(&[&self.issuer]);
         let claims = jsonwebtoken::decode::<Claims>(token, &self.verifying, &validation)
-            .map_err(|error| Refused::Foreign(error.to_string()))?
+            .map_err(|error| InvalidToken::Foreign(error.to_string()))?
             .claims;
         let now = now.as_secs();
         if now >= claims.exp || now < claims.nbf {
-            return Err(Refused::Expired);
+            return Err(InvalidToken::Expired);
         }
         let own = [self.issuer.clone()];
         let wanted = audiences.unwrap_or(&own);
         if !claims.aud.iter().any(|audience| wanted.contains(audience)) {
-            return Err(Refused::Audience);
+            return Err(InvalidToken::Audience);
         }
         Ok(claims)
     }
@@ -144,7 +144,7 @@ pub mod tests {
             iat: NOW.as_secs(),
             iss: "api".to_owned(),
             jti: "1".to_owned(),
-            private: Private { namespace: "ns".to_owned(), ..Private::default() },
+            private: PrivateClaims { namespace: "ns".to_owned(), ..PrivateClaims::default() },
             nbf: NOW.as_secs(),
             sub: "system:serviceaccount:ns:sa".to_owned(),
         }
@@ -157,9 +157,9 @@ pub mod tests {
         let token = tokens.sign(&claims()).unwrap();
         assert_eq!(tokens.verify(&token, None, NOW), Ok(claims()));
         assert_eq!(tokens.key_set()["keys"][0]["crv"], "P-256");
-        assert_eq!(tokens.verify(&token, Some(&["vault".to_owned()]), NOW), Err(Refused::Audience));
-        assert_eq!(tokens.verify(&token, None, NOW + Duration::from_secs(10)), Err(Refused::Expired));
-        assert_eq!(tokens.verify(&token, None, NOW - Duration::from_secs(1)), Err(Refused::Expired));
+        assert_eq!(tokens.verify(&token, Some(&["vault".to_owned()]), NOW), Err(InvalidToken::Audience));
+        assert_eq!(tokens.verify(&token, None, NOW + Duration::from_secs(10)), Err(InvalidToken::Expired));
+        assert_eq!(tokens.verify(&token, None, NOW - Duration::from_secs(1)), Err(InvalidToken::Expired));
     }
 
     #[test]
@@ -171,7 +171,7 @@ pub mod tests {
         let elsewhere = Tokens::new(&private, &public, "elsewhere").unwrap();
         let foreign = elsewhere.sign(&Claims { iss: "elsewhere".to_owned(), ..claims() }).unwrap();
         for token in [other.as_str(), foreign.as_str(), "", "a.b.c", "not a token"] {
-            assert!(matches!(tokens.verify(token, None, NOW), Err(Refused::Foreign(_))), "{token}");
+            assert!(matches!(tokens.verify(token, None, NOW), Err(InvalidToken::Foreign(_))), "{token}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Who asks.
+//! The user of a request.
 
 use std::collections::BTreeMap;
 
-/// Who asks, as authentication found it.
+/// The user of a request, as authentication found it: upstream's user.Info.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
     pub name: String,

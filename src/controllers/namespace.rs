@@ -51,7 +51,7 @@ impl Reconcile for Namespaces {
         {
             let count = self.empty(resource, &key.name).await?;
             if count > 0 {
-                left.push(format!("{} has {count} resource instances", resource.qualified()));
+                left.push(format!("{} has {count} resource instances", resource.group_resource()));
             }
         }
         if !left.is_empty() {

@@ -5,8 +5,8 @@
 //!   Leadership ─────────────────▶ works only while it leads; goes through everything when it begins to
 //! ```
 //!
-//! It owns the queue; informers and [`Leadership`] speak to it, and it speaks to the API through its [`Reconcile`].
-//! Bounded by the queue's limits. Level-triggered: a key only says where to look, so nothing is lost when it dies.
+//! It owns the queue; informers and [`Leadership`] send to it, and it writes to the API through its [`Reconcile`].
+//! Bounded by the queue's limits. Level-triggered: a key only names an object, so nothing is lost when it dies.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,14 +31,14 @@ use crate::actor::Shutdown;
 use crate::world::roster::Meter;
 use crate::world::{Instant, Lane, World};
 
-/// Longer than any sane reconciliation, shorter than for ever.
+/// A reconciliation that takes longer is cut off and tried again.
 const RECONCILE_MAX: Duration = Duration::from_secs(120);
 
 /// Brings what a key names from what it is to what it should be.
 #[async_trait::async_trait]
 pub trait Reconcile: Send + Sync + 'static {
-    /// Looks at the present state, not at what changed. Must bear to be cut off and to be called again at any time;
-    /// an error is tried again after a growing pause.
+    /// Looks at the present state, not at what changed. It may be cut off and called again at any time; after an error
+    /// it is called again after a growing pause.
     async fn reconcile(&self, key: &Key) -> Result<Requeue, Status>;
 }
 
@@ -115,8 +115,8 @@ impl<R: Reconcile> Builder<R> {
         self.watches(informer, |_| Vec::new())
     }
 
-    /// Shows `observe` each change of `informer`, in order; nothing is reconciled before it has seen what there is. Keys
-    /// come from elsewhere.
+    /// Shows `observe` each change of `informer`, in order; nothing is reconciled before it has seen what there is.
+    /// Keys come from elsewhere.
     pub fn shows<K: Cached>(
         mut self,
         informer: &Informer<K>,
@@ -272,7 +272,7 @@ impl<R: Reconcile> StreamHandler<Leads> for Controller<R> {
         }
     }
 
-    /// Whoever told of leadership is gone: the last word holds.
+    /// The election has ended: the last state of leadership stays.
     fn finished(&mut self, _: &mut Context<Self>) {}
 }
 
@@ -289,9 +289,9 @@ impl<R: Reconcile> Handler<Finished> for Controller<R> {
             Ok(Requeue::After(after)) => Outcome::Again(after),
             Err(status) => {
                 if status.is_conflict() {
-                    tracing::debug!(controller = self.name, %key, %status, "to be reconciled again");
+                    tracing::debug!(controller = self.name, %key, %status, "reconciliation met a conflict and is tried again");
                 } else {
-                    tracing::warn!(controller = self.name, %key, %status, "not reconciled");
+                    tracing::warn!(controller = self.name, %key, %status, "reconciliation failed and is tried again");
                 }
                 Outcome::Failed
             }
@@ -390,7 +390,7 @@ mod tests {
     use crate::kube::client::fake::Fake;
     use crate::world::MemoryDisk;
 
-    /// Notes what it is called with; fails the first times it is told to.
+    /// Records the keys that it is called with; fails as often as the test says.
     #[derive(Clone, Default)]
     struct Notes {
         seen: Arc<watch::Sender<Vec<String>>>,
@@ -476,16 +476,16 @@ mod tests {
             .run_until(async {
                 let (world, fake, shutdown) =
                     (World::simulated(1, MemoryDisk::default()), Fake::default(), Shutdown::new());
-                let (told, leadership) = Leadership::told();
+                let (sender, leadership) = Leadership::settable();
                 let notes = start(&world, &fake, &leadership, &shutdown);
                 fake.put("configmaps", map("a", "1"));
                 world.clock.sleep(Duration::from_secs(60)).await;
                 assert!(notes.seen.borrow().is_empty());
-                told.send_replace(true);
+                sender.send_replace(true);
                 notes.count(1).await;
-                told.send_replace(false);
+                sender.send_replace(false);
                 world.clock.sleep(Duration::from_secs(1)).await;
-                told.send_replace(true);
+                sender.send_replace(true);
                 assert_eq!(notes.count(2).await, ["default/a", "default/a"]);
             })
             .await;

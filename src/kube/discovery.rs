@@ -1,4 +1,4 @@
-//! Discovery: what is served, told in both forms that clients ask for. Pure: the frontend picks a document by path and
+//! Discovery: what is served, in both forms that clients accept. Pure: the frontend picks a document by path and
 //! `Accept`, and sends its ETag.
 
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::resources::{Resource, Scope, Subresource, Table, group_version};
+use super::resources::{ApiSubresource, Resource, Scope, Table, group_version};
 
 /// A document that is built once for a table and served many times.
 #[derive(Clone, Debug)]
@@ -138,7 +138,7 @@ fn legacy_resource(resource: &Resource) -> Value {
     value
 }
 
-fn legacy_subresource(resource: &Resource, sub: &Subresource) -> Value {
+fn legacy_subresource(resource: &Resource, sub: &ApiSubresource) -> Value {
     let mut value = json!({
         "name": format!("{}/{}", resource.plural, sub.name),
         "singularName": "",
@@ -146,7 +146,7 @@ fn legacy_subresource(resource: &Resource, sub: &Subresource) -> Value {
         "kind": resource.kind,
         "verbs": sub.verbs,
     });
-    if let Some((group, version, kind)) = &sub.foreign {
+    if let Some((group, version, kind)) = &sub.response_kind {
         value["kind"] = json!(kind);
         if (group, version) != (&resource.group, &resource.version) {
             value["group"] = json!(group);
@@ -156,7 +156,7 @@ fn legacy_subresource(resource: &Resource, sub: &Subresource) -> Value {
     value
 }
 
-/// Tells clients when the stored form of a resource changes.
+/// Changes when the stored form of a resource changes, so that clients notice.
 fn storage_version_hash(resource: &Resource) -> String {
     use base64::Engine;
     use sha2::Digest;
@@ -226,8 +226,8 @@ fn aggregated_resource(resource: &Resource) -> Value {
     value
 }
 
-fn aggregated_subresource(resource: &Resource, sub: &Subresource) -> Value {
-    let kind = match &sub.foreign {
+fn aggregated_subresource(resource: &Resource, sub: &ApiSubresource) -> Value {
+    let kind = match &sub.response_kind {
         Some((group, version, kind)) => json!({"group": group, "version": version, "kind": kind}),
         None => json!({"group": resource.group, "version": resource.version, "kind": resource.kind}),
     };

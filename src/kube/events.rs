@@ -1,8 +1,9 @@
-//! Events: what components tell users about objects. Best effort: a full queue or an API that is away loses them.
+//! Events: messages of components to users about objects. Best effort: events are lost when the queue is full or the
+//! API does not answer.
 //!
 //! ```text
-//!   Recorder::event ──try_send──▶ queue (bounded) ──▶ task: said before? ─┬─ no: create an Event
-//!                                                                        └─ yes: count it up, move its last time
+//!   Recorder::event ──try_send──▶ queue (bounded) ──▶ task: happened before? ─┬─ no: create an Event
+//!                                                                             └─ yes: count it up, move its last time
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
@@ -34,10 +35,10 @@ pub enum Severity {
 
 /// Records events of one component. Cheap to clone; never blocks.
 #[derive(Clone)]
-pub struct Recorder(mpsc::Sender<Said>);
+pub struct Recorder(mpsc::Sender<Occurrence>);
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Said {
+struct Occurrence {
     about: About,
     severity: Severity,
     reason: String,
@@ -70,18 +71,18 @@ impl Recorder {
         Recorder(sender)
     }
 
-    /// Tells about `object`.
+    /// Records an event about `object`.
     pub fn event<K: Kind>(&self, object: &K, severity: Severity, reason: &str, message: impl Into<String>) {
         self.event_about(&reference(object), severity, reason, message);
     }
 
-    /// Tells about what `object` refers to: a container of a pod, with its `fieldPath`.
+    /// Records an event about what `object` refers to: a container of a pod, with its `fieldPath`.
     pub fn event_about(&self, object: &ObjectReference, severity: Severity, reason: &str, message: impl Into<String>) {
         let (about, mut message) = (About::from(object), message.into());
         let end = (0..=MESSAGE_BYTES_MAX.min(message.len())).rev().find(|at| message.is_char_boundary(*at));
         message.truncate(end.unwrap_or(0));
-        if self.0.try_send(Said { about, severity, reason: reason.to_owned(), message }).is_err() {
-            tracing::debug!(reason, "an event is lost: too many are under way");
+        if self.0.try_send(Occurrence { about, severity, reason: reason.to_owned(), message }).is_err() {
+            tracing::debug!(reason, "an event is lost: the queue is full");
         }
     }
 }
@@ -128,7 +129,7 @@ impl About {
         }
     }
 
-    /// Events about objects of the cluster stand in `default`.
+    /// Events about cluster-scoped objects are in the namespace `default`.
     fn event_namespace(&self) -> &str {
         if self.namespace.is_empty() { "default" } else { &self.namespace }
     }
@@ -137,8 +138,8 @@ impl About {
 /// Events that were created, by what they say; the oldest are forgotten first.
 #[derive(Default)]
 struct Remembered {
-    events: BTreeMap<Said, Recorded>,
-    order: VecDeque<Said>,
+    events: BTreeMap<Occurrence, Recorded>,
+    order: VecDeque<Occurrence>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -149,15 +150,15 @@ struct Recorded {
 
 impl Remembered {
     /// The event to count up, already counted.
-    fn again(&mut self, said: &Said) -> Option<Recorded> {
-        let recorded = self.events.get_mut(said)?;
+    fn count_up(&mut self, occurrence: &Occurrence) -> Option<Recorded> {
+        let recorded = self.events.get_mut(occurrence)?;
         recorded.count = recorded.count.saturating_add(1);
         Some(recorded.clone())
     }
 
-    fn remember(&mut self, said: Said, name: String) {
-        if self.events.insert(said.clone(), Recorded { name, count: 1 }).is_none() {
-            self.order.push_back(said);
+    fn remember(&mut self, occurrence: Occurrence, name: String) {
+        if self.events.insert(occurrence.clone(), Recorded { name, count: 1 }).is_none() {
+            self.order.push_back(occurrence);
         }
         while self.order.len() > REMEMBERED_MAX {
             let oldest = self.order.pop_front().expect("it is longer than its limit");
@@ -175,12 +176,12 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, mut said: mpsc::Receiver<Said>, shutdown: Shutdown) {
+    async fn run(mut self, mut queue: mpsc::Receiver<Occurrence>, shutdown: Shutdown) {
         let clock = self.world.clock.clone();
         loop {
             let next = tokio::select! {
                 () = shutdown.wait() => return,
-                next = said.recv() => next,
+                next = queue.recv() => next,
             };
             let Some(next) = next else { return };
             match clock.timeout(SEND_MAX, self.write(next)).await {
@@ -191,25 +192,25 @@ impl Writer {
         }
     }
 
-    async fn write(&mut self, said: Said) -> Result<(), Status> {
-        let events = self.client.api::<Event>().namespaced(said.about.event_namespace());
+    async fn write(&mut self, occurrence: Occurrence) -> Result<(), Status> {
+        let events = self.client.api::<Event>().namespaced(occurrence.about.event_namespace());
         let now = time::now(&self.world.clock);
-        if let Some(Recorded { name, count }) = self.remembered.again(&said) {
+        if let Some(Recorded { name, count }) = self.remembered.count_up(&occurrence) {
             let patch = json!({ "count": count, "lastTimestamp": now });
             match events.patch(&name, PatchType::Merge, &patch).await {
-                Err(status) if status.is_not_found() => {} // It expired: say it anew.
+                Err(status) if status.is_not_found() => {} // It expired: create a new one.
                 other => return other.map(|_| ()),
             }
         }
-        let event = self.event(&said, now);
+        let event = self.event(&occurrence, now);
         let name = event.metadata.name.clone().expect("a new event was given a name");
         events.create(&event).await?;
-        self.remembered.remember(said, name);
+        self.remembered.remember(occurrence, name);
         Ok(())
     }
 
-    fn event(&self, said: &Said, now: Time) -> Event {
-        let Said { about, severity, reason, message } = said;
+    fn event(&self, occurrence: &Occurrence, now: Time) -> Event {
+        let Occurrence { about, severity, reason, message } = occurrence;
         Event {
             metadata: ObjectMeta {
                 name: Some(format!("{}.{:016x}", about.name, self.world.random.u64())),
@@ -263,21 +264,21 @@ mod tests {
             .await;
     }
 
-    fn said(message: &str) -> Said {
+    fn occurrence(message: &str) -> Occurrence {
         let about = About { name: "www".to_owned(), ..About::default() };
-        Said { about, severity: Severity::Warning, reason: "Failed".to_owned(), message: message.to_owned() }
+        Occurrence { about, severity: Severity::Warning, reason: "Failed".to_owned(), message: message.to_owned() }
     }
 
     #[test]
     fn what_is_said_again_is_counted_and_what_is_old_is_forgotten() {
         let mut remembered = Remembered::default();
-        assert_eq!(remembered.again(&said("a")), None);
-        remembered.remember(said("a"), "a.1".to_owned());
-        assert_eq!(remembered.again(&said("a")), Some(Recorded { name: "a.1".to_owned(), count: 2 }));
+        assert_eq!(remembered.count_up(&occurrence("a")), None);
+        remembered.remember(occurrence("a"), "a.1".to_owned());
+        assert_eq!(remembered.count_up(&occurrence("a")), Some(Recorded { name: "a.1".to_owned(), count: 2 }));
         for other in 0..REMEMBERED_MAX {
-            remembered.remember(said(&format!("{other}")), String::new());
+            remembered.remember(occurrence(&format!("{other}")), String::new());
         }
-        assert_eq!(remembered.again(&said("a")), None);
+        assert_eq!(remembered.count_up(&occurrence("a")), None);
         assert_eq!(remembered.events.len(), REMEMBERED_MAX);
     }
 }

@@ -1,4 +1,4 @@
-//! Hot standby: of several equal components one leads, the one whose name stands in a `coordination.k8s.io/v1` Lease.
+//! Leader election: of several equal components one leads, the holder of a `coordination.k8s.io/v1` Lease.
 //!
 //! ```text
 //!   candidate ──get──▶ Lease ── held by another, fresh ──▶ look again when it could have run out
@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A lease is stale when this candidate has not seen it change for its duration: clocks of two machines are never
-//! compared. A leader that could not renew for [`Config::renew_deadline`] stops to lead before anyone else may begin.
+//! compared. A leader that could not renew for [`Config::renew_deadline`] stops leading before another candidate may
+//! begin.
 
 use std::time::Duration;
 
@@ -21,14 +22,14 @@ use super::time;
 use crate::actor::Shutdown;
 use crate::world::{Instant, World};
 
-/// What is led, by whom, and the times of it.
+/// The lease, the candidate, and the times of the election.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub namespace: String,
     pub name: String,
     /// Unique among the candidates.
     pub identity: String,
-    /// How long a silent leader is still taken for alive.
+    /// How long a leader that does not renew is still taken for alive.
     pub lease_duration: Duration,
     /// How long a leader tries to renew before it gives up; shorter than the lease.
     pub renew_deadline: Duration,
@@ -60,29 +61,29 @@ impl Config {
 pub struct Leadership(watch::Receiver<bool>);
 
 impl Leadership {
-    /// For what needs no election.
+    /// For a component that needs no election.
     pub fn always() -> Leadership {
         Leadership(watch::channel(true).1)
     }
 
-    /// For tests: leadership that is told from outside, at first not held.
+    /// For tests: leadership that the test sets, at first not held.
     #[cfg(test)]
-    pub fn told() -> (watch::Sender<bool>, Leadership) {
-        let (told, leadership) = watch::channel(false);
-        (told, Leadership(leadership))
+    pub fn settable() -> (watch::Sender<bool>, Leadership) {
+        let (sender, leadership) = watch::channel(false);
+        (sender, Leadership(leadership))
     }
 
-    /// Joins the candidates, until `shutdown`, when a lease that is held is given back.
+    /// Joins the candidates, until `shutdown`, and then releases a lease that it holds.
     pub fn campaign(world: &World, client: &Client, config: Config, shutdown: &Shutdown) -> Leadership {
-        let (told, leadership) = watch::channel(false);
+        let (sender, leadership) = watch::channel(false);
         let api = client.api::<Lease>().namespaced(&config.namespace).field_manager(&config.identity);
         let name = format!("kube/leader_election/{}", config.name);
-        let candidate = Candidate { world: world.clone(), api, config, told, seen: None, renewed: None };
+        let candidate = Candidate { world: world.clone(), api, config, sender, seen: None, renewed: None };
         world.spawner.keep(name, candidate.run(shutdown.clone()));
         Leadership(leadership)
     }
 
-    pub fn leads(&self) -> bool {
+    pub fn is_leader(&self) -> bool {
         *self.0.borrow()
     }
 
@@ -135,7 +136,7 @@ struct Candidate {
     world: World,
     api: Api<Lease>,
     config: Config,
-    told: watch::Sender<bool>,
+    sender: watch::Sender<bool>,
     seen: Option<Seen>,
     /// When the last successful renewal was begun, while leading.
     renewed: Option<Instant>,
@@ -170,20 +171,20 @@ impl Candidate {
         match tried {
             Ok(Ok(Step::Write(_))) => {
                 self.renewed = Some(begun);
-                self.tell(true);
+                self.announce(true);
                 return retry;
             }
             Ok(Ok(Step::WaitUntil(at))) => {
                 self.renewed = None;
-                self.tell(false);
+                self.announce(false);
                 return retry.min(at.max(now));
             }
             Ok(Err(status)) => tracing::debug!(lease = self.config.name, %status, "the lease was not written"),
-            Err(_) => tracing::debug!(lease = self.config.name, "the lease was not answered for in time"),
+            Err(_) => tracing::debug!(lease = self.config.name, "the API did not answer in time about the lease"),
         }
         if self.renewed.is_some_and(|renewed| now >= renewed + self.config.renew_deadline) {
             self.renewed = None;
-            self.tell(false);
+            self.announce(false);
         }
         let give_up = self.renewed.map_or(retry, |renewed| renewed + self.config.renew_deadline);
         retry.min(give_up)
@@ -204,7 +205,7 @@ impl Candidate {
         Ok(step)
     }
 
-    /// Conditional on nobody having written since `lease` was read.
+    /// Fails with a conflict if the lease was written since it was read.
     async fn write(&mut self, lease: Option<Lease>, spec: LeaseSpec) -> Result<(), Status> {
         let written = match lease {
             Some(lease) => self.api.update(&Lease { spec: Some(spec), ..lease }).await?,
@@ -226,7 +227,7 @@ impl Candidate {
         if self.renewed.take().is_none() {
             return;
         }
-        self.tell(false);
+        self.announce(false);
         let release = async {
             let lease = self.api.get(&self.config.name).await?;
             let spec = lease.spec.clone().unwrap_or_default();
@@ -241,8 +242,8 @@ impl Candidate {
         }
     }
 
-    fn tell(&self, leads: bool) {
-        let changed = self.told.send_if_modified(|told| std::mem::replace(told, leads) != leads);
+    fn announce(&self, leads: bool) {
+        let changed = self.sender.send_if_modified(|known| std::mem::replace(known, leads) != leads);
         if changed {
             let Config { name, identity, .. } = &self.config;
             tracing::info!(lease = name, identity, leads, "leadership changed");
@@ -311,13 +312,13 @@ mod tests {
                 leads(&first).await;
                 let second = campaign("n2", &two);
                 world.clock.sleep(SECOND * 60).await;
-                assert!(first.leads() && !second.leads());
+                assert!(first.is_leader() && !second.is_leader());
                 let begun = world.clock.now();
                 one.begin();
                 leads(&second).await;
-                assert!(world.clock.now() - begun <= SECOND * 3, "it was told that the lease is free");
-                assert!(!first.leads());
-                // A leader that vanished: its name stands in the lease, and nobody renews it.
+                assert!(world.clock.now() - begun <= SECOND * 3, "it saw that the lease was released");
+                assert!(!first.is_leader());
+                // A leader that vanished: it holds the lease, and does not renew it.
                 two.begin();
                 let key = Key::new("kube-system", "scheduler");
                 fake.until(|fake| fake.get("leases", &key).unwrap()["spec"]["holderIdentity"] == "").await;

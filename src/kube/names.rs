@@ -2,7 +2,7 @@
 
 /// The characters of generated suffixes: no vowels and nothing that looks like one.
 const SUFFIX_ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-pub const SUFFIX_LENGTH: usize = 5;
+const SUFFIX_LENGTH: usize = 5;
 /// A generated base is cut so that the whole name still is a label.
 const GENERATED_BASE_MAX: usize = 63 - SUFFIX_LENGTH;
 /// How often a create whose generated name is taken is tried with another one.
@@ -23,6 +23,10 @@ const QUALIFIED_NAME_RULE: &str = "name part must consist of alphanumeric charac
 const LABEL_VALUE_RULE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or \
      '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex \
      used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+
+/// The rules of a kind's names: returns the texts of those that a name breaks. The second argument is true for the
+/// prefix of a generated name.
+pub type NameRule = fn(&str, bool) -> Vec<String>;
 
 /// `base` with five characters picked by `random`, called once a character with the exclusive bound.
 pub fn generate(base: &str, mut random: impl FnMut(u64) -> u64) -> String {
@@ -99,7 +103,7 @@ pub fn dns_1035_label(name: &str, is_prefix: bool) -> Vec<String> {
     broken
 }
 
-/// The rules of anything that can stand in a path (names of roles).
+/// The rules of a name that need only fit in a path (names of roles).
 pub fn path_segment(name: &str, is_prefix: bool) -> Vec<String> {
     if !is_prefix && (name == "." || name == "..") {
         return vec![format!("may not be '{name}'")];
@@ -252,6 +256,7 @@ mod tests {
         let name = generate("web-", &mut random);
         assert_eq!(name.len(), 9);
         assert!(dns_label(&name, false).is_empty());
+        assert_eq!(generate(&"é".repeat(40), &mut random).len(), 63);
         assert_eq!(generate(&"x".repeat(100), random).len(), 63);
     }
 }

@@ -1,4 +1,4 @@
-//! An object is its bytes: compact JSON, shared among watchers, with the metadata that everyone asks for parsed once.
+//! An object is its bytes: compact JSON, shared among watchers, with the metadata that all of them need parsed once.
 
 use std::collections::BTreeMap;
 use std::fmt;

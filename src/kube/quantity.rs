@@ -31,7 +31,7 @@ enum Format {
     Exponent,
 }
 
-/// Not a quantity: surface it to whoever wrote it. The texts are those that clients know.
+/// Not a quantity: surface it to the writer. The texts are those that clients know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
@@ -171,7 +171,7 @@ impl Suffix {
         }
         let digits = suffix.strip_prefix(['e', 'E']).ok_or_else(|| unknown_suffix(suffix))?;
         let exponent: i64 = digits.parse().map_err(|_| unknown_suffix(suffix))?;
-        // Far beyond what can be told from the largest or from nothing.
+        // Beyond this every value is the largest, or zero.
         decimal(exponent.clamp(-100, 100) as i32, Format::Exponent)
     }
 }

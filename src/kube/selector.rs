@@ -35,7 +35,7 @@ pub enum Operator {
     LessThan,
 }
 
-/// Not a selector: surface it to whoever wrote it.
+/// Not a selector: surface it to the writer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ParseError(String);

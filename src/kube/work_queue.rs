@@ -1,5 +1,5 @@
-//! A queue of keys to work on: each at most once, none worked on twice at a time, failures after a growing pause. Pure:
-//! the caller tells the time.
+//! A queue of keys to work on: each key is queued at most once, never worked on twice at a time, and tried again after
+//! a growing pause when it failed. Pure: the caller passes the time.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -54,7 +54,7 @@ pub struct WorkQueue<T> {
     /// Keys that wait, and the order in which they come due.
     waiting: BTreeMap<T, Instant>,
     due: BTreeSet<(Instant, T)>,
-    /// Keys worked on; `true` where the key was added again meanwhile.
+    /// Keys that are worked on; `true` where the key was added again since.
     running: BTreeMap<T, bool>,
     failures: BTreeMap<T, u32>,
 }
@@ -81,7 +81,7 @@ impl<T: Ord + Clone> WorkQueue<T> {
         Ok(())
     }
 
-    /// Asks for work on `key` at a time, unless it is asked for earlier.
+    /// Schedules `key` for a time, unless it is scheduled for an earlier one.
     pub fn add_at(&mut self, key: T, at: Instant) -> Result<(), Full> {
         let earlier = self.waiting.get(&key).is_some_and(|waiting| *waiting <= at);
         if earlier || self.queued.contains_key(&key) {

@@ -105,11 +105,11 @@ async fn a_standby_follows_along_and_takes_over() {
             fake.until(|fake| node_of(fake, "a").is_some()).await;
             let second = start(&world, fake.client(), Config::new("s2"), two.clone());
             world.clock.sleep(Duration::from_secs(30)).await;
-            assert!(first.leads() && !second.leads());
+            assert!(first.is_leader() && !second.is_leader());
             one.begin();
             fake.put("pods", pod("b", "5Gi"));
             fake.until(|fake| condition(fake, "b").is_some_and(|condition| condition["status"] == "False")).await;
-            assert!(second.leads(), "it knows that a takes the room");
+            assert!(second.is_leader(), "it knows that a takes the room");
             fake.remove("pods", &key("a"));
             fake.until(|fake| node_of(fake, "b").is_some()).await;
             two.begin();

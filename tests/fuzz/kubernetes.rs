@@ -2,11 +2,11 @@
 
 use chorus::kube::client::PatchType;
 use chorus::kube::field_selector::FieldSelector;
-use chorus::kube::managed::{self, Manager};
+use chorus::kube::managed_fields::{self, Manager};
 use chorus::kube::object::Object;
 use chorus::kube::patch::patch;
 use chorus::kube::quantity::Quantity;
-use chorus::kube::resources::{Part, Resource, Table};
+use chorus::kube::resources::{Resource, Subresource, Table};
 use chorus::kube::schema::{FieldValidation, Format, Schemas};
 use chorus::kube::selector::Selector;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -55,7 +55,7 @@ fn created(resource: &Resource, body: &[u8], format: Format) -> Option<Value> {
     let decoded = Schemas::builtin().decode(resource, body, format, FieldValidation::Warn).ok()?;
     let mut object = decoded.object;
     resource.default(&mut object);
-    resource.prepare_create(&mut object);
+    resource.prepare_for_create(&mut object);
     resource.validate_create(&object).ok().map(|()| object)
 }
 
@@ -100,9 +100,9 @@ fn patches() {
             let Ok(decoded) = schemas.decode_patched(resource, new, FieldValidation::Warn) else { continue };
             let mut new = decoded.object;
             resource.default(&mut new);
-            resource.prepare_update(Part::Main, &mut new, &old);
-            if resource.validate_update(Part::Main, &new, &old).is_ok() {
-                managed::track(&schemas, &resource.definition, Some(&old), &mut new, &manager);
+            resource.prepare_for_update(Subresource::None, &mut new, &old);
+            if resource.validate_update(Subresource::None, &new, &old).is_ok() {
+                managed_fields::track(&schemas, &resource.definition, Some(&old), &mut new, &manager);
                 let stored = Object::from_value(&new).expect("it has the metadata of an object");
                 assert!(is::<Pod>(&stored), "a patched pod cannot be read: {new}");
             }

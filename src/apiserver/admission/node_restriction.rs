@@ -1,5 +1,5 @@
-//! NodeRestriction: an agent writes its own node and lease, the status of pods that are bound to it, mirror pods that
-//! refer to nothing, and asks for tokens of its pods; nothing else. As upstream's plugin of that name.
+//! NodeRestriction: an agent writes only its own node and lease, the status of pods that are bound to its node, and
+//! mirror pods that refer to no other object; it may request tokens for its pods. As upstream's plugin of that name.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +8,9 @@ use serde_json::Value;
 use crate::apiserver::authorization::graph::{MIRROR, references};
 use crate::apiserver::authorization::node::node_of;
 use crate::kube::status::Status;
+use crate::kube::tree::items;
 
-use super::{Admission, Attempt, Operation, items};
+use super::{Admission, AdmissionAttributes, Operation};
 
 const LEASES: &str = "kube-node-lease";
 /// Labels of Kubernetes' own domains that an agent may set on its node.
@@ -28,32 +29,33 @@ const OWN_LABELS: [&str; 11] = [
 ];
 /// Whole domains of such labels.
 const OWN_DOMAINS: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
-/// Labels that tell workloads which nodes to trust: no agent sets them.
+/// Labels by which workloads are kept off untrusted nodes: no agent may set them.
 const RESTRICTED_DOMAIN: &str = "node-restriction.kubernetes.io";
-/// How long a projected token lives unless its volume says so.
+/// The lifetime of a projected token whose volume does not set one.
 const TOKEN_SECONDS: u64 = 3600;
 
 impl Admission {
-    /// Refuses what an agent may not write. Other users pass.
-    pub async fn restrict_node(&self, attempt: &Attempt<'_>, object: &Value) -> Result<(), Status> {
-        let Some(node) = node_of(attempt.user) else { return Ok(()) };
+    /// Refuses what an agent may not write. Other users are not restricted.
+    pub async fn restrict_node(&self, attributes: &AdmissionAttributes<'_>, object: &Value) -> Result<(), Status> {
+        let Some(node) = node_of(attributes.user) else { return Ok(()) };
         if node.is_empty() {
-            return Err(attempt.forbidden(format!("could not determine node from user {:?}", attempt.user.name)));
+            return Err(attributes.forbidden(format!("could not determine node from user {:?}", attributes.user.name)));
         }
-        let resource = (attempt.resource.group.as_str(), attempt.resource.plural.as_str(), attempt.subresource);
+        let resource =
+            (attributes.resource.group.as_str(), attributes.resource.plural.as_str(), attributes.subresource);
         match resource {
-            ("", "pods", part) => self.restrict_pod(attempt, node, part, object).await,
-            ("", "nodes", _) => restrict_node_object(attempt, node, object),
+            ("", "pods", part) => self.restrict_pod(attributes, node, part, object).await,
+            ("", "nodes", _) => restrict_node_object(attributes, node, object),
             ("", "persistentvolumeclaims", Some("status")) => Ok(()),
-            ("", "persistentvolumeclaims", _) => Err(attempt.forbidden("may only update PVC status")),
-            ("coordination.k8s.io", "leases", _) if attempt.namespace != Some(LEASES) => {
-                Err(attempt.forbidden(format!("can only access leases in the {LEASES:?} system namespace")))
+            ("", "persistentvolumeclaims", _) => Err(attributes.forbidden("may only update PVC status")),
+            ("coordination.k8s.io", "leases", _) if attributes.namespace != Some(LEASES) => {
+                Err(attributes.forbidden(format!("can only access leases in the {LEASES:?} system namespace")))
             }
-            ("coordination.k8s.io", "leases", _) if attempt.name != node => {
-                Err(attempt.forbidden("can only access node lease with the same name as the requesting node"))
+            ("coordination.k8s.io", "leases", _) if attributes.name != node => {
+                Err(attributes.forbidden("can only access node lease with the same name as the requesting node"))
             }
-            ("storage.k8s.io", "csinodes", _) if attempt.name != node => {
-                Err(attempt.forbidden("can only access CSINode with the same name as the requesting node"))
+            ("storage.k8s.io", "csinodes", _) if attributes.name != node => {
+                Err(attributes.forbidden("can only access CSINode with the same name as the requesting node"))
             }
             _ => Ok(()),
         }
@@ -61,47 +63,46 @@ impl Admission {
 
     async fn restrict_pod(
         &self,
-        attempt: &Attempt<'_>,
+        attributes: &AdmissionAttributes<'_>,
         node: &str,
         part: Option<&str>,
         object: &Value,
     ) -> Result<(), Status> {
-        let on_node = |verb: &str| match attempt.old.is_some_and(|pod| pod["spec"]["nodeName"].as_str() == Some(node)) {
-            true => Ok(()),
-            false => {
-                Err(attempt.forbidden(format!("node {node:?} can only {verb} pods with spec.nodeName set to itself")))
-            }
-        };
-        match (part, attempt.operation) {
+        let on_node =
+            |verb: &str| match attributes.old.is_some_and(|pod| pod["spec"]["nodeName"].as_str() == Some(node)) {
+                true => Ok(()),
+                false => Err(attributes
+                    .forbidden(format!("node {node:?} can only {verb} pods with spec.nodeName set to itself"))),
+            };
+        match (part, attributes.operation) {
             (None, Operation::Create) => {
-                refuse_other_pods(attempt, node, object)?;
-                self.check_owner(attempt, node, object).await
+                refuse_other_pods(attributes, node, object)?;
+                self.check_owner(attributes, node, object).await
             }
             (None, Operation::Delete) => on_node("delete"),
             (None, Operation::Update) => {
                 let why =
                     format!("unexpected operation \"UPDATE\", node {node:?} can only create and delete mirror pods");
-                Err(attempt.forbidden(why))
+                Err(attributes.forbidden(why))
             }
             (Some("status"), Operation::Update) => {
                 on_node("update pod status for")?;
-                restrict_pod_status(attempt, node, object)
+                restrict_pod_status(attributes, node, object)
             }
             (Some("eviction"), Operation::Create) => on_node("evict"),
             (Some(part), _) => {
                 let why = format!("unexpected pod subresource {part:?}, only 'status' and 'eviction' are allowed");
-                Err(attempt.forbidden(why))
+                Err(attributes.forbidden(why))
             }
         }
     }
 
     /// A mirror pod belongs to its node, as it is now.
-    async fn check_owner(&self, attempt: &Attempt<'_>, node: &str, pod: &Value) -> Result<(), Status> {
-        let refuse = |why: &str| Err(attempt.forbidden(format!("node {node:?} {why}")));
-        let owners: Vec<&Value> = items(&pod["metadata"]["ownerReferences"]).collect();
-        let owner = match owners.as_slice() {
+    async fn check_owner(&self, attributes: &AdmissionAttributes<'_>, node: &str, pod: &Value) -> Result<(), Status> {
+        let refuse = |why: &str| Err(attributes.forbidden(format!("node {node:?} {why}")));
+        let owner = match items(&pod["metadata"], "ownerReferences") {
             [] => return refuse("can only create pods with an owner reference set to itself"),
-            [owner] => *owner,
+            [owner] => owner,
             _ => return refuse("can only create pods with a single owner reference set to itself"),
         };
         if owner["apiVersion"] != "v1" || owner["kind"] != "Node" || owner["name"].as_str() != Some(node) {
@@ -116,16 +117,20 @@ impl Admission {
         let uid = self.storage.get(self.core("nodes"), None, node).await?.object.meta.uid.clone();
         if owner["uid"].as_str() != Some(uid.as_str()) {
             let said = owner["uid"].as_str().unwrap_or_default();
-            return Err(attempt.forbidden(format!("node {node} UID mismatch: expected {said} got {uid}")));
+            return Err(attributes.forbidden(format!("node {node} UID mismatch: expected {said} got {uid}")));
         }
         Ok(())
     }
 
-    /// Refuses tokens that are not for a pod of the agent's own. The longest life in seconds that the token may have,
-    /// where its user is an agent.
-    pub async fn restrict_token(&self, attempt: &Attempt<'_>, request: &Value) -> Result<Option<u64>, Status> {
-        let Some(node) = node_of(attempt.user) else { return Ok(None) };
-        let refuse = |why: String| Err(attempt.forbidden(why));
+    /// Refuses an agent tokens that are not for a pod on its node. Returns the longest lifetime in seconds that the
+    /// token may have, if the user is an agent.
+    pub async fn restrict_token(
+        &self,
+        attributes: &AdmissionAttributes<'_>,
+        request: &Value,
+    ) -> Result<Option<u64>, Status> {
+        let Some(node) = node_of(attributes.user) else { return Ok(None) };
+        let refuse = |why: String| Err(attributes.forbidden(why));
         let bound = &request["spec"]["boundObjectRef"];
         let text = |field: &str| bound[field].as_str().unwrap_or_default();
         if text("apiVersion") != "v1" || text("kind") != "Pod" || text("name").is_empty() {
@@ -135,7 +140,7 @@ impl Admission {
         if uid.is_empty() {
             return refuse("node requested token with a pod binding without a uid".to_owned());
         }
-        let pod = self.storage.get(self.core("pods"), attempt.namespace, text("name")).await?.object;
+        let pod = self.storage.get(self.core("pods"), attributes.namespace, text("name")).await?.object;
         if pod.meta.uid != uid {
             return refuse(format!(
                 "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have \
@@ -146,7 +151,7 @@ impl Admission {
         if pod["spec"]["nodeName"].as_str() != Some(node) {
             return refuse("node requested token bound to a pod scheduled on a different node".to_owned());
         }
-        let audiences: Vec<&str> = items(&request["spec"]["audiences"]).filter_map(Value::as_str).collect();
+        let audiences: Vec<&str> = items(&request["spec"], "audiences").iter().filter_map(Value::as_str).collect();
         let audience = match audiences.as_slice() {
             [] => "",
             [one] => *one,
@@ -159,20 +164,20 @@ impl Admission {
     }
 }
 
-/// An agent creates mirror pods on its own node, and these refer to no other object: it could read what they name.
-fn refuse_other_pods(attempt: &Attempt<'_>, node: &str, pod: &Value) -> Result<(), Status> {
-    let refuse = |why: String| Err(attempt.forbidden(why));
+/// An agent creates only mirror pods on its own node, without references to other objects: it could read those.
+fn refuse_other_pods(attributes: &AdmissionAttributes<'_>, node: &str, pod: &Value) -> Result<(), Status> {
+    let refuse = |why: String| Err(attributes.forbidden(why));
     if pod["metadata"]["annotations"][MIRROR].is_null() {
         return refuse(format!("pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"));
     }
     if pod["spec"]["nodeName"].as_str() != Some(node) {
         return refuse(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
     }
-    let projected = || items(&pod["spec"]["volumes"]).flat_map(|volume| items(&volume["projected"]["sources"]));
+    let projected = || items(&pod["spec"], "volumes").iter().flat_map(|volume| items(&volume["projected"], "sources"));
     let referred = match references(pod).map(|(resource, _)| resource).next() {
         Some("serviceaccounts") => Some("a service account"),
         Some(resource) => Some(resource),
-        None if items(&pod["spec"]["resourceClaims"]).next().is_some() => Some("resourceclaims"),
+        None if !items(&pod["spec"], "resourceClaims").is_empty() => Some("resourceclaims"),
         None if projected().any(|source| source["clusterTrustBundle"].is_object()) => Some("clustertrustbundles"),
         None if projected().any(|source| source["podCertificate"].is_object()) => Some("pod certificates"),
         None => None,
@@ -183,28 +188,28 @@ fn refuse_other_pods(attempt: &Attempt<'_>, node: &str, pod: &Value) -> Result<(
     }
 }
 
-fn restrict_pod_status(attempt: &Attempt<'_>, node: &str, pod: &Value) -> Result<(), Status> {
-    let Some(old) = attempt.old else { return Ok(()) };
+fn restrict_pod_status(attributes: &AdmissionAttributes<'_>, node: &str, pod: &Value) -> Result<(), Status> {
+    let Some(old) = attributes.old else { return Ok(()) };
     if pod["metadata"]["labels"] != old["metadata"]["labels"] {
-        return Err(attempt.forbidden(format!("node {node:?} cannot update labels through pod status")));
+        return Err(attributes.forbidden(format!("node {node:?} cannot update labels through pod status")));
     }
     if pod["status"]["resourceClaimStatuses"] != old["status"]["resourceClaimStatuses"] {
-        return Err(attempt.forbidden(format!("node {node:?} cannot update resource claim statues")));
+        return Err(attributes.forbidden(format!("node {node:?} cannot update resource claim statues")));
     }
     Ok(())
 }
 
-/// An agent describes its own node, but does not say which pods that is good for.
-fn restrict_node_object(attempt: &Attempt<'_>, node: &str, object: &Value) -> Result<(), Status> {
-    let refuse = |why: &str| Err(attempt.forbidden(format!("node {node:?} is not allowed to {why}")));
-    if attempt.name != node {
-        return refuse(&format!("modify node {:?}", attempt.name));
+/// An agent describes its own node, but may not set what attracts or repels pods.
+fn restrict_node_object(attributes: &AdmissionAttributes<'_>, node: &str, object: &Value) -> Result<(), Status> {
+    let refuse = |why: &str| Err(attributes.forbidden(format!("node {node:?} is not allowed to {why}")));
+    if attributes.name != node {
+        return refuse(&format!("modify node {:?}", attributes.name));
     }
     let forbidden = |old: &Value| {
         let labels = changed(&object["metadata"]["labels"], &old["metadata"]["labels"]);
         labels.into_iter().filter(|label| !is_own_label(label)).collect::<Vec<_>>().join(", ")
     };
-    match (attempt.operation, attempt.old) {
+    match (attributes.operation, attributes.old) {
         (Operation::Create, _) => {
             if !object["spec"]["configSource"].is_null() {
                 return refuse("create pods with a non-nil configSource");
@@ -255,9 +260,9 @@ fn is_own_label(label: &str) -> bool {
     !of_kubernetes || OWN_LABELS.contains(&label) || OWN_DOMAINS.into_iter().any(below)
 }
 
-/// The longest life of a token for `audience` that a volume of the pod asks for.
+/// The longest lifetime of a token for `audience` among the volumes of the pod.
 fn longest_life(pod: &Value, audience: &str) -> Option<u64> {
-    let projected = items(&pod["spec"]["volumes"]).flat_map(|volume| items(&volume["projected"]["sources"]));
+    let projected = items(&pod["spec"], "volumes").iter().flat_map(|volume| items(&volume["projected"], "sources"));
     let tokens = projected.map(|source| &source["serviceAccountToken"]).filter(|token| token.is_object());
     let fitting = tokens.filter(|token| token["audience"].as_str().unwrap_or_default() == audience);
     fitting.map(|token| token["expirationSeconds"].as_u64().unwrap_or(TOKEN_SECONDS)).max()

@@ -1,4 +1,4 @@
-//! Pod Security: whoever asks for it by a label of a namespace is told that nothing is enforced yet.
+//! Pod Security is not enforced: a warning says so where a label of the namespace asks for it.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use super::Admission;
 const MODES: [&str; 3] = ["enforce", "audit", "warn"];
 
 impl Admission {
-    /// What the writer of `object` should know of Pod Security; `old` is the state before.
+    /// The warnings for the writer of `object`; `old` is the stored state.
     pub async fn pod_security_warnings(
         &self,
         resource: &Resource,
@@ -51,7 +51,7 @@ fn label(mode: &str) -> String {
     format!("pod-security.kubernetes.io/{mode}")
 }
 
-/// `privileged` allows everything, as nobody enforcing does.
+/// `privileged` allows everything, so it needs no warning.
 fn is_level(level: &str) -> bool {
     matches!(level, "baseline" | "restricted")
 }

@@ -1,57 +1,61 @@
-//! RBAC escalation: roles and bindings grant nothing that their writer may not grant.
+//! RBAC escalation: roles and bindings grant only rights that their writer may grant.
 
 use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef};
 use serde_json::Value;
 
 use crate::kube::status::Status;
 
-use super::{Admission, Attempt, Operation};
+use super::{Admission, AdmissionAttributes, Operation};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
 impl Admission {
-    /// Refuses a role or a binding whose writer holds less than it grants.
-    pub(super) async fn review_rbac(&self, attempt: &Attempt<'_>, object: &Value) -> Result<(), Status> {
-        let is_write = attempt.operation != Operation::Delete && attempt.resource.group == GROUP;
-        if !is_write || attempt.user.in_group("system:masters") || changes_only_owners(attempt, object) {
+    /// Refuses a role or a binding that grants more than its writer may grant.
+    pub(super) async fn validate_rbac(
+        &self,
+        attributes: &AdmissionAttributes<'_>,
+        object: &Value,
+    ) -> Result<(), Status> {
+        let is_write = attributes.operation != Operation::Delete && attributes.resource.group == GROUP;
+        if !is_write || attributes.user.in_group("system:masters") || changes_only_owners(attributes, object) {
             return Ok(());
         }
-        match attempt.resource.plural.as_str() {
-            "roles" | "clusterroles" => self.review_role(attempt, object).await,
-            "rolebindings" | "clusterrolebindings" => self.review_binding(attempt, object).await,
+        match attributes.resource.plural.as_str() {
+            "roles" | "clusterroles" => self.validate_role(attributes, object).await,
+            "rolebindings" | "clusterrolebindings" => self.validate_binding(attributes, object).await,
             _ => Ok(()),
         }
     }
 
-    async fn review_role(&self, attempt: &Attempt<'_>, role: &Value) -> Result<(), Status> {
-        let (user, namespace, deadline) = (attempt.user, attempt.namespace, attempt.deadline);
-        let name = Some(attempt.name).filter(|_| attempt.operation != Operation::Create);
-        if self.authorizer.may_escalate(user, &attempt.resource.plural, namespace, name, deadline).await? {
+    async fn validate_role(&self, attributes: &AdmissionAttributes<'_>, role: &Value) -> Result<(), Status> {
+        let (user, namespace, deadline) = (attributes.user, attributes.namespace, attributes.deadline);
+        let name = Some(attributes.name).filter(|_| attributes.operation != Operation::Create);
+        if self.authorizer.may_escalate(user, &attributes.resource.plural, namespace, name, deadline).await? {
             return Ok(());
         }
         let rules: Vec<PolicyRule> = decode(&role["rules"])?;
         if let Some(why) = self.authorizer.escalates(user, namespace, &rules, deadline).await? {
-            return Err(attempt.forbidden(why));
+            return Err(attributes.forbidden(why));
         }
-        // What a role aggregates can be anything, now or later.
+        // A role can aggregate any rights, now or later.
         let aggregates = |role: &Value| !role["aggregationRule"].is_null();
-        if (aggregates(role) || attempt.old.is_some_and(aggregates))
+        if (aggregates(role) || attributes.old.is_some_and(aggregates))
             && self.authorizer.escalates(user, None, &everything(), deadline).await?.is_some()
         {
-            return Err(attempt.forbidden("must have cluster-admin privileges to use the aggregationRule"));
+            return Err(attributes.forbidden("must have cluster-admin privileges to use the aggregationRule"));
         }
         Ok(())
     }
 
-    async fn review_binding(&self, attempt: &Attempt<'_>, binding: &Value) -> Result<(), Status> {
-        let (user, namespace, deadline) = (attempt.user, attempt.namespace, attempt.deadline);
+    async fn validate_binding(&self, attributes: &AdmissionAttributes<'_>, binding: &Value) -> Result<(), Status> {
+        let (user, namespace, deadline) = (attributes.user, attributes.namespace, attributes.deadline);
         let role: RoleRef = decode(&binding["roleRef"])?;
         if self.authorizer.may_bind(user, &role, namespace, deadline).await? {
             return Ok(());
         }
         let rules = self.authorizer.rules_of(&role, namespace, deadline).await?;
         match self.authorizer.escalates(user, namespace, &rules, deadline).await? {
-            Some(why) => Err(attempt.forbidden(why)),
+            Some(why) => Err(attributes.forbidden(why)),
             None => Ok(()),
         }
     }
@@ -72,9 +76,9 @@ fn everything() -> [PolicyRule; 2] {
     [resources, PolicyRule { verbs: all(), non_resource_urls: Some(all()), ..PolicyRule::default() }]
 }
 
-/// The garbage collector takes owners and finalizers off objects whose rights it does not hold.
-fn changes_only_owners(attempt: &Attempt<'_>, object: &Value) -> bool {
-    let Some(old) = attempt.old else { return false };
+/// The garbage collector removes owners and finalizers of roles whose rights it does not hold.
+fn changes_only_owners(attributes: &AdmissionAttributes<'_>, object: &Value) -> bool {
+    let Some(old) = attributes.old else { return false };
     let bare = |object: &Value| {
         let mut bare = object.clone();
         if let Some(metadata) = bare["metadata"].as_object_mut() {

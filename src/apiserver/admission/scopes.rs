@@ -48,7 +48,7 @@ impl Scopes {
         if scope != "PriorityClass" || operator == "Exists" {
             return self.has(scope);
         }
-        // The class stands under the scope's name, as a label would.
+        // The selector sees the class as a label whose key is the scope's name.
         let values = items(requirement, "values").iter().filter_map(Value::as_str).map(str::to_owned).collect();
         let expression =
             LabelSelectorRequirement { key: scope.to_owned(), operator: operator.to_owned(), values: Some(values) };
@@ -69,8 +69,8 @@ fn affinity_terms(spec: &Value) -> impl Iterator<Item = &Value> {
     })
 }
 
-/// Does the quota count objects of these scopes? `None` are those of an object that is no pod: a quota with scopes
-/// counts none of them.
+/// Does the quota count objects of these scopes? `None` is for objects other than pods: a quota with scopes counts none
+/// of them.
 pub fn counts(quota: &Value, scopes: Option<&Scopes>) -> bool {
     let spec = &quota["spec"];
     let plain = items(spec, "scopes");

@@ -1,4 +1,4 @@
-//! ServiceAccount: every pod runs as one, and finds its token where client libraries look for it.
+//! ServiceAccount: every pod runs as a service account, whose token is mounted where client libraries look for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,45 +6,50 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::apiserver::authorization::graph::{MIRROR, references};
-use crate::apiserver::names;
+use crate::kube::names;
 use crate::kube::object::Object;
 use crate::kube::status::Status;
+use crate::kube::tree::{get_mut, items, items_mut};
 
-use super::{Admission, Attempt, items, items_mut};
+use super::{Admission, AdmissionAttributes};
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Agents ask for tokens of this age; upstream's figure, by which it knows them.
 const TOKEN_SECONDS: i64 = 3607;
-/// How long a pod waits for the account that its new namespace is about to get.
+/// How long the creation of a pod waits for the default account of a new namespace.
 const DEFAULT_ACCOUNT_WAIT: Duration = Duration::from_secs(2);
 
 impl Admission {
-    pub(super) async fn give_service_account(&self, attempt: &Attempt<'_>, pod: &mut Value) -> Result<(), Status> {
+    pub(super) async fn admit_service_account(
+        &self,
+        attributes: &AdmissionAttributes<'_>,
+        pod: &mut Value,
+    ) -> Result<(), Status> {
         if !pod["metadata"]["annotations"][MIRROR].is_null() {
-            return check_mirror(attempt, pod);
+            return check_mirror(attributes, pod);
         }
         let spec = &mut pod["spec"];
         let name = spec["serviceAccountName"].as_str().filter(|name| !name.is_empty()).unwrap_or("default").to_owned();
         spec["serviceAccountName"] = json!(name);
         spec["serviceAccount"] = json!(name);
-        let account = self.account(attempt, &name).await?.value();
-        if items(&spec["imagePullSecrets"]).next().is_none() && account["imagePullSecrets"].is_array() {
+        let account = self.account(attributes, &name).await?.value();
+        if items(spec, "imagePullSecrets").is_empty() && account["imagePullSecrets"].is_array() {
             spec["imagePullSecrets"] = account["imagePullSecrets"].clone();
         }
         if automounts(spec, &account) {
-            let suffix = names::suffix(&self.world.random);
-            mount_token(pod, &format!("kube-api-access-{suffix}"));
+            let volume = names::generate("kube-api-access-", |bound| self.world.random.within(0..bound));
+            mount_token(pod, &volume);
         }
         Ok(())
     }
 
-    /// The account, from the cache or the store. The default one of a new namespace is waited for.
-    async fn account(&self, attempt: &Attempt<'_>, name: &str) -> Result<Arc<Object>, Status> {
-        let namespace = attempt.namespace.unwrap_or_default();
+    /// The account, from the cache or the store. Waits for the default account of a new namespace.
+    async fn account(&self, attributes: &AdmissionAttributes<'_>, name: &str) -> Result<Arc<Object>, Status> {
+        let namespace = attributes.namespace.unwrap_or_default();
         let resource = self.core("serviceaccounts");
         let cache = self.storage.cache(resource)?;
         let key = format!("{namespace}/{name}");
-        if let Some(item) = cache.any(attempt.deadline).await?.objects.get(&key) {
+        if let Some(item) = cache.any(attributes.deadline).await?.objects.get(&key) {
             return Ok(item.object.clone());
         }
         if let Some(stored) = self.storage.read(resource, Some(namespace), name).await? {
@@ -52,39 +57,39 @@ impl Admission {
         }
         let why = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
         if name != "default" {
-            return Err(attempt.forbidden(why));
+            return Err(attributes.forbidden(why));
         }
         let mut views = cache.views();
-        let until = attempt.deadline.min(self.world.clock.now() + DEFAULT_ACCOUNT_WAIT);
+        let until = attributes.deadline.min(self.world.clock.now() + DEFAULT_ACCOUNT_WAIT);
         loop {
             let view = views.borrow_and_update().clone();
             if let Some(item) = view.and_then(|view| view.objects.get(&key).cloned()) {
                 return Ok(item.object.clone());
             }
             if !matches!(self.world.clock.timeout_at(until, views.changed()).await, Ok(Ok(()))) {
-                return Err(attempt.forbidden(why));
+                return Err(attributes.forbidden(why));
             }
         }
     }
 }
 
-/// What a node runs by itself has no account to run as.
-fn check_mirror(attempt: &Attempt<'_>, pod: &Value) -> Result<(), Status> {
+/// A mirror pod has no service account.
+fn check_mirror(attributes: &AdmissionAttributes<'_>, pod: &Value) -> Result<(), Status> {
     let refers = |wanted: &str| references(pod).any(|(resource, _)| resource == wanted);
     if refers("serviceaccounts") {
-        return Err(attempt.forbidden("a mirror pod may not reference service accounts"));
+        return Err(attributes.forbidden("a mirror pod may not reference service accounts"));
     }
     if refers("secrets") {
-        return Err(attempt.forbidden("a mirror pod may not reference secrets"));
+        return Err(attributes.forbidden("a mirror pod may not reference secrets"));
     }
-    let mut projected = items(&pod["spec"]["volumes"]).flat_map(|volume| items(&volume["projected"]["sources"]));
+    let mut projected = items(&pod["spec"], "volumes").iter().flat_map(|volume| items(&volume["projected"], "sources"));
     if projected.any(|source| source["serviceAccountToken"].is_object()) {
-        return Err(attempt.forbidden("a mirror pod may not use service account token volume projections"));
+        return Err(attributes.forbidden("a mirror pod may not use service account token volume projections"));
     }
     Ok(())
 }
 
-/// The pod's own word counts more than its account's.
+/// The setting of the pod wins over that of its account.
 fn automounts(spec: &Value, account: &Value) -> bool {
     let said = [spec, account].map(|object| object["automountServiceAccountToken"].as_bool());
     said[0].or(said[1]).unwrap_or(true)
@@ -93,8 +98,8 @@ fn automounts(spec: &Value, account: &Value) -> bool {
 fn mount_token(pod: &mut Value, volume: &str) {
     let mut needed = false;
     for list in ["initContainers", "containers"] {
-        for container in items_mut(pod, "spec", list) {
-            if items(&container["volumeMounts"]).any(|mount| mount["mountPath"] == MOUNT_PATH) {
+        for container in get_mut(pod, "spec").into_iter().flat_map(|spec| items_mut(spec, list)) {
+            if items(container, "volumeMounts").iter().any(|mount| mount["mountPath"] == MOUNT_PATH) {
                 continue;
             }
             push(&mut container["volumeMounts"], json!({"name": volume, "readOnly": true, "mountPath": MOUNT_PATH}));

@@ -1,6 +1,6 @@
-//! What the objects of a namespace use of what quotas count, kept from one count to the next: only objects that
-//! changed are looked at again. And the turns in which those who are charged to the same quotas write: without them all
-//! but one would find the quota changed, and begin again.
+//! What the objects of a namespace use of what quotas count, kept from one count to the next: only objects that changed
+//! are counted again. And the turns in which writes that are charged to the same quotas are done: without turns, all
+//! concurrent writes but one would meet a conflict, and start again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -31,7 +31,7 @@ impl Counted {
         }
     }
 
-    /// Do the quota's scopes let it count?
+    /// Does the quota count this object, by its scopes?
     pub fn counts_under(&self, quota: &Value) -> bool {
         scopes::counts(quota, self.scopes.as_ref())
     }
@@ -53,7 +53,7 @@ pub struct Tally(BTreeMap<String, BTreeMap<String, (Arc<Item>, Counted)>>);
 impl Tally {
     /// Counts the objects of `namespace` as `view` has them.
     pub fn update(&mut self, resource: &Resource, view: &View, namespace: &str) {
-        let known = self.0.entry(resource.qualified()).or_default();
+        let known = self.0.entry(resource.group_resource()).or_default();
         let mut before = std::mem::take(known);
         for (key, item) in view.select(Some(namespace)) {
             let same = before.remove(key).filter(|(counted, _)| Arc::ptr_eq(counted, item));
@@ -64,7 +64,7 @@ impl Tally {
 
     /// What all objects of a kind use of what `quota` limits.
     pub fn add_used(&self, resource: &Resource, quota: &Value, used: &mut Usage) {
-        for (_, counted) in self.0.get(&resource.qualified()).into_iter().flat_map(BTreeMap::values) {
+        for (_, counted) in self.0.get(&resource.group_resource()).into_iter().flat_map(BTreeMap::values) {
             for (name, amount) in counted.under(quota) {
                 usage::add(used, &name, &amount);
             }

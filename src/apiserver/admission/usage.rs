@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::kube::quantity::Quantity;
-
-use super::items;
+use crate::kube::tree::items;
 
 /// Amounts by resource name: `pods`, `requests.cpu`, `count/deployments.apps`, ...
 pub type Usage = BTreeMap<String, Quantity>;
@@ -38,7 +37,7 @@ pub fn of(group: &str, plural: &str, object: &Value) -> Usage {
     usage
 }
 
-/// A pod that has run uses nothing but its place in the count.
+/// A pod that has finished uses nothing but its place in the object count.
 fn is_over(pod: &Value) -> bool {
     matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
 }
@@ -55,15 +54,15 @@ fn add_pod(usage: &mut Usage, pod: &Value) {
     }
 }
 
-/// What a pod takes at most at any time: its containers together, or an init container with the sidecars before it
-/// where that is more; what the pod asks for as a whole counts instead, and its overhead on top.
+/// What a pod uses at most at any time: its containers together, or an init container with the sidecars before it where
+/// that is more. Resources of the pod as a whole count instead of those; its overhead is added.
 pub fn pod_resources(pod: &Value, part: &str) -> Usage {
     let spec = &pod["spec"];
     let (mut sum, mut sidecars, mut peak) = (Usage::new(), Usage::new(), Usage::new());
-    for container in items(&spec["containers"]) {
+    for container in items(spec, "containers") {
         add_all(&mut sum, amounts(&container["resources"][part]));
     }
-    for container in items(&spec["initContainers"]) {
+    for container in items(spec, "initContainers") {
         let mut running = sidecars.clone();
         add_all(&mut running, amounts(&container["resources"][part]));
         for (name, amount) in &running {
@@ -81,7 +80,7 @@ pub fn pod_resources(pod: &Value, part: &str) -> Usage {
     }
     sum.extend(amounts(&spec["resources"][part]));
     for (name, amount) in amounts(&spec["overhead"]) {
-        // What is not limited stays so.
+        // A resource without a limit stays without one.
         if part == "requests" || sum.contains_key(&name) {
             add(&mut sum, &name, &amount);
         }
@@ -105,9 +104,10 @@ pub fn amounts(map: &Value) -> impl Iterator<Item = (String, Quantity)> + '_ {
 
 fn add_service(usage: &mut Usage, service: &Value) {
     let kind = service["spec"]["type"].as_str();
-    // A load balancer may do without node ports, but for those it names.
+    // A load balancer can be without node ports, except those that it names.
     let without = kind == Some("LoadBalancer") && service["spec"]["allocateLoadBalancerNodePorts"] == false;
-    let ports = items(&service["spec"]["ports"])
+    let ports = items(&service["spec"], "ports")
+        .iter()
         .filter(|port| !without || port["nodePort"].as_i64().is_some_and(|number| number != 0))
         .count();
     if kind == Some("LoadBalancer") {

@@ -1,4 +1,4 @@
-//! The built-in roles and who is bound to them.
+//! The built-in roles and their bindings.
 //!
 //! - [`controllers`]: those of controllers
 
@@ -140,7 +140,7 @@ fn view_rules() -> Vec<Value> {
     ]
 }
 
-/// What `edit` does beyond `view`. Endpoints are not among it: whoever writes them leads a Service's traffic anywhere.
+/// What `edit` may do beyond `view`. It may not write endpoints: that would redirect the traffic of a Service.
 fn edit_rules() -> Vec<Value> {
     let objects = &[
         "configmaps",
@@ -241,7 +241,7 @@ fn events() -> Value {
     rule(&["create", "patch", "update"], &["", "events.k8s.io"], &["events"])
 }
 
-/// Asking who somebody is and what they may do changes nothing.
+/// Reviews of users and rights change nothing.
 fn reviews() -> [Value; 2] {
     [
         rule(&["create"], &["authentication.k8s.io"], &["tokenreviews"]),
@@ -249,7 +249,7 @@ fn reviews() -> [Value; 2] {
     ]
 }
 
-/// The election of a component that stands by in several places.
+/// Leader election, for a component with standbys.
 fn election(name: &str) -> [Value; 2] {
     let mut own = rule(&["get", "update"], &["coordination.k8s.io"], &["leases"]);
     own["resourceNames"] = json!([name]);
@@ -310,7 +310,7 @@ fn for_components() -> Vec<Value> {
                 rule(READ, &["discovery.k8s.io"], &["endpointslices"]),
             ],
         ),
-        // Agents are authorized by what runs on their node; nobody is bound to this role.
+        // The node authorizer authorizes agents by what runs on their node; this role has no subjects.
         role("system:node", node()),
         role("system:auth-delegator", reviews().into()),
     ]
@@ -418,7 +418,7 @@ mod tests {
             assert_eq!(rules.allow(&user, &asks(verb, resource)), allowed, "{} {verb} {resource}", user.name);
         }
         let anonymous = User::anonymous();
-        assert!(rules.allow(&anonymous, &Attributes::Path { verb: "get", path: "/version" }));
-        assert!(!rules.allow(&anonymous, &Attributes::Path { verb: "get", path: "/api" }));
+        assert!(rules.allow(&anonymous, &Attributes::NonResource { verb: "get", path: "/version" }));
+        assert!(!rules.allow(&anonymous, &Attributes::NonResource { verb: "get", path: "/api" }));
     }
 }

@@ -1,4 +1,4 @@
-//! Do the rights that somebody holds cover those that somebody is to get? Pure.
+//! Do the rules that a user holds cover the rules that it wants to grant? Pure.
 //!
 //! Rules are taken apart into their smallest pieces (one verb on one resource of one group, or on one path), and each
 //! piece has to lie within a single rule that is held. This is upstream's comparison, with its blind spots: a right
@@ -12,7 +12,7 @@ const ALL: &str = "*";
 
 /// The pieces of `wanted` that no rule of `held` covers.
 pub fn missing(held: &[&PolicyRule], wanted: &[PolicyRule]) -> Vec<PolicyRule> {
-    wanted.iter().flat_map(pieces).filter(|piece| !held.iter().any(|rule| covers(rule, piece))).collect()
+    wanted.iter().flat_map(breakdown).filter(|piece| !held.iter().any(|rule| covers(rule, piece))).collect()
 }
 
 /// Rules as refusals show them: verbs on the same resource together, one rule a line, in order.
@@ -32,7 +32,7 @@ fn list(field: &Option<Vec<String>>) -> &[String] {
 }
 
 /// Each verb on each resource of each group and name, and each verb on each path.
-fn pieces(rule: &PolicyRule) -> Vec<PolicyRule> {
+fn breakdown(rule: &PolicyRule) -> Vec<PolicyRule> {
     let one = |word: &String| Some(vec![word.clone()]);
     let mut pieces = Vec::new();
     for verb in &rule.verbs {

@@ -1,6 +1,6 @@
-//! Nobody gives what they do not have: who writes a role holds the rights in it, or `escalate` on it; who writes a
-//! binding holds the rights of its role, or `bind` on it. `system:masters` may everything. What is held and what is
-//! granted is judged by all that was written before.
+//! Users grant only rights that they hold: the writer of a role must hold the rights in it, or `escalate` on it; the
+//! writer of a binding must hold the rights of its role, or `bind` on it. `system:masters` may do everything. The
+//! decision takes every role and binding into account that was written before.
 
 use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef};
 

@@ -1,42 +1,43 @@
-//! Which nodes are connected to what: `node <- pod <- secret, config map, claim, service account`. Fed by the watch of
-//! pods, so that a question costs a look-up, however many pods there are. Pure.
+//! The graph of the node authorizer: `node <- pod <- secret, config map, claim, service account`. It follows the watch
+//! of pods, so that a question costs one look-up, however many pods there are. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use crate::apiserver::watch_cache::view::View;
+use crate::kube::tree::items;
 use crate::world::Revision;
 
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// A resource of the core group, a namespace and a name.
-type Place = (&'static str, String, String);
+type Vertex = (&'static str, String, String);
 
-/// What is connected to which nodes, as of [`fed`](Graph::feed).
+/// Which nodes may read what, as of `revision`.
 #[derive(Debug, Default)]
 pub struct Graph {
-    fed: Revision,
+    revision: Revision,
     /// The pods that have a node, by the keys of their view.
     pods: BTreeMap<String, Pod>,
     /// How many pods on which nodes refer to a thing.
-    nodes: BTreeMap<Place, BTreeMap<String, usize>>,
+    nodes: BTreeMap<Vertex, BTreeMap<String, usize>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 struct Pod {
     node: String,
     /// The pod itself among them.
-    refers: BTreeSet<Place>,
+    refers: BTreeSet<Vertex>,
 }
 
 impl Graph {
-    /// Takes in what changed since it was fed last.
-    pub fn feed(&mut self, view: &View) {
-        if view.revision <= self.fed {
+    /// Takes in what changed since the last update.
+    pub fn update(&mut self, view: &View) {
+        if view.revision <= self.revision {
             return;
         }
-        match view.since(self.fed) {
+        match view.since(self.revision) {
             Some(changes) => {
                 for change in changes {
                     let state = (!change.deleted).then(|| change.item.object.value());
@@ -50,11 +51,11 @@ impl Graph {
                 }
             }
         }
-        self.fed = view.revision;
+        self.revision = view.revision;
     }
 
     /// Is the object a pod on `node`, or does one there refer to it?
-    pub fn connects(&self, resource: &str, namespace: &str, name: &str, node: &str) -> bool {
+    pub fn has_path(&self, resource: &str, namespace: &str, name: &str, node: &str) -> bool {
         let Some(resource) = known(resource) else { return false };
         let nodes = self.nodes.get(&(resource, namespace.to_owned(), name.to_owned()));
         nodes.is_some_and(|nodes| nodes.contains_key(node))
@@ -66,20 +67,20 @@ impl Graph {
             return;
         }
         if let Some(old) = self.pods.remove(key) {
-            for place in old.refers {
-                let nodes = self.nodes.entry(place.clone()).or_default();
+            for vertex in old.refers {
+                let nodes = self.nodes.entry(vertex.clone()).or_default();
                 match nodes.get_mut(&old.node) {
                     Some(count) if *count > 1 => *count -= 1,
                     _ => drop(nodes.remove(&old.node)),
                 }
                 if nodes.is_empty() {
-                    self.nodes.remove(&place);
+                    self.nodes.remove(&vertex);
                 }
             }
         }
         if let Some(pod) = fresh {
-            for place in &pod.refers {
-                *self.nodes.entry(place.clone()).or_default().entry(pod.node.clone()).or_default() += 1;
+            for vertex in &pod.refers {
+                *self.nodes.entry(vertex.clone()).or_default().entry(pod.node.clone()).or_default() += 1;
             }
             self.pods.insert(key.to_owned(), pod);
         }
@@ -113,9 +114,9 @@ pub fn references(pod: &Value) -> impl Iterator<Item = (&'static str, String)> +
         name.as_str().filter(|name| !name.is_empty()).map(|name| (resource, name.to_owned()))
     };
     let account = named("serviceaccounts", &spec["serviceAccountName"]);
-    let pulls = items(&spec["imagePullSecrets"]).filter_map(move |secret| named("secrets", &secret["name"]));
-    let volumes = items(&spec["volumes"]).flat_map(move |volume| {
-        let projected = items(&volume["projected"]["sources"]).flat_map(move |source| {
+    let pulls = items(spec, "imagePullSecrets").iter().filter_map(move |secret| named("secrets", &secret["name"]));
+    let volumes = items(spec, "volumes").iter().flat_map(move |volume| {
+        let projected = items(&volume["projected"], "sources").iter().flat_map(move |source| {
             [named("secrets", &source["secret"]["name"]), named("configmaps", &source["configMap"]["name"])]
         });
         let claim = &volume["persistentVolumeClaim"]["claimName"];
@@ -130,12 +131,13 @@ pub fn references(pod: &Value) -> impl Iterator<Item = (&'static str, String)> +
         .chain(projected)
         .flatten()
     });
-    let containers = ["containers", "initContainers", "ephemeralContainers"].into_iter().flat_map(|c| items(&spec[c]));
+    let containers =
+        ["containers", "initContainers", "ephemeralContainers"].into_iter().flat_map(move |c| items(spec, c));
     let environment = containers.flat_map(move |container| {
-        let whole = items(&container["envFrom"]).flat_map(move |source| {
+        let whole = items(container, "envFrom").iter().flat_map(move |source| {
             [named("secrets", &source["secretRef"]["name"]), named("configmaps", &source["configMapRef"]["name"])]
         });
-        let single = items(&container["env"]).flat_map(move |variable| {
+        let single = items(container, "env").iter().flat_map(move |variable| {
             let from = &variable["valueFrom"];
             [named("secrets", &from["secretKeyRef"]["name"]), named("configmaps", &from["configMapKeyRef"]["name"])]
         });
@@ -157,10 +159,6 @@ fn named_secrets(volume: &Value) -> impl Iterator<Item = String> + '_ {
     let others = ["cephfs", "cinder", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos"];
     let others = others.into_iter().filter_map(|system| volume[system]["secretRef"]["name"].as_str());
     azure.into_iter().chain(csi).chain(others).map(str::to_owned)
-}
-
-fn items(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
 }
 
 #[cfg(test)]
@@ -226,28 +224,28 @@ mod tests {
         let listed = OrdMap::from_iter([("a/x".to_owned(), item(&pod("x", "n1", "s")))]);
         let mut view = View::listed(Revision(5), listed);
         let mut graph = Graph::default();
-        graph.feed(&view);
-        let connects = |graph: &Graph, name: &str, node: &str| graph.connects("secrets", "a", name, node);
-        assert!(connects(&graph, "s", "n1") && !connects(&graph, "s", "n2") && !connects(&graph, "t", "n1"));
-        assert!(!graph.connects("secrets", "b", "s", "n1"), "in another namespace");
-        assert!(graph.connects("pods", "a", "x", "n1") && !graph.connects("pods", "a", "x", "n2"));
+        graph.update(&view);
+        let has_path = |graph: &Graph, name: &str, node: &str| graph.has_path("secrets", "a", name, node);
+        assert!(has_path(&graph, "s", "n1") && !has_path(&graph, "s", "n2") && !has_path(&graph, "t", "n1"));
+        assert!(!graph.has_path("secrets", "b", "s", "n1"), "in another namespace");
+        assert!(graph.has_path("pods", "a", "x", "n1") && !graph.has_path("pods", "a", "x", "n2"));
 
         change(&mut view, &pod("y", "n1", "s"), 6, false);
         change(&mut view, &pod("z", "", "t"), 7, false);
         change(&mut view, &pod("x", "n1", "s"), 8, true);
-        graph.feed(&view);
-        assert!(connects(&graph, "s", "n1"), "another pod still refers to it");
-        assert!(!connects(&graph, "t", ""), "a pod without a node connects nothing");
+        graph.update(&view);
+        assert!(has_path(&graph, "s", "n1"), "another pod still refers to it");
+        assert!(!has_path(&graph, "t", ""), "a pod without a node connects nothing");
         change(&mut view, &pod("z", "n2", "t"), 9, false);
         change(&mut view, &pod("y", "n1", "s"), 10, true);
-        graph.feed(&view);
-        assert!(connects(&graph, "t", "n2") && !connects(&graph, "s", "n1"));
+        graph.update(&view);
+        assert!(has_path(&graph, "t", "n2") && !has_path(&graph, "s", "n1"));
 
         let mut behind = Graph::default();
-        behind.feed(&view);
-        assert_eq!(behind.nodes, graph.nodes, "fed all at once it is the same");
-        graph.feed(&View::listed(Revision(3), OrdMap::new()));
-        assert!(connects(&graph, "t", "n2"), "an older view tells nothing new");
+        behind.update(&view);
+        assert_eq!(behind.nodes, graph.nodes, "all at once it is the same");
+        graph.update(&View::listed(Revision(3), OrdMap::new()));
+        assert!(has_path(&graph, "t", "n2"), "an older view tells nothing new");
     }
 
     #[test]
@@ -257,8 +255,8 @@ mod tests {
         let mut view = View::listed(Revision(1), OrdMap::new());
         change(&mut view, &mirror, 2, false);
         let mut graph = Graph::default();
-        graph.feed(&view);
-        assert!(graph.connects("pods", "a", "m", "n1"));
-        assert!(!graph.connects("secrets", "a", "s", "n1"));
+        graph.update(&view);
+        assert!(graph.has_path("pods", "a", "m", "n1"));
+        assert!(!graph.has_path("secrets", "a", "s", "n1"));
     }
 }

@@ -1,10 +1,12 @@
-//! May they? `system:masters` may everything; an agent what its node needs; everybody else what RBAC grants.
+//! Authorization: `system:masters` may do everything, an agent what its node needs, every other user what RBAC grants.
 //!
+//! - [`attributes`]: what a user wants to do
 //! - [`rbac`]: roles and bindings, indexed; pure
-//! - [`escalation`]: nobody gives what they do not have; [`covers`]: rules within other rules, pure
+//! - [`escalation`]: users grant only rights that they hold; [`covers`]: rules within other rules, pure
 //! - [`node`]: what an agent may do, and [`graph`]: what its pods refer to; pure
 //! - [`bootstrap`]: the built-in roles
 
+mod attributes;
 pub mod bootstrap;
 pub mod covers;
 mod escalation;
@@ -17,48 +19,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
 use serde::de::DeserializeOwned;
 
-use crate::kube::field_selector::FieldSelector;
 use crate::kube::resources::{Resource, Table};
-use crate::kube::status::{Attempt, Status};
+use crate::kube::status::{AuthorizerAttributes, Status};
 use crate::world::Instant;
 
 use super::storage::Storage;
 use super::user::User;
 use super::watch_cache::view::View;
 
+pub use self::attributes::Attributes;
+
 use self::graph::Graph;
-use self::node::Verdict;
+use self::node::Decision;
 use self::rbac::Rules;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 
-/// What somebody wants to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attributes<'a> {
-    Resource {
-        verb: &'a str,
-        group: &'a str,
-        resource: &'a str,
-        subresource: Option<&'a str>,
-        namespace: Option<&'a str>,
-        name: Option<&'a str>,
-        /// Of a list or watch: which objects it is about.
-        field_selector: Option<&'a FieldSelector>,
-    },
-    /// A path that is not a resource.
-    Path { verb: &'a str, path: &'a str },
-}
-
-impl<'a> Attributes<'a> {
-    pub fn namespace(&self) -> Option<&'a str> {
-        match self {
-            Attributes::Resource { namespace, .. } => *namespace,
-            Attributes::Path { .. } => None,
-        }
-    }
-}
-
-/// Answers whether a user may do something.
+/// Decides whether a user may do something.
 pub struct Authorizer {
     storage: Storage,
     pods: Arc<Resource>,
@@ -85,17 +62,25 @@ impl Authorizer {
         }
     }
 
-    /// The refusal to tell `user`, if it may not.
+    /// The refusal, if the user is not allowed.
     pub async fn check(&self, user: &User, attributes: &Attributes<'_>, deadline: Instant) -> Result<(), Status> {
         if self.allows(user, attributes, deadline).await? {
             return Ok(());
         }
         Err(match *attributes {
-            Attributes::Path { verb, path } => Status::forbidden_path(&user.name, verb, path),
+            Attributes::NonResource { verb, path } => Status::forbidden_path(&user.name, verb, path),
             Attributes::Resource { verb, group, resource, subresource, namespace, name, .. } => {
-                let attempt =
-                    Attempt { user: &user.name, verb, group, resource, subresource, namespace, name, reason: "" };
-                Status::unauthorized_attempt(attempt)
+                let refused = AuthorizerAttributes {
+                    user: &user.name,
+                    verb,
+                    group,
+                    resource,
+                    subresource,
+                    namespace,
+                    name,
+                    reason: "",
+                };
+                Status::forbidden_by_authorizer(refused)
             }
         })
     }
@@ -106,9 +91,9 @@ impl Authorizer {
         }
         if let Some(node) = node::node_of(user) {
             match node::decide(node, attributes) {
-                Verdict::Allow => return Ok(true),
-                Verdict::IfRelated if self.is_related(node, attributes, deadline).await? => return Ok(true),
-                Verdict::IfRelated | Verdict::NoOpinion => {}
+                Decision::Allow => return Ok(true),
+                Decision::IfRelated if self.is_related(node, attributes, deadline).await? => return Ok(true),
+                Decision::IfRelated | Decision::NoOpinion => {}
             }
         }
         Ok(self.rules(deadline).await?.allow(user, attributes))
@@ -127,26 +112,26 @@ impl Authorizer {
         let cache = self.storage.cache(&self.pods)?;
         let related = |view: &View| {
             let mut graph = self.graph.lock().unwrap_or_else(PoisonError::into_inner);
-            graph.feed(view);
-            graph.connects(resource, namespace, name, node)
+            graph.update(view);
+            graph.has_path(resource, namespace, name, node)
         };
         // A pod that was bound a moment ago may not be in the cache yet.
         Ok(related(&*cache.any(deadline).await?) || related(&*self.storage.newest(&cache, deadline).await?))
     }
 
-    /// Keeps the graph of what nodes are related to fed, so that no request finds much to do. Never ends.
+    /// Keeps the graph of pods and nodes up to date, so that no request has much to catch up. Never ends.
     pub async fn follow_pods(&self) -> Result<(), Status> {
         let mut views = self.storage.cache(&self.pods)?.views();
         while views.changed().await.is_ok() {
             let view = views.borrow_and_update().clone();
             if let Some(view) = view {
-                self.graph.lock().unwrap_or_else(PoisonError::into_inner).feed(&view);
+                self.graph.lock().unwrap_or_else(PoisonError::into_inner).update(&view);
             }
         }
         Ok(())
     }
 
-    /// Waits until what the store holds of roles and bindings now is what is decided by.
+    /// Waits until decisions are made by the roles and bindings that the store holds now.
     pub async fn catch_up(&self, deadline: Instant) -> Result<(), Status> {
         self.newest_rules(deadline).await.map(|_| ())
     }

@@ -1,25 +1,25 @@
 //! What the agent of a node may do: its own node and lease, its pods, and what those pods refer to. Pure.
 //!
-//! As upstream's node authorizer; what depends on the object that is written is looked at in admission
-//! (NodeRestriction), where it is known.
+//! As upstream's node authorizer; what depends on the written object is checked by admission (NodeRestriction), which
+//! knows it.
 
 use crate::apiserver::user::User;
 
-use super::Attributes;
+use super::attributes::Attributes;
 
 const READ: [&str; 3] = ["get", "list", "watch"];
 const CHANGE: [&str; 2] = ["update", "patch"];
 const OWN: [&str; 5] = ["get", "create", "update", "patch", "delete"];
 const LEASES: &str = "kube-node-lease";
 
-/// The name of the node whose agent `user` is.
+/// The name of the node, if `user` is the agent of one.
 pub fn node_of(user: &User) -> Option<&str> {
     user.name.strip_prefix("system:node:").filter(|_| user.in_group("system:nodes"))
 }
 
-/// What an agent's request depends on.
+/// The decision about an agent's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Decision {
     Allow,
     NoOpinion,
     /// Allowed if the object is a pod on the node, or a pod on the node refers to it.
@@ -27,13 +27,13 @@ pub enum Verdict {
 }
 
 /// Decides by verb, resource and name.
-pub fn decide(node: &str, attributes: &Attributes<'_>) -> Verdict {
+pub fn decide(node: &str, attributes: &Attributes<'_>) -> Decision {
     let Attributes::Resource { verb, group, resource, subresource, namespace, name, field_selector } = *attributes
     else {
-        return Verdict::NoOpinion;
+        return Decision::NoOpinion;
     };
     if node.is_empty() {
-        return Verdict::NoOpinion;
+        return Decision::NoOpinion;
     }
     let one_of = |verbs: &[&str]| verbs.contains(&verb);
     let named = name.is_some_and(|name| !name.is_empty());
@@ -69,9 +69,9 @@ pub fn decide(node: &str, attributes: &Attributes<'_>) -> Verdict {
         _ => false,
     };
     match (allowed, related && named) {
-        (true, _) => Verdict::Allow,
-        (false, true) => Verdict::IfRelated,
-        (false, false) => Verdict::NoOpinion,
+        (true, _) => Decision::Allow,
+        (false, true) => Decision::IfRelated,
+        (false, false) => Decision::NoOpinion,
     }
 }
 
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn an_agent_keeps_to_its_own() {
-        use Verdict::{Allow, IfRelated, NoOpinion};
+        use Decision::{Allow, IfRelated, NoOpinion};
         let (leases, csi) = ("coordination.k8s.io:leases", "storage.k8s.io:csinodes");
         for (verb, what, path, expected) in [
             ("get", "nodes", "n1", Allow),
@@ -136,11 +136,11 @@ mod tests {
     fn an_agent_lists_the_pods_of_its_own_node_only() {
         let pods = Table::builtin().get("", "v1", "pods").unwrap().clone();
         for (selector, expected) in [
-            ("spec.nodeName=n1", Verdict::Allow),
-            ("status.phase!=Failed,spec.nodeName==n1", Verdict::Allow),
-            ("spec.nodeName=n2", Verdict::NoOpinion),
-            ("spec.nodeName!=n1", Verdict::NoOpinion),
-            ("spec.nodeName=", Verdict::NoOpinion),
+            ("spec.nodeName=n1", Decision::Allow),
+            ("status.phase!=Failed,spec.nodeName==n1", Decision::Allow),
+            ("spec.nodeName=n2", Decision::NoOpinion),
+            ("spec.nodeName!=n1", Decision::NoOpinion),
+            ("spec.nodeName=", Decision::NoOpinion),
         ] {
             let parsed = FieldSelector::parse(selector, &pods).unwrap();
             for verb in ["list", "watch"] {

@@ -7,7 +7,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Ro
 use crate::apiserver::user::User;
 use crate::kube::selector::Selector;
 
-use super::Attributes;
+use super::attributes::Attributes;
 
 /// All roles and bindings of a cluster.
 #[derive(Debug, Default)]
@@ -107,7 +107,7 @@ fn aggregate(roles: &[ClusterRole]) -> BTreeMap<String, Vec<PolicyRule>> {
     roles.iter().enumerate().map(|(at, role)| (role.metadata.name.clone().unwrap_or_default(), rules(at))).collect()
 }
 
-/// The places of the roles that a role gathers itself.
+/// The indexes of the roles that a role gathers itself.
 fn gathered(role: &ClusterRole, roles: &[ClusterRole]) -> Vec<usize> {
     let selectors = role.aggregation_rule.iter().flat_map(|rule| rule.cluster_role_selectors.iter().flatten());
     let selectors: Vec<Selector> =
@@ -120,7 +120,7 @@ fn gathered(role: &ClusterRole, roles: &[ClusterRole]) -> Vec<usize> {
     roles.iter().enumerate().filter(|(_, other)| matches(other)).map(|(at, _)| at).collect()
 }
 
-/// A service account that names no namespace is one of the binding's.
+/// A service account without a namespace is in the namespace of the binding.
 fn is_subject(user: &User, subject: &Subject, namespace: &str) -> bool {
     match subject.kind.as_str() {
         "User" => user.name == subject.name,
@@ -142,7 +142,7 @@ fn covers(rule: &PolicyRule, attributes: &Attributes<'_>) -> bool {
                 && rule.resources.iter().flatten().any(|pattern| fits(pattern, resource, *subresource))
                 && names_fit(rule, *name)
         }
-        Attributes::Path { verb, path } => {
+        Attributes::NonResource { verb, path } => {
             has(&Some(rule.verbs.clone()), verb)
                 && rule.non_resource_urls.iter().flatten().any(|pattern| match pattern.strip_suffix('*') {
                     Some(prefix) => path.starts_with(prefix),
@@ -249,7 +249,11 @@ mod tests {
     fn paths_may_end_in_a_star() {
         let rules = rules();
         for (path, allowed) in [("/healthz", true), ("/healthz/x", false), ("/livez/ping", true), ("/metrics", false)] {
-            assert_eq!(rules.allow(&User::anonymous(), &Attributes::Path { verb: "get", path }), allowed, "{path}");
+            assert_eq!(
+                rules.allow(&User::anonymous(), &Attributes::NonResource { verb: "get", path }),
+                allowed,
+                "{path}"
+            );
         }
     }
 }

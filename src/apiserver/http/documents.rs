@@ -1,10 +1,10 @@
-//! What is served besides resources: discovery, OpenAPI, versions, health.
+//! Paths that are not resources: discovery, OpenAPI, version, health.
 
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, IF_NONE_MATCH, LOCATION, VARY};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::apiserver::negotiation::{Form, accepted};
+use crate::apiserver::negotiation::{MediaType, accepted};
 use crate::apiserver::request::Api;
 use crate::kube::discovery::{self, AGGREGATED_V2, AGGREGATED_V2_BETA, Document, Root};
 use crate::kube::openapi::OpenApi;
@@ -70,7 +70,7 @@ impl Api {
         self.config.advertise.map_or_else(String::new, |(ip, port)| std::net::SocketAddr::new(ip, port).to_string())
     }
 
-    /// Health: alive while it answers, ready once the store does.
+    /// Health: live while it answers, ready once the store answers.
     pub(super) fn health(&self, which: Health, check: Option<&str>, query: &Parameters) -> Response<Body> {
         let ready = *self.ready.borrow() && !self.shutdown.begun();
         let checks = [("ping", true), ("store", ready || which == Health::Livez)];
@@ -126,17 +126,16 @@ fn root(table: &Table) -> Value {
     json!({"paths": paths})
 }
 
-/// A discovery document, aggregated where the client knows that form.
+/// A discovery document, aggregated where the client accepts that.
 fn discovered(
     headers: &HeaderMap,
     root: Root,
     table: &Table,
     plain: impl FnOnce() -> Value,
 ) -> Result<Response<Body>, Status> {
-    let form = accepted(headers, true)?;
-    let (value, content_type) = match form {
-        Form::Discovery("v2") => (discovery::aggregated(table, root, "v2"), AGGREGATED_V2),
-        Form::Discovery(_) => (discovery::aggregated(table, root, "v2beta1"), AGGREGATED_V2_BETA),
+    let (value, content_type) = match accepted(headers, true)? {
+        MediaType::Discovery("v2") => (discovery::aggregated(table, root, "v2"), AGGREGATED_V2),
+        MediaType::Discovery(_) => (discovery::aggregated(table, root, "v2beta1"), AGGREGATED_V2_BETA),
         _ => (plain(), "application/json"),
     };
     let mut response = document(headers, &Document::of(&value), content_type, "public");
@@ -148,7 +147,7 @@ fn json(headers: &HeaderMap, value: &Value) -> Response<Body> {
     document(headers, &Document::of(value), "application/json", "no-cache, private")
 }
 
-/// All documents in one, for clients that know nothing newer. kubectl reads it as protobuf and as nothing else.
+/// All documents in one, for clients that know only v2. kubectl reads it as protobuf only.
 fn openapi_v2(headers: &HeaderMap) -> Response<Body> {
     let all = OpenApi::builtin();
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
@@ -161,7 +160,8 @@ fn openapi_v2(headers: &HeaderMap) -> Response<Body> {
     response
 }
 
-/// The document of a group and version. One that is asked for by its hash never changes and may be kept for ever.
+/// The document of a group and version. A document that is requested by its hash never changes and may be cached
+/// forever.
 fn openapi(headers: &HeaderMap, key: &str, query: &Parameters) -> Result<Response<Body>, Status> {
     let all = OpenApi::builtin();
     let found = all.get(key).ok_or_else(Status::no_such_resource)?;

@@ -1,5 +1,5 @@
-//! Impersonation: `Impersonate-User` and its companions, for those who have the right to act for others. Each user,
-//! group, uid and extra that a request names is authorized by itself.
+//! Impersonation: `Impersonate-User` and its companions, for users with the right to act for others. Each user, group,
+//! UID and extra that a request names is authorized by itself.
 
 use std::collections::BTreeMap;
 
@@ -19,10 +19,10 @@ const ANONYMOUS: &str = "system:anonymous";
 const AUTHENTICATED: &str = "system:authenticated";
 const UNAUTHENTICATED: &str = "system:unauthenticated";
 const EXTRA: &str = "impersonate-extra-";
-/// The group of uids and extras, which are no resources that are served.
+/// The API group of UIDs and extras, which exist for authorization only.
 const AUTHENTICATION: &str = "authentication.k8s.io";
 
-/// Whom a request wants to act for.
+/// The user that a request wants to act for.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Impersonated {
     user: String,
@@ -32,7 +32,7 @@ struct Impersonated {
 }
 
 impl Api {
-    /// Whom the request acts for: the user itself, unless it names another one.
+    /// The user that the request acts for: its own, unless it names another one.
     pub(super) async fn impersonated(
         &self,
         user: User,
@@ -40,7 +40,7 @@ impl Api {
         deadline: Instant,
     ) -> Result<User, Status> {
         let Some(wanted) = Impersonated::of(headers)? else { return Ok(user) };
-        self.begin(deadline).await?;
+        self.wait_until_ready(deadline).await?;
         for attributes in wanted.attributes() {
             self.authorizer.check(&user, &attributes, deadline).await?;
         }
@@ -49,13 +49,13 @@ impl Api {
 }
 
 impl Impersonated {
-    /// What the headers say; `None` where they name nobody.
+    /// The impersonated user of the headers, if they name one.
     fn of(headers: &HeaderMap) -> Result<Option<Impersonated>, Status> {
         let all = |name: &str| headers.get_all(name).iter().map(text).collect::<Result<Vec<_>, _>>();
         let first = |name: &str| headers.get(name).map(text).transpose().map(Option::unwrap_or_default);
         let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, value) in headers {
-            // Header names are lower case here, and keys that are not plain are escaped in them.
+            // Header names are lower case here; other characters of a key are percent-encoded.
             if let Some(key) = name.as_str().strip_prefix(EXTRA) {
                 let key = decode(key).unwrap_or_else(|| key.to_owned());
                 extra.entry(key).or_default().push(text(value)?);
@@ -76,7 +76,7 @@ impl Impersonated {
         Ok(Some(wanted))
     }
 
-    /// A right for each thing that is named.
+    /// What to authorize: one right for each user, group, UID and extra.
     fn attributes(&self) -> Vec<Attributes<'_>> {
         let mut all = vec![match account(&self.user) {
             Some((namespace, name)) => impersonate("", "serviceaccounts", None, Some(namespace), name),
@@ -92,7 +92,7 @@ impl Impersonated {
         all
     }
 
-    /// The user, in the groups it is always in.
+    /// The user, in the groups that it always has.
     fn into_user(self) -> User {
         let Impersonated { user, uid, mut groups, extra } = self;
         if let Some((namespace, _)) = account(&user)
@@ -112,7 +112,7 @@ impl Impersonated {
     }
 }
 
-/// A header that cannot be read is refused: without it the request would act for somebody else than it says.
+/// A header that cannot be read is refused: without it the request would act for another user than it names.
 fn text(value: &HeaderValue) -> Result<String, Status> {
     let unreadable = || Status::bad_request("an Impersonate header is not UTF-8");
     std::str::from_utf8(value.as_bytes()).map(str::to_owned).map_err(|_| unreadable())

@@ -1,7 +1,7 @@
 //! HTTP: from a request on a connection to the request path, and back.
 //!
 //! ```text
-//!   hyper ─▶ who? (certificate, token) ─▶ Route ─┬─ resource ─▶ Api::call ─▶ respond
+//!   hyper ─▶ user (certificate, token) ─▶ Route ─┬─ resource ─▶ Api::call ─▶ respond
 //!                                                ├─ watch ────▶ Api::watch ─▶ lines
 //!                                                ├─ log ──────▶ the agent's stream
 //!                                                └─ document, health
@@ -12,7 +12,7 @@
 //! - [`respond`]: outcomes as responses, tables among them
 //! - [`watch`]: watches as lines
 //! - [`documents`]: discovery, OpenAPI, version, health
-//! - [`impersonation`]: acting for somebody else
+//! - [`impersonation`]: acting for another user
 
 mod documents;
 mod impersonation;
@@ -38,24 +38,24 @@ use crate::world::Instant;
 
 use super::authorization::Attributes;
 use super::negotiation;
-use super::request::{Api, Call, DEADLINE};
+use super::request::{Api, DEADLINE, RequestInfo};
 use super::user::User;
 
 use self::parameters::Parameters;
-use self::respond::{Body, Look};
+use self::respond::{Body, OutputFormat};
 use self::route::Route;
 
 /// Longer bodies are refused.
 const BODY_BYTES_MAX: usize = 3 << 20;
-/// Of longer bodies, this much is read and thrown away before the refusal.
+/// Of longer bodies, this much is read and discarded before the refusal.
 const REFUSED_BYTES_MAX: usize = 32 << 20;
 
 /// A request without its body.
-struct Asked<'a> {
+struct RequestHead<'a> {
     user: &'a User,
     parts: &'a Parts,
     query: Parameters,
-    look: Look,
+    format: OutputFormat,
     deadline: Instant,
 }
 
@@ -80,7 +80,7 @@ pub async fn answer(api: Arc<Api>, certificate: Option<User>, request: Request<I
     response
 }
 
-/// Answers while nothing can be answered: too many requests are under way, or too much waits to be read.
+/// The answer where too many requests are in flight, or too much waits to be read.
 pub fn too_much() -> Response<Body> {
     respond::refusal(&Status::too_many_requests(1))
 }
@@ -109,26 +109,26 @@ async fn respond(
     if let Route::Health(which, check) = route {
         return Ok(api.health(*which, check.as_deref(), &query));
     }
-    let user = api.until(deadline, api.authenticator.user(certificate, &parts.headers, deadline)).await?;
+    let user = api.until(deadline, api.authenticator.authenticate(certificate, &parts.headers, deadline)).await?;
     let user = api.until(deadline, api.impersonated(user, &parts.headers, deadline)).await?;
     let Route::Resource(target) = route else {
         api.until(deadline, api.may_read(&user, parts, deadline)).await?;
         return api.document(route, &parts.headers, &query).await;
     };
-    let look = Look {
-        form: negotiation::accepted(&parts.headers, false)?,
-        include: query.include(),
+    let format = OutputFormat {
+        media_type: negotiation::accepted(&parts.headers, false)?,
+        include_object: query.include_object(),
         pretty: query.flag("pretty"),
         now: watch::now(&api.world.clock),
     };
-    let asked = Asked { user: &user, parts, query, look, deadline };
-    api.resource_request(asked, target, body).await
+    let head = RequestHead { user: &user, parts, query, format, deadline };
+    api.resource_request(head, target, body).await
 }
 
 impl Api {
     /// May the user read this path?
     async fn may_read(&self, user: &User, parts: &Parts, deadline: Instant) -> Result<(), Status> {
-        self.begin(deadline).await?;
+        self.wait_until_ready(deadline).await?;
         let verb = match parts.method {
             Method::GET => "get",
             Method::HEAD => "head",
@@ -137,43 +137,43 @@ impl Api {
             Method::DELETE => "delete",
             _ => "patch",
         };
-        // Routes are found by the decoded path, so rights are asked for that, too.
+        // Routes are found by the decoded path, so the decoded path is authorized.
         let path = route::decode(parts.uri.path()).ok_or_else(Status::no_such_resource)?;
-        let attributes = Attributes::Path { verb, path: &path };
+        let attributes = Attributes::NonResource { verb, path: &path };
         self.authorizer.check(user, &attributes, deadline).await
     }
 
     async fn resource_request(
         &self,
-        asked: Asked<'_>,
+        head: RequestHead<'_>,
         target: &Target,
         body: Incoming,
     ) -> Result<Response<Body>, Status> {
         let resource = self.resource(target)?;
-        let get = asked.parts.method == Method::GET || asked.parts.method == Method::HEAD;
+        let get = head.parts.method == Method::GET || head.parts.method == Method::HEAD;
         if get && target.subresource.as_deref() == Some("log") {
-            return self.log(&asked, target).await;
+            return self.log(&head, target).await;
         }
-        if get && asked.query.flag("watch") && target.subresource.is_none() {
-            let watched = self.watch(asked.user, target.clone(), asked.query.watch()?).await?;
-            return Ok(watch::response(watched, asked.look, self.world.clock.clone(), self.metrics.opened()));
+        if get && head.query.flag("watch") && target.subresource.is_none() {
+            let watched = self.watch(head.user, target.clone(), head.query.watch()?).await?;
+            return Ok(watch::response(watched, head.format, self.world.clock.clone(), self.metrics.opened()));
         }
-        let (verb, write) = self.until(asked.deadline, verb(&asked, target, body)).await?;
+        let (verb, write) = self.until(head.deadline, verb(&head, target, body)).await?;
         let request = client::Request { target: target.clone(), verb, write };
-        let outcome = self.call(asked.user, request).await?;
-        Ok(respond::outcome(resource, outcome, &asked.look))
+        let outcome = self.call(head.user, request).await?;
+        Ok(respond::outcome(resource, outcome, &head.format))
     }
 
-    async fn log(&self, asked: &Asked<'_>, target: &Target) -> Result<Response<Body>, Status> {
+    async fn log(&self, head: &RequestHead<'_>, target: &Target) -> Result<Response<Body>, Status> {
         let resource = self.resource(target)?;
         let write = WriteOptions::default();
-        let call = Call { user: asked.user, target, resource, write: &write, deadline: asked.deadline };
+        let info = RequestInfo { user: head.user, target, resource, write: &write, deadline: head.deadline };
         let opened = async {
-            self.begin(asked.deadline).await?;
-            self.authorize(asked.user, "get", target, asked.deadline).await?;
-            self.open_log(&call, &asked.query.0).await
+            self.wait_until_ready(head.deadline).await?;
+            self.authorize(head.user, "get", target, head.deadline).await?;
+            self.open_log(&info, &head.query.0).await
         };
-        let stream = self.until(asked.deadline, opened).await?;
+        let stream = self.until(head.deadline, opened).await?;
         let mut response = Response::new(stream.boxed_unsync());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         Ok(response)
@@ -181,47 +181,47 @@ impl Api {
 }
 
 /// The verb behind a method, with its body.
-async fn verb(asked: &Asked<'_>, target: &Target, body: Incoming) -> Result<(Verb, WriteOptions), Status> {
-    let headers = &asked.parts.headers;
-    let write = asked.query.write()?;
-    let verb = match asked.parts.method {
+async fn verb(head: &RequestHead<'_>, target: &Target, body: Incoming) -> Result<(Verb, WriteOptions), Status> {
+    let headers = &head.parts.headers;
+    let write = head.query.write()?;
+    let verb = match head.parts.method {
         Method::GET | Method::HEAD if target.name.is_some() => Verb::Get,
-        Method::GET | Method::HEAD => Verb::List(asked.query.list()?),
-        Method::POST => Verb::Create { body: document(asked, body).await? },
-        Method::PUT => Verb::Update { body: document(asked, body).await? },
+        Method::GET | Method::HEAD => Verb::List(head.query.list()?),
+        Method::POST => Verb::Create { body: document(head, body).await? },
+        Method::PUT => Verb::Update { body: document(head, body).await? },
         Method::PATCH => {
             let kind = negotiation::patch(headers)?;
-            Verb::Patch { kind, body: read(body).await?, force: asked.query.flag("force") }
+            Verb::Patch { kind, body: read(body).await?, force: head.query.flag("force") }
         }
         Method::DELETE => {
-            let bytes = document(asked, body).await?;
+            let bytes = document(head, body).await?;
             let said: Value = match bytes.is_empty() {
                 true => Value::Null,
                 false => serde_json::from_slice(&bytes)
                     .map_err(|error| Status::bad_request(format!("the delete options are unrecognized: {error}")))?,
             };
-            let (options, dry_run) = asked.query.delete(&said)?;
+            let (options, dry_run) = head.query.delete(&said)?;
             let verb = match target.name {
                 Some(_) => Verb::Delete(options),
-                None => Verb::DeleteCollection(asked.query.list()?, options),
+                None => Verb::DeleteCollection(head.query.list()?, options),
             };
             return Ok((verb, WriteOptions { dry_run, ..write }));
         }
-        _ => return Err(Status::method_not_allowed(&target.group, &target.resource, asked.parts.method.as_str())),
+        _ => return Err(Status::method_not_allowed(&target.group, &target.resource, head.parts.method.as_str())),
     };
     Ok((verb, write))
 }
 
 /// A body as JSON.
-async fn document(asked: &Asked<'_>, body: Incoming) -> Result<Bytes, Status> {
-    let form = negotiation::body(&asked.parts.headers);
+async fn document(head: &RequestHead<'_>, body: Incoming) -> Result<Bytes, Status> {
+    let format = negotiation::body(&head.parts.headers);
     let bytes = read(body).await?;
-    match form {
-        // Deletions come without a body, whatever their content type says.
-        Err(_) if bytes.is_empty() && asked.parts.method == Method::DELETE => Ok(bytes),
+    match format {
+        // A deletion needs no body, whatever its content type says.
+        Err(_) if bytes.is_empty() && head.parts.method == Method::DELETE => Ok(bytes),
         Err(status) => Err(status),
-        Ok(negotiation::Body::Json) => Ok(bytes),
-        Ok(negotiation::Body::Yaml) => {
+        Ok(Format::Json) => Ok(bytes),
+        Ok(Format::Yaml) => {
             let refuse = |error: String| Status::bad_request(format!("error decoding YAML: {error}"));
             let parsed = parse(&bytes, Format::Yaml).map_err(refuse)?;
             serde_json::to_vec(&parsed.value).map(Bytes::from).map_err(|error| refuse(error.to_string()))
@@ -229,8 +229,8 @@ async fn document(asked: &Asked<'_>, body: Incoming) -> Result<Bytes, Status> {
     }
 }
 
-/// All of a body. One that is too long is read on for a while, so that its client sees the refusal: many do not look
-/// for an answer before they have sent everything.
+/// All of a body. A body that is too long is read on for a while, so that its client sees the refusal: many clients do
+/// not read the answer before they have sent everything.
 async fn read(mut body: Incoming) -> Result<Bytes, Status> {
     let mut whole = BytesMut::new();
     let mut length = 0;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::apiserver::storage::list::invalid_options;
 use crate::kube::client::{DeleteOptions, ListOptions, WatchOptions, WriteOptions};
-use crate::kube::printing::Include;
+use crate::kube::printing::IncludeObjectPolicy;
 use crate::kube::status::Status;
 
 /// Longer names of field managers are refused.
@@ -95,11 +95,11 @@ impl Parameters {
     }
 
     /// What the rows of tables carry.
-    pub fn include(&self) -> Include {
+    pub fn include_object(&self) -> IncludeObjectPolicy {
         match self.get("includeObject") {
-            Some("None") => Include::None,
-            Some("Object") => Include::Object,
-            _ => Include::Metadata,
+            Some("None") => IncludeObjectPolicy::None,
+            Some("Object") => IncludeObjectPolicy::Object,
+            _ => IncludeObjectPolicy::Metadata,
         }
     }
 }

@@ -11,22 +11,22 @@ use http_body_util::{BodyExt, Full};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::apiserver::negotiation::Form;
+use crate::apiserver::negotiation::MediaType;
 use crate::apiserver::request::Outcome;
 use crate::kube::client::{List, Response as Answer};
 use crate::kube::object::Object;
-use crate::kube::printing::{Include, Table, TableOptions, partial_metadata, partial_metadata_list};
+use crate::kube::printing::{IncludeObjectPolicy, TableOptions, partial_metadata, partial_metadata_list, render_table};
 use crate::kube::resources::Resource;
 use crate::kube::status::Status;
 
-/// The body of every response. Only those that stream from an agent can fail, which ends the connection.
+/// The body of every response. Only a stream from an agent can fail; that ends the connection.
 pub type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 
-/// How a client wants to see things.
+/// In which format a client wants the answer.
 #[derive(Clone, Debug)]
-pub struct Look {
-    pub form: Form,
-    pub include: Include,
+pub struct OutputFormat {
+    pub media_type: MediaType,
+    pub include_object: IncludeObjectPolicy,
     pub pretty: bool,
     pub now: Timestamp,
 }
@@ -55,15 +55,15 @@ pub fn refusal(status: &Status) -> Response<Body> {
     refused
 }
 
-/// What a request led to, as its client wants to see it.
-pub fn outcome(resource: &Resource, outcome: Outcome, look: &Look) -> Response<Body> {
+/// The outcome of a request, in the format that its client accepts.
+pub fn outcome(resource: &Resource, outcome: Outcome, format: &OutputFormat) -> Response<Body> {
     let code = if outcome.created { 201 } else { 200 };
     let mut response = match outcome.response {
-        Answer::Object(object) => value(code, shown(resource, &object, look), look),
-        Answer::List(list) => listed(resource, &list, look),
+        Answer::Object(object) => value(code, shown(resource, &object, format), format),
+        Answer::List(list) => listed(resource, &list, format),
         Answer::Done => {
             let done = outcome.status.unwrap_or_else(|| Status::new(200, "", ""));
-            value(code, Shown::Bytes(done.to_bytes()), look)
+            value(code, Shown::Bytes(done.to_bytes()), format)
         }
     };
     for warning in outcome.warnings {
@@ -83,31 +83,31 @@ pub enum Shown {
 }
 
 /// A body of JSON or YAML.
-pub fn value(code: u16, shown: Shown, look: &Look) -> Response<Body> {
+pub fn value(code: u16, shown: Shown, format: &OutputFormat) -> Response<Body> {
     let parsed = |shown| match shown {
         Shown::Value(value) => value,
         Shown::Bytes(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
     };
-    if look.form == Form::Yaml {
+    if format.media_type == MediaType::Yaml {
         let text = serde_yaml_ng::to_string(&parsed(shown)).unwrap_or_default();
         return response(code, "application/yaml", text);
     }
     let bytes = match shown {
-        shown if look.pretty => serde_json::to_vec_pretty(&parsed(shown)).unwrap_or_default().into(),
+        shown if format.pretty => serde_json::to_vec_pretty(&parsed(shown)).unwrap_or_default().into(),
         Shown::Bytes(bytes) => bytes,
         Shown::Value(value) => serde_json::to_vec(&value).unwrap_or_default().into(),
     };
     response(code, "application/json", bytes)
 }
 
-/// One object in the wanted form.
-pub fn shown(resource: &Resource, object: &Arc<Object>, look: &Look) -> Shown {
-    match look.form {
-        Form::Table if object.meta.kind == resource.kind => {
+/// One object in the wanted format.
+pub fn shown(resource: &Resource, object: &Arc<Object>, format: &OutputFormat) -> Shown {
+    match format.media_type {
+        MediaType::Table if object.meta.kind == resource.kind => {
             let metadata = json!({"resourceVersion": object.meta.resource_version});
-            Shown::Value(table(resource, [&object.value()], metadata, look, false))
+            Shown::Value(table(resource, [&object.value()], metadata, format, false))
         }
-        Form::Metadata => Shown::Value(partial_metadata(&object.value())),
+        MediaType::Metadata => Shown::Value(partial_metadata(&object.value())),
         _ => Shown::Bytes(object.json.clone()),
     }
 }
@@ -117,14 +117,14 @@ pub fn table<'a>(
     resource: &Resource,
     objects: impl IntoIterator<Item = &'a Value>,
     metadata: Value,
-    look: &Look,
-    without_headers: bool,
+    format: &OutputFormat,
+    no_headers: bool,
 ) -> Value {
-    let options = TableOptions { include: look.include, without_headers };
-    Table::render(&resource.printer, objects, metadata, look.now, &options)
+    let options = TableOptions { include_object: format.include_object, no_headers };
+    render_table(&resource.printer, objects, metadata, format.now, &options)
 }
 
-fn listed(resource: &Resource, list: &List, look: &Look) -> Response<Body> {
+fn listed(resource: &Resource, list: &List, format: &OutputFormat) -> Response<Body> {
     let mut metadata = json!({"resourceVersion": list.resource_version});
     if let Some(token) = &list.continue_token {
         metadata["continue"] = json!(token);
@@ -133,15 +133,15 @@ fn listed(resource: &Resource, list: &List, look: &Look) -> Response<Body> {
         metadata["remainingItemCount"] = json!(remaining);
     }
     let values = || list.items.iter().map(|object| object.value()).collect::<Vec<_>>();
-    let shown = match look.form {
-        Form::Table => Shown::Value(table(resource, &values(), metadata, look, false)),
-        Form::Metadata => Shown::Value(partial_metadata_list(&values(), metadata)),
+    let shown = match format.media_type {
+        MediaType::Table => Shown::Value(table(resource, &values(), metadata, format, false)),
+        MediaType::Metadata => Shown::Value(partial_metadata_list(&values(), metadata)),
         _ => Shown::Bytes(whole_list(resource, list, &metadata)),
     };
-    value(200, shown, look)
+    value(200, shown, format)
 }
 
-/// The list of whole objects: their bytes, put together.
+/// A list of whole objects: their bytes, concatenated.
 fn whole_list(resource: &Resource, list: &List, metadata: &Value) -> Bytes {
     let size: usize = list.items.iter().map(|object| object.json.len() + 1).sum();
     let mut bytes = BytesMut::with_capacity(size + 256);

@@ -22,7 +22,7 @@ pub enum Route {
     OpenApi(String),
     OpenApiV2,
     Version,
-    /// `healthz`, `livez` or `readyz`, with the single check that is asked for.
+    /// `healthz`, `livez` or `readyz`, with the single check that the path names.
     Health(Health, Option<String>),
     Metrics,
     /// The long-lived components of the process.

@@ -1,4 +1,4 @@
-//! A watch as a response: one JSON line an event, several lines in one frame where several are there.
+//! A watch as a response: one JSON line an event, several lines in one frame where several events wait.
 
 use std::sync::Arc;
 
@@ -12,25 +12,25 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::apiserver::metrics::OpenWatch;
-use crate::apiserver::negotiation::Form;
+use crate::apiserver::negotiation::MediaType;
 use crate::apiserver::request::Watched;
 use crate::apiserver::watch_cache::stream::Event;
-use crate::apiserver::watch_cache::view::{Kind, line};
+use crate::apiserver::watch_cache::view::{EventType, line};
 use crate::kube::object::Object;
 use crate::kube::printing::partial_metadata;
 use crate::kube::resources::Resource;
 use crate::kube::status::Status;
 use crate::world::Clock;
 
-use super::respond::{self, Body, Look};
+use super::respond::{self, Body, OutputFormat};
 
 /// Events put into one frame at most.
 const FRAME_EVENTS_MAX: usize = 64;
 
 /// The stream of lines.
-pub fn response(watched: Watched, look: Look, clock: Clock, open: OpenWatch) -> Response<Body> {
+pub fn response(watched: Watched, format: OutputFormat, clock: Clock, open: OpenWatch) -> Response<Body> {
     let Watched { resource, events } = watched;
-    let mut lines = Lines { resource, look, clock, without_headers: false, _open: open };
+    let mut lines = Lines { resource, format, clock, no_headers: false, _open: open };
     let frames = events.ready_chunks(FRAME_EVENTS_MAX).map(move |events| {
         let mut frame = BytesMut::new();
         for event in events {
@@ -45,22 +45,22 @@ pub fn response(watched: Watched, look: Look, clock: Clock, open: OpenWatch) -> 
 
 struct Lines {
     resource: Arc<Resource>,
-    look: Look,
+    format: OutputFormat,
     clock: Clock,
-    /// The columns of a table are told once.
-    without_headers: bool,
+    /// Only the first table has its column definitions.
+    no_headers: bool,
     _open: OpenWatch,
 }
 
 impl Lines {
     fn line(&mut self, event: Result<Event, Status>) -> Bytes {
-        let plain = !matches!(self.look.form, Form::Table | Form::Metadata);
+        let plain = !matches!(self.format.media_type, MediaType::Table | MediaType::Metadata);
         match event {
             Err(status) => line("ERROR", &status.to_bytes()),
             Ok(Event::Initial(object)) if plain => line("ADDED", &object.json),
-            Ok(Event::Change(kind, change)) if plain => change.line(kind),
-            Ok(Event::Initial(object)) => self.projected(Kind::Added.word(), &object),
-            Ok(Event::Change(kind, change)) => self.projected(kind.word(), &change.item.object),
+            Ok(Event::Change(event_type, change)) if plain => change.line(event_type),
+            Ok(Event::Initial(object)) => self.projected(EventType::Added.as_str(), &object),
+            Ok(Event::Change(event_type, change)) => self.projected(event_type.as_str(), &change.item.object),
             Ok(Event::Bookmark { revision, initial_events_end }) => {
                 let bookmark = bookmark(&self.resource, revision.0, initial_events_end);
                 line("BOOKMARK", &serde_json::to_vec(&self.bookmark_form(bookmark)).unwrap_or_default())
@@ -70,7 +70,7 @@ impl Lines {
 
     fn projected(&mut self, word: &str, object: &Object) -> Bytes {
         let value = object.value();
-        let shown = if self.look.form == Form::Metadata {
+        let shown = if self.format.media_type == MediaType::Metadata {
             partial_metadata(&value)
         } else {
             let metadata = json!({"resourceVersion": object.meta.resource_version});
@@ -80,17 +80,17 @@ impl Lines {
     }
 
     fn bookmark_form(&mut self, bookmark: Value) -> Value {
-        match self.look.form {
-            Form::Metadata => partial_metadata(&bookmark),
-            Form::Table => self.table(&[], bookmark["metadata"].clone()),
+        match self.format.media_type {
+            MediaType::Metadata => partial_metadata(&bookmark),
+            MediaType::Table => self.table(&[], bookmark["metadata"].clone()),
             _ => bookmark,
         }
     }
 
     fn table(&mut self, rows: &[Value], metadata: Value) -> Value {
-        self.look.now = now(&self.clock);
-        let table = respond::table(&self.resource, rows, metadata, &self.look, self.without_headers);
-        self.without_headers = true;
+        self.format.now = now(&self.clock);
+        let table = respond::table(&self.resource, rows, metadata, &self.format, self.no_headers);
+        self.no_headers = true;
         table
     }
 }

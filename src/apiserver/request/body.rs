@@ -1,4 +1,4 @@
-//! Bodies as objects, and what has to fit between them and the path.
+//! Bodies as objects, and the checks that a body fits its path.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use crate::kube::resources::Resource;
 use crate::kube::schema::{Decoded, FieldValidation, Format, Schemas};
 use crate::kube::status::{Cause, Status};
 
-use super::Call;
+use super::RequestInfo;
 
-/// The object in a body, in the namespace of the path; and what its sender should be told.
-pub fn decode(schemas: &Schemas, call: &Call<'_>, bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
-    let validation = FieldValidation::parse(call.write.field_validation.as_deref())?;
-    let Decoded { mut object, warnings } = schemas.decode(call.resource, bytes, Format::Json, validation)?;
-    place(call, &mut object)?;
+/// The object in a body, in the namespace of the path, and the warnings for its sender.
+pub fn decode(schemas: &Schemas, info: &RequestInfo<'_>, bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
+    let validation = FieldValidation::parse(info.write.field_validation.as_deref())?;
+    let Decoded { mut object, warnings } = schemas.decode(info.resource, bytes, Format::Json, validation)?;
+    place(info, &mut object)?;
     Ok((object, warnings))
 }
 
 /// Puts an object in the namespace of its path.
-pub fn place(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
+pub fn place(info: &RequestInfo<'_>, object: &mut Value) -> Result<(), Status> {
     if object["metadata"].is_null() {
         object["metadata"] = json!({});
     }
@@ -29,11 +29,11 @@ pub fn place(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
         return Err(Status::bad_request("metadata is not an object"));
     };
     let said = metadata.get("namespace").and_then(Value::as_str).filter(|namespace| !namespace.is_empty());
-    if !call.resource.is_namespaced() {
+    if !info.resource.is_namespaced() {
         metadata.shift_remove("namespace");
         return Ok(());
     }
-    let Some(namespace) = call.target.namespace.as_deref().filter(|namespace| !namespace.is_empty()) else {
+    let Some(namespace) = info.target.namespace.as_deref().filter(|namespace| !namespace.is_empty()) else {
         return Err(Status::bad_request("an empty namespace may not be set during creation"));
     };
     if said.is_some_and(|said| said != namespace) {
@@ -45,7 +45,7 @@ pub fn place(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
     Ok(())
 }
 
-/// What a client may not say of an object that is to be created.
+/// Refuses a new object that brings a resource version.
 pub fn check_new(object: &Value) -> Result<(), Status> {
     match object["metadata"]["resourceVersion"].as_str() {
         None | Some("" | "0") => Ok(()),
@@ -53,9 +53,9 @@ pub fn check_new(object: &Value) -> Result<(), Status> {
     }
 }
 
-/// The name of the object is that of the path.
-pub fn check_name(call: &Call<'_>, object: &Value) -> Result<(), Status> {
-    let (path, said) = (call.name()?, object["metadata"]["name"].as_str().unwrap_or_default());
+/// The name in the object must be the name in the path.
+pub fn check_name(info: &RequestInfo<'_>, object: &Value) -> Result<(), Status> {
+    let (path, said) = (info.name()?, object["metadata"]["name"].as_str().unwrap_or_default());
     match said {
         "" => Err(Status::bad_request("the name of the object (none) does not match the name on the URL")),
         said if said != path => Err(Status::bad_request(format!(
@@ -65,7 +65,7 @@ pub fn check_name(call: &Call<'_>, object: &Value) -> Result<(), Status> {
     }
 }
 
-/// The base from which a name is to be generated.
+/// The prefix from which a name is generated, if the object asks for that.
 pub fn generate_name(object: &Value) -> Option<String> {
     let text = |field: &str| object["metadata"][field].as_str().filter(|text| !text.is_empty());
     text("generateName").filter(|_| text("name").is_none()).map(str::to_owned)
@@ -74,24 +74,24 @@ pub fn generate_name(object: &Value) -> Option<String> {
 /// The stored object after a patch.
 pub fn patched(
     schemas: &Schemas,
-    call: &Call<'_>,
+    info: &RequestInfo<'_>,
     kind: PatchType,
     old: &Value,
     bytes: &[u8],
 ) -> Result<(Value, Vec<String>), Status> {
-    let resource = call.resource;
+    let resource = info.resource;
     if kind == PatchType::Apply {
         return Err(no_apply());
     }
-    let validation = FieldValidation::parse(call.write.field_validation.as_deref())?;
+    let validation = FieldValidation::parse(info.write.field_validation.as_deref())?;
     let new = patch::patch(schemas, &resource.definition, kind, bytes, old)?;
     let Decoded { object: mut new, warnings } = schemas.decode_patched(resource, new, validation)?;
-    place(call, &mut new)?;
-    check_name(call, &new)?;
+    place(info, &mut new)?;
+    check_name(info, &new)?;
     Ok((new, warnings))
 }
 
-/// Server-side apply is not served: clients fall back to their own.
+/// The refusal of server-side apply, which is not served: clients fall back to client-side apply.
 pub fn no_apply() -> Status {
     let served: Vec<&str> =
         patch::CONTENT_TYPES.iter().filter(|(_, kind)| *kind != PatchType::Apply).map(|(name, _)| *name).collect();
@@ -99,14 +99,14 @@ pub fn no_apply() -> Status {
     Status { message: format!("server-side apply is not served: {}", status.message), ..status }
 }
 
-/// The refusal of an update that has to say which state it was made from.
+/// The refusal of an update without a resource version, of a resource that requires one.
 pub fn must_have_version(resource: &Resource, name: &str) -> Status {
     let (field, message) = ("metadata.resourceVersion", "Invalid value: 0: must be specified for an update");
     let cause = Cause { reason: "FieldValueInvalid".to_owned(), message: message.to_owned(), field: field.to_owned() };
     Status::invalid_with(&resource.group, &resource.kind, name, &format!("{field}: {message}"), vec![cause])
 }
 
-/// A moment as objects carry it: whole seconds, up to the end of the year 9999.
+/// A time as objects carry it: whole seconds, up to the end of the year 9999.
 pub fn timestamp(since_epoch: Duration) -> String {
     let last = jiff::Timestamp::MAX.as_second();
     let seconds = i64::try_from(since_epoch.as_secs()).map_or(last, |seconds| seconds.min(last));

@@ -4,56 +4,56 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::apiserver::admission::{Attempt, Operation, Turn};
+use crate::apiserver::admission::{AdmissionAttributes, Operation, Turn};
+use crate::apiserver::codec;
 use crate::apiserver::storage::{Committed, Write};
-use crate::apiserver::{codec, names};
 use crate::kube::client::Response;
 use crate::kube::coverage;
+use crate::kube::names;
 use crate::kube::object::Object;
 use crate::kube::status::Status;
 use crate::world::Revision;
 
 use super::body::{self, timestamp};
-use super::{Api, Call, Outcome};
+use super::{Api, Outcome, RequestInfo};
 
-/// How often a create is tried again when what it depends on changed meanwhile.
+/// How often a create is tried again when what it depends on has changed.
 const ATTEMPTS: usize = 16;
-/// How many generated names are tried.
-const NAMES: usize = 8;
 
 impl Api {
-    pub(super) async fn create(&self, call: &Call<'_>, bytes: &[u8]) -> Result<Outcome, Status> {
-        if call.target.name.is_some() {
-            return Err(Status::method_not_allowed(&call.resource.group, &call.resource.plural, "create"));
+    pub(super) async fn create(&self, info: &RequestInfo<'_>, bytes: &[u8]) -> Result<Outcome, Status> {
+        if info.target.name.is_some() {
+            return Err(Status::method_not_allowed(&info.resource.group, &info.resource.plural, "create"));
         }
-        let (object, warnings) = body::decode(&self.schemas, call, bytes)?;
-        if call.resource.storage_prefix.is_none() {
-            return self.review(call, object).await;
+        let (object, warnings) = body::decode(&self.schemas, info, bytes)?;
+        if info.resource.storage_prefix.is_none() {
+            return self.review(info, object).await;
         }
-        self.create_object(call, object, warnings).await
+        self.create_object(info, object, warnings).await
     }
 
     /// Creates a decoded object.
     pub async fn create_object(
         &self,
-        call: &Call<'_>,
+        info: &RequestInfo<'_>,
         mut object: Value,
         mut warnings: Vec<String>,
     ) -> Result<Outcome, Status> {
         body::check_new(&object)?;
-        let (resource, namespace) = (call.resource, call.namespace());
-        let told = self.admission.pod_security_warnings(resource, namespace, &object, None, call.deadline).await?;
-        warnings.extend(told);
+        let (resource, namespace) = (info.resource, info.namespace());
+        let unenforced =
+            self.admission.pod_security_warnings(resource, namespace, &object, None, info.deadline).await?;
+        warnings.extend(unenforced);
         warnings.extend(coverage::warnings(&self.schemas, &resource.definition, &object, None));
-        call.resource.default(&mut object);
-        self.begin_metadata(&mut object);
+        info.resource.default(&mut object);
+        self.fill_system_fields(&mut object);
         let base = body::generate_name(&object);
-        for _ in 0..NAMES {
+        for _ in 0..names::GENERATE_ATTEMPTS_MAX {
             let mut named = object.clone();
             if let Some(base) = &base {
-                named["metadata"]["name"] = json!(names::generate(&self.world.random, base));
+                named["metadata"]["name"] = json!(names::generate(base, |bound| self.world.random.within(0..bound)));
             }
-            match self.create_named(call, named).await {
+            match self.create_named(info, named).await {
                 Err(status) if base.is_some() && status.is_already_exists() => {}
                 other => return other.map(|object| Outcome::created(object, warnings)),
             }
@@ -61,51 +61,51 @@ impl Api {
         Err(Status::generated_name_exists(&resource.group, &resource.plural, base.as_deref().unwrap_or_default()))
     }
 
-    async fn create_named(&self, call: &Call<'_>, object: Value) -> Result<Arc<Object>, Status> {
-        let resource = call.resource;
+    async fn create_named(&self, info: &RequestInfo<'_>, object: Value) -> Result<Arc<Object>, Status> {
+        let resource = info.resource;
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        let mut attempt = Attempt {
-            user: call.user,
+        let mut attributes = AdmissionAttributes {
+            user: info.user,
             operation: Operation::Create,
             resource,
             subresource: None,
-            namespace: call.namespace(),
+            namespace: info.namespace(),
             name: &name,
             old: None,
-            again: false,
-            deadline: call.deadline,
+            after_conflict: false,
+            deadline: info.deadline,
         };
         let mut turn = Turn::default();
         for _ in 0..ATTEMPTS {
             let mut object = object.clone();
-            let complete = self.admission.mutate(&attempt, &mut object).await?;
-            // What follows from the whole object, the class of a pod for one, follows from what was filled in, too.
-            resource.prepare_create(&mut object);
-            let claims = self.addresses.claim(resource, &mut object, None).await?;
+            let complete = self.admission.admit(&attributes, &mut object).await?;
+            // What depends on the whole object, such as the QoS class of a pod, depends on what admission added, too.
+            resource.prepare_for_create(&mut object);
+            let allocations = self.addresses.allocate(resource, &mut object, None).await?;
             resource.validate_create(&object)?;
-            let also = self.admission.review(&attempt, &object, &mut turn).await?;
-            if call.write.dry_run {
-                if self.storage.read(resource, call.namespace(), &name).await?.is_some() {
+            let also = self.admission.validate(&attributes, &object, &mut turn).await?;
+            if info.write.dry_run {
+                if self.storage.read(resource, info.namespace(), &name).await?.is_some() {
                     return Err(Status::already_exists(&resource.group, &resource.plural, &name));
                 }
                 return Ok(shown(&object, Revision(0)));
             }
-            let key = self.storage.key(resource, call.namespace(), &name)?;
+            let key = self.storage.key(resource, info.namespace(), &name)?;
             let lease = if resource.plural == "events" { Some(self.storage.event_lease().await?) } else { None };
-            let write = Write::create(&key, codec::encode(&object), lease).and(complete).and(also).and(claims);
+            let write = Write::create(&key, codec::encode(&object), lease).and(complete).and(also).and(allocations);
             if let Committed::At(revision) = self.storage.commit(write).await? {
                 return Ok(shown(&object, revision));
             }
             if self.storage.read_key(&key).await?.is_some() {
                 return Err(Status::already_exists(&resource.group, &resource.plural, &name));
             }
-            attempt.again = true;
+            attributes.after_conflict = true;
         }
         Err(Status::server_timeout(&resource.group, &resource.plural, "create", 1))
     }
 
-    /// What the server alone decides of a new object's metadata.
-    fn begin_metadata(&self, object: &mut Value) {
+    /// Fills in the metadata of a new object that the server owns.
+    fn fill_system_fields(&self, object: &mut Value) {
         let Some(metadata) = object["metadata"].as_object_mut() else { return };
         for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
             metadata.shift_remove(field);

@@ -1,12 +1,12 @@
-//! Delete: at once, after a grace period, or once nobody holds the object any more.
+//! Delete: at once, after a grace period, or once the last finalizer is removed.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::apiserver::admission::{Attempt, Operation, Turn};
+use crate::apiserver::admission::{AdmissionAttributes, Operation, Turn};
 use crate::apiserver::codec;
-use crate::apiserver::selection::Selection;
+use crate::apiserver::selection::SelectionPredicate;
 use crate::apiserver::storage::{Committed, Stored, Write};
 use crate::kube::client::{DeleteOptions, List, ListOptions, Response, Target};
 use crate::kube::resources::Resource;
@@ -15,61 +15,61 @@ use crate::world::Revision;
 
 use super::body::timestamp;
 use super::create::{showing, shown};
-use super::update::ends;
-use super::{Api, Call, Outcome};
+use super::update::should_delete;
+use super::{Api, Outcome, RequestInfo};
 
-/// How often a deletion is tried again when the object changed meanwhile.
+/// How often a deletion is tried again when the object has changed.
 const ATTEMPTS: usize = 32;
-/// A pod has no more grace, whatever is asked for: who adds it to a moment gets a moment.
+/// A pod has no longer grace period, whatever is requested: adding it to a time must not overflow.
 const GRACE_SECONDS_MAX: i64 = i32::MAX as i64;
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
 /// What a deletion does to an object.
 #[derive(Clone, Debug, PartialEq)]
-enum Fate {
-    /// It goes now.
-    Gone,
-    /// It stays in this state until its grace is over and nobody holds it.
-    Ending(Value),
-    /// It was on its way already.
+enum Deletion {
+    /// It is removed now.
+    Immediate,
+    /// It stays in this state until its grace period is over and it has no finalizers.
+    Graceful(Value),
+    /// It is being deleted already.
     Unchanged,
 }
 
 impl Api {
-    pub async fn delete(&self, call: &Call<'_>, options: &DeleteOptions) -> Result<Outcome, Status> {
-        let name = call.name()?;
-        let resource = call.resource;
+    pub async fn delete(&self, info: &RequestInfo<'_>, options: &DeleteOptions) -> Result<Outcome, Status> {
+        let name = info.name()?;
+        let resource = info.resource;
         for _ in 0..ATTEMPTS {
-            let stored = self.storage.get(resource, call.namespace(), name).await?;
+            let stored = self.storage.get(resource, info.namespace(), name).await?;
             check_preconditions(resource, name, &stored, options)?;
             let old = stored.object.value();
-            let attempt = Attempt {
-                user: call.user,
+            let attributes = AdmissionAttributes {
+                user: info.user,
                 operation: Operation::Delete,
                 resource,
                 subresource: None,
-                namespace: call.namespace(),
+                namespace: info.namespace(),
                 name,
                 old: Some(&old),
-                again: false,
-                deadline: call.deadline,
+                after_conflict: false,
+                deadline: info.deadline,
             };
-            let also = self.admission.review(&attempt, &old, &mut Turn::default()).await?;
-            let fate = fate(resource, &old, options, self.world.clock.unix())?;
-            if fate == Fate::Unchanged || call.write.dry_run {
+            let also = self.admission.validate(&attributes, &old, &mut Turn::default()).await?;
+            let deletion = deletion(resource, &old, options, self.world.clock.unix())?;
+            if deletion == Deletion::Unchanged || info.write.dry_run {
                 return Ok(showing(stored.object.clone(), Vec::new()));
             }
-            let key = self.storage.key(resource, call.namespace(), name)?;
-            let write = match &fate {
-                Fate::Ending(new) => Write::replace(&key, stored.revision, codec::encode(new), None),
+            let key = self.storage.key(resource, info.namespace(), name)?;
+            let write = match &deletion {
+                Deletion::Graceful(new) => Write::replace(&key, stored.revision, codec::encode(new), None),
                 _ => self.removal(&key, stored.revision, resource, &old),
             };
             let Committed::At(revision) = self.storage.commit(write.and(also)).await? else { continue };
-            return Ok(match fate {
-                Fate::Ending(new) => showing(shown(&new, revision), Vec::new()),
+            return Ok(match deletion {
+                Deletion::Graceful(new) => showing(shown(&new, revision), Vec::new()),
                 _ => {
-                    self.after_change(call, &old, &Value::Null);
+                    self.after_change(info, &old, &Value::Null);
                     let uid = &stored.object.meta.uid;
                     Outcome::done(Status::deleted(&resource.group, &resource.plural, name, uid))
                 }
@@ -78,22 +78,22 @@ impl Api {
         Err(Status::modified(&resource.group, &resource.plural, name))
     }
 
-    /// Deletes all that the selection shows; objects that go meanwhile by themselves are no error.
+    /// Deletes all selected objects; one that somebody else deleted first is no error.
     pub(super) async fn delete_collection(
         &self,
-        call: &Call<'_>,
-        selection: &Selection,
+        info: &RequestInfo<'_>,
+        selection: &SelectionPredicate,
         list: &ListOptions,
         options: &DeleteOptions,
     ) -> Result<Outcome, Status> {
-        let shown: List = self.storage.list(call.resource, call.namespace(), selection, list, call.deadline).await?;
+        let shown: List = self.storage.list(info.resource, info.namespace(), selection, list, info.deadline).await?;
         for object in &shown.items {
             let target = Target {
                 namespace: object.meta.namespace.clone(),
                 name: Some(object.meta.name.clone()),
-                ..call.target.clone()
+                ..info.target.clone()
             };
-            match self.delete(&Call { target: &target, ..*call }, options).await {
+            match self.delete(&RequestInfo { target: &target, ..*info }, options).await {
                 Err(status) if !status.is_not_found() => return Err(status),
                 _ => {}
             }
@@ -101,7 +101,7 @@ impl Api {
         Ok(Outcome::of(Response::List(shown)))
     }
 
-    /// Takes an object out of the store, and what was claimed for it.
+    /// Removes an object from the store, and releases its addresses.
     pub(super) fn removal(&self, key: &str, revision: Revision, resource: &Resource, object: &Value) -> Write {
         Write::remove(key, revision).and(self.addresses.release(resource, object))
     }
@@ -126,7 +126,7 @@ fn check_preconditions(
 }
 
 /// Decides what a deletion at `now` (since the Unix epoch) does to `object`.
-fn fate(resource: &Resource, object: &Value, options: &DeleteOptions, now: Duration) -> Result<Fate, Status> {
+fn deletion(resource: &Resource, object: &Value, options: &DeleteOptions, now: Duration) -> Result<Deletion, Status> {
     let mut new = object.clone();
     let grace = grace_seconds(resource, object, options);
     set_finalizers(&mut new, options)?;
@@ -145,12 +145,12 @@ fn fate(resource: &Resource, object: &Value, options: &DeleteOptions, now: Durat
     if resource.group.is_empty() && resource.plural == "namespaces" && new["status"].is_object() {
         new["status"]["phase"] = json!("Terminating");
     }
-    Ok(if ends(&new) {
-        Fate::Gone
+    Ok(if should_delete(&new) {
+        Deletion::Immediate
     } else if new == *object {
-        Fate::Unchanged
+        Deletion::Unchanged
     } else {
-        Fate::Ending(new)
+        Deletion::Graceful(new)
     })
 }
 
@@ -211,9 +211,9 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(1_767_225_600);
 
-    fn fate_of(plural: &str, object: &Value, options: &DeleteOptions) -> Fate {
+    fn deletion_of(plural: &str, object: &Value, options: &DeleteOptions) -> Deletion {
         let table = Table::builtin();
-        fate(table.get("", "v1", plural).unwrap(), object, options, NOW).unwrap()
+        deletion(table.get("", "v1", plural).unwrap(), object, options, NOW).unwrap()
     }
 
     fn pod(node: &str) -> Value {
@@ -223,33 +223,35 @@ mod tests {
 
     #[test]
     fn a_running_pod_has_its_grace() {
-        let Fate::Ending(ending) = fate_of("pods", &pod("n1"), &DeleteOptions::default()) else { panic!("it stays") };
+        let Deletion::Graceful(ending) = deletion_of("pods", &pod("n1"), &DeleteOptions::default()) else {
+            panic!("it stays")
+        };
         assert_eq!(ending["metadata"]["deletionTimestamp"], "2026-01-01T00:00:30Z");
         assert_eq!(ending["metadata"]["deletionGracePeriodSeconds"], 30);
 
-        assert_eq!(fate_of("pods", &ending, &DeleteOptions::default()), Fate::Unchanged);
+        assert_eq!(deletion_of("pods", &ending, &DeleteOptions::default()), Deletion::Unchanged);
         let sooner = DeleteOptions { grace_period_seconds: Some(1), ..DeleteOptions::default() };
-        assert!(matches!(fate_of("pods", &ending, &sooner), Fate::Ending(_)));
+        assert!(matches!(deletion_of("pods", &ending, &sooner), Deletion::Graceful(_)));
         let now = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
-        assert_eq!(fate_of("pods", &ending, &now), Fate::Gone);
+        assert_eq!(deletion_of("pods", &ending, &now), Deletion::Immediate);
     }
 
     #[test]
     fn a_pod_that_nobody_runs_goes_at_once() {
-        assert_eq!(fate_of("pods", &pod(""), &DeleteOptions::default()), Fate::Gone);
+        assert_eq!(deletion_of("pods", &pod(""), &DeleteOptions::default()), Deletion::Immediate);
         let mut over = pod("n1");
         over["status"]["phase"] = json!("Succeeded");
-        assert_eq!(fate_of("pods", &over, &DeleteOptions::default()), Fate::Gone);
+        assert_eq!(deletion_of("pods", &over, &DeleteOptions::default()), Deletion::Immediate);
     }
 
     #[test]
     fn finalizers_hold_an_object() {
         let object = json!({"kind": "ConfigMap", "metadata": {"name": "x", "finalizers": ["a/b"]}});
-        let Fate::Ending(ending) = fate_of("configmaps", &object, &DeleteOptions::default()) else {
+        let Deletion::Graceful(ending) = deletion_of("configmaps", &object, &DeleteOptions::default()) else {
             panic!("it stays")
         };
         assert_eq!(ending["metadata"]["deletionGracePeriodSeconds"], 0);
-        assert_eq!(fate_of("configmaps", &ending, &DeleteOptions::default()), Fate::Unchanged);
+        assert_eq!(deletion_of("configmaps", &ending, &DeleteOptions::default()), Deletion::Unchanged);
     }
 
     #[test]
@@ -258,20 +260,20 @@ mod tests {
         let policy =
             |name: &str| DeleteOptions { propagation_policy: Some(name.to_owned()), ..DeleteOptions::default() };
         for (name, finalizer) in [("Foreground", FOREGROUND), ("Orphan", ORPHAN)] {
-            let Fate::Ending(ending) = fate_of("replicationcontrollers", &object, &policy(name)) else {
+            let Deletion::Graceful(ending) = deletion_of("replicationcontrollers", &object, &policy(name)) else {
                 panic!("it stays")
             };
             assert_eq!(ending["metadata"]["finalizers"], json!([finalizer]));
             assert_eq!(ending["metadata"]["generation"], 2);
         }
-        assert_eq!(fate_of("replicationcontrollers", &object, &policy("Background")), Fate::Gone);
+        assert_eq!(deletion_of("replicationcontrollers", &object, &policy("Background")), Deletion::Immediate);
     }
 
     #[test]
     fn a_namespace_stays_until_it_is_finalized() {
         let object = json!({"kind": "Namespace", "metadata": {"name": "x"}, "spec": {"finalizers": ["kubernetes"]},
             "status": {"phase": "Active"}});
-        let Fate::Ending(ending) = fate_of("namespaces", &object, &DeleteOptions::default()) else {
+        let Deletion::Graceful(ending) = deletion_of("namespaces", &object, &DeleteOptions::default()) else {
             panic!("it stays")
         };
         assert_eq!(ending["status"]["phase"], "Terminating");

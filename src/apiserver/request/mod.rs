@@ -1,12 +1,13 @@
-//! The request path behind authentication: the same for requests that came by HTTP and for those of components in the
-//! same process.
+//! The request path after authentication: the same for requests over HTTP and for those of components in the same
+//! process.
 //!
 //! ```text
-//!   Call ─▶ room? ─▶ resource ─▶ authorization ─▶ read ────────────────────────────▶ Storage, watch cache
-//!                                      └────────▶ decode ─▶ default ─▶ admission ─▶ validate ─▶ review ─▶ commit
+//!   Request ─▶ Gate ─▶ RequestInfo ─▶ authorization ─┬▶ get, list, watch ──────────────────────▶ Storage, watch cache
+//!                                                    └▶ decode ─▶ default ─▶ mutating admission
+//!                                                              ─▶ validate ─▶ validating admission ─▶ commit
 //! ```
 //!
-//! - [`body`]: bodies as objects, and what has to fit between them and the path
+//! - [`body`]: bodies as objects, and the checks that they fit the path
 //! - [`read`]: get, list, watch
 //! - [`create`], [`update`], [`delete`]: the writes
 
@@ -37,7 +38,7 @@ use super::authorization::{Attributes, Authorizer};
 use super::config::Config;
 use super::metrics::Metrics;
 use super::recounts::Recounts;
-use super::selection::Selection;
+use super::selection::SelectionPredicate;
 use super::services::Addresses;
 use super::storage::Storage;
 use super::tokens::Tokens;
@@ -46,11 +47,11 @@ use super::user::User;
 pub use body::{no_apply, timestamp};
 pub use create::{showing, shown};
 pub use read::Watched;
-pub use update::{Change, ends};
+pub use update::{UpdatedObjectInfo, should_delete};
 
 /// A request other than a watch is answered within this time.
 pub const DEADLINE: Duration = Duration::from_secs(60);
-/// Requests under way at once; more are told to come back.
+/// Requests in flight, at most; further ones are refused with 429 and `Retry-After`.
 pub const READS_MAX: usize = 400;
 pub const WRITES_MAX: usize = 200;
 
@@ -75,15 +76,15 @@ pub struct Api {
     pub shutdown: Shutdown,
 }
 
-/// What a request led to.
+/// The outcome of a request.
 #[derive(Debug)]
 pub struct Outcome {
     pub response: Response,
     /// 201 instead of 200.
     pub created: bool,
-    /// Headers for the client's eyes.
+    /// Sent as `Warning` headers.
     pub warnings: Vec<String>,
-    /// What a deletion that left nothing is told as.
+    /// The answer to a deletion that left no object.
     pub status: Option<Status>,
 }
 
@@ -101,8 +102,8 @@ impl Outcome {
     }
 }
 
-/// A request with what is known of it.
-pub struct Call<'a> {
+/// What is known of a request: who sends it, which resource and object it is about, and the options of a write.
+pub struct RequestInfo<'a> {
     pub user: &'a User,
     pub target: &'a Target,
     pub resource: &'a Arc<Resource>,
@@ -110,7 +111,7 @@ pub struct Call<'a> {
     pub deadline: Instant,
 }
 
-impl Call<'_> {
+impl RequestInfo<'_> {
     pub fn namespace(&self) -> Option<&str> {
         self.target.namespace.as_deref().filter(|_| self.resource.is_namespaced())
     }
@@ -135,14 +136,17 @@ impl Api {
     pub async fn watch(&self, user: &User, target: Target, options: WatchOptions) -> Result<Watched, Status> {
         let deadline = self.world.clock.now() + DEADLINE;
         let opened = async {
-            self.begin(deadline).await?;
+            self.wait_until_ready(deadline).await?;
             let resource = self.resource(&target)?;
-            let selection =
-                Selection::parse(resource, options.label_selector.as_deref(), options.field_selector.as_deref())?;
+            let selection = SelectionPredicate::parse(
+                resource,
+                options.label_selector.as_deref(),
+                options.field_selector.as_deref(),
+            )?;
             self.authorize_selection(user, "watch", &target, &selection, deadline).await?;
             let write = WriteOptions::default();
-            let call = Call { user, target: &target, resource, write: &write, deadline };
-            self.open_watch(&call, selection, &options).await
+            let info = RequestInfo { user, target: &target, resource, write: &write, deadline };
+            self.open_watch(&info, selection, &options).await
         };
         self.until(deadline, opened).await
     }
@@ -160,38 +164,40 @@ impl Api {
     }
 
     async fn answer(&self, user: &User, request: Request, deadline: Instant) -> Result<Outcome, Status> {
-        self.begin(deadline).await?;
+        self.wait_until_ready(deadline).await?;
         let Request { target, verb, write } = request;
         let resource = self.resource(&target)?;
         let selection = match &verb {
-            Verb::List(options) | Verb::DeleteCollection(options, _) => {
-                Selection::parse(resource, options.label_selector.as_deref(), options.field_selector.as_deref())?
-            }
-            _ => Selection::default(),
+            Verb::List(options) | Verb::DeleteCollection(options, _) => SelectionPredicate::parse(
+                resource,
+                options.label_selector.as_deref(),
+                options.field_selector.as_deref(),
+            )?,
+            _ => SelectionPredicate::default(),
         };
-        self.authorize_selection(user, word(&verb), &target, &selection, deadline).await?;
-        let call = Call { user, target: &target, resource, write: &write, deadline };
-        self.check_verb(&call, &verb)?;
-        if let Some(subresource) = target.subresource.as_deref().filter(|sub| !is_part(resource, sub)) {
-            return self.subresource(&call, subresource, verb).await;
+        self.authorize_selection(user, verb_name(&verb), &target, &selection, deadline).await?;
+        let info = RequestInfo { user, target: &target, resource, write: &write, deadline };
+        self.check_verb(&info, &verb)?;
+        if let Some(subresource) = target.subresource.as_deref().filter(|sub| !shows_object(resource, sub)) {
+            return self.subresource(&info, subresource, verb).await;
         }
         match verb {
-            Verb::Get => self.get(&call).await,
-            Verb::List(options) => self.list(&call, &selection, &options).await,
+            Verb::Get => self.get(&info).await,
+            Verb::List(options) => self.list(&info, &selection, &options).await,
             Verb::Create { body } => {
-                let outcome = self.create(&call, &body).await?;
-                self.after_create(&call).await;
+                let outcome = self.create(&info, &body).await?;
+                self.after_create(&info).await;
                 Ok(outcome)
             }
-            Verb::Update { body } => self.replace(&call, &body).await,
-            Verb::Patch { kind, body, .. } => self.patch(&call, kind, &body).await,
-            Verb::Delete(options) => self.delete(&call, &options).await,
-            Verb::DeleteCollection(list, options) => self.delete_collection(&call, &selection, &list, &options).await,
+            Verb::Update { body } => self.replace(&info, &body).await,
+            Verb::Patch { kind, body, .. } => self.patch(&info, kind, &body).await,
+            Verb::Delete(options) => self.delete(&info, &options).await,
+            Verb::DeleteCollection(list, options) => self.delete_collection(&info, &selection, &list, &options).await,
         }
     }
 
-    /// Waits until the built-in objects are there: before that nobody has any rights.
-    pub async fn begin(&self, deadline: Instant) -> Result<(), Status> {
+    /// Waits until the built-in objects are in the store: before that no user has any rights.
+    pub async fn wait_until_ready(&self, deadline: Instant) -> Result<(), Status> {
         let mut ready = self.ready.clone();
         let waited = self.world.clock.timeout_at(deadline, ready.wait_for(|ready| *ready)).await;
         match waited {
@@ -200,8 +206,8 @@ impl Api {
         }
     }
 
-    /// The resource of a path. A path that puts an object where none of its kind can be leads nowhere: rights are
-    /// asked by what the path says, so that it has to be what is then done.
+    /// The resource of a path. A path with a namespace for a resource that has none, or without one for an object that
+    /// needs one, is not found: the request is authorized by its path, so the path must say what is then done.
     pub fn resource(&self, target: &Target) -> Result<&Arc<Resource>, Status> {
         let found = self.table.get(&target.group, &target.version, &target.resource);
         let resource = found.ok_or_else(Status::no_such_resource)?;
@@ -219,7 +225,7 @@ impl Api {
     }
 
     pub async fn authorize(&self, user: &User, verb: &str, target: &Target, deadline: Instant) -> Result<(), Status> {
-        self.authorize_selection(user, verb, target, &Selection::default(), deadline).await
+        self.authorize_selection(user, verb, target, &SelectionPredicate::default(), deadline).await
     }
 
     /// May the user do this to what is selected?
@@ -228,7 +234,7 @@ impl Api {
         user: &User,
         verb: &str,
         target: &Target,
-        selection: &Selection,
+        selection: &SelectionPredicate,
         deadline: Instant,
     ) -> Result<(), Status> {
         let name = target.name.as_deref().or(selection.name());
@@ -237,7 +243,7 @@ impl Api {
             group: &target.group,
             resource: &target.resource,
             subresource: target.subresource.as_deref(),
-            // A namespace is named by its own path: its rights are asked inside it.
+            // A request for a namespace itself is authorized inside that namespace.
             namespace: target.namespace.as_deref().or_else(|| {
                 target.name.as_deref().filter(|_| target.group.is_empty() && target.resource == "namespaces")
             }),
@@ -247,38 +253,40 @@ impl Api {
         self.authorizer.check(user, &attributes, deadline).await
     }
 
-    /// What follows from a change that was written: quotas are counted anew where an object uses less, or something
-    /// of them changed.
-    fn after_change(&self, call: &Call<'_>, old: &Value, new: &Value) {
-        let Some(namespace) = call.namespace() else { return };
-        let counted = |object| Counted::of(call.resource, object);
-        if new.is_null() || call.resource.plural == "resourcequotas" || counted(old) != counted(new) {
+    /// Has the quotas of a namespace recounted after a write that may make its objects use less, or that changed a
+    /// quota.
+    fn after_change(&self, info: &RequestInfo<'_>, old: &Value, new: &Value) {
+        let Some(namespace) = info.namespace() else { return };
+        let counted = |object| Counted::of(info.resource, object);
+        if new.is_null() || info.resource.plural == "resourcequotas" || counted(old) != counted(new) {
             self.recounts.add(namespace.to_owned());
         }
     }
 
-    /// A new quota counts what is there already, before anybody looks at it.
-    async fn after_create(&self, call: &Call<'_>) {
-        let is_quota = call.resource.group.is_empty() && call.resource.plural == "resourcequotas";
-        let Some(namespace) = call.namespace().filter(|_| is_quota && !call.write.dry_run) else { return };
-        if let Err(status) = self.admission.count_new_quota(namespace, call.deadline).await {
+    /// Counts what a new quota limits before its creation is answered.
+    async fn after_create(&self, info: &RequestInfo<'_>) {
+        let is_quota = info.resource.group.is_empty() && info.resource.plural == "resourcequotas";
+        let Some(namespace) = info.namespace().filter(|_| is_quota && !info.write.dry_run) else { return };
+        if let Err(status) = self.admission.count_new_quota(namespace, info.deadline).await {
             tracing::debug!(namespace, %status, "a new quota could not be counted at once");
             self.recounts.add(namespace.to_owned());
         }
     }
 
-    fn check_verb(&self, call: &Call<'_>, verb: &Verb) -> Result<(), Status> {
-        let word = word(verb);
-        // Across all namespaces there is nothing but reading.
-        let everywhere = call.resource.is_namespaced() && call.target.namespace.is_none();
-        let allowed = match call.target.subresource.as_deref() {
-            None => call.resource.allows(word) && (!everywhere || word == "list"),
-            Some(name) => call.resource.subresource(name).is_some_and(|sub| sub.verbs.iter().any(|v| v == word)),
+    fn check_verb(&self, info: &RequestInfo<'_>, verb: &Verb) -> Result<(), Status> {
+        let verb = verb_name(verb);
+        // Only lists and watches go across all namespaces.
+        let everywhere = info.resource.is_namespaced() && info.target.namespace.is_none();
+        let allowed = match info.target.subresource.as_deref() {
+            None => info.resource.allows(verb) && (!everywhere || verb == "list"),
+            Some(name) => {
+                info.resource.subresource(name).is_some_and(|sub| sub.verbs.iter().any(|known| known == verb))
+            }
         };
         if allowed {
             return Ok(());
         }
-        Err(Status::method_not_allowed(&call.resource.group, &call.resource.plural, word))
+        Err(Status::method_not_allowed(&info.resource.group, &info.resource.plural, verb))
     }
 }
 
@@ -292,8 +300,8 @@ fn check_segment(what: &str, text: Option<&str>) -> Result<(), Status> {
 }
 
 /// A subresource that shows the object itself.
-fn is_part(resource: &Resource, name: &str) -> bool {
-    resource.subresource(name).is_some_and(|sub| sub.foreign.is_none())
+fn shows_object(resource: &Resource, name: &str) -> bool {
+    resource.subresource(name).is_some_and(|sub| sub.response_kind.is_none())
         && !matches!((resource.plural.as_str(), name), ("pods", "log") | ("namespaces", "finalize"))
 }
 
@@ -302,7 +310,7 @@ fn mutates(verb: &Verb) -> bool {
 }
 
 /// The verb as authorization and discovery name it.
-pub fn word(verb: &Verb) -> &'static str {
+pub fn verb_name(verb: &Verb) -> &'static str {
     match verb {
         Verb::Get => "get",
         Verb::List(_) => "list",

@@ -6,20 +6,20 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use crate::apiserver::selection::Selection;
+use crate::apiserver::selection::SelectionPredicate;
 use crate::apiserver::storage::list::{invalid_options, parse_version};
-use crate::apiserver::watch_cache::stream::{Event, Filter, Opening, Watcher};
+use crate::apiserver::watch_cache::stream::{Event, Filter, Watcher, WatcherOptions};
 use crate::kube::client::{ListOptions, Response, WatchOptions};
 use crate::kube::resources::Resource;
 use crate::kube::status::Status;
 use crate::world::Revision;
 
-use super::{Api, Call, Outcome};
+use super::{Api, Outcome, RequestInfo};
 
 /// A watch without `timeoutSeconds` ends at a random time between these, so that clients spread out.
 const WATCH_MIN: Duration = Duration::from_secs(30 * 60);
 const WATCH_MAX: Duration = Duration::from_secs(60 * 60);
-/// No watch lasts longer, whatever its client asks for: a sum with more would leave the range of instants.
+/// No watch lasts longer, whatever `timeoutSeconds` says: adding more would overflow an instant.
 const WATCH_SECONDS_MAX: u64 = 365 * 24 * 60 * 60;
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
 
@@ -30,46 +30,46 @@ pub struct Watched {
 }
 
 impl Api {
-    pub(super) async fn get(&self, call: &Call<'_>) -> Result<Outcome, Status> {
-        let stored = self.storage.get(call.resource, call.namespace(), call.name()?).await?;
+    pub(super) async fn get(&self, info: &RequestInfo<'_>) -> Result<Outcome, Status> {
+        let stored = self.storage.get(info.resource, info.namespace(), info.name()?).await?;
         Ok(Outcome::of(Response::Object(stored.object)))
     }
 
     pub(super) async fn list(
         &self,
-        call: &Call<'_>,
-        selection: &Selection,
+        info: &RequestInfo<'_>,
+        selection: &SelectionPredicate,
         options: &ListOptions,
     ) -> Result<Outcome, Status> {
-        let list = self.storage.list(call.resource, call.namespace(), selection, options, call.deadline).await?;
+        let list = self.storage.list(info.resource, info.namespace(), selection, options, info.deadline).await?;
         Ok(Outcome::of(Response::List(list)))
     }
 
     pub(super) async fn open_watch(
         &self,
-        call: &Call<'_>,
-        selection: Selection,
+        info: &RequestInfo<'_>,
+        selection: SelectionPredicate,
         options: &WatchOptions,
     ) -> Result<Watched, Status> {
-        if !call.resource.allows("watch") || call.target.subresource.is_some() {
-            return Err(Status::method_not_allowed(&call.resource.group, &call.resource.plural, "watch"));
+        if !info.resource.allows("watch") || info.target.subresource.is_some() {
+            return Err(Status::method_not_allowed(&info.resource.group, &info.resource.plural, "watch"));
         }
-        let cache = self.storage.cache(call.resource)?;
+        let cache = self.storage.cache(info.resource)?;
         let (initial, from) = match start(options)? {
             Start::After(revision) => (None, revision),
             start => {
                 let view = match start {
-                    Start::Any => cache.any(call.deadline).await?,
-                    Start::Newest => self.storage.newest(&cache, call.deadline).await?,
+                    Start::Any => cache.any(info.deadline).await?,
+                    Start::Newest => self.storage.newest(&cache, info.deadline).await?,
                     Start::ListNotOlderThan(revision) | Start::After(revision) => {
-                        self.storage.reach(&cache, revision, call.deadline).await?
+                        self.storage.reach(&cache, revision, info.deadline).await?
                     }
                 };
                 let revision = view.revision;
                 (Some(view), revision)
             }
         };
-        let name = call.target.name.clone();
+        let name = info.target.name.clone();
         let filter: Filter = Arc::new(move |item| {
             name.as_ref().is_none_or(|name| item.object.meta.name == *name) && selection.matches(item)
         });
@@ -77,9 +77,9 @@ impl Api {
             Some(seconds) if seconds > 0 => Duration::from_secs(seconds.min(WATCH_SECONDS_MAX)),
             _ => self.world.random.duration(WATCH_MIN..WATCH_MAX),
         };
-        let opening = Opening {
+        let watcher_options = WatcherOptions {
             filter,
-            namespace: call.namespace().map(str::to_owned),
+            namespace: info.namespace().map(str::to_owned),
             initial,
             from,
             mark_initial_end: options.send_initial_events,
@@ -87,8 +87,8 @@ impl Api {
             ends_at: self.world.clock.now() + lasts,
             shutdown: self.shutdown.clone(),
         };
-        let events = Watcher::open(cache, opening).into_stream().boxed();
-        Ok(Watched { resource: call.resource.clone(), events })
+        let events = Watcher::open(cache, watcher_options).into_stream().boxed();
+        Ok(Watched { resource: info.resource.clone(), events })
     }
 }
 

@@ -1,25 +1,25 @@
-//! Update and patch: a new state made from the stored one, tried again when somebody else was faster.
+//! Update and patch: a new state made from the stored one, tried again when another write came first.
 
 use serde_json::Value;
 
-use crate::apiserver::admission::{Attempt, Operation, Turn};
+use crate::apiserver::admission::{AdmissionAttributes, Operation, Turn};
 use crate::apiserver::codec;
 use crate::apiserver::storage::{Committed, Stored, Write};
 use crate::kube::client::PatchType;
 use crate::kube::coverage;
-use crate::kube::resources::Part;
+use crate::kube::resources::Subresource;
 use crate::kube::status::Status;
 use crate::world::LeaseId;
 
 use super::create::{showing, shown};
-use super::{Api, Call, Outcome, body};
+use super::{Api, Outcome, RequestInfo, body};
 
 /// How often a write without a resource version is tried again.
 const ATTEMPTS: usize = 32;
 
-/// How the new state comes about.
+/// What the new state is made from: upstream's UpdatedObjectInfo.
 #[derive(Clone, Copy)]
-pub enum Change<'a> {
+pub enum UpdatedObjectInfo<'a> {
     Replace(&'a Value),
     Patch(PatchType, &'a [u8]),
 }
@@ -27,139 +27,147 @@ pub enum Change<'a> {
 /// What became of one attempt.
 enum Tried {
     Done(Box<Outcome>),
-    /// Somebody else wrote first.
+    /// Another write came first.
     Conflict,
 }
 
 impl Api {
-    pub(super) async fn replace(&self, call: &Call<'_>, bytes: &[u8]) -> Result<Outcome, Status> {
-        let (object, warnings) = body::decode(&self.schemas, call, bytes)?;
-        body::check_name(call, &object)?;
-        let mut outcome = self.change(call, Change::Replace(&object)).await?;
+    pub(super) async fn replace(&self, info: &RequestInfo<'_>, bytes: &[u8]) -> Result<Outcome, Status> {
+        let (object, warnings) = body::decode(&self.schemas, info, bytes)?;
+        body::check_name(info, &object)?;
+        let mut outcome = self.update(info, UpdatedObjectInfo::Replace(&object)).await?;
         outcome.warnings.extend(warnings);
         Ok(outcome)
     }
 
-    pub(super) async fn patch(&self, call: &Call<'_>, kind: PatchType, bytes: &[u8]) -> Result<Outcome, Status> {
+    pub(super) async fn patch(&self, info: &RequestInfo<'_>, kind: PatchType, bytes: &[u8]) -> Result<Outcome, Status> {
         if kind == PatchType::Apply {
             return Err(body::no_apply());
         }
-        self.change(call, Change::Patch(kind, bytes)).await
+        self.update(info, UpdatedObjectInfo::Patch(kind, bytes)).await
     }
 
-    /// Brings about a new state of the object in the path.
-    pub async fn change(&self, call: &Call<'_>, change: Change<'_>) -> Result<Outcome, Status> {
-        let name = call.name()?;
-        let resource = call.resource;
-        let (mut again, mut turn) = (false, Turn::default());
+    /// Writes a new state of the object in the path.
+    pub async fn update(&self, info: &RequestInfo<'_>, updated: UpdatedObjectInfo<'_>) -> Result<Outcome, Status> {
+        let name = info.name()?;
+        let resource = info.resource;
+        let (mut after_conflict, mut turn) = (false, Turn::default());
         for _ in 0..ATTEMPTS {
-            let Some(stored) = self.storage.read(resource, call.namespace(), name).await? else {
-                return self.create_by_update(call, name, change).await;
+            let Some(stored) = self.storage.read(resource, info.namespace(), name).await? else {
+                return self.create_by_update(info, name, updated).await;
             };
-            match self.try_change(call, name, &stored, change, again, &mut turn).await? {
+            match self.try_update(info, name, &stored, updated, after_conflict, &mut turn).await? {
                 Tried::Done(outcome) => return Ok(*outcome),
-                Tried::Conflict => again = true,
+                Tried::Conflict => after_conflict = true,
             }
         }
         Err(Status::modified(&resource.group, &resource.plural, name))
     }
 
     /// Some kinds let a PUT create what is missing.
-    async fn create_by_update(&self, call: &Call<'_>, name: &str, change: Change<'_>) -> Result<Outcome, Status> {
-        match change {
-            Change::Replace(object) if call.resource.allows_create_on_update && call.target.subresource.is_none() => {
-                self.authorize(call.user, "create", call.target, call.deadline).await?;
-                self.create_object(call, object.clone(), Vec::new()).await
+    async fn create_by_update(
+        &self,
+        info: &RequestInfo<'_>,
+        name: &str,
+        updated: UpdatedObjectInfo<'_>,
+    ) -> Result<Outcome, Status> {
+        match updated {
+            UpdatedObjectInfo::Replace(object)
+                if info.resource.allows_create_on_update && info.target.subresource.is_none() =>
+            {
+                self.authorize(info.user, "create", info.target, info.deadline).await?;
+                self.create_object(info, object.clone(), Vec::new()).await
             }
-            _ => Err(call.resource.not_found(name)),
+            _ => Err(info.resource.not_found(name)),
         }
     }
 
-    async fn try_change(
+    async fn try_update(
         &self,
-        call: &Call<'_>,
+        info: &RequestInfo<'_>,
         name: &str,
         stored: &Stored,
-        change: Change<'_>,
-        again: bool,
+        updated: UpdatedObjectInfo<'_>,
+        after_conflict: bool,
         turn: &mut Turn,
     ) -> Result<Tried, Status> {
-        let resource = call.resource;
+        let resource = info.resource;
         let old = stored.object.value();
-        let (mut new, mut warnings) = match change {
-            Change::Replace(object) => (object.clone(), Vec::new()),
-            Change::Patch(kind, bytes) => body::patched(&self.schemas, call, kind, &old, bytes)?,
+        let (mut new, mut warnings) = match updated {
+            UpdatedObjectInfo::Replace(object) => (object.clone(), Vec::new()),
+            UpdatedObjectInfo::Patch(kind, bytes) => body::patched(&self.schemas, info, kind, &old, bytes)?,
         };
-        self.check_preconditions(call, name, stored, &new, &old, change)?;
-        let part = Part::of(call.target.subresource.as_deref());
+        self.check_preconditions(info, name, stored, &new, &old, updated)?;
+        let subresource = Subresource::of(info.target.subresource.as_deref());
         resource.default(&mut new);
-        resource.prepare_update(part, &mut new, &old);
-        if !matches!(part, Part::Status) {
+        resource.prepare_for_update(subresource, &mut new, &old);
+        if !matches!(subresource, Subresource::Status) {
             warnings.extend(coverage::warnings(&self.schemas, &resource.definition, &new, Some(&old)));
         }
-        if call.target.subresource.as_deref() == Some("resize") {
+        if info.target.subresource.as_deref() == Some("resize") {
             warnings.push(coverage::not_acted_on("resize"));
         }
-        let attempt = Attempt {
-            user: call.user,
+        let attributes = AdmissionAttributes {
+            user: info.user,
             operation: Operation::Update,
             resource,
-            subresource: call.target.subresource.as_deref(),
-            namespace: call.namespace(),
+            subresource: info.target.subresource.as_deref(),
+            namespace: info.namespace(),
             name,
             old: Some(&old),
-            again,
-            deadline: call.deadline,
+            after_conflict,
+            deadline: info.deadline,
         };
-        self.admission.mutate(&attempt, &mut new).await?;
-        let namespace = call.namespace();
-        let told = self.admission.pod_security_warnings(resource, namespace, &new, Some(&old), call.deadline).await?;
-        warnings.extend(told);
-        let claims = match part {
-            Part::Main => self.addresses.claim(resource, &mut new, Some(&old)).await?,
+        self.admission.admit(&attributes, &mut new).await?;
+        let namespace = info.namespace();
+        let unenforced =
+            self.admission.pod_security_warnings(resource, namespace, &new, Some(&old), info.deadline).await?;
+        warnings.extend(unenforced);
+        let allocations = match subresource {
+            Subresource::None => self.addresses.allocate(resource, &mut new, Some(&old)).await?,
             _ => Write::default(),
         };
-        resource.validate_update(part, &new, &old)?;
-        let also = self.admission.review(&attempt, &new, turn).await?;
+        resource.validate_update(subresource, &new, &old)?;
+        let also = self.admission.validate(&attributes, &new, turn).await?;
         codec::set_resource_version(&mut new, stored.revision);
         if new == old {
             return Ok(Tried::Done(Box::new(showing(stored.object.clone(), warnings))));
         }
-        if call.write.dry_run {
+        if info.write.dry_run {
             return Ok(Tried::Done(Box::new(showing(shown(&new, stored.revision), warnings))));
         }
-        let key = self.storage.key(resource, call.namespace(), name)?;
-        let write = if ends(&new) {
+        let key = self.storage.key(resource, info.namespace(), name)?;
+        let write = if should_delete(&new) {
             self.removal(&key, stored.revision, resource, &new)
         } else {
-            Write::replace(&key, stored.revision, codec::encode(&new), self.lease(call).await?)
+            Write::replace(&key, stored.revision, codec::encode(&new), self.lease(info).await?)
         };
-        match self.storage.commit(write.and(also).and(claims)).await? {
+        match self.storage.commit(write.and(also).and(allocations)).await? {
             Committed::At(revision) => {
-                self.after_change(call, &old, &new);
+                self.after_change(info, &old, &new);
                 Ok(Tried::Done(Box::new(showing(shown(&new, revision), warnings))))
             }
-            // Whether it was this object that changed, the next attempt finds out.
+            // The next attempt finds out whether it was this object that changed.
             Committed::Conflict => Ok(Tried::Conflict),
         }
     }
 
-    /// Events keep fading when they are written again.
-    async fn lease(&self, call: &Call<'_>) -> Result<Option<LeaseId>, Status> {
-        if call.resource.plural == "events" { self.storage.event_lease().await.map(Some) } else { Ok(None) }
+    /// An event that is written again gets a new lease.
+    async fn lease(&self, info: &RequestInfo<'_>) -> Result<Option<LeaseId>, Status> {
+        if info.resource.plural == "events" { self.storage.event_lease().await.map(Some) } else { Ok(None) }
     }
 
-    /// Is the new state made from the stored one, as far as the client says so?
+    /// Checks the UID and the resource version that the client names against the stored object.
     fn check_preconditions(
         &self,
-        call: &Call<'_>,
+        info: &RequestInfo<'_>,
         name: &str,
         stored: &Stored,
         new: &Value,
         old: &Value,
-        change: Change<'_>,
+        updated: UpdatedObjectInfo<'_>,
     ) -> Result<(), Status> {
-        let resource = call.resource;
+        let resource = info.resource;
         let uid = new["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty());
         let found = old["metadata"]["uid"].as_str().unwrap_or_default();
         if let Some(wanted) = uid.filter(|uid| *uid != found) {
@@ -167,18 +175,18 @@ impl Api {
         }
         let version = new["metadata"]["resourceVersion"].as_str().filter(|version| !version.is_empty());
         let current = stored.revision.to_string();
-        match (version, change) {
+        match (version, updated) {
             (Some(version), _) if version != current => Err(Status::modified(&resource.group, &resource.plural, name)),
             // A patched object carries the version it was patched from.
-            (Some(_), _) | (_, Change::Patch(..)) => Ok(()),
-            (None, Change::Replace(_)) if resource.allows_unconditional_update => Ok(()),
-            (None, Change::Replace(_)) => Err(body::must_have_version(resource, name)),
+            (Some(_), _) | (_, UpdatedObjectInfo::Patch(..)) => Ok(()),
+            (None, UpdatedObjectInfo::Replace(_)) if resource.allows_unconditional_update => Ok(()),
+            (None, UpdatedObjectInfo::Replace(_)) => Err(body::must_have_version(resource, name)),
         }
     }
 }
 
-/// The last thing that kept an object in deletion is gone.
-pub fn ends(object: &Value) -> bool {
+/// An object in deletion has neither finalizers nor grace left: the write removes it.
+pub fn should_delete(object: &Value) -> bool {
     let metadata = &object["metadata"];
     let held = metadata["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty())
         || object["kind"] == "Namespace"
@@ -205,10 +213,10 @@ mod tests {
             (json!({"deletionTimestamp": at, "deletionGracePeriodSeconds": 30}), false),
             (json!({"deletionTimestamp": at, "finalizers": ["x"]}), false),
         ] {
-            assert_eq!(ends(&object(metadata.clone())), expected, "{metadata}");
+            assert_eq!(should_delete(&object(metadata.clone())), expected, "{metadata}");
         }
         let namespace =
             json!({"kind": "Namespace", "metadata": {"deletionTimestamp": at}, "spec": {"finalizers": ["kubernetes"]}});
-        assert!(!ends(&namespace));
+        assert!(!should_delete(&namespace));
     }
 }

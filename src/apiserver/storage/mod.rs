@@ -8,13 +8,13 @@
 //!
 //! - [`write`]: what one transaction holds
 //! - [`list`]: at which revision a list is taken, and its pages
-//! - [`page`]: continue tokens
+//! - [`continue_token`]: where the next page begins
 //! - [`leases`]: the leases of events
-//! - [`refusal`]: the store's errors as the API tells them
+//! - [`refusal`]: the store's errors as statuses of the API
 
+mod continue_token;
 mod leases;
 pub mod list;
-mod page;
 mod refusal;
 mod write;
 
@@ -31,12 +31,12 @@ use crate::kube::resources::Resource;
 use crate::kube::status::Status;
 use crate::store::client::Client;
 use crate::store::error::Error;
-use crate::world::{Instant, Revision, World};
+use crate::world::{Instant, LeaseId, Revision, World};
 
 use super::codec;
 use super::selection::fields_of;
 use super::watch_cache::WatchCache;
-use super::watch_cache::history::Source;
+use super::watch_cache::lister_watcher::ListerWatcher;
 
 pub use self::refusal::refusal;
 pub use self::write::Write;
@@ -44,7 +44,7 @@ pub use self::write::Write;
 /// How long a read waits for the cache to reach a revision that the store has.
 const CATCH_UP_MAX: Duration = Duration::from_secs(5);
 
-/// Where objects are kept. Clones share the caches.
+/// The objects in the store. Clones share the caches.
 #[derive(Clone)]
 pub struct Storage {
     world: World,
@@ -81,9 +81,13 @@ impl Storage {
         let prefix = resource.storage_range(None).ok_or_else(|| not_stored(resource))?;
         let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
         let start = || {
-            let source =
-                Source { store: self.store.clone(), prefix: prefix.clone(), end: None, fields: fields_of(resource) };
-            Arc::new(WatchCache::start(&self.world, source, self.shutdown.clone()))
+            let lister_watcher = ListerWatcher {
+                store: self.store.clone(),
+                prefix: prefix.clone(),
+                end: None,
+                fields: fields_of(resource),
+            };
+            Arc::new(WatchCache::start(&self.world, lister_watcher, self.shutdown.clone()))
         };
         Ok(caches.entry(prefix.clone()).or_insert_with(start).clone())
     }
@@ -113,7 +117,7 @@ impl Storage {
             Status::new(
                 500,
                 "StorageReadError",
-                format!("{} {name:?} in the store does not decode: {error}", resource.qualified()),
+                format!("{} {name:?} in the store does not decode: {error}", resource.group_resource()),
             )
         })?;
         Ok(Some(Stored { object: Arc::new(object), revision, read_at }))
@@ -136,7 +140,7 @@ impl Storage {
     pub async fn keys_under(&self, prefix: &str) -> Result<Vec<String>, Status> {
         let request = pb::RangeRequest {
             key: Bytes::copy_from_slice(prefix.as_bytes()),
-            range_end: super::watch_cache::history::prefix_end(prefix),
+            range_end: super::watch_cache::lister_watcher::prefix_end(prefix),
             keys_only: true,
             ..Default::default()
         };
@@ -158,7 +162,12 @@ impl Storage {
         Ok(if response.succeeded { Committed::At(revision) } else { Committed::Conflict })
     }
 
-    /// Where an object is kept.
+    /// A lease for an event that is written now.
+    pub async fn event_lease(&self) -> Result<LeaseId, Status> {
+        self.leases.current(&self.store, &self.world.clock).await
+    }
+
+    /// The key of an object in the store.
     pub fn key(&self, resource: &Resource, namespace: Option<&str>, name: &str) -> Result<String, Status> {
         resource.storage_key(namespace, name).ok_or_else(|| not_stored(resource))
     }
@@ -167,8 +176,8 @@ impl Storage {
         &self.store
     }
 
-    /// When a reader that waits for the cache gives up.
-    fn soon(&self) -> Instant {
+    /// The time at which a reader that waits for the cache gives up.
+    fn catch_up_deadline(&self) -> Instant {
         self.world.clock.now() + CATCH_UP_MAX
     }
 }

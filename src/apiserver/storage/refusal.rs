@@ -1,9 +1,9 @@
-//! The store's errors as the API tells them.
+//! The store's errors as statuses of the API.
 
 use crate::kube::status::Status;
 use crate::store::error::Error;
 
-/// What a client is told. 503 and 429 did not happen; 504 may have happened.
+/// The status for an error of the store. After 503 and 429 the write did not happen; after 504 it may have happened.
 pub fn refusal(error: &Error) -> Status {
     match error {
         Error::NoLeader | Error::LeaderChanged | Error::Stopped | Error::NotLeader => {

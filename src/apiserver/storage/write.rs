@@ -5,7 +5,7 @@ use chorus_proto::etcdserverpb as pb;
 use pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use pb::request_op::Request as Op;
 
-use crate::apiserver::watch_cache::history::prefix_end;
+use crate::apiserver::watch_cache::lister_watcher::prefix_end;
 use crate::world::{LeaseId, Revision};
 
 /// Conditions and operations that happen together or not at all.

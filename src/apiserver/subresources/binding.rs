@@ -2,34 +2,34 @@
 
 use serde_json::{Value, json};
 
-use super::attempt;
+use super::creation;
 use crate::apiserver::codec;
-use crate::apiserver::request::{Api, Call, Outcome, timestamp};
+use crate::apiserver::request::{Api, Outcome, RequestInfo, timestamp};
 use crate::apiserver::storage::{Committed, Write};
 use crate::kube::client::{DeleteOptions, WriteOptions};
 use crate::kube::status::Status;
 use crate::world::planted::planted;
 
 impl Api {
-    pub(super) async fn bind(&self, call: &Call<'_>, binding: &Value) -> Result<Outcome, Status> {
-        let name = call.name()?;
+    pub(super) async fn bind(&self, info: &RequestInfo<'_>, binding: &Value) -> Result<Outcome, Status> {
+        let name = info.name()?;
         let node = binding["target"]["name"].as_str().unwrap_or_default();
         if node.is_empty() || !matches!(binding["target"]["kind"].as_str(), None | Some("" | "Node")) {
             return Err(Status::bad_request("a binding's target has to be a Node with a name"));
         }
         loop {
-            let stored = self.storage.get(call.resource, call.namespace(), name).await?;
+            let stored = self.storage.get(info.resource, info.namespace(), name).await?;
             let mut pod = stored.object.value();
             let uid = binding["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty());
             if let Some(wanted) = uid.filter(|uid| *uid != stored.object.meta.uid) {
                 return Err(Status::uid_mismatch("", "pods", name, wanted, &stored.object.meta.uid));
             }
-            self.admission.restrict_node(&attempt(call, name, Some(&pod)), binding).await?;
+            self.admission.restrict_node(&creation(info, name, Some(&pod)), binding).await?;
             assign(&mut pod, name, node, binding, &timestamp(self.world.clock.unix()))?;
-            if call.write.dry_run {
+            if info.write.dry_run {
                 return Ok(Outcome { created: true, ..Outcome::done(Status::created()) });
             }
-            let key = self.storage.key(call.resource, call.namespace(), name)?;
+            let key = self.storage.key(info.resource, info.namespace(), name)?;
             let write = Write::replace(&key, stored.revision, codec::encode(&pod), None);
             if let Committed::At(_) = self.storage.commit(write).await? {
                 return Ok(Outcome { created: true, ..Outcome::done(Status::created()) });
@@ -37,10 +37,10 @@ impl Api {
         }
     }
 
-    pub(super) async fn evict(&self, call: &Call<'_>, eviction: &Value) -> Result<Outcome, Status> {
-        let name = call.name()?;
-        let pod = self.storage.get(call.resource, call.namespace(), name).await?.object.value();
-        self.admission.restrict_node(&attempt(call, name, Some(&pod)), eviction).await?;
+    pub(super) async fn evict(&self, info: &RequestInfo<'_>, eviction: &Value) -> Result<Outcome, Status> {
+        let name = info.name()?;
+        let pod = self.storage.get(info.resource, info.namespace(), name).await?.object.value();
+        self.admission.restrict_node(&creation(info, name, Some(&pod)), eviction).await?;
         let said = &eviction["deleteOptions"];
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let options = DeleteOptions {
@@ -50,8 +50,8 @@ impl Api {
             precondition_resource_version: text(&said["preconditions"]["resourceVersion"]),
         };
         let dry = said["dryRun"].as_array().is_some_and(|stages| stages.iter().any(|stage| stage == "All"));
-        let write = WriteOptions { dry_run: call.write.dry_run || dry, ..call.write.clone() };
-        self.delete(&Call { write: &write, ..*call }, &options).await?;
+        let write = WriteOptions { dry_run: info.write.dry_run || dry, ..info.write.clone() };
+        self.delete(&RequestInfo { write: &write, ..*info }, &options).await?;
         Ok(Outcome { created: true, ..Outcome::done(Status::created()) })
     }
 }

@@ -1,7 +1,7 @@
 //! `pods/log`: the output of a container, streamed from the agent of its node.
 //!
-//! The agent answers `GET /containerLogs/{namespace}/{pod}/{container}` over mutual TLS. Where it listens is what its
-//! Node's status tells, which the node itself writes: it is believed only with a certificate of the node's own name.
+//! The agent answers `GET /containerLogs/{namespace}/{pod}/{container}` over mutual TLS. Its address comes from the
+//! status of its Node, which the node itself writes: only a certificate in the node's own name is accepted there.
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -11,22 +11,22 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
-use crate::apiserver::request::{Api, Call};
+use crate::apiserver::request::{Api, RequestInfo};
 use crate::kube::status::Status;
 use crate::world::tls;
 
 /// How much of an agent's refusal is read.
 const REFUSAL_BYTES_MAX: usize = 16 << 10;
 
-/// The query parameters that are handed on to the agent.
+/// The query parameters that are passed to the agent.
 const PARAMETERS: [&str; 7] =
     ["follow", "limitBytes", "previous", "sinceSeconds", "sinceTime", "tailLines", "timestamps"];
 
 impl Api {
     /// Opens the log of the pod in the path. `query` holds the request's parameters.
-    pub async fn open_log(&self, call: &Call<'_>, query: &[(String, String)]) -> Result<Incoming, Status> {
-        let name = call.name()?;
-        let pod = self.storage.get(call.resource, call.namespace(), name).await?.object.value();
+    pub async fn open_log(&self, info: &RequestInfo<'_>, query: &[(String, String)]) -> Result<Incoming, Status> {
+        let name = info.name()?;
+        let pod = self.storage.get(info.resource, info.namespace(), name).await?.object.value();
         let asked = query.iter().find(|(key, _)| key == "container").map(|(_, value)| value.as_str());
         let container = container(&pod, name, asked.filter(|asked| !asked.is_empty()))?;
         let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
@@ -34,7 +34,7 @@ impl Api {
             return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
         }
         let address = self.agent_address(node).await?;
-        let namespace = call.namespace().unwrap_or_default();
+        let namespace = info.namespace().unwrap_or_default();
         let mut path = format!("/containerLogs/{namespace}/{name}/{container}");
         let handed_on: Vec<String> = query
             .iter()
@@ -57,7 +57,7 @@ impl Api {
                 let of = |kind: &str| all.iter().find(|address| address["type"] == kind);
                 of("InternalIP").or_else(|| of("Hostname"))?["address"].as_str()
             })
-            .ok_or_else(|| Status::internal_error(format!("node {node:?} has told no address")))?;
+            .ok_or_else(|| Status::internal_error(format!("node {node:?} reports no address")))?;
         let port = stored["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64().unwrap_or(10250);
         Ok(if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") })
     }
@@ -84,17 +84,17 @@ impl Api {
         if code == StatusCode::OK {
             return Ok(response.into_body());
         }
-        let told = Limited::new(response.into_body(), REFUSAL_BYTES_MAX).collect().await.map(|body| body.to_bytes());
-        let told = String::from_utf8_lossy(&told.unwrap_or_default()).trim().to_owned();
+        let message = Limited::new(response.into_body(), REFUSAL_BYTES_MAX).collect().await.map(|body| body.to_bytes());
+        let message = String::from_utf8_lossy(&message.unwrap_or_default()).trim().to_owned();
         Err(match code {
-            StatusCode::BAD_REQUEST => Status::bad_request(told),
-            StatusCode::NOT_FOUND => Status::new(404, "NotFound", told),
-            code => Status::internal_error(format!("the agent of node {node:?} answered {code}: {told}")),
+            StatusCode::BAD_REQUEST => Status::bad_request(message),
+            StatusCode::NOT_FOUND => Status::new(404, "NotFound", message),
+            code => Status::internal_error(format!("the agent of node {node:?} answered {code}: {message}")),
         })
     }
 }
 
-/// TLS to the agent of one node: others that the cluster's authority signed for are not believed.
+/// TLS to the agent of one node: other certificates of the cluster's authority are not accepted.
 fn agent(node: &str, base: tls::Options) -> tls::Options {
     tls::Options {
         server_name: Some(node.to_owned()),
@@ -104,7 +104,7 @@ fn agent(node: &str, base: tls::Options) -> tls::Options {
     }
 }
 
-/// The container that is meant.
+/// The container whose log is requested.
 fn container<'a>(pod: &'a Value, name: &str, asked: Option<&'a str>) -> Result<&'a str, Status> {
     let of = |list: &str| -> Vec<&'a str> {
         let containers = pod["spec"][list].as_array().map_or(&[][..], Vec::as_slice);
@@ -128,7 +128,7 @@ fn container<'a>(pod: &'a Value, name: &str, asked: Option<&'a str>) -> Result<&
     }
 }
 
-/// A parameter's value as it stands in a URL.
+/// A parameter's value, percent-encoded.
 fn escape(value: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     value.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()

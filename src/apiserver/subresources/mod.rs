@@ -1,10 +1,10 @@
-//! Paths below an object that do more than show it.
+//! Subresources that do more than show the object.
 //!
 //! - [`binding`]: a pod is given its node
 //! - [`scale`]: replicas as `autoscaling/v1 Scale`
 //! - [`finalize`]: the end of a namespace
 //! - [`token`]: tokens of service accounts
-//! - [`reviews`]: who am I, and may I?
+//! - [`reviews`]: questions about users, tokens and rights
 //! - [`log`]: the output of containers, from the agent that has it
 
 mod binding;
@@ -17,50 +17,51 @@ mod token;
 use serde_json::Value;
 
 use crate::kube::client::Verb;
-use crate::kube::resources::{foreign_definition, group_version};
+use crate::kube::resources::{definition_of_kind, group_version};
 use crate::kube::schema::{Decoded, Expected, FieldValidation, Format};
 use crate::kube::status::Status;
 
-use super::admission::{Attempt, Operation};
-use super::request::{Api, Call, Outcome};
+use super::admission::{AdmissionAttributes, Operation};
+use super::request::{Api, Outcome, RequestInfo};
 
 impl Api {
-    pub(super) async fn subresource(&self, call: &Call<'_>, name: &str, verb: Verb) -> Result<Outcome, Status> {
-        let resource = call.resource;
-        let body = |body: &[u8]| self.body_of(call, name, body);
+    pub(super) async fn subresource(&self, info: &RequestInfo<'_>, name: &str, verb: Verb) -> Result<Outcome, Status> {
+        let resource = info.resource;
+        let body = |body: &[u8]| self.body_of(info, name, body);
         match (resource.group.as_str(), resource.plural.as_str(), name, verb) {
-            ("", "pods", "binding", Verb::Create { body: bytes }) => self.bind(call, &body(&bytes)?).await,
-            ("", "pods", "eviction", Verb::Create { body: bytes }) => self.evict(call, &body(&bytes)?).await,
-            ("", "namespaces", "finalize", Verb::Update { body: bytes }) => self.finalize(call, &body(&bytes)?).await,
+            ("", "pods", "binding", Verb::Create { body: bytes }) => self.bind(info, &body(&bytes)?).await,
+            ("", "pods", "eviction", Verb::Create { body: bytes }) => self.evict(info, &body(&bytes)?).await,
+            ("", "namespaces", "finalize", Verb::Update { body: bytes }) => self.finalize(info, &body(&bytes)?).await,
             ("", "serviceaccounts", "token", Verb::Create { body: bytes }) => {
-                self.issue_token(call, body(&bytes)?).await
+                self.issue_token(info, body(&bytes)?).await
             }
-            (_, _, "scale", Verb::Get) => self.scale(call).await,
-            (_, _, "scale", Verb::Update { body: bytes }) => self.set_scale(call, body(&bytes)?).await,
-            (_, _, "scale", Verb::Patch { kind, body, .. }) => self.patch_scale(call, kind, &body).await,
+            (_, _, "scale", Verb::Get) => self.scale(info).await,
+            (_, _, "scale", Verb::Update { body: bytes }) => self.set_scale(info, body(&bytes)?).await,
+            (_, _, "scale", Verb::Patch { kind, body, .. }) => self.patch_scale(info, kind, &body).await,
             (_, plural, name, _) => {
-                let place = call.namespace().map(|namespace| format!(" in the namespace {namespace:?}"));
-                let (object, place) = (call.name()?, place.unwrap_or_default());
+                let place = info.namespace().map(|namespace| format!(" in the namespace {namespace:?}"));
+                let (object, place) = (info.name()?, place.unwrap_or_default());
                 Err(Status::new(501, "NotImplemented", format!("{plural}/{name} of {object:?}{place} is not served")))
             }
         }
     }
 
     /// The body of a subresource: of the kind that the path takes, and about the object that the path names.
-    fn body_of(&self, call: &Call<'_>, subresource: &str, bytes: &[u8]) -> Result<Value, Status> {
-        let resource = call.resource;
-        let foreign = resource.subresource(subresource).and_then(|subresource| subresource.foreign.as_ref());
-        let (definition, api_version, kind) = match foreign {
+    fn body_of(&self, info: &RequestInfo<'_>, subresource: &str, bytes: &[u8]) -> Result<Value, Status> {
+        let resource = info.resource;
+        let response_kind =
+            resource.subresource(subresource).and_then(|subresource| subresource.response_kind.as_ref());
+        let (definition, api_version, kind) = match response_kind {
             Some((group, version, kind)) => {
-                (foreign_definition(group, version, kind), group_version(group, version), kind)
+                (definition_of_kind(group, version, kind), group_version(group, version), kind)
             }
             None => (resource.definition.clone(), resource.group_version(), &resource.kind),
         };
         let expected = Expected { definition: &definition, api_version: &api_version, kind };
-        let validation = FieldValidation::parse(call.write.field_validation.as_deref())?;
+        let validation = FieldValidation::parse(info.write.field_validation.as_deref())?;
         let Decoded { object, .. } = self.schemas.decode_as(expected, bytes, Format::Json, validation)?;
         let said = |field: &str| object["metadata"][field].as_str().filter(|text| !text.is_empty());
-        let (name, namespace) = (call.name()?, call.namespace());
+        let (name, namespace) = (info.name()?, info.namespace());
         if said("name").is_some_and(|said| said != name) {
             return Err(Status::bad_request(format!("name in URL does not match name in {kind} object")));
         }
@@ -73,17 +74,17 @@ impl Api {
     }
 }
 
-/// A creation below an object, as admission sees it.
-fn attempt<'a>(call: &'a Call<'_>, name: &'a str, old: Option<&'a Value>) -> Attempt<'a> {
-    Attempt {
-        user: call.user,
+/// The creation of a subresource, as admission sees it.
+fn creation<'a>(info: &'a RequestInfo<'_>, name: &'a str, old: Option<&'a Value>) -> AdmissionAttributes<'a> {
+    AdmissionAttributes {
+        user: info.user,
         operation: Operation::Create,
-        resource: call.resource,
-        subresource: call.target.subresource.as_deref(),
-        namespace: call.namespace(),
+        resource: info.resource,
+        subresource: info.target.subresource.as_deref(),
+        namespace: info.namespace(),
         name,
         old,
-        again: false,
-        deadline: call.deadline,
+        after_conflict: false,
+        deadline: info.deadline,
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::apiserver::authentication::user_info;
 use crate::apiserver::authorization::Attributes;
-use crate::apiserver::request::{Api, Call, Outcome, timestamp};
+use crate::apiserver::request::{Api, Outcome, RequestInfo, timestamp};
 use crate::apiserver::user::User;
 use crate::kube::client::Response;
 use crate::kube::object::Object;
@@ -15,40 +15,44 @@ use crate::kube::tree::{items, text};
 use crate::kube::validation::{FieldErrors, Path};
 
 impl Api {
-    /// Answers a review.
-    pub(in crate::apiserver) async fn review(&self, call: &Call<'_>, mut review: Value) -> Result<Outcome, Status> {
-        check(call, &review)?;
-        review["status"] = match call.resource.kind.as_str() {
-            "SelfSubjectReview" => json!({"userInfo": user_info(call.user)}),
-            "SelfSubjectAccessReview" => self.access(call, call.user, &review["spec"]).await?,
+    /// Answers a review: `SubjectAccessReview`, `TokenReview` and the like.
+    pub(in crate::apiserver) async fn review(
+        &self,
+        info: &RequestInfo<'_>,
+        mut review: Value,
+    ) -> Result<Outcome, Status> {
+        check(info, &review)?;
+        review["status"] = match info.resource.kind.as_str() {
+            "SelfSubjectReview" => json!({"userInfo": user_info(info.user)}),
+            "SelfSubjectAccessReview" => self.access(info, info.user, &review["spec"]).await?,
             "SubjectAccessReview" | "LocalSubjectAccessReview" => {
-                self.access(call, &subject(&review["spec"]), &review["spec"]).await?
+                self.access(info, &subject(&review["spec"]), &review["spec"]).await?
             }
-            "SelfSubjectRulesReview" => self.rules(call, &review["spec"]).await?,
-            "TokenReview" => self.token_review(call, &review["spec"]).await,
+            "SelfSubjectRulesReview" => self.rules(info, &review["spec"]).await?,
+            "TokenReview" => self.token_review(info, &review["spec"]).await,
             kind => return Err(Status::new(501, "NotImplemented", format!("{kind} is not answered"))),
         };
-        if call.resource.kind == "SelfSubjectReview" {
+        if info.resource.kind == "SelfSubjectReview" {
             review["metadata"]["creationTimestamp"] = json!(timestamp(self.world.clock.unix()));
         }
         let object = Object::from_value(&review).map_err(Status::internal_error)?;
         Ok(Outcome { created: true, ..Outcome::of(Response::Object(Arc::new(object))) })
     }
 
-    async fn access(&self, call: &Call<'_>, user: &User, spec: &Value) -> Result<Value, Status> {
+    async fn access(&self, info: &RequestInfo<'_>, user: &User, spec: &Value) -> Result<Value, Status> {
         let attributes = attributes(spec).ok_or_else(|| Status::internal_error("a review without attributes"))?;
-        let allowed = self.authorizer.allows(user, &attributes, call.deadline).await?;
+        let allowed = self.authorizer.allows(user, &attributes, info.deadline).await?;
         Ok(json!({"allowed": allowed}))
     }
 
-    async fn rules(&self, call: &Call<'_>, spec: &Value) -> Result<Value, Status> {
+    async fn rules(&self, info: &RequestInfo<'_>, spec: &Value) -> Result<Value, Status> {
         let namespace = spec["namespace"].as_str().unwrap_or_default();
         let (mut resources, mut paths) = (Vec::new(), Vec::new());
-        if call.user.in_group("system:masters") {
+        if info.user.in_group("system:masters") {
             resources.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
             paths.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
         }
-        for rule in self.authorizer.rules_for(call.user, namespace, call.deadline).await? {
+        for rule in self.authorizer.rules_for(info.user, namespace, info.deadline).await? {
             if let Some(urls) = rule.non_resource_urls {
                 paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": urls}));
             } else {
@@ -63,11 +67,11 @@ impl Api {
         Ok(json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false}))
     }
 
-    async fn token_review(&self, call: &Call<'_>, spec: &Value) -> Value {
+    async fn token_review(&self, info: &RequestInfo<'_>, spec: &Value) -> Value {
         let audiences: Vec<String> = serde_json::from_value(spec["audiences"].clone()).unwrap_or_default();
         let wanted = (!audiences.is_empty()).then_some(audiences.as_slice());
         let token = spec["token"].as_str().unwrap_or_default();
-        match self.authenticator.token(token, wanted, call.deadline).await {
+        match self.authenticator.authenticate_token(token, wanted, info.deadline).await {
             Ok((user, claims)) => {
                 let shared: Vec<&String> = match wanted {
                     Some(wanted) => claims.aud.iter().filter(|audience| wanted.contains(audience)).collect(),
@@ -80,10 +84,10 @@ impl Api {
     }
 }
 
-/// A review asks one question, about somebody; a local one asks it about its own namespace, in which alone its
-/// sender was given the right to ask.
-fn check(call: &Call<'_>, review: &Value) -> Result<(), Status> {
-    let kind = call.resource.kind.as_str();
+/// A review asks one question about one subject. A local review may ask only about its own namespace, because its
+/// sender was authorized there.
+fn check(info: &RequestInfo<'_>, review: &Value) -> Result<(), Status> {
+    let kind = info.resource.kind.as_str();
     if !kind.ends_with("SubjectAccessReview") {
         return Ok(());
     }
@@ -103,7 +107,7 @@ fn check(call: &Call<'_>, review: &Value) -> Result<(), Status> {
     }
     if kind == "LocalSubjectAccessReview" {
         let asked = text(resource, "namespace");
-        if resource.is_object() && Some(asked) != call.namespace() {
+        if resource.is_object() && Some(asked) != info.namespace() {
             let path = path.child("resourceAttributes").child("namespace");
             errors.invalid(&path, asked, "must match metadata.namespace");
         }
@@ -112,7 +116,7 @@ fn check(call: &Call<'_>, review: &Value) -> Result<(), Status> {
             errors.invalid(&path.child("nonResourceAttributes"), other.clone(), detail);
         }
     }
-    errors.into_result(&call.resource.group, kind, "")
+    errors.into_result(&info.resource.group, kind, "")
 }
 
 fn subject(spec: &Value) -> User {
@@ -142,7 +146,7 @@ fn attributes(spec: &Value) -> Option<Attributes<'_>> {
             name: some(&resource["name"]),
             field_selector: None,
         }),
-        (false, true) => Some(Attributes::Path { verb: word(&path["verb"]), path: word(&path["path"]) }),
+        (false, true) => Some(Attributes::NonResource { verb: word(&path["verb"]), path: word(&path["path"]) }),
         _ => None,
     }
 }
@@ -159,7 +163,7 @@ mod tests {
             Some(Attributes::Resource { resource: "pods", namespace: Some("a"), .. })
         ));
         let path = json!({"nonResourceAttributes": {"verb": "get", "path": "/version"}});
-        assert_eq!(attributes(&path), Some(Attributes::Path { verb: "get", path: "/version" }));
+        assert_eq!(attributes(&path), Some(Attributes::NonResource { verb: "get", path: "/version" }));
         assert_eq!(attributes(&json!({})), None);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::apiserver::request::{Api, Call, Change, Outcome, no_apply};
+use crate::apiserver::request::{Api, Outcome, RequestInfo, UpdatedObjectInfo, no_apply};
 use crate::kube::client::{PatchType, Response, Target};
 use crate::kube::object::Object;
 use crate::kube::patch;
@@ -14,12 +14,12 @@ use crate::kube::status::Status;
 const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
 
 impl Api {
-    pub(super) async fn scale(&self, call: &Call<'_>) -> Result<Outcome, Status> {
-        let stored = self.storage.get(call.resource, call.namespace(), call.name()?).await?;
+    pub(super) async fn scale(&self, info: &RequestInfo<'_>) -> Result<Outcome, Status> {
+        let stored = self.storage.get(info.resource, info.namespace(), info.name()?).await?;
         shown(&scale_of(&stored.object.value()))
     }
 
-    pub(super) async fn set_scale(&self, call: &Call<'_>, scale: Value) -> Result<Outcome, Status> {
+    pub(super) async fn set_scale(&self, info: &RequestInfo<'_>, scale: Value) -> Result<Outcome, Status> {
         let mut patch = json!({"spec": {"replicas": replicas(&scale)?}});
         for field in ["resourceVersion", "uid"] {
             if let Some(value) = scale["metadata"][field].as_str().filter(|value| !value.is_empty()) {
@@ -27,17 +27,22 @@ impl Api {
             }
         }
         let bytes = serde_json::to_vec(&patch).expect("JSON values serialize");
-        let target = Target { subresource: None, ..call.target.clone() };
-        let call = Call { target: &target, ..*call };
-        let outcome = self.change(&call, Change::Patch(PatchType::Merge, &bytes)).await?;
+        let target = Target { subresource: None, ..info.target.clone() };
+        let info = RequestInfo { target: &target, ..*info };
+        let outcome = self.update(&info, UpdatedObjectInfo::Patch(PatchType::Merge, &bytes)).await?;
         match outcome.response {
             Response::Object(object) => shown(&scale_of(&object.value())),
             other => Ok(Outcome::of(other)),
         }
     }
 
-    pub(super) async fn patch_scale(&self, call: &Call<'_>, kind: PatchType, body: &[u8]) -> Result<Outcome, Status> {
-        let stored = self.storage.get(call.resource, call.namespace(), call.name()?).await?;
+    pub(super) async fn patch_scale(
+        &self,
+        info: &RequestInfo<'_>,
+        kind: PatchType,
+        body: &[u8],
+    ) -> Result<Outcome, Status> {
+        let stored = self.storage.get(info.resource, info.namespace(), info.name()?).await?;
         let old = scale_of(&stored.object.value());
         // Nothing in a scale has a merge key, so that both kinds of merge patch mean the same.
         let kind = match kind {
@@ -46,11 +51,11 @@ impl Api {
             PatchType::Apply => return Err(no_apply()),
         };
         let mut new = patch::patch(&self.schemas, SCALE, kind, body, &old)?;
-        // The version of the scale that was patched is no wish of the client's.
+        // The client did not ask for the version that the patched scale came with.
         if new["metadata"]["resourceVersion"] == old["metadata"]["resourceVersion"] {
             new["metadata"]["resourceVersion"] = Value::Null;
         }
-        self.set_scale(call, new).await
+        self.set_scale(info, new).await
     }
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::attempt;
-use crate::apiserver::request::{Api, Call, Outcome, timestamp};
-use crate::apiserver::tokens::{Claims, Private, Reference};
+use super::creation;
+use crate::apiserver::request::{Api, Outcome, RequestInfo, timestamp};
+use crate::apiserver::tokens::{Claims, PrivateClaims, Reference};
 use crate::kube::client::Response;
 use crate::kube::object::Object;
 use crate::kube::status::Status;
@@ -21,21 +21,21 @@ const SECONDS_OF_AGENTS: u64 = 3607;
 const SECONDS_EXTENDED: u64 = 365 * 24 * 3600;
 
 impl Api {
-    pub(super) async fn issue_token(&self, call: &Call<'_>, mut request: Value) -> Result<Outcome, Status> {
-        let (namespace, name) = (call.namespace().unwrap_or_default(), call.name()?);
-        let account = self.storage.get(call.resource, Some(namespace), name).await?.object;
-        let longest = self.admission.restrict_token(&attempt(call, name, None), &request).await?;
+    pub(super) async fn issue_token(&self, info: &RequestInfo<'_>, mut request: Value) -> Result<Outcome, Status> {
+        let (namespace, name) = (info.namespace().unwrap_or_default(), info.name()?);
+        let account = self.storage.get(info.resource, Some(namespace), name).await?.object;
+        let longest = self.admission.restrict_token(&creation(info, name, None), &request).await?;
         let asked = seconds(&request)?;
         let seconds = longest.map_or(asked, |longest| longest.max(SECONDS_MIN).min(asked));
         let own = self.tokens.issuer().to_owned();
         let audiences: Vec<String> = serde_json::from_value(request["spec"]["audiences"].clone()).unwrap_or_default();
         let audiences = if audiences.is_empty() { vec![own.clone()] } else { audiences };
-        let mut private = Private {
+        let mut private = PrivateClaims {
             namespace: namespace.to_owned(),
             serviceaccount: Reference { name: name.to_owned(), uid: account.meta.uid.clone() },
-            ..Private::default()
+            ..PrivateClaims::default()
         };
-        self.bind_token(call, &mut request, &mut private, name).await?;
+        self.bind_token(info, &mut request, &mut private, name).await?;
         let now = self.world.clock.unix().as_secs();
         let extended =
             asked == SECONDS_OF_AGENTS && seconds == asked && private.pod.is_some() && audiences == [own.clone()];
@@ -71,9 +71,9 @@ impl Api {
     /// Binds the token to the pod or secret that the request names, which has to exist.
     async fn bind_token(
         &self,
-        call: &Call<'_>,
+        info: &RequestInfo<'_>,
         request: &mut Value,
-        private: &mut Private,
+        private: &mut PrivateClaims,
         account: &str,
     ) -> Result<(), Status> {
         let Some(bound) = request.pointer_mut("/spec/boundObjectRef").filter(|bound| !bound.is_null()) else {
@@ -91,7 +91,7 @@ impl Api {
             }
         };
         let resource = self.table.get("", "v1", plural).ok_or_else(Status::no_such_resource)?;
-        let object = self.storage.get(resource, call.namespace(), &name).await?.object;
+        let object = self.storage.get(resource, info.namespace(), &name).await?.object;
         let wanted = bound["uid"].as_str().filter(|uid| !uid.is_empty());
         if let Some(wanted) = wanted.filter(|uid| *uid != object.meta.uid) {
             return Err(Status::uid_mismatch("", plural, &name, wanted, &object.meta.uid));

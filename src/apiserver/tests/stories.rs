@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Caller, config_map, pod, run};
 use crate::actor::Shutdown;
 use crate::apiserver::User;
-use crate::apiserver::watch_cache::history::Source;
+use crate::apiserver::watch_cache::lister_watcher::ListerWatcher;
 use crate::apiserver::watch_cache::{Behind, WatchCache};
 use crate::kube::client::{ListOptions, WatchOptions};
 use crate::world::Revision;
@@ -64,8 +64,8 @@ fn a_cache_that_is_behind_answers_nobody_who_must_see_more() {
     run(async |cluster| {
         let shutdown = Shutdown::new();
         let (store, prefix) = (cluster.store.clone(), "/registry/configmaps/".to_owned());
-        let source = Source { store, prefix, end: None, fields: Arc::new(|_| Vec::new()) };
-        let cache = WatchCache::start(&cluster.world, source, shutdown.clone());
+        let lister_watcher = ListerWatcher { store, prefix, end: None, fields: Arc::new(|_| Vec::new()) };
+        let cache = WatchCache::start(&cluster.world, lister_watcher, shutdown.clone());
         let soon = || cluster.world.clock.now() + Duration::from_secs(1);
         let held = cache.any(soon()).await.unwrap().revision;
         assert_eq!(cache.at_least(held, soon()).await.unwrap().revision, held);

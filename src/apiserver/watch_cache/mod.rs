@@ -1,19 +1,19 @@
-//! The watch cache: one watch of the store a resource, shared by all readers of this frontend.
+//! The watch cache, upstream's Cacher: one watch of the store a resource, shared by all readers of this frontend.
 //!
 //! ```text
-//!   store ──list once, then one watch──▶ Feed ──publishes──▶ View (objects, ring of changes; immutable)
-//!     ▲                                   ▲                    │           │
-//!     │ history before the ring           │ how far are you?   ▼           ▼
-//!     └────────────────── Watcher ────────┴──────────────── lists      Watchers
+//!   store ──list once, then one watch──▶ Reflector ──publishes──▶ View (objects, ring of changes; immutable)
+//!     ▲                                   ▲                         │           │
+//!     │ history before the ring           │ ask for progress        ▼           ▼
+//!     └────────────────── Watcher ────────┴───────────────────── lists      Watchers
 //! ```
 //!
 //! - [`view`]: the objects at one revision and the last changes; pure
-//! - [`history`]: the store's list and watch of one prefix, decoded
-//! - [`feed`]: the task that keeps the view
-//! - [`stream`]: one watcher
+//! - [`lister_watcher`]: the store's list and watch of one prefix, decoded
+//! - [`reflector`]: the task that keeps the view up to date
+//! - [`stream`]: one watcher, upstream's cacheWatcher
 
-mod feed;
-pub mod history;
+pub mod lister_watcher;
+mod reflector;
 pub mod stream;
 pub mod view;
 
@@ -28,38 +28,46 @@ use crate::store::error::Error;
 use crate::world::planted::planted;
 use crate::world::{Clock, Instant, Revision, World};
 
-use self::feed::Feed;
-use self::history::{History, Source};
+use self::lister_watcher::{ListerWatcher, StoreWatch};
+use self::reflector::Reflector;
 use self::view::View;
 
-/// How often a reader that waits asks the store for its progress again.
+/// How often a waiting reader asks the store for its progress again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// One resource's cache.
 pub struct WatchCache {
     clock: Clock,
-    source: Source,
+    lister_watcher: ListerWatcher,
     views: watch::Receiver<Option<Arc<View>>>,
-    asked: Arc<Notify>,
+    progress_wanted: Arc<Notify>,
 }
 
 /// The view did not reach the wanted revision in time. Nothing was changed: try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Behind {
-    /// How far it is.
+    /// The revision that the view has reached.
     pub revision: Revision,
 }
 
 impl WatchCache {
-    /// Begins to follow `source`.
-    pub fn start(world: &World, source: Source, shutdown: Shutdown) -> WatchCache {
+    /// Begins to list and watch the store.
+    pub fn start(world: &World, lister_watcher: ListerWatcher, shutdown: Shutdown) -> WatchCache {
         let (sender, views) = watch::channel(None);
-        let asked = Arc::new(Notify::new());
-        let name =
-            format!("apiserver/watch_cache{}", source.prefix.trim_end_matches('/').trim_start_matches("/registry"));
-        let feed = Feed { world: world.clone(), source: source.clone(), views: sender, asked: asked.clone(), shutdown };
-        world.spawner.keep(name, feed.run());
-        WatchCache { clock: world.clock.clone(), source, views, asked }
+        let progress_wanted = Arc::new(Notify::new());
+        let name = format!(
+            "apiserver/watch_cache{}",
+            lister_watcher.prefix.trim_end_matches('/').trim_start_matches("/registry")
+        );
+        let reflector = Reflector {
+            world: world.clone(),
+            lister_watcher: lister_watcher.clone(),
+            views: sender,
+            progress_wanted: progress_wanted.clone(),
+            shutdown,
+        };
+        world.spawner.keep(name, reflector.run());
+        WatchCache { clock: world.clock.clone(), lister_watcher, views, progress_wanted }
     }
 
     /// The newest view there is, once there is one.
@@ -93,13 +101,13 @@ impl WatchCache {
         self.views.borrow().clone()
     }
 
-    /// Told of every new view.
+    /// A receiver that is notified of every new view.
     pub fn views(&self) -> watch::Receiver<Option<Arc<View>>> {
         self.views.clone()
     }
 
-    pub fn source(&self) -> &Source {
-        &self.source
+    pub fn lister_watcher(&self) -> &ListerWatcher {
+        &self.lister_watcher
     }
 
     pub(super) fn clock(&self) -> &Clock {
@@ -107,11 +115,11 @@ impl WatchCache {
     }
 
     fn ask_progress(&self) {
-        self.asked.notify_one();
+        self.progress_wanted.notify_one();
     }
 
-    async fn history(&self, after: Revision) -> Result<History, Error> {
-        History::after(&self.source, after).await
+    async fn watch_store(&self, after: Revision) -> Result<StoreWatch, Error> {
+        StoreWatch::after(&self.lister_watcher, after).await
     }
 }
 

@@ -17,18 +17,18 @@ use crate::store::error::Error;
 use crate::world::{Instant, Revision};
 
 use super::WatchCache;
-use super::history::{History, Told};
-use super::view::{Change, Item, Kind, View};
+use super::lister_watcher::{StoreEvent, StoreWatch};
+use super::view::{Change, EventType, Item, View};
 
 /// Which objects a watcher sees.
 pub type Filter = Arc<dyn Fn(&Item) -> bool + Send + Sync>;
 
-/// What a watcher is told.
+/// What a watcher sends.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// An object that was there before the watch began; told as ADDED.
+    /// An object that was there before the watch began: sent as ADDED.
     Initial(Arc<Object>),
-    Change(Kind, Arc<Change>),
+    Change(EventType, Arc<Change>),
     Bookmark {
         revision: Revision,
         initial_events_end: bool,
@@ -36,15 +36,15 @@ pub enum Event {
 }
 
 /// How a watch is opened.
-pub struct Opening {
+pub struct WatcherOptions {
     pub filter: Filter,
     pub namespace: Option<String>,
-    /// Objects to tell first, as of `from`.
+    /// Objects to send first, as of `from`.
     pub initial: Option<Arc<View>>,
     pub from: Revision,
-    /// Tell a bookmark after the initial objects.
+    /// Send a bookmark after the initial objects.
     pub mark_initial_end: bool,
-    /// Tell a bookmark so often.
+    /// The time between two bookmarks.
     pub bookmarks: Option<Duration>,
     pub ends_at: Instant,
     pub shutdown: Shutdown,
@@ -57,7 +57,7 @@ pub struct Watcher {
     namespace: Option<String>,
     cursor: Revision,
     pending: VecDeque<Event>,
-    history: Option<History>,
+    store_watch: Option<StoreWatch>,
     bookmarks: Option<Duration>,
     bookmark_at: Option<Instant>,
     ends_at: Instant,
@@ -66,27 +66,27 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    pub fn open(cache: Arc<WatchCache>, opening: Opening) -> Watcher {
+    pub fn open(cache: Arc<WatchCache>, options: WatcherOptions) -> Watcher {
         let mut pending = VecDeque::new();
-        if let Some(view) = &opening.initial {
-            let shown = view.select(opening.namespace.as_deref()).filter(|(_, item)| (opening.filter)(item));
+        if let Some(view) = &options.initial {
+            let shown = view.select(options.namespace.as_deref()).filter(|(_, item)| (options.filter)(item));
             pending.extend(shown.map(|(_, item)| Event::Initial(item.object.clone())));
         }
-        if opening.mark_initial_end {
-            pending.push_back(Event::Bookmark { revision: opening.from, initial_events_end: true });
+        if options.mark_initial_end {
+            pending.push_back(Event::Bookmark { revision: options.from, initial_events_end: true });
         }
         Watcher {
             views: cache.views(),
-            bookmark_at: opening.bookmarks.map(|period| cache.clock().now() + period),
+            bookmark_at: options.bookmarks.map(|period| cache.clock().now() + period),
             cache,
-            filter: opening.filter,
-            namespace: opening.namespace,
-            cursor: opening.from,
+            filter: options.filter,
+            namespace: options.namespace,
+            cursor: options.from,
             pending,
-            history: None,
-            bookmarks: opening.bookmarks,
-            ends_at: opening.ends_at,
-            shutdown: opening.shutdown,
+            store_watch: None,
+            bookmarks: options.bookmarks,
+            ends_at: options.ends_at,
+            shutdown: options.shutdown,
             ended: false,
         }
     }
@@ -126,27 +126,27 @@ impl Watcher {
             self.pending.extend(classify(&self.filter, self.namespace.as_deref(), change));
         }
         self.cursor = self.cursor.max(view.revision);
-        self.history = None;
+        self.store_watch = None;
         true
     }
 
     /// Takes the next batch of the store's history.
     async fn read_history(&mut self) -> Result<(), Status> {
-        let history = match &mut self.history {
-            Some(history) => history,
+        let store_watch = match &mut self.store_watch {
+            Some(store_watch) => store_watch,
             None => {
-                let opened = self.cache.history(self.cursor).await.map_err(|error| gone(&error, self.cursor))?;
-                self.history.insert(opened)
+                let opened = self.cache.watch_store(self.cursor).await.map_err(|error| gone(&error, self.cursor))?;
+                self.store_watch.insert(opened)
             }
         };
         let batch = tokio::select! {
             biased;
             () = self.shutdown.wait() => { self.ended = true; return Ok(()) }
             () = tokio::time::sleep_until(self.ends_at) => { self.ended = true; return Ok(()) }
-            batch = history.next() => batch.map_err(|error| gone(&error, self.cursor))?,
+            batch = store_watch.next() => batch.map_err(|error| gone(&error, self.cursor))?,
         };
-        for told in batch.told {
-            let Told::Change(change) = told else { return Err(gone(&Error::Compacted, self.cursor)) };
+        for event in batch.events {
+            let StoreEvent::Change(change) = event else { return Err(gone(&Error::Compacted, self.cursor)) };
             let change = Arc::new(change);
             self.pending.extend(classify(&self.filter, self.namespace.as_deref(), &change));
         }
@@ -192,13 +192,13 @@ fn classify(filter: &Filter, namespace: Option<&str>, change: &Arc<Change>) -> O
     }
     let before = change.previous.as_ref().is_some_and(|item| filter(item));
     let after = !change.deleted && filter(&change.item);
-    let kind = match (before, after) {
+    let event_type = match (before, after) {
         (false, false) => return None,
-        (false, true) => Kind::Added,
-        (true, true) => Kind::Modified,
-        (true, false) => Kind::Deleted,
+        (false, true) => EventType::Added,
+        (true, true) => EventType::Modified,
+        (true, false) => EventType::Deleted,
     };
-    Some(Event::Change(kind, change.clone()))
+    Some(Event::Change(event_type, change.clone()))
 }
 
 #[cfg(test)]
@@ -216,12 +216,12 @@ mod tests {
     fn a_filter_turns_transitions_into_additions_and_deletions() {
         let filter: Filter = Arc::new(|item| item.object.meta.labels["stage"] == "in");
         let table = [
-            (None, "in", false, Some(Kind::Added)),
+            (None, "in", false, Some(EventType::Added)),
             (None, "out", false, None),
-            (Some("in"), "in", false, Some(Kind::Modified)),
-            (Some("in"), "out", false, Some(Kind::Deleted)),
-            (Some("out"), "in", false, Some(Kind::Added)),
-            (Some("in"), "in", true, Some(Kind::Deleted)),
+            (Some("in"), "in", false, Some(EventType::Modified)),
+            (Some("in"), "out", false, Some(EventType::Deleted)),
+            (Some("out"), "in", false, Some(EventType::Added)),
+            (Some("in"), "in", true, Some(EventType::Deleted)),
             (Some("out"), "out", true, None),
         ];
         for (before, after, deleted, expected) in table {

@@ -45,18 +45,18 @@ pub struct Change {
 
 /// How a change looks to one watcher: its selectors may turn a modification into an addition or a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EventType {
     Added,
     Modified,
     Deleted,
 }
 
-impl Kind {
-    pub fn word(self) -> &'static str {
+impl EventType {
+    pub fn as_str(self) -> &'static str {
         match self {
-            Kind::Added => "ADDED",
-            Kind::Modified => "MODIFIED",
-            Kind::Deleted => "DELETED",
+            EventType::Added => "ADDED",
+            EventType::Modified => "MODIFIED",
+            EventType::Deleted => "DELETED",
         }
     }
 }
@@ -66,9 +66,9 @@ impl Change {
         Change { key, revision, item, previous, deleted, lines: Default::default() }
     }
 
-    /// The change as a line of a watch response: encoded once, shared by all who watch.
-    pub fn line(&self, kind: Kind) -> Bytes {
-        self.lines[kind as usize].get_or_init(|| line(kind.word(), &self.item.object.json)).clone()
+    /// The change as a line of a watch response: encoded once, shared by all watchers.
+    pub fn line(&self, event_type: EventType) -> Bytes {
+        self.lines[event_type as usize].get_or_init(|| line(event_type.as_str(), &self.item.object.json)).clone()
     }
 }
 
@@ -192,9 +192,9 @@ mod tests {
     #[test]
     fn a_line_is_encoded_once() {
         let change = Change::new("a".to_owned(), Revision(1), item("a", 1), None, false);
-        let first = change.line(Kind::Added);
+        let first = change.line(EventType::Added);
         assert!(first.starts_with(br#"{"type":"ADDED","object":{"apiVersion"#) && first.ends_with(b"}\n"));
-        assert_eq!(first.as_ptr(), change.line(Kind::Added).as_ptr());
-        assert!(change.line(Kind::Deleted).starts_with(br#"{"type":"DELETED""#));
+        assert_eq!(first.as_ptr(), change.line(EventType::Added).as_ptr());
+        assert!(change.line(EventType::Deleted).starts_with(br#"{"type":"DELETED""#));
     }
 }

@@ -1,4 +1,5 @@
-//! The token of a service account, for a component that is one: asked for by somebody who may, renewed in time.
+//! The token of a service account, for a component that runs as one: requested through a client with the right to do
+//! so, and renewed in time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +14,16 @@ use crate::kube::status::Status;
 use crate::kube::time;
 use crate::world::{Instant, World};
 
-/// How long a token is asked to live.
+/// The lifetime that is requested for a token.
 const SECONDS: i64 = 3600;
 
-/// Tokens of one service account. Clones share the one at hand.
+/// Tokens of one service account. Clones share the current one.
 #[derive(Clone)]
 pub struct AccountToken(Arc<Inner>);
 
 struct Inner {
     world: World,
-    /// Whoever may ask for the account's tokens, and make the account.
+    /// Has the right to request tokens of the account, and to create the account.
     asks: Client,
     namespace: String,
     name: String,
@@ -40,7 +41,7 @@ impl AccountToken {
         AccountToken(Arc::new(Inner { world: world.clone(), asks, namespace, name, held: Mutex::default() }))
     }
 
-    /// A token that is good for a while.
+    /// A token that is not about to expire.
     pub async fn token(&self) -> Result<String, Status> {
         let mut held = self.0.held.lock().await;
         let now = self.0.world.clock.now();
@@ -51,7 +52,7 @@ impl AccountToken {
         Ok(held.insert(fresh).token.clone())
     }
 
-    /// The token at hand is not believed: the account may have been made anew.
+    /// The current token was refused: the account may have been recreated.
     pub async fn forget(&self) {
         *self.0.held.lock().await = None;
     }

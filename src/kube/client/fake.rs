@@ -1,5 +1,5 @@
-//! An API of objects in memory, for tests of what speaks to one: versions, conflicts, watches with history, bindings and
-//! finalizers as in the real one; no schemas, no authorization, no selectors.
+//! An API of objects in memory, for tests of what speaks to one: versions, conflicts, watches with history, bindings
+//! and finalizers as in the real one; no schemas, no authorization, no selectors.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -16,12 +16,12 @@ use crate::kube::status::Status;
 
 /// A handle on the API; clones share it.
 #[derive(Clone, Default)]
-pub struct Fake(Arc<Shared>);
+pub struct Fake(Arc<Inner>);
 
 #[derive(Default)]
-struct Shared {
+struct Inner {
     state: Mutex<State>,
-    /// Told of every change; the number of times that watches were cut.
+    /// Notified of every change; the number of times that watches were cut.
     changed: watch::Sender<u64>,
 }
 

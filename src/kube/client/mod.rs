@@ -1,14 +1,14 @@
 //! The client through which every component reaches a frontend: one interface, two transports, in-process messages
-//! (no HTTP, no protobuf) and HTTPS. Components can't tell which they have.
+//! (no HTTP, no protobuf) and HTTPS. Components do not know which one they use.
 //!
 //! ```text
 //!   component ──▶ Api<Pod> (typed) ──▶ Client ──▶ dyn Transport ─┬─ in-process: the frontend of this node
-//!                                                               └─ HTTPS: any frontend, the next one if it is away
+//!                                                               └─ HTTPS: any frontend, another one if it does not answer
 //! ```
 //!
 //! - [`typed`]: `client.api::<Pod>().namespaced("default").get("www")` over `k8s-openapi`'s types
 //! - [`remote`]: HTTPS to any of several frontends; [`wire`]: how requests and answers look there
-//! - [`account`]: tokens of service accounts, asked for and renewed
+//! - [`account`]: tokens of service accounts, requested and renewed
 
 pub mod account;
 #[cfg(test)]

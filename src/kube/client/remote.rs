@@ -47,12 +47,12 @@ const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub struct RemoteConfig {
     /// `https://host:port` (or `http://`) of each frontend; at least one.
     pub servers: Vec<String>,
-    /// Whom servers' certificates must be signed by, PEM.
+    /// The authority of the servers' certificates, PEM.
     pub ca_pem: Option<String>,
     pub identity: Identity,
 }
 
-/// Who the client is to the server. Its debug form shows no secret.
+/// The identity of the client. Its debug form shows no secret.
 #[derive(Clone)]
 pub enum Identity {
     Anonymous,
@@ -61,11 +61,11 @@ pub enum Identity {
         key_pem: String,
     },
     Token(String),
-    /// A service account, by tokens that are asked for when they are needed.
+    /// A service account, with tokens that are requested when they are needed.
     Account(AccountToken),
 }
 
-/// The client cannot be set up as asked. Surface it.
+/// The client cannot be set up from its configuration. Surface it.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
     #[error("{0:?} is not the URL of an API server")]
@@ -76,9 +76,9 @@ pub enum RemoteError {
 
 /// A path to frontends over the network. Cheap to clone.
 #[derive(Clone)]
-pub struct Remote(Arc<Shared>);
+pub struct Remote(Arc<Inner>);
 
-struct Shared {
+struct Inner {
     world: World,
     servers: Vec<String>,
     bearer: Bearer,
@@ -87,7 +87,7 @@ struct Shared {
     preferred: AtomicUsize,
 }
 
-/// What stands in the header of requests.
+/// The `Authorization` header of requests.
 enum Bearer {
     None,
     Token(String),
@@ -138,7 +138,7 @@ impl Remote {
             Identity::Anonymous | Identity::Certificate { .. } => Bearer::None,
         };
         let servers = config.servers.iter().map(|server| server.trim_end_matches('/').to_owned()).collect();
-        Ok(Remote(Arc::new(Shared { world: world.clone(), servers, bearer, http, preferred: AtomicUsize::new(0) })))
+        Ok(Remote(Arc::new(Inner { world: world.clone(), servers, bearer, http, preferred: AtomicUsize::new(0) })))
     }
 
     /// Sends a call to one server after the other until one is reached.

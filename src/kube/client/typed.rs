@@ -130,7 +130,7 @@ impl<K: Kind> Api<K> {
         self.object(self.target(), Verb::Create { body: encode(object)? }).await
     }
 
-    /// Replaces an object. Where it carries a resource version, only if nobody wrote it since (else a conflict).
+    /// Replaces an object. If it carries a resource version and was written since, the answer is a conflict.
     pub async fn update(&self, object: &K) -> Result<K, Status> {
         self.object(self.named(name_of(object)?, None), Verb::Update { body: encode(object)? }).await
     }

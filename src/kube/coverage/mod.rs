@@ -1,5 +1,5 @@
-//! Who acts on the fields of pods, services and workloads. What is accepted although nobody acts on it yet is told to
-//! whoever sends it, in `Warning` headers.
+//! Which component acts on a field of pods, services and workloads. For fields that are accepted although no component
+//! acts on them yet, the client gets `Warning` headers.
 //!
 //! - [`table`]: field by field
 
@@ -23,7 +23,7 @@ static ACTS: LazyLock<BTreeMap<(&str, &str), By>> = LazyLock::new(|| {
     fields.collect()
 });
 
-/// Who acts on a field; `None` for one that the table does not know.
+/// The component that acts on a field; `None` for a field that the table does not know.
 fn by(of: &str, field: &str) -> Option<By> {
     ACTS.get(&(of, field)).or_else(|| ACTS.get(&(of, ALL))).copied()
 }
@@ -33,7 +33,7 @@ fn short(definition: &str) -> &str {
     definition.rsplit('.').next().unwrap_or(definition)
 }
 
-/// What to tell of the object that a client sends in place of `old`: only of what it changes.
+/// The warnings for the client that sends `object` in place of `old`: only for fields that it changes.
 pub fn warnings(schemas: &Schemas, definition: &str, object: &Value, old: Option<&Value>) -> Vec<String> {
     let mut found = unheeded(schemas, definition, object);
     for known in old.map(|old| unheeded(schemas, definition, old)).unwrap_or_default() {
@@ -44,12 +44,12 @@ pub fn warnings(schemas: &Schemas, definition: &str, object: &Value, old: Option
     found.iter().map(|path| not_acted_on(path)).collect()
 }
 
-/// What a client is told of something that is taken, and that nothing follows from.
+/// The warning for a field that is accepted without effect.
 pub fn not_acted_on(what: &str) -> String {
     format!("{what}: accepted, but not acted on yet")
 }
 
-/// The fields of an object that nobody acts on, as paths.
+/// The paths of the fields of an object that no component acts on.
 fn unheeded(schemas: &Schemas, definition: &str, object: &Value) -> Vec<String> {
     let mut found = Vec::new();
     let spec = schemas.get(definition).and_then(|object| object.fields.get("spec"));
@@ -104,7 +104,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Whether the value says what happens anyway.
+/// Whether the value asks for what happens anyway.
 fn is_harmless(of: &str, field: &str, value: &Value, beside: &serde_json::Map<String, Value>) -> bool {
     if (of, field) == ("EmptyDirVolumeSource", "sizeLimit") {
         return beside.get("medium").is_some_and(|medium| medium == "Memory");

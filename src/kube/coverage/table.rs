@@ -1,7 +1,7 @@
-//! Who acts on which field. A field that is new in the schema is entered here, or a test fails; the fields of
-//! [`By::Nobody`] may only become fewer, and README.md names them.
+//! Which component acts on which field. A field that is new in the schema is entered here, or a test fails; the fields
+//! of [`By::Nobody`] may only become fewer, and README.md names them.
 
-/// Who acts on a field.
+/// The component that acts on a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// The API itself: admission, allocation, validation.
@@ -9,13 +9,13 @@ pub enum By {
     Scheduler,
     Controllers,
     Agent,
-    /// It is accepted and kept, and nothing follows from it.
+    /// It is accepted and stored, without effect.
     Nobody,
 }
 
 use By::{Agent, Api, Controllers, Nobody, Scheduler};
 
-/// By struct: who acts on which of its fields. Below a field of nobody's nothing is listed.
+/// By struct: the component that acts on its fields. Nothing is listed below a field of [`By::Nobody`].
 pub const FIELDS: &[(&str, By, &str)] = &[
     // workloads
     ("ReplicationControllerSpec", Controllers, "minReadySeconds replicas selector template"),
@@ -183,7 +183,7 @@ pub const FIELDS: &[(&str, By, &str)] = &[
     ("ServiceAccountTokenProjection", Agent, "audience expirationSeconds path"),
 ];
 
-/// Values of fields of nobody's that say what happens anyway.
+/// Values of fields of [`By::Nobody`] that ask for what happens anyway.
 pub const HARMLESS: &[(&str, &str, &str)] = &[
     ("PodSpec", "hostUsers", "true"),
     ("PodSpec", "os", r#"{"name":"linux"}"#),

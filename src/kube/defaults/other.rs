@@ -85,7 +85,7 @@ fn copy_missing(item: &mut Value, from: &str, to: &str) {
     }
 }
 
-/// Role bindings: who and what, of which API group.
+/// Role bindings: the API groups of subjects and role.
 pub fn role_binding(object: &mut Value) {
     if let Some(role) = get_mut(object, "roleRef") {
         fill(role, "apiGroup", RBAC);

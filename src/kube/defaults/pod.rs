@@ -140,7 +140,7 @@ fn host_port(port: &mut Value) {
     }
 }
 
-/// A container that limits a resource asks for as much, unless it says otherwise.
+/// The requests of a container default to its limits.
 fn requests_from_limits(container: &mut Value) {
     let limits = entries(&container["resources"], "limits").clone();
     if limits.is_empty() {

@@ -1,4 +1,4 @@
-//! The quality-of-service class of a pod: who is killed first when memory runs out.
+//! The quality-of-service class of a pod: it decides which pods are killed first when memory runs out.
 
 use serde_json::Value;
 

@@ -87,7 +87,7 @@ impl<K> Changes<K> {
         Changes { mailbox, read: watch::Sender::new(false) }
     }
 
-    /// Resolves once whoever reads this stream has taken in all objects there were at first; never where the stream is
+    /// Resolves once the reader of this stream has taken in all objects of the first list; never where the stream is
     /// dropped before.
     pub fn synced(&self) -> impl Future<Output = ()> + Send + use<K> {
         let mut read = self.read.subscribe();

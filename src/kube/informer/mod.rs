@@ -1,10 +1,10 @@
-//! Informers: a list and a watch of one kind, kept as a cache that everyone in the process may read, and told to
-//! subscribers as changes.
+//! Informers: a list and a watch of one kind, kept as a cache that the whole process may read, and sent to subscribers
+//! as changes.
 //!
 //! ```text
 //!   list ─▶ watch ─▶ cache ─▶ Changes (merged by object) ─▶ an actor's stream
 //!    ▲        │ lost: again from the last resource version, after a growing pause
-//!    └────────┘ expired (410): list again, and tell what differs
+//!    └────────┘ expired (410): list again, and send what differs
 //! ```
 //!
 //! - [`cache`]: what is known, and its indexes; pure
@@ -44,12 +44,12 @@ const SILENCE_MAX: Duration = Duration::from_secs(150);
 const WATCH_SECONDS: std::ops::Range<u64> = 300..600;
 
 /// The objects of one kind, as known here. Cheap to clone; the cache is shared.
-pub struct Informer<K>(Arc<Shared<K>>);
+pub struct Informer<K>(Arc<SharedInformer<K>>);
 
-struct Shared<K> {
+struct SharedInformer<K> {
     cache: RwLock<Cache<K>>,
     subscribers: Mutex<Vec<Weak<Mailbox<K>>>>,
-    /// The resource version up to which the cache is good; `None` before the first list.
+    /// The resource version that the cache has reached; `None` before the first list.
     version: watch::Sender<Option<u64>>,
 }
 
@@ -106,7 +106,7 @@ impl<K: Cached> Builder<K> {
 
     /// Begins to list and watch, until `shutdown`.
     pub fn start(self, world: &World, shutdown: &Shutdown) -> Informer<K> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedInformer {
             cache: RwLock::new(Cache::new(self.indexes)),
             subscribers: Mutex::default(),
             version: watch::Sender::new(None),
@@ -149,8 +149,8 @@ impl<K: Cached> Informer<K> {
         self.reaches(|version| version.is_some()).await;
     }
 
-    /// Resolves once the cache holds what `written` was answered with, or something newer: whoever writes and then
-    /// decides by the cache waits for this, or it decides again as if it had not written.
+    /// Resolves once the cache holds the state `written`, or a newer one. A writer that decides by the cache waits for
+    /// this; otherwise it decides as if it had not written.
     pub async fn reached(&self, written: &ObjectMeta) {
         let version = written.resource_version.as_ref().and_then(|version| version.parse().ok()).unwrap_or(0);
         self.reaches(|reached| reached.is_some_and(|reached| reached >= version)).await;
@@ -224,9 +224,9 @@ impl<K: Kind> Informer<K> {
     }
 }
 
-impl<K: Cached> Shared<K> {
-    /// Changes the cache and tells every subscriber. The cache stays locked meanwhile, so that a new subscriber misses
-    /// nothing and hears nothing twice.
+impl<K: Cached> SharedInformer<K> {
+    /// Changes the cache and notifies every subscriber. The cache stays locked until that is done, so that a new
+    /// subscriber misses nothing and receives nothing twice.
     fn change(&self, change: impl FnOnce(&mut Cache<K>) -> Vec<Step<K>>) {
         let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
         let steps = change(&mut cache);
@@ -241,7 +241,7 @@ impl<K: Cached> Shared<K> {
     }
 
     fn good_up_to(&self, version: &str) {
-        // Versions are opaque to clients of other servers; one that is no number holds nobody up.
+        // To clients of other servers versions are opaque; one that is no number keeps no reader waiting.
         let before = self.version.send_replace(Some(version.parse().unwrap_or(u64::MAX)));
         if before.is_none() {
             self.each_subscriber(Mailbox::synced);
@@ -265,7 +265,7 @@ struct Reflector<K> {
     target: Target,
     label_selector: Option<String>,
     field_selector: Option<String>,
-    shared: Arc<Shared<K>>,
+    shared: Arc<SharedInformer<K>>,
 }
 
 impl<K: Cached> Reflector<K> {
@@ -327,7 +327,7 @@ impl<K: Cached> Reflector<K> {
         }
     }
 
-    /// Returns the version up to which the cache is now good.
+    /// Returns the version that the cache has reached now.
     fn take_in(&self, event: WatchEvent) -> String {
         match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
@@ -349,7 +349,7 @@ impl<K: Cached> Reflector<K> {
 }
 
 fn complain(object: &Object, status: Status) {
-    tracing::warn!(kind = object.meta.kind, key = %object.meta.key(), %status, "an object does not decode; left out");
+    tracing::warn!(kind = object.meta.kind, key = %object.meta.key(), %status, "an object does not decode and is left out of the cache");
 }
 
 #[cfg(test)]

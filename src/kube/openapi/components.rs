@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use crate::kube::resources::{Resource, Table, foreign_definition};
+use crate::kube::resources::{Resource, Table, definition_of_kind};
 use crate::kube::schema::{REFERENCE, Schemas, extensions};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -25,7 +25,7 @@ pub(super) fn of_group_version(table: &Table, schemas: &Schemas, group: &str, ve
     }
     for resource in resources() {
         for sub in &resource.subresources {
-            if let Some((group, version, kind)) = &sub.foreign {
+            if let Some((group, version, kind)) = &sub.response_kind {
                 components.add_foreign(group, version, kind);
             }
         }
@@ -87,7 +87,7 @@ impl Components<'_> {
     }
 
     fn add_foreign(&mut self, group: &str, version: &str, kind: &str) {
-        let definition = foreign_definition(group, version, kind);
+        let definition = definition_of_kind(group, version, kind);
         self.add(&definition);
         if let Some(schema) = self.out.get_mut(&definition) {
             schema["x-kubernetes-group-version-kind"] = json!([{"group": group, "version": version, "kind": kind}]);

@@ -1,6 +1,6 @@
-//! OpenAPI v3: one document a group-version, and the index of them. kubectl reads here which parameters PATCH takes, what
-//! `explain` shows, and how lists merge. OpenAPI v2 says the same in one document, for what clients still ask there.
-//! Pure; the frontend serves the bytes with their ETag.
+//! OpenAPI v3: one document a group-version, and the index of them. kubectl reads here which parameters PATCH takes,
+//! what `explain` shows, and how lists merge. OpenAPI v2 says the same in one document, for what clients still ask
+//! there. Pure; the frontend serves the bytes with their ETag.
 //!
 //! ```text
 //!   Table ──paths──▶ operations ─┐
@@ -11,7 +11,7 @@
 //! - this file: documents and index
 //! - [`paths`]: operations of every resource and subresource
 //! - [`components`]: the schemas, rewritten from JSON Schema to OpenAPI 3.0
-//! - [`swagger`]: v2, told from v3; [`protobuf`]: its other form
+//! - [`swagger`]: v2, made from v3; [`protobuf`]: its other form
 
 mod components;
 mod paths;

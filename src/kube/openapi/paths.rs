@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::kube::resources::{Resource, Subresource, Table, foreign_definition};
+use crate::kube::resources::{ApiSubresource, Resource, Table, definition_of_kind};
 use crate::kube::schema::REFERENCE;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -70,9 +70,9 @@ fn add_resource(root: &str, resource: &Resource, paths: &mut Map<String, Value>)
         paths.insert(format!("{collection}/{{name}}"), path.item(&verbs, &resource.verbs, true));
     }
     for sub in &resource.subresources {
-        let (definition, kind) = match &sub.foreign {
+        let (definition, kind) = match &sub.response_kind {
             Some((group, version, kind)) => {
-                (foreign_definition(group, version, kind), json!({"group": group, "version": version, "kind": kind}))
+                (definition_of_kind(group, version, kind), json!({"group": group, "version": version, "kind": kind}))
             }
             None => (resource.definition.clone(), own_kind(resource)),
         };
@@ -88,7 +88,7 @@ fn own_kind(resource: &Resource) -> Value {
 
 struct Path<'a> {
     resource: &'a Resource,
-    sub: Option<&'a Subresource>,
+    sub: Option<&'a ApiSubresource>,
     definition: String,
     kind: Value,
 }

@@ -1,5 +1,5 @@
-//! OpenAPI v2 ("swagger"), for the clients that still ask for it: one document of all group-versions, told from those
-//! of OpenAPI v3. Pure.
+//! OpenAPI v2 ("swagger"), for clients that still read it: one document of all group-versions, made from those of
+//! OpenAPI v3. Pure.
 
 use serde_json::{Map, Value, json};
 

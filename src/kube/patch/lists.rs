@@ -2,15 +2,14 @@
 
 use serde_json::{Map, Value};
 
-use super::strategic::{DIRECTIVE, Error, ListDirectives, Merger, Shape, plain};
+use super::directives::{DIRECTIVE, Error, ListDirectives, plain};
 
-/// Joins two lists of maps whose items are told apart by `merge_key`.
+/// Joins two lists of maps whose items are identified by `merge_key`; `merge_item` merges one item with its patch.
 pub(super) fn merge_maps(
-    merger: &Merger<'_>,
     original: Vec<Value>,
     patch: Vec<Value>,
     merge_key: &str,
-    shape: &Shape,
+    merge_item: impl Fn(Map<String, Value>, Map<String, Value>) -> Result<Map<String, Value>, Error>,
     directives: ListDirectives<'_>,
     field: &str,
 ) -> Result<Vec<Value>, Error> {
@@ -24,9 +23,9 @@ pub(super) fn merge_maps(
         match place.map(|place| &mut merged[place]) {
             Some(known) => {
                 let before = known.as_object_mut().map(std::mem::take).unwrap_or_default();
-                *known = Value::Object(merger.merge_map(before, item, shape)?);
+                *known = Value::Object(merge_item(before, item)?);
             }
-            None => merged.push(Value::Object(merger.merge_map(Map::new(), item, shape)?)),
+            None => merged.push(Value::Object(merge_item(Map::new(), item)?)),
         }
     }
     let Some(order) = directives.order else { return Ok(merged) };
@@ -92,7 +91,7 @@ fn sort_out(patch: Vec<Value>, merge_key: &str) -> Result<Sorted, Error> {
     Ok(sorted)
 }
 
-/// The items of a patch stand in the order that its directive gives.
+/// The items of a patch must be in the order of its directive.
 fn check_order(keys: &[Value], order: &[Value], field: &str) -> Result<(), Error> {
     let mut rest = order.iter();
     match keys.iter().all(|key| rest.any(|ordered| ordered == key)) {
@@ -101,7 +100,7 @@ fn check_order(keys: &[Value], order: &[Value], field: &str) -> Result<(), Error
     }
 }
 
-/// Items that the patch orders stand in its order; the others keep their place relative to those they stood beside.
+/// Items that the patch orders take its order; the others keep their position relative to their neighbours.
 fn put_in_order(
     items: Vec<Value>,
     key: impl Fn(&Value) -> Value,

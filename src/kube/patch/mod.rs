@@ -8,10 +8,11 @@
 //!
 //! - this file: the choice
 //! - [`json`]: RFC 6902, bounded
-//! - [`strategic`]: strategic merge, with its directives
+//! - [`strategic`]: strategic merge, [`directives`]: its directives
 //! - [`unfit`]: the answer to one that does not fit
 //! - [`lists`]: how strategic merge joins and orders lists
 
+mod directives;
 mod json;
 mod lists;
 mod strategic;

@@ -1,42 +1,12 @@
 //! Strategic merge: maps merge field by field, lists as the schema says, and directives in the patch say the rest.
-//!
-//! | directive | where | effect |
-//! |---|---|---|
-//! | `$patch: replace` | map, or an item of a list | the patch replaces the whole |
-//! | `$patch: delete` | map, or an item of a list | the map, or the item with that key, goes |
-//! | `$patch: merge` | map | as without it |
-//! | `$retainKeys: [..]` | map | all other keys go |
-//! | `$setElementOrder/field: [..]` | beside a list | the order of its items |
-//! | `$deleteFromPrimitiveList/field: [..]` | beside a list of scalars | these go |
 
 use serde_json::{Map, Value};
 
+use super::directives::{
+    DELETE_FROM, DIRECTIVE, ELEMENT_ORDER, Error, ListDirectives, RETAIN_KEYS, plain, retain_keys, take_directives,
+};
 use super::lists;
 use crate::kube::schema::{Field, PatchRule, Schemas, Type};
-
-pub(super) const DIRECTIVE: &str = "$patch";
-const RETAIN_KEYS: &str = "$retainKeys";
-const ELEMENT_ORDER: &str = "$setElementOrder/";
-const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
-
-/// What is wrong with a strategic merge patch: surface it as 400.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    #[error("a strategic merge patch must be a JSON object")]
-    NotAnObject,
-    #[error("unknown patch type found: {0}")]
-    UnknownDirective(String),
-    #[error("map: {item} does not contain declared merge key: {key}")]
-    NoMergeKey { item: String, key: String },
-    #[error("merging lists cannot yet be specified in the patch")]
-    MergeDirectiveInList,
-    #[error("the field {0} of a patch must be a list")]
-    NotAList(String),
-    #[error("$retainKeys directive doesn't list the key {0} that the patch has")]
-    KeyNotRetained(String),
-    #[error("the order in the patch list of {0} doesn't match its $setElementOrder list")]
-    OrderMismatch(String),
-}
 
 /// Merges `patch` into `object`, whose schema is `definition`.
 pub(super) fn merge(schemas: &Schemas, definition: &str, object: &Value, patch: Value) -> Result<Value, Error> {
@@ -49,7 +19,7 @@ pub(super) fn merge(schemas: &Schemas, definition: &str, object: &Value, patch: 
 
 /// What is known of the values of a map.
 #[derive(Clone)]
-pub(super) enum Shape {
+enum Shape {
     Struct(std::sync::Arc<str>),
     /// All values have this type.
     Map(Type),
@@ -58,7 +28,7 @@ pub(super) enum Shape {
 }
 
 impl Shape {
-    pub(super) fn of(type_: &Type) -> Shape {
+    fn of(type_: &Type) -> Shape {
         match type_ {
             Type::Struct(name) => Shape::Struct(name.clone()),
             Type::Map(values) => Shape::Map((**values).clone()),
@@ -67,8 +37,8 @@ impl Shape {
     }
 }
 
-pub(super) struct Merger<'a> {
-    pub schemas: &'a Schemas,
+struct Merger<'a> {
+    schemas: &'a Schemas,
 }
 
 impl Merger<'_> {
@@ -90,7 +60,7 @@ impl Merger<'_> {
 
     /// Merges a patch into a map. Directives of the patch do not reach the result, also where there was nothing to
     /// merge with.
-    pub(super) fn merge_map(
+    fn merge_map(
         &self,
         mut original: Map<String, Value>,
         mut patch: Map<String, Value>,
@@ -163,7 +133,8 @@ impl Merger<'_> {
                 let merged = match (rule.merges, &rule.merge_key) {
                     (false, _) => self.without_directives(patch, &inner)?,
                     (true, Some(merge_key)) => {
-                        lists::merge_maps(self, original, patch, merge_key, &inner, directives, key)?
+                        let merge_item = |original, patch| self.merge_map(original, patch, &inner);
+                        lists::merge_maps(original, patch, merge_key, merge_item, directives, key)?
                     }
                     (true, None) => lists::merge_scalars(original, patch, directives, key)?,
                 };
@@ -184,45 +155,5 @@ impl Merger<'_> {
                 other => Ok(other),
             })
             .collect()
-    }
-}
-
-/// What the patch says about a list beside its items.
-#[derive(Clone, Copy, Default)]
-pub(super) struct ListDirectives<'a> {
-    pub order: Option<&'a Value>,
-    pub delete: Option<&'a Value>,
-}
-
-/// Takes the directives with this prefix out of the patch, by the field they are about.
-fn take_directives(patch: &mut Map<String, Value>, prefix: &str) -> Result<Map<String, Value>, Error> {
-    let mut taken = Map::new();
-    let names: Vec<String> = patch.keys().filter(|key| key.starts_with(prefix)).cloned().collect();
-    for name in names {
-        if let Some(value) = patch.shift_remove(&name) {
-            if !value.is_array() {
-                return Err(Error::NotAList(name));
-            }
-            taken.insert(name[prefix.len()..].to_owned(), value);
-        }
-    }
-    Ok(taken)
-}
-
-fn retain_keys(original: &mut Map<String, Value>, patch: &Map<String, Value>, retained: &Value) -> Result<(), Error> {
-    let Some(retained) = retained.as_array() else { return Err(Error::NotAList(RETAIN_KEYS.into())) };
-    let is_retained = |key: &str| retained.iter().any(|kept| kept == key);
-    let own = patch.iter().filter(|(key, value)| !key.starts_with('$') && !value.is_null());
-    if let Some((key, _)) = own.into_iter().find(|(key, _)| !is_retained(key)) {
-        return Err(Error::KeyNotRetained(key.clone()));
-    }
-    original.retain(|key, _| is_retained(key));
-    Ok(())
-}
-
-pub(super) fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
     }
 }

@@ -1,7 +1,7 @@
 //! Printing: the tables that `kubectl get` shows.
 //!
 //! ```text
-//!   Resource.printer (columns, row) + objects ──Table::render──▶ meta.k8s.io/v1 Table
+//!   Resource.printer (columns, row) + objects ──render_table──▶ meta.k8s.io/v1 Table
 //!   objects ──partial_metadata──▶ meta.k8s.io/v1 PartialObjectMetadata
 //! ```
 //!
@@ -20,7 +20,9 @@ pub mod table;
 pub mod words;
 pub mod workloads;
 
-pub use table::{Column, Include, Printer, Table, TableOptions, partial_metadata, partial_metadata_list};
+pub use table::{
+    Column, IncludeObjectPolicy, Printer, TableOptions, partial_metadata, partial_metadata_list, render_table,
+};
 
 #[cfg(test)]
 mod tests;

@@ -56,7 +56,7 @@ impl Printer {
 
 /// What goes into the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Include {
+pub enum IncludeObjectPolicy {
     None,
     /// The metadata only; the default.
     #[default]
@@ -66,36 +66,32 @@ pub enum Include {
 
 #[derive(Clone, Debug, Default)]
 pub struct TableOptions {
-    pub include: Include,
+    pub include_object: IncludeObjectPolicy,
     /// Events of a watch after the first leave the column definitions out.
-    pub without_headers: bool,
+    pub no_headers: bool,
 }
 
-/// Builds `Table` objects.
-pub struct Table;
-
-impl Table {
-    /// A table of `objects`. `list_metadata` is the metadata of the list (or `{"resourceVersion": ...}` of one object).
-    pub fn render<'a>(
-        printer: &Printer,
-        objects: impl IntoIterator<Item = &'a Value>,
-        list_metadata: Value,
-        now: Timestamp,
-        options: &TableOptions,
-    ) -> Value {
-        let rows: Vec<Value> = objects.into_iter().map(|object| row(printer, object, now, options.include)).collect();
-        let columns: Vec<Value> = match options.without_headers {
-            true => Vec::new(),
-            false => printer.columns.iter().map(column).collect(),
-        };
-        json!({
-            "kind": "Table",
-            "apiVersion": "meta.k8s.io/v1",
-            "metadata": list_metadata,
-            "columnDefinitions": columns,
-            "rows": rows,
-        })
-    }
+/// A `Table` of `objects`. `list_metadata` is the metadata of the list (or `{"resourceVersion": ...}` of one object).
+pub fn render_table<'a>(
+    printer: &Printer,
+    objects: impl IntoIterator<Item = &'a Value>,
+    list_metadata: Value,
+    now: Timestamp,
+    options: &TableOptions,
+) -> Value {
+    let rows: Vec<Value> =
+        objects.into_iter().map(|object| row(printer, object, now, options.include_object)).collect();
+    let columns: Vec<Value> = match options.no_headers {
+        true => Vec::new(),
+        false => printer.columns.iter().map(column).collect(),
+    };
+    json!({
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": list_metadata,
+        "columnDefinitions": columns,
+        "rows": rows,
+    })
 }
 
 fn column(column: &Column) -> Value {
@@ -108,12 +104,12 @@ fn column(column: &Column) -> Value {
     })
 }
 
-fn row(printer: &Printer, object: &Value, now: Timestamp, include: Include) -> Value {
+fn row(printer: &Printer, object: &Value, now: Timestamp, include_object: IncludeObjectPolicy) -> Value {
     let cells = (printer.row)(object, now);
-    match include {
-        Include::None => json!({"cells": cells}),
-        Include::Metadata => json!({"cells": cells, "object": partial_metadata(object)}),
-        Include::Object => json!({"cells": cells, "object": object}),
+    match include_object {
+        IncludeObjectPolicy::None => json!({"cells": cells}),
+        IncludeObjectPolicy::Metadata => json!({"cells": cells, "object": partial_metadata(object)}),
+        IncludeObjectPolicy::Object => json!({"cells": cells, "object": object}),
     }
 }
 

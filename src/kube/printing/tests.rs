@@ -8,7 +8,7 @@ fn cells(api_version: &str, kind: &str, object: Value) -> Vec<Value> {
     let now: Timestamp = "2026-01-01T01:00:00Z".parse().unwrap();
     let table = resources::Table::builtin();
     let printer = &table.by_kind(api_version, kind).unwrap().printer;
-    let table = Table::render(printer, [&object], json!({}), now, &TableOptions::default());
+    let table = render_table(printer, [&object], json!({}), now, &TableOptions::default());
     table["rows"][0]["cells"].as_array().unwrap().clone()
 }
 
@@ -104,15 +104,15 @@ fn a_table_has_definitions_and_metadata_of_its_objects() {
     let printer = &resources.get("", "v1", "configmaps").unwrap().printer;
     let object = json!({"metadata": meta("a"), "data": {"k": "v"}});
     let now = Timestamp::UNIX_EPOCH;
-    let table = Table::render(printer, [&object], json!({"resourceVersion": "7"}), now, &TableOptions::default());
+    let table = render_table(printer, [&object], json!({"resourceVersion": "7"}), now, &TableOptions::default());
     assert_eq!((&table["kind"], &table["metadata"]), (&json!("Table"), &json!({"resourceVersion": "7"})));
     assert_eq!(table["columnDefinitions"][0]["format"], "name");
     assert_eq!(
         table["rows"][0]["object"],
         json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta("a")})
     );
-    let options = TableOptions { include: Include::None, without_headers: true };
-    let table = Table::render(printer, [&object], json!({}), now, &options);
+    let options = TableOptions { include_object: IncludeObjectPolicy::None, no_headers: true };
+    let table = render_table(printer, [&object], json!({}), now, &options);
     assert_eq!(table["columnDefinitions"], json!([]));
     assert_eq!(table["rows"][0].get("object"), None);
 }

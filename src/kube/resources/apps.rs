@@ -8,14 +8,14 @@ use crate::kube::printing::workloads as rows;
 use crate::kube::validation::workloads as rules;
 
 fn workload(resource: Resource) -> Resource {
-    resource.category("all").with_generation().part("status")
+    resource.category("all").with_generation().with_subresource("status")
 }
 
 pub(super) fn resources() -> Vec<Resource> {
     vec![
         workload(Resource::of::<v1::Deployment>())
             .short(&["deploy"])
-            .scaled()
+            .with_scale()
             .annotated_by_status()
             .defaulted_by(workloads::deployment)
             .printed_by(rows::deployment())
@@ -23,7 +23,7 @@ pub(super) fn resources() -> Vec<Resource> {
             .update_checked_by(rules::selector_update),
         workload(Resource::of::<v1::ReplicaSet>())
             .short(&["rs"])
-            .scaled()
+            .with_scale()
             .selectable_by("status.replicas", super::core::replicas)
             .defaulted_by(workloads::replica_set)
             .on_create(workloads::no_replicas)

@@ -6,8 +6,8 @@ use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use schemars::JsonSchema;
 use serde_json::Value;
 
-use super::resource::{NameRule, PART_VERBS, Part, Resource, STORED_VERBS, SchemaSource, Scope, Subresource};
-use crate::kube::names;
+use super::resource::{ApiSubresource, Resource, STORED_VERBS, SUBRESOURCE_VERBS, SchemaSource, Scope, Subresource};
+use crate::kube::names::{self, NameRule};
 use crate::kube::printing::Printer;
 use crate::kube::validation::FieldErrors;
 
@@ -128,29 +128,34 @@ impl Resource {
         self
     }
 
-    /// A part of the object with a path of its own, such as its status.
-    pub fn part(self, name: &str) -> Resource {
-        self.subresource_of(name, &PART_VERBS, None)
+    /// A subresource that shows the object itself, such as its status.
+    pub fn with_subresource(self, name: &str) -> Resource {
+        self.add_subresource(name, &SUBRESOURCE_VERBS, None)
     }
 
     /// A subresource with the object's own kind and these verbs.
-    pub fn sub(self, name: &str, verbs: &[&str]) -> Resource {
-        self.subresource_of(name, verbs, None)
+    pub fn with_subresource_verbs(self, name: &str, verbs: &[&str]) -> Resource {
+        self.add_subresource(name, verbs, None)
     }
 
     /// A subresource whose bodies are of another kind.
-    pub fn foreign(self, name: &str, verbs: &[&str], api_version: &str, kind: &str) -> Resource {
+    pub fn with_subresource_kind(self, name: &str, verbs: &[&str], api_version: &str, kind: &str) -> Resource {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        self.subresource_of(name, verbs, Some((group.to_owned(), version.to_owned(), kind.to_owned())))
+        self.add_subresource(name, verbs, Some((group.to_owned(), version.to_owned(), kind.to_owned())))
     }
 
     /// The path through which anything that counts replicas is scaled.
-    pub fn scaled(self) -> Resource {
-        self.foreign("scale", &PART_VERBS, "autoscaling/v1", "Scale")
+    pub fn with_scale(self) -> Resource {
+        self.with_subresource_kind("scale", &SUBRESOURCE_VERBS, "autoscaling/v1", "Scale")
     }
 
-    fn subresource_of(mut self, name: &str, verbs: &[&str], foreign: Option<(String, String, String)>) -> Resource {
-        self.subresources.push(Subresource { name: name.to_owned(), verbs: strings(verbs), foreign });
+    fn add_subresource(
+        mut self,
+        name: &str,
+        verbs: &[&str],
+        response_kind: Option<(String, String, String)>,
+    ) -> Resource {
+        self.subresources.push(ApiSubresource { name: name.to_owned(), verbs: strings(verbs), response_kind });
         self.subresources.sort_by(|a, b| a.name.cmp(&b.name));
         self
     }
@@ -211,7 +216,7 @@ impl Resource {
     /// Rules that compare a new state (first) with the stored one.
     pub fn update_checked_by(
         mut self,
-        check: impl Fn(&Value, &Value, Part<'_>, &mut FieldErrors) + Send + Sync + 'static,
+        check: impl Fn(&Value, &Value, Subresource<'_>, &mut FieldErrors) + Send + Sync + 'static,
     ) -> Resource {
         self.check_update = Some(Arc::new(check));
         self

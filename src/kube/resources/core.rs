@@ -41,7 +41,7 @@ pub(super) fn resources() -> Vec<Resource> {
             .checked_by(quota::limit_range),
         Resource::of::<v1::ResourceQuota>()
             .short(&["quota"])
-            .part("status")
+            .with_subresource("status")
             .defaulted_by(other::resource_quota)
             .printed_by(config::resource_quota())
             .checked_by(quota::resource_quota)
@@ -54,8 +54,8 @@ fn namespace() -> Resource {
     Resource::of::<v1::Namespace>()
         .short(&["ns"])
         .verbs(&["create", "delete", "get", "list", "patch", "update", "watch"])
-        .part("status")
-        .sub("finalize", &["update"])
+        .with_subresource("status")
+        .with_subresource_verbs("finalize", &["update"])
         .named_by(names::dns_label)
         .selectable("status.phase")
         .defaulted_by(other::namespace)
@@ -67,7 +67,7 @@ fn namespace() -> Resource {
 fn node() -> Resource {
     Resource::of::<v1::Node>()
         .short(&["no"])
-        .part("status")
+        .with_subresource("status")
         .stored_at("/registry/minions")
         .selectable_by("spec.unschedulable", |node| (node["spec"]["unschedulable"] == true).to_string())
         .status_on_create()
@@ -82,15 +82,15 @@ fn pod() -> Resource {
         .short(&["po"])
         .category("all")
         .with_generation()
-        .part("status")
-        .part("ephemeralcontainers")
-        .part("resize")
-        .sub("log", &["get"])
-        .foreign("binding", &["create"], "v1", "Binding")
-        .foreign("eviction", &["create"], "policy/v1", "Eviction")
-        .foreign("attach", &CONNECT, "v1", "PodAttachOptions")
-        .foreign("exec", &CONNECT, "v1", "PodExecOptions")
-        .foreign("portforward", &CONNECT, "v1", "PodPortForwardOptions")
+        .with_subresource("status")
+        .with_subresource("ephemeralcontainers")
+        .with_subresource("resize")
+        .with_subresource_verbs("log", &["get"])
+        .with_subresource_kind("binding", &["create"], "v1", "Binding")
+        .with_subresource_kind("eviction", &["create"], "policy/v1", "Eviction")
+        .with_subresource_kind("attach", &CONNECT, "v1", "PodAttachOptions")
+        .with_subresource_kind("exec", &CONNECT, "v1", "PodExecOptions")
+        .with_subresource_kind("portforward", &CONNECT, "v1", "PodPortForwardOptions")
         .selectable("spec.nodeName")
         .selectable("spec.restartPolicy")
         .selectable("spec.schedulerName")
@@ -115,7 +115,7 @@ fn service() -> Resource {
     Resource::of::<v1::Service>()
         .short(&["svc"])
         .category("all")
-        .part("status")
+        .with_subresource("status")
         .stored_at("/registry/services/specs")
         .named_by(names::dns_1035_label)
         .selectable("spec.clusterIP")
@@ -142,8 +142,8 @@ fn replication_controller() -> Resource {
         .short(&["rc"])
         .category("all")
         .with_generation()
-        .part("status")
-        .scaled()
+        .with_subresource("status")
+        .with_scale()
         .stored_at("/registry/controllers")
         .selectable_by("status.replicas", replicas)
         .defaulted_by(workloads::replication_controller)
@@ -153,7 +153,7 @@ fn replication_controller() -> Resource {
 }
 
 fn service_account() -> Resource {
-    Resource::of::<v1::ServiceAccount>().short(&["sa"]).printed_by(config::service_account()).foreign(
+    Resource::of::<v1::ServiceAccount>().short(&["sa"]).printed_by(config::service_account()).with_subresource_kind(
         "token",
         &["create"],
         "authentication.k8s.io/v1",

@@ -8,7 +8,7 @@
 //!                                                                 └─ verbs, subresources, names      (discovery, OpenAPI)
 //! ```
 //!
-//! - [`resource`]: the entry and what it can do
+//! - [`resource`]: the entry; [`strategy`]: what the request path does with its objects
 //! - [`build`]: how an entry is written down
 //! - [`table`]: lookups
 //! - [`update`]: what an update may not change
@@ -22,8 +22,9 @@ mod core;
 mod discovery;
 mod rbac;
 pub mod resource;
+mod strategy;
 pub mod table;
 mod update;
 
-pub use resource::{Part, Resource, SchemaSource, Scope, Subresource, foreign_definition, group_version};
+pub use resource::{ApiSubresource, Resource, SchemaSource, Scope, Subresource, definition_of_kind, group_version};
 pub use table::Table;

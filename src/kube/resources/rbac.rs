@@ -1,4 +1,4 @@
-//! `rbac.authorization.k8s.io/v1`: roles and who has them.
+//! `rbac.authorization.k8s.io/v1`: roles and their bindings.
 
 use k8s_openapi::api::rbac::v1;
 

@@ -4,18 +4,18 @@ use std::fmt;
 use std::sync::Arc;
 
 use schemars::SchemaGenerator;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::kube::names::NameRule;
 use crate::kube::printing::Printer;
 use crate::kube::status::Status;
 use crate::kube::validation::FieldErrors;
-use crate::kube::validation::metadata::{validate_metadata, validate_metadata_update};
 
 /// The verbs of a stored resource, in the order of discovery.
 pub const STORED_VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 /// The verbs of a subresource that shows the whole object.
-pub const PART_VERBS: [&str; 3] = ["get", "patch", "update"];
+pub const SUBRESOURCE_VERBS: [&str; 3] = ["get", "patch", "update"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -23,34 +23,34 @@ pub enum Scope {
     Cluster,
 }
 
-/// Which part of an object a request may change.
+/// The subresource through which a request writes: it decides which fields may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part<'a> {
-    /// The object without its status.
-    Main,
-    /// The status alone.
+pub enum Subresource<'a> {
+    /// The object itself: everything but its status.
+    None,
+    /// `status`: the status alone.
     Status,
     /// Another subresource that shows the object: `ephemeralcontainers`, `finalize`, ...
     Other(&'a str),
 }
 
-impl<'a> Part<'a> {
-    pub fn of(subresource: Option<&'a str>) -> Part<'a> {
+impl<'a> Subresource<'a> {
+    pub fn of(subresource: Option<&'a str>) -> Subresource<'a> {
         match subresource {
-            None => Part::Main,
-            Some("status") => Part::Status,
-            Some(other) => Part::Other(other),
+            None => Subresource::None,
+            Some("status") => Subresource::Status,
+            Some(other) => Subresource::Other(other),
         }
     }
 }
 
-/// A path below an object.
+/// A path below an object, as discovery shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subresource {
+pub struct ApiSubresource {
     pub name: String,
     pub verbs: Vec<String>,
-    /// Group, version and kind of its bodies when they are not the resource's own.
-    pub foreign: Option<(String, String, String)>,
+    /// Group, version and kind of its bodies where they are not the resource's own.
+    pub response_kind: Option<(String, String, String)>,
 }
 
 /// Where the schema of a resource comes from.
@@ -69,9 +69,7 @@ pub type Reconcile = Arc<dyn Fn(&mut Value, &Value) + Send + Sync>;
 /// Finds what is wrong with an object.
 pub type Check = Arc<dyn Fn(&Value, &mut FieldErrors) + Send + Sync>;
 /// Finds what is wrong with a new state (first), given the stored one.
-pub type CheckUpdate = Arc<dyn Fn(&Value, &Value, Part<'_>, &mut FieldErrors) + Send + Sync>;
-/// Is this object name well formed? `Err` holds the texts of the broken rules.
-pub type NameRule = fn(&str, bool) -> Vec<String>;
+pub type CheckUpdate = Arc<dyn Fn(&Value, &Value, Subresource<'_>, &mut FieldErrors) + Send + Sync>;
 /// The value of a selectable field, as text.
 pub type FieldValue = Arc<dyn Fn(&Value) -> String + Send + Sync>;
 
@@ -91,7 +89,7 @@ pub struct Resource {
     pub categories: Vec<String>,
     pub scope: Scope,
     pub verbs: Vec<String>,
-    pub subresources: Vec<Subresource>,
+    pub subresources: Vec<ApiSubresource>,
     /// The prefix of its keys in the store, without a slash at the end (`/registry/pods`): a key is
     /// `prefix/namespace/name` or `prefix/name`. `None`: never stored, answers on create only.
     pub storage_prefix: Option<String>,
@@ -99,7 +97,7 @@ pub struct Resource {
     pub definition: String,
     /// Where that schema comes from.
     pub schema: SchemaSource,
-    /// `metadata.generation` counts the changes of this resource's wishes.
+    /// `metadata.generation` counts the changes of the desired state.
     pub has_generation: bool,
     /// An update may leave `metadata.resourceVersion` out.
     pub allows_unconditional_update: bool,
@@ -134,7 +132,7 @@ impl Resource {
     }
 
     /// `pods` or `deployments.apps`, as messages name it.
-    pub fn qualified(&self) -> String {
+    pub fn group_resource(&self) -> String {
         if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
     }
 
@@ -146,7 +144,7 @@ impl Resource {
         self.verbs.iter().any(|known| known == verb)
     }
 
-    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+    pub fn subresource(&self, name: &str) -> Option<&ApiSubresource> {
         self.subresources.iter().find(|sub| sub.name == name)
     }
 
@@ -192,90 +190,13 @@ impl Resource {
     }
 }
 
-/// What the request path does with objects of this resource. All of it is pure; the frontend adds uid, timestamps and
-/// resource version.
-impl Resource {
-    /// Fills in what the object leaves out. Idempotent; runs on decode, and again after admission changed the object.
-    pub fn default(&self, object: &mut Value) {
-        if let Some(defaults) = &self.defaults {
-            defaults(object);
-        }
-    }
-
-    /// Before a create, after defaulting and admission: clears the status, starts the generation.
-    pub fn prepare_create(&self, object: &mut Value) {
-        if self.has_status()
-            && !self.takes_status_on_create
-            && let Some(map) = object.as_object_mut()
-        {
-            map.shift_remove("status");
-        }
-        if let Some(metadata) = object["metadata"].as_object_mut() {
-            metadata.shift_remove("generation");
-            if self.has_generation {
-                metadata.insert("generation".into(), json!(1));
-            }
-        }
-        if let Some(on_create) = &self.on_create {
-            on_create(object);
-        }
-        self.default(object);
-    }
-
-    /// Before an update or patch, after defaulting: keeps the parts that a write to `part` may not change as they are in
-    /// `old`, fills in the metadata that the server owns, counts the generation. The resource version of `new` is
-    /// not looked at.
-    pub fn prepare_update(&self, part: Part<'_>, new: &mut Value, old: &Value) {
-        super::update::keep_foreign_parts(self, part, new, old);
-        if let Some(on_update) = &self.on_update
-            && part == Part::Main
-        {
-            on_update(new, old);
-        }
-        super::update::keep_server_metadata(new, old);
-        if part != Part::Status {
-            super::update::count_generation(self, new, old);
-        }
-    }
-
-    /// All rules of a new object. The `Err` is a status `Invalid` (422).
-    pub fn validate_create(&self, object: &Value) -> Result<(), Status> {
-        let mut errors = FieldErrors::new();
-        validate_metadata(object, self.is_namespaced(), self.name_rule, &mut errors);
-        for check in [&self.check, &self.check_create].into_iter().flatten() {
-            check(object, &mut errors);
-        }
-        self.verdict(object, errors)
-    }
-
-    /// All rules of a new state of an object, immutable fields among them.
-    pub fn validate_update(&self, part: Part<'_>, new: &Value, old: &Value) -> Result<(), Status> {
-        let mut errors = FieldErrors::new();
-        validate_metadata(new, self.is_namespaced(), self.name_rule, &mut errors);
-        validate_metadata_update(new, old, &mut errors);
-        if let Some(check) = &self.check
-            && part == Part::Main
-        {
-            check(new, &mut errors);
-        }
-        if let Some(check) = &self.check_update {
-            check(new, old, part, &mut errors);
-        }
-        self.verdict(new, errors)
-    }
-
-    fn verdict(&self, object: &Value, errors: FieldErrors) -> Result<(), Status> {
-        errors.into_result(&self.group, &self.kind, object["metadata"]["name"].as_str().unwrap_or_default())
-    }
-}
-
 /// `v1` or `apps/v1`.
 pub fn group_version(group: &str, version: &str) -> String {
     if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
 }
 
 /// The definition of a kind that only subresources use: `io.k8s.api.policy.v1.Eviction`.
-pub fn foreign_definition(group: &str, version: &str, kind: &str) -> String {
+pub fn definition_of_kind(group: &str, version: &str, kind: &str) -> String {
     let package = match group {
         "" => "core",
         group => group.split('.').next().unwrap_or(group),

@@ -1,9 +1,9 @@
-//! What an update may not change silently: parts of the object that belong to another path, and the metadata that the
+//! What an update may not change silently: fields that belong to another subresource, and the metadata that the
 //! server owns.
 
 use serde_json::{Map, Value, json};
 
-use super::resource::{Part, Resource};
+use super::resource::{Resource, Subresource};
 use crate::kube::tree::{get_mut, items, items_mut, map_mut};
 
 /// Metadata the server owns: an update can leave it out, and gets the stored value.
@@ -11,16 +11,16 @@ const FILLED_IN: [&str; 3] = ["uid", "creationTimestamp", "generation"];
 /// Metadata that an update can neither set nor clear.
 const KEPT: [&str; 3] = ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"];
 
-/// A write to the object keeps the stored status; a write to another part keeps everything that is not of that part.
-pub(super) fn keep_foreign_parts(resource: &Resource, part: Part<'_>, new: &mut Value, old: &Value) {
-    match part {
-        Part::Main if resource.has_status() => put_back(new, old, "status"),
-        Part::Main => {}
-        Part::Status => keep_all_but_status(resource, new, old),
-        Part::Other("ephemeralcontainers") => keep_all_but(new, old, &["ephemeralContainers"]),
-        Part::Other("finalize") => keep_all_but(new, old, &["finalizers"]),
-        Part::Other("resize") => keep_all_but_resources(new, old),
-        Part::Other(_) => put_back(new, old, "status"),
+/// A write to the object keeps the stored status; a write to a subresource keeps every field that is not its own.
+pub(super) fn reset_fields(resource: &Resource, subresource: Subresource<'_>, new: &mut Value, old: &Value) {
+    match subresource {
+        Subresource::None if resource.has_status() => put_back(new, old, "status"),
+        Subresource::None => {}
+        Subresource::Status => keep_all_but_status(resource, new, old),
+        Subresource::Other("ephemeralcontainers") => keep_all_but(new, old, &["ephemeralContainers"]),
+        Subresource::Other("finalize") => keep_all_but(new, old, &["finalizers"]),
+        Subresource::Other("resize") => keep_all_but_resources(new, old),
+        Subresource::Other(_) => put_back(new, old, "status"),
     }
 }
 
@@ -53,7 +53,7 @@ fn keep_all_but_resources(new: &mut Value, old: &Value) {
     *new = kept;
 }
 
-/// What even a write to a part says about the whole: which object, at which version, and who manages it.
+/// What a write to a subresource says about the object: which one it is, at which version, and who manages it.
 fn keep_writers_metadata(kept: &mut Value, new: &Value) {
     if let Some(own) = kept.get_mut("metadata").and_then(Value::as_object_mut) {
         for field in ["managedFields", "resourceVersion", "name", "namespace", "uid"] {
@@ -88,10 +88,10 @@ pub(super) fn keep_server_metadata(new: &mut Value, old: &Value) {
     }
 }
 
-/// The generation grows by one when the wishes change: the spec, or everything but status and metadata of kinds that
-/// have none.
+/// The generation grows by one when the desired state changes: the spec, or everything but status and metadata of kinds
+/// that have none.
 pub(super) fn count_generation(resource: &Resource, new: &mut Value, old: &Value) {
-    if !resource.has_generation || !wishes_differ(resource, new, old) {
+    if !resource.has_generation || !desired_state_differs(resource, new, old) {
         return;
     }
     let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
@@ -100,16 +100,16 @@ pub(super) fn count_generation(resource: &Resource, new: &mut Value, old: &Value
     }
 }
 
-fn wishes_differ(resource: &Resource, new: &Value, old: &Value) -> bool {
+fn desired_state_differs(resource: &Resource, new: &Value, old: &Value) -> bool {
     let own = ["apiVersion", "kind", "metadata", "status"];
-    let wishes = |value: &Value| -> Map<String, Value> {
+    let desired = |value: &Value| -> Map<String, Value> {
         let fields = value.as_object().into_iter().flatten();
         fields.filter(|(key, _)| !own.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect()
     };
-    if wishes(new) != wishes(old) {
+    if desired(new) != desired(old) {
         return true;
     }
-    // A deployment's annotations reach its replica sets, so they count as a wish.
+    // A deployment's annotations reach its replica sets, so they count as desired state.
     resource.kind == "Deployment"
         && resource.group == "apps"
         && new["metadata"]["annotations"] != old["metadata"]["annotations"]

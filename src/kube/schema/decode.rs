@@ -5,8 +5,8 @@ use base64::Engine;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::field_path::FieldPath;
 use super::parse::{self, Format};
-use super::place::Place;
 use super::types::{Struct, Type};
 use super::{Schemas, go};
 use crate::kube::quantity::Quantity;
@@ -14,14 +14,14 @@ use crate::kube::resources::Resource;
 use crate::kube::status::Status;
 use crate::kube::validation::{FieldErrors, Path};
 
-/// More strict errors than this in one body are not told.
+/// Strict errors of one body that are reported at most.
 const PROBLEMS_MAX: usize = 100;
 
-/// What to do about fields that are unknown or stand twice.
+/// What to do about unknown and duplicate fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FieldValidation {
     Ignore,
-    /// Tell, in `Warning` headers.
+    /// Report them in `Warning` headers.
     #[default]
     Warn,
     /// Refuse.
@@ -91,7 +91,7 @@ impl Schemas {
         let mut object = parsed.value;
         check_kind(&mut object, expected)?;
         let mut problems = self.clean(expected.definition, &mut object).map_err(|error| refuse(&error))?;
-        problems.extend(parsed.duplicates.iter().map(|place| format!("duplicate field {place:?}")));
+        problems.extend(parsed.duplicates.iter().map(|path| format!("duplicate field {path:?}")));
         problems.truncate(PROBLEMS_MAX);
         match validation {
             FieldValidation::Strict if !problems.is_empty() => {
@@ -128,11 +128,11 @@ impl Schemas {
     }
 
     /// Makes `object` one of `definition`: removes unknown fields and nulls, brings quantities and times in their
-    /// canonical form. `Ok` names the unknown fields, `Err` tells the first wrong type.
+    /// canonical form. `Ok` names the unknown fields, `Err` the first wrong type.
     pub fn clean(&self, definition: &str, object: &mut Value) -> Result<Vec<String>, String> {
         let mut walk = Walk { schemas: self, problems: Vec::new() };
         let type_ = Type::Struct(definition.into());
-        walk.check(&type_, object, &Place::default(), "")?;
+        walk.check(&type_, object, &FieldPath::default(), "")?;
         Ok(walk.problems)
     }
 }
@@ -180,23 +180,23 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// `owner` is the struct whose field this is, for messages.
-    fn check(&mut self, type_: &Type, value: &mut Value, place: &Place<'_>, owner: &str) -> Result<(), String> {
-        let mismatch = |value: &Value| go::type_mismatch(type_, value, place, owner);
+    fn check(&mut self, type_: &Type, value: &mut Value, path: &FieldPath<'_>, owner: &str) -> Result<(), String> {
+        let mismatch = |value: &Value| go::type_mismatch(type_, value, path, owner);
         match (type_, &mut *value) {
             (Type::Any, _)
             | (Type::String, Value::String(_))
             | (Type::Boolean, Value::Bool(_))
             | (Type::Number, Value::Number(_)) => Ok(()),
             (Type::Struct(name), Value::Object(_)) => match self.schemas.get(name) {
-                Some(schema) => self.check_struct(schema, value, place, name),
+                Some(schema) => self.check_struct(schema, value, path, name),
                 None => Ok(()),
             },
             (Type::Map(values), Value::Object(map)) => {
                 for (key, value) in map {
-                    let place = place.field(key);
+                    let path = path.field(key);
                     match value {
                         Value::Null => *value = zero(values),
-                        _ => self.check(values, value, &place, owner)?,
+                        _ => self.check(values, value, &path, owner)?,
                     }
                 }
                 Ok(())
@@ -205,7 +205,7 @@ impl Walk<'_> {
                 for (index, item) in list.iter_mut().enumerate() {
                     match item {
                         Value::Null => *item = zero(items),
-                        _ => self.check(items, item, &place.index(index), owner)?,
+                        _ => self.check(items, item, &path.index(index), owner)?,
                     }
                 }
                 Ok(())
@@ -230,7 +230,7 @@ impl Walk<'_> {
         &mut self,
         schema: &Struct,
         value: &mut Value,
-        place: &Place<'_>,
+        path: &FieldPath<'_>,
         name: &str,
     ) -> Result<(), String> {
         let Some(map) = value.as_object_mut() else { return Ok(()) };
@@ -238,7 +238,7 @@ impl Walk<'_> {
         map.retain(|key, value| {
             let Some(field) = schema.fields.get(key) else {
                 if !schema.open && self.problems.len() < PROBLEMS_MAX {
-                    self.problems.push(format!("unknown field {:?}", place.field(key).text()));
+                    self.problems.push(format!("unknown field {:?}", path.field(key).text()));
                 }
                 return schema.open;
             };
@@ -246,7 +246,7 @@ impl Walk<'_> {
                 return field.type_ == Type::Any;
             }
             if failed.is_none() {
-                failed = self.check(&field.type_, value, &place.field(key), name).err();
+                failed = self.check(&field.type_, value, &path.field(key), name).err();
             }
             true
         });
@@ -304,8 +304,8 @@ fn check_base64(text: &str) -> Result<(), String> {
     let clean: String = text.chars().filter(|character| !matches!(character, '\n' | '\r')).collect();
     match base64::engine::general_purpose::STANDARD.decode(&clean) {
         Ok(_) => Ok(()),
-        Err(base64::DecodeError::InvalidByte(place, _) | base64::DecodeError::InvalidLastSymbol(place, _)) => {
-            Err(format!("illegal base64 data at input byte {place}"))
+        Err(base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _)) => {
+            Err(format!("illegal base64 data at input byte {at}"))
         }
         Err(_) => Err(format!("illegal base64 data at input byte {}", clean.len().saturating_sub(1))),
     }

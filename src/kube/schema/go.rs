@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::place::Place;
+use super::field_path::FieldPath;
 use super::types::Type;
 
 /// What Go calls a JSON value of the wrong type.
@@ -52,9 +52,9 @@ fn offender(type_: &Type, value: &Value) -> String {
 }
 
 /// `json: cannot unmarshal string into Go struct field PodSpec.spec.containers of type []v1.Container`.
-pub(super) fn type_mismatch(type_: &Type, value: &Value, place: &Place<'_>, owner: &str) -> String {
+pub(super) fn type_mismatch(type_: &Type, value: &Value, path: &FieldPath<'_>, owner: &str) -> String {
     let (offender, type_) = (offender(type_, value), type_name(type_));
-    let fields = place.fields_text();
+    let fields = path.fields_text();
     if fields.is_empty() {
         return format!("json: cannot unmarshal {offender} into Go value of type {type_}");
     }
@@ -62,7 +62,7 @@ pub(super) fn type_mismatch(type_: &Type, value: &Value, place: &Place<'_>, owne
     format!("json: cannot unmarshal {offender} into Go struct field {owner}.{fields} of type {type_}")
 }
 
-/// A mismatch inside a type that decodes itself, and so does not know its place.
+/// A mismatch inside a type that decodes itself, and so does not know its path.
 pub(super) fn value_mismatch(type_: &str, value: &Value) -> String {
     let offender = match value {
         Value::Number(number) => format!("number {number}"),

@@ -10,17 +10,17 @@
 //! - [`types`]: structural schemas
 //! - [`lists`]: merge keys and list types of the built-in kinds
 //! - [`build`]: structs from JSON schemas
-//! - [`parse`]: JSON and YAML text, with doubled fields noted
+//! - [`parse`]: JSON and YAML text, with duplicate fields noted
 //! - [`decode`]: strict decoding and canonical forms
 //! - [`go`]: mismatches in the words clients know
-//! - [`place`]: where a value stands
+//! - [`field_path`]: the path of a value inside an object
 
 mod build;
 mod decode;
+mod field_path;
 mod go;
 mod lists;
 mod parse;
-mod place;
 mod types;
 
 use std::collections::BTreeMap;

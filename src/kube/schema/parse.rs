@@ -1,4 +1,5 @@
-//! Text to JSON value, noting fields that stand twice. Depth is bounded; the repetition of YAML aliases is by its parser.
+//! Text to JSON value, with a note of duplicate fields. Depth is bounded here, the expansion of YAML aliases by the
+//! YAML parser.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -6,10 +7,10 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::place::Place;
+use super::field_path::FieldPath;
 use crate::kube::tree::DEPTH_MAX;
 
-/// More doubled fields than this in one body are not told.
+/// Duplicate fields of one body that are reported at most.
 const DUPLICATES_MAX: usize = 100;
 
 /// How a body is written.
@@ -30,8 +31,8 @@ pub struct Parsed {
 /// Parses one document. The `Err` is the parser's text.
 pub fn parse(body: &[u8], format: Format) -> Result<Parsed, String> {
     let duplicates = RefCell::new(Vec::new());
-    let place = Place::default();
-    let seed = ValueSeed { place: &place, depth: 0, duplicates: &duplicates };
+    let path = FieldPath::default();
+    let seed = ValueSeed { path: &path, depth: 0, duplicates: &duplicates };
     let value = match format {
         Format::Json => {
             let mut deserializer = serde_json::Deserializer::from_slice(body);
@@ -47,17 +48,17 @@ pub fn parse(body: &[u8], format: Format) -> Result<Parsed, String> {
 }
 
 struct ValueSeed<'a> {
-    place: &'a Place<'a>,
+    path: &'a FieldPath<'a>,
     depth: usize,
     duplicates: &'a RefCell<Vec<String>>,
 }
 
 impl ValueSeed<'_> {
-    /// For the value at `place`, which is in this one.
-    fn inner<'b, E: Error>(&'b self, place: &'b Place<'b>) -> Result<ValueSeed<'b>, E> {
+    /// For the value at `path`, which is in this one.
+    fn inner<'b, E: Error>(&'b self, path: &'b FieldPath<'b>) -> Result<ValueSeed<'b>, E> {
         match self.depth + 1 {
             DEPTH_MAX.. => Err(E::custom("exceeded max depth")),
-            depth => Ok(ValueSeed { place, depth, duplicates: self.duplicates }),
+            depth => Ok(ValueSeed { path, depth, duplicates: self.duplicates }),
         }
     }
 }
@@ -116,8 +117,8 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
         loop {
-            let place = self.place.index(list.len());
-            match items.next_element_seed(self.inner(&place)?)? {
+            let path = self.path.index(list.len());
+            match items.next_element_seed(self.inner(&path)?)? {
                 Some(item) => list.push(item),
                 None => return Ok(Value::Array(list)),
             }
@@ -127,10 +128,10 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
-            let place = self.place.field(&key);
-            let value = entries.next_value_seed(self.inner(&place)?)?;
+            let path = self.path.field(&key);
+            let value = entries.next_value_seed(self.inner(&path)?)?;
             if map.contains_key(&key) && self.duplicates.borrow().len() < DUPLICATES_MAX {
-                self.duplicates.borrow_mut().push(place.text());
+                self.duplicates.borrow_mut().push(path.text());
             }
             map.insert(key, value);
         }

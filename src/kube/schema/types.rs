@@ -1,5 +1,5 @@
-//! Structural schemas: what the fields of each kind are, how lists and maps merge. Made once from the JSON schemas of the
-//! types, joined with the tables of [`super::lists`].
+//! Structural schemas: what the fields of each kind are, how lists and maps merge. Made once from the JSON schemas of
+//! the types, joined with the tables of [`super::lists`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,11 +34,11 @@ pub enum Topology {
     /// Maps and structs: each field by itself. Scalars, too.
     #[default]
     Granular,
-    /// The whole value has one owner. Lists that nothing is said of.
+    /// The whole value has one owner. The default of lists.
     Atomic,
     /// A list of scalars, each at most once.
     Set,
-    /// A list of structs, told apart by these fields.
+    /// A list of structs, identified by these fields.
     Map(Vec<String>),
 }
 
@@ -47,7 +47,7 @@ pub enum Topology {
 pub struct PatchRule {
     /// Lists only: merge item by item instead of replacing the whole.
     pub merges: bool,
-    /// What tells the items of a merging list of structs apart; `None` for lists of scalars.
+    /// The field that identifies the items of a merging list of structs; `None` for lists of scalars.
     pub merge_key: Option<String>,
     /// A patch says which other keys of the value it wants to keep.
     pub retains_keys: bool,

@@ -1,11 +1,11 @@
-//! Kubernetes' `Status`: how every refusal is told to clients.
+//! Kubernetes' `Status`: the form of every refusal.
 //!
 //! - this file: the type and its JSON form, in both directions
 //! - [`reasons`]: a constructor for every refusal the API knows, with the texts that clients and test suites match
 
 mod reasons;
 
-pub use reasons::Attempt;
+pub use reasons::AuthorizerAttributes;
 
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
@@ -22,7 +22,7 @@ pub struct Status {
     pub reason: String,
     pub message: String,
     pub details: Option<Details>,
-    /// Where a list whose continue token expired may go on, inconsistently: `metadata.continue`.
+    /// A token that continues a list whose own token expired, inconsistently: `metadata.continue`.
     pub continue_token: Option<String>,
 }
 

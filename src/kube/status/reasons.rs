@@ -17,9 +17,9 @@ fn about(group: &str, kind: &str, name: &str) -> Details {
     Details { name: name.to_owned(), group: group.to_owned(), kind: kind.to_owned(), ..Details::default() }
 }
 
-/// What an authorizer was asked: the words of its refusal.
+/// What an authorizer refused: the words of its message.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Attempt<'a> {
+pub struct AuthorizerAttributes<'a> {
     pub user: &'a str,
     pub verb: &'a str,
     pub group: &'a str,
@@ -28,7 +28,7 @@ pub struct Attempt<'a> {
     pub subresource: Option<&'a str>,
     pub namespace: Option<&'a str>,
     pub name: Option<&'a str>,
-    /// What the authorizer wants to add, or empty.
+    /// The reason that the authorizer gives, or empty.
     pub reason: &'a str,
 }
 
@@ -58,9 +58,9 @@ impl Status {
         Status::new(403, "Forbidden", message).with_details(about(group, resource, name))
     }
 
-    /// No authorizer allowed the attempt.
-    pub fn unauthorized_attempt(attempt: Attempt<'_>) -> Status {
-        let Attempt { user, verb, group, resource, subresource, namespace, name, reason } = attempt;
+    /// No authorizer allowed the request.
+    pub fn forbidden_by_authorizer(attributes: AuthorizerAttributes<'_>) -> Status {
+        let AuthorizerAttributes { user, verb, group, resource, subresource, namespace, name, reason } = attributes;
         let resource_path = subresource.map_or(resource.to_owned(), |sub| format!("{resource}/{sub}"));
         let place = match namespace {
             Some(namespace) => format!("in the namespace {namespace:?}"),
@@ -150,7 +150,7 @@ impl Status {
         Status::expired(format!("too old resource version: {wanted} ({oldest})"))
     }
 
-    /// A continue token is older than what is left; `continue_token` goes on, inconsistently.
+    /// A continue token is older than the history; `continue_token` continues the list, inconsistently.
     pub fn continue_expired(continue_token: Option<String>) -> Status {
         let message = match continue_token {
             None => {
@@ -237,8 +237,14 @@ mod tests {
 
     #[test]
     fn texts_are_those_that_clients_match() {
-        let attempt = Attempt { user: "u", verb: "get", resource: "pods", namespace: Some("n"), ..Attempt::default() };
-        let named = Attempt {
+        let attributes = AuthorizerAttributes {
+            user: "u",
+            verb: "get",
+            resource: "pods",
+            namespace: Some("n"),
+            ..AuthorizerAttributes::default()
+        };
+        let named = AuthorizerAttributes {
             user: "u",
             verb: "update",
             group: "apps",
@@ -246,7 +252,7 @@ mod tests {
             subresource: Some("scale"),
             name: Some("web"),
             namespace: Some("n"),
-            ..Attempt::default()
+            ..AuthorizerAttributes::default()
         };
         let table = [
             (Status::not_found("apps", "deployments", "x"), 404, "deployments.apps \"x\" not found"),
@@ -258,12 +264,12 @@ mod tests {
                  to the latest version and try again",
             ),
             (
-                Status::unauthorized_attempt(attempt),
+                Status::forbidden_by_authorizer(attributes),
                 403,
                 "pods is forbidden: User \"u\" cannot get resource \"pods\" in API group \"\" in the namespace \"n\"",
             ),
             (
-                Status::unauthorized_attempt(named),
+                Status::forbidden_by_authorizer(named),
                 403,
                 "deployments.apps \"web\" is forbidden: User \"u\" cannot update resource \"deployments/scale\" in API \
                  group \"apps\" in the namespace \"n\"",

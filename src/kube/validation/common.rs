@@ -38,7 +38,7 @@ pub fn one_of(object: &Value, field: &str, supported: &[&str], path: &Path, erro
     }
 }
 
-/// Tells which rules a name breaks.
+/// Reports the rules that a name breaks.
 pub fn well_formed(rules: Vec<String>, value: &str, path: &Path, errors: &mut FieldErrors) {
     for rule in rules {
         errors.invalid(path, value, rule);

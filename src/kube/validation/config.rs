@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::common::{IMMUTABLE, well_formed};
 use super::field::{FieldErrors, Path};
 use crate::kube::names;
-use crate::kube::resources::Part;
+use crate::kube::resources::Subresource;
 use crate::kube::tree::{entries, text};
 
 /// All values of one config map or secret together.
@@ -66,11 +66,11 @@ pub fn secret(object: &Value, errors: &mut FieldErrors) {
     }
 }
 
-pub fn config_map_update(new: &Value, old: &Value, _: Part<'_>, errors: &mut FieldErrors) {
+pub fn config_map_update(new: &Value, old: &Value, _: Subresource<'_>, errors: &mut FieldErrors) {
     frozen(new, old, &["data", "binaryData"], errors);
 }
 
-pub fn secret_update(new: &Value, old: &Value, _: Part<'_>, errors: &mut FieldErrors) {
+pub fn secret_update(new: &Value, old: &Value, _: Subresource<'_>, errors: &mut FieldErrors) {
     if new["type"] != old["type"] {
         errors.invalid(&Path::new("type"), new["type"].clone(), IMMUTABLE);
     }

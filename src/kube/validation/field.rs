@@ -40,7 +40,7 @@ impl fmt::Display for Path {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ErrorType {
     Required,
     Invalid,
     Duplicate,
@@ -52,18 +52,18 @@ pub enum Kind {
     TypeInvalid,
 }
 
-impl Kind {
+impl ErrorType {
     fn reason(self) -> &'static str {
         match self {
-            Kind::Required => "FieldValueRequired",
-            Kind::Invalid => "FieldValueInvalid",
-            Kind::Duplicate => "FieldValueDuplicate",
-            Kind::NotFound => "FieldValueNotFound",
-            Kind::NotSupported => "FieldValueNotSupported",
-            Kind::Forbidden => "FieldValueForbidden",
-            Kind::TooLong => "FieldValueTooLong",
-            Kind::TooMany => "FieldValueTooMany",
-            Kind::TypeInvalid => "FieldValueTypeInvalid",
+            ErrorType::Required => "FieldValueRequired",
+            ErrorType::Invalid => "FieldValueInvalid",
+            ErrorType::Duplicate => "FieldValueDuplicate",
+            ErrorType::NotFound => "FieldValueNotFound",
+            ErrorType::NotSupported => "FieldValueNotSupported",
+            ErrorType::Forbidden => "FieldValueForbidden",
+            ErrorType::TooLong => "FieldValueTooLong",
+            ErrorType::TooMany => "FieldValueTooMany",
+            ErrorType::TypeInvalid => "FieldValueTypeInvalid",
         }
     }
 }
@@ -71,7 +71,7 @@ impl Kind {
 /// One broken rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
-    pub kind: Kind,
+    pub type_: ErrorType,
     pub path: Path,
     /// What is wrong, without the path: `Invalid value: "x": must be ...`.
     pub body: String,
@@ -87,7 +87,7 @@ impl fmt::Display for FieldError {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldErrors(Vec<FieldError>);
 
-/// More than this many errors of one object are not told: the message stays readable and bounded.
+/// Errors of one object that are reported at most: the message stays readable and bounded.
 const ERRORS_MAX: usize = 100;
 
 impl FieldErrors {
@@ -95,50 +95,50 @@ impl FieldErrors {
         FieldErrors::default()
     }
 
-    fn push(&mut self, kind: Kind, path: &Path, body: String) {
+    fn push(&mut self, type_: ErrorType, path: &Path, body: String) {
         if self.0.len() < ERRORS_MAX {
-            self.0.push(FieldError { kind, path: path.clone(), body });
+            self.0.push(FieldError { type_, path: path.clone(), body });
         }
     }
 
     pub fn required(&mut self, path: &Path, detail: &str) {
-        self.push(Kind::Required, path, with_detail("Required value", detail));
+        self.push(ErrorType::Required, path, with_detail("Required value", detail));
     }
 
     pub fn invalid(&mut self, path: &Path, value: impl Into<Value>, detail: impl AsRef<str>) {
         let body = format!("Invalid value: {}", value.into());
-        self.push(Kind::Invalid, path, with_detail(&body, detail.as_ref()));
+        self.push(ErrorType::Invalid, path, with_detail(&body, detail.as_ref()));
     }
 
     pub fn duplicate(&mut self, path: &Path, value: impl Into<Value>) {
-        self.push(Kind::Duplicate, path, format!("Duplicate value: {}", value.into()));
+        self.push(ErrorType::Duplicate, path, format!("Duplicate value: {}", value.into()));
     }
 
     pub fn not_found(&mut self, path: &Path, value: impl Into<Value>) {
-        self.push(Kind::NotFound, path, format!("Not found: {}", value.into()));
+        self.push(ErrorType::NotFound, path, format!("Not found: {}", value.into()));
     }
 
     pub fn not_supported(&mut self, path: &Path, value: impl Into<Value>, supported: &[&str]) {
         let supported = supported.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(", ");
         let body = format!("Unsupported value: {}: supported values: {supported}", value.into());
-        self.push(Kind::NotSupported, path, body);
+        self.push(ErrorType::NotSupported, path, body);
     }
 
     pub fn forbidden(&mut self, path: &Path, detail: impl AsRef<str>) {
-        self.push(Kind::Forbidden, path, with_detail("Forbidden", detail.as_ref()));
+        self.push(ErrorType::Forbidden, path, with_detail("Forbidden", detail.as_ref()));
     }
 
     pub fn too_long(&mut self, path: &Path, bytes_max: usize) {
-        self.push(Kind::TooLong, path, format!("Too long: may not be more than {bytes_max} bytes"));
+        self.push(ErrorType::TooLong, path, format!("Too long: may not be more than {bytes_max} bytes"));
     }
 
     pub fn too_many(&mut self, path: &Path, count: usize, count_max: usize) {
-        self.push(Kind::TooMany, path, format!("Too many: {count}: must have at most {count_max} items"));
+        self.push(ErrorType::TooMany, path, format!("Too many: {count}: must have at most {count_max} items"));
     }
 
     pub fn type_invalid(&mut self, path: &Path, value: impl Into<Value>, detail: impl AsRef<str>) {
         let body = format!("Invalid value: {}", value.into());
-        self.push(Kind::TypeInvalid, path, with_detail(&body, detail.as_ref()));
+        self.push(ErrorType::TypeInvalid, path, with_detail(&body, detail.as_ref()));
     }
 
     pub fn is_empty(&self) -> bool {
@@ -160,7 +160,7 @@ impl FieldErrors {
             return Ok(());
         }
         let causes = self.0.iter().map(|error| Cause {
-            reason: error.kind.reason().to_owned(),
+            reason: error.type_.reason().to_owned(),
             message: error.body.clone(),
             field: error.path.to_string(),
         });

@@ -3,8 +3,7 @@
 use serde_json::Value;
 
 use super::field::{FieldErrors, Path};
-use crate::kube::names;
-use crate::kube::resources::resource::NameRule;
+use crate::kube::names::{self, NameRule};
 
 /// All annotations of an object together.
 const ANNOTATIONS_BYTES_MAX: usize = 256 << 10;

@@ -1,5 +1,5 @@
-//! Validation: the rules an object must meet, told field by field in the words clients know. The table of resources
-//! says which rules a kind has; decoding has already seen to types and unknown fields.
+//! Validation: the rules that an object must meet, reported field by field in the words that clients know. The table of
+//! resources says which rules a kind has; decoding has already checked types and unknown fields.
 //!
 //! - [`field`]: errors and the places they name
 //! - [`metadata`]: names, labels, annotations, owners, finalizers of every kind

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::common::{one_of, quantity, well_formed};
 use super::field::{FieldErrors, Path};
 use crate::kube::names;
-use crate::kube::resources::Part;
+use crate::kube::resources::Subresource;
 use crate::kube::tree::{entries, has, items, text};
 
 pub fn node(object: &Value, errors: &mut FieldErrors) {
@@ -33,7 +33,7 @@ pub fn node(object: &Value, errors: &mut FieldErrors) {
 }
 
 /// What a node is, once said, stays.
-pub fn node_update(new: &Value, old: &Value, _: Part<'_>, errors: &mut FieldErrors) {
+pub fn node_update(new: &Value, old: &Value, _: Subresource<'_>, errors: &mut FieldErrors) {
     let (new, old) = (&new["spec"], &old["spec"]);
     if !text(old, "podCIDR").is_empty() && new["podCIDR"] != old["podCIDR"] {
         let detail = "node updates may not change podCIDR except from \"\" to valid";

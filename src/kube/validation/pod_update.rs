@@ -8,7 +8,7 @@ use super::common::IMMUTABLE;
 use super::field::{FieldErrors, Path};
 use super::pod::pod;
 use crate::kube::defaults::qos;
-use crate::kube::resources::Part;
+use crate::kube::resources::Subresource;
 use crate::kube::tree::{entries, has, items, items_mut, remove, text};
 
 /// The annotation of pods that an agent shows but the API does not rule.
@@ -21,19 +21,19 @@ const UPDATABLE: &str = "pod updates may not change fields other than \
      additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
      previously negative)";
 
-/// What of a pod may still change, by the part that is written.
-pub fn pod_update(new: &Value, old: &Value, part: Part<'_>, errors: &mut FieldErrors) {
-    match part {
-        Part::Main => main_update(new, old, errors),
-        Part::Other("ephemeralcontainers") => {
+/// What of a pod may still change, by the subresource that is written.
+pub fn pod_update(new: &Value, old: &Value, subresource: Subresource<'_>, errors: &mut FieldErrors) {
+    match subresource {
+        Subresource::None => main_update(new, old, errors),
+        Subresource::Other("ephemeralcontainers") => {
             pod(new, errors);
             ephemeral_update(new, old, errors);
         }
-        Part::Other("resize") => {
+        Subresource::Other("resize") => {
             pod(new, errors);
             resize(new, old, errors);
         }
-        Part::Status | Part::Other(_) => {}
+        Subresource::Status | Subresource::Other(_) => {}
     }
 }
 

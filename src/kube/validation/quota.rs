@@ -8,7 +8,7 @@ use super::common::{one_of, quantity, required, well_formed};
 use super::field::{FieldErrors, Path};
 use crate::kube::names;
 use crate::kube::quantity::Quantity;
-use crate::kube::resources::Part;
+use crate::kube::resources::Subresource;
 use crate::kube::tree::{entries, items, plain, text};
 
 const SCOPES: [&str; 7] = [
@@ -136,9 +136,9 @@ fn scope_selector(spec: &Value, path: &Path, errors: &mut FieldErrors) {
     }
 }
 
-pub fn resource_quota_update(new: &Value, old: &Value, part: Part<'_>, errors: &mut FieldErrors) {
+pub fn resource_quota_update(new: &Value, old: &Value, subresource: Subresource<'_>, errors: &mut FieldErrors) {
     for field in ["scopes", "scopeSelector"] {
-        if part == Part::Main && new["spec"][field] != old["spec"][field] {
+        if subresource == Subresource::None && new["spec"][field] != old["spec"][field] {
             let path = Path::new("spec").child(field);
             errors.invalid(&path, new["spec"][field].clone(), super::common::IMMUTABLE);
         }

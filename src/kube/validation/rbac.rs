@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::common::{required, well_formed};
 use super::field::{FieldErrors, Path};
 use crate::kube::names;
-use crate::kube::resources::Part;
+use crate::kube::resources::Subresource;
 use crate::kube::tree::{items, text};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -97,8 +97,8 @@ fn subject(subject: &Value, path: &Path, errors: &mut FieldErrors) {
     }
 }
 
-/// What is bound stays; who it is bound to may change.
-pub fn binding_update(new: &Value, old: &Value, _: Part<'_>, errors: &mut FieldErrors) {
+/// The role of a binding is immutable; its subjects may change.
+pub fn binding_update(new: &Value, old: &Value, _: Subresource<'_>, errors: &mut FieldErrors) {
     if new["roleRef"] != old["roleRef"] {
         errors.invalid(&Path::new("roleRef"), new["roleRef"].clone(), "cannot change roleRef");
     }

@@ -8,7 +8,7 @@ use super::common::{immutable, ip_address, one_of, port_number, port_or_name, pr
 use super::field::{FieldErrors, Path};
 use super::metadata::validate_labels;
 use crate::kube::names;
-use crate::kube::resources::Part;
+use crate::kube::resources::Subresource;
 use crate::kube::tree::{has, items, text};
 
 const ENDPOINTS_MAX: usize = 1000;
@@ -97,10 +97,10 @@ fn ports(spec: &Value, path: &Path, errors: &mut FieldErrors) {
 }
 
 /// The address of a service stays, unless its type turns it off or on.
-pub fn service_update(new: &Value, old: &Value, part: Part<'_>, errors: &mut FieldErrors) {
+pub fn service_update(new: &Value, old: &Value, subresource: Subresource<'_>, errors: &mut FieldErrors) {
     let (new, old) = (&new["spec"], &old["spec"]);
     let is_external = |spec: &Value| text(spec, "type") == "ExternalName";
-    if part != Part::Main || is_external(new) || is_external(old) || text(old, "clusterIP").is_empty() {
+    if subresource != Subresource::None || is_external(new) || is_external(old) || text(old, "clusterIP").is_empty() {
         return;
     }
     if text(new, "clusterIP") != text(old, "clusterIP") {
@@ -199,6 +199,6 @@ pub fn endpoint_slice(object: &Value, errors: &mut FieldErrors) {
     }
 }
 
-pub fn endpoint_slice_update(new: &Value, old: &Value, _: Part<'_>, errors: &mut FieldErrors) {
+pub fn endpoint_slice_update(new: &Value, old: &Value, _: Subresource<'_>, errors: &mut FieldErrors) {
     immutable(new, old, "addressType", &Path::default(), errors);
 }

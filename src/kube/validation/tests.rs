@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::kube::resources::{Part, Resource, Table};
+use crate::kube::resources::{Resource, Subresource, Table};
 
 fn resource(api_version: &str, kind: &str) -> std::sync::Arc<Resource> {
     Table::builtin().by_kind(api_version, kind).unwrap().clone()
@@ -28,8 +28,8 @@ fn updated(api_version: &str, kind: &str, old: Value, new: Value) -> String {
     let (mut old, mut new) = (named(old), named(new));
     resource.default(&mut old);
     resource.default(&mut new);
-    resource.prepare_update(Part::Main, &mut new, &old);
-    told(resource.validate_update(Part::Main, &new, &old))
+    resource.prepare_for_update(Subresource::None, &mut new, &old);
+    told(resource.validate_update(Subresource::None, &new, &old))
 }
 
 fn told(result: Result<(), crate::kube::status::Status>) -> String {
@@ -234,7 +234,7 @@ fn metadata_is_checked_for_every_kind() {
 fn updates_keep_what_is_not_theirs() {
     let pods = resource("v1", "Pod");
     let mut old = named(container(json!({})));
-    pods.prepare_create(&mut old);
+    pods.prepare_for_create(&mut old);
     old["metadata"]["uid"] = json!("u");
     old["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
     assert_eq!(old["status"], json!({"phase": "Pending", "qosClass": "BestEffort"}));
@@ -244,7 +244,7 @@ fn updates_keep_what_is_not_theirs() {
     new["status"] = json!({"phase": "Failed"});
     new["metadata"].as_object_mut().unwrap().remove("uid");
     new["spec"]["containers"][0]["image"] = json!("j");
-    pods.prepare_update(Part::Main, &mut new, &old);
+    pods.prepare_for_update(Subresource::None, &mut new, &old);
     assert_eq!((&new["status"], &new["metadata"]["uid"]), (&old["status"], &json!("u")));
     assert_eq!(new["metadata"]["generation"], 2);
 
@@ -253,16 +253,16 @@ fn updates_keep_what_is_not_theirs() {
     new["status"]["phase"] = json!("Running");
     new["spec"]["containers"][0]["image"] = json!("j");
     new["metadata"]["labels"] = json!({"a": "b"});
-    pods.prepare_update(Part::Status, &mut new, &old);
+    pods.prepare_for_update(Subresource::Status, &mut new, &old);
     assert_eq!(new["status"]["phase"], "Running");
     assert_eq!((&new["spec"], &new["metadata"]), (&old["spec"], &old["metadata"]));
-    assert_eq!(pods.validate_update(Part::Status, &new, &old), Ok(()));
+    assert_eq!(pods.validate_update(Subresource::Status, &new, &old), Ok(()));
 
     // A resize cannot touch anything but resources.
     let mut new = old.clone();
     new["spec"]["containers"][0]["image"] = json!("j");
     new["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "1"}});
-    pods.prepare_update(Part::Other("resize"), &mut new, &old);
+    pods.prepare_for_update(Subresource::Other("resize"), &mut new, &old);
     assert_eq!(new["spec"]["containers"][0]["image"], "i");
     assert_eq!(new["spec"]["containers"][0]["resources"]["requests"]["cpu"], "1");
 }
@@ -271,30 +271,30 @@ fn updates_keep_what_is_not_theirs() {
 fn a_deployments_status_takes_annotations_and_makes_no_new_generation() {
     let deployments = resource("apps/v1", "Deployment");
     let old = json!({"metadata": {"name": "x", "generation": 1, "labels": {"a": "b"}}, "spec": {"replicas": 1}});
-    let annotated = |part: Part<'_>| {
+    let annotated = |subresource: Subresource<'_>| {
         let mut new = old.clone();
         new["metadata"]["annotations"] = json!({"deployment.kubernetes.io/revision": "1"});
         new["metadata"]["labels"] = json!({"a": "c"});
-        deployments.prepare_update(part, &mut new, &old);
+        deployments.prepare_for_update(subresource, &mut new, &old);
         new["metadata"].clone()
     };
-    let by_status = annotated(Part::Status);
+    let by_status = annotated(Subresource::Status);
     assert_eq!(by_status["annotations"], json!({"deployment.kubernetes.io/revision": "1"}));
     assert_eq!((&by_status["generation"], &by_status["labels"]), (&json!(1), &json!({"a": "b"})));
-    assert_eq!(annotated(Part::Main)["generation"], 2, "users' annotations reach the replica sets");
+    assert_eq!(annotated(Subresource::None)["generation"], 2, "users' annotations reach the replica sets");
 }
 
 #[test]
 fn finalizers_of_a_namespace_go_through_finalize_alone() {
     let namespaces = resource("v1", "Namespace");
     let mut old = json!({"metadata": {"name": "x"}});
-    namespaces.prepare_create(&mut old);
-    let without = |part: Part<'_>| {
+    namespaces.prepare_for_create(&mut old);
+    let without = |subresource: Subresource<'_>| {
         let mut new = old.clone();
         new["spec"]["finalizers"] = json!([]);
-        namespaces.prepare_update(part, &mut new, &old);
+        namespaces.prepare_for_update(subresource, &mut new, &old);
         new["spec"]["finalizers"].clone()
     };
-    assert_eq!(without(Part::Main), json!(["kubernetes"]));
-    assert_eq!(without(Part::Other("finalize")), json!([]));
+    assert_eq!(without(Subresource::None), json!(["kubernetes"]));
+    assert_eq!(without(Subresource::Other("finalize")), json!([]));
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::common::{count_or_percent, immutable, is_zero, label_selector, not_negative, one_of, selects};
 use super::field::{FieldErrors, Path};
 use super::pod;
-use crate::kube::resources::Part;
+use crate::kube::resources::Subresource;
 use crate::kube::tree::{entries, has, items, text};
 
 pub fn deployment(object: &Value, errors: &mut FieldErrors) {
@@ -62,8 +62,8 @@ pub fn replica_set(object: &Value, errors: &mut FieldErrors) {
 }
 
 /// What selects the pods of a deployment or replica set cannot change.
-pub fn selector_update(new: &Value, old: &Value, part: Part<'_>, errors: &mut FieldErrors) {
-    if part == Part::Main {
+pub fn selector_update(new: &Value, old: &Value, subresource: Subresource<'_>, errors: &mut FieldErrors) {
+    if subresource == Subresource::None {
         immutable(&new["spec"], &old["spec"], "selector", &Path::new("spec"), errors);
     }
 }

@@ -1,4 +1,4 @@
-//! Reading the store's history of one prefix: the pages of a list, and watch responses as changes.
+//! Lists and watches of one prefix of the store, decoded: the pages of a list, and watch responses as changes.
 
 use std::sync::Arc;
 
@@ -21,9 +21,9 @@ use super::view::{Change, Item, View};
 /// Reads the values of an object's selectable fields.
 pub type Fields = Arc<dyn Fn(&Object) -> Vec<String> + Send + Sync>;
 
-/// Where a resource's objects are, and how to read them.
+/// Lists and watches the objects of one resource in the store: upstream's ListerWatcher.
 #[derive(Clone)]
-pub struct Source {
+pub struct ListerWatcher {
     pub store: Client,
     /// With the slash at its end.
     pub prefix: String,
@@ -36,21 +36,21 @@ pub struct Source {
 const PAGE_KEYS: i64 = 500;
 
 /// One watch stream of the store with one watch on it.
-pub struct History {
-    source: Source,
+pub struct StoreWatch {
+    lister_watcher: ListerWatcher,
     requests: mpsc::Sender<pb::WatchRequest>,
     responses: BoxStream<'static, Result<pb::WatchResponse, Error>>,
 }
 
-/// What one response of the store told.
+/// The events of one watch response of the store.
 pub struct Batch {
-    pub told: Vec<Told>,
-    /// Everything up to here was told.
+    pub events: Vec<StoreEvent>,
+    /// Every event up to here has arrived.
     pub revision: Option<Revision>,
 }
 
 /// One event of the store.
-pub enum Told {
+pub enum StoreEvent {
     Change(Change),
     /// A deletion whose last state the store no longer has.
     Removed {
@@ -67,7 +67,7 @@ pub fn prefix_end(prefix: &str) -> Bytes {
     end.into()
 }
 
-impl Source {
+impl ListerWatcher {
     /// All objects, at one revision.
     pub async fn list(&self) -> Result<View, Error> {
         let mut objects = OrdMap::new();
@@ -98,22 +98,22 @@ impl Source {
         })
     }
 
-    fn change(&self, event: &mvccpb::Event) -> Option<Told> {
+    fn change(&self, event: &mvccpb::Event) -> Option<StoreEvent> {
         let kv = event.kv.as_ref()?;
         let revision = Revision(kv.mod_revision);
         let before = event.prev_kv.as_ref();
         let previous = before.and_then(|kv| self.decode(kv, Revision(kv.mod_revision))).map(|(_, item)| item);
         if event.r#type() != mvccpb::event::EventType::Delete {
             let (key, item) = self.decode(kv, revision)?;
-            return Some(Told::Change(Change::new(key, revision, item, previous, false)));
+            return Some(StoreEvent::Change(Change::new(key, revision, item, previous, false)));
         }
         Some(match before.and_then(|kv| self.decode(kv, revision)) {
-            Some((key, last)) => Told::Change(Change::new(key, revision, last, previous, true)),
-            None => Told::Removed { key: self.short(&kv.key)?, revision },
+            Some((key, last)) => StoreEvent::Change(Change::new(key, revision, last, previous, true)),
+            None => StoreEvent::Removed { key: self.short(&kv.key)?, revision },
         })
     }
 
-    /// An object that does not decode is left out, and said so: one bad record must not hide the others.
+    /// An object that does not decode is logged and left out: one bad record must not hide the others.
     fn decode(&self, kv: &mvccpb::KeyValue, revision: Revision) -> Option<(String, Arc<Item>)> {
         match codec::decode(&kv.value, revision) {
             Ok(object) => Some((self.short(&kv.key)?, self.item(object))),
@@ -152,13 +152,13 @@ pub fn after(key: &[u8]) -> Bytes {
     next.into()
 }
 
-impl History {
-    /// Watches `source` for everything after `revision`.
-    pub async fn after(source: &Source, revision: Revision) -> Result<History, Error> {
+impl StoreWatch {
+    /// Watches for everything after `revision`.
+    pub async fn after(lister_watcher: &ListerWatcher, revision: Revision) -> Result<StoreWatch, Error> {
         let (requests, receiver) = mpsc::channel(4);
         let create = pb::WatchCreateRequest {
-            key: Bytes::copy_from_slice(source.prefix.as_bytes()),
-            range_end: prefix_end(&source.prefix),
+            key: Bytes::copy_from_slice(lister_watcher.prefix.as_bytes()),
+            range_end: prefix_end(&lister_watcher.prefix),
             start_revision: revision.next().0,
             progress_notify: true,
             prev_kv: true,
@@ -166,8 +166,8 @@ impl History {
         };
         let first = pb::WatchRequest { request_union: Some(pb::watch_request::RequestUnion::CreateRequest(create)) };
         requests.try_send(first).expect("the channel is new and has room");
-        let responses = source.store.watch(ReceiverStream::new(receiver).boxed()).await?;
-        Ok(History { source: source.clone(), requests, responses })
+        let responses = lister_watcher.store.watch(ReceiverStream::new(receiver).boxed()).await?;
+        Ok(StoreWatch { lister_watcher: lister_watcher.clone(), requests, responses })
     }
 
     /// Asks how far the store is. The answer comes as an empty batch; asking again before it came is harmless.
@@ -191,7 +191,7 @@ impl History {
             None if response.created => None,
             None => response.header.as_ref().map(|header| header.revision),
         };
-        let told = response.events.iter().filter_map(|event| self.source.change(event)).collect();
-        Ok(Batch { told, revision: reached.filter(|_| !response.fragment).map(Revision) })
+        let events = response.events.iter().filter_map(|event| self.lister_watcher.change(event)).collect();
+        Ok(Batch { events, revision: reached.filter(|_| !response.fragment).map(Revision) })
     }
 }

@@ -1,46 +1,56 @@
-//! LimitRanger: what containers get that ask for nothing, and what nobody may ask for.
+//! LimitRanger: the default requests and limits of containers, and the minima and maxima of a namespace.
 
 use serde_json::{Value, json};
 
 use crate::apiserver::storage::Write;
 use crate::kube::quantity::Quantity;
 use crate::kube::status::Status;
+use crate::kube::tree::{get_mut, items, items_mut};
 
 use super::usage::{Usage, amounts, pod_resources};
-use super::{Admission, Attempt, items, items_mut};
+use super::{Admission, AdmissionAttributes};
 
 impl Admission {
-    /// Fills in the requests and limits that containers leave out, as long as no LimitRange is newer than the cache.
-    pub(super) async fn apply_limit_defaults(&self, attempt: &Attempt<'_>, pod: &mut Value) -> Result<Write, Status> {
-        let view = self.view("limitranges", attempt).await?;
-        for (_, item) in view.select(attempt.namespace) {
+    /// Fills in the requests and limits that containers leave out. The write holds only if no LimitRange is newer than
+    /// the cache.
+    pub(super) async fn admit_limits(
+        &self,
+        attributes: &AdmissionAttributes<'_>,
+        pod: &mut Value,
+    ) -> Result<Write, Status> {
+        let view = self.view("limitranges", attributes).await?;
+        for (_, item) in view.select(attributes.namespace) {
             apply_defaults(&item.object.value(), pod);
         }
-        Ok(Write::default().if_none_written(&self.range("limitranges", attempt), view.revision))
+        Ok(Write::default().if_none_written(&self.range("limitranges", attributes), view.revision))
     }
 
-    /// Refuses a pod that asks for less or more than its namespace allows.
-    pub(super) async fn review_limits(&self, attempt: &Attempt<'_>, pod: &Value) -> Result<(), Status> {
+    /// Refuses a pod whose requests or limits are outside what its namespace allows.
+    pub(super) async fn validate_limits(
+        &self,
+        attributes: &AdmissionAttributes<'_>,
+        pod: &Value,
+    ) -> Result<(), Status> {
         let mut problems = Vec::new();
-        for (_, item) in self.view("limitranges", attempt).await?.select(attempt.namespace) {
+        for (_, item) in self.view("limitranges", attributes).await?.select(attributes.namespace) {
             find_problems(&item.object.value(), pod, &mut problems);
         }
         match problems.as_slice() {
             [] => Ok(()),
-            [one] => Err(attempt.forbidden(one)),
-            all => Err(attempt.forbidden(format!("[{}]", all.join(", ")))),
+            [one] => Err(attributes.forbidden(one)),
+            all => Err(attributes.forbidden(format!("[{}]", all.join(", ")))),
         }
     }
 }
 
 fn limits_of<'a>(range: &'a Value, kind: &'static str) -> impl Iterator<Item = &'a Value> {
-    items(&range["spec"]["limits"]).filter(move |limit| limit["type"] == kind)
+    items(&range["spec"], "limits").iter().filter(move |limit| limit["type"] == kind)
 }
 
 fn apply_defaults(range: &Value, pod: &mut Value) {
     for limit in limits_of(range, "Container") {
         for list in ["containers", "initContainers"] {
-            for container in items_mut(pod, "spec", list) {
+            for container in get_mut(pod, "spec").into_iter().flat_map(|spec| items_mut(spec, list)) {
                 let own_limits = container["resources"]["limits"].clone();
                 fill(container, "limits", &limit["default"]);
                 // A container that limits itself, and requests nothing, requests its limit.
@@ -65,7 +75,7 @@ fn fill(container: &mut Value, part: &str, defaults: &Value) {
 fn find_problems(range: &Value, pod: &Value, problems: &mut Vec<String>) {
     for limit in limits_of(range, "Container") {
         for list in ["containers", "initContainers"] {
-            for container in items(&pod["spec"][list]) {
+            for container in items(&pod["spec"], list) {
                 let resources = &container["resources"];
                 let asked = [amounts(&resources["requests"]).collect(), amounts(&resources["limits"]).collect()];
                 check(limit, "Container", &asked, problems);

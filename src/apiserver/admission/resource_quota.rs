@@ -4,9 +4,9 @@
 //! only if the quota is as it was when the usage was added up. Two writes that would exceed a quota together therefore
 //! never both succeed, through whichever frontends they come.
 //!
-//! The status of a quota is therefore never less than what is used; it may be more for a moment after a deletion, which
-//! the status follows a moment later. A write that fits the status needs no count; one that does not, or meets a status
-//! that was never filled, has the objects counted first.
+//! The status of a quota is therefore never less than what is used; it may be more for a moment after a deletion, until
+//! the next recount. A write that fits the status needs no count; for one that does not, or that meets an empty status,
+//! the objects are counted first.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,34 +19,37 @@ use crate::apiserver::watch_cache::view::View;
 use crate::kube::quantity::Quantity;
 use crate::kube::resources::Resource;
 use crate::kube::status::Status;
+use crate::kube::tree::items;
 use crate::world::{Instant, Revision};
 
 use super::tally::{Counted, Tally, Turn};
 use super::usage::{self, Usage};
-use super::{Admission, Attempt, Operation, items};
+use super::{Admission, AdmissionAttributes, Operation};
 
 impl Admission {
-    /// Charges what the write uses more to the quotas of its namespace, in the transaction of the write. `turn` is held
-    /// until that is done.
+    /// Charges the additional usage of the write to the quotas of its namespace, in the transaction of the write.
+    /// `turn` is held until that is done.
     pub(super) async fn charge_quota(
         &self,
-        attempt: &Attempt<'_>,
+        attributes: &AdmissionAttributes<'_>,
         object: &Value,
         turn: &mut Turn,
     ) -> Result<Write, Status> {
-        let Some(namespace) = attempt.namespace.filter(|_| is_charged(attempt)) else { return Ok(Write::default()) };
-        let after = Counted::of(attempt.resource, object);
-        let before = attempt.old.map(|old| Counted::of(attempt.resource, old));
+        let Some(namespace) = attributes.namespace.filter(|_| is_charged(attributes)) else {
+            return Ok(Write::default());
+        };
+        let after = Counted::of(attributes.resource, object);
+        let before = attributes.old.map(|old| Counted::of(attributes.resource, old));
         if before.as_ref() == Some(&after) {
             return Ok(Write::default());
         }
-        let view = self.view("resourcequotas", attempt).await?;
+        let view = self.view("resourcequotas", attributes).await?;
         // A quota that the cache does not know yet counts as well.
-        let mut write = Write::default().if_none_created(&self.range("resourcequotas", attempt), view.revision);
+        let mut write = Write::default().if_none_created(&self.range("resourcequotas", attributes), view.revision);
         for (_, item) in view.select(Some(namespace)) {
             let quota = item.object.value();
-            if attempt.creates_pod() && after.counts_under(&quota) {
-                require_amounts(attempt, &quota, object)?;
+            if attributes.creates_pod() && after.counts_under(&quota) {
+                require_amounts(attributes, &quota, object)?;
             }
             if more(&quota, before.as_ref(), &after).is_empty() {
                 continue;
@@ -58,7 +61,7 @@ impl Admission {
                 continue;
             };
             let more = more(&stored.object.value(), before.as_ref(), &after);
-            let charged = self.charge(attempt, &stored, &more, tally).await?;
+            let charged = self.charge(attributes, &stored, &more, tally).await?;
             let key = self.storage.key(self.core("resourcequotas"), Some(namespace), name)?;
             write = write.if_revision(&key, stored.revision).put(&key, codec::encode(&charged), None);
         }
@@ -68,19 +71,19 @@ impl Admission {
     /// The quota with its usage added up, or the refusal.
     async fn charge(
         &self,
-        attempt: &Attempt<'_>,
+        attributes: &AdmissionAttributes<'_>,
         stored: &Stored,
         more: &Usage,
         tally: &mut Tally,
     ) -> Result<Value, Status> {
         let quota = stored.object.value();
         let hard: Usage = usage::amounts(&quota["spec"]["hard"]).collect();
-        if let Some(used) = told(&quota)
+        if let Some(used) = recorded_usage(&quota)
             && exceeded(&hard, &used, more).is_empty()
         {
             return Ok(with_status(&quota, &used, more));
         }
-        let used = self.used(stored, attempt.namespace.unwrap_or_default(), attempt.deadline, tally).await?;
+        let used = self.used(stored, attributes.namespace.unwrap_or_default(), attributes.deadline, tally).await?;
         let exceeded = exceeded(&hard, &used, more);
         if exceeded.is_empty() {
             return Ok(with_status(&quota, &used, more));
@@ -89,7 +92,7 @@ impl Admission {
             exceeded.iter().map(|name| format!("{name}={}", amount(name))).collect::<Vec<_>>().join(",")
         };
         let of = |usage: &Usage, name: &str| usage.get(name).copied().unwrap_or_default();
-        Err(attempt.forbidden(format!(
+        Err(attributes.forbidden(format!(
             "exceeded quota: {}, requested: {}, used: {}, limited: {}",
             stored.object.meta.name,
             list(&|name| of(more, name)),
@@ -111,7 +114,7 @@ impl Admission {
         self.recount(namespace, &view, deadline).await
     }
 
-    /// Brings the status of a namespace's quotas up to what is there.
+    /// Brings the status of a namespace's quotas up to date.
     pub async fn recount_quotas(&self, namespace: &str, deadline: Instant) -> Result<(), Status> {
         let view = self.storage.cache(self.core("resourcequotas"))?.any(deadline).await?;
         self.recount(namespace, &view, deadline).await
@@ -134,7 +137,7 @@ impl Admission {
             if counted["status"] != quota["status"] {
                 let key = self.storage.key(resource, Some(namespace), name)?;
                 let write = Write::replace(&key, stored.revision, codec::encode(&counted), None);
-                // Whoever charged the quota meanwhile, at another frontend, has its deletions counted with the next.
+                // On a conflict another frontend has charged the quota; the next recount counts the deletions.
                 self.storage.commit(write).await?;
             }
         }
@@ -173,18 +176,18 @@ impl Admission {
     }
 }
 
-/// Writes that can make an object use more. A status never does: what it says is counted, not refused.
-fn is_charged(attempt: &Attempt<'_>) -> bool {
-    match attempt.operation {
-        Operation::Create => attempt.subresource.is_none(),
-        Operation::Update => matches!(attempt.subresource, None | Some("resize")),
+/// Writes that can make an object use more. A write to a status is counted, never refused.
+fn is_charged(attributes: &AdmissionAttributes<'_>) -> bool {
+    match attributes.operation {
+        Operation::Create => attributes.subresource.is_none(),
+        Operation::Update => matches!(attributes.subresource, None | Some("resize")),
         Operation::Delete => false,
     }
 }
 
 /// Does an object of this resource use what is called `name`?
 fn usage_names(resource: &Resource) -> impl Fn(&str) -> bool {
-    let (plural, qualified, core) = (resource.plural.clone(), resource.qualified(), resource.group.is_empty());
+    let (plural, qualified, core) = (resource.plural.clone(), resource.group_resource(), resource.group.is_empty());
     move |name| {
         name.strip_prefix("count/") == Some(&qualified)
             || (core && name == plural)
@@ -198,7 +201,7 @@ fn usage_names(resource: &Resource) -> impl Fn(&str) -> bool {
     }
 }
 
-/// What a write uses more of what a quota limits.
+/// The additional usage of a write, of what a quota limits.
 fn more(quota: &Value, before: Option<&Counted>, after: &Counted) -> Usage {
     let had = before.map(|before| before.under(quota)).unwrap_or_default();
     let mut more = after.under(quota);
@@ -213,7 +216,7 @@ fn more(quota: &Value, before: Option<&Counted>, after: &Counted) -> Usage {
 }
 
 /// What the status says is used, if it says that of everything that is limited.
-fn told(quota: &Value) -> Option<Usage> {
+fn recorded_usage(quota: &Value) -> Option<Usage> {
     let used: Usage = usage::amounts(&quota["status"]["used"]).collect();
     let hard = quota["spec"]["hard"].as_object();
     let complete = hard.into_iter().flatten().all(|(name, _)| used.contains_key(name));
@@ -232,7 +235,7 @@ fn exceeded<'a>(hard: &'a Usage, used: &Usage, more: &Usage) -> Vec<&'a str> {
 }
 
 /// Each container has to say what it needs of a compute resource that is limited, unless the pod does for all of them.
-fn require_amounts(attempt: &Attempt<'_>, quota: &Value, pod: &Value) -> Result<(), Status> {
+fn require_amounts(attributes: &AdmissionAttributes<'_>, quota: &Value, pod: &Value) -> Result<(), Status> {
     let mut missing: Vec<String> = Vec::new();
     let hard: Usage = usage::amounts(&quota["spec"]["hard"]).collect();
     for limited in hard.keys() {
@@ -246,7 +249,7 @@ fn require_amounts(attempt: &Attempt<'_>, quota: &Value, pod: &Value) -> Result<
         if !pod["spec"]["resources"][part][resource].is_null() {
             continue;
         }
-        let containers = items(&pod["spec"]["containers"]).chain(items(&pod["spec"]["initContainers"]));
+        let containers = items(&pod["spec"], "containers").iter().chain(items(&pod["spec"], "initContainers"));
         let lacking: Vec<&str> = containers
             .filter(|container| container["resources"][part][resource].is_null())
             .filter_map(|container| container["name"].as_str())
@@ -259,10 +262,10 @@ fn require_amounts(attempt: &Attempt<'_>, quota: &Value, pod: &Value) -> Result<
         return Ok(());
     }
     let name = quota["metadata"]["name"].as_str().unwrap_or_default();
-    Err(attempt.forbidden(format!("failed quota: {name}: must specify {}", missing.join("; "))))
+    Err(attributes.forbidden(format!("failed quota: {name}: must specify {}", missing.join("; "))))
 }
 
-/// The quota with its status counted anew.
+/// The quota with a new status.
 fn with_status(quota: &Value, used: &Usage, more: &Usage) -> Value {
     let mut shown = serde_json::Map::new();
     for (resource, _) in usage::amounts(&quota["spec"]["hard"]) {
@@ -320,21 +323,21 @@ mod tests {
     fn a_quota_is_full_when_more_would_be_too_much() {
         let quota = json!({"spec": {"hard": {"pods": "2", "requests.cpu": "1"}}});
         let hard: Usage = usage::amounts(&quota["spec"]["hard"]).collect();
-        assert_eq!(told(&quota), None, "nothing was counted yet");
+        assert_eq!(recorded_usage(&quota), None, "nothing was counted yet");
         let more = more(&quota, None, &counted("pods", &pod("600m")));
         let first = with_status(&quota, &Usage::new(), &more);
         assert_eq!(first["status"]["used"], json!({"pods": "1", "requests.cpu": "600m"}));
-        let used = told(&first).unwrap();
+        let used = recorded_usage(&first).unwrap();
         assert_eq!(exceeded(&hard, &used, &more), ["requests.cpu"]);
         let mut wider = first;
         wider["spec"]["hard"]["secrets"] = json!("1");
-        assert_eq!(told(&wider), None, "what is newly limited was not counted");
+        assert_eq!(recorded_usage(&wider), None, "what is newly limited was not counted");
     }
 
     #[test]
     fn a_pod_says_what_it_needs_where_that_is_limited() {
         let table = Table::builtin();
-        let attempt = Attempt {
+        let attributes = AdmissionAttributes {
             user: &User::anonymous(),
             operation: Operation::Create,
             resource: table.get("", "v1", "pods").unwrap(),
@@ -342,14 +345,14 @@ mod tests {
             namespace: Some("ns"),
             name: "p",
             old: None,
-            again: false,
+            after_conflict: false,
             deadline: Instant::now(),
         };
         let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"limits.memory": "1Gi", "pods": "1"}}});
         let mut pod = json!({"spec": {"containers": [{"name": "c"}], "initContainers": [{"name": "i"}]}});
-        let refused = require_amounts(&attempt, &quota, &pod).unwrap_err();
+        let refused = require_amounts(&attributes, &quota, &pod).unwrap_err();
         assert_eq!(refused.message, "pods \"p\" is forbidden: failed quota: q: must specify limits.memory for: c,i");
         pod["spec"]["resources"] = json!({"limits": {"memory": "1Mi"}});
-        assert_eq!(require_amounts(&attempt, &quota, &pod), Ok(()));
+        assert_eq!(require_amounts(&attributes, &quota, &pod), Ok(()));
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::set::{Set, Step};
+use super::set::{PathElement, Set};
 use crate::kube::schema::{Field, Schemas, Struct, Topology, Type};
 use crate::kube::tree::has;
 
@@ -12,7 +12,7 @@ pub(super) enum Shape<'a> {
     Struct(&'a Struct),
     /// A map, whose values have this type.
     Map(&'a Type),
-    /// A list of items of this type, told apart by these fields.
+    /// A list of items of this type, identified by these fields.
     Keyed(&'a Type, &'a [String]),
     /// A list of scalars, each at most once.
     Items,
@@ -45,10 +45,10 @@ impl<'a> Shape<'a> {
         Shape::of(schemas, &field.type_, &field.topology)
     }
 
-    /// The shape below a step.
-    fn below(self, schemas: &'a Schemas, step: &Step) -> Shape<'a> {
-        match (self, step) {
-            (Shape::Struct(schema), Step::Field(name)) => {
+    /// The shape below an element.
+    fn below(self, schemas: &'a Schemas, element: &PathElement) -> Shape<'a> {
+        match (self, element) {
+            (Shape::Struct(schema), PathElement::Field(name)) => {
                 schema.fields.get(name).map_or(Shape::Leaf, |field| Shape::of_field(schemas, field))
             }
             (Shape::Map(values), _) => Shape::of(schemas, values, &LEAF_FIELD),
@@ -59,16 +59,16 @@ impl<'a> Shape<'a> {
     }
 
     /// The parts of `value`; `None` when it is one piece, or empty, or not what the schema says.
-    fn parts(self, value: &Value) -> Option<Vec<(Step, &Value)>> {
-        let parts: Vec<(Step, &Value)> = match (self, value) {
+    fn parts(self, value: &Value) -> Option<Vec<(PathElement, &Value)>> {
+        let parts: Vec<(PathElement, &Value)> = match (self, value) {
             (Shape::Struct(_) | Shape::Map(_), Value::Object(map)) => {
-                map.iter().map(|(key, value)| (Step::Field(key.clone()), value)).collect()
+                map.iter().map(|(key, value)| (PathElement::Field(key.clone()), value)).collect()
             }
             (Shape::Keyed(_, keys), Value::Array(list)) => {
-                list.iter().map(|item| (Step::Key(key_of(item, keys)), item)).collect()
+                list.iter().map(|item| (PathElement::Key(key_of(item, keys)), item)).collect()
             }
             (Shape::Items, Value::Array(list)) => {
-                list.iter().map(|item| (Step::Item(item.to_string()), item)).collect()
+                list.iter().map(|item| (PathElement::Item(item.to_string()), item)).collect()
             }
             _ => return None,
         };
@@ -104,10 +104,10 @@ impl<'a> Walk<'a> {
             set.member = true;
             return;
         };
-        for (step, part) in parts {
-            let below = shape.below(self.schemas, &step);
-            let is_item = matches!(step, Step::Key(_));
-            let set = set.at(step);
+        for (element, part) in parts {
+            let below = shape.below(self.schemas, &element);
+            let is_item = matches!(element, PathElement::Key(_));
+            let set = set.at(element);
             self.fields(part, below, set);
             set.member |= is_item;
         }
@@ -116,14 +116,14 @@ impl<'a> Walk<'a> {
     /// `config` laid over `live`: parts that only `live` has stay.
     pub fn merge(self, live: Option<&Value>, config: &Value, shape: Shape<'a>) -> Value {
         let Some(live) = live else { return config.clone() };
-        let find = |parts: &[(Step, &Value)], step: &Step| -> Option<Value> {
-            parts.iter().find(|(known, _)| known == step).map(|(_, value)| (*value).clone())
+        let find = |parts: &[(PathElement, &Value)], element: &PathElement| -> Option<Value> {
+            parts.iter().find(|(known, _)| known == element).map(|(_, value)| (*value).clone())
         };
         match (shape, live, config) {
             (Shape::Struct(_) | Shape::Map(_), Value::Object(live), Value::Object(config)) => {
                 let mut merged = live.clone();
                 for (key, value) in config {
-                    let below = shape.below(self.schemas, &Step::Field(key.clone()));
+                    let below = shape.below(self.schemas, &PathElement::Field(key.clone()));
                     merged.insert(key.clone(), self.merge(live.get(key), value, below));
                 }
                 Value::Object(merged)
@@ -132,13 +132,13 @@ impl<'a> Walk<'a> {
                 let (live, config) = (shape.parts(live).unwrap_or_default(), shape.parts(config).unwrap_or_default());
                 let mut merged: Vec<Value> = live
                     .iter()
-                    .map(|(step, value)| match find(&config, step) {
-                        Some(wanted) => self.merge(Some(value), &wanted, shape.below(self.schemas, step)),
+                    .map(|(element, value)| match find(&config, element) {
+                        Some(wanted) => self.merge(Some(value), &wanted, shape.below(self.schemas, element)),
                         None => (*value).clone(),
                     })
                     .collect();
-                let is_new = |step: &Step| !live.iter().any(|(known, _)| known == step);
-                merged.extend(config.iter().filter(|(step, _)| is_new(step)).map(|(_, value)| (*value).clone()));
+                let is_new = |element: &PathElement| !live.iter().any(|(known, _)| known == element);
+                merged.extend(config.iter().filter(|(element, _)| is_new(element)).map(|(_, value)| (*value).clone()));
                 Value::Array(merged)
             }
             _ => config.clone(),
@@ -156,44 +156,45 @@ impl<'a> Walk<'a> {
             }
             return;
         };
-        for (step, part) in &after {
-            let below = shape.below(self.schemas, step);
-            match before.iter().find(|(known, _)| known == step) {
+        for (element, part) in &after {
+            let below = shape.below(self.schemas, element);
+            match before.iter().find(|(known, _)| known == element) {
                 Some((_, known)) => {
                     let mut inner = Changes::default();
                     self.compare(known, part, below, &mut inner);
-                    changes.put(step, inner);
+                    changes.put(element, inner);
                 }
                 None => {
-                    let set = changes.set.at(step.clone());
+                    let set = changes.set.at(element.clone());
                     self.fields(part, below, set);
-                    set.member |= matches!(step, Step::Key(_));
+                    set.member |= matches!(element, PathElement::Key(_));
                 }
             }
         }
-        for (step, part) in before.iter().filter(|(step, _)| !after.iter().any(|(known, _)| known == step)) {
-            let set = changes.removed.at(step.clone());
-            self.fields(part, shape.below(self.schemas, step), set);
-            set.member |= matches!(step, Step::Key(_));
+        for (element, part) in before.iter().filter(|(element, _)| !after.iter().any(|(known, _)| known == element)) {
+            let set = changes.removed.at(element.clone());
+            self.fields(part, shape.below(self.schemas, element), set);
+            set.member |= matches!(element, PathElement::Key(_));
         }
     }
 
     /// Takes the fields of `gone` out of `value`. Something that `kept` has a part of stays; a map or list that is left
     /// empty goes.
     pub fn remove(self, value: &mut Value, gone: &Set, kept: &Set, shape: Shape<'a>) {
-        let steps: Vec<Step> = shape.parts(value).unwrap_or_default().into_iter().map(|(step, _)| step).collect();
+        let steps: Vec<PathElement> =
+            shape.parts(value).unwrap_or_default().into_iter().map(|(element, _)| element).collect();
         let mut survivors = Vec::new();
-        for (place, step) in steps.iter().enumerate() {
-            let Some(set) = gone.below.get(step) else {
+        for (place, element) in steps.iter().enumerate() {
+            let Some(set) = gone.below.get(element) else {
                 survivors.push(place);
                 continue;
             };
-            let kept = kept.below.get(step).cloned().unwrap_or_default();
+            let kept = kept.below.get(element).cloned().unwrap_or_default();
             if set.member && kept.is_empty() {
                 continue;
             }
-            let below = shape.below(self.schemas, step);
-            if let Some(part) = part_mut(value, step, place) {
+            let below = shape.below(self.schemas, element);
+            if let Some(part) = part_mut(value, element, place) {
                 self.remove(part, set, &kept, below);
                 let is_empty =
                     part.as_object().is_some_and(Map::is_empty) || part.as_array().is_some_and(Vec::is_empty);
@@ -216,9 +217,9 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn part_mut<'v>(value: &'v mut Value, step: &Step, place: usize) -> Option<&'v mut Value> {
-    match (value, step) {
-        (Value::Object(map), Step::Field(name)) => map.get_mut(name),
+fn part_mut<'v>(value: &'v mut Value, element: &PathElement, place: usize) -> Option<&'v mut Value> {
+    match (value, element) {
+        (Value::Object(map), PathElement::Field(name)) => map.get_mut(name),
         (Value::Array(list), _) => list.get_mut(place),
         _ => None,
     }
@@ -233,12 +234,12 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    fn put(&mut self, step: &Step, inner: Changes) {
+    fn put(&mut self, element: &PathElement, inner: Changes) {
         if !inner.set.is_empty() {
-            self.set.at(step.clone()).add(&inner.set);
+            self.set.at(element.clone()).add(&inner.set);
         }
         if !inner.removed.is_empty() {
-            self.removed.at(step.clone()).add(&inner.removed);
+            self.removed.at(element.clone()).add(&inner.removed);
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::kube::tree::{items, remove, text};
 const UPDATERS_MAX: usize = 10;
 const JOINED: &str = "ancient-changes";
 
-/// Who writes, and through which path.
+/// The writer, and the path through which it writes.
 #[derive(Clone, Copy, Debug)]
 pub struct Manager<'a> {
     /// The query parameter `fieldManager`, or the front of the user agent.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-/// One step on the way to a field.
+/// One element of the path to a field.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
+pub enum PathElement {
     /// A field of a struct or a key of a map.
     Field(String),
     /// The item of a list that has these key fields: a JSON object, its keys in alphabetical order.
@@ -15,21 +15,21 @@ pub enum Step {
     Item(String),
 }
 
-impl Step {
+impl PathElement {
     fn encode(&self) -> String {
         match self {
-            Step::Field(name) => format!("f:{name}"),
-            Step::Key(key) => format!("k:{key}"),
-            Step::Item(value) => format!("v:{value}"),
+            PathElement::Field(name) => format!("f:{name}"),
+            PathElement::Key(key) => format!("k:{key}"),
+            PathElement::Item(value) => format!("v:{value}"),
         }
     }
 
-    fn decode(text: &str) -> Option<Step> {
+    fn decode(text: &str) -> Option<PathElement> {
         let (front, rest) = text.split_once(':')?;
         match front {
-            "f" => Some(Step::Field(rest.to_owned())),
-            "k" => Some(Step::Key(rest.to_owned())),
-            "v" => Some(Step::Item(rest.to_owned())),
+            "f" => Some(PathElement::Field(rest.to_owned())),
+            "k" => Some(PathElement::Key(rest.to_owned())),
+            "v" => Some(PathElement::Item(rest.to_owned())),
             _ => None,
         }
     }
@@ -37,9 +37,9 @@ impl Step {
     /// As conflicts name it: `.spec`, `[name="a"]`, `[="x"]`.
     fn text(&self) -> String {
         match self {
-            Step::Field(name) => format!(".{name}"),
-            Step::Item(value) => format!("[={value}]"),
-            Step::Key(key) => {
+            PathElement::Field(name) => format!(".{name}"),
+            PathElement::Item(value) => format!("[={value}]"),
+            PathElement::Key(key) => {
                 let fields: Map<String, Value> = serde_json::from_str(key).unwrap_or_default();
                 let all: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
                 format!("[{}]", all.join(","))
@@ -53,7 +53,7 @@ impl Step {
 pub struct Set {
     /// The field at this place itself is a member.
     pub member: bool,
-    pub below: BTreeMap<Step, Set>,
+    pub below: BTreeMap<PathElement, Set>,
 }
 
 impl Set {
@@ -61,15 +61,15 @@ impl Set {
         !self.member && self.below.is_empty()
     }
 
-    pub fn at(&mut self, step: Step) -> &mut Set {
-        self.below.entry(step).or_default()
+    pub fn at(&mut self, element: PathElement) -> &mut Set {
+        self.below.entry(element).or_default()
     }
 
     /// Everything of either.
     pub fn add(&mut self, other: &Set) {
         self.member |= other.member;
-        for (step, set) in &other.below {
-            self.at(step.clone()).add(set);
+        for (element, set) in &other.below {
+            self.at(element.clone()).add(set);
         }
     }
 
@@ -87,9 +87,9 @@ impl Set {
 
     fn filtered(&self, other: Option<&Set>, keep: fn(bool, bool) -> bool) -> Set {
         let member = keep(self.member, other.is_some_and(|set| set.member));
-        let below = self.below.iter().map(|(step, set)| {
-            let other = other.and_then(|other| other.below.get(step));
-            (step.clone(), set.filtered(other, keep))
+        let below = self.below.iter().map(|(element, set)| {
+            let other = other.and_then(|other| other.below.get(element));
+            (element.clone(), set.filtered(other, keep))
         });
         Set { member, below: below.filter(|(_, set)| !set.is_empty()).collect() }
     }
@@ -100,9 +100,9 @@ impl Set {
         if gone.member {
             return Set::default();
         }
-        let below = self.below.iter().map(|(step, set)| match gone.below.get(step) {
-            Some(gone) => (step.clone(), set.without_trees(gone)),
-            None => (step.clone(), set.clone()),
+        let below = self.below.iter().map(|(element, set)| match gone.below.get(element) {
+            Some(gone) => (element.clone(), set.without_trees(gone)),
+            None => (element.clone(), set.clone()),
         });
         Set { member: self.member, below: below.filter(|(_, set)| !set.is_empty()).collect() }
     }
@@ -118,8 +118,8 @@ impl Set {
         if self.member {
             out.push(front.to_owned());
         }
-        for (step, set) in &self.below {
-            set.collect(&format!("{front}{}", step.text()), out);
+        for (element, set) in &self.below {
+            set.collect(&format!("{front}{}", element.text()), out);
         }
     }
 
@@ -129,8 +129,8 @@ impl Set {
         if self.member && !self.below.is_empty() {
             map.insert(".".into(), json!({}));
         }
-        for (step, set) in &self.below {
-            map.insert(step.encode(), set.encode());
+        for (element, set) in &self.below {
+            map.insert(element.encode(), set.encode());
         }
         Value::Object(map)
     }
@@ -141,10 +141,10 @@ impl Set {
         for (key, value) in value.as_object().into_iter().flatten() {
             if key == "." {
                 set.member = true;
-            } else if let Some(step) = Step::decode(key) {
+            } else if let Some(element) = PathElement::decode(key) {
                 let mut below = Set::decode(value);
                 below.member |= below.below.is_empty();
-                set.below.insert(step, below);
+                set.below.insert(element, below);
             }
         }
         set

@@ -26,7 +26,7 @@ use shape::{Changes, Shape, Walk};
 
 pub use entries::{Manager, Operation};
 
-/// Fields nobody manages: the server's own, and those that say which object it is.
+/// Fields that no manager owns: those of the server, and those that identify the object.
 const UNMANAGED: [&str; 12] = [
     "name",
     "namespace",
@@ -43,9 +43,9 @@ const UNMANAGED: [&str; 12] = [
 ];
 
 /// Applies `config`, all that `manager` wants to say about an object, to `live` (`None`: it does not exist yet). Fields
-/// that the manager no longer mentions and nobody else manages go. The result has new `managedFields`; it is neither
-/// defaulted nor checked yet. The `Err` is a 409 that names the fields of other managers that differ; with `force` they
-/// are taken over.
+/// that the manager no longer mentions and no other manager owns are removed. The result has new `managedFields`; it is
+/// neither defaulted nor checked yet. The `Err` is a 409 that names the fields of other managers that differ; with
+/// `force` they are taken over.
 pub fn apply(
     schemas: &Schemas,
     definition: &str,
@@ -96,7 +96,7 @@ pub fn track(schemas: &Schemas, definition: &str, live: Option<&Value>, new: &mu
     entries.write(new);
 }
 
-/// What differs between two states, the fields that nobody manages left out.
+/// What differs between two states, without unmanaged fields.
 fn changes<'a>(walk: Walk<'a>, live: Option<&Value>, new: &Value, shape: Shape<'a>) -> Changes {
     let mut changes = Changes::default();
     match live {
@@ -123,7 +123,7 @@ fn owned_fields<'a>(walk: Walk<'a>, config: &Value, shape: Shape<'a>, manager: &
     set
 }
 
-/// The object without what nobody manages.
+/// The object without unmanaged fields.
 fn managed_part(object: &Value) -> Value {
     let mut part = object.clone();
     if let Some(map) = part.as_object_mut() {

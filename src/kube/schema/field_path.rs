@@ -1,4 +1,4 @@
-//! The place of a value inside an object, kept on the stack while a walk goes down: nothing is allocated until a
+//! The path of a value inside an object, kept on the stack while a walk goes down: nothing is allocated until a
 //! message needs the text.
 
 #[derive(Clone, Copy, Debug)]
@@ -7,19 +7,19 @@ pub(super) enum Segment<'a> {
     Index(usize),
 }
 
-/// A place: its last step and the place it started from.
+/// A path: its last step and the path before it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Place<'a> {
-    step: Option<(&'a Place<'a>, Segment<'a>)>,
+pub(super) struct FieldPath<'a> {
+    step: Option<(&'a FieldPath<'a>, Segment<'a>)>,
 }
 
-impl<'a> Place<'a> {
-    pub fn field(&'a self, name: &'a str) -> Place<'a> {
-        Place { step: Some((self, Segment::Field(name))) }
+impl<'a> FieldPath<'a> {
+    pub fn field(&'a self, name: &'a str) -> FieldPath<'a> {
+        FieldPath { step: Some((self, Segment::Field(name))) }
     }
 
-    pub fn index(&'a self, index: usize) -> Place<'a> {
-        Place { step: Some((self, Segment::Index(index))) }
+    pub fn index(&'a self, index: usize) -> FieldPath<'a> {
+        FieldPath { step: Some((self, Segment::Index(index))) }
     }
 
     /// `spec.containers[0].image`.

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 const TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
-/// Adds the tolerations, of so many `seconds`, that the pod does not bring itself.
-pub fn add_default(pod: &mut Value, seconds: u64) {
+/// Adds the tolerations that the pod does not have itself, each for `seconds`.
+pub fn admit(pod: &mut Value, seconds: u64) {
     for taint in TAINTS {
         let tolerations = pod["spec"]["tolerations"].as_array().map_or(&[][..], Vec::as_slice);
         if !tolerations.iter().any(|toleration| tolerates(toleration, taint)) {
@@ -34,15 +34,15 @@ mod tests {
         let mut pod = json!({"spec": {"tolerations": [
             {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}
         ]}});
-        add_default(&mut pod, 300);
+        admit(&mut pod, 300);
         let once = pod.clone();
-        add_default(&mut pod, 300);
+        admit(&mut pod, 300);
         assert_eq!(pod, once);
         assert_eq!(pod["spec"]["tolerations"].as_array().map(Vec::len), Some(2));
         assert_eq!(pod["spec"]["tolerations"][0]["tolerationSeconds"], 5);
 
         let mut tolerant = json!({"spec": {"tolerations": [{"operator": "Exists"}]}});
-        add_default(&mut tolerant, 300);
+        admit(&mut tolerant, 300);
         assert_eq!(tolerant["spec"]["tolerations"].as_array().map(Vec::len), Some(1));
     }
 }
