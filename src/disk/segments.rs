@@ -31,6 +31,7 @@ use bytes::Bytes;
 
 use crate::disk::{Error, format};
 use crate::world::disk::DirLock;
+use crate::world::planted::planted;
 use crate::world::{Disk, Lock, Random, World};
 use frame::SEGMENT_HEAD_BYTES;
 pub use frame::{Frame, Record};
@@ -318,7 +319,11 @@ impl Segments {
     fn remove_condemned(&self) -> Result<(), Error> {
         let condemned = {
             let mut active = self.0.active.lock();
-            if active.holds > 0 { Vec::new() } else { std::mem::take(&mut active.condemned) }
+            if active.holds > 0 && !planted!("unlink-held") {
+                Vec::new()
+            } else {
+                std::mem::take(&mut active.condemned)
+            }
         };
         if condemned.is_empty() {
             return Ok(());

@@ -243,7 +243,12 @@ impl Ledger {
     }
 
     /// Points the index to where the records were written, and gives the events.
-    fn point_index(&mut self, steps: &[Step], records: Vec<KeyValue>, places: &[RecordLocation]) -> Vec<RevisionEvents> {
+    fn point_index(
+        &mut self,
+        steps: &[Step],
+        records: Vec<KeyValue>,
+        places: &[RecordLocation],
+    ) -> Vec<RevisionEvents> {
         let mut written = records.into_iter().zip(places);
         let mut revisions = Vec::new();
         for step in steps {

@@ -68,7 +68,11 @@ pub fn empty(member: &MemberState, basis: &Basis, segment: SegmentId) -> Result<
     copy(member, basis.generation, &mut moving)
 }
 
-fn copy(member: &MemberState, generation: Generation, moving: &mut Vec<(Rev, RecordLocation, Bytes)>) -> Result<(), StepError> {
+fn copy(
+    member: &MemberState,
+    generation: Generation,
+    moving: &mut Vec<(Rev, RecordLocation, Bytes)>,
+) -> Result<(), StepError> {
     let mut ledger = member.ledger_of(generation)?;
     ledger.relocate(moving)?;
     member.publish(&ledger);

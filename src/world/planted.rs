@@ -34,6 +34,8 @@ bugs! {
     "removed-member-counts" "bug-removed-member-counts" "a removed member stays in the membership"
     "forward-twice" "bug-forward-twice" "a follower sends a batch to the leader twice"
     "snapshot-misses-end" "bug-snapshot-misses-end" "a snapshot is installed without what was written last"
+    "stale-step" "bug-stale-step" "a step in the background goes on after a snapshot replaced the state"
+    "unlink-held" "bug-unlink-held" "a segment is removed while a snapshot is made of it"
     "forget-applied" "bug-forget-applied" "the applied position is not brought back with the data"
     "lost-update" "bug-lost-update" "a compare of mod revisions holds whatever they are"
     "delete-leaves-one" "bug-delete-leaves-one" "deleting a range leaves its first key"

@@ -270,6 +270,16 @@ const PROOFS: &[Proof] = &[
         "the state is not the one of the snapshot",
     ),
     test(
+        "stale-step",
+        "store::tests::background::nothing_of_one_generation_is_done_to_the_next",
+        "yield points|is never removed with it",
+    ),
+    test(
+        "unlink-held",
+        "store::tests::background::a_segment_that_goes_while_a_snapshot_is_made_is_in_it_all_the_same",
+        "NotFound",
+    ),
+    test(
         "forget-applied",
         "store::tests::recovery::a_restart_brings_back_everything_from_segments_or_from_the_index",
         "the applied position is lost",
