@@ -1,4 +1,4 @@
-//! `chorus bench`: load on any etcd v3 store, or on two in turns, since only a run side by side tells them apart.
+//! `chorus bench`: load on any etcd v3 store, or on two in turns, since only runs side by side can be compared.
 //!
 //! - `load`: the clients and their connections
 //! - `latency`: the histogram
@@ -13,8 +13,8 @@ use anyhow::ensure;
 use clap::ValueEnum;
 
 use self::load::{End, Kind, Load, Outcome, Target};
-use super::DataDir;
-use super::kv::{endpoints, url};
+use super::data_dir::DataDir;
+use super::endpoints::{endpoints, url};
 use super::terminal::{OutputError, line};
 use crate::world::World;
 
@@ -39,10 +39,10 @@ pub struct Args {
     /// Connections the clients share.
     #[arg(long, default_value_t = 10)]
     conns: usize,
-    /// Ends a round after so many calls.
+    /// End a round after so many calls.
     #[arg(long, conflicts_with = "time")]
     total: Option<u64>,
-    /// Ends a round after so many seconds. [default: 5]
+    /// End a round after so many seconds. [default: 5]
     #[arg(long)]
     time: Option<u64>,
     /// Rounds. [default: 1, or 5 with --against]

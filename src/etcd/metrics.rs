@@ -31,7 +31,7 @@ const CODES: [&str; 17] = [
     "Unauthenticated",
 ];
 
-/// Clients name their version themselves; so many different ones are told apart.
+/// Clients name their version themselves; more different names than this are counted as one.
 const CLIENT_VERSIONS_MAX: usize = 100;
 const OTHER_VERSION: &str = "other";
 
@@ -56,7 +56,7 @@ struct Counters {
 /// Checks of a probe, by its name and theirs: failures, successes, and whether the last one succeeded.
 type Checks = Mutex<BTreeMap<(&'static str, &'static str), ([u64; 2], bool)>>;
 
-/// Of the messages of clients.
+/// Bytes of the messages of clients.
 #[derive(Default)]
 struct Bytes {
     received: Counter,

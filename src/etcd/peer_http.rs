@@ -1,5 +1,4 @@
-//! What is answered on the peer port in plain HTTP: who the members are, and in which versions, to those that want to
-//! join, and to operators.
+//! Plain HTTP on the peer port: the members and their versions, for members that want to join and for operators.
 
 use std::sync::Arc;
 

@@ -11,8 +11,8 @@ use prost::Message;
 use tonic::Status;
 
 use super::body::{Body, RequestBody};
-use super::frontend::Shared;
 use super::rpc::Rpc;
+use super::server::EtcdServer;
 use super::status;
 use super::stream as streams;
 use crate::store::client::Client;
@@ -22,10 +22,10 @@ use crate::world::failpoints::failpoint;
 /// Small, so that the first keys arrive soon and the size of the others becomes known.
 const FIRST_CHUNK_KEYS: i64 = 10;
 
-pub(super) async fn answer(shared: &Arc<Shared>, store: &Client, request: Request<RequestBody>) -> Response<Body> {
-    streams::server(shared, Rpc::RangeStream, request, async |range: pb::RangeRequest| {
+pub(super) async fn answer(server: &Arc<EtcdServer>, store: &Client, request: Request<RequestBody>) -> Response<Body> {
+    streams::server_stream(server, Rpc::RangeStream, request, async |range: pb::RangeRequest| {
         check(&range)?;
-        let chunks = Chunks::new(range, shared.config.limits.request_bytes_max);
+        let chunks = Chunks::new(range, server.config.limits.request_bytes_max);
         let state = (Some(chunks), store.clone());
         let answers = stream::try_unfold(state, async |(chunks, store)| {
             let Some(chunks) = chunks else { return Ok(None) };

@@ -1,5 +1,5 @@
 //! Store errors as gRPC statuses. The table of codes and texts is the store's, because its remote transport reads it
-//! backwards; this file adds what only a server says.
+//! backwards; this file adds the errors that only a server has.
 //!
 //! Clients tell errors apart by the text alone; the code decides whether they try again. A write whose fate is unknown
 //! is therefore always `Unavailable` with a text on which clients do not repeat writes.

@@ -10,10 +10,10 @@ const PREFIX: &str = "ETCD_";
 pub const REPORTED_VERSION: &str = "ETCD_CHORUS_REPORTED_VERSION";
 /// Names a configuration file.
 pub const CONFIG_FILE: &str = "ETCD_CONFIG_FILE";
-/// Means something to this program, but is no flag.
+/// Variables of this program that stand for no flag.
 const OTHERS: [&str; 3] = [CONFIG_FILE, REPORTED_VERSION, "ETCD_UNSUPPORTED_ARCH"];
 
-/// What the variables had to say.
+/// What was read from the variables.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Read {
     /// Flags that variables gave, with the variables and their values.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use chorus_proto::etcdserverpb as pb;
 use clap::Subcommand;
 
-use super::Session;
 use super::args::lease_id;
+use super::session::Session;
 
 /// A lease is renewed when a third of its time has passed.
 const RENEWALS_PER_TTL: u32 = 3;
@@ -25,7 +25,7 @@ pub(super) enum Command {
     TimeToLive {
         #[arg(value_parser = lease_id)]
         id: i64,
-        /// Shows the keys of the lease, too.
+        /// Show the keys of the lease, too.
         #[arg(long)]
         keys: bool,
     },
@@ -33,7 +33,7 @@ pub(super) enum Command {
     KeepAlive {
         #[arg(value_parser = lease_id)]
         id: i64,
-        /// Renews it once.
+        /// Renew it once.
         #[arg(long)]
         once: bool,
     },

@@ -15,7 +15,7 @@ use crate::store::client::Client;
 
 type Leaders = BoxStream<'static, Result<LeaderResponse, Status>>;
 
-/// Never ends by itself: an election without a leader is waited for.
+/// Never ends by itself: while an election has no leader, it waits for one.
 pub(in crate::etcd) fn observe(store: Client, request: LeaderRequest) -> Leaders {
     let prefix = prefix(&request.name);
     let reigns = stream::try_unfold((store, prefix), async |(store, prefix)| {
@@ -50,7 +50,7 @@ async fn current(store: &Client, prefix: &[u8]) -> Result<(pb::ResponseHeader, K
             return Ok((header, kv));
         }
     }
-    Err(super::told(crate::store::error::Error::Stopped))
+    Err(super::to_status(crate::store::error::Error::Stopped))
 }
 
 fn puts(events: Vec<chorus_proto::mvccpb::Event>) -> impl Iterator<Item = KeyValue> {

@@ -10,7 +10,7 @@ use crate::etcd::rpc::Rpc;
 use crate::etcd::status;
 use crate::store::Error;
 
-/// How deep transactions may stand in each other.
+/// How deep transactions may be nested.
 const DEPTH_MAX: usize = 64;
 
 /// A prefix that all keys have.
@@ -126,7 +126,7 @@ impl Namespace {
     fn txn_at(&self, request: &mut pb::TxnRequest, depth: usize) -> Result<(), Status> {
         use pb::request_op::Request;
         if depth > DEPTH_MAX {
-            return Err(Status::invalid_argument("etcdserver: transactions stand too deep in each other"));
+            return Err(Status::invalid_argument("etcdserver: transactions are nested too deep"));
         }
         for compare in &mut request.compare {
             self.interval(&mut compare.key, &mut compare.range_end)?;
