@@ -18,7 +18,7 @@ use super::endpoints::{endpoints, url};
 use super::terminal::{OutputError, line};
 use crate::world::World;
 
-/// Measures throughput and latency of a store, or of two side by side.
+/// Measure throughput and latency of a store, or of two side by side.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// What the clients do.
@@ -30,7 +30,7 @@ pub struct Args {
     endpoints: Vec<String>,
     #[command(flatten)]
     dir: DataDir,
-    /// A second store: both are run in turns, and their ratio is shown.
+    /// A second store: rounds alternate between both, and their ratio is shown.
     #[arg(long, value_delimiter = ',')]
     against: Vec<String>,
     /// Clients, each with one call under way.
@@ -57,10 +57,10 @@ pub struct Args {
     /// Different keys.
     #[arg(long, default_value_t = 10_000)]
     key_space: u64,
-    /// Of a hundred calls of `mixed`, so many are reads.
+    /// Percentage of reads among the calls of `mixed`.
     #[arg(long, default_value_t = 80)]
     read_percent: u64,
-    /// Reads from the member that is asked, without a quorum.
+    /// Read from one member, without a quorum.
     #[arg(long)]
     serializable: bool,
 }

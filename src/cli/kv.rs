@@ -48,7 +48,7 @@ pub struct Args {
     /// How long a command may take, in seconds.
     #[arg(long, global = true, default_value_t = 5)]
     command_timeout: u64,
-    /// The authorities that sign the certificates of https endpoints; the system's otherwise.
+    /// The CA certificates to verify https endpoints with; by default, the system's.
     #[arg(long, global = true, value_name = "FILE")]
     cacert: Option<PathBuf>,
     /// The certificate to show to https endpoints.
@@ -67,31 +67,31 @@ pub struct Args {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Shows a key, or the keys of a range or prefix.
+    /// Show a key, or the keys of a range or prefix.
     Get(Get),
-    /// Writes a key; the value is read from standard input if it is not given.
+    /// Write a key; without a value among the arguments, it is read from standard input.
     Put(Put),
-    /// Deletes a key, or the keys of a range or prefix.
+    /// Delete a key, or the keys of a range or prefix.
     Del(Del),
-    /// Runs a transaction read from standard input: compares, a blank line, what to do if all hold, a blank line, what
+    /// Run a transaction read from standard input: compares, a blank line, what to do if all hold, a blank line, what
     /// to do if not.
     Txn(txn::Args),
-    /// Shows the changes of a key, range or prefix until it is interrupted.
+    /// Show the changes of a key, range or prefix until it is interrupted.
     Watch(watch::Args),
-    /// Grants, renews and revokes leases.
+    /// Grant, renew and revoke leases.
     #[command(subcommand)]
     Lease(lease::Command),
-    /// Forgets all history before a revision.
+    /// Forget all history before a revision.
     #[command(visible_alias = "compaction")]
     Compact {
         revision: i64,
-        /// Waits until the space is reclaimed.
+        /// Wait until the space is reclaimed.
         #[arg(long)]
         physical: bool,
     },
 }
 
-/// Runs one command.
+/// Runs one command of `chorus kv`.
 pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
     let endpoints = endpoints(&world, &args.endpoints, &args.data_dir)?;
     let store = connect(&world, &args, &endpoints)?;

@@ -15,7 +15,7 @@ use crate::world::net::ports::ephemeral;
 
 use super::data_dir::{DATA_DIR, DataDir};
 use super::signals::interrupted;
-use super::terminal::{Lines, green, note, print};
+use super::terminal::{ProgressLines, green, note, print};
 
 /// How long a cluster may take to come up.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -61,7 +61,7 @@ pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
     let names: Vec<&str> = cluster.config.nodes.iter().map(|node| node.name.as_str()).collect();
     let (name, nodes) = (&cluster.config.name, plural(names.len(), "node"));
     note(format!("Launching {name} ({nodes}) in {}", args.dir.data_dir.display()));
-    let lines = Lines::new(&names);
+    let lines = ProgressLines::new(&names);
     let mut interrupt = std::pin::pin!(interrupted().map(drop));
     let started = async {
         launcher::start(&cluster, &extra)?;

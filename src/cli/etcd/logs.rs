@@ -12,7 +12,7 @@ mod rotation;
 use tracing_subscriber::EnvFilter;
 
 use self::error::LogError;
-use self::line::Lines;
+use self::line::LogFormat;
 use self::output::Outputs;
 use crate::cluster::server::Options;
 use crate::world::{World, process};
@@ -24,23 +24,23 @@ pub fn begin(world: &World, options: &Options) -> Result<(), LogError> {
         "capnslog" => return Err(LogError::Capnslog),
         other => return Err(LogError::Logger(other.into())),
     }
-    let lines = match options.log_format.as_str() {
-        "json" => Lines::Json,
-        "console" => Lines::Console,
+    let format = match options.log_format.as_str() {
+        "json" => LogFormat::Json,
+        "console" => LogFormat::Console,
         other => return Err(LogError::Format(other.into())),
     };
     let mut filter = filter(&options.log_level)?.to_owned();
     if std::env::var("GODEBUG").is_ok_and(|asked| asked.split(',').any(|setting| setting == "http2debug=2")) {
         filter += ",http2=trace";
     }
-    install(Outputs::open(world, options)?, lines, &filter);
+    install(Outputs::open(world, options)?, format, &filter);
     Ok(())
 }
 
 /// Begins to log to stderr, for a process whose options cannot be read.
 pub fn begin_plainly(debug: bool) {
     let level = if debug { "debug" } else { "info" };
-    install(Outputs::stderr(), Lines::Json, filter(level).expect("a level"));
+    install(Outputs::stderr(), LogFormat::Json, filter(level).expect("a level"));
 }
 
 /// Logs the arguments that the process was started with.
@@ -49,12 +49,12 @@ pub fn log_arguments() {
     tracing::info!(inlined = %running, "Running: ");
 }
 
-fn install(outputs: Outputs, lines: Lines, filter: &str) {
+fn install(outputs: Outputs, format: LogFormat, filter: &str) {
     // The outputs report their failures themselves.
     let logs = tracing_subscriber::fmt().log_internal_errors(false);
     let logs = logs.with_env_filter(EnvFilter::new(filter)).with_writer(outputs);
     // A second beginning, as in tests, has no effect.
-    let _ = logs.event_format(lines).try_init();
+    let _ = logs.event_format(format).try_init();
     std::panic::set_hook(Box::new(|panic| {
         let backtrace = std::backtrace::Backtrace::capture();
         tracing::error!(stacktrace = %backtrace, "{panic}");

@@ -92,7 +92,7 @@ pub enum Refusal {
 #[derive(Default)]
 pub struct Origin {
     file: Option<String>,
-    variables: environment::Read,
+    variables: environment::Variables,
 }
 
 /// Reads the options from the arguments and from the file that these or the variables name, or else from the variables.

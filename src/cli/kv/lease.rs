@@ -13,14 +13,14 @@ const RENEWALS_PER_TTL: u32 = 3;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
-    /// Makes a lease that lives for TTL seconds unless it is renewed.
+    /// Make a lease that lives for TTL seconds unless it is renewed.
     Grant { ttl: i64 },
-    /// Ends a lease and deletes its keys.
+    /// End a lease and delete its keys.
     Revoke {
         #[arg(value_parser = lease_id)]
         id: i64,
     },
-    /// Shows how long a lease has left.
+    /// Show how long a lease has left.
     #[command(name = "timetolive")]
     TimeToLive {
         #[arg(value_parser = lease_id)]
@@ -29,7 +29,7 @@ pub(super) enum Command {
         #[arg(long)]
         keys: bool,
     },
-    /// Renews a lease until it is interrupted.
+    /// Renew a lease until the command is interrupted.
     KeepAlive {
         #[arg(value_parser = lease_id)]
         id: i64,
@@ -37,7 +37,7 @@ pub(super) enum Command {
         #[arg(long)]
         once: bool,
     },
-    /// Lists the leases.
+    /// List the leases.
     List,
 }
 

@@ -13,17 +13,17 @@ use tracing_subscriber::registry::LookupSpan;
 /// A field of this name holds a JSON object whose members become fields of the line.
 const INLINED: &str = "inlined";
 
-/// Lines that debug HTTP/2 are plain text in any format, as Go's library prints them.
+/// LogFormat that debug HTTP/2 are plain text in any format, as Go's library prints them.
 const HTTP2: &str = "http2";
 
-/// How lines look.
+/// How lines look; `--log-format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lines {
+pub enum LogFormat {
     Json,
     Console,
 }
 
-impl<S, N> FormatEvent<S, N> for Lines
+impl<S, N> FormatEvent<S, N> for LogFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -41,8 +41,8 @@ where
             caller: caller(metadata.file(), metadata.line()),
         };
         let line = match self {
-            Lines::Json => json(&head, &fields),
-            Lines::Console => console(&head, &fields),
+            LogFormat::Json => json(&head, &fields),
+            LogFormat::Console => console(&head, &fields),
         };
         writeln!(writer, "{line}")
     }
