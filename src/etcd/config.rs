@@ -13,9 +13,9 @@ pub struct Config {
     /// Where to listen for clients, as URLs: `http`, `https`, `unix` or `unixs`. A bare `host:port` is one of `http`;
     /// port 0 takes a free one; several may name one address.
     pub listen: Vec<String>,
-    /// Where to listen for HTTP alone. If there are any, `listen` serves gRPC alone.
+    /// Where to listen for HTTP only. If there are any, `listen` serves gRPC only.
     pub listen_http: Vec<String>,
-    /// Where to listen for monitors: metrics and health alone.
+    /// Where to listen for monitors: metrics and health only.
     pub listen_metrics: Vec<String>,
     /// For the URLs with TLS.
     pub tls: tls::Options,
@@ -51,7 +51,7 @@ pub struct Versions {
     pub server: String,
 }
 
-/// What is offered over plain HTTP.
+/// The plain HTTP endpoints.
 #[derive(Clone, Debug)]
 pub struct Http {
     /// Whether RPCs are served as JSON under `/v3/`.
@@ -78,7 +78,7 @@ impl Default for Http {
     }
 }
 
-/// Bounds on what clients may ask for.
+/// Bounds on what clients may use.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// A larger write is refused by the store; watch responses are cut into fragments of about this size.

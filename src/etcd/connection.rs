@@ -11,7 +11,7 @@ pub(super) enum Serves {
     /// gRPC alone, where HTTP has addresses of its own.
     Grpc,
     Http,
-    /// Only what a monitor asks for.
+    /// Metrics and health only.
     Metrics,
 }
 

@@ -18,7 +18,7 @@ use crate::store::rpcs::rpcs;
 pub(super) async fn call(server: &Arc<EtcdServer>, rpc: Rpc, request: Request<RequestBody>) -> Response<Body> {
     let store = caller::store(server, rpc, &request);
     match rpc {
-        // The two that decide how fast a store is stay unboxed, and the future of a call small.
+        // The two calls that decide how fast a store is are not boxed. The others are, so that futures stay small.
         Rpc::Put => unary::answer(server, rpc, request, async |m| with_status(store.put(m).await)).await,
         Rpc::Range => range::answer(server, &store, request).await,
         _ => Box::pin(answer_rpc(server, &store, rpc, request)).await,
@@ -62,7 +62,7 @@ macro_rules! calls {
         )* })* }
         own { $($own:tt)* }
     ) => {
-        /// What the store answers with one message.
+        /// Passes on a call that the store answers with one message.
         async fn pass_on(
             server: &Arc<EtcdServer>,
             store: &Client,

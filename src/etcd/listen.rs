@@ -77,7 +77,7 @@ impl Security {
     }
 }
 
-/// What the configured URLs make of one address.
+/// One address with all that the configured URLs ask of it.
 struct Plan {
     address: Address,
     serves: Serves,

@@ -49,7 +49,7 @@ struct Counters {
     client_bytes: Bytes,
     scrapes: Scrapes,
     checks: Checks,
-    /// Where how long calls take is shown, too.
+    /// Set if the durations of calls are counted, too.
     handling: Option<(Clock, Vec<Histogram>)>,
 }
 
@@ -70,7 +70,7 @@ struct Scrapes {
     under_way: Gauge,
 }
 
-/// What happened to the calls of one RPC.
+/// The calls of one RPC.
 #[derive(Default)]
 struct Calls {
     started: AtomicU64,
@@ -112,7 +112,7 @@ impl Drop for Scrape<'_> {
 }
 
 impl Metrics {
-    /// With `clock`, how long calls take is counted, too.
+    /// With `clock`, the durations of calls are counted, too.
     pub fn new(clock: Option<Clock>) -> Metrics {
         let handling =
             clock.map(|clock| (clock, Rpc::ALL.iter().map(|_| Histogram::between(HANDLING.into())).collect()));

@@ -30,7 +30,7 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const PING: u8 = 6;
-/// Of DATA and HEADERS: the last frame of the stream. Of PING: an answer.
+/// A flag: on DATA and HEADERS, the last frame of the stream; on PING, an answer.
 const END_STREAM_OR_ACK: u8 = 1;
 
 /// One head of a frame.
@@ -138,7 +138,7 @@ pub(super) struct Guarded {
     farewell: Option<&'static [u8]>,
 }
 
-/// What a client is known to speak.
+/// The protocol of a client, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Speaks {
     /// Not known yet: so many bytes agree with HTTP/2.
@@ -199,7 +199,7 @@ impl AsyncRead for Guarded {
             if this.strikes.count <= STRIKES_MAX {
                 return Poll::Ready(Ok(()));
             }
-            tracing::warn!("a client pings too often and is sent away");
+            tracing::warn!("closing the connection of a client that pings too often");
             buf.set_filled(before);
             this.farewell = Some(GO_AWAY);
         }

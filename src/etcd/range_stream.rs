@@ -37,7 +37,7 @@ pub(super) async fn answer(server: &Arc<EtcdServer>, store: &Client, request: Re
     .await
 }
 
-/// Only what can be read piece by piece in key order can be streamed.
+/// Refuses a range that cannot be read piece by piece in key order.
 fn check(range: &pb::RangeRequest) -> Result<(), Status> {
     if range.key.is_empty() {
         return Err(status::of(&Error::EmptyKey));
@@ -66,7 +66,7 @@ async fn next(chunks: Chunks, store: &Client) -> Result<(pb::RangeResponse, Opti
 /// A range that is being read in chunks.
 #[derive(Debug)]
 struct Chunks {
-    /// What is still to be read; its limit is the caller's, counted down.
+    /// The rest of the range; its limit is the caller's, counted down.
     rest: pb::RangeRequest,
     chunk_keys: i64,
     bytes_aim: usize,
@@ -87,7 +87,7 @@ impl Chunks {
         pb::RangeRequest { limit, ..self.rest.clone() }
     }
 
-    /// What to send of a chunk, and what remains to be read.
+    /// The chunk as it is sent, and the rest of the range.
     fn take(mut self, mut chunk: pb::RangeResponse) -> (pb::RangeResponse, Option<Chunks>) {
         let (header, count) = *self.first.get_or_insert((chunk.header, chunk.count));
         let keys = i64::try_from(chunk.kvs.len()).expect("a chunk has few keys");

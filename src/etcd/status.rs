@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 
 use crate::store::error::Error;
 
-/// What a client of etcd expects to read for `error`.
+/// The status by which etcd's clients know `error`.
 pub fn of(error: &Error) -> Status {
     let (code, text) = error.to_wire();
     Status::new(Code::from_i32(code), text)

@@ -1,4 +1,4 @@
-//! What all streams share: they are counted, and cut when the cluster has lost its leader (if the client wants that),
+//! All streams are counted, and cut when the cluster has lost its leader (if the client wants that),
 //! when the client's deadline passes, and when the node ends.
 
 use std::pin::Pin;
@@ -59,7 +59,7 @@ where
 {
     let mut counted = server.metrics.start(rpc);
     let opened = async {
-        // Of all streams a learner serves the one that copies what it holds.
+        // A learner serves only the stream that copies its database.
         if rpc != Rpc::Snapshot && server.store.is_learner() {
             return Err(status::of(&Error::NotSupportedForLearner));
         }
@@ -117,7 +117,7 @@ fn cut(server: &Arc<EtcdServer>, metadata: &Metadata<'_>) -> BoxFuture<'static, 
 
 /// The answers of a stream as they go on the wire.
 struct Cuttable<R> {
-    /// Gone once the stream has ended.
+    /// `None` once the stream has ended.
     answers: Option<Answers<R>>,
     cut: BoxFuture<'static, Status>,
     counted: Counted,

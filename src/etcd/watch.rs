@@ -25,7 +25,7 @@ pub(super) async fn answer(server: &Arc<EtcdServer>, store: &Client, request: Re
     streams::bidi_stream(server, Rpc::Watch, request, async |messages| open(server, store, messages).await).await
 }
 
-/// What the two directions of one stream share.
+/// The state that both directions of one stream use.
 struct Bridge {
     metrics: Metrics,
     fragments: Mutex<Fragments>,

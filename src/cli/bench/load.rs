@@ -21,7 +21,7 @@ pub(super) enum Kind {
     /// Every key once.
     Fill,
     Range,
-    /// So many of a hundred calls are reads.
+    /// The percentage of reads.
     Mixed(u64),
 }
 

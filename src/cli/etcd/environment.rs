@@ -6,9 +6,9 @@ use super::flags::Given;
 use crate::cluster::server::{Name, Options};
 
 const PREFIX: &str = "ETCD_";
-/// Names the release that this process claims to be.
+/// The variable with the release that this process claims to be.
 pub const REPORTED_VERSION: &str = "ETCD_CHORUS_REPORTED_VERSION";
-/// Names a configuration file.
+/// The variable with the path of a configuration file.
 pub const CONFIG_FILE: &str = "ETCD_CONFIG_FILE";
 /// Variables of this program that stand for no flag.
 const OTHERS: [&str; 3] = [CONFIG_FILE, REPORTED_VERSION, "ETCD_UNSUPPORTED_ARCH"];
@@ -49,7 +49,7 @@ pub fn read(options: &mut Options, given: &Given, variables: &BTreeMap<String, S
     Ok(read)
 }
 
-/// What follows from which options were given, by flag or by variable.
+/// Sets the options whose defaults depend on which others were given, by flag or by variable.
 pub fn complete(options: &mut Options, given: &Given, read: &Variables) {
     let is_set = |flag: &str| given.names.contains(flag) || read.used.contains_key(flag);
     if is_set("listen-client-urls") && !is_set("advertise-client-urls") {

@@ -61,7 +61,7 @@ fn install(outputs: Outputs, format: LogFormat, filter: &str) {
     }));
 }
 
-/// What is logged of each crate. Consensus and HTTP log each connection that fails, which no operator needs.
+/// The levels that are logged of each crate. Consensus and HTTP log each connection that fails, which no operator needs.
 fn filter(level: &str) -> Result<&'static str, LogError> {
     match level {
         "debug" => Ok("info,chorus=debug,openraft=warn"),

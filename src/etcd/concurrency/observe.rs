@@ -57,7 +57,7 @@ fn puts(events: Vec<chorus_proto::mvccpb::Event>) -> impl Iterator<Item = KeyVal
     events.into_iter().filter(|event| event.r#type() == EventType::Put).filter_map(|event| event.kv)
 }
 
-/// What the leader that holds `key` proclaims from `revision` on; ends when its key is deleted.
+/// The proclamations of the leader that holds `key`, from `revision` on. Ends when the key is deleted.
 async fn changes(store: &Client, key: Bytes, revision: i64) -> Result<Leaders, Status> {
     let create = pb::WatchCreateRequest { key, start_revision: revision, ..Default::default() };
     let watched = wait::watch(store, create).await?;

@@ -22,7 +22,7 @@ pub(super) struct QueuedKey {
     pub create_revision: i64,
 }
 
-/// What a key's way into its queue showed.
+/// The outcome of putting a key in a queue.
 pub(super) struct PutOutcome {
     pub queued: QueuedKey,
     pub header: Option<pb::ResponseHeader>,

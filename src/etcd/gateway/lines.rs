@@ -88,7 +88,7 @@ fn undecodable(status: &Status) -> Status {
 
 /// The lines of one gRPC response.
 struct Answers {
-    /// Gone once the stream has ended.
+    /// `None` once the stream has ended.
     body: Option<Body>,
     codec: Codec,
     _permit: Permit,

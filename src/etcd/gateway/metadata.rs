@@ -29,7 +29,7 @@ pub(super) fn from_http(headers: &HeaderMap) -> Result<HeaderMap, Status> {
             metadata.append(TIMEOUT, checked(value)?);
         }
     }
-    // Also for clients that send no `Accept`: no call of the gateway may be taken for a client's own.
+    // Clients that send no `Accept` need the mark, too: their calls must not count as made over gRPC.
     metadata.entry(ACCEPT).or_insert(http::HeaderValue::from_static("*/*"));
     Ok(metadata)
 }

@@ -162,7 +162,7 @@ fn is_unknown_name(kind: &Kind, text: &str) -> bool {
     quoted(text).is_some_and(|name| names.get_value_by_name(&name).is_none())
 }
 
-/// What `text`, a JSON value, means to a field of that kind. None of etcd's requests has a fraction.
+/// Reads `text`, a JSON value, as a field of that kind. No request of etcd has a field for fractions.
 fn scalar(kind: &Kind, text: &str) -> Option<Value> {
     match kind {
         Kind::Bool => serde_json::from_str(text).ok().map(Value::Bool),

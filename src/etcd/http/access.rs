@@ -35,7 +35,7 @@ fn misled(connection: &Connection, path: &str) -> bool {
     through_gateway && connection.common_name.is_some() && server.store.authenticates()
 }
 
-/// Without its port.
+/// The host that a request names, without its port.
 fn host(uri: &Uri, headers: &HeaderMap) -> String {
     if let Some(host) = uri.host() {
         return host.to_owned();

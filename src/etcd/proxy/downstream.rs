@@ -31,7 +31,7 @@ use crate::world::{Listener, Stream, World, tls};
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// For the read that checks whether the members answer.
 const HEALTH_LIMIT: Duration = Duration::from_secs(1);
-/// Of one answer that a namespace changes.
+/// The size of one answer that a namespace changes.
 const ANSWER_BYTES_MAX: usize = i32::MAX as usize;
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;

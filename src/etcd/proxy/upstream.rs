@@ -27,7 +27,7 @@ use crate::world::{World, tls};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// Of a member's metrics.
+/// The size of a member's metrics.
 const METRICS_BYTES_MAX: usize = 64 << 20;
 
 /// The members, as far as they are known.
@@ -207,7 +207,7 @@ fn causes<'a>(
     std::iter::successors(Some(error), |error| error.source())
 }
 
-/// Nothing was sent.
+/// Whether the call failed before anything was sent.
 fn not_connected(error: &(dyn std::error::Error + 'static)) -> bool {
     causes(error).any(|cause| cause.is::<NotConnected>())
 }
