@@ -25,7 +25,7 @@ const INSIDE: &str = "JEPSEN_INSIDE";
 /// Disturbs a real cluster on this machine and checks what its clients saw
 ///
 /// Each member is a process in a network namespace and with a filesystem of its own, so this needs Linux and root, and
-/// iproute2, iptables, e2fsprogs and mount. Exit code 0: nothing wrong was found; 1: a violation; 2: nobody can tell.
+/// iproute2, iptables, e2fsprogs and mount. Exit code 0: nothing wrong was found; 1: a violation; 2: no verdict.
 #[derive(Parser)]
 #[command(name = "jepsen", version)]
 struct Cli {

@@ -22,7 +22,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::checker::{Anomaly, Report, Verdict, coverage};
-use crate::cluster::{Cluster, Plan, Standing, crashes, member};
+use crate::cluster::{Cluster, MemberStatus, Plan, crashes, member};
 use crate::history::{self, Event, Kind, Process, Recorder};
 use crate::nemesis::{self, Fault, Impossible, membership};
 use crate::report;
@@ -36,7 +36,7 @@ const QUIET: Duration = Duration::from_secs(3);
 const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
 /// How long a damaged member gets to show whether it can start.
 const DAMAGED_LIMIT: Duration = Duration::from_secs(10);
-const STANDING_INTERVAL: Duration = Duration::from_millis(300);
+const STATUS_INTERVAL: Duration = Duration::from_millis(300);
 /// How long the checkers may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(120);
 /// The event of a member that did not do under a fault what it must; its value is the fault.
@@ -99,7 +99,7 @@ async fn disturbed(
 
     let leaders: Rc<RefCell<Leaders>> = Rc::default();
     let mut looking = JoinSet::new();
-    looking.spawn_local(look(cluster.clone(), recorder.clone(), leaders.clone()));
+    looking.spawn_local(follow_leader(cluster.clone(), recorder.clone(), leaders.clone()));
     let progress = Progress::start(workload.name(), options.time, recorder.clone(), leaders.clone());
     sessions.start()?;
     let disturbed = disturb(options, faults, cluster, &recorder, &progress).await;
@@ -216,7 +216,7 @@ async fn mend(cluster: &Cluster, recorder: &Recorder) -> anyhow::Result<()> {
     let deadline = tokio::time::Instant::now() + DAMAGED_LIMIT;
     for number in cluster.numbers() {
         loop {
-            if cluster.standing(number).await.is_some() {
+            if cluster.status(number).await.is_some() {
                 break;
             }
             let gone = !cluster.members[number - 1].lock().await.runs();
@@ -249,16 +249,18 @@ async fn recover(cluster: &Cluster, recorder: &Recorder) -> anyhow::Result<Durat
     Ok(began.elapsed())
 }
 
-async fn look(cluster: Rc<Cluster>, recorder: Recorder, leaders: Rc<RefCell<Leaders>>) {
+async fn follow_leader(cluster: Rc<Cluster>, recorder: Recorder, leaders: Rc<RefCell<Leaders>>) {
     loop {
-        let standings: Vec<Option<Standing>> =
-            futures::future::join_all(cluster.numbers().into_iter().map(|number| cluster.standing(number))).await;
-        let newest = standings.iter().flatten().filter(|at| at.leader != 0).max_by_key(|at| at.term).copied();
+        let statuses: Vec<Option<MemberStatus>> =
+            futures::future::join_all(cluster.numbers().into_iter().map(|number| cluster.status(number))).await;
+        let newest =
+            statuses.iter().flatten().filter(|status| status.leader != 0).max_by_key(|status| status.term).copied();
         let leader = newest.and_then(|newest| {
-            standings.iter().position(|at| at.is_some_and(|at| at.member == newest.leader)).map(|at| at + 1)
+            let leads = |status: &Option<MemberStatus>| status.is_some_and(|status| status.member == newest.leader);
+            statuses.iter().position(leads).map(|at| at + 1)
         });
         leaders.borrow_mut().push((recorder.now(), leader, newest.map_or(0, |newest| newest.term)));
-        tokio::time::sleep(STANDING_INTERVAL).await;
+        tokio::time::sleep(STATUS_INTERVAL).await;
     }
 }
 

@@ -1,14 +1,13 @@
-//! `ApiFrontend`: a Kubernetes endpoint. It owns the background duties of one frontend: it puts the built-in objects
-//! in the store, tells its address in the endpoints of the Service `kubernetes`, counts quotas anew after deletions,
-//! and follows which pods are on which node. Requests do not pass through it: they run as tasks that share the request path.
+//! [`Frontend`]: a Kubernetes endpoint and its background duties, each a task. They put the built-in objects in the
+//! store, write the frontend's address into the endpoints of the Service `kubernetes`, count quotas anew after
+//! deletions, and follow which pods are on which node. Requests are tasks, too; all tasks share the request path.
 //!
-//! When it dies its node does; it holds nothing that is not in the store.
+//! A frontend holds nothing that is not in the store. Its tasks end with the node.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tokio::sync::watch;
 
 use crate::actor::{Gate, Shutdown};
@@ -16,8 +15,8 @@ use crate::kube::client::Transport;
 use crate::kube::resources::Table;
 use crate::kube::schema::Schemas;
 use crate::store;
+use crate::world::World;
 use crate::world::net::Refusal;
-use crate::world::{Lane, World};
 
 use super::admission::{Admission, Turns};
 use super::authentication::Authenticator;
@@ -40,7 +39,7 @@ const RETRY: Duration = Duration::from_millis(200);
 const ATTEMPT_MAX: Duration = Duration::from_secs(20);
 /// How often all quotas are counted anew, whatever may have been missed.
 const RECOUNT_PERIOD: Duration = Duration::from_secs(300);
-/// How often the address is told; what is told fades after three times as long.
+/// How often the address is written; an address that is not written again goes after three times as long.
 const ADVERTISE_PERIOD: Duration = Duration::from_secs(5);
 /// Core kinds that admission and authentication ask for: their caches are filled from the start.
 const WARM: [&str; 6] = ["namespaces", "serviceaccounts", "limitranges", "resourcequotas", "pods", "nodes"];
@@ -71,10 +70,12 @@ impl Frontend {
             address = Some(listener.local_addr().map_err(refuse)?);
             world.spawner.keep("apiserver/listener", Server { api: api.clone(), listener, tls }.run());
         }
-        let owned = api.clone();
-        world
-            .spawner
-            .start(Lane::Control, "apiserver/frontend", move |_| ApiFrontend { api: owned, ready: Arc::new(ready) });
+        world.spawner.task(until(api.shutdown.clone(), begin(api.clone(), ready)));
+        world.spawner.keep("apiserver/quotas", until(api.shutdown.clone(), recount(api.clone())));
+        world.spawner.keep("apiserver/pods_of_nodes", until(api.shutdown.clone(), follow_pods(api.clone())));
+        if let Some((ip, port)) = config.advertise {
+            world.spawner.keep("apiserver/endpoints", until(api.shutdown.clone(), advertise(api.clone(), ip, port)));
+        }
         Ok(Frontend { api, address })
     }
 
@@ -86,7 +87,7 @@ impl Frontend {
     /// Resolves once the store answers and the built-in objects are in it, or the node shuts down.
     pub async fn ready(&self) {
         let mut ready = self.api.ready.clone();
-        // The sender goes only with the node.
+        // The sender is dropped when the objects are in the store or the node shuts down.
         let _ = ready.wait_for(|ready| *ready).await;
     }
 
@@ -149,25 +150,17 @@ fn build(
     })
 }
 
-struct ApiFrontend {
-    api: Arc<Api>,
-    ready: Arc<watch::Sender<bool>>,
-}
-
-impl Actor for ApiFrontend {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.spawn(begin(self.api.clone(), self.ready.clone()).into_actor(self));
-        ctx.spawn(recount(self.api.clone()).into_actor(self));
-        ctx.spawn(advertise(self.api.clone()).into_actor(self));
-        ctx.spawn(follow_pods(self.api.clone()).into_actor(self));
-        ctx.spawn(self.api.shutdown.wait().into_actor(self).map(|(), _, ctx| ctx.stop()));
+/// Runs `duty` until the node ends.
+async fn until(shutdown: Shutdown, duty: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        () = shutdown.wait() => {}
+        () = duty => {}
     }
 }
 
 /// Puts the built-in objects in the store, however long that takes to answer.
-async fn begin(api: Arc<Api>, ready: Arc<watch::Sender<bool>>) {
+async fn begin(api: Arc<Api>, ready: watch::Sender<bool>) {
     loop {
         let deadline = api.world.clock.now() + ATTEMPT_MAX;
         match api.until(deadline, api.ensure_built_in(deadline)).await {
@@ -213,9 +206,8 @@ async fn follow_pods(api: Arc<Api>) {
     }
 }
 
-/// Tells this frontend's address in the endpoints of the Service `kubernetes`, again and again.
-async fn advertise(api: Arc<Api>) {
-    let Some((ip, port)) = api.config.advertise else { return };
+/// Writes this frontend's address into the endpoints of the Service `kubernetes`, again and again.
+async fn advertise(api: Arc<Api>, ip: IpAddr, port: u16) {
     let mut ready = api.ready.clone();
     let _ = ready.wait_for(|ready| *ready).await;
     loop {

@@ -9,7 +9,7 @@
 //!     └─────────────────────────── one transaction with all that has to hold ─────────────────────────────┘
 //! ```
 //!
-//! - [`frontend`]: the actor; starting a frontend
+//! - [`frontend`]: starting a frontend, and its background duties
 //! - [`config`], [`error`], [`user`]: its public types
 //! - [`server`]: the listener; [`http`]: requests and responses; [`negotiation`]: formats of bodies and answers
 //! - [`in_process`]: the transport for components of the same process

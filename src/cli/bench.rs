@@ -1,4 +1,4 @@
-//! `chorus bench`: load on any etcd v3 store, or on two in turns, since only a run side by side tells them apart.
+//! `chorus bench`: load on any etcd v3 store, or on two in turns, since only runs side by side can be compared.
 //!
 //! - `load`: the clients and their connections
 //! - `latency`: the histogram
@@ -13,12 +13,12 @@ use anyhow::ensure;
 use clap::ValueEnum;
 
 use self::load::{End, Kind, Load, Outcome, Target};
-use super::DataDir;
-use super::kv::{endpoints, url};
+use super::data_dir::DataDir;
+use super::endpoints::{endpoints, url};
 use super::terminal::{OutputError, line};
 use crate::world::World;
 
-/// Measures throughput and latency of a store, or of two side by side.
+/// Measure throughput and latency of a store, or of two side by side.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// What the clients do.
@@ -30,7 +30,7 @@ pub struct Args {
     endpoints: Vec<String>,
     #[command(flatten)]
     dir: DataDir,
-    /// A second store: both are run in turns, and their ratio is shown.
+    /// A second store: rounds alternate between both, and their ratio is shown.
     #[arg(long, value_delimiter = ',')]
     against: Vec<String>,
     /// Clients, each with one call under way.
@@ -39,10 +39,10 @@ pub struct Args {
     /// Connections the clients share.
     #[arg(long, default_value_t = 10)]
     conns: usize,
-    /// Ends a round after so many calls.
+    /// End a round after so many calls.
     #[arg(long, conflicts_with = "time")]
     total: Option<u64>,
-    /// Ends a round after so many seconds. [default: 5]
+    /// End a round after so many seconds. [default: 5]
     #[arg(long)]
     time: Option<u64>,
     /// Rounds. [default: 1, or 5 with --against]
@@ -57,10 +57,10 @@ pub struct Args {
     /// Different keys.
     #[arg(long, default_value_t = 10_000)]
     key_space: u64,
-    /// Of a hundred calls of `mixed`, so many are reads.
+    /// Percentage of reads among the calls of `mixed`.
     #[arg(long, default_value_t = 80)]
     read_percent: u64,
-    /// Reads from the member that is asked, without a quorum.
+    /// Read from one member, without a quorum.
     #[arg(long)]
     serializable: bool,
 }

@@ -1,30 +1,32 @@
-//! `chorus kv`: a small client for those without etcdctl, with etcdctl's words and flags.
+//! `chorus kv`: a small client with etcdctl's words and flags, for users without etcdctl.
 //!
 //! - `args`: keys and their options as requests, shared by the commands and by transactions
 //! - `txn`: the grammar of transactions
-//! - `watch`, `lease`: the commands that go on
+//! - `watch`, `lease`: the commands that may run on
+//! - `session`: what every command works with
 //! - `print`: what is shown, plain or as JSON
 
 mod args;
 mod lease;
 mod print;
+mod session;
 mod txn;
 mod watch;
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use chorus_proto::etcdserverpb as pb;
 use clap::Subcommand;
 
 use self::args::{Del, Get, Put};
 use self::print::{Format, Printer};
-use super::{DATA_DIR, DATA_DIR_VARIABLE};
-use crate::cluster::config::Role;
-use crate::cluster::local::LocalCluster;
+use self::session::Session;
+use super::data_dir::{DATA_DIR, DATA_DIR_VARIABLE};
+use super::endpoints::{endpoints, url};
 use crate::store::client::Client;
 use crate::store::error::Error;
 use crate::store::{Remote, RemoteConfig};
@@ -33,20 +35,20 @@ use crate::world::{World, tls};
 /// Read, write and watch keys of any etcd v3 store.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Where the store's members listen; the next one is tried when one does not answer. [default: those of the local
+    /// Where the store's members listen; if one does not answer, the next one is tried. [default: those of the local
     /// cluster in the directory of `--data-dir`, or else 127.0.0.1:2379]
     #[arg(long, global = true, value_delimiter = ',', env = "CHORUS_ENDPOINTS")]
     endpoints: Vec<String>,
-    /// Directory of a local cluster, whose members are meant where no endpoints are given.
+    /// Directory of a local cluster, used when no endpoints are given.
     #[arg(long, global = true, value_name = "DIR", default_value = DATA_DIR, env = DATA_DIR_VARIABLE)]
     data_dir: PathBuf,
-    /// How answers are written.
+    /// Format of the output.
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Simple)]
     write_out: Format,
     /// How long a command may take, in seconds.
     #[arg(long, global = true, default_value_t = 5)]
     command_timeout: u64,
-    /// The authorities that sign the certificates of https endpoints; the system's otherwise.
+    /// The CA certificates to verify https endpoints with; by default, the system's.
     #[arg(long, global = true, value_name = "FILE")]
     cacert: Option<PathBuf>,
     /// The certificate to show to https endpoints.
@@ -56,7 +58,7 @@ pub struct Args {
     // Not called `key`: that is what most commands call the key that they read or write.
     #[arg(long = "key", global = true, value_name = "FILE", requires = "cert")]
     key_file: Option<PathBuf>,
-    /// Believe any https endpoint. Whoever is on the way can then read and change everything.
+    /// Accept any certificate of an https endpoint. Anyone on the network can then read and change everything.
     #[arg(long, global = true)]
     insecure_skip_tls_verify: bool,
     #[command(subcommand)]
@@ -65,47 +67,37 @@ pub struct Args {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Shows a key, or the keys of a range or prefix.
+    /// Show a key, or the keys of a range or prefix.
     Get(Get),
-    /// Writes a key; the value is read from standard input if it is not given.
+    /// Write a key; without a value among the arguments, it is read from standard input.
     Put(Put),
-    /// Deletes a key, or the keys of a range or prefix.
+    /// Delete a key, or the keys of a range or prefix.
     Del(Del),
-    /// Runs a transaction read from standard input: compares, a blank line, what to do if all hold, a blank line, what
+    /// Run a transaction read from standard input: compares, a blank line, what to do if all hold, a blank line, what
     /// to do if not.
     Txn(txn::Args),
-    /// Shows the changes of a key, range or prefix until it is interrupted.
+    /// Show the changes of a key, range or prefix until it is interrupted.
     Watch(watch::Args),
-    /// Grants, renews and revokes leases.
+    /// Grant, renew and revoke leases.
     #[command(subcommand)]
     Lease(lease::Command),
-    /// Forgets all history before a revision.
+    /// Forget all history before a revision.
     #[command(visible_alias = "compaction")]
     Compact {
         revision: i64,
-        /// Waits until the space is reclaimed.
+        /// Wait until the space is reclaimed.
         #[arg(long)]
         physical: bool,
     },
 }
 
-/// Where a store listens that nobody gave another address.
-const DEFAULT_ENDPOINT: &str = "127.0.0.1:2379";
-
-/// What every command works with.
-struct Session {
-    world: World,
-    store: Client,
-    printer: Printer,
-}
-
-/// Runs one command.
+/// Runs one command of `chorus kv`.
 pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
     let endpoints = endpoints(&world, &args.endpoints, &args.data_dir)?;
     let store = connect(&world, &args, &endpoints)?;
     let endpoints = endpoints.join(", ");
     let session = Session { world, store, printer: Printer::new(args.write_out) };
-    session.run(args.command).await.map_err(|error| advise(error, &endpoints))?;
+    execute(&session, args.command).await.map_err(|error| advise(error, &endpoints))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -126,28 +118,7 @@ fn connect(world: &World, args: &Args, endpoints: &[String]) -> anyhow::Result<C
     Ok(Client::new(remote))
 }
 
-/// The endpoints that a command means which was `given` some or none.
-pub(super) fn endpoints(world: &World, given: &[String], data_dir: &Path) -> anyhow::Result<Vec<String>> {
-    if !given.is_empty() {
-        return Ok(given.to_vec());
-    }
-    let Some(local) = LocalCluster::find(world, &std::path::absolute(data_dir)?)? else {
-        return Ok(vec![DEFAULT_ENDPOINT.to_owned()]);
-    };
-    let members = local.config.with_role(Role::Store).filter_map(|node| local.config.client_url(node));
-    Ok(local.config.store_endpoints.iter().cloned().chain(members).collect())
-}
-
-/// An endpoint as a user writes it, as a URL.
-pub(super) fn url(endpoint: &str) -> anyhow::Result<String> {
-    match endpoint.trim().split_once("://") {
-        None => Ok(format!("http://{}", endpoint.trim())),
-        Some(("http" | "https" | "unix" | "unixs", _)) => Ok(endpoint.trim().to_owned()),
-        Some((scheme, _)) => bail!("{endpoint}: {scheme} is none of http, https, unix and unixs"),
-    }
-}
-
-/// Adds what to do next to errors that a user can do something about.
+/// Adds advice to errors that a user can mend.
 fn advise(error: anyhow::Error, endpoints: &str) -> anyhow::Error {
     let advice = match error.downcast_ref::<Error>() {
         Some(Error::Other { code, .. }) if *code == tonic::Code::Unavailable as i32 => format!(
@@ -172,45 +143,30 @@ pub(super) fn transaction_requests() -> clap::Command {
     <txn::Op as clap::CommandFactory>::command()
 }
 
-impl Session {
-    async fn run(&self, command: Command) -> anyhow::Result<()> {
-        match command {
-            Command::Get(get) => {
-                let answer = self.store.range(get.request()?).await?;
-                self.printer.range(&answer, &get)?;
-            }
-            Command::Put(put) => {
-                let request = put.request(read_value)?;
-                self.printer.put(&self.store.put(request).await?)?;
-            }
-            Command::Del(del) => self.printer.del(&self.store.delete_range(del.request()?).await?)?,
-            Command::Txn(args) => txn::run(self, &args).await?,
-            Command::Watch(args) => watch::run(self, args).await?,
-            Command::Lease(command) => lease::run(self, command).await?,
-            Command::Compact { revision, physical } => {
-                let answer = self.store.compact(pb::CompactionRequest { revision, physical }).await?;
-                self.printer.compacted(revision, &answer)?;
-            }
+async fn execute(session: &Session, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Get(get) => {
+            let answer = session.store.range(get.request()?).await?;
+            session.printer.range(&answer, &get)?;
         }
-        Ok(())
+        Command::Put(put) => {
+            let request = put.request(read_value)?;
+            session.printer.put(&session.store.put(request).await?)?;
+        }
+        Command::Del(del) => session.printer.del(&session.store.delete_range(del.request()?).await?)?,
+        Command::Txn(args) => txn::run(session, &args).await?,
+        Command::Watch(args) => watch::run(session, args).await?,
+        Command::Lease(command) => lease::run(session, command).await?,
+        Command::Compact { revision, physical } => {
+            let answer = session.store.compact(pb::CompactionRequest { revision, physical }).await?;
+            session.printer.compacted(revision, &answer)?;
+        }
     }
+    Ok(())
 }
 
 fn read_value() -> anyhow::Result<Vec<u8>> {
     let mut value = vec![];
     std::io::stdin().read_to_end(&mut value).context("reading the value from standard input")?;
     Ok(value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_are_taken_with_and_without_a_scheme() {
-        assert_eq!(url("127.0.0.1:2379").unwrap(), "http://127.0.0.1:2379");
-        assert_eq!(url(" http://a:1 ").unwrap(), "http://a:1");
-        assert_eq!(url("https://a:1").unwrap(), "https://a:1");
-        assert!(url("ftp://a:1").is_err());
-    }
 }

@@ -1,4 +1,4 @@
-//! `chorus status`, `down`, `kill`, `pause`, `resume`, `start`, `logs`: look at and disturb a local cluster.
+//! `chorus status`, `down`, `kill`, `pause`, `resume`, `start`, `logs`: inspect and disturb a local cluster.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,12 +15,12 @@ use crate::world::disk::Open;
 use crate::world::process::ProcessState;
 use crate::world::roster::{Backlog, Component};
 
-use super::DataDir;
+use super::data_dir::DataDir;
 use super::terminal::{OutputError, bytes, line, print, table};
 
-/// How often a followed log is looked at.
+/// How often a followed log is read.
 const FOLLOW: Duration = Duration::from_millis(200);
-/// How often it is looked whether a killed process is gone.
+/// How often to check whether a killed process is gone.
 const ENDED: Duration = Duration::from_millis(5);
 
 #[derive(clap::Args)]
@@ -33,7 +33,7 @@ pub struct Cluster {
 pub struct Status {
     #[command(flatten)]
     cluster: Cluster,
-    /// Show the actors and tasks of each node: whether they run, how often they were started anew, what waits for them
+    /// Show the actors and tasks of each node: whether they run, how often they restarted, how many messages wait
     #[arg(long)]
     actors: bool,
 }
@@ -50,7 +50,7 @@ pub struct Node {
 pub struct Start {
     #[command(flatten)]
     node: Node,
-    /// Should the files of its store be damaged, keep them aside and have the other members replace this one
+    /// If the files of its store are damaged, move them aside and have the other members replace this one
     #[arg(long)]
     heal_from_peers: bool,
 }
@@ -59,7 +59,7 @@ pub struct Start {
 pub struct Logs {
     #[command(flatten)]
     node: Node,
-    /// Go on printing what is written from now on
+    /// Go on printing as the node writes
     #[arg(short, long)]
     follow: bool,
 }
@@ -107,7 +107,7 @@ pub async fn status(world: World, args: Status) -> anyhow::Result<ExitCode> {
     Ok(if all_ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Prints what each node tells of its long-lived components.
+/// Prints the long-lived components of each node.
 fn actors(cluster: &LocalCluster, nodes: Vec<Option<Vec<Component>>>) -> Result<ExitCode, OutputError> {
     let mut rows = vec![
         ["NODE", "NAME", "LANE", "STATE", "AGE", "RESTARTS", "WAITING", "LIMIT", "WAITED"].map(str::to_owned).to_vec(),
@@ -116,7 +116,7 @@ fn actors(cluster: &LocalCluster, nodes: Vec<Option<Vec<Component>>>) -> Result<
     for (node, components) in cluster.config.nodes.iter().zip(nodes) {
         let Some(components) = components else {
             all_run = false;
-            rows.push([node.name.as_str(), "-", "-", "does not tell"].map(str::to_owned).to_vec());
+            rows.push([node.name.as_str(), "-", "-", "no answer"].map(str::to_owned).to_vec());
             continue;
         };
         rows.extend(components.into_iter().map(|component| {
@@ -154,7 +154,7 @@ pub async fn down(world: World, args: Cluster) -> anyhow::Result<ExitCode> {
 
 pub async fn kill(world: World, args: Node) -> anyhow::Result<ExitCode> {
     let process = open(&world, &args.dir.data_dir)?.signal(&args.name, Signal::KILL)?;
-    // What is done next may need its ports, or rely on its connections being closed.
+    // The next command may need its ports, or rely on its connections being closed.
     while process.state() != ProcessState::Gone {
         world.clock.sleep(ENDED).await;
     }

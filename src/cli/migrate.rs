@@ -12,7 +12,7 @@ use crate::world::World;
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Nothing that is read is changed, and no member may run on it. `chorus etcd` also takes over etcd's \
+    after_help = "The source is not changed; no member may run on it meanwhile. `chorus etcd` also takes over etcd's \
                         data directory by itself when it is started on one."
 )]
 pub struct Args {
@@ -35,16 +35,16 @@ struct FromEtcd {
     /// Data directory of an etcd member (3.4 or newer)
     #[arg(long, value_name = "DIR", required_unless_present = "snapshot", conflicts_with = "snapshot")]
     data_dir: Option<PathBuf>,
-    /// Its log, where that lies elsewhere
+    /// Directory of its write-ahead log, if it is elsewhere
     #[arg(long, value_name = "DIR", requires = "data_dir")]
     wal_dir: Option<PathBuf>,
     /// A file that `etcdctl snapshot save` wrote
     #[arg(long, value_name = "FILE")]
     snapshot: Option<PathBuf>,
-    /// Take a database that was copied, and so has no checksum
+    /// Accept a database file without a checksum, such as a copied one
     #[arg(long, requires = "snapshot")]
     skip_hash_check: bool,
-    /// Of the new cluster's members, the one that the directory is for
+    /// Name of the new cluster's member that the directory is for
     #[arg(long, default_value = "default", requires = "snapshot")]
     name: String,
     /// All members of the new cluster: NAME=PEER-URL, separated by commas
@@ -53,7 +53,7 @@ struct FromEtcd {
     /// Token of the new cluster
     #[arg(long, default_value = "etcd-cluster", requires = "snapshot")]
     initial_cluster_token: String,
-    /// The data directory to make; `chorus etcd --data-dir` starts from it
+    /// The data directory to make, for `chorus etcd --data-dir`
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }
@@ -76,7 +76,7 @@ struct ExportWal {
     /// Data directory of the member
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
-    /// The directory to make, in which the files of the log go
+    /// The directory to make for the files of the log
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }

@@ -7,10 +7,13 @@
 //! - [`kv`]: a small etcd client
 //! - [`migrate`]: data directories of etcd
 //! - [`bench`]: a load generator for any etcd v3
+//! - `data_dir`, `endpoints`: which cluster a command is for
 //! - `signals`: those that ask a process to end
 //! - [`terminal`]: lines, tables, errors, progress
 
 pub mod bench;
+mod data_dir;
+mod endpoints;
 pub mod etcd;
 pub mod kv;
 mod local;
@@ -22,7 +25,6 @@ mod terminal;
 mod tests;
 mod up;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -85,18 +87,6 @@ enum Command {
 /// The exit code of a command that failed.
 const FAILURE: u8 = 1;
 
-/// Where a local cluster lives unless a variable or a flag says otherwise.
-const DATA_DIR: &str = "chorus-data";
-const DATA_DIR_VARIABLE: &str = "CHORUS_DATA_DIR";
-
-/// Where a local cluster lives.
-#[derive(clap::Args, Clone, Debug)]
-struct DataDir {
-    /// Directory of the cluster: its data, certificates, logs and kubeconfig
-    #[arg(long, value_name = "DIR", default_value = DATA_DIR, env = DATA_DIR_VARIABLE)]
-    data_dir: PathBuf,
-}
-
 /// Runs the command that the arguments name. Errors go to stderr, in one line where one is enough.
 pub fn main() -> ExitCode {
     let command = match etcd_flags() {
@@ -122,7 +112,7 @@ pub fn main() -> ExitCode {
 /// Shows help, or what is wrong with the arguments.
 fn show(shown: &clap::Error) -> ExitCode {
     match shown.print().map_err(OutputError::from) {
-        // Of what is wrong nobody has to be told; help was asked for.
+        // Help was asked for, so a failure to print it is a failure of the command. An error message may get lost.
         Err(error) if !shown.use_stderr() => terminal::fail(&error.into(), FAILURE),
         _ => ExitCode::from(u8::try_from(shown.exit_code()).unwrap_or(1)),
     }

@@ -1,4 +1,4 @@
-//! `chorus node`: one node in the foreground, until it is told to end.
+//! `chorus node`: one node in the foreground, until a signal ends it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,11 +11,11 @@ use crate::cluster::ports;
 use crate::world::World;
 use crate::world::net::ports::ephemeral;
 
-use super::DataDir;
+use super::data_dir::DataDir;
 use super::signals::interrupted;
 use super::up::Runtime;
 
-/// What is logged unless `CHORUS_LOG` says otherwise. openraft tells of every peer that is away, again and again.
+/// What is logged unless `CHORUS_LOG` says otherwise. openraft logs every failed attempt to reach a peer.
 const LOG: &str = "info,openraft=error";
 
 #[derive(clap::Args)]
@@ -34,7 +34,7 @@ pub struct Args {
     /// How many agents share this machine; by default, all of the configuration
     #[arg(long)]
     agents_on_machine: Option<u32>,
-    /// Should the files of its store be damaged, keep them aside and have the other members replace this one
+    /// If the files of its store are damaged, move them aside and have the other members replace this one
     #[arg(long)]
     heal_from_peers: bool,
 }
@@ -42,7 +42,7 @@ pub struct Args {
 pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CHORUS_LOG").unwrap_or_else(|_| LOG.into());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    // Of a log that cannot be written nobody can be told.
+    // A failure to write the log cannot be logged.
     log.log_internal_errors(false).init();
 
     let cluster = ClusterConfig::read(&world.disk, &args.config)?;

@@ -34,14 +34,14 @@ pub fn bytes(count: u64) -> String {
 }
 
 /// One line a node while a cluster comes up: moving on a terminal, plain otherwise.
-pub struct Lines {
+pub struct ProgressLines {
     bars: Option<Vec<(String, ProgressBar)>>,
 }
 
-impl Lines {
-    pub fn new(names: &[&str]) -> Lines {
+impl ProgressLines {
+    pub fn new(names: &[&str]) -> ProgressLines {
         if !std::io::stderr().is_terminal() {
-            return Lines { bars: None };
+            return ProgressLines { bars: None };
         }
         let all = MultiProgress::new();
         let style = ProgressStyle::with_template("  {spinner} {prefix}  {msg}").expect("the template is valid");
@@ -50,7 +50,7 @@ impl Lines {
             bar.enable_steady_tick(Duration::from_millis(100));
             ((*name).to_owned(), bar)
         };
-        Lines { bars: Some(names.iter().map(bar).collect()) }
+        ProgressLines { bars: Some(names.iter().map(bar).collect()) }
     }
 
     /// Shows `message` for `name`; `done` ends its line.

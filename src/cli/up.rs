@@ -13,9 +13,9 @@ use crate::cluster::ports;
 use crate::world::World;
 use crate::world::net::ports::ephemeral;
 
+use super::data_dir::{DATA_DIR, DataDir};
 use super::signals::interrupted;
-use super::terminal::{Lines, green, note, print};
-use super::{DATA_DIR, DataDir};
+use super::terminal::{ProgressLines, green, note, print};
 
 /// How long a cluster may take to come up.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ pub struct Args {
     config: Option<PathBuf>,
     #[command(flatten)]
     dir: DataDir,
-    /// Add this to every port of a new cluster, which remembers it: so two run side by side, each in its directory
+    /// Add this to every port of a new cluster, which remembers it; so two clusters can run side by side
     #[arg(long, value_name = "N")]
     port_offset: Option<u16>,
     /// What runs containers: docker, hollow (none: pods only appear to run), or docker where an engine answers
@@ -61,7 +61,7 @@ pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
     let names: Vec<&str> = cluster.config.nodes.iter().map(|node| node.name.as_str()).collect();
     let (name, nodes) = (&cluster.config.name, plural(names.len(), "node"));
     note(format!("Launching {name} ({nodes}) in {}", args.dir.data_dir.display()));
-    let lines = Lines::new(&names);
+    let lines = ProgressLines::new(&names);
     let mut interrupt = std::pin::pin!(interrupted().map(drop));
     let started = async {
         launcher::start(&cluster, &extra)?;
@@ -100,7 +100,7 @@ pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Keeps the nodes running until `interrupt`, which ends them, or until somebody else has ended them.
+/// Keeps the nodes running until `interrupt`, which ends them, or until another command has ended them.
 async fn watch(
     world: &World,
     cluster: &LocalCluster,
@@ -111,7 +111,7 @@ async fn watch(
     let mut down = false;
     launcher::watch(world, cluster, extra, interrupt, |progress| match progress {
         Progress::Restarted { name } => {
-            note(format!("{name} ended by itself and was started again: `chorus logs {name}{}` tells why", own(dir)));
+            note(format!("{name} ended by itself and was started again: `chorus logs {name}{}` shows why", own(dir)));
         }
         Progress::Down => down = true,
         Progress::Node { .. } => {}
@@ -131,7 +131,7 @@ async fn end(world: &World, cluster: &LocalCluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What commands for a cluster in `dir` need to find it.
+/// The flag that other commands need to find a cluster in `dir`.
 fn own(dir: &Path) -> String {
     if dir == Path::new(DATA_DIR) { String::new() } else { format!(" --data-dir {}", dir.display()) }
 }

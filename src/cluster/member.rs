@@ -1,7 +1,7 @@
 //! One member of the store: its state, its replica and its etcd frontend, started from the log upwards.
 //!
 //! ```text
-//!   MemberPlan ─▶ Store::open ─▶ Replica ─▶ Store ─▶ EtcdFrontend
+//!   MemberPlan ─▶ Store::open ─▶ Replica ─▶ Store ─▶ etcd::Frontend
 //!        └ identity: kept in the data directory, derived from the first cluster where there is none
 //! ```
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   store:      Member                                                (or: the client URLs of a store elsewhere)
-//!   apiserver:  ApiFrontend on that store                             (or: the frontends of other nodes)
+//!   apiserver:  apiserver::Frontend on that store                     (or: the frontends of other nodes)
 //!   others:     Scheduler, controllers, Agent on a client of the API
 //! ```
 

@@ -1,4 +1,4 @@
-//! Alarms as the status of a member tells them.
+//! Alarms in the status of a member.
 
 use chorus_proto::etcdserverpb as pb;
 

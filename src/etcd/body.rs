@@ -16,7 +16,7 @@ use tonic::codegen::StdError;
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const OK: HeaderValue = HeaderValue::from_static("0");
 
-/// What this room reads requests from.
+/// The body of a request.
 pub(super) enum RequestBody {
     Wire(Incoming),
     /// gRPC messages that the gateway framed; an error ends the call.
@@ -55,7 +55,7 @@ impl HttpBody for RequestBody {
     }
 }
 
-/// What this room answers with.
+/// The body of a response.
 pub(super) enum Body {
     /// One framed gRPC message, then the trailers that say it is all.
     Message(Message),
@@ -66,7 +66,7 @@ pub(super) enum Body {
     Lines(BoxStream<'static, Bytes>),
 }
 
-/// What of a one-message answer is still to be sent.
+/// The rest of a one-message answer that is still to be sent.
 pub(super) enum Message {
     Whole(Bytes),
     Trailers,
@@ -151,7 +151,7 @@ fn success() -> HeaderMap {
 fn failure(status: &Status) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(2);
     if status.add_header(&mut trailers).is_err() {
-        // The text cannot be a header; the code alone still tells the client what to do.
+        // The text cannot be a header. The client can act on the code alone.
         trailers.insert(GRPC_STATUS, HeaderValue::from(status.code() as i32));
     }
     trailers

@@ -1,32 +1,32 @@
-//! In whose name a call asks the store: what its headers and its connection's certificate say.
+//! In whose name a call asks the store, by its headers and by the certificate of its connection.
 
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, Request};
 
-use super::frontend::Shared;
-use super::listen::CommonName;
+use super::connection::CommonName;
 use super::rpc::{Kind, Rpc};
+use super::server::EtcdServer;
 use crate::store::client::{Caller, Client};
 
 const TOKEN: HeaderName = HeaderName::from_static("token");
 const AUTHORIZATION: HeaderName = HeaderName::from_static("authorization");
-/// Set on calls that came as JSON. The certificate of their connection is not that of the one who asks.
+/// Set on calls that came as JSON. The certificate of their connection does not count.
 const THROUGH_GATEWAY: HeaderName = HeaderName::from_static("grpcgateway-accept");
 const BEARER: &str = "Bearer ";
 
-/// The store in the name of whoever sends `request`. While nobody has to say who they are, nothing is read, except for
-/// a stream, which may last until they have to.
-pub(super) fn store<'a, B>(shared: &'a Shared, rpc: Rpc, request: &Request<B>) -> Cow<'a, Client> {
-    if shared.store.authenticates() || rpc.kind() != Kind::Unary {
+/// The store in the name of the client that sends `request`. While authentication is off, the headers are read only for
+/// a stream, which may last until it is turned on.
+pub(super) fn store<'a, B>(server: &'a EtcdServer, rpc: Rpc, request: &Request<B>) -> Cow<'a, Client> {
+    if server.store.authenticates() || rpc.kind() != Kind::Unary {
         let common_name = request.extensions().get().map(|CommonName(name)| &**name);
-        Cow::Owned(shared.store.on_behalf(of(request.headers(), common_name)))
+        Cow::Owned(server.store.on_behalf(of(request.headers(), common_name)))
     } else {
-        Cow::Borrowed(&shared.anonymous)
+        Cow::Borrowed(&server.anonymous)
     }
 }
 
-/// Who sends `headers` on a connection that was accepted with a certificate for `common_name`.
+/// The client that sends `headers` on a connection that was accepted with a certificate for `common_name`.
 fn of(headers: &HeaderMap, common_name: Option<&str>) -> Caller {
     let token = headers.get(TOKEN).or_else(|| headers.get(AUTHORIZATION));
     let token = token.map(|value| {

@@ -1,4 +1,4 @@
-//! What a frontend is told at start. The defaults are etcd's.
+//! The configuration of a frontend. The defaults are etcd's.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,22 +13,22 @@ pub struct Config {
     /// Where to listen for clients, as URLs: `http`, `https`, `unix` or `unixs`. A bare `host:port` is one of `http`;
     /// port 0 takes a free one; several may name one address.
     pub listen: Vec<String>,
-    /// Where to listen for HTTP alone. If there are any, `listen` serves gRPC alone.
+    /// Where to listen for HTTP only. If there are any, `listen` serves gRPC only.
     pub listen_http: Vec<String>,
-    /// Where to listen for monitors: metrics and health alone.
+    /// Where to listen for monitors: metrics and health only.
     pub listen_metrics: Vec<String>,
-    /// For those URLs that ask for TLS.
+    /// For the URLs with TLS.
     pub tls: tls::Options,
     /// The member's name, for logs.
     pub name: String,
     pub versions: Versions,
     pub limits: Limits,
     pub http: Http,
-    /// What else than calls `/metrics` shows.
+    /// The metrics that `/metrics` shows beside those of the frontend.
     pub metrics: Sources,
     /// A call that takes longer is logged; etcd's `--warning-unary-request-duration`.
     pub slow_call: Duration,
-    /// What can be turned on and off, for metrics.
+    /// The features that can be turned on and off, for metrics.
     pub features: Vec<Feature>,
     /// Raft's election timeout: a stream that requires a leader is cut after three of them without one, and
     /// `/health` waits for its read as long as any request waits.
@@ -39,26 +39,26 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Feature {
     pub name: &'static str,
-    /// How settled it is, as metrics name it.
+    /// Its maturity, as metrics name it: `ALPHA`, `BETA` or `DEPRECATED`.
     pub stage: &'static str,
     pub enabled: bool,
 }
 
-/// The version a frontend claims, as `/version` and the metrics show it; the store tells what the cluster agreed on.
+/// The version a frontend claims, as `/version` and the metrics show it. The version of the cluster is in the store.
 #[derive(Clone, Debug)]
 pub struct Versions {
     /// The etcd version whose interface this is.
     pub server: String,
 }
 
-/// What is offered over plain HTTP.
+/// The plain HTTP endpoints.
 #[derive(Clone, Debug)]
 pub struct Http {
     /// Whether RPCs are served as JSON under `/v3/`.
     pub gateway: bool,
     /// The origins whose scripts may read answers; `*` or none means all.
     pub cors: BTreeSet<String>,
-    /// The hosts under which this server may be asked without TLS; `*` or none means all.
+    /// The names of this server that requests without TLS may use; `*` or none means all.
     pub host_whitelist: BTreeSet<String>,
     /// Whether `/debug/pprof/` is answered.
     pub profiling: bool,
@@ -78,7 +78,7 @@ impl Default for Http {
     }
 }
 
-/// Bounds on what clients may ask for.
+/// Bounds on what clients may use.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// A larger write is refused by the store; watch responses are cut into fragments of about this size.
@@ -89,7 +89,8 @@ pub struct Limits {
     pub body_bytes_max: u64,
     /// Streams a client may have open on one connection.
     pub concurrent_streams_max: u32,
-    /// How often a client may ping while calls are under way; one that does more often is sent away. Zero is no limit.
+    /// How often a client may ping while calls are under way; the connection of one that
+    /// does so more often is closed. Zero is no limit.
     pub ping_interval_min: Duration,
     /// How long a connection may be silent before it is probed.
     pub keep_alive_interval: Duration,

@@ -11,13 +11,13 @@ use http::{Request, Response};
 use tonic::{Code, Status};
 
 use super::body::{Body, RequestBody};
-use super::frontend::Shared;
 use super::rpc::Rpc;
+use super::server::EtcdServer;
 use super::{status, stream as streams};
 use crate::store::error::Error;
 
-pub(super) fn check(shared: &Shared, request: &pb::HealthCheckRequest) -> Result<pb::HealthCheckResponse, Status> {
-    if shared.store.is_learner() {
+pub(super) fn check(server: &EtcdServer, request: &pb::HealthCheckRequest) -> Result<pb::HealthCheckResponse, Status> {
+    if server.store.is_learner() {
         return Err(status::of(&Error::NotSupportedForLearner));
     }
     status_of(request)
@@ -32,8 +32,8 @@ fn status_of(request: &pb::HealthCheckRequest) -> Result<pb::HealthCheckResponse
 }
 
 /// The status now, and then silence: it does not change while the frontend lives.
-pub(super) async fn watch(shared: &Arc<Shared>, request: Request<RequestBody>) -> Response<Body> {
-    streams::server(shared, Rpc::HealthWatch, request, async |asked: pb::HealthCheckRequest| {
+pub(super) async fn watch(server: &Arc<EtcdServer>, request: Request<RequestBody>) -> Response<Body> {
+    streams::server_stream(server, Rpc::HealthWatch, request, async |asked: pb::HealthCheckRequest| {
         let now = status_of(&asked).unwrap_or_else(|_| serving(ServingStatus::ServiceUnknown));
         let answers: BoxStream<'static, _> = stream::iter([Ok(now)]).chain(stream::pending()).boxed();
         Ok(answers)

@@ -1,66 +1,43 @@
-//! Client listeners: which URLs there are, what is served at each, and how a connection begins.
+//! Client listeners: which URLs there are, what each serves, and the handshake of their connections.
 //!
-//! Several URLs may name one address: plain text and TLS then share it, told apart by a client's first byte.
+//! Several URLs may name one address: plain text and TLS then share it, and a client's first byte tells which it uses.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 
 use super::config::Config;
-use super::frontend::Error;
+use super::connection::{CommonName, Serves};
+use super::error::Error;
 use crate::world::net::opening::OPENING_LIMIT;
 use crate::world::net::{Address, Refusal};
 use crate::world::{Listener, Stream, World, tls};
 
-/// What an address answers to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Serves {
-    GrpcAndHttp,
-    /// Where HTTP has addresses of its own.
-    Grpc,
-    Http,
-    /// Only what a monitor asks for.
-    Metrics,
-}
-
-impl Serves {
-    /// As etcd's log lines say it.
-    fn traffic(self) -> &'static str {
-        match self {
-            Serves::GrpcAndHttp => "grpc+http",
-            Serves::Grpc => "grpc",
-            Serves::Http => "http",
-            Serves::Metrics => "metrics",
-        }
-    }
-}
-
-/// One listening socket and how its clients are met.
-pub(super) struct Entrance {
-    pub listener: Listener,
-    pub door: Door,
-}
-
-/// How the clients of a listener are met. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct Door {
+/// A listening socket for clients.
+pub(super) struct ClientListener {
+    pub socket: Listener,
     pub serves: Serves,
+    pub security: Security,
+}
+
+/// Whether a listener takes plain text, TLS or both. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Security {
     plain: bool,
     tls: Option<tls::Server>,
 }
 
-/// A client that was let in.
-pub(super) struct Visitor {
+/// A connection whose handshake is over.
+pub(super) struct Accepted {
     pub stream: Stream,
     /// Over TLS.
     pub secure: bool,
-    /// Of the certificate that the client had to show.
+    /// From the certificate that the client had to show.
     pub common_name: Option<CommonName>,
 }
 
-impl Visitor {
-    fn plain(stream: Stream) -> Visitor {
-        Visitor { stream, secure: false, common_name: None }
+impl Accepted {
+    fn plain(stream: Stream) -> Accepted {
+        Accepted { stream, secure: false, common_name: None }
     }
 }
 
@@ -69,22 +46,22 @@ fn named(certificate: tls::Certificate) -> Option<CommonName> {
     (!name.is_empty()).then(|| CommonName(name.into()))
 }
 
-impl Door {
-    /// Meets a client; `None` if it was turned away, which is logged.
-    pub async fn meet(&self, world: &World, mut stream: Stream) -> Option<Visitor> {
-        let Some(tls) = &self.tls else { return Some(Visitor::plain(stream)) };
+impl Security {
+    /// Shakes hands with a client; `None` if that failed, which is logged.
+    pub async fn accept(&self, world: &World, mut stream: Stream) -> Option<Accepted> {
+        let Some(tls) = &self.tls else { return Some(Accepted::plain(stream)) };
         if self.plain {
             let sniffed = world.clock.timeout(OPENING_LIMIT, stream.starts_with_tls()).await;
             // A client that leaves without a word is no news.
             let Ok(Ok(secure)) = sniffed.inspect_err(|_| stream.guest().abandon()) else { return None };
             if !secure {
-                return Some(Visitor::plain(stream));
+                return Some(Accepted::plain(stream));
             }
         }
         let remote = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
         let guest = stream.guest();
         match tls.accept(stream).await {
-            Ok(accepted) => Some(Visitor {
+            Ok(accepted) => Some(Accepted {
                 stream: accepted.stream,
                 secure: true,
                 common_name: accepted.certificate.filter(|_| tls.options().client_cert_auth).and_then(named),
@@ -100,7 +77,7 @@ impl Door {
     }
 }
 
-/// What the configured URLs make of one address.
+/// One address with all that the configured URLs ask of it.
 struct Plan {
     address: Address,
     serves: Serves,
@@ -109,7 +86,7 @@ struct Plan {
 }
 
 /// Opens every listener that `config` asks for.
-pub(super) async fn open(world: &World, config: &Config) -> Result<Vec<Entrance>, Error> {
+pub(super) async fn open(world: &World, config: &Config) -> Result<Vec<ClientListener>, Error> {
     if config.listen.is_empty() {
         return Err(Error::NoAddress);
     }
@@ -118,21 +95,21 @@ pub(super) async fn open(world: &World, config: &Config) -> Result<Vec<Entrance>
         true => Some(tls::Server::new(world, config.tls.clone())?),
         false => None,
     };
-    let mut entrances = Vec::with_capacity(plans.len());
+    let mut listeners = Vec::with_capacity(plans.len());
     for Plan { address, serves, plain, secure } in plans {
-        let listener = world.net.listen_at(&address).await.map_err(|cause| match cause.kind() {
+        let socket = world.net.listen_at(&address).await.map_err(|cause| match cause.kind() {
             io::ErrorKind::AddrInUse => Error::InUse { address: address.place().to_owned(), cause },
             _ => Error::Listen { address: address.place().to_owned(), cause },
         })?;
         let tls = tls.clone().filter(|_| secure);
-        let listener = listener.refusing_by(match (plain, secure) {
+        let socket = socket.refusing_by(match (plain, secure) {
             (_, false) => Refusal::Http,
             (false, true) => Refusal::Tls,
             (true, true) => Refusal::Silent,
         });
-        entrances.push(Entrance { listener, door: Door { serves, plain, tls } });
+        listeners.push(ClientListener { socket, serves, security: Security { plain, tls } });
     }
-    Ok(entrances)
+    Ok(listeners)
 }
 
 fn plan(config: &Config) -> Result<Vec<Plan>, Error> {
@@ -171,37 +148,22 @@ fn plan(config: &Config) -> Result<Vec<Plan>, Error> {
     Ok(plans)
 }
 
-impl Entrance {
-    /// Says what is served, as etcd does.
+impl ClientListener {
+    /// Logs what is served, as etcd does.
     pub fn announce(&self) {
-        let address = self.listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
-        let traffic = self.door.serves.traffic();
-        if self.door.serves == Serves::Metrics {
+        let address = self.socket.local_addr().map(|address| address.to_string()).unwrap_or_default();
+        let traffic = self.serves.traffic();
+        if self.serves == Serves::Metrics {
             tracing::info!(address, "serving metrics");
             return;
         }
-        if self.door.plain {
+        if self.security.plain {
             tracing::info!(traffic, address, "serving client traffic insecurely; this is strongly discouraged!");
         }
-        if self.door.tls.is_some() {
+        if self.security.tls.is_some() {
             tracing::info!(traffic, address, "serving client traffic securely");
         }
     }
-}
-
-/// The common name of the certificate that a connection was accepted with: an extension of its requests. Those that
-/// the gateway makes have none.
-#[derive(Clone, Debug)]
-pub(super) struct CommonName(pub Arc<str>);
-
-/// The frontend's own part of what is known of a connection.
-pub(super) struct Connection {
-    pub shared: Arc<super::frontend::Shared>,
-    pub serves: Serves,
-    /// Over TLS.
-    pub secure: bool,
-    /// Of the certificate that the client had to show.
-    pub common_name: Option<CommonName>,
 }
 
 #[cfg(test)]

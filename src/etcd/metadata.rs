@@ -10,7 +10,7 @@ use super::status;
 const HAS_LEADER: HeaderName = HeaderName::from_static("hasleader");
 const CLIENT_API_VERSION: HeaderName = HeaderName::from_static("client-api-version");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-/// What metrics call a client that does not say its version.
+/// The version in metrics of a client that does not send one.
 const UNKNOWN_VERSION: &str = "unknown";
 
 #[derive(Debug, PartialEq, Eq)]

@@ -31,7 +31,7 @@ const CODES: [&str; 17] = [
     "Unauthenticated",
 ];
 
-/// Clients name their version themselves; so many different ones are told apart.
+/// Clients name their version themselves; more different names than this are counted as one.
 const CLIENT_VERSIONS_MAX: usize = 100;
 const OTHER_VERSION: &str = "other";
 
@@ -49,14 +49,14 @@ struct Counters {
     client_bytes: Bytes,
     scrapes: Scrapes,
     checks: Checks,
-    /// Where how long calls take is shown, too.
+    /// Set if the durations of calls are counted, too.
     handling: Option<(Clock, Vec<Histogram>)>,
 }
 
 /// Checks of a probe, by its name and theirs: failures, successes, and whether the last one succeeded.
 type Checks = Mutex<BTreeMap<(&'static str, &'static str), ([u64; 2], bool)>>;
 
-/// Of the messages of clients.
+/// Bytes of the messages of clients.
 #[derive(Default)]
 struct Bytes {
     received: Counter,
@@ -70,7 +70,7 @@ struct Scrapes {
     under_way: Gauge,
 }
 
-/// What happened to the calls of one RPC.
+/// The calls of one RPC.
 #[derive(Default)]
 struct Calls {
     started: AtomicU64,
@@ -112,7 +112,7 @@ impl Drop for Scrape<'_> {
 }
 
 impl Metrics {
-    /// With `clock`, how long calls take is counted, too.
+    /// With `clock`, the durations of calls are counted, too.
     pub fn new(clock: Option<Clock>) -> Metrics {
         let handling =
             clock.map(|clock| (clock, Rpc::ALL.iter().map(|_| Histogram::between(HANDLING.into())).collect()));

@@ -2,23 +2,24 @@
 //! decided in `store`, and this room speaks to it through `store::client::Client` alone.
 //!
 //! ```text
-//!             EtcdFrontend (actor): listeners, leader watch, orderly end
-//!                  │ one task a listener, one task a connection
-//!   client ──TCP──▶ connection ──▶ router ─┬─ unary ─────────────▶ store client ──▶ answer + trailers
-//!          HTTP/1.1 or h2c, sniffed        ├─ watch, lease, ... ──▶ store client ══▶ stream, cut when it must end
-//!                                          └─ http ─┬─ /version /health /livez /readyz /metrics
-//!                                                   └─ gateway: /v3/… ──▶ router, as a gRPC call
+//!   Frontend: one task a listener, one task a connection, a look at the leader, an orderly end
+//!   client ──TCP──▶ serve ──▶ router ─┬─ dispatch ─┬─ unary, range ─────▶ store client ──▶ answer + trailers
+//!     HTTP/1.1 or h2c, by its bytes   │            └─ watch, lease, ... ─▶ store client ══▶ a stream, cut at the end
+//!                                     └─ http ─┬─ /version /health /livez /readyz /metrics
+//!                                              └─ gateway: /v3/… ──▶ dispatch, as a gRPC call
 //!   store::Error ──status──▶ gRPC code and etcd's exact text
 //! ```
 //!
-//! - [`config`]: what a frontend is told at start, with etcd's defaults
-//! - [`frontend`]: the actor and the handle on it
-//! - `listen`: the listeners, what is served at each, and who is let in
-//! - `connection`: one connection, its limits and its end
+//! - [`config`]: the configuration of a frontend, with etcd's defaults; `error`: why it does not start
+//! - `frontend`: what starts and ends the rest
+//! - `server`: what every connection and every call works with
+//! - `listen`: the listeners and the handshake of their connections
+//! - `connection`: what is known of a connection; `serve`: its limits and its end
 //! - `pings`: clients that ping too often
-//! - `router`: which code answers a request
+//! - `router`: gRPC or plain HTTP; `dispatch`: which code answers an RPC
 //! - `rpc`: the RPCs, by their paths
 //! - `metadata`: what a call's headers ask for; `caller`: in whose name
+//! - `frame`: gRPC's framing of messages
 //! - `unary`: one message in, one message out: the hot path
 //! - `slow`: calls that took long, for the log
 //! - `stream`: what all streams share: cut without a leader, cut at the end, counted
@@ -26,12 +27,12 @@
 //! - `watch`, `fragment`, `lease`, `range_stream`, `snapshot`, `alarm`, `health`: the RPCs that are more than one call of
 //!   the store
 //! - `concurrency`: the lock and election services
-//! - `body`: response bodies
+//! - `body`: bodies of requests and responses
 //! - `gateway`: every RPC as JSON over HTTP
 //! - `http`: the plain HTTP endpoints
 //! - `peer_http`: plain HTTP on the peer port
 //! - `metrics`: counters of the frontend and the text they are shown in
-//! - [`proxy`]: a proxy that stands before other members
+//! - [`proxy`]: a proxy in front of other members
 //! - [`status`]: store errors as gRPC statuses
 
 mod alarm;
@@ -40,8 +41,11 @@ mod caller;
 mod concurrency;
 pub mod config;
 mod connection;
+mod dispatch;
+mod error;
 mod fragment;
-pub mod frontend;
+mod frame;
+mod frontend;
 mod gateway;
 mod health;
 mod http;
@@ -56,6 +60,8 @@ mod range;
 mod range_stream;
 mod router;
 mod rpc;
+mod serve;
+mod server;
 mod slow;
 mod snapshot;
 pub mod status;
@@ -67,5 +73,6 @@ mod watch;
 mod tests;
 
 pub use config::{Config, Feature, Http, Limits, Versions};
-pub use frontend::{Error, Frontend};
+pub use error::Error;
+pub use frontend::Frontend;
 pub use peer_http::peer_http;

@@ -1,5 +1,4 @@
-//! What is answered on the peer port in plain HTTP: who the members are, and in which versions, to those that want to
-//! join, and to operators.
+//! Plain HTTP on the peer port: the members and their versions, for members that want to join and for operators.
 
 use std::sync::Arc;
 
@@ -66,7 +65,7 @@ async fn members(store: &Client) -> Response<Bytes> {
     }
 }
 
-/// As etcd writes members: what is empty is left out, but for the peer URLs.
+/// Members as etcd writes them: empty fields are left out, except for the peer URLs.
 fn listed(members: Vec<pb::Member>) -> Value {
     let row = |member: pb::Member| {
         let mut row = json!({ "id": member.id, "peerURLs": member.peer_ur_ls });
@@ -85,14 +84,14 @@ fn listed(members: Vec<pb::Member>) -> Value {
 }
 
 #[derive(serde::Deserialize)]
-struct Asked {
+struct HashRequest {
     #[serde(default)]
     revision: i64,
 }
 
 /// A checksum of this member's history, as `{"revision":…}` asks for it.
 async fn hash(store: &Client, request: &Parts, body: &[u8]) -> Response<Bytes> {
-    let Ok(Asked { revision }) = serde_json::from_slice(body) else {
+    let Ok(HashRequest { revision }) = serde_json::from_slice(body) else {
         return text(StatusCode::BAD_REQUEST, "error unmarshalling request");
     };
     let hashed = match store.hash_kv(pb::HashKvRequest { revision }).await {

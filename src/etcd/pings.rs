@@ -1,8 +1,7 @@
-//! Clients that ping too often are sent away, as etcd does: `GOAWAY` with `too_many_pings`.
+//! Closes the connections of clients that ping too often, as etcd does: `GOAWAY` with `too_many_pings`.
 //!
-//! hyper answers pings without telling anyone, so this looks at the frames as they pass: pings that come in, and the
-//! streams that open and end, which decide how often a client may ping. Only the nine bytes at the head of a frame are
-//! looked at.
+//! hyper answers pings without a callback, so this reads the frames as they pass: pings that come in, and the streams
+//! that open and end, which decide how often a client may ping. It reads only the nine bytes at the head of a frame.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -15,11 +14,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::world::net::Opened;
 use crate::world::{Clock, Instant, Stream};
 
-/// Without a call under way a client has no reason to ping at all.
+/// How often a client may ping while no call is under way.
 const IDLE_PING_INTERVAL: Duration = Duration::from_secs(2 * 60 * 60);
-/// So many pings too early are forgiven.
+/// How many pings too early are allowed.
 const STRIKES_MAX: u32 = 2;
-/// What a client says first, before any frame.
+/// What a client sends first, before any frame.
 const PREFACE_BYTES: usize = 24;
 /// How it begins, unlike any request of HTTP/1.1.
 const HTTP2: &[u8] = b"PRI * HTTP/2";
@@ -31,7 +30,7 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const PING: u8 = 6;
-/// Of DATA and HEADERS: the last frame of the stream. Of PING: an answer.
+/// A flag: on DATA and HEADERS, the last frame of the stream; on PING, an answer.
 const END_STREAM_OR_ACK: u8 = 1;
 
 /// One head of a frame.
@@ -135,29 +134,29 @@ pub(super) struct Guarded {
     incoming: Frames,
     outgoing: Frames,
     strikes: Strikes,
-    /// What of the farewell is still to be sent, once it was decided on.
+    /// The rest of the GOAWAY that is still to be sent, once the connection has to end.
     farewell: Option<&'static [u8]>,
 }
 
-/// What a client is known to speak.
+/// The protocol of a client, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Speaks {
-    /// So many bytes have been seen of what tells.
-    Untold(usize),
+    /// Not known yet: so many bytes agree with HTTP/2.
+    Unknown(usize),
     Http2,
-    /// Or is not to be looked at.
+    /// Anything else, or a connection without a limit on pings.
     Other,
 }
 
 impl Speaks {
     fn hear(self, bytes: &[u8]) -> Speaks {
-        let Speaks::Untold(seen) = self else { return self };
+        let Speaks::Unknown(seen) = self else { return self };
         let expected = &HTTP2[seen..];
         let compared = bytes.len().min(expected.len());
         match bytes[..compared] == expected[..compared] {
             false => Speaks::Other,
             true if compared == expected.len() => Speaks::Http2,
-            true => Speaks::Untold(seen + compared),
+            true => Speaks::Unknown(seen + compared),
         }
     }
 }
@@ -165,7 +164,7 @@ impl Speaks {
 impl Guarded {
     /// `interval_min` is how often a client may ping while calls are under way; zero is as often as it likes.
     pub fn new(stream: Opened<Stream>, clock: Clock, interval_min: Duration) -> Guarded {
-        let speaks = if interval_min.is_zero() { Speaks::Other } else { Speaks::Untold(0) };
+        let speaks = if interval_min.is_zero() { Speaks::Other } else { Speaks::Unknown(0) };
         let strikes = Strikes { interval_min, last: None, count: 0, sent: false, open: BTreeSet::new() };
         let (incoming, outgoing) = (Frames::after(PREFACE_BYTES), Frames::after(0));
         Guarded { stream, speaks, clock, incoming, outgoing, strikes, farewell: None }
@@ -200,11 +199,11 @@ impl AsyncRead for Guarded {
             if this.strikes.count <= STRIKES_MAX {
                 return Poll::Ready(Ok(()));
             }
-            tracing::warn!("a client pings too often and is sent away");
+            tracing::warn!("closing the connection of a client that pings too often");
             buf.set_filled(before);
             this.farewell = Some(GO_AWAY);
         }
-        // After it, the client is as good as gone.
+        // After it, nothing of the client is read any more.
         this.poll_farewell(cx)
     }
 }
@@ -281,7 +280,7 @@ mod tests {
 
     #[test]
     fn only_http2_is_looked_at() {
-        let hear = |parts: &[&[u8]]| parts.iter().fold(Speaks::Untold(0), |speaks, part| speaks.hear(part));
+        let hear = |parts: &[&[u8]]| parts.iter().fold(Speaks::Unknown(0), |speaks, part| speaks.hear(part));
         assert_eq!(hear(&[b"PRI * HTTP/2.0\r\n\r\nSM"]), Speaks::Http2);
         assert_eq!(hear(&[b"P", b"RI * HTT", b"P/2.0"]), Speaks::Http2);
         assert_eq!(hear(&[b"P", b"UT / HTTP/1.1\r\n"]), Speaks::Other);

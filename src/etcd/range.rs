@@ -7,17 +7,17 @@ use http::{Request, Response};
 use tonic::{Code, Status};
 
 use super::body::{Body, RequestBody};
-use super::frontend::Shared;
 use super::rpc::Rpc;
-use super::{status, unary};
+use super::server::EtcdServer;
+use super::{frame, status, unary};
 use crate::store::client::Client;
 use crate::store::records::{Ranged, Records};
 
 /// A range that is limited to so many keys is answered at once.
 const SMALL_KEYS: i64 = 256;
 
-pub(super) async fn answer(shared: &Shared, store: &Client, request: Request<RequestBody>) -> Response<Body> {
-    let mut counted = shared.metrics.start(Rpc::Range);
+pub(super) async fn answer(server: &EtcdServer, store: &Client, request: Request<RequestBody>) -> Response<Body> {
+    let mut counted = server.metrics.start(Rpc::Range);
     // The gateway wants its messages whole.
     let from_wire = matches!(request.body(), RequestBody::Wire(_));
     let ask = async |message: pb::RangeRequest| {
@@ -27,14 +27,14 @@ pub(super) async fn answer(shared: &Shared, store: &Client, request: Request<Req
         };
         match answered.map_err(|error| status::of(&error))? {
             Ranged::Whole(message) => {
-                let framed = unary::frame(&message);
-                let bytes = framed.len() - unary::PREFIX_BYTES;
+                let framed = frame::frame(&message);
+                let bytes = framed.len() - frame::PREFIX_BYTES;
                 Ok((Body::message(framed), bytes))
             }
             Ranged::InRecords(records) => body(records),
         }
     };
-    match unary::run(shared, Rpc::Range, request, ask).await {
+    match unary::run(server, Rpc::Range, request, ask).await {
         Ok((body, bytes)) => {
             counted.sent(bytes);
             counted.end(Code::Ok);
@@ -57,7 +57,7 @@ fn body(records: Records) -> Result<(Body, usize), Status> {
     let length = u32::try_from(length).map_err(|_| {
         Status::resource_exhausted(format!("grpc: trying to send message larger than max ({length} vs. {})", u32::MAX))
     })?;
-    let prefix = Bytes::copy_from_slice(&unary::prefix(length));
+    let prefix = Bytes::copy_from_slice(&frame::prefix(length));
     let pieces = records.pieces().map_err(|error| status::of(&error));
     Ok((Body::Stream(Some(stream::once(async move { Ok(prefix) }).chain(pieces).boxed())), length as usize))
 }

@@ -11,8 +11,8 @@ use prost::Message;
 use tonic::Status;
 
 use super::body::{Body, RequestBody};
-use super::frontend::Shared;
 use super::rpc::Rpc;
+use super::server::EtcdServer;
 use super::status;
 use super::stream as streams;
 use crate::store::client::Client;
@@ -22,10 +22,10 @@ use crate::world::failpoints::failpoint;
 /// Small, so that the first keys arrive soon and the size of the others becomes known.
 const FIRST_CHUNK_KEYS: i64 = 10;
 
-pub(super) async fn answer(shared: &Arc<Shared>, store: &Client, request: Request<RequestBody>) -> Response<Body> {
-    streams::server(shared, Rpc::RangeStream, request, async |range: pb::RangeRequest| {
+pub(super) async fn answer(server: &Arc<EtcdServer>, store: &Client, request: Request<RequestBody>) -> Response<Body> {
+    streams::server_stream(server, Rpc::RangeStream, request, async |range: pb::RangeRequest| {
         check(&range)?;
-        let chunks = Chunks::new(range, shared.config.limits.request_bytes_max);
+        let chunks = Chunks::new(range, server.config.limits.request_bytes_max);
         let state = (Some(chunks), store.clone());
         let answers = stream::try_unfold(state, async |(chunks, store)| {
             let Some(chunks) = chunks else { return Ok(None) };
@@ -37,7 +37,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, store: &Client, request: Reques
     .await
 }
 
-/// Only what can be read piece by piece in key order can be streamed.
+/// Refuses a range that cannot be read piece by piece in key order.
 fn check(range: &pb::RangeRequest) -> Result<(), Status> {
     if range.key.is_empty() {
         return Err(status::of(&Error::EmptyKey));
@@ -66,7 +66,7 @@ async fn next(chunks: Chunks, store: &Client) -> Result<(pb::RangeResponse, Opti
 /// A range that is being read in chunks.
 #[derive(Debug)]
 struct Chunks {
-    /// What is still to be read; its limit is the caller's, counted down.
+    /// The rest of the range; its limit is the caller's, counted down.
     rest: pb::RangeRequest,
     chunk_keys: i64,
     bytes_aim: usize,
@@ -87,7 +87,7 @@ impl Chunks {
         pb::RangeRequest { limit, ..self.rest.clone() }
     }
 
-    /// What to send of a chunk, and what remains to be read.
+    /// The chunk as it is sent, and the rest of the range.
     fn take(mut self, mut chunk: pb::RangeResponse) -> (pb::RangeResponse, Option<Chunks>) {
         let (header, count) = *self.first.get_or_insert((chunk.header, chunk.count));
         let keys = i64::try_from(chunk.kvs.len()).expect("a chunk has few keys");

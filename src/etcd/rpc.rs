@@ -1,4 +1,4 @@
-//! The RPCs of a frontend: what a path names, and how metrics call it.
+//! The RPCs of a frontend: which path names which, and how metrics name it.
 
 use crate::store::rpcs::rpcs;
 

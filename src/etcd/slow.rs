@@ -1,16 +1,16 @@
-//! Calls that took long, for the log. One that did not costs a look at the clock.
+//! Calls that took long, for the log. A call that did not costs one reading of the clock.
 
 use prost::Message;
 
-use super::frontend::Shared;
 use super::rpc::Rpc;
+use super::server::EtcdServer;
 use crate::world::Instant;
 
 /// Logs the call of `rpc` that `began` then, if it took long, or if everything is logged. Keys and values stay out of
 /// the log.
-pub(super) fn look(shared: &Shared, rpc: Rpc, began: Instant, answer: Option<&impl Message>) {
-    let took = shared.world.clock.now() - began;
-    let slow = took > shared.config.slow_call;
+pub(super) fn log(server: &EtcdServer, rpc: Rpc, began: Instant, answer: Option<&impl Message>) {
+    let took = server.world.clock.now() - began;
+    let slow = took > server.config.slow_call;
     if !slow && !tracing::enabled!(tracing::Level::DEBUG) {
         return;
     }

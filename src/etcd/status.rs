@@ -1,5 +1,5 @@
 //! Store errors as gRPC statuses. The table of codes and texts is the store's, because its remote transport reads it
-//! backwards; this file adds what only a server says.
+//! backwards; this file adds the errors that only a server has.
 //!
 //! Clients tell errors apart by the text alone; the code decides whether they try again. A write whose fate is unknown
 //! is therefore always `Unavailable` with a text on which clients do not repeat writes.
@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 
 use crate::store::error::Error;
 
-/// What a client of etcd expects to read for `error`.
+/// The status by which etcd's clients know `error`.
 pub fn of(error: &Error) -> Status {
     let (code, text) = error.to_wire();
     Status::new(Code::from_i32(code), text)

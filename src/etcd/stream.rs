@@ -1,4 +1,4 @@
-//! What all streams share: they are counted, and cut when the cluster has lost its leader (if the client wants that),
+//! All streams are counted, and cut when the cluster has lost its leader (if the client wants that),
 //! when the client's deadline passes, and when the node ends.
 
 use std::pin::Pin;
@@ -16,10 +16,11 @@ use tonic::{Code, Status};
 use tonic_prost::ProstDecoder;
 
 use super::body::{Body, RequestBody};
-use super::frontend::Shared;
+use super::frame::{PREFIX_BYTES, frame};
 use super::metadata::Metadata;
 use super::metrics::Counted;
 use super::rpc::Rpc;
+use super::server::EtcdServer;
 use super::{status, unary};
 use crate::store::error::Error;
 
@@ -27,8 +28,8 @@ use crate::store::error::Error;
 pub(super) type Answers<R> = BoxStream<'static, Result<R, Status>>;
 
 /// Answers one message with the stream that `open` makes of it.
-pub(super) async fn server<Q, R>(
-    shared: &Arc<Shared>,
+pub(super) async fn server_stream<Q, R>(
+    server: &Arc<EtcdServer>,
     rpc: Rpc,
     request: Request<RequestBody>,
     open: impl AsyncFnOnce(Q) -> Result<Answers<R>, Status>,
@@ -37,17 +38,17 @@ where
     Q: Message + Default + 'static,
     R: Message + 'static,
 {
-    bidi(shared, rpc, request, async |mut messages: Streaming<Q>| {
+    bidi_stream(server, rpc, request, async |mut messages: Streaming<Q>| {
         let message = messages.message().await?.ok_or_else(|| Status::internal("the call ended before its message"))?;
-        shared.metrics.received(rpc, message.encoded_len());
+        server.metrics.received(rpc, message.encoded_len());
         open(message).await
     })
     .await
 }
 
 /// Answers a stream of messages with the stream that `open` makes of it.
-pub(super) async fn bidi<Q, R>(
-    shared: &Arc<Shared>,
+pub(super) async fn bidi_stream<Q, R>(
+    server: &Arc<EtcdServer>,
     rpc: Rpc,
     request: Request<RequestBody>,
     open: impl AsyncFnOnce(Streaming<Q>) -> Result<Answers<R>, Status>,
@@ -56,20 +57,20 @@ where
     Q: Message + Default + 'static,
     R: Message + 'static,
 {
-    let mut counted = shared.metrics.start(rpc);
+    let mut counted = server.metrics.start(rpc);
     let opened = async {
-        // Of all streams a learner serves the one that copies what it holds.
-        if rpc != Rpc::Snapshot && shared.store.is_learner() {
+        // A learner serves only the stream that copies its database.
+        if rpc != Rpc::Snapshot && server.store.is_learner() {
             return Err(status::of(&Error::NotSupportedForLearner));
         }
         let (parts, body) = request.into_parts();
         let metadata = Metadata::read(&parts.headers)?;
-        shared.metrics.client_request(rpc, metadata.client_api_version);
+        server.metrics.client_request(rpc, metadata.client_api_version);
         if metadata.require_leader {
-            unary::require_leader(shared).await?;
+            unary::require_leader(server).await?;
         }
-        let cut = cut(shared, &metadata);
-        let bytes_max = shared.config.limits.receive_bytes_max;
+        let cut = cut(server, &metadata);
+        let bytes_max = server.config.limits.receive_bytes_max;
         let messages = Streaming::new_request(ProstDecoder::default(), body, None, Some(bytes_max));
         Ok::<_, Status>((open(messages).await?, cut))
     };
@@ -88,9 +89,9 @@ where
 }
 
 /// Resolves when a stream has to end whatever it is doing.
-fn cut(shared: &Arc<Shared>, metadata: &Metadata<'_>) -> BoxFuture<'static, Status> {
-    let (shared, timeout) = (shared.clone(), metadata.timeout);
-    let leader_lost = metadata.require_leader.then(|| shared.leaders_lost.clone());
+fn cut(server: &Arc<EtcdServer>, metadata: &Metadata<'_>) -> BoxFuture<'static, Status> {
+    let (server, timeout) = (server.clone(), metadata.timeout);
+    let leader_lost = metadata.require_leader.then(|| server.leaders_lost.clone());
     async move {
         let leader_lost = async {
             match leader_lost {
@@ -100,13 +101,13 @@ fn cut(shared: &Arc<Shared>, metadata: &Metadata<'_>) -> BoxFuture<'static, Stat
         };
         let timed_out = async {
             match timeout {
-                Some(limit) => shared.world.clock.sleep(limit).await,
+                Some(limit) => server.world.clock.sleep(limit).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
-            () = shared.shutdown.wait() => status::stopped(),
+            () = server.shutdown.wait() => status::stopped(),
             () = leader_lost => status::no_leader(),
             () = timed_out => status::deadline_exceeded(),
         }
@@ -116,7 +117,7 @@ fn cut(shared: &Arc<Shared>, metadata: &Metadata<'_>) -> BoxFuture<'static, Stat
 
 /// The answers of a stream as they go on the wire.
 struct Cuttable<R> {
-    /// Gone once the stream has ended.
+    /// `None` once the stream has ended.
     answers: Option<Answers<R>>,
     cut: BoxFuture<'static, Status>,
     counted: Counted,
@@ -129,8 +130,8 @@ impl<R: Message> Stream for Cuttable<R> {
         let Some(answers) = &mut self.answers else { return Poll::Ready(None) };
         let ended = match answers.poll_next_unpin(cx) {
             Poll::Ready(Some(Ok(answer))) => {
-                let framed = unary::frame(&answer);
-                self.counted.sent(framed.len() - unary::PREFIX_BYTES);
+                let framed = frame(&answer);
+                self.counted.sent(framed.len() - PREFIX_BYTES);
                 return Poll::Ready(Some(Ok(framed)));
             }
             Poll::Ready(Some(Err(status))) => Some(status),

@@ -3,7 +3,7 @@
 //! Calls by the thousand pay for every layer between the socket and the store, so this is gRPC's framing written out:
 //! the request is decoded from the frame it came in, without a copy, and the answer is one buffer and its trailers.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
@@ -11,27 +11,26 @@ use prost::Message;
 use tonic::{Code, Status};
 
 use super::body::{Body, RequestBody};
-use super::frontend::Shared;
+use super::frame::{PREFIX_BYTES, frame, length_of};
 use super::metadata::Metadata;
 use super::rpc::Rpc;
+use super::server::EtcdServer;
 use super::{slow, status};
 use crate::actor::Share;
 
-/// A flag that says whether the message is compressed, and its length in four bytes.
-pub(super) const PREFIX_BYTES: usize = 5;
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// Answers `request` with what `call` makes of its message.
 pub(super) async fn answer<Q: Message + Default, R: Message>(
-    shared: &Shared,
+    server: &EtcdServer,
     rpc: Rpc,
     request: Request<RequestBody>,
     call: impl AsyncFnOnce(Q) -> Result<R, Status>,
 ) -> Response<Body> {
-    let mut counted = shared.metrics.start(rpc);
-    let began = shared.world.clock.now();
-    let answered = run(shared, rpc, request, call).await;
-    slow::look(shared, rpc, began, answered.as_ref().ok());
+    let mut counted = server.metrics.start(rpc);
+    let began = server.world.clock.now();
+    let answered = run(server, rpc, request, call).await;
+    slow::log(server, rpc, began, answered.as_ref().ok());
     match answered {
         Ok(message) => {
             let framed = frame(&message);
@@ -54,24 +53,24 @@ pub(super) fn respond(body: Body) -> Response<Body> {
 
 /// Reads the message of a call and gives what `call` makes of it.
 pub(super) async fn run<Q: Message + Default, R>(
-    shared: &Shared,
+    server: &EtcdServer,
     rpc: Rpc,
     request: Request<RequestBody>,
     call: impl AsyncFnOnce(Q) -> Result<R, Status>,
 ) -> Result<R, Status> {
     let (parts, body) = request.into_parts();
     let metadata = Metadata::read(&parts.headers)?;
-    shared.metrics.client_request(rpc, metadata.client_api_version);
+    server.metrics.client_request(rpc, metadata.client_api_version);
     if metadata.require_leader {
-        require_leader(shared).await?;
+        require_leader(server).await?;
     }
-    let mut share = shared.bodies.share();
-    let framed = collect(body, shared.config.limits.receive_bytes_max, &mut share).await?;
-    shared.metrics.received(rpc, framed.len());
+    let mut share = server.bodies.share();
+    let framed = collect(body, server.config.limits.receive_bytes_max, &mut share).await?;
+    server.metrics.received(rpc, framed.len());
     let message = Q::decode(framed).map_err(|error| Status::internal(format!("malformed message: {error}")))?;
     match metadata.timeout {
         None => call(message).await,
-        Some(limit) => match shared.world.clock.timeout(limit, call(message)).await {
+        Some(limit) => match server.world.clock.timeout(limit, call(message)).await {
             Ok(answered) => answered,
             Err(_) => Err(status::deadline_exceeded()),
         },
@@ -79,8 +78,8 @@ pub(super) async fn run<Q: Message + Default, R>(
 }
 
 /// Fails while the member knows no leader.
-pub(super) async fn require_leader(shared: &Shared) -> Result<(), Status> {
-    let known = shared.store.status(Default::default()).await.map_err(|error| status::of(&error))?;
+pub(super) async fn require_leader(server: &EtcdServer) -> Result<(), Status> {
+    let known = server.store.status(Default::default()).await.map_err(|error| status::of(&error))?;
     if known.leader == 0 { Err(status::no_leader()) } else { Ok(()) }
 }
 
@@ -137,25 +136,6 @@ fn message_of(mut held: Bytes) -> Result<Bytes, Status> {
     }
     held.advance(PREFIX_BYTES);
     Ok(held)
-}
-
-fn length_of(prefix: &[u8; PREFIX_BYTES]) -> usize {
-    let [_, length @ ..] = *prefix;
-    u32::from_be_bytes(length) as usize
-}
-
-/// What stands before an uncompressed message of so many bytes.
-pub(super) fn prefix(length: u32) -> [u8; PREFIX_BYTES] {
-    let [a, b, c, d] = length.to_be_bytes();
-    [0, a, b, c, d]
-}
-
-pub(super) fn frame(message: &impl Message) -> Bytes {
-    let length = message.encoded_len();
-    let mut framed = BytesMut::with_capacity(PREFIX_BYTES + length);
-    framed.put_slice(&prefix(u32::try_from(length).expect("the store answers with less than 4 GiB")));
-    message.encode_raw(&mut framed);
-    framed.freeze()
 }
 
 #[cfg(test)]

@@ -14,18 +14,18 @@ use tonic::codec::Streaming;
 
 use super::body::{Body, RequestBody};
 use super::fragment::Fragments;
-use super::frontend::Shared;
 use super::metrics::Metrics;
 use super::rpc::Rpc;
+use super::server::EtcdServer;
 use super::status;
 use super::stream::{self as streams, Answers};
 use crate::store::client::Client;
 
-pub(super) async fn answer(shared: &Arc<Shared>, store: &Client, request: Request<RequestBody>) -> Response<Body> {
-    streams::bidi(shared, Rpc::Watch, request, async |messages| open(shared, store, messages).await).await
+pub(super) async fn answer(server: &Arc<EtcdServer>, store: &Client, request: Request<RequestBody>) -> Response<Body> {
+    streams::bidi_stream(server, Rpc::Watch, request, async |messages| open(server, store, messages).await).await
 }
 
-/// What the two directions of one stream share.
+/// The state that both directions of one stream use.
 struct Bridge {
     metrics: Metrics,
     fragments: Mutex<Fragments>,
@@ -44,13 +44,13 @@ impl Bridge {
 }
 
 async fn open(
-    shared: &Shared,
+    server: &EtcdServer,
     store: &Client,
     messages: Streaming<pb::WatchRequest>,
 ) -> Result<Answers<pb::WatchResponse>, Status> {
     let bridge = Arc::new(Bridge {
-        metrics: shared.metrics.clone(),
-        fragments: Mutex::new(Fragments::new(shared.config.limits.request_bytes_max)),
+        metrics: server.metrics.clone(),
+        fragments: Mutex::new(Fragments::new(server.config.limits.request_bytes_max)),
         refused: Mutex::new(None),
     });
     let requests = requests(bridge.clone(), messages).boxed();
@@ -66,8 +66,8 @@ async fn open(
     Ok(answers.chain(end).boxed())
 }
 
-/// The client's requests until it is gone, or sends something that is not one. A client that says that it has no more
-/// requests still wants the answers to those it made.
+/// The client's requests until it is gone or sends something that is no request. A client that closes its side of the
+/// stream still wants the answers to its requests.
 fn requests(
     bridge: Arc<Bridge>,
     messages: Streaming<pb::WatchRequest>,

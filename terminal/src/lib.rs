@@ -1,21 +1,21 @@
 //! How the command lines of Chorus write to the standard streams.
 //!
-//! Whoever reads a stream may leave at any time, as `head` does: then a command ends quietly, with the exit code that
-//! shells know, and what it has under way is brought to an end first. Therefore nothing here panics, as `println!` would.
+//! The reader of a stream may leave at any time, as `head` does. Then a command first ends what it has under way, and
+//! exits quietly with the code that shells know. Therefore nothing here panics, as `println!` would.
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 pub use anstyle::AnsiColor;
 
-/// How a process ends whose reader has left: as one that SIGPIPE ended, which is what shells expect.
+/// The exit code of a process whose reader has left. It is that of a process that SIGPIPE ended, as shells expect.
 const READER_LEFT: u8 = 128 + 13;
 
 /// Standard output takes no more. Pass it on to `main`, which ends the process as it should.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    /// Whoever read the output wants no more of it. No failure, and nobody is there to be told.
-    #[error("whoever read the output has left")]
+    /// The reader of the output wants no more of it. This is no failure, and nobody reads a message about it.
+    #[error("the reader of the output has left")]
     ReaderLeft,
     #[error("cannot write to standard output: {0}")]
     Failed(#[source] io::Error),
@@ -42,12 +42,12 @@ pub fn line(bytes: impl AsRef<[u8]>) -> Result<(), OutputError> {
     print([bytes.as_ref(), b"\n"].concat())
 }
 
-/// Writes a line to standard error. Where nobody reads that, nobody has to be told.
+/// Writes a line to standard error. Without a reader of standard error, the line is lost.
 pub fn note(text: impl AsRef<str>) {
     let _ = writeln!(io::stderr(), "{}", text.as_ref());
 }
 
-/// Ends a command that failed with `code`: tells why, unless its reader has left.
+/// Ends a command that failed with `code`, and says why unless its reader has left.
 pub fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     if let Some(OutputError::ReaderLeft) = error.downcast_ref() {
         return ExitCode::from(READER_LEFT);
@@ -56,12 +56,13 @@ pub fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// An error with its causes, each told once: most errors tell their causes themselves, since logs show nothing else.
+/// An error with its causes, each shown once: the texts of most errors contain their causes, since logs show nothing
+/// else.
 pub fn sentence(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told {
-        told if cause.starts_with(&told) => cause,
-        told if told.contains(&cause) => told,
-        told => format!("{told}: {cause}"),
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text {
+        text if cause.starts_with(&text) => cause,
+        text if text.contains(&cause) => text,
+        text => format!("{text}: {cause}"),
     })
 }
 

@@ -87,7 +87,7 @@ fn the_whole_command_line() {
         let world = World::simulated(1, MemoryDisk::new());
         let file = parts.next().unwrap_or_default().as_bytes();
         world.disk.open(Path::new("/file"), Open::CreateNew).unwrap().write_all_at(file, 0).unwrap();
-        if let Ok(etcd::Asked::Server(mut options, _)) = etcd::read(&world.disk, &arguments, &variables)
+        if let Ok(etcd::Invocation::Serve(mut options, _)) = etcd::read(&world.disk, &arguments, &variables)
             && check::check(&options).is_ok()
         {
             options.settle(None);

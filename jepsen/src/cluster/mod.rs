@@ -59,9 +59,9 @@ pub struct Cluster {
     pub delayers: RefCell<Vec<Delayer>>,
 }
 
-/// What a member says of itself.
+/// The status of a member, as `endpoint status` of etcdctl shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct MemberStatus {
     pub member: u64,
     pub leader: u64,
     pub term: u64,
@@ -130,23 +130,24 @@ impl Cluster {
         (1..=self.members.len()).collect()
     }
 
-    /// What a member says of itself, if it answers soon.
-    pub async fn standing(&self, number: usize) -> Option<Standing> {
+    /// The status of a member, if it answers soon.
+    pub async fn status(&self, number: usize) -> Option<MemberStatus> {
         let client = self.client(number);
         let status = tokio::time::timeout(Duration::from_millis(500), client.status(pb::StatusRequest {}));
         let status = status.await.ok()?.ok()?;
         let header = status.header?;
-        Some(Standing { member: header.member_id, leader: status.leader, term: header.raft_term })
+        Some(MemberStatus { member: header.member_id, leader: status.leader, term: header.raft_term })
     }
 
     /// The member that leads, as the one with the highest term sees it.
     pub async fn leader(&self) -> Option<usize> {
-        let mut standings = Vec::new();
+        let mut statuses = Vec::new();
         for number in self.numbers() {
-            standings.push(self.standing(number).await);
+            statuses.push(self.status(number).await);
         }
-        let newest = standings.iter().flatten().filter(|standing| standing.leader != 0).max_by_key(|at| at.term)?;
-        standings.iter().position(|at| at.is_some_and(|at| at.member == newest.leader)).map(|at| at + 1)
+        let newest = statuses.iter().flatten().filter(|status| status.leader != 0).max_by_key(|status| status.term)?;
+        let leads = |status: &Option<MemberStatus>| status.is_some_and(|status| status.member == newest.leader);
+        statuses.iter().position(leads).map(|at| at + 1)
     }
 
     /// Ends all members now, whoever may still hold on to the cluster.

@@ -21,7 +21,7 @@ pub(super) enum Kind {
     /// Every key once.
     Fill,
     Range,
-    /// So many of a hundred calls are reads.
+    /// The percentage of reads.
     Mixed(u64),
 }
 
@@ -42,7 +42,7 @@ pub(super) enum End {
     After(Duration),
 }
 
-/// What one run came to.
+/// The outcome of one run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outcome {
     pub elapsed: Duration,
@@ -64,7 +64,7 @@ impl Outcome {
     }
 }
 
-/// A client that only meets errors gives up after so many.
+/// A client gives up after so many errors in a row.
 const ERRORS_MAX: u64 = 10;
 const ERROR_PAUSE: Duration = Duration::from_millis(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

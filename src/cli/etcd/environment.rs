@@ -6,16 +6,16 @@ use super::flags::Given;
 use crate::cluster::server::{Name, Options};
 
 const PREFIX: &str = "ETCD_";
-/// Names the release that this process claims to be.
+/// The variable with the release that this process claims to be.
 pub const REPORTED_VERSION: &str = "ETCD_CHORUS_REPORTED_VERSION";
-/// Names a configuration file.
+/// The variable with the path of a configuration file.
 pub const CONFIG_FILE: &str = "ETCD_CONFIG_FILE";
-/// Means something to this program, but is no flag.
+/// Variables of this program that stand for no flag.
 const OTHERS: [&str; 3] = [CONFIG_FILE, REPORTED_VERSION, "ETCD_UNSUPPORTED_ARCH"];
 
-/// What the variables had to say.
+/// What was read from the variables.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Read {
+pub struct Variables {
     /// Flags that variables gave, with the variables and their values.
     pub used: BTreeMap<String, (String, String)>,
     /// `NAME=value` of variables that mean nothing.
@@ -23,10 +23,10 @@ pub struct Read {
 }
 
 /// Reads the variables of the process into `options`.
-pub fn read(options: &mut Options, given: &Given, variables: &BTreeMap<String, String>) -> Result<Read, String> {
+pub fn read(options: &mut Options, given: &Given, variables: &BTreeMap<String, String>) -> Result<Variables, String> {
     let known: BTreeMap<String, (String, Name)> =
         Name::all().map(|(flag, name)| (variable(&flag), (flag, name))).collect();
-    let mut read = Read::default();
+    let mut read = Variables::default();
     for (variable, value) in variables.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
         let Some((flag, name)) = known.get(variable) else {
             if !OTHERS.contains(&variable.as_str()) {
@@ -49,8 +49,8 @@ pub fn read(options: &mut Options, given: &Given, variables: &BTreeMap<String, S
     Ok(read)
 }
 
-/// What follows from which options were given, by flag or by variable.
-pub fn complete(options: &mut Options, given: &Given, read: &Read) {
+/// Sets the options whose defaults depend on which others were given, by flag or by variable.
+pub fn complete(options: &mut Options, given: &Given, read: &Variables) {
     let is_set = |flag: &str| given.names.contains(flag) || read.used.contains_key(flag);
     if is_set("listen-client-urls") && !is_set("advertise-client-urls") {
         options.advertise_client_urls.0.clear();
@@ -71,7 +71,7 @@ fn variable(flag: &str) -> String {
 mod tests {
     use super::*;
 
-    fn completed(flags: &str, variables: &[(&str, &str)]) -> Result<(Options, Read), String> {
+    fn completed(flags: &str, variables: &[(&str, &str)]) -> Result<(Options, Variables), String> {
         let words: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
         let mut options = Options::default();
         let given = super::super::flags::read(&mut options, &words).unwrap();
@@ -91,7 +91,7 @@ mod tests {
             ("ETCDCTL_API", "3"),
         ];
         let (options, read) = completed("--data-dir=d", &[]).unwrap();
-        assert_eq!((options.data_dir.as_str(), read), ("d", Read::default()));
+        assert_eq!((options.data_dir.as_str(), read), ("d", Variables::default()));
         let (options, read) = completed("", &variables).unwrap();
         assert_eq!((options.name.as_str(), options.data_dir.as_str()), ("a", ""));
         assert!(options.feature_gates.enabled("InitialCorruptCheck"));

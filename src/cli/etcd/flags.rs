@@ -19,7 +19,7 @@ pub struct Given {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Stop {
     Help,
-    /// The message stands before the usage.
+    /// The message is printed before the usage.
     Bad(String),
 }
 

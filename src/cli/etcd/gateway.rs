@@ -19,11 +19,11 @@ const FLAGS: &[Flag] = &[
     flag("discovery-srv", "", "DNS domain whose SRV records name the members."),
     flag("discovery-srv-name", "", "Suffix of the SRV service name."),
     switch("insecure-discovery", "false", "Take SRV records without TLS."),
-    flag("trusted-ca-file", "", "File of the certificates to trust where members are found by SRV records."),
+    flag("trusted-ca-file", "", "CA certificate file for members found by SRV records."),
 ];
 
 pub async fn run(world: &World, arguments: &[String]) -> ExitCode {
-    subcommand::told(start(world, arguments).await)
+    subcommand::exit_code(start(world, arguments).await)
 }
 
 async fn start(world: &World, arguments: &[String]) -> Result<ExitCode, String> {
@@ -37,7 +37,7 @@ async fn start(world: &World, arguments: &[String]) -> Result<ExitCode, String> 
     let List(endpoints) = given.get("endpoints")?;
     let retry_delay = given.get::<GoDuration>("retry-delay")?.positive().unwrap_or(Duration::from_secs(300));
     logs::begin_plainly(false);
-    logs::tell_arguments();
+    logs::log_arguments();
     let shutdown = Shutdown::new();
     let listen = given.text("listen-addr");
     let gateway = Gateway::start(world, listen, &endpoints, retry_delay, shutdown.clone()).await;

@@ -15,17 +15,17 @@ use crate::world::{World, tls};
 const USAGE: &str = "etcd grpc-proxy start [flags]";
 const FLAGS: &[Flag] = &[
     flag("listen-addr", "127.0.0.1:23790", "Address to listen on."),
-    flag("metrics-addr", "", "URL to listen on for metrics alone."),
+    flag("metrics-addr", "", "URL to listen on for metrics only."),
     flag("endpoints", "127.0.0.1:2379", "Members, separated by commas."),
-    flag("endpoints-auto-sync-interval", "0s", "Time between two looks for new members (0 is never)."),
+    flag("endpoints-auto-sync-interval", "0s", "Time between two updates of the list of members (0 is never)."),
     flag("advertise-client-url", "127.0.0.1:23790", "Address of this proxy, as clients reach it."),
     flag("resolver-prefix", "", "Prefix of the keys under which proxies find each other."),
     flag("resolver-ttl", "0", "Seconds after which a proxy that has gone is forgotten."),
     flag("namespace", "", "Prefix of all keys."),
     flag("data-dir", "default.proxy", "Directory for generated certificates."),
-    flag("max-send-bytes", "1572864", "Most bytes of a request to a member."),
+    flag("max-send-bytes", "1572864", "Maximum size of a request to a member in bytes."),
     flag("max-recv-bytes", "2147483647", "Accepted for compatibility."),
-    flag("max-concurrent-streams", "4294967295", "Most streams that a client may have open at a time."),
+    flag("max-concurrent-streams", "4294967295", "Maximum number of streams that a client may have open at a time."),
     flag("dial-keepalive-time", "0s", "Accepted for compatibility."),
     flag("dial-keepalive-timeout", "20s", "Accepted for compatibility."),
     switch("permit-without-stream", "false", "Accepted for compatibility."),
@@ -36,17 +36,17 @@ const FLAGS: &[Flag] = &[
     flag("discovery-srv-name", "", "Suffix of the SRV service name."),
     switch("insecure-discovery", "false", "Take SRV records without TLS."),
     switch("enable-pprof", "false", "Accepted for compatibility."),
-    flag("cert", "", "File of the certificate that is shown to members."),
+    flag("cert", "", "Client certificate file for members."),
     flag("key", "", "File of its key."),
-    flag("cacert", "", "File of the certificates that members' certificates descend from."),
-    switch("insecure-skip-tls-verify", "false", "Trust any member (for tests alone)."),
-    flag("cert-file", "", "File of the certificate that is shown to clients."),
+    flag("cacert", "", "CA certificate file to verify members with."),
+    switch("insecure-skip-tls-verify", "false", "Accept any certificate of a member (for tests only)."),
+    flag("cert-file", "", "Server certificate file for clients."),
     flag("key-file", "", "File of its key."),
-    flag("trusted-ca-file", "", "File of the certificates that clients' certificates descend from."),
-    flag("client-crl-file", "", "File of the list of revoked client certificates."),
+    flag("trusted-ca-file", "", "CA certificate file to verify clients with."),
+    flag("client-crl-file", "", "File of the list of revoked client certificates (CRL)."),
     flag("listen-cipher-suites", "", "TLS cipher suites for clients."),
     switch("auto-tls", "false", "Serve clients with a generated certificate."),
-    flag("self-signed-cert-validity", "1", "Years for which it holds."),
+    flag("self-signed-cert-validity", "1", "Years for which the generated certificate is valid."),
     flag("tls-min-version", "TLS1.2", "Lowest TLS version for clients."),
     flag("tls-max-version", "", "Highest TLS version for clients."),
     switch("experimental-serializable-ordering", "false", "Accepted for compatibility."),
@@ -56,7 +56,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 pub async fn run(world: &World, arguments: &[String]) -> ExitCode {
-    subcommand::told(start(world, arguments).await)
+    subcommand::exit_code(start(world, arguments).await)
 }
 
 async fn start(world: &World, arguments: &[String]) -> Result<ExitCode, String> {
@@ -66,8 +66,8 @@ async fn start(world: &World, arguments: &[String]) -> Result<ExitCode, String> 
     };
     check(&given)?;
     logs::begin_plainly(given.get("debug")?);
-    logs::tell_arguments();
-    given.tell_without_effect(FLAGS);
+    logs::log_arguments();
+    given.log_without_effect(FLAGS);
     let config = Config {
         listen: given.text("listen-addr").to_owned(),
         listen_metrics: Some(given.text("metrics-addr")).filter(|url| !url.is_empty()).map(str::to_owned),
@@ -90,7 +90,7 @@ async fn start(world: &World, arguments: &[String]) -> Result<ExitCode, String> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// What must hold of the flags together, in etcd's words.
+/// Checks that the flags fit together; the errors are etcd's.
 fn check(given: &Given) -> Result<(), String> {
     let (prefix, ttl): (_, i64) = (given.text("resolver-prefix"), given.get("resolver-ttl")?);
     if !given.text("discovery-srv").is_empty() {
@@ -125,7 +125,7 @@ fn file(given: &Given, name: &str) -> Option<std::path::PathBuf> {
 }
 
 fn client_tls(world: &World, given: &Given) -> Result<Option<tls::Options>, String> {
-    let said = |error: tls::Error| error.to_string();
+    let message = |error: tls::Error| error.to_string();
     let files = ["cert-file", "key-file", "trusted-ca-file"];
     let files_given = files.iter().any(|name| !given.text(name).is_empty());
     let own = match (files_given, given.get("auto-tls")?) {
@@ -139,14 +139,14 @@ fn client_tls(world: &World, given: &Given) -> Result<Option<tls::Options>, Stri
         (false, true) => {
             let directory = Path::new(given.text("data-dir")).join("fixtures").join("proxy");
             let years = u32::try_from(given.get::<u64>("self-signed-cert-validity")?).unwrap_or(u32::MAX);
-            self_signed(world, &directory, &[given.text("listen-addr").to_owned()], years).map_err(said)?
+            self_signed(world, &directory, &[given.text("listen-addr").to_owned()], years).map_err(message)?
         }
     };
     Ok(Some(tls::Options {
         crl_file: file(given, "client-crl-file"),
         cipher_suites: given.get::<List>("listen-cipher-suites")?.0,
-        min_version: tls::Version::parse(given.text("tls-min-version")).map_err(said)?,
-        max_version: tls::Version::parse(given.text("tls-max-version")).map_err(said)?,
+        min_version: tls::Version::parse(given.text("tls-min-version")).map_err(message)?,
+        max_version: tls::Version::parse(given.text("tls-max-version")).map_err(message)?,
         ..own
     }))
 }

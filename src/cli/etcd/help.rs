@@ -1,7 +1,9 @@
 //! What `--help` and `--version` print.
 
 use std::fmt::Write;
+use std::process::ExitCode;
 
+use crate::cli::terminal;
 use crate::cluster::server::{FLAGS, Options};
 
 /// Which sources this was built from, if the build knows.
@@ -10,7 +12,7 @@ const GIT_SHA: &str = match option_env!("CHORUS_GIT_SHA") {
     None => "GitNotFound",
 };
 
-/// What stands on stderr after arguments that cannot be read.
+/// Printed to stderr after arguments that cannot be read.
 pub const USAGE: &str = "Usage:
 
   etcd [flags]
@@ -32,6 +34,14 @@ pub const USAGE: &str = "Usage:
   etcd grpc-proxy
     Run the stateless etcd v3 gRPC L7 reverse proxy.
 ";
+
+/// Prints a text that the arguments ask for.
+pub fn show(text: &str) -> ExitCode {
+    match terminal::print(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => terminal::fail(&error.into(), 1),
+    }
+}
 
 /// The usage, and every flag with its default.
 pub fn text() -> String {
@@ -56,6 +66,6 @@ pub fn version(release: &str) -> String {
         "aarch64" => "arm64",
         other => other,
     };
-    // Scripts read all four lines; there is no Go in here to tell the version of.
+    // Scripts read all four lines. There is no Go version, as this is not a Go program.
     format!("etcd Version: {release}\nGit SHA: {GIT_SHA}\nGo Version: none\nGo OS/Arch: {os}/{arch}\n")
 }

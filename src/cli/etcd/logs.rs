@@ -1,39 +1,21 @@
 //! Events of the process as etcd's log lines, to where the options send them.
 //!
-//! - [`line`]: how a line looks
-//! - [`output`]: where lines go; [`rotation`]: files that begin anew when they are full
+//! - `line`: how a line looks
+//! - `output`: where lines go; `rotation`: files that are renamed when they are full
+//! - `error`: why the process cannot log
 
+mod error;
 mod line;
 mod output;
 mod rotation;
 
 use tracing_subscriber::EnvFilter;
 
-use self::line::Lines;
+use self::error::LogError;
+use self::line::LogFormat;
 use self::output::Outputs;
 use crate::cluster::server::Options;
 use crate::world::{World, process};
-
-/// Why the process cannot log as it was told. Surface it: the operator has to change an option.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LogError {
-    #[error("--logger=capnslog is removed in v3.5")]
-    Capnslog,
-    #[error("unknown logger option {0:?}")]
-    Logger(String),
-    #[error("unrecognized level: {0:?}")]
-    Level(String),
-    #[error("unknown log format: {0}, supported values json, console")]
-    Format(String),
-    #[error("multi logoutput for \"default\" is not supported yet")]
-    ManyWithDefault,
-    #[error("--log-outputs requires a single file path when --log-rotate-config-json is defined")]
-    Rotation,
-    #[error("improperly formatted log rotation config: {0}")]
-    RotationConfig(String),
-    #[error("cannot log to {output}: {cause}")]
-    Open { output: String, cause: String },
-}
 
 /// Begins to log as `options` say.
 pub fn begin(world: &World, options: &Options) -> Result<(), LogError> {
@@ -42,44 +24,44 @@ pub fn begin(world: &World, options: &Options) -> Result<(), LogError> {
         "capnslog" => return Err(LogError::Capnslog),
         other => return Err(LogError::Logger(other.into())),
     }
-    let lines = match options.log_format.as_str() {
-        "json" => Lines::Json,
-        "console" => Lines::Console,
+    let format = match options.log_format.as_str() {
+        "json" => LogFormat::Json,
+        "console" => LogFormat::Console,
         other => return Err(LogError::Format(other.into())),
     };
     let mut filter = filter(&options.log_level)?.to_owned();
     if std::env::var("GODEBUG").is_ok_and(|asked| asked.split(',').any(|setting| setting == "http2debug=2")) {
         filter += ",http2=trace";
     }
-    install(Outputs::open(world, options)?, lines, &filter);
+    install(Outputs::open(world, options)?, format, &filter);
     Ok(())
 }
 
 /// Begins to log to stderr, for a process whose options cannot be read.
 pub fn begin_plainly(debug: bool) {
     let level = if debug { "debug" } else { "info" };
-    install(Outputs::stderr(), Lines::Json, filter(level).expect("a level"));
+    install(Outputs::stderr(), LogFormat::Json, filter(level).expect("a level"));
 }
 
-/// Says what the process was started with.
-pub fn tell_arguments() {
+/// Logs the arguments that the process was started with.
+pub fn log_arguments() {
     let running = serde_json::json!({ "args": process::arguments() });
     tracing::info!(inlined = %running, "Running: ");
 }
 
-fn install(outputs: Outputs, lines: Lines, filter: &str) {
-    // The outputs tell of their failures themselves.
+fn install(outputs: Outputs, format: LogFormat, filter: &str) {
+    // The outputs report their failures themselves.
     let logs = tracing_subscriber::fmt().log_internal_errors(false);
     let logs = logs.with_env_filter(EnvFilter::new(filter)).with_writer(outputs);
     // A second beginning, as in tests, has no effect.
-    let _ = logs.event_format(lines).try_init();
+    let _ = logs.event_format(format).try_init();
     std::panic::set_hook(Box::new(|panic| {
         let backtrace = std::backtrace::Backtrace::capture();
         tracing::error!(stacktrace = %backtrace, "{panic}");
     }));
 }
 
-/// What of which crate is logged. Consensus and HTTP tell of each connection that fails, which is no news to anyone.
+/// The levels that are logged of each crate. Consensus and HTTP log each connection that fails, which no operator needs.
 fn filter(level: &str) -> Result<&'static str, LogError> {
     match level {
         "debug" => Ok("info,chorus=debug,openraft=warn"),

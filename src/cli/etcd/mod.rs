@@ -26,7 +26,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use self::environment::{CONFIG_FILE, REPORTED_VERSION};
-use crate::cli::terminal::{self, note};
+use crate::cli::terminal::note;
 use crate::cluster::server::{Options, check};
 use crate::store::version::ETCD_VERSION;
 use crate::world::process::{HIDDEN, is_secret};
@@ -35,7 +35,7 @@ use crate::world::{Disk, World};
 /// Go's exit code for arguments that cannot be read.
 const BAD_USAGE: u8 = 2;
 
-/// Runs an etcd process with the arguments after its name until it is told to end.
+/// Runs an etcd process with the arguments after its name until a signal ends it.
 pub async fn run(world: World, arguments: Vec<OsString>) -> ExitCode {
     let arguments: Vec<String> = arguments.iter().map(|word| text(word)).collect();
     match arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
@@ -50,8 +50,8 @@ pub async fn run(world: World, arguments: Vec<OsString>) -> ExitCode {
     }
     let variables = std::env::vars_os().map(|(name, value)| (text(&name), text(&value))).collect();
     match read(&world.disk, &arguments, &variables) {
-        Ok(Asked::Text(text)) => show(&text),
-        Ok(Asked::Server(mut options, said)) => match begin(&world, &mut options, said) {
+        Ok(Invocation::Print(text)) => help::show(&text),
+        Ok(Invocation::Serve(mut options, origin)) => match begin(&world, &mut options, origin) {
             Ok(()) => process::serve(&world, &options).await,
             Err(error) => unverified(&error),
         },
@@ -61,7 +61,7 @@ pub async fn run(world: World, arguments: Vec<OsString>) -> ExitCode {
         }
         Err(Refusal::Invalid(message)) => {
             logs::begin_plainly(false);
-            logs::tell_arguments();
+            logs::log_arguments();
             unverified(&message)
         }
     }
@@ -72,73 +72,66 @@ fn text(word: &OsStr) -> String {
     word.to_string_lossy().into_owned()
 }
 
-/// Prints what was asked for.
-fn show(text: &str) -> ExitCode {
-    match terminal::print(text) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => terminal::fail(&error.into(), 1),
-    }
-}
-
-/// What a process was asked for.
-pub enum Asked {
-    /// To print this.
-    Text(String),
-    Server(Box<Options>, Said),
+/// What the arguments of a process ask for.
+pub enum Invocation {
+    /// To print this text.
+    Print(String),
+    /// To run a server.
+    Serve(Box<Options>, Origin),
 }
 
 /// Why a process does not start.
 pub enum Refusal {
-    /// The message stands before the usage.
+    /// The message is printed before the usage.
     Usage(String),
     /// The message is logged.
     Invalid(String),
 }
 
-/// What is to be told once the process logs.
+/// Where the options came from beside the arguments, to be logged once the process logs.
 #[derive(Default)]
-pub struct Said {
+pub struct Origin {
     file: Option<String>,
-    variables: environment::Read,
+    variables: environment::Variables,
 }
 
 /// Reads the options from the arguments and from the file that these or the variables name, or else from the variables.
-pub fn read(disk: &Disk, arguments: &[String], variables: &BTreeMap<String, String>) -> Result<Asked, Refusal> {
+pub fn read(disk: &Disk, arguments: &[String], variables: &BTreeMap<String, String>) -> Result<Invocation, Refusal> {
     let mut options = Box::new(Options::default());
     let variable = |name| variables.get(name).filter(|value| !value.is_empty()).cloned();
     options.version = variable(REPORTED_VERSION).unwrap_or_else(|| ETCD_VERSION.to_owned());
     let given = match flags::read(&mut options, arguments) {
         Ok(given) => given,
-        Err(flags::Stop::Help) => return Ok(Asked::Text(help::text())),
+        Err(flags::Stop::Help) => return Ok(Invocation::Print(help::text())),
         Err(flags::Stop::Bad(message)) => return Err(Refusal::Usage(message)),
     };
     if let Some(stray) = &given.stray {
         return Err(Refusal::Invalid(format!("{stray:?} is not a valid flag")));
     }
     if given.version {
-        return Ok(Asked::Text(help::version(&options.version)));
+        return Ok(Invocation::Print(help::version(&options.version)));
     }
     let named = Some(given.config_file.clone()).filter(|file| !file.is_empty());
     if let Some(file) = named.or_else(|| variable(CONFIG_FILE)) {
         let bytes = disk.read(Path::new(&file)).map_err(|error| Refusal::Invalid(format!("open {error}")))?;
         let from_file = Options::from_file(&bytes).map_err(|error| Refusal::Invalid(error.to_string()))?;
         *options = Options { version: options.version, ..from_file };
-        return Ok(Asked::Server(options, Said { file: Some(file), ..Said::default() }));
+        return Ok(Invocation::Serve(options, Origin { file: Some(file), ..Origin::default() }));
     }
     let variables = environment::read(&mut options, &given, variables).map_err(Refusal::Invalid)?;
     environment::complete(&mut options, &given, &variables);
-    Ok(Asked::Server(options, Said { file: None, variables }))
+    Ok(Invocation::Serve(options, Origin { file: None, variables }))
 }
 
-/// Begins to log as the options say, and looks whether they fit together.
-fn begin(world: &World, options: &mut Options, said: Said) -> Result<(), String> {
+/// Begins to log as the options say, and checks that they fit together.
+fn begin(world: &World, options: &mut Options, origin: Origin) -> Result<(), String> {
     let logs = logs::begin(world, options);
     if logs.is_err() {
         logs::begin_plainly(false);
     }
-    logs::tell_arguments();
+    logs::log_arguments();
     logs.map_err(|error| error.to_string())?;
-    said.tell();
+    origin.log();
     check::check(options).map_err(|invalid| invalid.to_string())?;
     check::warn(options);
     options.settle(world.net.default_host());
@@ -153,8 +146,8 @@ fn unverified(error: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-impl Said {
-    fn tell(self) {
+impl Origin {
+    fn log(self) {
         if let Some(path) = self.file {
             tracing::info!(
                 path,

@@ -32,7 +32,7 @@ pub async fn serve(world: &World, options: &Options) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Tells everyone once the member is ready, then waits for ever.
+/// Announces that the member is ready, once it is, then waits for ever.
 async fn serving(server: &Server) -> std::convert::Infallible {
     server.ready().await;
     tracing::info!("ready to serve client requests");
@@ -40,7 +40,7 @@ async fn serving(server: &Server) -> std::convert::Infallible {
     std::future::pending().await
 }
 
-/// Tells the init system that the process is ready.
+/// Notifies the init system that the process is ready.
 pub fn notify_ready() {
     tracing::info!("notifying init daemon");
     match init::notify_ready() {
@@ -49,7 +49,7 @@ pub fn notify_ready() {
     }
 }
 
-/// Tells that the process is ready, and begins `shutdown` once a signal asks it to end.
+/// Notifies the init system, and begins `shutdown` once a signal asks the process to end.
 pub async fn run_until_interrupted(shutdown: &Shutdown) {
     notify_ready();
     interrupted().await;

@@ -1,9 +1,10 @@
-//! Flags of sub-commands, in the syntax of POSIX: they and words may stand in any order.
+//! Flags of sub-commands, in the syntax of POSIX: flags and words may come in any order.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
+use super::help;
 use crate::cli::terminal::note;
 use crate::cluster::server::ACCEPTED;
 use crate::cluster::server::values::Value;
@@ -13,7 +14,7 @@ pub struct Flag {
     pub name: &'static str,
     pub default: &'static str,
     pub help: &'static str,
-    /// Whether it stands alone.
+    /// Whether it needs no value.
     pub boolean: bool,
 }
 
@@ -35,8 +36,8 @@ pub struct Given {
     pub help: bool,
 }
 
-/// The exit code of a sub-command; what went wrong is told.
-pub fn told(outcome: Result<ExitCode, String>) -> ExitCode {
+/// The exit code of a sub-command. If it failed, its message goes to stderr.
+pub fn exit_code(outcome: Result<ExitCode, String>) -> ExitCode {
     outcome.unwrap_or_else(|message| {
         note(&message);
         ExitCode::FAILURE
@@ -44,22 +45,23 @@ pub fn told(outcome: Result<ExitCode, String>) -> ExitCode {
 }
 
 impl Given {
-    /// Reads the `arguments` of a sub-command that is to `start`. Where they ask for help, that is shown, and the command
-    /// ends with that exit code.
+    /// Reads the `arguments` of a sub-command that is to `start`. If they ask for help, shows it and gives the exit code
+    /// with which the command ends.
     pub fn to_start(
         usage: &str,
         flags: &'static [Flag],
         arguments: &[String],
     ) -> Result<ControlFlow<ExitCode, Given>, String> {
-        let given = Given::read(flags, arguments).map_err(|error| format!("Error: {error}\n{}", help(usage, flags)))?;
+        let given =
+            Given::read(flags, arguments).map_err(|error| format!("Error: {error}\n{}", usage_of(usage, flags)))?;
         if given.help || given.words != ["start"] {
-            return Ok(ControlFlow::Break(super::show(&help(usage, flags))));
+            return Ok(ControlFlow::Break(help::show(&usage_of(usage, flags))));
         }
         Ok(ControlFlow::Continue(given))
     }
 
-    /// Tells in the log of what was asked for and has no effect.
-    pub fn tell_without_effect(&self, flags: &[Flag]) {
+    /// Logs the flags that were given and have no effect.
+    pub fn log_without_effect(&self, flags: &[Flag]) {
         let accepted = flags.iter().filter(|flag| flag.help.starts_with(ACCEPTED));
         let given: Vec<_> =
             accepted.filter(|flag| self.text(flag.name) != flag.default).map(|flag| flag.name).collect();
@@ -68,7 +70,7 @@ impl Given {
         }
     }
 
-    /// Reads `arguments`; the error says what is wrong with them.
+    /// Reads `arguments`; the error is what is wrong with them.
     pub fn read(flags: &'static [Flag], arguments: &[String]) -> Result<Given, String> {
         let mut given = Given::default();
         given.values.extend(flags.iter().map(|flag| (flag.name, flag.default.to_owned())));
@@ -113,7 +115,7 @@ impl Given {
 }
 
 /// What `--help` prints.
-pub fn help(usage: &str, flags: &[Flag]) -> String {
+fn usage_of(usage: &str, flags: &[Flag]) -> String {
     let mut text = format!("Usage:\n  {usage}\n\nFlags:\n");
     for flag in flags {
         let default = if flag.default.is_empty() { String::new() } else { format!(" (default {})", flag.default) };

@@ -63,7 +63,7 @@ pub(super) struct Get {
     order: Option<Order>,
     #[arg(long, value_enum, ignore_case = true)]
     sort_by: Option<SortBy>,
-    /// Linearizable asks a quorum; serializable answers from one member, perhaps with an older state.
+    /// `l` (linearizable) asks a quorum; `s` (serializable) asks one member, whose state may be older.
     #[arg(long, value_enum, default_value_t = Consistency::L)]
     consistency: Consistency,
     #[arg(long)]
@@ -137,13 +137,13 @@ pub(super) struct Put {
     /// The lease to attach, in hexadecimal.
     #[arg(long, value_parser = lease_id)]
     lease: Option<i64>,
-    /// Shows what was there before.
+    /// Show the previous key and value.
     #[arg(long)]
     prev_kv: bool,
-    /// Keeps the present value, for example to change the lease alone.
+    /// Keep the present value, for example to change only the lease.
     #[arg(long)]
     ignore_value: bool,
-    /// Keeps the present lease.
+    /// Keep the present lease.
     #[arg(long)]
     ignore_lease: bool,
 }
@@ -171,7 +171,7 @@ impl Put {
 pub(super) struct Del {
     #[command(flatten)]
     keys: Keys,
-    /// Shows what was deleted.
+    /// Show what was deleted.
     #[arg(long)]
     prev_kv: bool,
 }

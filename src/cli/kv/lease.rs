@@ -5,39 +5,39 @@ use std::time::Duration;
 use chorus_proto::etcdserverpb as pb;
 use clap::Subcommand;
 
-use super::Session;
 use super::args::lease_id;
+use super::session::Session;
 
 /// A lease is renewed when a third of its time has passed.
 const RENEWALS_PER_TTL: u32 = 3;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
-    /// Makes a lease that lives for TTL seconds unless it is renewed.
+    /// Make a lease that lives for TTL seconds unless it is renewed.
     Grant { ttl: i64 },
-    /// Ends a lease and deletes its keys.
+    /// End a lease and delete its keys.
     Revoke {
         #[arg(value_parser = lease_id)]
         id: i64,
     },
-    /// Shows how long a lease has left.
+    /// Show how long a lease has left.
     #[command(name = "timetolive")]
     TimeToLive {
         #[arg(value_parser = lease_id)]
         id: i64,
-        /// Shows the keys of the lease, too.
+        /// Show the keys of the lease, too.
         #[arg(long)]
         keys: bool,
     },
-    /// Renews a lease until it is interrupted.
+    /// Renew a lease until the command is interrupted.
     KeepAlive {
         #[arg(value_parser = lease_id)]
         id: i64,
-        /// Renews it once.
+        /// Renew it once.
         #[arg(long)]
         once: bool,
     },
-    /// Lists the leases.
+    /// List the leases.
     List,
 }
 

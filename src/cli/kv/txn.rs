@@ -19,13 +19,13 @@ use chorus_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUn
 use chorus_proto::etcdserverpb::request_op::Request;
 use clap::Parser;
 
-use super::Session;
 use super::args::{Del, Get, Put, lease_id};
+use super::session::Session;
 use crate::cli::terminal::line;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// Asks for each section even if the input is no terminal.
+    /// Ask for each section even if the input is no terminal.
     #[arg(short, long)]
     interactive: bool,
 }

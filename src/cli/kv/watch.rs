@@ -8,8 +8,8 @@ use chorus_proto::etcdserverpb::watch_create_request::FilterType;
 use chorus_proto::etcdserverpb::watch_request::RequestUnion;
 use futures::{StreamExt, stream};
 
-use super::Session;
 use super::args::Keys;
+use super::session::Session;
 use crate::cli::terminal::note;
 use crate::store::error::Error;
 
@@ -20,13 +20,13 @@ pub(super) struct Args {
     /// From this revision on; 0 means from now on.
     #[arg(long, default_value_t = 0)]
     rev: i64,
-    /// Shows what was there before, too.
+    /// Show the previous key and value, too.
     #[arg(long)]
     prev_kv: bool,
-    /// Asks the store to say from time to time how far it is.
+    /// Ask the store to report its progress from time to time.
     #[arg(long)]
     progress_notify: bool,
-    /// Leaves out changes of this kind.
+    /// Leave out changes of this kind.
     #[arg(long, value_enum)]
     filter: Vec<Filter>,
 }
@@ -57,7 +57,7 @@ pub(super) async fn run(session: &Session, args: Args) -> anyhow::Result<()> {
     let mut failing = false;
     loop {
         let lost = follow(session, &mut create, &mut failing).await?;
-        // Said once for a series of failures, on the side of the output.
+        // Printed once for a series of failures, beside the output.
         if !std::mem::replace(&mut failing, true) {
             note(format!("the watch was interrupted ({lost}); resuming"));
         }

@@ -1,5 +1,5 @@
-//! `v3electionpb.Election`: whoever's key is the oldest of the queue is the leader, and the key's value is what the
-//! leader proclaims.
+//! `v3electionpb.Election`: the caller whose key is the oldest in the queue is the leader, and the value of the key is
+//! what the leader proclaims.
 
 use bytes::Bytes;
 use chorus_proto::etcdserverpb as pb;
@@ -9,8 +9,8 @@ use chorus_proto::mvccpb::KeyValue;
 use chorus_proto::v3electionpb as election;
 use tonic::Status;
 
-use super::place::{Place, Retreat, Taken};
-use super::{edge, prefix, session, told, wait};
+use super::queue::{KeyGuard, PutOutcome, QueuedKey};
+use super::{edge, prefix, session, to_status, wait};
 use crate::store::client::Client;
 use crate::world::World;
 
@@ -22,16 +22,16 @@ pub(in crate::etcd) async fn campaign(
 ) -> Result<election::CampaignResponse, Status> {
     let election::CampaignRequest { name, lease, value } = request;
     let lease = session(store, lease).await?;
-    let Taken { place, header, before, .. } = Place::take(store, &name, lease, value.clone()).await?;
-    let retreat = Retreat::from(world, store, &place);
+    let PutOutcome { queued, header, before, .. } = QueuedKey::put(store, &name, lease, value.clone()).await?;
+    let guard = KeyGuard::from(world, store, &queued);
     if before.is_some_and(|before| before.value != value) {
-        put(store, &place, lease, value).await?;
+        put(store, &queued, lease, value).await?;
     }
-    let turn = wait::turn(store, &place).await;
-    // After an error the caller may campaign again with its lease, and keep its place.
-    retreat.keep();
+    let turn = wait::turn(store, &queued).await;
+    // After an error the caller may campaign again with its lease, and keeps its key in the queue.
+    guard.keep();
     turn?;
-    let leader = election::LeaderKey { name, key: place.key, rev: place.since, lease };
+    let leader = election::LeaderKey { name, key: queued.key, rev: queued.create_revision, lease };
     Ok(election::CampaignResponse { header, leader: Some(leader) })
 }
 
@@ -41,14 +41,19 @@ pub(in crate::etcd) async fn proclaim(
 ) -> Result<election::ProclaimResponse, Status> {
     let leader = request.leader.ok_or_else(leader_missing)?;
     let lease = session(store, leader.lease).await?;
-    let header = put(store, &resumed(leader), lease, request.value).await?;
+    let header = put(store, &queued_key(leader), lease, request.value).await?;
     Ok(election::ProclaimResponse { header })
 }
 
-/// Changes what the holder of `place` proclaims.
-async fn put(store: &Client, place: &Place, lease: i64, value: Bytes) -> Result<Option<pb::ResponseHeader>, Status> {
-    let put = pb::PutRequest { key: place.key.clone(), value, lease, ..Default::default() };
-    match place.if_held(store, Request::RequestPut(put)).await? {
+/// Changes what the leader whose key is `queued` proclaims.
+async fn put(
+    store: &Client,
+    queued: &QueuedKey,
+    lease: i64,
+    value: Bytes,
+) -> Result<Option<pb::ResponseHeader>, Status> {
+    let put = pb::PutRequest { key: queued.key.clone(), value, lease, ..Default::default() };
+    match queued.if_held(store, Request::RequestPut(put)).await? {
         (true, header) => Ok(header),
         (false, _) => Err(Status::unknown("election: not leader")),
     }
@@ -59,7 +64,7 @@ pub(in crate::etcd) async fn resign(
     request: election::ResignRequest,
 ) -> Result<election::ResignResponse, Status> {
     let leader = request.leader.ok_or_else(leader_missing)?;
-    let header = resumed(leader).resign(store).await?;
+    let header = queued_key(leader).resign(store).await?;
     Ok(election::ResignResponse { header })
 }
 
@@ -77,13 +82,13 @@ pub(super) async fn oldest(
     store: &Client,
     prefix: &[u8],
 ) -> Result<(Option<pb::ResponseHeader>, Option<KeyValue>), Status> {
-    let answer = store.range(edge(prefix, SortOrder::Ascend)).await.map_err(told)?;
+    let answer = store.range(edge(prefix, SortOrder::Ascend)).await.map_err(to_status)?;
     Ok((answer.header, answer.kvs.into_iter().next()))
 }
 
-/// The place that a caller says it has.
-fn resumed(leader: election::LeaderKey) -> Place {
-    Place { prefix: prefix(&leader.name), key: leader.key, since: leader.rev }
+/// The key that a caller says it leads by.
+fn queued_key(leader: election::LeaderKey) -> QueuedKey {
+    QueuedKey { prefix: prefix(&leader.name), key: leader.key, create_revision: leader.rev }
 }
 
 fn leader_missing() -> Status {

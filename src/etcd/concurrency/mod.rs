@@ -2,11 +2,11 @@
 //! client, as a client library would do them: the caller's permissions hold, and the store knows nothing of locks.
 //!
 //! ```text
-//!   Lock, Campaign ──▶ Place::take: put `name/<lease>` unless it is there ──▶ wait until no older key is left
+//!   Lock, Campaign ──▶ QueuedKey::put: put `name/<lease>` unless it is there ──▶ wait until no older key is left
 //!   Unlock, Resign ──▶ delete the key               Leader, Observe ──▶ the oldest key under `name/`
 //! ```
 //!
-//! - `place`: a key in a queue, ordered by when each was created
+//! - `queue`: a key in a queue, ordered by when each was created
 //! - `wait`: until a key is gone
 //! - `lock`, `election`: the RPCs
 //! - `observe`: the stream of an election's leaders
@@ -14,7 +14,7 @@
 pub(super) mod election;
 pub(super) mod lock;
 pub(super) mod observe;
-mod place;
+mod queue;
 mod wait;
 
 use bytes::Bytes;
@@ -25,24 +25,25 @@ use tonic::{Code, Status};
 use crate::store::client::Client;
 use crate::store::error::Error;
 
-/// How long a session lives that the server makes for a caller without a lease of its own.
+/// How long the session lives that the server makes for a caller without a lease.
 const SESSION_TTL_SECONDS: i64 = 60;
 
-/// An error of the store as these services tell it. etcd runs them on its own client library, whose errors lose their
-/// code on the way; what the library does not know passes as it is.
-fn told(error: Error) -> Status {
+/// An error of the store as the status that these services answer with. etcd runs them on its own client library, whose
+/// errors lose their code on the way; an error that the library does not know passes unchanged.
+fn to_status(error: Error) -> Status {
     match error.to_wire() {
         (code, text) if matches!(error, Error::Other { .. }) => Status::new(Code::from_i32(code), text),
         (_, text) => Status::unknown(text),
     }
 }
 
-/// The caller's lease, or a new one. Nobody keeps either alive here: that is up to the caller.
+/// The caller's lease, or a new one. Keeping it alive is up to the caller.
 async fn session(store: &Client, lease: i64) -> Result<i64, Status> {
     if lease != 0 {
         return Ok(lease);
     }
-    let granted = store.lease_grant(pb::LeaseGrantRequest { ttl: SESSION_TTL_SECONDS, id: 0 }).await.map_err(told)?;
+    let granted =
+        store.lease_grant(pb::LeaseGrantRequest { ttl: SESSION_TTL_SECONDS, id: 0 }).await.map_err(to_status)?;
     Ok(granted.id)
 }
 
@@ -81,9 +82,9 @@ mod tests {
 
     #[test]
     fn errors_of_the_store_lose_their_code() {
-        let lost = told(Error::LeaseNotFound);
+        let lost = to_status(Error::LeaseNotFound);
         assert_eq!((lost.code(), lost.message()), (Code::Unknown, "etcdserver: requested lease not found"));
-        let kept = told(Error::Other { code: 12, message: "no".into() });
+        let kept = to_status(Error::Other { code: 12, message: "no".into() });
         assert_eq!((kept.code(), kept.message()), (Code::Unimplemented, "no"));
     }
 }

@@ -15,7 +15,7 @@ use crate::store::client::Client;
 
 type Leaders = BoxStream<'static, Result<LeaderResponse, Status>>;
 
-/// Never ends by itself: an election without a leader is waited for.
+/// Never ends by itself: while an election has no leader, it waits for one.
 pub(in crate::etcd) fn observe(store: Client, request: LeaderRequest) -> Leaders {
     let prefix = prefix(&request.name);
     let reigns = stream::try_unfold((store, prefix), async |(store, prefix)| {
@@ -50,14 +50,14 @@ async fn current(store: &Client, prefix: &[u8]) -> Result<(pb::ResponseHeader, K
             return Ok((header, kv));
         }
     }
-    Err(super::told(crate::store::error::Error::Stopped))
+    Err(super::to_status(crate::store::error::Error::Stopped))
 }
 
 fn puts(events: Vec<chorus_proto::mvccpb::Event>) -> impl Iterator<Item = KeyValue> {
     events.into_iter().filter(|event| event.r#type() == EventType::Put).filter_map(|event| event.kv)
 }
 
-/// What the leader that holds `key` proclaims from `revision` on; ends when its key is deleted.
+/// The proclamations of the leader that holds `key`, from `revision` on. Ends when the key is deleted.
 async fn changes(store: &Client, key: Bytes, revision: i64) -> Result<Leaders, Status> {
     let create = pb::WatchCreateRequest { key, start_revision: revision, ..Default::default() };
     let watched = wait::watch(store, create).await?;

@@ -9,18 +9,20 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use tonic::Status;
 
-use super::place::Place;
-use super::{edge, told};
+use super::queue::QueuedKey;
+use super::{edge, to_status};
 use crate::store::client::Client;
 use crate::store::error::Error;
 
-/// Waits until no key of the queue is older than `place`. Only the next older one is watched, so that a lock that is
+/// Waits until no key of the queue is older than `queued`. Only the next older one is watched, so that a lock that is
 /// released wakes one waiter.
-pub(super) async fn turn(store: &Client, place: &Place) -> Result<(), Status> {
+pub(super) async fn turn(store: &Client, queued: &QueuedKey) -> Result<(), Status> {
     loop {
-        let newest =
-            pb::RangeRequest { max_create_revision: place.since - 1, ..edge(&place.prefix, SortOrder::Descend) };
-        let answer = store.range(newest).await.map_err(told)?;
+        let newest = pb::RangeRequest {
+            max_create_revision: queued.create_revision - 1,
+            ..edge(&queued.prefix, SortOrder::Descend)
+        };
+        let answer = store.range(newest).await.map_err(to_status)?;
         let Some(before) = answer.kvs.into_iter().next() else { return Ok(()) };
         gone(store, before.key, answer.header.unwrap_or_default().revision).await?;
     }
@@ -35,7 +37,7 @@ async fn gone(store: &Client, key: Bytes, revision: i64) -> Result<(), Status> {
             return Ok(());
         }
     }
-    Err(told(Error::Stopped))
+    Err(to_status(Error::Stopped))
 }
 
 /// The responses of one watch, until it is cancelled, which is the last item and an error.
@@ -45,15 +47,15 @@ pub(super) async fn watch(
 ) -> Result<impl Stream<Item = Result<pb::WatchResponse, Status>> + Send + Unpin + use<>, Status> {
     let create = pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
     let requests: BoxStream<'static, _> = stream::iter([create]).chain(stream::pending()).boxed();
-    let responses = store.watch(requests).await.map_err(told)?;
-    Ok(responses.map(|response| response.map_err(told).and_then(uncancelled)))
+    let responses = store.watch(requests).await.map_err(to_status)?;
+    Ok(responses.map(|response| response.map_err(to_status).and_then(uncancelled)))
 }
 
 fn uncancelled(response: pb::WatchResponse) -> Result<pb::WatchResponse, Status> {
     match response {
         response if !response.canceled => Ok(response),
-        response if response.compact_revision != 0 => Err(told(Error::Compacted)),
-        response if response.cancel_reason.is_empty() => Err(told(Error::FutureRevision)),
+        response if response.compact_revision != 0 => Err(to_status(Error::Compacted)),
+        response if response.cancel_reason.is_empty() => Err(to_status(Error::FutureRevision)),
         response => Err(Status::unknown(response.cancel_reason)),
     }
 }

@@ -1,14 +1,14 @@
-//! JSON from and to the messages of one RPC, as the .proto files describe them: names as they stand there, 64-bit
+//! JSON from and to the messages of one RPC, as the .proto files describe them: names as in those files, 64-bit
 //! integers as strings, bytes in base64, enums by name, fields with their default value left out.
 
 use std::sync::LazyLock;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use prost::Message;
+use bytes::Bytes;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
 use tonic::Status;
 
 use super::reader;
+use crate::etcd::frame::{PREFIX_BYTES, frame};
 use crate::etcd::rpc::Rpc;
 
 static POOL: LazyLock<DescriptorPool> =
@@ -35,7 +35,7 @@ impl Codec {
         Codec { request: method.input(), response: method.output() }
     }
 
-    /// The request that the first JSON value of `json` says, framed for gRPC. No value is the request without fields.
+    /// Reads the first JSON value of `json` as a request, framed for gRPC. Without a value, the request has no fields.
     pub fn request(&self, json: &[u8]) -> Result<Bytes, Status> {
         let json = json.trim_ascii_start();
         if json.is_empty() {
@@ -62,17 +62,6 @@ impl Codec {
     }
 }
 
-const PREFIX_BYTES: usize = 5;
-
-fn frame(message: &DynamicMessage) -> Bytes {
-    let length = message.encoded_len();
-    let mut framed = BytesMut::with_capacity(PREFIX_BYTES + length);
-    framed.put_u8(0);
-    framed.put_u32(u32::try_from(length).expect("the JSON was limited"));
-    message.encode_raw(&mut framed);
-    framed.freeze()
-}
-
 fn malformed(error: &serde_json::Error) -> Status {
     if error.is_eof() {
         return Status::invalid_argument("unexpected EOF");
@@ -86,6 +75,7 @@ fn malformed(error: &serde_json::Error) -> Status {
 #[cfg(test)]
 mod tests {
     use chorus_proto::etcdserverpb as pb;
+    use prost::Message;
     use prost_reflect::Kind;
 
     use super::*;
@@ -183,7 +173,7 @@ mod tests {
             more: false,
             count: 1,
         };
-        let framed = crate::etcd::unary::frame(&response);
+        let framed = frame(&response);
         let json = Codec::of(Rpc::Range).response(&framed, "<", ">").unwrap();
         let expected = r#"<{"header":{"revision":"2"},"kvs":[{"key":"YQ==","version":"1"}],"count":"1"}>"#;
         assert_eq!(json, expected);

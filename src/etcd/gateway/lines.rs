@@ -3,14 +3,15 @@
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use http::{Response, header};
+use http::Response;
 use http_body_util::BodyExt;
 use tonic::{Code, Status};
 
+use super::call::Call;
 use super::codec::Codec;
+use super::response;
 use super::split::Split;
 use super::unary::collect;
-use super::{Call, JSON, METADATA, refusal};
 use crate::actor::Permit;
 use crate::etcd::body::{Body, RequestBody};
 use crate::etcd::rpc::Kind;
@@ -18,44 +19,39 @@ use crate::etcd::status as statuses;
 
 pub(super) async fn answer(call: Call, body: RequestBody) -> Response<Body> {
     match open(call, body).await {
-        Ok(lines) => {
-            let mut response = Response::new(Body::Lines(lines));
-            response.headers_mut().insert(header::CONTENT_TYPE, JSON);
-            response.headers_mut().insert(METADATA.0, METADATA.1);
-            response
-        }
-        Err(Failed::Asking(status)) => refusal::whole(&status),
-        Err(Failed::Answering(status)) => refusal::stream(&status),
+        Ok(lines) => response::answer(Body::Lines(lines)),
+        Err(Failed::Asking(status)) => response::refused(&status),
+        Err(Failed::Answering(status)) => response::refused_stream(&status),
     }
 }
 
 /// Why a stream has no first line.
 pub(super) enum Failed {
-    /// The request was not understood.
+    /// The request could not be read.
     Asking(Status),
     /// The call was made, and failed.
     Answering(Status),
 }
 
-/// The lines of the answer, once there is a first one: the HTTP status tells of a stream that fails before.
+/// The lines of the answer, once there is a first one. A stream that fails before it gets an HTTP status of failure.
 pub(super) async fn open(mut call: Call, body: RequestBody) -> Result<BoxStream<'static, Bytes>, Failed> {
     let messages = match call.rpc.kind() {
         Kind::BidiStream => messages(call.codec.clone(), body, call.json_bytes_max()),
         Kind::Unary | Kind::ServerStream => {
-            let (json, _share) = collect(&call.shared, body, call.json_bytes_max()).await.map_err(Failed::Asking)?;
+            let (json, _share) = collect(&call.server, body, call.json_bytes_max()).await.map_err(Failed::Asking)?;
             RequestBody::framed(stream::iter([call.codec.request(&json).map(Ok).map_err(Failed::Asking)?]))
         }
     };
-    let turn = call.shared.turns.wait().await;
+    let permit = call.server.gateway_calls.wait().await;
     let response = call.send(messages).await.map_err(Failed::Answering)?;
-    let mut answers = Answers { body: Some(response.into_body()), codec: call.codec, _turn: turn };
+    let mut answers = Answers { body: Some(response.into_body()), codec: call.codec, _permit: permit };
     let first = answers.next().await;
     if let Some(Err(status)) = first {
         return Err(Failed::Answering(status));
     }
     let rest = stream::unfold(answers, async |mut answers| Some((answers.next().await?, answers)));
     let all = stream::iter(first).chain(rest);
-    Ok(all.map(|answer| answer.unwrap_or_else(|status| refusal::line(&status))).boxed())
+    Ok(all.map(|answer| answer.unwrap_or_else(|status| response::error_line(&status))).boxed())
 }
 
 /// The objects of a body as framed messages.
@@ -92,10 +88,10 @@ fn undecodable(status: &Status) -> Status {
 
 /// The lines of one gRPC response.
 struct Answers {
-    /// Gone once the stream has ended.
+    /// `None` once the stream has ended.
     body: Option<Body>,
     codec: Codec,
-    _turn: Permit,
+    _permit: Permit,
 }
 
 impl Answers {

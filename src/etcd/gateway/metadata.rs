@@ -5,7 +5,7 @@ use tonic::Status;
 
 /// Headers with this prefix are metadata as they stand.
 const METADATA_PREFIX: &str = "grpc-metadata-";
-/// Says that the call came through the gateway, for which a client certificate's common name means nothing.
+/// Marks a call that came through the gateway, which takes no name from the client's certificate.
 const ACCEPT: HeaderName = HeaderName::from_static("grpcgateway-accept");
 const AUTHORIZATION: HeaderName = HeaderName::from_static("grpcgateway-authorization");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -14,7 +14,7 @@ pub(super) fn from_http(headers: &HeaderMap) -> Result<HeaderMap, Status> {
     let mut metadata = HeaderMap::new();
     for (name, value) in headers {
         if let Some(name) = name.as_str().strip_prefix(METADATA_PREFIX) {
-            // A reserved name would change how the message is read, not what is said about it.
+            // A reserved name would change how the message is read; it is no metadata about it.
             if let Ok(name) = HeaderName::try_from(name)
                 && !is_reserved(&name)
             {
@@ -29,7 +29,7 @@ pub(super) fn from_http(headers: &HeaderMap) -> Result<HeaderMap, Status> {
             metadata.append(TIMEOUT, checked(value)?);
         }
     }
-    // Also for clients that send no `Accept`: no call of the gateway may be taken for a client's own.
+    // Clients that send no `Accept` need the mark, too: their calls must not count as made over gRPC.
     metadata.entry(ACCEPT).or_insert(http::HeaderValue::from_static("*/*"));
     Ok(metadata)
 }

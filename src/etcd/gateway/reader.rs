@@ -1,7 +1,7 @@
 //! A JSON object as the message that a descriptor describes, by the rules of protobuf's JSON: fields under either of
 //! their names, each once; integers as numbers or in quotes, also with a fraction or an exponent as long as they are
-//! whole; bytes in base64 of either alphabet, with padding or without; `null` is a field that is not there. Unknown
-//! fields and unknown names of an enum's values are passed over.
+//! whole; bytes in base64 of either alphabet, with padding or without; `null` is an absent field. Unknown
+//! fields and unknown names of an enum's values are ignored.
 //!
 //! Values keep their text until their field is known, so that no integer is ever rounded. There may be only so many of
 //! them: two bytes of JSON can be a hundred of a message.
@@ -24,7 +24,7 @@ const SHOWN_CHARS_MAX: usize = 32;
 /// Fields and items of one message, nested ones included.
 const VALUES_MAX: usize = 65_536;
 
-/// The message that the first JSON value of `json` says. What follows that value is not looked at.
+/// Reads the first JSON value of `json` as a message. Bytes after that value are ignored.
 pub(super) fn read(descriptor: &MessageDescriptor, json: &[u8]) -> Result<DynamicMessage, serde_json::Error> {
     let left = Left(Cell::new(VALUES_MAX));
     Object(descriptor, &left).deserialize(&mut serde_json::Deserializer::from_slice(json))
@@ -84,7 +84,7 @@ impl<'de> Visitor<'de> for Object<'_> {
     }
 }
 
-/// What a field holds; nothing where `null` or an unknown name stands.
+/// The value of a field; none for `null` or an unknown name.
 struct Content<'a>(&'a FieldDescriptor, &'a Left);
 
 impl<'de> DeserializeSeed<'de> for Content<'_> {
@@ -162,7 +162,7 @@ fn is_unknown_name(kind: &Kind, text: &str) -> bool {
     quoted(text).is_some_and(|name| names.get_value_by_name(&name).is_none())
 }
 
-/// What `text`, a JSON value, means to a field of that kind. None of etcd's requests has a fraction.
+/// Reads `text`, a JSON value, as a field of that kind. No request of etcd has a field for fractions.
 fn scalar(kind: &Kind, text: &str) -> Option<Value> {
     match kind {
         Kind::Bool => serde_json::from_str(text).ok().map(Value::Bool),

@@ -1,12 +1,14 @@
-//! Where one JSON object ends and the next begins, in a body that arrives piece by piece. Every byte is looked at once.
+//! Where one JSON object ends and the next begins, in a body that arrives piece by piece. Every byte is read once.
 
 use bytes::{Bytes, BytesMut};
 use tonic::Status;
 
+use crate::etcd::status;
+
 /// Cuts a stream of bytes into JSON objects.
 pub(super) struct Split {
     held: BytesMut,
-    /// How many of the held bytes were looked at.
+    /// How many of the held bytes were read.
     seen: usize,
     depth: usize,
     in_string: bool,
@@ -33,7 +35,7 @@ impl Split {
             }
         }
         match self.held.len() {
-            bytes if bytes > self.bytes_max => Err(super::too_large(bytes, self.bytes_max)),
+            bytes if bytes > self.bytes_max => Err(status::message_too_large(bytes, self.bytes_max)),
             _ => Ok(None),
         }
     }

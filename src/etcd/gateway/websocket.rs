@@ -15,13 +15,14 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tonic::Status;
 
+use super::call::Call;
 use super::lines::{self, Failed};
-use super::{Call, refusal, unary};
+use super::{response, unary};
 use crate::etcd::body::{Body, RequestBody};
-use crate::etcd::frontend::Shared;
 use crate::etcd::rpc::{Kind, Rpc};
+use crate::etcd::server::EtcdServer;
 
-/// Requests that were received and not yet looked at.
+/// Requests that were received and not yet read.
 const REQUESTS_WAITING_MAX: usize = 16;
 const TOKEN_COOKIE: &str = "token=";
 const BEARER: &str = "Bearer";
@@ -36,24 +37,26 @@ fn says(headers: &HeaderMap, name: header::HeaderName, word: &str) -> bool {
 }
 
 /// Agrees to speak WebSocket, and then answers `rpc` over it.
-pub(super) fn answer(shared: Arc<Shared>, rpc: Rpc, mut request: Request<RequestBody>) -> Response<Body> {
+pub(super) fn answer(server: Arc<EtcdServer>, rpc: Rpc, mut request: Request<RequestBody>) -> Response<Body> {
     let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY) else {
-        return refusal::whole(&Status::invalid_argument("a WebSocket handshake needs the header Sec-WebSocket-Key"));
+        return response::refused(&Status::invalid_argument(
+            "a WebSocket handshake needs the header Sec-WebSocket-Key",
+        ));
     };
     let accepted = derive_accept_key(key.as_bytes());
-    let call = match Call::new(&shared, rpc, &with_token(request.headers())) {
+    let call = match Call::new(&server, rpc, &with_token(request.headers())) {
         Ok(call) => call,
-        Err(refused) => return refusal::whole(&refused),
+        Err(refused) => return response::refused(&refused),
     };
     let bearer = protocol(request.headers()).is_some_and(|protocol| protocol.starts_with(BEARER));
     let upgrade = hyper::upgrade::on(&mut request);
     let config = WebSocketConfig::default()
         .max_message_size(Some(call.json_bytes_max()))
         .max_frame_size(Some(call.json_bytes_max()));
-    shared.world.spawner.clone().task(async move {
+    server.world.spawner.clone().task(async move {
         let Ok(upgraded) = upgrade.await else { return };
         let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-        serve(shared, call, socket).await;
+        serve(server, call, socket).await;
     });
     switching(&accepted, bearer)
 }
@@ -89,7 +92,7 @@ fn with_token(headers: &HeaderMap) -> HeaderMap {
     headers
 }
 
-async fn serve<S>(shared: Arc<Shared>, call: Call, socket: S)
+async fn serve<S>(server: Arc<EtcdServer>, call: Call, socket: S)
 where
     S: Stream<Item = Result<Message, Error>> + Sink<Message, Error = Error> + Send,
 {
@@ -98,7 +101,7 @@ where
     tokio::select! {
         () = forward(messages, sender) => {}
         () = reply(call, requests, &mut answers) => {}
-        () = shared.shutdown.wait() => {}
+        () = server.shutdown.wait() => {}
     }
     // The client may be gone already, which is as good.
     let _ = answers.close().await;
@@ -136,15 +139,15 @@ async fn reply_once(call: Call, body: RequestBody, answers: &mut (impl Sink<Mess
     if call.rpc.kind() != Kind::Unary {
         return reply_lines(call, body, answers).await;
     }
-    let json = unary::run(call, body).await.unwrap_or_else(|status| refusal::json(&status));
+    let json = unary::run(call, body).await.unwrap_or_else(|status| response::error(&status));
     let _ = send(answers, &json).await;
 }
 
 async fn reply_lines(call: Call, body: RequestBody, answers: &mut (impl Sink<Message, Error = Error> + Unpin)) {
     let mut lines = match lines::open(call, body).await {
         Ok(lines) => lines,
-        Err(Failed::Asking(status)) => return drop(send(answers, &refusal::json(&status)).await),
-        Err(Failed::Answering(status)) => return drop(send(answers, &refusal::line(&status)).await),
+        Err(Failed::Asking(status)) => return drop(send(answers, &response::error(&status)).await),
+        Err(Failed::Answering(status)) => return drop(send(answers, &response::error_line(&status)).await),
     };
     while let Some(line) = lines.next().await {
         if send(answers, &line).await.is_err() {

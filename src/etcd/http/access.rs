@@ -1,41 +1,41 @@
-//! Who may ask, and whose scripts may read the answer.
+//! Which hosts and origins may ask, and which scripts may read the answer.
 
 use std::collections::BTreeSet;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
 
-use super::text;
+use super::response::text;
 use crate::etcd::body::Body;
-use crate::etcd::listen::Connection;
+use crate::etcd::connection::Connection;
 
 const ANY: &str = "*";
 
-/// The answer to a request that may not be answered otherwise.
+/// The refusal of a request, if it has to be refused.
 pub(super) fn refusal(connection: &Connection, request: &Parts, path: &str) -> Option<Response<Body>> {
     if connection.secure {
         // A page that rebinds a name has no certificate for it.
         return misled(connection, path).then(|| text(StatusCode::BAD_REQUEST, MISLED.into()));
     }
     let host = host(&request.uri, &request.headers);
-    if !has(&connection.shared.config.http.host_whitelist, &host) {
+    if !has(&connection.server.config.http.host_whitelist, &host) {
         tracing::warn!(host, "rejecting HTTP request to prevent DNS rebinding attacks");
         return Some(text(StatusCode::MISDIRECTED_REQUEST, misdirected(&host)));
     }
     None
 }
 
-/// What to say to those who believe that the gateway knows them by their certificate.
+/// For clients that expect the gateway to take their name from their certificate.
 const MISLED: &str =
     "CommonName of client sending a request against gateway will be ignored and not used as expected\n";
 
 fn misled(connection: &Connection, path: &str) -> bool {
-    let shared = &connection.shared;
-    let through_gateway = shared.config.http.gateway && path.starts_with("/v3/");
-    through_gateway && connection.common_name.is_some() && shared.store.authenticates()
+    let server = &connection.server;
+    let through_gateway = server.config.http.gateway && path.starts_with("/v3/");
+    through_gateway && connection.common_name.is_some() && server.store.authenticates()
 }
 
-/// Without its port.
+/// The host that a request names, without its port.
 fn host(uri: &Uri, headers: &HeaderMap) -> String {
     if let Some(host) = uri.host() {
         return host.to_owned();
@@ -65,7 +65,7 @@ fn misdirected(host: &str) -> String {
     )
 }
 
-/// What to say about who may read the answer.
+/// The origin whose scripts may read the answer.
 pub(super) fn allowed_origin(cors: &BTreeSet<String>, headers: &HeaderMap) -> Option<HeaderValue> {
     if cors.is_empty() || cors.contains(ANY) {
         return Some(HeaderValue::from_static(ANY));

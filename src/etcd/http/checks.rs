@@ -3,9 +3,10 @@
 use chorus_proto::etcdserverpb as pb;
 use http::{Response, StatusCode};
 
-use super::{Query, text};
+use super::query::Query;
+use super::response::text;
 use crate::etcd::body::Body;
-use crate::etcd::frontend::Shared;
+use crate::etcd::server::EtcdServer;
 use crate::etcd::{alarm, status as statuses};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,15 +30,15 @@ impl Check {
         }
     }
 
-    async fn run(self, shared: &Shared) -> Result<(), String> {
+    async fn run(self, server: &EtcdServer) -> Result<(), String> {
         match self {
-            Check::SerializableRead => read(shared, true).await,
-            Check::LinearizableRead => read(shared, false).await,
-            Check::DataCorruption => match is_corrupt(&status(shared).await?) {
+            Check::SerializableRead => read(server, true).await,
+            Check::LinearizableRead => read(server, false).await,
+            Check::DataCorruption => match is_corrupt(&status(server).await?) {
                 true => Err("alarm activated: CORRUPT".into()),
                 false => Ok(()),
             },
-            Check::NonLearner => match status(shared).await?.is_learner {
+            Check::NonLearner => match status(server).await?.is_learner {
                 true => Err("not supported for learner".into()),
                 false => Ok(()),
             },
@@ -68,7 +69,7 @@ pub(super) fn known(path: &str) -> bool {
     at(path).is_some()
 }
 
-pub(super) async fn answer(shared: &Shared, path: &str, query: &Query<'_>) -> Response<Body> {
+pub(super) async fn answer(server: &EtcdServer, path: &str, query: &Query<'_>) -> Response<Body> {
     let (checks, is_group) = at(path).expect("only known paths come here");
     let group = if path.starts_with("/livez") { "livez" } else { "readyz" };
     let (mut lines, mut healthy) = (String::new(), true);
@@ -76,8 +77,8 @@ pub(super) async fn answer(shared: &Shared, path: &str, query: &Query<'_>) -> Re
         if is_group && query.says("exclude", check.name()) {
             continue;
         }
-        let outcome = check.run(shared).await;
-        shared.metrics.checked(group, check.name(), outcome.is_ok());
+        let outcome = check.run(server).await;
+        server.metrics.checked(group, check.name(), outcome.is_ok());
         match outcome {
             Ok(()) => lines += &format!("[+]{} ok\n", check.name()),
             Err(error) => {
@@ -93,13 +94,13 @@ pub(super) async fn answer(shared: &Shared, path: &str, query: &Query<'_>) -> Re
     }
 }
 
-/// The member's status, or why it is not to be had.
-pub(super) async fn status(shared: &Shared) -> Result<pb::StatusResponse, String> {
-    within(shared, shared.store.status(Default::default())).await
+/// The member's status, or why it does not give one.
+pub(super) async fn status(server: &EtcdServer) -> Result<pb::StatusResponse, String> {
+    within(server, server.store.status(Default::default())).await
 }
 
 /// A read of one key, which need not exist.
-pub(super) async fn read(shared: &Shared, serializable: bool) -> Result<(), String> {
+pub(super) async fn read(server: &EtcdServer, serializable: bool) -> Result<(), String> {
     let request = pb::RangeRequest {
         key: bytes::Bytes::from_static(b"\0"),
         serializable,
@@ -107,14 +108,14 @@ pub(super) async fn read(shared: &Shared, serializable: bool) -> Result<(), Stri
         limit: 1,
         ..Default::default()
     };
-    within(shared, shared.store.range(request)).await.map(drop)
+    within(server, server.store.range(request)).await.map(drop)
 }
 
 async fn within<T>(
-    shared: &Shared,
+    server: &EtcdServer,
     asked: impl Future<Output = Result<T, crate::store::error::Error>>,
 ) -> Result<T, String> {
-    match shared.world.clock.timeout(shared.config.request_timeout(), asked).await {
+    match server.world.clock.timeout(server.config.request_timeout(), asked).await {
         Ok(answered) => answered.map_err(|error| statuses::of(&error).message().to_owned()),
         Err(_) => Err("context deadline exceeded".into()),
     }

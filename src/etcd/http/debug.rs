@@ -4,23 +4,24 @@ use chorus_proto::etcdserverpb as pb;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::{checks, process, text};
+use super::response::text;
+use super::{checks, process};
 use crate::etcd::body::Body;
-use crate::etcd::frontend::Shared;
+use crate::etcd::server::EtcdServer;
 use crate::world::process::arguments;
 
 const PROFILES: &str = "/debug/pprof/";
 
-/// Only what is known: this server has no Go heap, so `memstats` tells of the process alone.
-pub(super) async fn vars(shared: &Shared) -> String {
-    let disk = &shared.world.disk;
+/// Only what is known: this server has no Go heap, so `memstats` has the memory of the process alone.
+pub(super) async fn vars(server: &EtcdServer) -> String {
+    let disk = &server.world.disk;
     let mut vars = serde_json::Map::new();
     vars.insert("cmdline".into(), json!(arguments()));
     if let Some(limit) = process::fd_limit(disk) {
         vars.insert("file_descriptor_limit".into(), json!(limit));
     }
     vars.insert("memstats".into(), json!({ "Sys": process::resident(disk).unwrap_or_default() }));
-    if let Ok(status) = checks::status(shared).await {
+    if let Ok(status) = checks::status(server).await {
         vars.insert("raft.status".into(), raft(&status));
     }
     let lines: Vec<_> = vars.iter().map(|(name, value)| format!("{name:?}: {value}")).collect();

@@ -4,10 +4,12 @@ use chorus_proto::etcdserverpb as pb;
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-use super::{Query, TEXT, checks, typed};
+use super::checks;
+use super::query::Query;
+use super::response::{TEXT, text, typed};
 use crate::etcd::alarm;
 use crate::etcd::body::Body;
-use crate::etcd::frontend::Shared;
+use crate::etcd::server::EtcdServer;
 
 #[derive(Serialize)]
 struct Health {
@@ -15,14 +17,14 @@ struct Health {
     reason: String,
 }
 
-pub(super) async fn answer(shared: &Shared, query: &Query<'_>) -> Response<Body> {
-    let outcome = examine(shared, query).await;
-    shared.metrics.health(outcome.is_ok());
+pub(super) async fn answer(server: &EtcdServer, query: &Query<'_>) -> Response<Body> {
+    let outcome = examine(server, query).await;
+    server.metrics.health(outcome.is_ok());
     match outcome {
         Ok(()) => typed(StatusCode::OK, TEXT, json("true", String::new())),
         Err(reason) => {
             tracing::warn!(%reason, "the member is not healthy");
-            super::text(StatusCode::SERVICE_UNAVAILABLE, json("false", reason) + "\n")
+            text(StatusCode::SERVICE_UNAVAILABLE, json("false", reason) + "\n")
         }
     }
 }
@@ -32,16 +34,16 @@ fn json(health: &'static str, reason: String) -> String {
 }
 
 /// Alarms, then the leader, then a read: the first that fails is the reason.
-async fn examine(shared: &Shared, query: &Query<'_>) -> Result<(), String> {
+async fn examine(server: &EtcdServer, query: &Query<'_>) -> Result<(), String> {
     let serializable = query.says("serializable", "true");
-    let status = checks::status(shared).await.map_err(|error| format!("RANGE ERROR:{error}"))?;
+    let status = checks::status(server).await.map_err(|error| format!("RANGE ERROR:{error}"))?;
     if let Some(raised) = raised(&status, query) {
         return Err(format!("ALARM {}", raised.as_str_name()));
     }
     if !serializable && status.leader == 0 {
         return Err("RAFT NO LEADER".into());
     }
-    checks::read(shared, serializable).await.map_err(|error| format!("RANGE ERROR:{error}"))
+    checks::read(server, serializable).await.map_err(|error| format!("RANGE ERROR:{error}"))
 }
 
 fn raised(status: &pb::StatusResponse, query: &Query<'_>) -> Option<pb::AlarmType> {

@@ -1,4 +1,4 @@
-//! `/metrics`: the frontend's counters and what the member's status tells, under etcd's names.
+//! `/metrics`: the frontend's counters and the member's status, under etcd's names.
 
 use chorus_proto::etcdserverpb as pb;
 
@@ -6,26 +6,26 @@ use super::{checks, process};
 use crate::actor::connections;
 use crate::actor::metrics::{Exposition, Source as _};
 use crate::etcd::config::Feature;
-use crate::etcd::frontend::Shared;
+use crate::etcd::server::EtcdServer;
 
-pub(super) async fn text(shared: &Shared) -> String {
-    let _scrape = shared.metrics.scrape();
+pub(super) async fn text(server: &EtcdServer) -> String {
+    let _scrape = server.metrics.scrape();
     let mut text = Exposition::default();
-    let versions = &shared.config.versions;
+    let versions = &server.config.versions;
     text.statement("etcd_server_version", "The version of the server.", "server_version", &versions.server);
-    if let Some(cluster) = shared.store.versions().cluster {
+    if let Some(cluster) = server.store.versions().cluster {
         text.statement("etcd_cluster_version", "The version of the cluster.", "cluster_version", minor(&cluster));
     }
-    expose_features(&mut text, &shared.config.features);
+    expose_features(&mut text, &server.config.features);
     text.statement("etcd_server_go_version", "No Go runtime runs here.", "server_go_version", "none");
-    if let Ok(status) = checks::status(shared).await {
+    if let Ok(status) = checks::status(server).await {
         expose_status(&mut text, &status);
     }
-    shared.config.metrics.expose(&mut text);
-    shared.metrics.expose(&mut text);
-    shared.world.spawner.roster().expose(&mut text);
-    connections::expose(&mut text, &shared.world.net);
-    process::expose(&mut text, &shared.world.disk);
+    server.config.metrics.expose(&mut text);
+    server.metrics.expose(&mut text);
+    server.world.spawner.roster().expose(&mut text);
+    connections::expose(&mut text, &server.world.net);
+    process::expose(&mut text, &server.world.disk);
     text.into_text()
 }
 

@@ -1,4 +1,4 @@
-//! What the kernel knows of this process, under the names every Prometheus client library gives it.
+//! The kernel's figures about this process, under the names that every Prometheus client library uses.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::world::Disk;
 /// Ticks in which the kernel counts processor time for programs, on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Leaves out what is not to be had, as in a simulation.
+/// Leaves out what cannot be read, as in a simulation.
 pub(in crate::etcd) fn expose(text: &mut Exposition, disk: &Disk) {
     if let Some(bytes) = resident(disk) {
         text.gauge("process_resident_memory_bytes", "Resident memory size in bytes.", bytes);
@@ -52,7 +52,7 @@ fn virtual_bytes(statm: &str) -> Option<u64> {
     Some(pages * rustix::param::page_size() as u64)
 }
 
-/// The 22nd field tells ticks since the system started.
+/// The 22nd field is the start in ticks since the system started.
 fn start_seconds(disk: &Disk) -> Option<f64> {
     let (process, system) = (read(disk, "stat")?, disk.read(Path::new("/proc/stat")).ok()?);
     let system = String::from_utf8(system).ok()?;

@@ -10,7 +10,7 @@ use crate::etcd::rpc::Rpc;
 use crate::etcd::status;
 use crate::store::Error;
 
-/// How deep transactions may stand in each other.
+/// How deep transactions may be nested.
 const DEPTH_MAX: usize = 64;
 
 /// A prefix that all keys have.
@@ -23,7 +23,7 @@ impl Namespace {
         (!prefix.is_empty()).then(|| Namespace(prefix.to_vec()))
     }
 
-    /// What happens to the requests and to the answers of `rpc`; nothing to those of most.
+    /// The changes of the requests and of the answers of `rpc`. Most RPCs need none.
     pub fn changes(&self, rpc: Rpc) -> Option<(Change, Change)> {
         match rpc {
             Rpc::Range => Some((self.on(Namespace::range), self.on(Namespace::range_answer))),
@@ -126,7 +126,7 @@ impl Namespace {
     fn txn_at(&self, request: &mut pb::TxnRequest, depth: usize) -> Result<(), Status> {
         use pb::request_op::Request;
         if depth > DEPTH_MAX {
-            return Err(Status::invalid_argument("etcdserver: transactions stand too deep in each other"));
+            return Err(Status::invalid_argument("etcdserver: transactions are nested too deep"));
         }
         for compare in &mut request.compare {
             self.interval(&mut compare.key, &mut compare.range_end)?;
@@ -158,7 +158,7 @@ impl Namespace {
         use pb::watch_request::RequestUnion;
         let Some(RequestUnion::CreateRequest(create)) = &mut request.request_union else { return Ok(()) };
         if create.key.is_empty() {
-            // Of all keys, the first there can be.
+            // A watch of all keys begins at the smallest key.
             create.key = Bytes::from_static(&[0]);
         }
         self.interval(&mut create.key, &mut create.range_end)

@@ -1,4 +1,4 @@
-//! Bodies of gRPC calls whose messages are changed on their way.
+//! Bodies of gRPC calls with changed messages.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -7,8 +7,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use hyper::body::{Body as HttpBody, Frame};
 use tonic::Status;
 
-/// Before each message: whether it is compressed, and its length.
-const HEAD_BYTES: usize = 5;
+use crate::etcd::frame::{PREFIX_BYTES, length_of, prefix};
 
 /// Changes one message.
 pub(super) type Change = Box<dyn Fn(Bytes) -> Result<Vec<u8>, Status> + Send>;
@@ -17,7 +16,7 @@ pub(super) type Change = Box<dyn Fn(Bytes) -> Result<Vec<u8>, Status> + Send>;
 pub(super) struct Rewritten<B> {
     inner: B,
     change: Change,
-    /// What is no whole message yet.
+    /// The beginning of a message that is not whole yet.
     pending: BytesMut,
     message_bytes_max: usize,
 }
@@ -30,23 +29,21 @@ impl<B> Rewritten<B> {
     /// All whole messages that came, changed and framed.
     fn take_whole(&mut self) -> Result<Bytes, Status> {
         let mut framed = BytesMut::new();
-        while self.pending.len() >= HEAD_BYTES {
-            let compressed = self.pending[0] != 0;
-            let length = u32::from_be_bytes([self.pending[1], self.pending[2], self.pending[3], self.pending[4]]);
-            let length = usize::try_from(length).unwrap_or(usize::MAX);
+        while let Some((head, held)) = self.pending.split_first_chunk::<PREFIX_BYTES>() {
+            let (compressed, length, held) = (head[0] != 0, length_of(head), held.len());
             if compressed {
                 return Err(Status::unimplemented("grpc: the proxy does not read compressed messages"));
             }
             if length > self.message_bytes_max {
                 return Err(crate::etcd::status::message_too_large(length, self.message_bytes_max));
             }
-            if self.pending.len() < HEAD_BYTES + length {
+            if held < length {
                 break;
             }
-            self.pending.advance(HEAD_BYTES);
+            self.pending.advance(PREFIX_BYTES);
             let changed = (self.change)(self.pending.split_to(length).freeze())?;
-            framed.put_u8(0);
-            framed.put_u32(u32::try_from(changed.len()).map_err(|_| Status::internal("a message is too long"))?);
+            let length = u32::try_from(changed.len()).map_err(|_| Status::internal("a message is too long"))?;
+            framed.put_slice(&prefix(length));
             framed.put_slice(&changed);
         }
         Ok(framed.freeze())

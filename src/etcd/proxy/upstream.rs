@@ -17,7 +17,8 @@ use tonic::body::Body;
 use tonic::transport::Channel;
 use tower_service::Service;
 
-use super::{Config, Error};
+use super::config::Config;
+use super::error::Error;
 use crate::actor::Shutdown;
 use crate::store::client::Client;
 use crate::store::{BadEndpoint, Remote, RemoteConfig};
@@ -26,7 +27,7 @@ use crate::world::{World, tls};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// Of a member's metrics.
+/// The size of a member's metrics.
 const METRICS_BYTES_MAX: usize = 64 << 20;
 
 /// The members, as far as they are known.
@@ -46,7 +47,7 @@ struct Members {
 
 /// A request's body on its way to a member.
 pub(super) enum Outgoing {
-    /// As it is whole, it can be sent again.
+    /// It is all there, and can be sent again.
     Whole(Bytes),
     Open(Body),
 }
@@ -109,7 +110,7 @@ impl Upstream {
         last.unwrap_or_else(|| Status::unavailable("no member answers")).into_http()
     }
 
-    /// Asks the members from time to time where they all are.
+    /// Asks for the list of members from time to time.
     pub async fn follow(self: Arc<Self>, interval: Duration, shutdown: Shutdown) {
         loop {
             tokio::select! {
@@ -142,7 +143,7 @@ impl Upstream {
         }
     }
 
-    /// What a member says at `/metrics`.
+    /// The `/metrics` of a member.
     pub async fn metrics(&self) -> Result<Bytes, String> {
         let members = self.members();
         let at = members.preferred.load(Ordering::Relaxed) % members.urls.len();
@@ -187,9 +188,9 @@ impl Members {
     }
 }
 
-/// A certificate with a common name would lend that name to every client.
+/// Refuses a certificate with a common name: members would give the rights of that name to every client.
 fn check_name(world: &World, path: &std::path::Path) -> Result<(), Error> {
-    // What cannot be read is told when it is used.
+    // A file that cannot be read is reported when it is used.
     let Ok(pem) = world.disk.read(path) else { return Ok(()) };
     let Ok(der) = CertificateDer::from_pem_slice(&pem) else { return Ok(()) };
     let Ok((_, certificate)) = x509_parser::parse_x509_certificate(&der) else { return Ok(()) };
@@ -206,12 +207,12 @@ fn causes<'a>(
     std::iter::successors(Some(error), |error| error.source())
 }
 
-/// Nothing was sent.
+/// Whether the call failed before anything was sent.
 fn not_connected(error: &(dyn std::error::Error + 'static)) -> bool {
     causes(error).any(|cause| cause.is::<NotConnected>())
 }
 
-/// The innermost cause says most.
+/// The text of the innermost cause, which is the most exact.
 fn text_of(error: &(dyn std::error::Error + 'static)) -> String {
     causes(error).last().map(ToString::to_string).unwrap_or_default()
 }

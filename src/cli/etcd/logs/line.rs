@@ -10,20 +10,20 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// A field of this name holds a JSON object whose members stand in the line themselves.
+/// A field of this name holds a JSON object whose members become fields of the line.
 const INLINED: &str = "inlined";
 
-/// What is told of HTTP/2 to who debugs it comes as plain text in any format, as Go's library prints it.
+/// LogFormat that debug HTTP/2 are plain text in any format, as Go's library prints them.
 const HTTP2: &str = "http2";
 
-/// How lines look.
+/// How lines look; `--log-format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lines {
+pub enum LogFormat {
     Json,
     Console,
 }
 
-impl<S, N> FormatEvent<S, N> for Lines
+impl<S, N> FormatEvent<S, N> for LogFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -41,8 +41,8 @@ where
             caller: caller(metadata.file(), metadata.line()),
         };
         let line = match self {
-            Lines::Json => json(&head, &fields),
-            Lines::Console => console(&head, &fields),
+            LogFormat::Json => json(&head, &fields),
+            LogFormat::Console => console(&head, &fields),
         };
         writeln!(writer, "{line}")
     }
@@ -82,7 +82,7 @@ fn now() -> Duration {
     std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// What a library calls an error is about one connection or one try, and is tried again.
+/// A library's error concerns one connection or one try, and is tried again: a warning here.
 fn level(target: &str, level: Level) -> &'static str {
     match level {
         Level::ERROR if target.starts_with("chorus") => "error",

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::LogError;
+use super::error::LogError;
 use super::rotation::{LogFile, Rotation};
 use crate::cli::terminal::note;
 use crate::cluster::server::Options;
@@ -40,7 +40,7 @@ impl Outputs {
             true => Some(rotation(names, &options.log_rotation_config_json)?),
             false => None,
         };
-        // One name that throws lines away throws away all.
+        // If one of the places is /dev/null, etcd writes to none.
         if names.iter().any(|name| name == "/dev/null") {
             return Ok(Outputs(Arc::default()));
         }
@@ -93,7 +93,7 @@ impl<'a> MakeWriter<'a> for Outputs {
 }
 
 impl Write for Writer<'_> {
-    /// A place that fails must not keep the others from their line, nor end the process; it is told where that can be.
+    /// A place that fails must not keep the others from their line, nor end the process. Its failure goes to stderr.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         for error in self.outputs.iter().filter_map(|output| output.write(self.level, line).err()) {
             note(format!("a line of the log could not be written: {error}"));

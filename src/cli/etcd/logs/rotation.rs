@@ -1,4 +1,4 @@
-//! A log file, which is renamed when it is full, so that a new one begins.
+//! A log file that is renamed when it is full, and begun anew.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use super::line::timestamp;
 use crate::world::disk::{Access, Open};
 use crate::world::{File, World};
 
-/// When a file is full, and how many full ones stay; etcd's `--log-rotation-config-json`. Unknown members are passed
-/// over, times in names are UTC, and full files stay as they are.
+/// When a file is full, and how many full ones stay; etcd's `--log-rotation-config-json`. Unknown members are
+/// ignored, times in names are UTC, and full files stay as they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Rotation {

@@ -1,4 +1,4 @@
-//! A key in a queue: whose turn it is follows from when the keys under one prefix were created.
+//! A key in a queue: the keys under one prefix take turns in the order in which they were created.
 
 use bytes::Bytes;
 use chorus_proto::etcdserverpb as pb;
@@ -9,22 +9,22 @@ use chorus_proto::etcdserverpb::response_op::Response;
 use chorus_proto::mvccpb::KeyValue;
 use tonic::Status;
 
-use super::{edge, prefix, told};
+use super::{edge, prefix, to_status};
 use crate::store::client::Client;
 use crate::world::World;
 
 /// The key of one lease in one queue.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct QueuedKey {
     pub prefix: Vec<u8>,
     pub key: Bytes,
     /// The revision at which the key was created.
-    pub since: i64,
+    pub create_revision: i64,
 }
 
-/// What taking a place showed.
-pub(super) struct Taken {
-    pub place: Place,
+/// The outcome of putting a key in a queue.
+pub(super) struct PutOutcome {
+    pub queued: QueuedKey,
     pub header: Option<pb::ResponseHeader>,
     /// The key that was already there, with the same lease.
     pub before: Option<KeyValue>,
@@ -32,9 +32,9 @@ pub(super) struct Taken {
     pub first: Option<KeyValue>,
 }
 
-impl Place {
-    /// Puts the key of `lease` at the end of the queue `name`, unless it stands there already.
-    pub async fn take(store: &Client, name: &[u8], lease: i64, value: Bytes) -> Result<Taken, Status> {
+impl QueuedKey {
+    /// Puts the key of `lease` at the end of the queue `name`, unless it is there already.
+    pub async fn put(store: &Client, name: &[u8], lease: i64, value: Bytes) -> Result<PutOutcome, Status> {
         let prefix = prefix(name);
         let key = Bytes::from([prefix.as_slice(), format!("{lease:x}").as_bytes()].concat());
         let oldest = op(Request::RequestRange(edge(&prefix, SortOrder::Ascend)));
@@ -45,53 +45,56 @@ impl Place {
             success: vec![op(Request::RequestPut(put)), oldest.clone()],
             failure: vec![op(Request::RequestRange(own)), oldest],
         };
-        let answer = store.txn(txn).await.map_err(told)?;
+        let answer = store.txn(txn).await.map_err(to_status)?;
         let header = answer.header;
         let [own, first] = answer.responses.try_into().map_err(|_| Status::internal("a txn was answered in part"))?;
         let before = kv(own);
-        let since = before.as_ref().map_or(header.unwrap_or_default().revision, |kv| kv.create_revision);
-        Ok(Taken { place: Place { prefix, key, since }, header, before, first: kv(first) })
+        let create_revision = before.as_ref().map_or(header.unwrap_or_default().revision, |kv| kv.create_revision);
+        Ok(PutOutcome { queued: QueuedKey { prefix, key, create_revision }, header, before, first: kv(first) })
     }
 
-    /// Does `then` if the key is still the one that took this place; `None` if it is not.
+    /// Does `then` if the key is still the one that was queued, and says whether it did.
     pub async fn if_held(&self, store: &Client, then: Request) -> Result<(bool, Option<pb::ResponseHeader>), Status> {
-        let txn =
-            pb::TxnRequest { compare: vec![created(&self.key, self.since)], success: vec![op(then)], failure: vec![] };
-        let answer = store.txn(txn).await.map_err(told)?;
+        let txn = pb::TxnRequest {
+            compare: vec![created(&self.key, self.create_revision)],
+            success: vec![op(then)],
+            failure: vec![],
+        };
+        let answer = store.txn(txn).await.map_err(to_status)?;
         Ok((answer.succeeded, answer.header))
     }
 
-    /// Gives the place up, if it is still held.
+    /// Deletes the key, if it is still the one that was queued.
     pub async fn resign(&self, store: &Client) -> Result<Option<pb::ResponseHeader>, Status> {
         let delete = pb::DeleteRangeRequest { key: self.key.clone(), ..Default::default() };
         self.if_held(store, Request::RequestDeleteRange(delete)).await.map(|(_, header)| header)
     }
 }
 
-/// Gives up a place when it is dropped before [`keep`](Retreat::keep): the caller has left while waiting for its turn,
-/// and its key must not keep others waiting for as long as its lease lives.
-pub(super) struct Retreat {
+/// Deletes a queued key when it is dropped before [`keep`](KeyGuard::keep): the caller has left while it waited for its
+/// turn, and its key must not keep others waiting for as long as its lease lives.
+pub(super) struct KeyGuard {
     world: World,
     store: Client,
-    place: Option<Place>,
+    queued: Option<QueuedKey>,
 }
 
-impl Retreat {
-    pub fn from(world: &World, store: &Client, place: &Place) -> Retreat {
-        Retreat { world: world.clone(), store: store.clone(), place: Some(place.clone()) }
+impl KeyGuard {
+    pub fn from(world: &World, store: &Client, queued: &QueuedKey) -> KeyGuard {
+        KeyGuard { world: world.clone(), store: store.clone(), queued: Some(queued.clone()) }
     }
 
     pub fn keep(mut self) {
-        self.place = None;
+        self.queued = None;
     }
 }
 
-impl Drop for Retreat {
+impl Drop for KeyGuard {
     fn drop(&mut self) {
-        let Some(place) = self.place.take() else { return };
+        let Some(queued) = self.queued.take() else { return };
         let store = self.store.clone();
         self.world.spawner.task(async move {
-            if let Err(error) = place.resign(&store).await {
+            if let Err(error) = queued.resign(&store).await {
                 tracing::warn!(%error, "a key of a caller that left stays until its lease ends");
             }
         });

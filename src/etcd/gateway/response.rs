@@ -1,13 +1,25 @@
-//! gRPC statuses as HTTP statuses and JSON.
+//! Answers of the gateway, and gRPC statuses as HTTP statuses and JSON.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use serde::Serialize;
 use tonic::{Code, Status};
 
-use super::JSON;
 use crate::etcd::body::Body;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The gateway shows the metadata of gRPC answers, and this is all there is.
+const METADATA: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("grpc-metadata-content-type"), HeaderValue::from_static("application/grpc"));
+
+/// An answer of JSON.
+pub(super) fn answer(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response.headers_mut().insert(METADATA.0, METADATA.1);
+    response
+}
 
 #[derive(Serialize)]
 struct Refusal<'a> {
@@ -27,8 +39,8 @@ impl<'a> From<&'a Status> for Refusal<'a> {
 }
 
 /// The answer to a call that failed.
-pub(super) fn whole(status: &Status) -> Response<Body> {
-    let mut response = typed(status.code(), Body::Text(Full::new(json(status))));
+pub(super) fn refused(status: &Status) -> Response<Body> {
+    let mut response = typed(status.code(), Body::Text(Full::new(error(status))));
     if status.code() == Code::Unauthenticated
         && let Ok(words) = HeaderValue::from_str(status.message())
     {
@@ -37,17 +49,18 @@ pub(super) fn whole(status: &Status) -> Response<Body> {
     response
 }
 
-pub(super) fn json(status: &Status) -> Bytes {
+/// A status as JSON.
+pub(super) fn error(status: &Status) -> Bytes {
     serde_json::to_vec(&Refusal::from(status)).expect("a number and a string are JSON").into()
 }
 
 /// The answer to a stream that failed before its first message.
-pub(super) fn stream(status: &Status) -> Response<Body> {
-    typed(status.code(), Body::Text(Full::new(line(status))))
+pub(super) fn refused_stream(status: &Status) -> Response<Body> {
+    typed(status.code(), Body::Text(Full::new(error_line(status))))
 }
 
-/// How a stream that failed ends.
-pub(super) fn line(status: &Status) -> Bytes {
+/// The last line of a stream that failed.
+pub(super) fn error_line(status: &Status) -> Bytes {
     let mut json = serde_json::to_vec(&Line { error: status.into() }).expect("a number and a string are JSON");
     json.push(b'\n');
     json.into()
@@ -92,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_stream_ends_with_a_line() {
-        let ended = line(&Status::unknown("election: no leader"));
+        let ended = error_line(&Status::unknown("election: no leader"));
         assert_eq!(ended, "{\"error\":{\"code\":2,\"message\":\"election: no leader\"}}\n");
     }
 }

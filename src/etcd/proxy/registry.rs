@@ -1,5 +1,5 @@
-//! The proxies that stand beside this one: each puts itself under a common prefix, with a lease, and clients who ask
-//! for the members are told of all of them.
+//! The proxies that run beside this one: each puts itself under a common prefix, with a lease, and a client that asks
+//! for the members gets all of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use chorus_proto::etcdserverpb as pb;
 use serde_json::json;
 
-use super::Config;
+use super::config::Config;
 use super::upstream::Upstream;
 use crate::actor::Shutdown;
 use crate::store::Error;
@@ -16,9 +16,9 @@ use crate::world::World;
 /// Pause after a failure to register.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What clients are told of proxies. Cheap to clone.
+/// The proxies that `MemberList` shows to clients. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Peers {
+pub(super) struct Registry {
     world: World,
     upstream: Arc<Upstream>,
     name: String,
@@ -26,11 +26,11 @@ pub(super) struct Peers {
     prefix: Option<String>,
 }
 
-impl Peers {
-    /// Registers this proxy, where it has peers, until the end.
-    pub fn start(world: &World, config: &Config, upstream: Arc<Upstream>, shutdown: &Shutdown) -> Peers {
+impl Registry {
+    /// Registers this proxy, if a resolver is configured, until the end.
+    pub fn start(world: &World, config: &Config, upstream: Arc<Upstream>, shutdown: &Shutdown) -> Registry {
         let name = world.disk.read(std::path::Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
-        let peers = Peers {
+        let registry = Registry {
             world: world.clone(),
             upstream,
             name: String::from_utf8_lossy(&name).trim().to_owned(),
@@ -38,7 +38,7 @@ impl Peers {
             prefix: config.resolver.as_ref().map(|resolver| resolver.prefix.clone()),
         };
         if let Some(resolver) = config.resolver.clone() {
-            let (registering, shutdown) = (peers.clone(), shutdown.clone());
+            let (registering, shutdown) = (registry.clone(), shutdown.clone());
             world.spawner.keep("proxy/registration", async move {
                 let registering = async {
                     loop {
@@ -53,7 +53,7 @@ impl Peers {
                 }
             });
         }
-        peers
+        registry
     }
 
     /// Registers, and keeps the lease alive until that fails.
@@ -76,7 +76,7 @@ impl Peers {
         }
     }
 
-    /// What `MemberList` tells; `None` where the members themselves are to be told.
+    /// The answer to `MemberList`; `None` if the members themselves are to answer.
     pub async fn members(&self) -> Option<Result<pb::MemberListResponse, Error>> {
         if self.advertise.is_empty() {
             return None;

@@ -11,17 +11,17 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::Config;
+use super::config::Config;
 use super::namespace::Namespace;
-use super::peers::Peers;
+use super::registry::Registry;
 use super::rewrite::Rewritten;
 use super::upstream::{Outgoing, Upstream};
 use crate::actor::Shutdown;
 use crate::actor::metrics::Exposition;
+use crate::etcd::frame::frame;
 use crate::etcd::rpc::{Kind, Rpc};
 use crate::etcd::status;
 use crate::store::Error;
@@ -29,23 +29,23 @@ use crate::world::net::{Answering, Opened};
 use crate::world::{Listener, Stream, World, tls};
 
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
-/// For the read that tells whether the members answer.
+/// For the read that checks whether the members answer.
 const HEALTH_LIMIT: Duration = Duration::from_secs(1);
-/// Of one answer that is looked into.
+/// The size of one answer that a namespace changes.
 const ANSWER_BYTES_MAX: usize = i32::MAX as usize;
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 
-/// What all connections share.
-pub(super) struct Door {
+/// The side of a proxy that faces its clients.
+pub(super) struct Downstream {
     pub world: World,
     pub config: Config,
     pub upstream: Arc<Upstream>,
-    pub peers: Peers,
+    pub registry: Registry,
     pub shutdown: Shutdown,
 }
 
-impl Door {
+impl Downstream {
     /// Accepts until the end.
     pub async fn accept(self: Arc<Self>, listener: Listener, tls: Option<tls::Server>, monitors: bool) {
         loop {
@@ -85,12 +85,12 @@ impl Door {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_concurrent_streams(self.config.concurrent_streams_max);
-        let (door, visitor) = (self.clone(), guest.clone());
+        let (downstream, visitor) = (self.clone(), guest.clone());
         let service = service_fn(move |request| {
-            let (door, call) = (door.clone(), visitor.call());
+            let (downstream, call) = (downstream.clone(), visitor.call());
             async move {
                 let response = match call {
-                    Some(_) => door.answer(request, monitors).await,
+                    Some(_) => downstream.answer(request, monitors).await,
                     None => status::of(&Error::TooManyRequests).into_http(),
                 };
                 Ok::<_, Infallible>(response.map(|body| Answering::new(body, call)))
@@ -121,7 +121,7 @@ impl Door {
         let rpc = Rpc::find(request.uri().path());
         match rpc {
             Some(Rpc::MemberList) => {
-                if let Some(members) = self.peers.members().await {
+                if let Some(members) = self.registry.members().await {
                     return one_message(members);
                 }
             }
@@ -176,16 +176,16 @@ impl Door {
         let read = self.world.clock.timeout(HEALTH_LIMIT, store.range(range)).await;
         let reason = match read.unwrap_or(Err(Error::Timeout)) {
             Ok(_) => None,
-            // Who may not read it has been answered all the same.
+            // A refusal is an answer, too.
             Err(error) if status::of(&error).code() == tonic::Code::PermissionDenied => None,
             Err(error) => Some(format!("GET ERROR:{error}")),
         };
         let code = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let told = serde_json::json!({
+        let health = serde_json::json!({
             "health": if reason.is_none() { "true" } else { "false" },
             "reason": reason.unwrap_or_default(),
         });
-        typed(code, "text/plain; charset=utf-8", told.to_string())
+        typed(code, "text/plain; charset=utf-8", health.to_string())
     }
 }
 
@@ -204,16 +204,13 @@ fn unreadable(error: Box<dyn std::error::Error + Send + Sync>, limit: usize) -> 
     }
 }
 
-/// An answer of one message that is made here.
+/// The answer of the proxy itself, one message.
 fn one_message(answer: Result<pb::MemberListResponse, Error>) -> Response<Body> {
-    let message = match answer {
-        Ok(message) => message.encode_to_vec(),
+    let framed = match answer {
+        Ok(message) => frame(&message),
         Err(error) => return status::of(&error).into_http(),
     };
-    let mut framed = vec![0];
-    framed.extend(u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
-    framed.extend(message);
-    let mut response = Response::new(Body::new(crate::etcd::body::Body::message(framed.into())));
+    let mut response = Response::new(Body::new(crate::etcd::body::Body::message(framed)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
 }
