@@ -1,11 +1,11 @@
-//! Admission in bytes: bounds how much of something that clients make this process hold is held at once.
+//! Admission in bytes: bounds how many bytes this process holds at once for clients.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Full;
 
-/// A number of bytes that many share. Clones share it, too.
+/// A number of bytes from which shares are taken. Clones have the same bytes.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<Inner>);
 
@@ -15,7 +15,7 @@ struct Inner {
     taken: AtomicU64,
 }
 
-/// What somebody took of a budget; given back when it is dropped.
+/// Bytes taken from a budget, given back when this is dropped.
 #[derive(Debug)]
 pub struct Share {
     budget: Budget,
@@ -27,14 +27,14 @@ impl Budget {
         Budget(Arc::new(Inner { max: bytes_max, taken: AtomicU64::new(0) }))
     }
 
-    /// Takes `bytes`, unless there is too little left. What is larger than the whole budget may have it alone.
+    /// Takes `bytes`, unless too few are left. A share larger than the whole budget is given when no other is taken.
     pub fn take(&self, bytes: u64) -> Result<Share, Full> {
         let fits = |taken: u64| (taken == 0 || taken.saturating_add(bytes) <= self.0.max).then_some(taken + bytes);
         let taken = self.0.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
         taken.map(|_| Share { budget: self.clone(), bytes }).map_err(|_| Full)
     }
 
-    /// A share of nothing, to be grown.
+    /// An empty share, to be resized.
     pub fn share(&self) -> Share {
         Share { budget: self.clone(), bytes: 0 }
     }
@@ -46,7 +46,7 @@ impl Budget {
 }
 
 impl Share {
-    /// Makes it `bytes` large.
+    /// Changes the size of the share to `bytes`.
     pub fn grow_to(&mut self, bytes: u64) -> Result<(), Full> {
         let more = bytes.saturating_sub(self.bytes);
         if more > 0 {

@@ -17,11 +17,11 @@ pub struct Gate(Arc<Inner>);
 struct Inner {
     requests_max: usize,
     free: Arc<Semaphore>,
-    /// How long the request was under way that left last.
+    /// How long the last request that left was under way.
     last_us: AtomicU64,
 }
 
-/// A request that was let in; dropping it makes room for another.
+/// Lets one request in; dropping it makes room for another.
 #[derive(Debug)]
 pub struct Permit {
     gate: Gate,
@@ -36,7 +36,7 @@ impl Drop for Permit {
     }
 }
 
-/// The gate is full. Nothing was started: the caller may say so to its client, who may try again.
+/// The gate is full. Nothing was started: tell the client to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many requests are under way")]
 pub struct Full;
@@ -47,7 +47,7 @@ impl Gate {
         Gate(Arc::new(Inner { requests_max, free, last_us: AtomicU64::default() }))
     }
 
-    /// Waits for its turn: for those whose number is bounded already.
+    /// Waits for a permit: for callers whose number is bounded already.
     pub async fn wait(&self) -> Permit {
         let permit = self.0.free.clone().acquire_owned().await.expect("a gate is never closed");
         Permit { gate: self.clone(), entered: Instant::now(), _permit: permit }
@@ -58,7 +58,7 @@ impl Gate {
         Ok(Permit { gate: self.clone(), entered: Instant::now(), _permit: permit })
     }
 
-    /// Tells how many requests are under way, and how long the last one was.
+    /// Measures how many requests are under way, and how long the last one was.
     pub fn measure(&self) -> Measure {
         let inner = self.0.clone();
         Arc::new(move || Backlog {

@@ -2,7 +2,7 @@
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// Told once, heard by all clones.
+/// Begins once, for all clones.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown(CancellationToken);
 
@@ -11,7 +11,7 @@ impl Shutdown {
         Shutdown::default()
     }
 
-    /// Asks everything that holds this token, or one below it, to end.
+    /// Begins the shutdown of everything that holds this token, or one below it.
     pub fn begin(&self) {
         self.0.cancel();
     }
@@ -20,7 +20,7 @@ impl Shutdown {
         self.0.is_cancelled()
     }
 
-    /// Resolves once the end was asked for.
+    /// Resolves once the shutdown has begun.
     pub fn wait(&self) -> WaitForCancellationFutureOwned {
         self.0.clone().cancelled_owned()
     }

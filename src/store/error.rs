@@ -1,5 +1,7 @@
 //! Why the store refused a request or could not answer it.
 
+use crate::raft;
+
 /// An error of the store. [`Error::to_wire`] gives its gRPC code and text, one row a variant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -255,6 +257,40 @@ impl Error {
     /// The change may have happened, or may still happen.
     pub fn is_unknown_outcome(&self) -> bool {
         matches!(self, Error::Timeout | Error::TimeoutLeaderFailure | Error::TimeoutConnectionLost | Error::Stopped)
+    }
+}
+
+impl From<raft::Error> for Error {
+    fn from(error: raft::Error) -> Error {
+        match error {
+            raft::Error::NoLeader => Error::NoLeader,
+            raft::Error::Timeout => Error::Timeout,
+            raft::Error::Busy => Error::TooManyRequests,
+            raft::Error::Stopped => Error::Stopped,
+            raft::Error::MemberNotFound(_) => Error::MemberNotFound,
+            raft::Error::MemberExists(_) => Error::MemberExists,
+            raft::Error::PeerUrlExists(_) => Error::PeerUrlExists,
+            raft::Error::NotLearner(_) => Error::MemberNotLearner,
+            raft::Error::LearnerNotReady(_) => Error::LearnerNotReady,
+            raft::Error::NotEnoughStarted | raft::Error::LastVoter => Error::MemberNotEnoughStarted,
+            raft::Error::Unhealthy => Error::Unhealthy,
+            raft::Error::TooManyLearners => Error::TooManyLearners,
+            raft::Error::BadTransferee(_) => Error::BadLeaderTransferee,
+            other => Error::Other { code: UNKNOWN, message: format!("etcdserver: {other}") },
+        }
+    }
+}
+
+impl From<raft::Refused> for Error {
+    fn from(refused: raft::Refused) -> Error {
+        match refused {
+            raft::Refused::Busy => Error::TooManyRequests,
+            raft::Refused::NoLeader => Error::NoLeader,
+            raft::Refused::NotLeader => Error::NotLeader,
+            raft::Refused::TooLarge => Error::RequestTooLarge,
+            raft::Refused::Malformed => Error::unknown_command(),
+            raft::Refused::Stopped => Error::Stopped,
+        }
     }
 }
 

@@ -200,27 +200,6 @@ impl From<Fault> for Error {
     }
 }
 
-impl From<raft::Error> for Error {
-    fn from(error: raft::Error) -> Error {
-        match error {
-            raft::Error::NoLeader => Error::NoLeader,
-            raft::Error::Timeout => Error::Timeout,
-            raft::Error::Busy => Error::TooManyRequests,
-            raft::Error::Stopped => Error::Stopped,
-            raft::Error::MemberNotFound(_) => Error::MemberNotFound,
-            raft::Error::MemberExists(_) => Error::MemberExists,
-            raft::Error::PeerUrlExists(_) => Error::PeerUrlExists,
-            raft::Error::NotLearner(_) => Error::MemberNotLearner,
-            raft::Error::LearnerNotReady(_) => Error::LearnerNotReady,
-            raft::Error::NotEnoughStarted | raft::Error::LastVoter => Error::MemberNotEnoughStarted,
-            raft::Error::Unhealthy => Error::Unhealthy,
-            raft::Error::TooManyLearners => Error::TooManyLearners,
-            raft::Error::BadTransferee(_) => Error::BadLeaderTransferee,
-            other => Error::Other { code: tonic::Code::Unknown as i32, message: format!("etcdserver: {other}") },
-        }
-    }
-}
-
 /// Proposes `$request` as the command's field `$field` and takes the answer of the same kind, signed.
 macro_rules! propose {
     ($self:ident, $field:ident: $request:expr, $kind:ident) => {{

@@ -168,16 +168,3 @@ impl Proposals {
         }
     }
 }
-
-impl From<Refused> for Error {
-    fn from(refused: Refused) -> Error {
-        match refused {
-            Refused::Busy => Error::TooManyRequests,
-            Refused::NoLeader => Error::NoLeader,
-            Refused::NotLeader => Error::NotLeader,
-            Refused::TooLarge => Error::RequestTooLarge,
-            Refused::Malformed => Error::unknown_command(),
-            Refused::Stopped => Error::Stopped,
-        }
-    }
-}

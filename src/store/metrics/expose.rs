@@ -129,20 +129,24 @@ fn bounds(text: &mut Exposition, member: &MemberState) {
     let Metrics { watches, bounds, .. } = &member.metrics;
     let gauges = [
         ("chorus_watch_unread_bytes", "Bytes of events that wait for watch streams.", &watches.unread_bytes),
-        ("chorus_large_reads_waiting", "Large reads that wait for their turn.", &bounds.large_reads_waiting),
+        ("chorus_large_reads_waiting", "Large reads that wait for others to end.", &bounds.large_reads_waiting),
     ];
     gauges.into_iter().for_each(|(name, help, gauge)| text.gauge(name, help, gauge.get()));
     for (name, help, counter) in [
         ("chorus_watch_streams_ended_total", "Watch streams ended because they were not read.", &watches.ended),
-        ("chorus_watch_feed_overflows_total", "Times at which watchers fell behind together.", &member.feed.overflows),
-        ("chorus_large_reads_refused_total", "Large reads refused for lack of memory.", &bounds.large_reads_refused),
         (
-            "chorus_snapshots_refused_total",
-            "Snapshots refused: as many as may be were sent.",
-            &bounds.snapshots_refused,
+            "chorus_watch_feed_overflows_total",
+            "How often the watch hub fell behind and read the history.",
+            &member.feed.overflows,
         ),
+        ("chorus_large_reads_refused_total", "Large reads refused for lack of memory.", &bounds.large_reads_refused),
+        ("chorus_snapshots_refused_total", "Snapshots refused: too many were being sent.", &bounds.snapshots_refused),
         ("chorus_large_answers_ended_total", "Large answers ended: they were not read.", &bounds.answers_ended),
-        ("chorus_passwords_refused_total", "Passwords not looked at: too many waited.", &bounds.passwords_refused),
+        (
+            "chorus_passwords_refused_total",
+            "Passwords refused: too many waited to be hashed.",
+            &bounds.passwords_refused,
+        ),
     ] {
         text.counter(name, help, counter.get());
     }
