@@ -41,7 +41,7 @@ pub struct Agent {
     context: Arc<Context>,
     pods: Informer<Pod>,
     /// The pods that the notebook held at start.
-    remembered: Vec<(Pod, Sources)>,
+    noted_pods: Vec<(Pod, Sources)>,
     shutdown: Shutdown,
     actors: BTreeMap<String, Addr<PodActor>>,
     is_sweeping: bool,
@@ -66,14 +66,14 @@ impl Agent {
     pub fn new(
         context: Arc<Context>,
         pods: Informer<Pod>,
-        remembered: Vec<(Pod, Sources)>,
+        noted_pods: Vec<(Pod, Sources)>,
         shutdown: Shutdown,
     ) -> Agent {
-        Agent { context, pods, remembered, shutdown, actors: BTreeMap::new(), is_sweeping: false }
+        Agent { context, pods, noted_pods, shutdown, actors: BTreeMap::new(), is_sweeping: false }
     }
 
     /// Gives a new version of a pod to its actor, or starts one, with the `sources` that are known.
-    fn take(&mut self, pod: Arc<Pod>, sources: Sources, ctx: &Ctx<Agent>) {
+    fn start_or_update(&mut self, pod: Arc<Pod>, sources: Sources, ctx: &Ctx<Agent>) {
         let Some(uid) = pod.metadata.uid.clone().filter(|_| pod.spec.is_some()) else { return };
         if let Some(actor) = self.actors.get(&uid) {
             return actor.do_send(PodUpdate(pod));
@@ -193,8 +193,8 @@ impl Actor for Agent {
     type Context = Ctx<Agent>;
 
     fn started(&mut self, ctx: &mut Ctx<Agent>) {
-        for (pod, sources) in std::mem::take(&mut self.remembered) {
-            self.take(Arc::new(pod), sources, ctx);
+        for (pod, sources) in std::mem::take(&mut self.noted_pods) {
+            self.start_or_update(Arc::new(pod), sources, ctx);
         }
         ctx.add_stream(self.pods.changes());
         self.watch_engine(ctx);
@@ -215,7 +215,7 @@ impl Actor for Agent {
 impl StreamHandler<Change<Pod>> for Agent {
     fn handle(&mut self, change: Change<Pod>, ctx: &mut Ctx<Agent>) {
         match change.new() {
-            Some(pod) => self.take(pod.clone(), Sources::default(), ctx),
+            Some(pod) => self.start_or_update(pod.clone(), Sources::default(), ctx),
             None => {
                 let uid = change.object().metadata.uid.as_deref().unwrap_or_default();
                 if let Some(actor) = self.actors.get(uid) {
@@ -262,7 +262,7 @@ impl Handler<Synced> for Agent {
                 actor.do_send(PodGone);
             }
         }
-        self.pods.all().into_iter().for_each(|pod| self.take(pod, Sources::default(), ctx));
+        self.pods.all().into_iter().for_each(|pod| self.start_or_update(pod, Sources::default(), ctx));
         self.sweep(ctx);
     }
 }

@@ -142,7 +142,7 @@ pub async fn start_with(
     let pods = Informer::of(&client.api::<Pod>())
         .fields(&format!("spec.nodeName={}", config.node_name))
         .start(&world, &shutdown);
-    let (notebook, remembered) = open_notebook(&world, &config).await?;
+    let (notebook, noted_pods) = open_notebook(&world, &config).await?;
     let trust_any = tls::Options { insecure_skip_verify: true, ..tls::Options::default() };
     let context = Context {
         notebook,
@@ -157,7 +157,7 @@ pub async fn start_with(
         client,
         world: world.clone(),
     };
-    world.spawner.start(Lane::Agent, "agent", move |_| Agent::new(Arc::new(context), pods, remembered, shutdown));
+    world.spawner.start(Lane::Agent, "agent", move |_| Agent::new(Arc::new(context), pods, noted_pods, shutdown));
     Ok(Handle { runtime: runtime.name(), logs_address })
 }
 

@@ -11,7 +11,7 @@
 //! - [`actor`]: the `Scheduler` actor
 //! - [`config`]: its configuration
 //! - [`core`]: changes in, decisions out; pure, as is all below it
-//! - [`queue`]: pods without a node, and when each is tried next
+//! - [`queue`]: pods without a node, and when each is tried next (PrioritySort)
 //! - [`cache`]: nodes and the pods on them, assumed ones included
 //! - [`pod`], [`node`], [`resources`], [`terms`]: what the scheduler reads out of objects
 //! - [`filters`], [`topology`]: which nodes can take a pod; [`topology`] counts other pods for PodTopologySpread and

@@ -8,7 +8,7 @@
 //!             └────────────── time is up ───────────┘
 //! ```
 //!
-//! Ordered by priority, then by how long a pod has waited. Pure: the caller passes the time.
+//! Ordered by priority, then by how long a pod has waited, as by PrioritySort. Pure: the caller passes the time.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};

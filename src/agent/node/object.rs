@@ -136,12 +136,12 @@ fn conditions(pressure: Pressure, before: &[NodeCondition], now: Timestamp) -> V
 
 /// Whether `reported` equals `status`, but for the time of the last heartbeat.
 pub fn is_known(reported: &NodeStatus, status: &NodeStatus) -> bool {
-    let verdicts = |status: &NodeStatus| -> BTreeMap<String, String> {
+    let statuses = |status: &NodeStatus| -> BTreeMap<String, String> {
         let conditions = status.conditions.iter().flatten();
         conditions.map(|condition| (condition.type_.clone(), condition.status.clone())).collect()
     };
-    let wanted = verdicts(status);
-    verdicts(reported).into_iter().filter(|(kind, _)| wanted.contains_key(kind)).eq(wanted.clone())
+    let wanted = statuses(status);
+    statuses(reported).into_iter().filter(|(kind, _)| wanted.contains_key(kind)).eq(wanted.clone())
         && reported.capacity == status.capacity
         && reported.allocatable == status.allocatable
         && reported.addresses == status.addresses

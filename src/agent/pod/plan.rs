@@ -174,7 +174,7 @@ fn run(snapshot: PodSnapshot<'_>, plan: &mut Plan) {
     if let Some(deadline) = snapshot.deadline() {
         plan.wake_at(deadline);
     }
-    let Some(sandbox) = snapshot.sandbox() else { return rebuild(snapshot, plan) };
+    let Some(sandbox) = snapshot.sandbox() else { return restart_sandbox(snapshot, plan) };
     for old in snapshot.view.sandboxes.iter().filter(|old| !old.running) {
         plan.act(Action::Remove { id: old.id.clone() });
     }
@@ -182,16 +182,16 @@ fn run(snapshot: PodSnapshot<'_>, plan: &mut Plan) {
         stop(snapshot, stray, KillReason::SandboxGone, snapshot.now, plan);
     }
     collect_garbage(snapshot, plan);
-    if !initialize(snapshot, &sandbox.id, plan) {
+    if !run_init_containers(snapshot, &sandbox.id, plan) {
         return;
     }
     for app in &lifecycle::spec(snapshot.pod).containers {
-        tend(snapshot, app, false, &sandbox.id, plan);
+        sync_container(snapshot, app, false, &sandbox.id, plan);
     }
 }
 
 /// Stops what is left of the former sandbox, then starts a new one.
-fn rebuild(snapshot: PodSnapshot<'_>, plan: &mut Plan) {
+fn restart_sandbox(snapshot: PodSnapshot<'_>, plan: &mut Plan) {
     let running: Vec<_> = snapshot.view.containers.iter().filter(|container| container.is_running()).collect();
     for container in &running {
         stop(snapshot, container, KillReason::SandboxGone, snapshot.now, plan);
@@ -227,26 +227,26 @@ fn collect_garbage(snapshot: PodSnapshot<'_>, plan: &mut Plan) {
 }
 
 /// Runs the init containers, one after the other; returns whether the app containers may start.
-fn initialize(snapshot: PodSnapshot<'_>, sandbox: &str, plan: &mut Plan) -> bool {
+fn run_init_containers(snapshot: PodSnapshot<'_>, sandbox: &str, plan: &mut Plan) -> bool {
     let initialized = snapshot.is_initialized();
     for init in lifecycle::init_containers(snapshot.pod) {
         if initialized && !lifecycle::is_sidecar(init) {
             continue;
         }
         if !snapshot.is_initialized_by(init) {
-            tend(snapshot, init, true, sandbox, plan);
+            sync_container(snapshot, init, true, sandbox, plan);
             if !initialized {
                 return false;
             }
         } else if lifecycle::is_sidecar(init) {
-            tend(snapshot, init, true, sandbox, plan);
+            sync_container(snapshot, init, true, sandbox, plan);
         }
     }
     true
 }
 
 /// Starts, restarts or stops one container, as it needs.
-fn tend(snapshot: PodSnapshot<'_>, spec: &Spec, is_init: bool, sandbox: &str, plan: &mut Plan) {
+fn sync_container(snapshot: PodSnapshot<'_>, spec: &Spec, is_init: bool, sandbox: &str, plan: &mut Plan) {
     let Some(latest) = snapshot.view.latest(&spec.name) else { return start(snapshot, spec, is_init, sandbox, plan) };
     match &latest.state {
         // Garbage collection removes it; the next plan starts another.
@@ -472,8 +472,8 @@ mod tests {
         let kill = Action::Stop { id: "c0".into(), reason: KillReason::SandboxGone, deadline: at(NOW) };
         assert_eq!(planned(&pod, &lost(vec![container("c", 0, running())]), &none, None).actions, [kill]);
         let ended = lost(vec![container("c", 0, exited(137, NOW))]);
-        let rebuild = [Action::Remove { id: "s0".into() }, Action::StartSandbox { attempt: 1 }];
-        assert_eq!(planned(&pod, &ended, &none, None).actions, rebuild);
+        let restart_sandbox = [Action::Remove { id: "s0".into() }, Action::StartSandbox { attempt: 1 }];
+        assert_eq!(planned(&pod, &ended, &none, None).actions, restart_sandbox);
         let failure = Failure { reason: "x", message: String::new(), at: at(NOW), retry_at: at(NOW + 10) };
         let memory = Memory { sandbox_failure: Some(failure), ..Memory::default() };
         assert_eq!(planned(&pod, &ended, &memory, None), Plan { actions: vec![], wake: Some(at(NOW + 10)) });

@@ -298,35 +298,35 @@ fn duration_text(seconds: i64) -> String {
 }
 
 /// A condition but for its times.
-struct Verdict {
+struct ConditionState {
     kind: &'static str,
     holds: bool,
     reason: Option<&'static str>,
     message: Option<String>,
 }
 
-impl Verdict {
-    fn plain(kind: &'static str, holds: bool) -> Verdict {
-        Verdict { kind, holds, reason: None, message: None }
+impl ConditionState {
+    fn plain(kind: &'static str, holds: bool) -> ConditionState {
+        ConditionState { kind, holds, reason: None, message: None }
     }
 }
 
 fn conditions(snapshot: PodSnapshot<'_>, outcome: Option<Outcome>, reported: &[PodCondition]) -> Vec<PodCondition> {
-    let verdicts = verdicts(snapshot, outcome, reported);
+    let condition_states = condition_states(snapshot, outcome, reported);
     let mut all: Vec<PodCondition> = reported
         .iter()
-        .filter(|condition| verdicts.iter().all(|verdict| verdict.kind != condition.type_))
+        .filter(|condition| condition_states.iter().all(|wanted| wanted.kind != condition.type_))
         .cloned()
         .collect();
-    for verdict in verdicts {
-        let status = if verdict.holds { "True" } else { "False" };
-        let before = reported.iter().find(|condition| condition.type_ == verdict.kind && condition.status == status);
+    for wanted in condition_states {
+        let status = if wanted.holds { "True" } else { "False" };
+        let before = reported.iter().find(|condition| condition.type_ == wanted.kind && condition.status == status);
         let since = before.and_then(|condition| condition.last_transition_time.clone());
         all.push(PodCondition {
-            type_: verdict.kind.to_owned(),
+            type_: wanted.kind.to_owned(),
             status: status.to_owned(),
-            reason: verdict.reason.map(str::to_owned),
-            message: verdict.message,
+            reason: wanted.reason.map(str::to_owned),
+            message: wanted.message,
             last_transition_time: Some(since.unwrap_or(Time(to_second(snapshot.now)))),
             observed_generation: snapshot.pod.metadata.generation,
             last_probe_time: None,
@@ -339,9 +339,13 @@ fn to_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).expect("a time cut to its second is a time")
 }
 
-fn verdicts(snapshot: PodSnapshot<'_>, outcome: Option<Outcome>, reported: &[PodCondition]) -> Vec<Verdict> {
-    let sandbox = Verdict::plain("PodReadyToStartContainers", snapshot.sandbox().is_some());
-    let scheduled = Verdict::plain("PodScheduled", true);
+fn condition_states(
+    snapshot: PodSnapshot<'_>,
+    outcome: Option<Outcome>,
+    reported: &[PodCondition],
+) -> Vec<ConditionState> {
+    let sandbox = ConditionState::plain("PodReadyToStartContainers", snapshot.sandbox().is_some());
+    let scheduled = ConditionState::plain("PodScheduled", true);
     let waiting: Vec<&str> = lifecycle::init_containers(snapshot.pod)
         .iter()
         .filter(|init| !snapshot.is_initialized_by(init))
@@ -360,44 +364,47 @@ fn verdicts(snapshot: PodSnapshot<'_>, outcome: Option<Outcome>, reported: &[Pod
         None => None,
     };
     let initialized = if snapshot.is_initialized() || outcome == Some(Outcome::Succeeded) {
-        Verdict { reason: over.filter(|reason| *reason == "PodCompleted"), ..Verdict::plain("Initialized", true) }
+        ConditionState {
+            reason: over.filter(|reason| *reason == "PodCompleted"),
+            ..ConditionState::plain("Initialized", true)
+        }
     } else {
-        Verdict {
+        ConditionState {
             reason: Some("ContainersNotInitialized"),
             message: Some(format!("containers with incomplete status: [{}]", waiting.join(" "))),
-            ..Verdict::plain("Initialized", false)
+            ..ConditionState::plain("Initialized", false)
         }
     };
     let not_ready = |kind| match over {
-        Some(reason) => Verdict { reason: Some(reason), ..Verdict::plain(kind, false) },
-        None => Verdict {
+        Some(reason) => ConditionState { reason: Some(reason), ..ConditionState::plain(kind, false) },
+        None => ConditionState {
             reason: Some("ContainersNotReady"),
             message: Some(format!("containers with unready status: [{}]", unready.join(" "))),
-            ..Verdict::plain(kind, false)
+            ..ConditionState::plain(kind, false)
         },
     };
     let containers_ready = unready.is_empty() && over.is_none();
     let (containers, ready) = if !containers_ready {
         (not_ready("ContainersReady"), not_ready("Ready"))
     } else {
-        (Verdict::plain("ContainersReady", true), gates(snapshot, reported))
+        (ConditionState::plain("ContainersReady", true), gates(snapshot, reported))
     };
     vec![sandbox, initialized, ready, containers, scheduled]
 }
 
 /// Whether all readiness gates are open.
-fn gates(snapshot: PodSnapshot<'_>, reported: &[PodCondition]) -> Verdict {
+fn gates(snapshot: PodSnapshot<'_>, reported: &[PodCondition]) -> ConditionState {
     let closed =
         |gate: &&str| !reported.iter().any(|condition| condition.type_ == **gate && condition.status == "True");
     let gates = lifecycle::spec(snapshot.pod).readiness_gates.iter().flatten();
     let closed: Vec<&str> = gates.map(|gate| gate.condition_type.as_str()).filter(|gate| closed(gate)).collect();
     if closed.is_empty() {
-        return Verdict::plain("Ready", true);
+        return ConditionState::plain("Ready", true);
     }
-    Verdict {
+    ConditionState {
         reason: Some("ReadinessGatesNotReady"),
         message: Some(format!("the status of pod readiness gates is not \"True\": [{}]", closed.join(" "))),
-        ..Verdict::plain("Ready", false)
+        ..ConditionState::plain("Ready", false)
     }
 }
 

@@ -86,7 +86,7 @@ struct Anchor {
 
 /// What to do with an entry that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum Action {
     /// It was delivered before.
     Skip,
     Deliver,
@@ -124,10 +124,10 @@ impl Cursor {
         self.anchor.is_some_and(|anchor| anchor.digest == entry.digest())
     }
 
-    fn take(&mut self, entry: Entry<'_>) -> Verdict {
+    fn take(&mut self, entry: Entry<'_>) -> Action {
         if self.to_skip > 0 {
             self.to_skip -= u32::from(self.is_at(entry));
-            return Verdict::Skip;
+            return Action::Skip;
         }
         let digest = entry.digest();
         let last = &mut self.last[usize::from(entry.stream)];
@@ -138,7 +138,7 @@ impl Cursor {
         });
         if steps_back && (self.delivered > 0 || self.suspect != Some(digest)) {
             self.suspect = Some(digest);
-            return Verdict::Stop;
+            return Action::Stop;
         }
         *last = Some((entry.time.to_vec(), entry.ends_a_line()));
         self.suspect = None;
@@ -147,7 +147,7 @@ impl Cursor {
             _ => Anchor { digest, count: 1 },
         });
         self.delivered += 1;
-        Verdict::Deliver
+        Action::Deliver
     }
 }
 
@@ -240,15 +240,15 @@ impl Follower {
         while let Some(output) = entries.try_next().await? {
             let entry = Entry::of(&output);
             match self.cursor.take(entry) {
-                Verdict::Skip => {}
-                Verdict::Stop => return Ok(false),
-                Verdict::Deliver if delivers => {
+                Action::Skip => {}
+                Action::Stop => return Ok(false),
+                Action::Deliver if delivers => {
                     let shown = if self.options.timestamps { 0 } else { entry.time.len() };
                     let part = output.into_bytes().slice(shown..);
                     // Without a reader nobody polls this.
                     let _ = self.sender.send(Ok(part)).await;
                 }
-                Verdict::Deliver => {}
+                Action::Deliver => {}
             }
         }
         Ok(true)
@@ -290,9 +290,9 @@ mod tests {
         let mut delivered = Vec::new();
         for text in log {
             match cursor.take(Entry::of(&entry(text))) {
-                Verdict::Skip => {}
-                Verdict::Deliver => delivered.push(text.clone()),
-                Verdict::Stop => return (delivered, false),
+                Action::Skip => {}
+                Action::Deliver => delivered.push(text.clone()),
+                Action::Stop => return (delivered, false),
             }
         }
         (delivered, true)
