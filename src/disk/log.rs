@@ -10,7 +10,9 @@
 //! ```
 //!
 //! - [`frame`]: the layout on disk
-//! - [`files`]: segment files, written in order
+//! - [`entry`]: what the log holds
+//! - [`segment`]: one file, and where entries lie in it
+//! - [`files`]: the segments, written in order
 //! - [`chores`]: the next segment and purged ones, in the background
 //! - [`mark`]: how far it is durable
 //! - [`recovery`]: reading the log back
@@ -18,11 +20,13 @@
 //! - [`writer`]: the actor; [`metrics`]: what it counts
 
 mod chores;
+mod entry;
 mod files;
 mod frame;
 mod mark;
 mod metrics;
 mod recovery;
+mod segment;
 mod window;
 mod writer;
 
@@ -37,46 +41,13 @@ use tokio::sync::oneshot;
 
 use crate::disk::{Error, Position, Space};
 use crate::world::{Lane, World};
-use files::Place;
+pub use entry::Entry;
 pub use metrics::Metrics;
+pub use recovery::{Options, Recovered};
+use segment::Place;
 use window::{Found, Window};
-use writer::{Log, Op};
-
-/// Sizes of a log.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Of one preallocated segment file.
-    pub segment_bytes: u64,
-    /// Recent payloads kept in memory for readers.
-    pub cache_bytes_max: usize,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options { segment_bytes: 64 << 20, cache_bytes_max: 64 << 20 }
-    }
-}
-
-/// One entry of the replicated log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub at: Position,
-    pub payload: Bytes,
-}
-
-/// What the log held when it was opened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovered {
-    pub vote: Option<Bytes>,
-    /// May be behind what was saved last: it is not synced by itself.
-    pub committed: Option<Bytes>,
-    pub purged: Option<Position>,
-    pub first: Option<Position>,
-    pub last: Option<Position>,
-}
-
-/// Called on the log's thread once an append is durable. `Err`: the disk refused, and the log takes nothing more.
-pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+pub use writer::Done;
+use writer::{Log, Op, closed};
 
 /// A way to the log; clones share it. Every call is put into one queue, in order. After [`close`](LogHandle::close)
 /// nothing is answered any more.
@@ -200,10 +171,6 @@ impl LogHandle {
     fn window(&self) -> MutexGuard<'_, Window<Place>> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn closed() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "the write-ahead log is closed")
 }
 
 #[cfg(test)]

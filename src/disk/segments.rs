@@ -11,11 +11,13 @@
 //! up to some point not before the last [`sync`](Segments::sync); the first torn frame and what follows is cut when
 //! the segments are opened. Anything else that does not verify is [`Error::Corrupt`].
 //!
+//! - [`location`]: where frames and records lie
 //! - [`frame`]: the layout
 //! - [`segment`]: one file
 //! - [`recovery`]: finding the end after a crash
 
 mod frame;
+mod location;
 mod recovery;
 mod segment;
 
@@ -26,13 +28,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 use crate::disk::{Error, format};
 use crate::world::disk::DirLock;
 use crate::world::{Disk, Lock, Random, World};
 use frame::SEGMENT_HEAD_BYTES;
-use segment::Segment;
+pub use frame::{Frame, Record};
+pub use location::{Place, Point, SegmentId};
+use segment::{Segment, path_of};
 
 const WHAT: &str = "data segments";
 const FORMAT: u32 = 1;
@@ -42,47 +45,6 @@ const AHEAD_PART: u32 = 4;
 
 /// The largest frame: offsets in a segment have 32 bits.
 pub const FRAME_BYTES_MAX: u64 = 1 << 30;
-
-/// A segment file; later ones have larger ids.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct SegmentId(pub u32);
-
-/// Where a record lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Place {
-    pub segment: SegmentId,
-    pub offset: u32,
-    /// Of the record itself, in bytes.
-    pub length: u32,
-}
-
-/// A point between two frames.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Point {
-    pub segment: SegmentId,
-    pub offset: u32,
-}
-
-impl Point {
-    /// Before the first frame of all.
-    pub const START: Point = Point { segment: SegmentId(0), offset: 0 };
-}
-
-/// What one `append` wrote.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
-    pub at: Point,
-    pub end: Point,
-    pub head: Bytes,
-    pub records: Vec<Record>,
-}
-
-/// A record and its place. The bytes share the memory of their whole segment: copy what is to be kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    pub place: Place,
-    pub bytes: Bytes,
-}
 
 /// How segments are opened.
 #[derive(Clone, Copy, Debug)]
@@ -436,15 +398,6 @@ impl Drop for Hold {
     fn drop(&mut self) {
         self.segments.0.active.lock().holds -= 1;
     }
-}
-
-fn path_of(directory: &Path, id: SegmentId) -> PathBuf {
-    directory.join(format!("{:08x}.seg", id.0))
-}
-
-fn id_of(name: &str) -> Option<SegmentId> {
-    let digits = name.strip_suffix(".seg").filter(|digits| digits.len() == 8)?;
-    u32::from_str_radix(digits, 16).ok().map(SegmentId)
 }
 
 #[cfg(test)]

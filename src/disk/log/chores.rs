@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::files::{SPARE, make, zero};
+use super::segment::{SPARE, make, zero};
 use crate::disk::Error;
 use crate::world::Disk;
 use crate::world::disk::Open;

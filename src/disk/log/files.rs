@@ -10,37 +10,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::chores::Chores;
-use super::frame::{self, FRAME_HEAD_BYTES, Frame, Kind, SEGMENT_HEAD_BYTES, Seed, SegmentHead};
+use super::entry::Entry;
+use super::frame::{self, Frame, Kind, SEGMENT_HEAD_BYTES, SegmentHead};
 use super::mark::{Mark, Synced};
-use super::{Entry, Options};
+use super::segment::{self, Place, SPARE, Segment};
 use crate::disk::{Error, Position};
-use crate::world::disk::{DirLock, Open};
-use crate::world::{Disk, File, Random, World};
+use crate::world::disk::DirLock;
+use crate::world::{Disk, Random, World};
 
-pub const SPARE: &str = "spare";
 /// A write that has gathered this much goes to the file before more is added.
 const WRITE_BYTES_MAX: usize = 4 << 20;
-/// Zeroes are written and synced in pieces, so that they never keep a sync of the log waiting for long.
-const ZEROES_BYTES: usize = 1 << 20;
-/// No segment is made smaller than this part of what it should be.
-const SMALLEST_PART: u64 = 16;
-
-/// A segment file.
-#[derive(Debug)]
-pub struct Segment {
-    pub id: u64,
-    pub path: PathBuf,
-    pub seed: Seed,
-    pub file: File,
-}
-
-/// Where an entry lies on disk.
-#[derive(Clone, Debug)]
-pub struct Place {
-    segment: Arc<Segment>,
-    offset: u64,
-    payload_bytes: usize,
-}
 
 /// What each segment restates at its beginning, because the ones before it may be gone.
 #[derive(Clone, Debug, Default)]
@@ -95,7 +74,7 @@ impl Files {
     pub fn resume(
         world: &World,
         directory: &Path,
-        options: Options,
+        segment_bytes: u64,
         lock: DirLock,
         held: BTreeMap<u64, Held>,
         end: End,
@@ -105,7 +84,7 @@ impl Files {
             Some((_, last)) => (last.segment.clone(), false),
             None => {
                 let head = SegmentHead { id: 1, salt: world.random.u64(), chain: end.chain };
-                let created = create(&world.disk, directory, head, options.segment_bytes)?;
+                let created = segment::create(&world.disk, directory, head, segment_bytes)?;
                 (Arc::new(created.segment), created.sparse)
             }
         };
@@ -114,7 +93,7 @@ impl Files {
             disk: world.disk.clone(),
             random: world.random.clone(),
             directory: directory.to_owned(),
-            segment_bytes: options.segment_bytes,
+            segment_bytes,
             held,
             active: active.clone(),
             active_bytes,
@@ -138,7 +117,7 @@ impl Files {
         let offset = self.add(Frame { kind: Kind::Entry, at: entry.at, payload: &entry.payload })?;
         let held = self.held.get_mut(&self.active.id).expect("the active segment is held");
         held.highest = held.highest.max(Some(entry.at.index));
-        Ok(Place { segment: self.active.clone(), offset, payload_bytes: entry.payload.len() })
+        Ok(Place::of(&self.active, offset, entry.payload.len()))
     }
 
     pub fn add_vote(&mut self, vote: &Bytes) -> Result<(), Error> {
@@ -258,7 +237,7 @@ impl Files {
         self.write()?;
         self.sync();
         let head = SegmentHead { id: self.active.id + 1, salt: self.random.u64(), chain: self.chain };
-        let created = create(&self.disk, &self.directory, head, self.segment_bytes)?;
+        let created = segment::create(&self.disk, &self.directory, head, self.segment_bytes)?;
         self.active_bytes = created.segment.length()?;
         self.active = Arc::new(created.segment);
         (self.sparse, self.spare) = (created.sparse, false);
@@ -280,113 +259,4 @@ impl Files {
             self.put(Frame { kind: Kind::Purge, at, payload: &[] });
         }
     }
-}
-
-impl Place {
-    /// Reads the entry back and verifies it.
-    pub fn read(&self, at: Position) -> Result<Entry, Error> {
-        let Segment { path, seed, file, .. } = &*self.segment;
-        let mut bytes = vec![0; FRAME_HEAD_BYTES + self.payload_bytes];
-        file.read_exact_at(&mut bytes, self.offset).map_err(|error| Error::io(path, error))?;
-        let (_, parsed) =
-            frame::parse_one(&bytes, *seed, self.offset).map_err(|reason| Error::corrupt(path, self.offset, reason))?;
-        if parsed.frame.kind != Kind::Entry || parsed.frame.at != at {
-            return Err(Error::corrupt(path, self.offset, format!("another frame than that of entry {at}")));
-        }
-        Ok(Entry { at, payload: Bytes::from(bytes).slice(FRAME_HEAD_BYTES..) })
-    }
-
-    /// The entry of this payload length that was read from `offset` of `segment`.
-    pub fn of(segment: &Arc<Segment>, offset: u64, payload_bytes: usize) -> Place {
-        Place { segment: segment.clone(), offset, payload_bytes }
-    }
-}
-
-impl Segment {
-    fn length(&self) -> Result<u64, Error> {
-        self.file.len().map_err(|error| Error::io(&self.path, error))
-    }
-
-    /// Opens a segment; also gives the chain that it continues.
-    pub fn open(disk: &Disk, directory: &Path, id: u64) -> Result<(Segment, u32), Error> {
-        let path = path_of(directory, id);
-        let file = disk.open(&path, Open::Write)?;
-        let mut bytes = [0; SEGMENT_HEAD_BYTES as usize];
-        file.read_exact_at(&mut bytes, 0).map_err(|_| Error::corrupt(&path, 0, "the file is shorter than its head"))?;
-        let head = SegmentHead::decode(&bytes).map_err(|reason| Error::corrupt(&path, 0, reason))?;
-        if head.id != id {
-            return Err(Error::corrupt(&path, 16, format!("the head says segment {:016x}", head.id)));
-        }
-        Ok((Segment { id, path, seed: head.seed(), file }, head.chain))
-    }
-}
-
-struct Created {
-    segment: Segment,
-    /// Made without a spare.
-    sparse: bool,
-}
-
-/// Makes the spare, or else a new file, a segment.
-fn create(disk: &Disk, directory: &Path, head: SegmentHead, segment_bytes: u64) -> Result<Created, Error> {
-    let (path, spare, scratch) = (path_of(directory, head.id), directory.join(SPARE), directory.join("next.tmp"));
-    let sparse = !disk.exists(&spare);
-    let file = if sparse {
-        make(disk, &scratch, segment_bytes)?
-    } else {
-        disk.rename(&spare, &scratch)?;
-        disk.open(&scratch, Open::Write)?
-    };
-    file.write_all_at(&head.encode(), 0).and_then(|()| file.sync_data()).map_err(|error| Error::io(&scratch, error))?;
-    disk.rename(&scratch, &path)?;
-    disk.sync_dir(directory)?;
-    Ok(Created { segment: Segment { id: head.id, path, seed: head.seed(), file }, sparse })
-}
-
-/// A new file that has all its room: of `segment_bytes`, or, on a disk that is nearly full, of a part of it.
-pub fn make(disk: &Disk, path: &Path, segment_bytes: u64) -> Result<File, Error> {
-    let mut bytes = segment_bytes;
-    loop {
-        match make_exactly(disk, path, bytes) {
-            Err(error) if error.is_full() && bytes / 2 >= segment_bytes / SMALLEST_PART => bytes /= 2,
-            made => return made,
-        }
-    }
-}
-
-fn make_exactly(disk: &Disk, path: &Path, bytes: u64) -> Result<File, Error> {
-    if disk.exists(path) {
-        disk.remove(path)?;
-    }
-    let file = disk.open(path, Open::CreateNew)?;
-    let made = file.set_len(bytes).and_then(|()| file.reserve(0, bytes));
-    if let Err(error) = made {
-        disk.remove(path)?;
-        return Err(Error::io(path, error));
-    }
-    Ok(file)
-}
-
-/// Writes zeroes over `range` of a file, durably.
-pub fn zero(file: &File, range: std::ops::Range<u64>) -> std::io::Result<()> {
-    let zeroes = vec![0; ZEROES_BYTES.min((range.end - range.start) as usize)];
-    for at in range.clone().step_by(ZEROES_BYTES) {
-        let length = (range.end - at).min(ZEROES_BYTES as u64);
-        file.write_all_at(&zeroes[..length as usize], at)?;
-        file.sync_data()?;
-    }
-    Ok(())
-}
-
-fn path_of(directory: &Path, id: u64) -> PathBuf {
-    directory.join(format!("{id:016x}.wal"))
-}
-
-/// The segments in `directory`, oldest first.
-pub fn list(disk: &Disk, directory: &Path) -> Result<Vec<u64>, Error> {
-    let id_of = |name: &String| {
-        let digits = name.strip_suffix(".wal").filter(|digits| digits.len() == 16)?;
-        u64::from_str_radix(digits, 16).ok()
-    };
-    Ok(disk.list(directory)?.iter().filter_map(id_of).collect())
 }

@@ -6,15 +6,42 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::files::{self, End, Files, Held, Place, Segment, Standing};
+use super::entry::Entry;
+use super::files::{End, Files, Held, Standing};
 use super::frame::{self, Frame, Kind, SEGMENT_HEAD_BYTES};
 use super::mark::{self, Synced};
+use super::segment::{self, Place, Segment};
 use super::window::Window;
-use super::{Entry, Options, Recovered};
 use crate::disk::{Error, Position, format};
 use crate::world::{Disk, World};
 
 const FORMAT: u32 = 1;
+
+/// Sizes of a log.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Of one preallocated segment file.
+    pub segment_bytes: u64,
+    /// Recent payloads kept in memory for readers.
+    pub cache_bytes_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { segment_bytes: 64 << 20, cache_bytes_max: 64 << 20 }
+    }
+}
+
+/// What the log held when it was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    pub vote: Option<Bytes>,
+    /// May be behind what was saved last: it is not synced by itself.
+    pub committed: Option<Bytes>,
+    pub purged: Option<Position>,
+    pub first: Option<Position>,
+    pub last: Option<Position>,
+}
 
 /// Opens the log in `directory`. A torn end is cut; any other damage is an error.
 pub fn open(world: &World, directory: &Path, options: Options) -> Result<(Files, Window<Place>, Recovered), Error> {
@@ -24,7 +51,7 @@ pub fn open(world: &World, directory: &Path, options: Options) -> Result<(Files,
     let mark = mark::read(disk, directory)?;
     let mut replay = Replay::new(options.cache_bytes_max);
     let (mut held, mut end) = (BTreeMap::new(), End { offset: SEGMENT_HEAD_BYTES, chain: 0 });
-    let ids = files::list(disk, directory)?;
+    let ids = segment::list(disk, directory)?;
     for (i, &id) in ids.iter().enumerate() {
         let (segment, chain) = Segment::open(disk, directory, id)?;
         match held.last_key_value() {
@@ -39,7 +66,7 @@ pub fn open(world: &World, directory: &Path, options: Options) -> Result<(Files,
     holds(&held, mark)?;
     replay.finish(held.first_key_value().map(|(_, oldest)| &*oldest.segment))?;
     let recovered = replay.recovered();
-    let files = Files::resume(world, directory, options, lock, held, end, replay.standing)?;
+    let files = Files::resume(world, directory, options.segment_bytes, lock, held, end, replay.standing)?;
     Ok((files, replay.window, recovered))
 }
 
@@ -116,7 +143,7 @@ fn cut(segment: &Segment, bytes: &[u8], offset: u64, mark: Option<Synced>, reaso
     let named = |error| Error::io(&segment.path, error);
     if remains.end > offset {
         tracing::warn!(file = %segment.path.display(), offset, "the log ends in a torn write; it was never acknowledged");
-        files::zero(&segment.file, offset..remains.end).map_err(named)?;
+        segment::zero(&segment.file, offset..remains.end).map_err(named)?;
     }
     segment.file.sync_data().map_err(named)
 }

@@ -267,7 +267,7 @@ fn a_flipped_bit_is_refused_by_file_and_offset() {
     let (expected, files) = read_back(&closed_log(&disk)).unwrap();
     drop(files);
     let world = World::simulated(3, disk.clone());
-    let segments: Vec<_> = files::list(&world.disk, Path::new(DIRECTORY)).unwrap();
+    let segments: Vec<_> = segment::list(&world.disk, Path::new(DIRECTORY)).unwrap();
     assert!(segments.len() > 1, "the test needs several segments");
     let mut refused = 0;
     for id in segments {
@@ -439,7 +439,7 @@ async fn a_write_that_found_no_room_beside_a_spare_leaves_nobody_short() {
     let test = async {
         let (log, _) = LogHandle::open(&world, Path::new(DIRECTORY), SMALL).unwrap();
         let mut short = log.space().subscribe();
-        while !world.disk.exists(&Path::new(DIRECTORY).join(files::SPARE)) {
+        while !world.disk.exists(&Path::new(DIRECTORY).join(segment::SPARE)) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         disk.limit(Some(disk.used()));
@@ -479,7 +479,7 @@ fn a_nearly_full_disk_gets_a_smaller_spare_and_a_full_one_is_left_clean() {
     for (room, spare) in [(100, None), (600, Some(512)), (5000, Some(512))] {
         disk.limit(Some(used + room));
         let outcome = files.chores(Vec::new()).expect("a spare is to be made").run();
-        let made = world.disk.open(&Path::new(DIRECTORY).join(files::SPARE), crate::world::disk::Open::Read).ok();
+        let made = world.disk.open(&Path::new(DIRECTORY).join(segment::SPARE), crate::world::disk::Open::Read).ok();
         assert_eq!(made.map(|file| file.len().unwrap()), spare, "{outcome:?}");
         assert_eq!(outcome.is_ok(), spare.is_some());
         assert_eq!(disk.used(), used + spare.unwrap_or(0) as usize);

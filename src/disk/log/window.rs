@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::Entry;
+use super::entry::Entry;
 use crate::disk::Position;
 
 #[derive(Debug)]

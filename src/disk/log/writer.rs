@@ -15,15 +15,19 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::files::{Files, Place};
+use super::entry::Entry;
+use super::files::Files;
 use super::metrics::Metrics;
+use super::segment::Place;
 use super::window::Window;
-use super::{Done, Entry};
 use crate::disk::space::{RETRY, Space};
 use crate::disk::{Error, Position};
 use crate::world::failpoints::failpoint;
 use crate::world::planted::planted;
 use crate::world::{Clock, Disk, Spawner, World};
+
+/// Called on the log's thread once an append is durable. `Err`: the disk refused, and the log takes nothing more.
+pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
 
 /// What is asked of the log.
 pub enum Op {
@@ -248,7 +252,7 @@ impl Log {
 
     /// Makes a drained queue durable: one write, one sync. After it found the disk full it may go on.
     fn persist(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        let Some(files) = &mut self.files else { return Err(super::closed().into()) };
+        let Some(files) = &mut self.files else { return Err(closed().into()) };
         batch.add_to(files)?;
         let Batch { ops, places, .. } = batch;
         failpoint!("raftBeforeSave");
@@ -291,12 +295,12 @@ impl Log {
 
     fn close(&mut self, result: io::Result<()>, done: oneshot::Sender<io::Result<()>>, ctx: &mut Context<Log>) {
         let files = self.files.take();
-        let closed = result.and_then(|()| files.map_or(Ok(()), |mut files| Ok(files.close()?)));
+        let outcome = result.and_then(|()| files.map_or(Ok(()), |mut files| Ok(files.close()?)));
         self.poisoned.get_or_insert_with(|| {
-            let error = super::closed();
+            let error = closed();
             (error.kind(), error.to_string())
         });
-        let closed = Closed { outcome: closed, done };
+        let closed = Closed { outcome, done };
         // Until then the directory is not left alone.
         if self.chores == ChoresState::UnderWay {
             self.closed = Some(closed);
@@ -330,6 +334,11 @@ impl Log {
             log.do_send(done.await);
         });
     }
+}
+
+/// What callers learn once the log is closed.
+pub fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the write-ahead log is closed")
 }
 
 /// The newest committed position may be lost.

@@ -14,7 +14,7 @@
 use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
 
-use super::{Frame, Place, Point, Record, SegmentId};
+use super::location::{Place, Point, SegmentId};
 use crate::world::planted::planted;
 
 pub const SEGMENT_HEAD_BYTES: u32 = 32;
@@ -25,6 +25,22 @@ const FRAME_MAGIC: [u8; 4] = *b"\xf5DSf";
 const SEAL_MAGIC: [u8; 4] = *b"\xf5DSs";
 const FRAME_HEAD_BYTES: usize = 32;
 pub const RECORD_HEAD_BYTES: usize = 8;
+
+/// What one `append` wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    pub at: Point,
+    pub end: Point,
+    pub head: Bytes,
+    pub records: Vec<Record>,
+}
+
+/// A record and its place. The bytes share the memory of their whole segment: copy what is to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub place: Place,
+    pub bytes: Bytes,
+}
 
 /// The head of a segment file; `salt` differs between any two files.
 pub fn segment_head(id: SegmentId, salt: u64) -> [u8; SEGMENT_HEAD_BYTES as usize] {

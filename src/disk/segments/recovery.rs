@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::frame::{self, Parsed, SEGMENT_HEAD_BYTES};
-use super::segment::Segment;
-use super::{Point, SegmentId, id_of};
+use super::location::{Point, SegmentId};
+use super::segment::{Segment, id_of, path_of};
 use crate::disk::Error;
 use crate::world::Disk;
 
@@ -25,7 +25,7 @@ pub fn list(disk: &Disk, directory: &Path) -> Result<Table, Error> {
 /// when there is no segment at all. An error when frames before that end, or before `durable`, are lost.
 pub fn find_end(disk: &Disk, directory: &Path, table: &mut Table, durable: Point) -> Result<Option<Point>, Error> {
     if durable > Point::START && !table.contains_key(&durable.segment) {
-        let path = super::path_of(directory, durable.segment);
+        let path = path_of(directory, durable.segment);
         return Err(Error::corrupt(&path, u64::from(durable.offset), "the segment is missing"));
     }
     let Some(stop) = first_stop(table, durable)? else { return Ok(None) };

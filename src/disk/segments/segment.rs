@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 
-use super::frame::{self, Parsed, RECORD_HEAD_BYTES, SEGMENT_HEAD_BYTES, Seed};
-use super::{Frame, Place, SegmentId, path_of};
+use super::frame::{self, Frame, Parsed, RECORD_HEAD_BYTES, SEGMENT_HEAD_BYTES, Seed};
+use super::location::{Place, SegmentId};
 use crate::disk::Error;
 use crate::disk::space::is_full;
 use crate::world::disk::Open;
@@ -160,4 +160,15 @@ pub fn create(disk: &Disk, random: &Random, directory: &Path, id: SegmentId) -> 
     disk.rename(&scratch, &path)?;
     disk.sync_dir(directory)?;
     Ok(Segment { id, path, seed: Seed::of(&head), file, reserved: AtomicU32::new(0) })
+}
+
+/// The name of segment `id`.
+pub fn path_of(directory: &Path, id: SegmentId) -> PathBuf {
+    directory.join(format!("{:08x}.seg", id.0))
+}
+
+/// The segment that a file is named for.
+pub fn id_of(name: &str) -> Option<SegmentId> {
+    let digits = name.strip_suffix(".seg").filter(|digits| digits.len() == 8)?;
+    u32::from_str_radix(digits, 16).ok().map(SegmentId)
 }
