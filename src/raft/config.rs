@@ -8,6 +8,9 @@ use std::time::Duration;
 use super::{Member, Rules};
 use crate::world::{NodeId, tls};
 
+/// Commands of one log entry, unless configured otherwise.
+pub(super) const BATCH_COMMANDS_MAX: usize = 128;
+
 /// The configuration of one replica.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -132,7 +135,7 @@ impl Default for Limits {
         Limits {
             purge_every_entries: 10_000,
             catch_up_entries: 5_000,
-            batch_commands_max: super::proposer::BATCH_COMMANDS_MAX,
+            batch_commands_max: BATCH_COMMANDS_MAX,
             proposals_max: 16_384,
             reads_max: 65_536,
             command_bytes_max: 32 * 1024 * 1024,

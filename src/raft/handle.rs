@@ -9,16 +9,16 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::housekeeping::{Housekeeping, leadership};
-use super::membership::{Change, Made, Unchanged, members};
-use super::metrics::Exposed;
-use super::peer_listener::PeerHttp;
+use super::change::{Change, Made, Unchanged};
+use super::context::ReplicaContext;
+use super::exposition::Exposed;
+use super::member::members_of;
+use super::peer_http::PeerHttp;
 use super::proposer::{self, Propose, Proposer};
 use super::questions::Answerer;
 use super::read_gate::{self, Read, ReadGate};
 use super::roster::Roster;
-use super::types::Peer;
-use super::{Error, Member, Refused, replica};
+use super::{Error, Leadership, Member, Refused};
 use crate::actor::Gate;
 use crate::actor::metrics::Source;
 use crate::disk::LogHandle;
@@ -26,15 +26,6 @@ use crate::world::{Instant, NodeId, Term};
 
 /// Pause before a membership change that met another one is tried again.
 const CHANGE_RETRY: Duration = Duration::from_millis(50);
-
-/// Who leads, as far as this member knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Leadership {
-    pub leader: Option<NodeId>,
-    pub term: Term,
-    /// This member leads. Another one may have taken over without this one knowing; the log decides.
-    pub is_leader: bool,
-}
 
 /// Where this member stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +46,7 @@ pub struct Handle(pub(super) Arc<Parts>);
 
 /// What a handle holds together.
 pub(super) struct Parts {
-    pub keeping: Housekeeping,
+    pub context: ReplicaContext,
     pub proposer: Addr<Proposer>,
     pub proposals: Gate,
     pub command_bytes_max: usize,
@@ -73,7 +64,7 @@ pub(super) struct Parts {
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Handle({})", self.0.keeping.node)
+        write!(f, "Handle({})", self.0.context.node)
     }
 }
 
@@ -96,7 +87,7 @@ impl Handle {
         if command.len() > parts.command_bytes_max {
             return refused(Refused::TooLarge);
         }
-        if parts.keeping.shutdown.begun() || !parts.proposer.connected() {
+        if parts.context.shutdown.begun() || !parts.proposer.connected() {
             return refused(Refused::Stopped);
         }
         match parts.proposals.enter() {
@@ -117,28 +108,28 @@ impl Handle {
             parts.applied.clone().wait_for(|applied| *applied >= index).await.map_err(|_| Error::Stopped)?;
             Ok(())
         };
-        parts.keeping.world.clock.timeout_at(deadline, applied).await.map_err(|_| Error::Timeout)?
+        parts.context.world.clock.timeout_at(deadline, applied).await.map_err(|_| Error::Timeout)?
     }
 
     /// A proposal of `start` has had a way all the time: this member a connection to the leader, or the leader to a
     /// quorum.
     pub fn connected_since(&self, start: Instant) -> bool {
-        self.0.keeping.standing.connected_since(self.leadership().borrow().leader, start)
+        self.0.context.standing.connected_since(self.leadership().borrow().leader, start)
     }
 
     /// What this replica counts.
     pub fn metrics(&self) -> Arc<dyn Source> {
-        Arc::new(Exposed(self.0.clone()))
+        Arc::new(Exposed { context: self.0.context.clone(), log: self.0.log.clone() })
     }
 
     /// The cluster has no room for what makes it grow, as far as this member knows: do not propose that.
     pub fn is_full(&self) -> bool {
-        self.0.keeping.room.is_full()
+        self.0.context.room.is_full()
     }
 
     /// This member is short of disk space.
     pub fn is_short_of_space(&self) -> bool {
-        self.0.keeping.room.is_short()
+        self.0.context.room.is_short()
     }
 
     /// Who leads; changes are seen as they become known.
@@ -147,42 +138,38 @@ impl Handle {
     }
 
     pub fn status(&self) -> Status {
-        let metrics = self.0.keeping.raft.metrics();
+        let metrics = self.0.context.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let node = self.0.keeping.node;
+        let node = self.0.context.node;
         let applied = *self.0.applied.borrow();
         let committed = metrics.local_committed.map_or(0, |id| id.index + 1).max(applied);
-        let known = leadership(&self.0.keeping.raft.server_metrics().borrow_watched());
+        let known = Leadership::of(&self.0.context.raft.server_metrics().borrow_watched());
         Status { node, leader: known.leader, term: known.term, committed, applied, is_learner: self.is_learner() }
     }
 
     /// The members, by ID, as this member has applied them; before that, as its log has them.
     pub fn members(&self) -> Vec<Member> {
-        let applied = self.0.keeping.standing.roster.borrow().members();
-        if !applied.is_empty() {
-            return applied;
-        }
-        members(self.0.keeping.raft.server_metrics().borrow_watched().membership_config.membership())
+        self.0.context.members()
     }
 
     /// IDs that were members once, and never will be again.
     pub fn removed_members(&self) -> Vec<NodeId> {
-        self.0.keeping.standing.roster.borrow().removed.iter().copied().map(NodeId).collect()
+        self.0.context.standing.roster.borrow().removed.iter().copied().map(NodeId).collect()
     }
 
     /// This member receives the log but has no vote, and is not about to get one.
     pub fn is_learner(&self) -> bool {
-        self.0.keeping.standing.is_learner()
+        self.0.context.standing.is_learner()
     }
 
     /// Resolves once the cluster knows this member's name and client URLs: it is ready for clients then.
     pub async fn published(&self) {
         let parts = &self.0;
         let known = |roster: &Roster| {
-            let me = roster.get(parts.keeping.node);
+            let me = roster.get(parts.context.node);
             me.is_some_and(|peer| peer.started && peer.name == parts.name && peer.client_urls == parts.client_urls)
         };
-        if parts.keeping.standing.roster.clone().wait_for(known).await.is_err() {
+        if parts.context.standing.roster.clone().wait_for(known).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -190,14 +177,14 @@ impl Handle {
     /// Resolves once this member has been removed from the cluster, for good: its process should end, after a moment
     /// in which answers that are under way leave, and its data directory is of no use any more.
     pub async fn removed(&self) {
-        self.0.keeping.standing.removed().await;
+        self.0.context.standing.removed().await;
     }
 
     /// Resolves once the members that vote are a quorum also of those that were added to vote and have yet to start.
     pub async fn settled(&self, deadline: Instant) -> Result<(), Error> {
-        let mut roster = self.0.keeping.standing.roster.clone();
+        let mut roster = self.0.context.standing.roster.clone();
         let settled = roster.wait_for(Roster::is_settled);
-        match self.0.keeping.world.clock.timeout_at(deadline, settled).await {
+        match self.0.context.world.clock.timeout_at(deadline, settled).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(Error::Stopped),
             Err(_) => Err(Error::Timeout),
@@ -206,13 +193,13 @@ impl Handle {
 
     /// The software version of every member; `None` of one that did not answer within `limit`.
     pub async fn versions(&self, limit: Duration) -> Vec<(NodeId, Option<String>)> {
-        let keeping = &self.0.keeping;
+        let context = &self.0.context;
         // Of the log rather than of the state: a leader's first look may be earlier than its first entry is applied.
-        let membership = keeping.membership();
-        let mut heard = keeping.ask_around_within(&membership, limit).await;
+        let membership = context.membership();
+        let mut heard = context.ask_around_within(&membership, limit).await;
         let mut version = |id: u64| match heard.iter_mut().find(|(other, _)| *other == id) {
             Some((_, hello)) => Some(std::mem::take(&mut hello.version)),
-            None => (id == keeping.node.0).then(|| self.0.version.clone()),
+            None => (id == context.node.0).then(|| self.0.version.clone()),
         };
         membership.nodes().map(|(id, _)| (NodeId(*id), version(*id))).collect()
     }
@@ -220,13 +207,7 @@ impl Handle {
     /// Adds a member, which may then start with [`Bootstrap::Join`](super::Bootstrap::Join). One that is to vote does
     /// so once it has caught up.
     pub async fn add_member(&self, member: Member, deadline: Instant) -> Result<Vec<Member>, Error> {
-        let peer = Peer {
-            name: member.name,
-            peer_urls: member.peer_urls,
-            client_urls: member.client_urls,
-            joining: !member.learner,
-            started: false,
-        };
+        let peer = member.peer(!member.learner);
         self.change(Change::Add { id: member.id.0, peer }, deadline).await
     }
 
@@ -249,11 +230,11 @@ impl Handle {
     }
 
     async fn change(&self, change: Change, deadline: Instant) -> Result<Vec<Member>, Error> {
-        let clock = &self.0.keeping.world.clock;
+        let clock = &self.0.context.world.clock;
         let mut uncertain = false;
         let work = async {
             loop {
-                match self.0.keeping.submit(change.clone()).await {
+                match self.0.context.submit(change.clone()).await {
                     Ok(made) => break Ok(self.took_effect(made).await),
                     // A leader may end before it answers, above all one that is removed: the next one knows.
                     Err(Unchanged::Unknown) if change.can_be_told_made() => {
@@ -278,31 +259,31 @@ impl Handle {
 
     /// Asks the store of another member, past the log.
     pub async fn ask(&self, member: NodeId, question: Bytes, limit: Duration) -> Result<Bytes, Error> {
-        let keeping = &self.0.keeping;
-        if let Some(peer) = keeping.raft.server_metrics().borrow_watched().membership_config.get_node(&member.0) {
-            keeping.peers.know(member.0, peer);
+        let context = &self.0.context;
+        if let Some(peer) = context.raft.server_metrics().borrow_watched().membership_config.get_node(&member.0) {
+            context.peers.know(member.0, peer);
         }
-        let answer = keeping.peers.ask(member.0, question, limit).await;
+        let answer = context.peers.ask(member.0, question, limit).await;
         answer.map_err(|error| Error::NoAnswer { member, reason: error.to_string() })
     }
 
     /// Answers what the stores of other members ask this one.
     pub fn answer_with(&self, answerer: Answerer) {
-        self.0.keeping.questions.answer_with(answerer);
+        self.0.context.questions.answer_with(answerer);
     }
 
     /// Answers what is asked on the peer port in plain HTTP.
     pub fn answer_http_with(&self, answerer: PeerHttp) {
-        self.0.keeping.plain.answer_with(answerer);
+        self.0.context.plain_http.answer_with(answerer);
     }
 
     /// Waits until this member has applied the change, unless the change removed it.
     async fn took_effect(&self, made: Made) -> Vec<Member> {
-        if made.membership.get_node(&self.0.keeping.node.0).is_some() {
+        if made.membership.get_node(&self.0.context.node.0).is_some() {
             // An error means that the replica has ended; the change was made all the same.
             let _ = self.0.applied.clone().wait_for(|applied| *applied >= made.index).await;
         }
-        members(&made.membership)
+        members_of(&made.membership)
     }
 
     /// Hands leadership to `to`; resolves when this member sees it lead.
@@ -314,12 +295,12 @@ impl Handle {
         if !self.voters().contains(&to) {
             return Err(Error::BadTransferee(to));
         }
-        if to == self.0.keeping.node {
+        if to == self.0.context.node {
             return Ok(());
         }
-        self.0.keeping.raft.trigger().transfer_leader(to.0).await.map_err(|_| Error::Stopped)?;
+        self.0.context.raft.trigger().transfer_leader(to.0).await.map_err(|_| Error::Stopped)?;
         let seen = known.wait_for(|leadership| leadership.leader == Some(to));
-        match self.0.keeping.world.clock.timeout_at(deadline, seen).await {
+        match self.0.context.world.clock.timeout_at(deadline, seen).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(Error::Stopped),
             Err(_) => Err(Error::Timeout),
@@ -327,36 +308,36 @@ impl Handle {
     }
 
     fn voters(&self) -> Vec<NodeId> {
-        let metrics = self.0.keeping.raft.server_metrics();
+        let metrics = self.0.context.raft.server_metrics();
         metrics.borrow_watched().membership_config.voter_ids().map(NodeId).collect()
     }
 
     /// Before a leader goes: hands leadership to the reachable voter that has most of the log, if there is one. Waits
     /// for an election timeout at most, and tells who took over.
     pub async fn hand_over(&self) -> Option<NodeId> {
-        let keeping = &self.0.keeping;
+        let context = &self.0.context;
         if !self.leadership().borrow().is_leader {
             return None;
         }
-        let to = keeping.successor(|_| true)?;
-        let deadline = keeping.world.clock.now() + keeping.timings.election.start;
+        let to = context.successor(|_| true)?;
+        let deadline = context.world.clock.now() + context.timings.election.start;
         match self.transfer_leader(to, deadline).await {
             Ok(()) => tracing::info!(%to, "leadership was handed over"),
             Err(error) => tracing::warn!(%to, %error, "leadership was not handed over"),
         }
-        self.leadership().borrow().leader.filter(|leader| *leader != keeping.node)
+        self.leadership().borrow().leader.filter(|leader| *leader != context.node)
     }
 
     /// Ends the replica: leadership is handed over, the log is flushed, peers are no longer served. Proposals under way
     /// stay unanswered.
     pub async fn shutdown(&self) {
         self.hand_over().await;
-        self.0.keeping.shutdown.begin();
+        self.0.context.shutdown.begin();
         self.0.proposer.do_send(proposer::Stop);
         self.0.read_gate.do_send(read_gate::Stop);
         let server = self.0.server.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(server) = server {
-            replica::end(&self.0.keeping, server, &self.0.log).await;
+            self.0.context.end(server, &self.0.log).await;
         }
     }
 }

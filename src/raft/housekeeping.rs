@@ -2,104 +2,42 @@
 //! in step with them. Each function is one task; all end with the replica.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::metrics::RaftServerMetrics;
-use openraft::type_config::alias::WatchReceiverOf;
 use tokio::sync::watch;
 
-use super::membership::{self, Ask, Change, Unchanged, ready_to_vote};
-use super::peer_listener::Plain;
-use super::peers::{CallError, Peers, Purpose, head};
-use super::questions::Questions;
-use super::room::Room;
-use super::rules::Rules;
-use super::standing::Standing;
-use super::types::{LogId, Membership, Peer, Raft, Types};
-use super::wire::{CHANGE, HELLO, Hello, Introduction};
-use super::{Leadership, Timings};
-use crate::actor::Shutdown;
+use super::Leadership;
+use super::change::{Ask, Change, Unchanged};
+use super::context::ReplicaContext;
+use super::membership::{self, ready_to_vote};
+use super::peers::CallError;
+use super::room::keeps_from_growing;
+use super::types::{LogId, Membership, Peer};
+use super::wire::{Hello, Introduction};
+use crate::world::NodeId;
 use crate::world::failpoints::failpoint;
-use crate::world::{NodeId, Term, World};
-
-type ServerMetrics = WatchReceiverOf<Types, RaftServerMetrics<Types>>;
 
 /// Pause between two looks at learners, and between two tries to publish.
 const PACE: Duration = Duration::from_millis(200);
 /// A change of the membership that is still half done after so many looks has been abandoned.
 const ABANDONED_LOOKS: u32 = 15;
-/// For an answer while starting.
-const HELLO_LIMIT: Duration = Duration::from_millis(250);
 /// Pause between two rounds of asking all others how they are.
-pub(super) const PROBE_PACE: Duration = Duration::from_millis(500);
+const PROBE_PACE: Duration = Duration::from_millis(500);
 /// After so many such rounds a member that is not recorded as it is cannot see to that on its own.
 const UNRECORDED_ROUNDS_MAX: u32 = 4;
 /// Pause between two looks for a quorum while there has been no leader yet.
 const CAMPAIGN_PACE: Duration = Duration::from_millis(50);
 
-/// What every task here needs.
-#[derive(Clone)]
-pub(super) struct Housekeeping {
-    pub world: World,
-    pub raft: Raft,
-    pub peers: Arc<Peers>,
-    pub questions: Questions,
-    pub plain: Plain,
-    pub node: NodeId,
-    pub standing: Standing,
-    pub room: Room,
-    pub rules: Rules,
-    pub timings: Timings,
-    pub shutdown: Shutdown,
-}
-
-/// Leadership as metrics tell it.
-pub(super) fn leadership(metrics: &RaftServerMetrics<Types>) -> Leadership {
-    Leadership {
-        leader: metrics.current_leader.map(NodeId),
-        term: Term(metrics.vote.leader_id.term),
-        is_leader: metrics.state == ServerState::Leader,
-    }
-}
-
-impl Housekeeping {
-    fn metrics(&self) -> ServerMetrics {
-        self.raft.server_metrics()
-    }
-
-    pub fn membership(&self) -> Membership {
-        self.metrics().borrow_watched().membership_config.membership().clone()
-    }
-
-    /// Waits for a change of the metrics; false when the replica has ended.
-    async fn changed(&self, metrics: &mut ServerMetrics) -> bool {
-        tokio::select! {
-            biased;
-            () = self.shutdown.wait() => false,
-            changed = metrics.changed() => changed.is_ok(),
-        }
-    }
-
-    /// Sleeps; false when the replica has ended.
-    async fn rest(&self, duration: Duration) -> bool {
-        tokio::select! {
-            biased;
-            () = self.shutdown.wait() => false,
-            () = self.world.clock.sleep(duration) => true,
-        }
-    }
-
+impl ReplicaContext {
     /// Tells who leads and where members are.
     pub async fn follow(self, told: watch::Sender<Leadership>) {
         let mut metrics = self.metrics();
         loop {
             let (now, membership) = {
                 let metrics = metrics.borrow_and_update();
-                (leadership(&metrics), metrics.membership_config.clone())
+                (Leadership::of(&metrics), metrics.membership_config.clone())
             };
             told.send_if_modified(|before| std::mem::replace(before, now) != now);
             membership.nodes().for_each(|(id, peer)| self.peers.know(*id, peer));
@@ -133,7 +71,7 @@ impl Housekeeping {
     pub async fn promote_joining(self) {
         let (mut half_done, mut looks) = (None, 0);
         while self.rest(PACE).await {
-            if !leadership(&self.metrics().borrow_watched()).is_leader {
+            if !Leadership::of(&self.metrics().borrow_watched()).is_leader {
                 continue;
             }
             // A change that is under way is half done for a moment, too, and whoever asked for it ends it.
@@ -197,7 +135,7 @@ impl Housekeeping {
     /// On the leader: records what a member says of itself. Members do that on their own, except for one that others
     /// reach but that reaches none of them.
     async fn introduce(&self, id: u64, said: Introduction) {
-        if leadership(&self.metrics().borrow_watched()).is_leader {
+        if Leadership::of(&self.metrics().borrow_watched()).is_leader {
             let change = Change::Publish { id, name: said.name, client_urls: said.client_urls };
             if let Err(reason) = self.submit(change).await {
                 tracing::debug!(member = %NodeId(id), ?reason, "a member could not be recorded as started");
@@ -214,14 +152,6 @@ impl Housekeeping {
                 tracing::warn!(member = %self.node, "the member has been permanently removed from the cluster");
             }
         }
-    }
-
-    fn others(&self, membership: &Membership) -> Vec<u64> {
-        membership.nodes().map(|(id, _)| *id).filter(|id| *id != self.node.0).collect()
-    }
-
-    async fn greet(&self, id: u64, limit: Duration) -> Result<Hello, CallError> {
-        self.peers.call(id, Purpose::Control, HELLO, head(&self.node.0), limit).await
     }
 
     /// Records in the membership that this member has started, its name, and where clients reach it.
@@ -245,46 +175,33 @@ impl Housekeeping {
         }
     }
 
-    /// Makes a change here when this member leads, else through the leader.
-    pub async fn submit(&self, change: Change) -> membership::Changed {
-        let known = leadership(&self.metrics().borrow_watched());
-        let ask = Ask { change, rules: self.rules };
-        match known.leader {
-            _ if known.is_leader => membership::execute(&self.raft, ask, self.standing.surroundings()).await,
-            Some(leader) => {
-                let limit = self.timings.election.end * 3;
-                let answer = self.peers.call(leader.0, Purpose::Control, CHANGE, head(&ask), limit).await;
-                answer.unwrap_or_else(|error| {
-                    tracing::debug!(%error, "the leader did not answer to a membership change");
-                    Err(match error {
-                        CallError::Unreached { .. } => Unchanged::NotLeader,
-                        CallError::Failed { .. } | CallError::Timeout { .. } => Unchanged::Unknown,
-                    })
-                })
+    /// Follows who is short of space, and hands leadership over when this member is.
+    pub async fn keep_room(self) {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.shutdown.wait() => return,
+                () = self.room.changed() => (),
+                () = self.world.clock.sleep(PROBE_PACE) => (),
             }
-            None => Err(Unchanged::NotLeader),
+            let (known, membership) = {
+                let metrics = self.raft.server_metrics();
+                let metrics = metrics.borrow_watched();
+                (Leadership::of(&metrics), metrics.membership_config.membership().clone())
+            };
+            let short = self.room.all_short(self.node);
+            let leader = known.leader.map(|leader| leader.0);
+            let full = short.contains(&self.node.0) || keeps_from_growing(&short, leader, &membership);
+            self.room.note_full(full);
+            if known.is_leader
+                && self.room.is_short()
+                && let Some(to) = self.successor(|id| !short.contains(&id))
+            {
+                tracing::warn!(%to, "this leader is short of disk space: another one takes over");
+                // An error means that the replica has ended.
+                let _ = self.raft.trigger().transfer_leader(to.0).await;
+            }
         }
-    }
-
-    /// The reachable voter that has most of the log, among those that are `fit` to lead in the place of this leader.
-    pub fn successor(&self, fit: impl Fn(u64) -> bool) -> Option<NodeId> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let replication = metrics.replication.as_ref()?;
-        let others = metrics.membership_config.voter_ids().filter(|id| *id != self.node.0);
-        let able = others.filter(|id| self.standing.is_active(*id) && fit(*id));
-        able.max_by_key(|id| replication.get(id).cloned().flatten()).map(NodeId)
-    }
-
-    /// What the other members of `membership` say, of those that answer.
-    pub async fn ask_around(&self, membership: &Membership) -> Vec<(u64, Hello)> {
-        self.ask_around_within(membership, HELLO_LIMIT).await
-    }
-
-    /// The same, with another limit for each answer.
-    pub async fn ask_around_within(&self, membership: &Membership, limit: Duration) -> Vec<(u64, Hello)> {
-        let ask = async |id: u64| self.greet(id, limit).await.ok().map(|hello| (id, hello));
-        join_all(self.others(membership).into_iter().map(ask)).await.into_iter().flatten().collect()
     }
 
     /// Until a leader is known: the member that is best placed asks for an election as soon as it sees a quorum,

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Precondition};
-use serde::{Deserialize, Serialize};
 
-use super::rules::{Rules, Scene};
-use super::types::{LogId, Membership, Peer, Raft, Types, position};
-use super::{Error, Member};
-use crate::world::NodeId;
+use super::change::{Ask, Change, Changed, Made, Unchanged};
+use super::member::members_of;
+use super::rules::Scene;
+use super::state_machine::Raft;
+use super::types::{LogId, Membership, Peer, Types, position};
 use crate::world::planted::planted;
 
 /// Entries by which a member that was added to vote may lag behind the leader when it begins to.
@@ -18,148 +18,7 @@ const READY_LAG_MAX: u64 = 1_000;
 /// How much of the leader's log a learner must have to be promoted.
 const READY_PERCENT_MIN: u64 = 90;
 
-/// A change and the rules of the member that was asked for it, as they are sent to the leader.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Ask {
-    pub change: Change,
-    pub rules: Rules,
-}
-
-/// A change that was made, or held already: the membership, and the index of its entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Made {
-    pub index: u64,
-    pub membership: Membership,
-}
-
-/// A change, as it is sent to the leader.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Change {
-    Add {
-        id: u64,
-        peer: Peer,
-    },
-    Remove {
-        id: u64,
-    },
-    /// Of a learner, when an operator asks for it.
-    Promote {
-        id: u64,
-    },
-    /// Of a member that was added to vote and has caught up.
-    Admit {
-        id: u64,
-    },
-    SetPeerUrls {
-        id: u64,
-        urls: Vec<String>,
-    },
-    /// A member has started, and tells its name and where clients reach it.
-    Publish {
-        id: u64,
-        name: String,
-        client_urls: Vec<String>,
-    },
-}
-
-impl Change {
-    /// Made once, it is refused from then on, for a reason that tells so.
-    pub fn can_be_told_made(&self) -> bool {
-        matches!(self, Change::Add { .. } | Change::Remove { .. } | Change::Promote { .. })
-    }
-
-    /// `reason` says that the change was made before.
-    pub fn was_made_before(&self, reason: &Unchanged) -> bool {
-        match (self, reason) {
-            (Change::Add { id, .. }, Unchanged::Exists(found)) => id == found,
-            (Change::Remove { id }, Unchanged::NotFound(missing)) => id == missing,
-            (Change::Promote { id }, Unchanged::NotLearner(voter)) => id == voter,
-            _ => false,
-        }
-    }
-
-    /// `members` are those after such a change.
-    pub fn shows_in(&self, members: &[Member]) -> bool {
-        let member = |id: &u64| members.iter().find(|member| member.id.0 == *id);
-        match self {
-            Change::Add { id, .. } => member(id).is_some(),
-            Change::Remove { id } => member(id).is_none(),
-            Change::Promote { id } => member(id).is_some_and(|member| !member.learner),
-            _ => false,
-        }
-    }
-}
-
-/// Why a change was not made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Unchanged {
-    /// Did not happen: ask the leader.
-    NotLeader,
-    /// Did not happen: try again in a moment.
-    InProgress,
-    /// May have happened.
-    Unknown,
-    Stopped,
-    NotFound(u64),
-    Exists(u64),
-    PeerUrlExists(String),
-    NotLearner(u64),
-    NotReady(u64),
-    LastVoter,
-    NotEnoughStarted,
-    Unhealthy,
-    TooManyLearners,
-}
-
-/// The answer to an [`Ask`].
-pub(super) type Changed = Result<Made, Unchanged>;
-
-impl Unchanged {
-    pub fn into_error(self) -> Error {
-        match self {
-            Unchanged::NotLeader => Error::NoLeader,
-            Unchanged::InProgress => Error::ChangeInProgress,
-            Unchanged::Unknown => Error::Timeout,
-            Unchanged::Stopped => Error::Stopped,
-            Unchanged::NotFound(id) => Error::MemberNotFound(NodeId(id)),
-            Unchanged::Exists(id) => Error::MemberExists(NodeId(id)),
-            Unchanged::PeerUrlExists(url) => Error::PeerUrlExists(url),
-            Unchanged::NotLearner(id) => Error::NotLearner(NodeId(id)),
-            Unchanged::NotReady(id) => Error::LearnerNotReady(NodeId(id)),
-            Unchanged::LastVoter => Error::LastVoter,
-            Unchanged::NotEnoughStarted => Error::NotEnoughStarted,
-            Unchanged::Unhealthy => Error::Unhealthy,
-            Unchanged::TooManyLearners => Error::TooManyLearners,
-        }
-    }
-}
-
 type Plan = Option<ChangeMembers<u64, Peer>>;
-
-/// The members that a membership records, by ID.
-pub(super) fn members(membership: &Membership) -> Vec<Member> {
-    let voters: BTreeSet<u64> = membership.voter_ids().collect();
-    let member = |(&id, peer): (&u64, &Peer)| Member {
-        id: NodeId(id),
-        name: peer.name.clone(),
-        peer_urls: peer.peer_urls.clone(),
-        client_urls: peer.client_urls.clone(),
-        learner: !voters.contains(&id) && !peer.joining,
-    };
-    membership.nodes().map(member).collect()
-}
-
-/// The first membership of a new cluster: all of `members` vote.
-pub(super) fn first(members: &[Member]) -> BTreeMap<u64, Peer> {
-    let peer = |member: &Member| Peer {
-        name: member.name.clone(),
-        peer_urls: member.peer_urls.clone(),
-        client_urls: member.client_urls.clone(),
-        joining: false,
-        started: false,
-    };
-    members.iter().map(|member| (member.id.0, peer(member))).collect()
-}
 
 /// Judges `ask` by its rules, in the order in which etcd does.
 fn judge(scene: &Scene, ask: &Ask) -> Result<(), Unchanged> {
@@ -192,7 +51,7 @@ fn plan(scene: &Scene, ask: &Ask) -> Result<Plan, Unchanged> {
         Change::Add { id, .. } if scene.removed.contains(id) => Err(Unchanged::NotFound(*id)),
         Change::Add { id, peer } => {
             unused(membership, *id, &peer.peer_urls)?;
-            let learners = members(membership).iter().filter(|member| member.learner).count();
+            let learners = members_of(membership).iter().filter(|member| member.learner).count();
             if !peer.joining && learners >= ask.rules.learners_max {
                 return Err(Unchanged::TooManyLearners);
             }
@@ -331,6 +190,7 @@ fn outcome(error: &RaftError<Types, ClientWriteError<Types>>) -> Unchanged {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft::Rules;
 
     fn peer(url: &str) -> Peer {
         Peer { peer_urls: vec![url.into()], ..Peer::default() }
@@ -360,7 +220,7 @@ mod tests {
         let membership = membership();
         let made = |change: Change| {
             let reason = asked(&membership, change.clone(), 5_000).unwrap_err();
-            change.was_made_before(&reason) && change.shows_in(&members(&membership))
+            change.was_made_before(&reason) && change.shows_in(&members_of(&membership))
         };
         assert!(made(Change::Add { id: 3, peer: peer("http://c:1") }));
         assert!(made(Change::Remove { id: 4 }));
@@ -415,7 +275,7 @@ mod tests {
         let membership = Membership::new(vec![BTreeSet::from([1])], nodes).unwrap();
         assert!(ready_to_vote(&membership, 5_000, |_| Some(10)).is_empty());
         assert_eq!(ready_to_vote(&membership, 5_000, |_| Some(5_000)), [2]);
-        let learners: Vec<bool> = members(&membership).iter().map(|member| member.learner).collect();
+        let learners: Vec<bool> = members_of(&membership).iter().map(|member| member.learner).collect();
         assert_eq!(learners, [false, false, true]);
     }
 }

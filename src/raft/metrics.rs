@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::handle::Parts;
 use crate::actor::metrics::{Counter, Exposition, Gauge, Histogram, Source};
 use crate::world::{Clock, Instant};
 
@@ -114,48 +113,14 @@ impl Metrics {
     }
 }
 
-/// The metrics of a running replica and its log.
-pub(super) struct Exposed(pub Arc<Parts>);
-
-impl Source for Exposed {
+impl Source for Metrics {
     fn expose(&self, text: &mut Exposition) {
-        let parts = &*self.0;
-        parts.log.metrics().expose(text);
-        let short = i64::from(parts.keeping.room.is_short());
-        text.gauge("chorus_disk_short_of_space", "Whether there is no room ahead for the log or the data.", short);
-        self.members(text);
-        let traffic: Vec<_> = {
-            let traffic = parts.keeping.peers.metrics.lock();
-            traffic.iter().map(|(id, traffic)| (format!("{id:x}"), traffic.clone())).collect()
-        };
+        let traffic: Vec<_> = self.lock().iter().map(|(id, traffic)| (format!("{id:x}"), traffic.clone())).collect();
         bytes(text, &traffic);
         snapshots(text, &traffic);
-        let late = parts.keeping.peers.metrics.heartbeats_late.get();
         let name = "etcd_server_heartbeat_send_failures_total";
+        let late = self.heartbeats_late.get();
         text.counter(name, "Heartbeats of this leader that were not answered in time.", late);
-    }
-}
-
-impl Exposed {
-    fn members(&self, text: &mut Exposition) {
-        let keeping = &self.0.keeping;
-        let local = keeping.node.to_string();
-        let members = super::Handle(self.0.clone()).members();
-        let name = "etcd_network_known_peers";
-        text.family(name, "gauge", "Members of the cluster.");
-        for member in &members {
-            text.sample(name, &[("Local", &local), ("Remote", &member.id.to_string())], 1);
-        }
-        let others: Vec<_> = members.iter().filter(|member| member.id != keeping.node).collect();
-        if others.is_empty() {
-            return;
-        }
-        let name = "etcd_network_active_peers";
-        text.family(name, "gauge", "Whether another member can be reached.");
-        for member in others {
-            let active = keeping.standing.is_active(member.id.0);
-            text.sample(name, &[("Local", &local), ("Remote", &member.id.to_string())], i32::from(active));
-        }
     }
 }
 

@@ -12,31 +12,37 @@
 //! Only this room names openraft. A batch of commands is packed once by the proposer, and its bytes are the payload
 //! of the log entry, of the replication message, and of what the state machine unpacks.
 //!
-//! - [`handle`]: the public face; [`replica`]: how it starts; [`config`], [`member`], [`error`]: its words
+//! - [`handle`]: the public face; [`replica`]: how it starts; [`context`]: what its parts share
+//! - [`config`], [`member`], [`leadership`], [`error`]: its words
 //! - [`machine`]: what the store implements
 //! - [`proposer`], [`read_gate`]: the two actors at the front
 //! - [`log_store`], [`state_machine`]: openraft's storage, over `disk` and the machine
 //! - [`network`], [`peers`]: calling other members; [`wire`]: the messages
-//! - [`peer_listener`]: the peer port; [`peer_server`]: what members are asked on it
+//! - [`peer_listener`]: the peer port; [`peer_server`]: what members are asked on it; [`peer_http`]: plain HTTP there
 //! - [`questions`]: what the stores of two members ask each other, past the log
 //! - [`snapshot_transfer`]: state for a member that lags too far behind
 //! - [`identity`]: IDs as etcd derives them; [`roster`]: who is a member, and who was
-//! - [`membership`]: changes of the membership; [`rules`]: whether they may be made now; [`activity`]: who is reachable
+//! - [`change`]: what a change of the membership asks for; [`membership`]: making it; [`rules`]: whether it may be made now
+//! - [`activity`]: who is reachable
 //! - [`force`]: making one member the only one; [`replace`]: having one replaced that does not run
 //! - [`room`]: who is short of disk space, and what follows
 //! - [`housekeeping`]: the tasks that follow leadership and membership; [`standing`]: whether this member is one still
 //! - [`offline`]: the log of a member that does not run
-//! - [`metrics`]: what it counts
+//! - [`metrics`]: what it counts; [`exposition`]: what it shows
 //! - [`types`], [`runtime`], [`encoding`]: how openraft is instantiated, and how its records look as bytes
 
 mod activity;
+mod change;
 mod config;
+mod context;
 mod encoding;
 mod error;
+mod exposition;
 mod force;
 mod handle;
 mod housekeeping;
 pub mod identity;
+mod leadership;
 mod log_store;
 pub mod machine;
 mod member;
@@ -44,6 +50,7 @@ mod membership;
 mod metrics;
 mod network;
 pub mod offline;
+mod peer_http;
 mod peer_listener;
 mod peer_server;
 mod peers;
@@ -65,16 +72,17 @@ mod wire;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use change::Rules;
 pub use config::{Bootstrap, ClusterId, Config, Limits, Security, Timings};
 pub use error::{Error, Refused};
-pub use handle::{Handle, Leadership, Status};
+pub use handle::{Handle, Status};
+pub use leadership::Leadership;
 pub use member::Member;
-pub use peer_listener::PeerHttp;
+pub use peer_http::PeerHttp;
 pub use questions::Answerer;
 pub use replace::replace;
 pub use replica::Replica;
 pub use roster::{record_members, recorded_members};
-pub use rules::Rules;
 
 /// The log or the state in `directory` cannot be used.
 fn unusable(directory: &std::path::Path, error: &std::io::Error) -> Error {

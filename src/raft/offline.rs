@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::encoding::{decode, encode, pack, parse, record, unpack};
 use super::machine::{Applied, Committed, Payload as Applying, Position};
+use super::member::members_of;
 use super::roster::Roster;
 use super::types::{LogId, Membership, Payload, Types, Vote, log_id, position};
 use super::{Error, Member};
@@ -150,7 +151,7 @@ fn content(payload: Payload) -> io::Result<Content> {
     Ok(match payload {
         Payload::Blank => Content::Blank,
         Payload::Normal(batch) => Content::Commands(unpack(&batch)?),
-        Payload::Membership(membership) => Content::Members(super::membership::members(&membership)),
+        Payload::Membership(membership) => Content::Members(members_of(&membership)),
     })
 }
 

@@ -6,14 +6,11 @@
 //! ```
 
 use std::convert::Infallible;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::future::{BoxFuture, join_all};
-use http::request::Parts;
+use futures::future::join_all;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,21 +18,13 @@ use hyper_util::server::conn::auto;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
-use super::housekeeping::Housekeeping;
+use super::context::ReplicaContext;
+use super::peer_http::short;
 use super::peer_server::PeerService;
 use super::{Config, Error, wire};
 use crate::world::net::{Address, Answering, Guest, Opened, Refusal};
 use crate::world::{Listener, Spawner, Stream, World, tls};
 
-/// Answers what is asked on the peer port in plain HTTP. Bodies are small and whole.
-pub type PeerHttp = Box<dyn Fn(Parts, Bytes) -> BoxFuture<'static, Response<Bytes>> + Send + Sync>;
-
-/// Who answers plain HTTP here, once somebody does. Clones share it.
-#[derive(Clone, Default)]
-pub(super) struct Plain(Arc<OnceLock<PeerHttp>>);
-
-/// Bytes of a request in plain HTTP.
-const BODY_BYTES_MAX: usize = 1 << 20;
 /// A caller that has not sent the head of its request after this time is let go.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// A connection that gives way to another one has so long to take note of it.
@@ -77,8 +66,8 @@ impl PeerListeners {
     }
 
     /// Serves until the end is asked for and open calls have ended.
-    pub async fn serve(self, service: PeerService, keeping: Housekeeping) {
-        let port = Arc::new(Port { service, keeping, connections: TaskTracker::new() });
+    pub async fn serve(self, service: PeerService, context: ReplicaContext) {
+        let port = Arc::new(Port { service, context, connections: TaskTracker::new() });
         let accepting = self.0.into_iter().map(|(listener, tls)| port.clone().accept(listener, tls));
         join_all(accepting).await;
         port.connections.close();
@@ -86,45 +75,20 @@ impl PeerListeners {
     }
 }
 
-impl Plain {
-    /// From here on plain HTTP is answered; the first one to say so does it.
-    pub fn answer_with(&self, answerer: PeerHttp) {
-        let _ = self.0.set(answerer);
-    }
-
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let Some(answerer) = self.0.get() else {
-            return short(StatusCode::SERVICE_UNAVAILABLE, "the member is starting\n");
-        };
-        let (parts, body) = request.into_parts();
-        match Limited::new(body, BODY_BYTES_MAX).collect().await {
-            Ok(body) => answerer(parts, body.to_bytes()).await.map(|bytes| Body::new(Full::new(bytes))),
-            Err(error) if error.is::<LengthLimitError>() => short(StatusCode::PAYLOAD_TOO_LARGE, "too large\n"),
-            Err(_) => short(StatusCode::BAD_REQUEST, "the body ended early\n"),
-        }
-    }
-}
-
-fn short(status: StatusCode, words: &'static str) -> Response<Body> {
-    let mut response = Response::new(Body::new(Full::new(Bytes::from_static(words.as_bytes()))));
-    *response.status_mut() = status;
-    response
-}
-
 /// What all connections share.
 struct Port {
     service: PeerService,
-    keeping: Housekeeping,
+    context: ReplicaContext,
     connections: TaskTracker,
 }
 
 impl Port {
     async fn accept(self: Arc<Self>, listener: Listener, tls: Option<tls::Server>) {
-        let world = &self.keeping.world;
+        let world = &self.context.world;
         loop {
             let (stream, _) = tokio::select! {
                 biased;
-                () = self.keeping.shutdown.wait() => return,
+                () = self.context.shutdown.wait() => return,
                 accepted = listener.next(&world.clock) => accepted,
             };
             let serving = self.clone().meet(stream, tls.clone());
@@ -137,7 +101,7 @@ impl Port {
         guest.gives_way();
         let opened = tokio::select! {
             biased;
-            () = self.keeping.shutdown.wait() => None,
+            () = self.context.shutdown.wait() => None,
             () = guest.displaced() => None,
             opened = self.open(stream, tls, &guest) => opened,
         };
@@ -148,7 +112,7 @@ impl Port {
 
     /// Waits until the caller has shaken hands, where it has to, and said what it speaks.
     async fn open(&self, stream: Stream, tls: Option<tls::Server>, guest: &Guest) -> Option<Opened<Stream>> {
-        let clock = &self.keeping.world.clock;
+        let clock = &self.context.world.clock;
         let Some(tls) = tls else { return Opened::wait(clock, stream, guest).await };
         let remote = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
         match tls.accept(stream).await {
@@ -164,7 +128,7 @@ impl Port {
     }
 
     async fn serve(self: Arc<Self>, stream: Opened<Stream>, guest: Guest) {
-        let shutdown = self.keeping.shutdown.clone();
+        let shutdown = self.context.shutdown.clone();
         let builder = self.builder();
         let service = service_fn(|request: Request<Incoming>| {
             let (port, call) = (self.clone(), guest.call());
@@ -186,9 +150,9 @@ impl Port {
             }
             () = guest.displaced() => {
                 connection.as_mut().graceful_shutdown();
-                self.keeping.world.clock.timeout(FAREWELL_LIMIT, connection).await.unwrap_or(Ok(()))
+                self.context.world.clock.timeout(FAREWELL_LIMIT, connection).await.unwrap_or(Ok(()))
             }
-            () = guest.stalled(&self.keeping.world.clock) => Ok(()),
+            () = guest.stalled(&self.context.world.clock) => Ok(()),
         };
         if let Err(error) = ended {
             // Peers come and go.
@@ -199,13 +163,13 @@ impl Port {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         match request.uri().path().starts_with(wire::SERVICE) {
             true => self.service.answer(request.map(Body::new)).await,
-            false => self.keeping.plain.answer(request).await,
+            false => self.context.plain_http.answer(request).await,
         }
     }
 
     fn builder(&self) -> auto::Builder<Spawner> {
-        let election = self.keeping.timings.election.start;
-        let mut builder = auto::Builder::new(self.keeping.world.spawner.clone());
+        let election = self.context.timings.election.start;
+        let mut builder = auto::Builder::new(self.context.world.spawner.clone());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
         builder
             .http2()

@@ -20,17 +20,19 @@ use tonic::server::Grpc;
 use tonic::{Response, Status, Streaming};
 use tower::service_fn;
 
+use super::change::{Ask, Changed, Unchanged};
+use super::context::ReplicaContext;
 use super::encoding::unpack;
-use super::housekeeping::Housekeeping;
 use super::machine::Validate;
-use super::membership::{self, Ask, Changed};
+use super::membership;
 use super::metrics::Traffic;
 use super::proposer::surely_not;
 use super::questions::Questions;
 use super::room::Room;
 use super::snapshot_transfer::Receiver;
 use super::standing::Standing;
-use super::types::{Callback, CommandBatch, Raft, Types};
+use super::state_machine::Raft;
+use super::types::{Callback, CommandBatch, Types};
 use super::wire::{
     APPEND, ASK, CALLER_HEADER, CHANGE, CLUSTER_HEADER, FORWARD, Forwarded, Frame, HEARTBEAT, HELLO, Hello,
     Introduction, MESSAGE_BYTES_MAX, PRE_VOTE, PROTOCOL, PROTOCOL_HEADER, READ_INDEX, ReadIndex, SNAPSHOT,
@@ -69,8 +71,8 @@ struct Served {
 }
 
 impl PeerService {
-    pub fn new(keeping: &Housekeeping, config: &Config, validate: Validate) -> PeerService {
-        let (world, raft) = (keeping.world.clone(), keeping.raft.clone());
+    pub fn new(context: &ReplicaContext, config: &Config, validate: Validate) -> PeerService {
+        let (world, raft) = (context.world.clone(), context.raft.clone());
         PeerService(Arc::new(Served {
             receiver: Receiver::new(world.clone(), raft.clone()),
             world,
@@ -78,11 +80,11 @@ impl PeerService {
             cluster: config.cluster,
             node: config.node,
             taking_part: AtomicBool::new(false),
-            questions: keeping.questions.clone(),
+            questions: context.questions.clone(),
             validate,
             forwards: Gate::new(FORWARDS_MAX),
-            standing: keeping.standing.clone(),
-            room: keeping.room.clone(),
+            standing: context.standing.clone(),
+            room: context.room.clone(),
             version: config.version.clone(),
             introduction: Introduction { name: config.name.clone(), client_urls: config.client_urls.clone() },
             limit: config.timings.election.end * 2,
@@ -248,7 +250,7 @@ impl Served {
         let done = self.world.spawner.task(runtime::scope(random, work));
         Ok(match self.world.clock.timeout(self.limit, done).await {
             Ok(Ok(changed)) => changed,
-            Ok(Err(_)) | Err(_) => Err(membership::Unchanged::Unknown),
+            Ok(Err(_)) | Err(_) => Err(Unchanged::Unknown),
         })
     }
 

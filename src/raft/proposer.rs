@@ -26,7 +26,8 @@ use tokio_stream::wrappers::WatchStream;
 
 use super::encoding::pack;
 use super::peers::{CallError, Peers, Purpose};
-use super::types::{Callback, CommandBatch, Raft, Types, leader_of};
+use super::state_machine::Raft;
+use super::types::{Callback, CommandBatch, Types, leader_of};
 use super::wire::{FORWARD, Forwarded, Frame};
 use super::{Leadership, Refused};
 use crate::actor::Permit;
@@ -34,8 +35,7 @@ use crate::world::failpoints::failpoint;
 use crate::world::planted::planted;
 use crate::world::{Instant, Term, World};
 
-/// Commands and bytes of one entry; a larger command has an entry for itself.
-pub(super) const BATCH_COMMANDS_MAX: usize = 128;
+/// Bytes of one entry; a larger command has an entry for itself.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Batches on their way to the leader.
 const FORWARDS_MAX: usize = 32;
@@ -372,6 +372,7 @@ fn handed_over(result: Result<(), Fatal<Types>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft::config::BATCH_COMMANDS_MAX;
     use crate::world::NodeId;
 
     #[test]

@@ -14,7 +14,8 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::{oneshot, watch};
 
 use super::peers::{Peers, Purpose, empty};
-use super::types::{Raft, position};
+use super::state_machine::Raft;
+use super::types::position;
 use super::wire::{READ_INDEX, ReadIndex};
 use super::{Error, Leadership};
 use crate::actor::Permit;

@@ -6,9 +6,8 @@
 
 use std::time::Duration;
 
-use super::membership::{Ask, Change, Changed, Unchanged};
+use super::change::{Ask, Change, Changed, Unchanged};
 use super::peers::{Peers, Purpose, head};
-use super::types::Peer;
 use super::wire::CHANGE;
 use super::{Config, Error, Member};
 use crate::world::{NodeId, World};
@@ -28,26 +27,16 @@ pub async fn replace(
 ) -> Result<(), Error> {
     let peers = Peers::new(world.clone(), config)?;
     for other in others {
-        peers.know(other.id.0, &peer(other));
+        peers.know(other.id.0, &other.peer(!other.learner));
     }
     let asking = Asking { world, config, peers, others };
     let work = async {
         if let Some(old) = old {
             asking.insist(Change::Remove { id: old.0 }).await?;
         }
-        asking.insist(Change::Add { id: new.id.0, peer: peer(&new) }).await
+        asking.insist(Change::Add { id: new.id.0, peer: new.peer(!new.learner) }).await
     };
     world.clock.timeout(limit, work).await.map_err(|_| Error::Timeout)?
-}
-
-fn peer(member: &Member) -> Peer {
-    Peer {
-        name: member.name.clone(),
-        peer_urls: member.peer_urls.clone(),
-        client_urls: member.client_urls.clone(),
-        joining: !member.learner,
-        started: false,
-    }
 }
 
 struct Asking<'a> {

@@ -9,14 +9,15 @@ use openraft::errors::Fatal;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::context::ReplicaContext;
 use super::force;
 use super::handle::Parts;
-use super::housekeeping::Housekeeping;
 use super::log_store::LogStore;
 use super::machine::Machine;
-use super::membership::first;
+use super::member::initial_nodes;
 use super::network::Network;
-use super::peer_listener::{PeerListeners, Plain};
+use super::peer_http::PlainHttp;
+use super::peer_listener::PeerListeners;
 use super::peer_server::PeerService;
 use super::peers::Peers;
 use super::proposer::{Proposer, Queue};
@@ -25,8 +26,8 @@ use super::read_gate::{ReadGate, Rounds};
 use super::room::Room;
 use super::roster::Roster;
 use super::standing::Standing;
-use super::state_machine::{StateMachine, Told};
-use super::types::{Cause, Membership, Raft, Types};
+use super::state_machine::{Raft, StateMachine, Told};
+use super::types::{Cause, Membership, Types};
 use super::{Bootstrap, Config, Error, Handle, Leadership, Limits, Timings, damaged, runtime, unusable};
 use crate::actor::{Gate, Shutdown};
 use crate::disk::{self, LogHandle};
@@ -34,8 +35,6 @@ use crate::world::{Lane, World};
 
 /// For installing a snapshot after its last chunk.
 const INSTALL_LIMIT: Duration = Duration::from_secs(300);
-/// For open calls to end on their own when the replica stops.
-const LINGER: Duration = Duration::from_millis(500);
 
 /// Starts replicas.
 #[derive(Debug)]
@@ -60,16 +59,16 @@ impl Replica {
         // openraft's tasks and the connections to peers belong to the shared runtime, whichever thread asks for them.
         let recovery = recover(world.clone(), config.clone(), settings, store, state, roster, room, shutdown);
         let recovery = world.spawner.task(runtime::scope(world.random.clone(), recovery));
-        let keeping = recovery.await.unwrap_or(Err(Error::Stopped))?;
-        let service = PeerService::new(&keeping, &config, validate);
-        let server = keeping.world.spawner.keep("raft/listener", listeners.serve(service.clone(), keeping.clone()));
-        let joined = world.spawner.task(bootstrap(keeping.clone(), config.bootstrap.clone())).await;
+        let context = recovery.await.unwrap_or(Err(Error::Stopped))?;
+        let service = PeerService::new(&context, &config, validate);
+        let server = context.world.spawner.keep("raft/listener", listeners.serve(service.clone(), context.clone()));
+        let joined = world.spawner.task(bootstrap(context.clone(), config.bootstrap.clone())).await;
         if let Err(error) = joined.unwrap_or(Err(Error::Stopped)) {
-            end(&keeping, server, &log).await;
+            context.end(server, &log).await;
             return Err(error);
         }
         service.take_part();
-        Ok(begin(keeping, &config, server, log, applied))
+        Ok(begin(context, &config, server, log, applied))
     }
 }
 
@@ -84,7 +83,7 @@ async fn recover(
     roster: watch::Receiver<Roster>,
     room: Room,
     shutdown: Shutdown,
-) -> Result<Housekeeping, Error> {
+) -> Result<ReplicaContext, Error> {
     let peers = Arc::new(Peers::new(world.clone(), &config)?);
     let open_limit = config.timings.election.start / 2;
     let network = Network { world: world.clone(), peers: peers.clone(), open_limit };
@@ -93,12 +92,12 @@ async fn recover(
     raft.with_state_machine(|state| Box::pin(async move { state.serve() })).await.map_err(|_| Error::Stopped)?;
     let (node, rules, timings) = (config.node, config.rules, config.timings);
     let standing = Standing::new(node, world.clock.clone(), peers.clone(), roster);
-    Ok(Housekeeping {
+    Ok(ReplicaContext {
         world,
         raft,
         peers,
         questions: Questions::default(),
-        plain: Plain::default(),
+        plain_http: PlainHttp::default(),
         node,
         standing,
         room,
@@ -119,19 +118,19 @@ fn not_recovered(data_dir: &Path, error: &Fatal<Types>) -> Error {
 
 /// Starts what runs beside the log.
 fn begin(
-    keeping: Housekeeping,
+    context: ReplicaContext,
     config: &Config,
     server: JoinHandle<()>,
     log: LogHandle,
     applied: watch::Receiver<u64>,
 ) -> Handle {
-    let leadership = keep_house(&keeping, config);
+    let leadership = keep_house(&context, config);
     let (proposals, reads) = (Gate::new(config.limits.proposals_max), Gate::new(config.limits.reads_max));
     Handle(Arc::new(Parts {
-        proposer: start_proposer(&keeping, leadership.clone(), config.limits.batch_commands_max, &proposals),
+        proposer: start_proposer(&context, leadership.clone(), config.limits.batch_commands_max, &proposals),
         proposals,
         command_bytes_max: config.limits.command_bytes_max,
-        read_gate: start_read_gate(&keeping, leadership.clone(), &reads),
+        read_gate: start_read_gate(&context, leadership.clone(), &reads),
         reads,
         leadership,
         applied,
@@ -140,23 +139,8 @@ fn begin(
         version: config.version.clone(),
         log,
         server: Mutex::new(Some(server)),
-        keeping,
+        context,
     }))
-}
-
-/// Ends consensus, the peer port and the log, in this order.
-pub(super) async fn end(keeping: &Housekeeping, mut server: JoinHandle<()>, log: &LogHandle) {
-    keeping.shutdown.begin();
-    log.give_up();
-    if let Err(error) = keeping.raft.shutdown().await {
-        tracing::error!(%error, "consensus did not end well");
-    }
-    if keeping.world.clock.timeout(LINGER, &mut server).await.is_err() {
-        server.abort();
-    }
-    if let Err(error) = log.close().await {
-        tracing::error!(%error, "the log was not closed");
-    }
 }
 
 /// openraft's settings.
@@ -204,77 +188,77 @@ async fn open_log(world: &World, config: &Config, machine: &dyn Machine) -> Resu
 }
 
 /// Gives a member whose log is empty its first membership.
-async fn bootstrap(keeping: Housekeeping, bootstrap: Bootstrap) -> Result<(), Error> {
+async fn bootstrap(context: ReplicaContext, bootstrap: Bootstrap) -> Result<(), Error> {
     let Bootstrap::New(members) = bootstrap else { return Ok(()) };
-    if keeping.raft.is_initialized().await.map_err(|_| Error::Stopped)? {
+    if context.raft.is_initialized().await.map_err(|_| Error::Stopped)? {
         return Ok(());
     }
-    let nodes = first(&members);
-    if !nodes.contains_key(&keeping.node.0) {
-        return Err(Error::Config(format!("member {} is not among the initial members", keeping.node)));
+    let nodes = initial_nodes(&members);
+    if !nodes.contains_key(&context.node.0) {
+        return Err(Error::Config(format!("member {} is not among the initial members", context.node)));
     }
-    nodes.iter().for_each(|(id, peer)| keeping.peers.know(*id, peer));
-    let heard = keeping.ask_around(&Membership::from(nodes.clone())).await;
+    nodes.iter().for_each(|(id, peer)| context.peers.know(*id, peer));
+    let heard = context.ask_around(&Membership::from(nodes.clone())).await;
     if heard.iter().any(|(_, hello)| hello.you_started) {
-        return Err(Error::AlreadyBootstrapped(keeping.node));
+        return Err(Error::AlreadyBootstrapped(context.node));
     }
     // All members write the same first entry, so it does not matter which of them does.
-    match keeping.raft.initialize(nodes).await {
+    match context.raft.initialize(nodes).await {
         Ok(()) => Ok(()),
         Err(error) => Err(Error::Config(format!("the initial membership was not accepted: {error}"))),
     }
 }
 
 /// Starts the tasks beside the log.
-fn keep_house(keeping: &Housekeeping, config: &Config) -> watch::Receiver<Leadership> {
+fn keep_house(context: &ReplicaContext, config: &Config) -> watch::Receiver<Leadership> {
     let (told, leadership) = watch::channel(Leadership::default());
-    let spawner = &keeping.world.spawner;
-    spawner.keep("raft/leadership", keeping.clone().follow(told));
-    spawner.keep("raft/health", keeping.clone().watch_health());
-    spawner.keep("raft/joining", keeping.clone().promote_joining());
-    spawner.keep("raft/probe", keeping.clone().probe());
-    spawner.keep("raft/disk_space", keeping.clone().keep_room());
-    spawner.keep("raft/removal", keeping.clone().note_removal());
-    spawner.keep("raft/role", keeping.standing.clone().follow_role());
-    spawner.keep("raft/publish", keeping.clone().publish(config.name.clone(), config.client_urls.clone()));
-    spawner.keep("raft/campaign", keeping.clone().campaign());
+    let spawner = &context.world.spawner;
+    spawner.keep("raft/leadership", context.clone().follow(told));
+    spawner.keep("raft/health", context.clone().watch_health());
+    spawner.keep("raft/joining", context.clone().promote_joining());
+    spawner.keep("raft/probe", context.clone().probe());
+    spawner.keep("raft/disk_space", context.clone().keep_room());
+    spawner.keep("raft/removal", context.clone().note_removal());
+    spawner.keep("raft/role", context.standing.clone().follow_role());
+    spawner.keep("raft/publish", context.clone().publish(config.name.clone(), config.client_urls.clone()));
+    spawner.keep("raft/campaign", context.clone().campaign());
     leadership
 }
 
 fn start_proposer(
-    keeping: &Housekeeping,
+    context: &ReplicaContext,
     leadership: watch::Receiver<Leadership>,
     batch_commands_max: usize,
     proposals: &Gate,
 ) -> actix::Addr<Proposer> {
     let proposer = Proposer {
-        world: keeping.world.clone(),
-        raft: keeping.raft.clone(),
-        peers: keeping.peers.clone(),
+        world: context.world.clone(),
+        raft: context.raft.clone(),
+        peers: context.peers.clone(),
         leadership,
-        patience: keeping.timings.election.end,
-        forward_limit: keeping.timings.election.end * 3,
+        patience: context.timings.election.end,
+        forward_limit: context.timings.election.end * 3,
         batch_commands_max,
         queue: Queue::default(),
     };
-    keeping.world.spawner.start_measured(Lane::Consensus, "raft/proposer", Some(proposals.measure()), move |_| proposer)
+    context.world.spawner.start_measured(Lane::Consensus, "raft/proposer", Some(proposals.measure()), move |_| proposer)
 }
 
 fn start_read_gate(
-    keeping: &Housekeeping,
+    context: &ReplicaContext,
     leadership: watch::Receiver<Leadership>,
     reads: &Gate,
 ) -> actix::Addr<ReadGate> {
     let rounds = Rounds {
-        world: keeping.world.clone(),
-        raft: keeping.raft.clone(),
-        peers: keeping.peers.clone(),
+        world: context.world.clone(),
+        raft: context.raft.clone(),
+        peers: context.peers.clone(),
         leadership,
-        patience: keeping.timings.election.end,
-        call_limit: keeping.timings.election.start,
+        patience: context.timings.election.end,
+        call_limit: context.timings.election.start,
     };
     let gate = ReadGate { rounds, waiting: Vec::new(), under_way: false };
-    keeping.world.spawner.start_measured(Lane::Consensus, "raft/read_gate", Some(reads.measure()), move |_| gate)
+    context.world.spawner.start_measured(Lane::Consensus, "raft/read_gate", Some(reads.measure()), move |_| gate)
 }
 
 #[cfg(test)]

@@ -7,9 +7,6 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use openraft::async_runtime::watch::WatchReceiver;
-
-use super::housekeeping::{Housekeeping, leadership};
 use super::types::Membership;
 use crate::disk::Space;
 use crate::world::NodeId;
@@ -53,14 +50,19 @@ impl Room {
         self.full.load(Ordering::Relaxed)
     }
 
+    pub fn note_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+    }
+
     /// Everyone that is short of space, this member by its ID.
-    fn all_short(&self, me: NodeId) -> BTreeSet<u64> {
+    pub fn all_short(&self, me: NodeId) -> BTreeSet<u64> {
         let mut short = self.short().clone();
         short.extend(self.is_short().then_some(me.0));
         short
     }
 
-    async fn changed(&self) {
+    /// Waits until this member runs short or has room again.
+    pub async fn changed(&self) {
         let [mut log, mut state] = self.own.each_ref().map(Space::subscribe);
         // The senders live as long as this.
         tokio::select! {
@@ -71,40 +73,9 @@ impl Room {
 }
 
 /// Whether those that are `short` keep the cluster from growing.
-fn keeps_from_growing(short: &BTreeSet<u64>, leader: Option<u64>, membership: &Membership) -> bool {
+pub(super) fn keeps_from_growing(short: &BTreeSet<u64>, leader: Option<u64>, membership: &Membership) -> bool {
     let roomy = |voters: &BTreeSet<u64>| voters.difference(short).count() > voters.len() / 2;
     leader.is_some_and(|leader| short.contains(&leader)) || !membership.get_joint_config().iter().all(roomy)
-}
-
-impl Housekeeping {
-    /// Follows who is short of space, and hands leadership over when this member is.
-    pub async fn keep_room(self) {
-        loop {
-            tokio::select! {
-                biased;
-                () = self.shutdown.wait() => return,
-                () = self.room.changed() => (),
-                () = self.world.clock.sleep(super::housekeeping::PROBE_PACE) => (),
-            }
-            let (known, membership) = {
-                let metrics = self.raft.server_metrics();
-                let metrics = metrics.borrow_watched();
-                (leadership(&metrics), metrics.membership_config.membership().clone())
-            };
-            let short = self.room.all_short(self.node);
-            let leader = known.leader.map(|leader| leader.0);
-            let full = short.contains(&self.node.0) || keeps_from_growing(&short, leader, &membership);
-            self.room.full.store(full, Ordering::Relaxed);
-            if known.is_leader
-                && self.room.is_short()
-                && let Some(to) = self.successor(|id| !short.contains(&id))
-            {
-                tracing::warn!(%to, "this leader is short of disk space: another one takes over");
-                // An error means that the replica has ended.
-                let _ = self.raft.trigger().transfer_leader(to.0).await;
-            }
-        }
-    }
 }
 
 #[cfg(test)]

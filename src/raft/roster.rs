@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Member;
 use super::encoding::{malformed, parse, record};
-use super::membership::{first, members};
+use super::member::{initial_nodes, members_of};
 use super::types::{Membership, Peer};
 use crate::world::NodeId;
 
@@ -49,7 +49,7 @@ impl Roster {
     }
 
     pub fn members(&self) -> Vec<Member> {
-        members(&self.membership)
+        members_of(&self.membership)
     }
 
     pub fn get(&self, id: NodeId) -> Option<&Peer> {
@@ -68,7 +68,7 @@ impl Roster {
 /// with a name counts as one that has run before. Without a voter it is that of no cluster.
 pub fn record_members(members: &[Member], removed: &[NodeId]) -> Bytes {
     let learners: BTreeSet<u64> = members.iter().filter(|member| member.learner).map(|member| member.id.0).collect();
-    let mut nodes = first(members);
+    let mut nodes = initial_nodes(members);
     nodes.values_mut().for_each(|peer| peer.started = !peer.name.is_empty());
     let voters: BTreeSet<u64> = nodes.keys().copied().filter(|id| !learners.contains(id)).collect();
     let membership = match voters.is_empty() {

@@ -5,28 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::membership::Unchanged;
+use super::change::Unchanged;
 use super::types::{Membership, Peer};
 
 /// A member that was lost counts again once it has been reachable for so long.
 pub(super) const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
-
-/// What a member asks of changes that go through it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rules {
-    /// Refuse what would put the quorum at risk; etcd's `--strict-reconfig-check`.
-    pub strict: bool,
-    /// etcd's `--max-learners`.
-    pub learners_max: usize,
-}
-
-impl Default for Rules {
-    fn default() -> Rules {
-        Rules { strict: true, learners_max: 1 }
-    }
-}
 
 /// What the leader knows when it judges.
 pub(super) struct Scene<'a> {

@@ -23,6 +23,9 @@ use crate::world::failpoints::failpoint;
 /// Entries handed to the machine in one call.
 const ENTRIES_PER_APPLY: usize = 256;
 
+/// openraft over this log and this state machine.
+pub(super) type Raft = openraft::Raft<Types, StateMachine>;
+
 type Meta = SnapshotMetaOf<Types>;
 
 /// What travels as a snapshot.

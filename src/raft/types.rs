@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use super::machine::Position;
 use super::runtime::Runtime;
-use super::state_machine::StateMachine;
 use crate::world::Term;
 
 /// A leader a term, as etcd's `raft_term` needs it.
@@ -45,7 +44,6 @@ impl RaftTypeConfig for Types {
     type ErrorSource = Cause;
 }
 
-pub(super) type Raft = openraft::Raft<Types, StateMachine>;
 pub(super) type Entry = alias::EntryOf<Types>;
 pub(super) type LogId = alias::LogIdOf<Types>;
 pub(super) type Vote = alias::VoteOf<Types>;

@@ -382,7 +382,7 @@ impl Simulation {
 
     pub fn voters(&self, node: NodeId) -> Vec<u64> {
         let voters = |running: &Running| {
-            let metrics = running.handle.0.keeping.raft.server_metrics();
+            let metrics = running.handle.0.context.raft.server_metrics();
             metrics.borrow_watched().membership_config.voter_ids().collect()
         };
         self.with(node, voters).unwrap_or_default()

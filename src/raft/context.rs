@@ -1,0 +1,149 @@
+//! What the parts of a replica share, and how they speak to the other members.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::metrics::RaftServerMetrics;
+use openraft::type_config::alias::WatchReceiverOf;
+use tokio::task::JoinHandle;
+
+use super::change::{Ask, Change, Changed, Unchanged};
+use super::member::members_of;
+use super::membership;
+use super::peer_http::PlainHttp;
+use super::peers::{CallError, Peers, Purpose, head};
+use super::questions::Questions;
+use super::room::Room;
+use super::standing::Standing;
+use super::state_machine::Raft;
+use super::types::{Membership, Types};
+use super::wire::{CHANGE, HELLO, Hello};
+use super::{Leadership, Member, Rules, Timings};
+use crate::actor::Shutdown;
+use crate::disk::LogHandle;
+use crate::world::{NodeId, World};
+
+pub(super) type ServerMetrics = WatchReceiverOf<Types, RaftServerMetrics<Types>>;
+
+/// For an answer while starting.
+const HELLO_LIMIT: Duration = Duration::from_millis(250);
+/// For open calls to end on their own when the replica stops.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// What the handle, the peer port and the tasks of a replica share.
+#[derive(Clone)]
+pub(super) struct ReplicaContext {
+    pub world: World,
+    pub raft: Raft,
+    pub peers: Arc<Peers>,
+    pub questions: Questions,
+    pub plain_http: PlainHttp,
+    pub node: NodeId,
+    pub standing: Standing,
+    pub room: Room,
+    pub rules: Rules,
+    pub timings: Timings,
+    pub shutdown: Shutdown,
+}
+
+impl ReplicaContext {
+    pub fn metrics(&self) -> ServerMetrics {
+        self.raft.server_metrics()
+    }
+
+    pub fn membership(&self) -> Membership {
+        self.metrics().borrow_watched().membership_config.membership().clone()
+    }
+
+    /// The members, by ID, as this member has applied them; before that, as its log has them.
+    pub fn members(&self) -> Vec<Member> {
+        let applied = self.standing.roster.borrow().members();
+        if applied.is_empty() { members_of(&self.membership()) } else { applied }
+    }
+
+    /// Waits for a change of the metrics; false when the replica has ended.
+    pub async fn changed(&self, metrics: &mut ServerMetrics) -> bool {
+        tokio::select! {
+            biased;
+            () = self.shutdown.wait() => false,
+            changed = metrics.changed() => changed.is_ok(),
+        }
+    }
+
+    /// Sleeps; false when the replica has ended.
+    pub async fn rest(&self, duration: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.shutdown.wait() => false,
+            () = self.world.clock.sleep(duration) => true,
+        }
+    }
+
+    pub fn others(&self, membership: &Membership) -> Vec<u64> {
+        membership.nodes().map(|(id, _)| *id).filter(|id| *id != self.node.0).collect()
+    }
+
+    /// Asks another member how it is.
+    pub async fn greet(&self, id: u64, limit: Duration) -> Result<Hello, CallError> {
+        self.peers.call(id, Purpose::Control, HELLO, head(&self.node.0), limit).await
+    }
+
+    /// Makes a change here when this member leads, else through the leader.
+    pub async fn submit(&self, change: Change) -> Changed {
+        let known = Leadership::of(&self.metrics().borrow_watched());
+        let ask = Ask { change, rules: self.rules };
+        match known.leader {
+            _ if known.is_leader => membership::execute(&self.raft, ask, self.standing.surroundings()).await,
+            Some(leader) => {
+                let limit = self.timings.election.end * 3;
+                let answer = self.peers.call(leader.0, Purpose::Control, CHANGE, head(&ask), limit).await;
+                answer.unwrap_or_else(|error| {
+                    tracing::debug!(%error, "the leader did not answer to a membership change");
+                    Err(match error {
+                        CallError::Unreached { .. } => Unchanged::NotLeader,
+                        CallError::Failed { .. } | CallError::Timeout { .. } => Unchanged::Unknown,
+                    })
+                })
+            }
+            None => Err(Unchanged::NotLeader),
+        }
+    }
+
+    /// The reachable voter that has most of the log, among those that are `fit` to lead in the place of this leader.
+    pub fn successor(&self, fit: impl Fn(u64) -> bool) -> Option<NodeId> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let replication = metrics.replication.as_ref()?;
+        let others = metrics.membership_config.voter_ids().filter(|id| *id != self.node.0);
+        let able = others.filter(|id| self.standing.is_active(*id) && fit(*id));
+        able.max_by_key(|id| replication.get(id).cloned().flatten()).map(NodeId)
+    }
+
+    /// What the other members of `membership` say, of those that answer.
+    pub async fn ask_around(&self, membership: &Membership) -> Vec<(u64, Hello)> {
+        self.ask_around_within(membership, HELLO_LIMIT).await
+    }
+
+    /// The same, with another limit for each answer.
+    pub async fn ask_around_within(&self, membership: &Membership, limit: Duration) -> Vec<(u64, Hello)> {
+        let ask = async |id: u64| self.greet(id, limit).await.ok().map(|hello| (id, hello));
+        join_all(self.others(membership).into_iter().map(ask)).await.into_iter().flatten().collect()
+    }
+
+    /// Ends consensus, the peer port and the log, in this order.
+    pub async fn end(&self, mut server: JoinHandle<()>, log: &LogHandle) {
+        self.shutdown.begin();
+        log.give_up();
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::error!(%error, "consensus did not end well");
+        }
+        if self.world.clock.timeout(LINGER, &mut server).await.is_err() {
+            server.abort();
+        }
+        if let Err(error) = log.close().await {
+            tracing::error!(%error, "the log was not closed");
+        }
+    }
+}
