@@ -124,7 +124,7 @@ pub struct Limits {
     pub batch_commands_max: usize,
     /// Commands that wait in the proposer.
     pub proposals_max: usize,
-    /// Linearizable reads that wait in the read gate.
+    /// Linearizable reads that wait for their read index.
     pub reads_max: usize,
     /// Bytes of one command.
     pub command_bytes_max: usize,

@@ -1,6 +1,9 @@
 //! What a running replica shows of itself, under etcd's names.
 
+use std::sync::Arc;
+
 use super::context::ReplicaContext;
+use super::read_gate::ReadGate;
 use crate::actor::metrics::{Exposition, Source};
 use crate::disk::LogHandle;
 
@@ -8,6 +11,7 @@ use crate::disk::LogHandle;
 pub(super) struct Exposed {
     pub context: ReplicaContext,
     pub log: LogHandle,
+    pub read_gate: Arc<ReadGate>,
 }
 
 impl Source for Exposed {
@@ -15,6 +19,8 @@ impl Source for Exposed {
         self.log.metrics().expose(text);
         let short = i64::from(self.context.room.is_short());
         text.gauge("chorus_disk_short_of_space", "Whether there is no room ahead for the log or the data.", short);
+        let reads = self.read_gate.waiting();
+        text.gauge("chorus_reads_waiting", "Linearizable reads that wait for their read index.", reads);
         self.members(text);
         self.context.peers.metrics.expose(text);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix::Addr;
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::change::{Change, Made, Unchanged};
@@ -16,7 +16,7 @@ use super::member::members_of;
 use super::peer_http::PeerHttp;
 use super::proposer::{self, Propose, Proposer};
 use super::questions::Answerer;
-use super::read_gate::{self, Read, ReadGate};
+use super::read_gate::ReadGate;
 use super::roster::Roster;
 use super::{Error, Leadership, Member, Refused};
 use crate::actor::Gate;
@@ -50,8 +50,7 @@ pub(super) struct Parts {
     pub proposer: Addr<Proposer>,
     pub proposals: Gate,
     pub command_bytes_max: usize,
-    pub read_gate: Addr<ReadGate>,
-    pub reads: Gate,
+    pub read_gate: Arc<ReadGate>,
     pub leadership: watch::Receiver<Leadership>,
     pub applied: watch::Receiver<u64>,
     /// What this member publishes of itself.
@@ -100,11 +99,8 @@ impl Handle {
     /// local state is linearizable from then on.
     pub async fn read_index(&self, deadline: Instant) -> Result<(), Error> {
         let parts = &self.0;
-        let permit = parts.reads.enter().map_err(|_| Error::Busy)?;
-        let (reply, index) = oneshot::channel();
-        parts.read_gate.do_send(Read { deadline, reply, _permit: permit });
         let applied = async {
-            let index = index.await.map_err(|_| Error::Stopped)??;
+            let index = parts.read_gate.read_index(deadline).await?;
             parts.applied.clone().wait_for(|applied| *applied >= index).await.map_err(|_| Error::Stopped)?;
             Ok(())
         };
@@ -119,7 +115,9 @@ impl Handle {
 
     /// What this replica counts.
     pub fn metrics(&self) -> Arc<dyn Source> {
-        Arc::new(Exposed { context: self.0.context.clone(), log: self.0.log.clone() })
+        let parts = &self.0;
+        let (context, log, read_gate) = (parts.context.clone(), parts.log.clone(), parts.read_gate.clone());
+        Arc::new(Exposed { context, log, read_gate })
     }
 
     /// The cluster has no room for what makes it grow, as far as this member knows: do not propose that.
@@ -334,7 +332,7 @@ impl Handle {
         self.hand_over().await;
         self.0.context.shutdown.begin();
         self.0.proposer.do_send(proposer::Stop);
-        self.0.read_gate.do_send(read_gate::Stop);
+        self.0.read_gate.stop();
         let server = self.0.server.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(server) = server {
             self.0.context.end(server, &self.0.log).await;

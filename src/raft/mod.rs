@@ -6,7 +6,7 @@
 //!     │                  └──Forward──▶ leader            │  └──network / peer_server──▶ other members
 //!     │                                                  ▼
 //!     └───────────────── apply ◀──────────────── state_machine (the store's Machine)
-//!   store ──read_index──▶ ReadGate ──one quorum round for all that wait──▶ index, then the local apply
+//!   store ──read_index──▶ ReadGate ──one confirmation of leadership for many──▶ index, then the local apply
 //! ```
 //!
 //! Only this room names openraft. A batch of commands is packed once by the proposer, and its bytes are the payload
@@ -15,7 +15,7 @@
 //! - [`handle`]: the public face; [`replica`]: how it starts; [`context`]: what its parts share
 //! - [`config`], [`member`], [`leadership`], [`error`]: its words
 //! - [`machine`]: what the store implements
-//! - [`proposer`], [`read_gate`]: the two actors at the front
+//! - [`proposer`]: the actor that takes commands; [`read_gate`]: the way of linearizable reads
 //! - [`log_store`], [`state_machine`]: openraft's storage, over `disk` and the machine
 //! - [`network`], [`peers`]: calling other members; [`wire`]: the messages
 //! - [`peer_listener`]: the peer port; [`peer_server`]: what members are asked on it; [`peer_http`]: plain HTTP there

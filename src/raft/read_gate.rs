@@ -1,124 +1,165 @@
-//! Linearizable reads that wait for their index.
+//! Linearizable reads that wait for their read index: how far the local state must be applied before they are answered.
 //!
-//! Owns: the reads that arrived and have no index yet. Hears: [`Read`] from the handle. Says: the index up to which
-//! the local state must be applied. One round asks for all that wait: of the quorum when this member leads, else of
-//! the leader. A read that arrives while a round is under way waits for the next one, since the round's index may be
-//! older than the read. Bounded by the gate in the handle; if the actor dies, reads end with [`Error::Stopped`].
+//! One confirmation of leadership serves every read that came before it began. When this member leads, it asks a
+//! quorum, else it asks the leader. A read that comes while a confirmation is under way waits for the next one, because
+//! the index of that confirmation may be older than the read. [`Limits::reads_max`](super::Limits) reads wait at most.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
 use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::{oneshot, watch};
 
+use super::context::ReplicaContext;
 use super::peers::{Peers, Purpose, empty};
 use super::state_machine::Raft;
 use super::types::position;
 use super::wire::{READ_INDEX, ReadIndex};
 use super::{Error, Leadership};
-use crate::actor::Permit;
+use crate::actor::{Gate, Permit};
 use crate::world::planted::planted;
 use crate::world::{Instant, World};
 
 /// Pause before the leader, or the next one, is asked again.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Ask for the index of a read.
-pub(super) struct Read {
-    pub deadline: Instant,
-    pub reply: oneshot::Sender<Result<u64, Error>>,
-    pub _permit: Permit,
-}
-
-impl Message for Read {
-    type Result = ();
-}
-
-/// End; reads that wait are answered.
-pub(super) struct Stop;
-
-impl Message for Stop {
-    type Result = ();
-}
-
-/// Keeps reads until a round has an index for them.
+/// Gives reads their index.
 pub(super) struct ReadGate {
-    pub rounds: Rounds,
-    pub waiting: Vec<Read>,
-    pub under_way: bool,
-}
-
-/// What a round needs.
-#[derive(Clone)]
-pub(super) struct Rounds {
-    pub world: World,
-    pub raft: Raft,
-    pub peers: Arc<Peers>,
-    pub leadership: watch::Receiver<Leadership>,
-    /// How long a round waits for a leader.
-    pub patience: Duration,
+    world: World,
+    raft: Raft,
+    peers: Arc<Peers>,
+    leadership: watch::Receiver<Leadership>,
+    /// How long a confirmation waits for a leader.
+    patience: Duration,
     /// For the leader's answer.
-    pub call_limit: Duration,
+    call_limit: Duration,
+    admission: Gate,
+    queue: Mutex<Queue>,
 }
 
-impl Actor for ReadGate {
-    type Context = Context<ReadGate>;
+/// A read without an index.
+struct Read {
+    deadline: Instant,
+    reply: oneshot::Sender<Result<u64, Error>>,
+    _permit: Permit,
 }
 
-impl Handler<Read> for ReadGate {
-    type Result = ();
+/// The reads without an index.
+#[derive(Default)]
+struct Queue {
+    /// For the next confirmation.
+    waiting: Vec<Read>,
+    /// For the confirmation that is under way.
+    confirming: Vec<Read>,
+    under_way: bool,
+    stopped: bool,
+}
 
-    fn handle(&mut self, read: Read, ctx: &mut Context<ReadGate>) {
+impl Queue {
+    /// Adds a read. Returns the deadline of a confirmation that begins now.
+    fn add(&mut self, read: Read) -> Option<Instant> {
+        if self.stopped {
+            return None;
+        }
         self.waiting.push(read);
-        self.begin(ctx);
+        if self.under_way { None } else { self.begin() }
+    }
+
+    /// Begins a confirmation for all reads that wait, unless nobody waits. Returns the latest of their deadlines.
+    fn begin(&mut self) -> Option<Instant> {
+        self.waiting.retain(|read| !read.reply.is_closed());
+        let latest = self.waiting.iter().map(|read| read.deadline).max();
+        self.confirming = std::mem::take(&mut self.waiting);
+        self.under_way = latest.is_some();
+        latest
+    }
+
+    /// Ends a confirmation, and begins the next one. Returns the reads that the ended one serves, and the deadline of
+    /// the next one.
+    fn turn(&mut self) -> (Vec<Read>, Option<Instant>) {
+        (std::mem::take(&mut self.confirming), self.begin())
+    }
+
+    /// Takes no more reads. Returns those that wait.
+    fn stop(&mut self) -> Vec<Read> {
+        self.stopped = true;
+        let mut reads = std::mem::take(&mut self.confirming);
+        reads.append(&mut self.waiting);
+        reads
     }
 }
 
-impl Handler<Stop> for ReadGate {
-    type Result = ();
-
-    fn handle(&mut self, _: Stop, ctx: &mut Context<ReadGate>) {
-        answer(std::mem::take(&mut self.waiting), &Err(Error::Stopped));
-        ctx.stop();
-    }
+fn answer(reads: Vec<Read>, index: &Result<u64, Error>) {
+    // A reader whose deadline passed has gone.
+    reads.into_iter().for_each(|read| drop(read.reply.send(index.clone())));
 }
 
 impl ReadGate {
-    /// Starts a round for all that wait, unless one is under way.
-    fn begin(&mut self, ctx: &mut Context<ReadGate>) {
-        self.waiting.retain(|read| !read.reply.is_closed());
-        let Some(latest) = self.waiting.iter().map(|read| read.deadline).max() else { return };
-        if std::mem::replace(&mut self.under_way, true) {
-            return;
+    pub fn new(context: &ReplicaContext, leadership: watch::Receiver<Leadership>, reads_max: usize) -> ReadGate {
+        ReadGate {
+            world: context.world.clone(),
+            raft: context.raft.clone(),
+            peers: context.peers.clone(),
+            leadership,
+            patience: context.timings.election.end,
+            call_limit: context.timings.election.start,
+            admission: Gate::new(reads_max),
+            queue: Mutex::default(),
         }
-        let reads = std::mem::take(&mut self.waiting);
-        // On the shared runtime: connections must not live on this actor's thread.
-        let round = self.rounds.world.spawner.task(self.rounds.clone().run(latest));
-        ctx.spawn(round.into_actor(self).map(|result, gate, ctx| {
-            answer(reads, &result.unwrap_or(Err(Error::Stopped)));
-            gate.under_way = false;
-            gate.begin(ctx);
-        }));
     }
-}
 
-fn answer(reads: Vec<Read>, result: &Result<u64, Error>) {
-    // A reader whose deadline passed has gone; nobody needs to know.
-    reads.into_iter().for_each(|read| drop(read.reply.send(result.clone())));
-}
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
-impl Rounds {
+    /// The index up to which everything was committed anywhere before the call. A confirmation ends at the latest
+    /// deadline of its reads; the caller keeps its own.
+    pub async fn read_index(self: &Arc<Self>, deadline: Instant) -> Result<u64, Error> {
+        let permit = self.admission.enter().map_err(|_| Error::Busy)?;
+        let (reply, index) = oneshot::channel();
+        let begun = self.queue().add(Read { deadline, reply, _permit: permit });
+        if let Some(latest) = begun {
+            // In a task of its own, because it serves other reads, too: this one may be given up.
+            self.world.spawner.task(self.clone().confirm(latest));
+        }
+        index.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// How many reads have no index yet.
+    pub fn waiting(&self) -> usize {
+        self.admission.measure()().waiting
+    }
+
+    /// Answers the reads that wait, and takes no more.
+    pub fn stop(&self) {
+        let reads = self.queue().stop();
+        answer(reads, &Err(Error::Stopped));
+    }
+
+    /// Makes one confirmation after the other until no read waits.
+    async fn confirm(self: Arc<Self>, mut latest: Instant) {
+        loop {
+            let index = self.confirmed_by(latest).await;
+            let (reads, next) = self.queue().turn();
+            answer(reads, &index);
+            match next {
+                Some(deadline) => latest = deadline,
+                None => return,
+            }
+        }
+    }
+
     /// Asks until there is an answer. Asking again is harmless: a read changes nothing.
-    async fn run(mut self, latest: Instant) -> Result<u64, Error> {
+    async fn confirmed_by(&self, latest: Instant) -> Result<u64, Error> {
+        let mut leadership = self.leadership.clone();
         let mut leaderless_since = None;
         loop {
             let now = self.world.clock.now();
             if now >= latest {
                 return Err(Error::Timeout);
             }
-            let known = *self.leadership.borrow_and_update();
+            let known = *leadership.borrow_and_update();
             let index = match known.leader {
                 _ if known.is_leader => confirmed_index(&self.raft).await,
                 Some(leader) => self.ask(leader.0).await,
@@ -130,7 +171,7 @@ impl Rounds {
             }
             match index {
                 Some(index) => return Ok(index),
-                None => self.pause().await?,
+                None => self.pause(&mut leadership).await?,
             }
         }
     }
@@ -141,15 +182,15 @@ impl Rounds {
             Ok(ReadIndex::At(index)) => Some(index),
             Ok(ReadIndex::NotLeader) => None,
             Err(error) => {
-                tracing::debug!(leader, %error, "no read index");
+                tracing::debug!(leader, %error, "the leader gave no read index");
                 None
             }
         }
     }
 
-    /// Until leadership changes, or a moment.
-    async fn pause(&mut self) -> Result<(), Error> {
-        match self.world.clock.timeout(RETRY, self.leadership.changed()).await {
+    /// Waits until leadership changes, or for a moment.
+    async fn pause(&self, leadership: &mut watch::Receiver<Leadership>) -> Result<(), Error> {
+        match self.world.clock.timeout(RETRY, leadership.changed()).await {
             Ok(Err(_)) => Err(Error::Stopped),
             Ok(Ok(())) | Err(_) => Ok(()),
         }
@@ -168,5 +209,66 @@ pub(super) async fn confirmed_index(raft: &Raft) -> Option<u64> {
             tracing::debug!(%error, "leadership was not confirmed");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Index = oneshot::Receiver<Result<u64, Error>>;
+
+    fn read(admission: &Gate, deadline: Instant) -> (Read, Index) {
+        let (reply, index) = oneshot::channel();
+        (Read { deadline, reply, _permit: admission.enter().unwrap() }, index)
+    }
+
+    #[test]
+    fn a_read_that_comes_during_a_confirmation_waits_for_the_next_one() {
+        let (admission, soon) = (Gate::new(8), Instant::now());
+        let later = soon + Duration::from_secs(1);
+        let mut queue = Queue::default();
+        let ((first, mut now), (second, mut next)) = (read(&admission, soon), read(&admission, later));
+        let ((third, mut next_too), (fourth, _last)) = (read(&admission, soon), read(&admission, soon));
+        assert_eq!(queue.add(first), Some(soon));
+        assert_eq!((queue.add(second), queue.add(third)), (None, None), "a confirmation is under way");
+        let (served, begun) = queue.turn();
+        answer(served, &Ok(7));
+        assert_eq!((now.try_recv(), begun), (Ok(Ok(7)), Some(later)));
+        assert!(next.try_recv().is_err() && next_too.try_recv().is_err());
+        let (served, begun) = queue.turn();
+        answer(served, &Ok(9));
+        assert_eq!((next.try_recv(), next_too.try_recv(), begun), (Ok(Ok(9)), Ok(Ok(9)), None));
+        assert_eq!(queue.add(fourth), Some(soon), "no confirmation is under way");
+    }
+
+    #[test]
+    fn a_reader_that_goes_away_makes_room_when_the_next_confirmation_begins() {
+        let (admission, deadline) = (Gate::new(2), Instant::now());
+        let mut queue = Queue::default();
+        let ((first, _stays), (second, leaves)) = (read(&admission, deadline), read(&admission, deadline));
+        queue.add(first);
+        queue.add(second);
+        drop(leaves);
+        assert!(admission.enter().is_err(), "as many wait as may");
+        let (served, begun) = queue.turn();
+        assert_eq!((served.len(), begun), (1, None));
+        assert!(admission.enter().is_ok());
+    }
+
+    #[test]
+    fn a_stopped_gate_answers_every_read() {
+        let (admission, deadline) = (Gate::new(8), Instant::now());
+        let mut queue = Queue::default();
+        let ((first, mut confirming), (second, mut waiting)) = (read(&admission, deadline), read(&admission, deadline));
+        let (third, mut late) = read(&admission, deadline);
+        queue.add(first);
+        queue.add(second);
+        answer(queue.stop(), &Err(Error::Stopped));
+        assert_eq!((confirming.try_recv(), waiting.try_recv()), (Ok(Err(Error::Stopped)), Ok(Err(Error::Stopped))));
+        assert_eq!(queue.add(third), None);
+        assert_eq!(late.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        let (served, begun) = queue.turn();
+        assert!(served.is_empty() && begun.is_none());
     }
 }

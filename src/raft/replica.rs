@@ -22,7 +22,7 @@ use super::peer_server::PeerService;
 use super::peers::Peers;
 use super::proposer::{Proposer, Queue};
 use super::questions::Questions;
-use super::read_gate::{ReadGate, Rounds};
+use super::read_gate::ReadGate;
 use super::room::Room;
 use super::roster::Roster;
 use super::standing::Standing;
@@ -125,13 +125,12 @@ fn begin(
     applied: watch::Receiver<u64>,
 ) -> Handle {
     let leadership = keep_house(&context, config);
-    let (proposals, reads) = (Gate::new(config.limits.proposals_max), Gate::new(config.limits.reads_max));
+    let proposals = Gate::new(config.limits.proposals_max);
     Handle(Arc::new(Parts {
         proposer: start_proposer(&context, leadership.clone(), config.limits.batch_commands_max, &proposals),
         proposals,
         command_bytes_max: config.limits.command_bytes_max,
-        read_gate: start_read_gate(&context, leadership.clone(), &reads),
-        reads,
+        read_gate: Arc::new(ReadGate::new(&context, leadership.clone(), config.limits.reads_max)),
         leadership,
         applied,
         name: config.name.clone(),
@@ -242,23 +241,6 @@ fn start_proposer(
         queue: Queue::default(),
     };
     context.world.spawner.start_measured(Lane::Consensus, "raft/proposer", Some(proposals.measure()), move |_| proposer)
-}
-
-fn start_read_gate(
-    context: &ReplicaContext,
-    leadership: watch::Receiver<Leadership>,
-    reads: &Gate,
-) -> actix::Addr<ReadGate> {
-    let rounds = Rounds {
-        world: context.world.clone(),
-        raft: context.raft.clone(),
-        peers: context.peers.clone(),
-        leadership,
-        patience: context.timings.election.end,
-        call_limit: context.timings.election.start,
-    };
-    let gate = ReadGate { rounds, waiting: Vec::new(), under_way: false };
-    context.world.spawner.start_measured(Lane::Consensus, "raft/read_gate", Some(reads.measure()), move |_| gate)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub enum Lane {
     /// The write-ahead log alone: it blocks on the disk.
     Log,
-    /// Proposer and read gate.
+    /// The proposer.
     Consensus,
     /// Watch hub, lessor, compactor.
     Store,
