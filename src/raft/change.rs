@@ -21,16 +21,16 @@ impl Default for Rules {
     }
 }
 
-/// A change and the rules of the member that was asked for it, as they are sent to the leader.
+/// What a member sends to the leader: a change, and the rules of the member that its operator asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Ask {
+pub(super) struct ChangeRequest {
     pub change: Change,
     pub rules: Rules,
 }
 
 /// A change that was made, or held already: the membership, and the index of its entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Made {
+pub(super) struct CommittedChange {
     pub index: u64,
     pub membership: Membership,
 }
@@ -66,17 +66,17 @@ pub(super) enum Change {
 }
 
 impl Change {
-    /// Made once, it is refused from then on, for a reason that tells so.
-    pub fn can_be_told_made(&self) -> bool {
+    /// CommittedChange once, it is refused from then on, for a reason that tells so.
+    pub fn leaves_a_trace(&self) -> bool {
         matches!(self, Change::Add { .. } | Change::Remove { .. } | Change::Promote { .. })
     }
 
     /// `reason` says that the change was made before.
-    pub fn was_made_before(&self, reason: &Unchanged) -> bool {
+    pub fn is_traced_by(&self, reason: &ChangeError) -> bool {
         match (self, reason) {
-            (Change::Add { id, .. }, Unchanged::Exists(found)) => id == found,
-            (Change::Remove { id }, Unchanged::NotFound(missing)) => id == missing,
-            (Change::Promote { id }, Unchanged::NotLearner(voter)) => id == voter,
+            (Change::Add { id, .. }, ChangeError::Exists(found)) => id == found,
+            (Change::Remove { id }, ChangeError::NotFound(missing)) => id == missing,
+            (Change::Promote { id }, ChangeError::NotLearner(voter)) => id == voter,
             _ => false,
         }
     }
@@ -95,7 +95,7 @@ impl Change {
 
 /// Why a change was not made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Unchanged {
+pub(super) enum ChangeError {
     /// Did not happen: ask the leader.
     NotLeader,
     /// Did not happen: try again in a moment.
@@ -114,25 +114,25 @@ pub(super) enum Unchanged {
     TooManyLearners,
 }
 
-/// The answer to an [`Ask`].
-pub(super) type Changed = Result<Made, Unchanged>;
+/// The answer to an [`ChangeRequest`].
+pub(super) type ChangeResult = Result<CommittedChange, ChangeError>;
 
-impl Unchanged {
+impl ChangeError {
     pub fn into_error(self) -> Error {
         match self {
-            Unchanged::NotLeader => Error::NoLeader,
-            Unchanged::InProgress => Error::ChangeInProgress,
-            Unchanged::Unknown => Error::Timeout,
-            Unchanged::Stopped => Error::Stopped,
-            Unchanged::NotFound(id) => Error::MemberNotFound(NodeId(id)),
-            Unchanged::Exists(id) => Error::MemberExists(NodeId(id)),
-            Unchanged::PeerUrlExists(url) => Error::PeerUrlExists(url),
-            Unchanged::NotLearner(id) => Error::NotLearner(NodeId(id)),
-            Unchanged::NotReady(id) => Error::LearnerNotReady(NodeId(id)),
-            Unchanged::LastVoter => Error::LastVoter,
-            Unchanged::NotEnoughStarted => Error::NotEnoughStarted,
-            Unchanged::Unhealthy => Error::Unhealthy,
-            Unchanged::TooManyLearners => Error::TooManyLearners,
+            ChangeError::NotLeader => Error::NoLeader,
+            ChangeError::InProgress => Error::ChangeInProgress,
+            ChangeError::Unknown => Error::Timeout,
+            ChangeError::Stopped => Error::Stopped,
+            ChangeError::NotFound(id) => Error::MemberNotFound(NodeId(id)),
+            ChangeError::Exists(id) => Error::MemberExists(NodeId(id)),
+            ChangeError::PeerUrlExists(url) => Error::PeerUrlExists(url),
+            ChangeError::NotLearner(id) => Error::NotLearner(NodeId(id)),
+            ChangeError::NotReady(id) => Error::LearnerNotReady(NodeId(id)),
+            ChangeError::LastVoter => Error::LastVoter,
+            ChangeError::NotEnoughStarted => Error::NotEnoughStarted,
+            ChangeError::Unhealthy => Error::Unhealthy,
+            ChangeError::TooManyLearners => Error::TooManyLearners,
         }
     }
 }

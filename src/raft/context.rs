@@ -9,7 +9,7 @@ use openraft::metrics::RaftServerMetrics;
 use openraft::type_config::alias::WatchReceiverOf;
 use tokio::task::JoinHandle;
 
-use super::change::{Ask, Change, Changed, Unchanged};
+use super::change::{Change, ChangeError, ChangeRequest, ChangeResult};
 use super::member::members_of;
 use super::membership;
 use super::peer_http::PlainHttp;
@@ -91,23 +91,23 @@ impl ReplicaContext {
     }
 
     /// Makes a change here when this member leads, else through the leader.
-    pub async fn submit(&self, change: Change) -> Changed {
+    pub async fn submit(&self, change: Change) -> ChangeResult {
         let known = Leadership::of(&self.metrics().borrow_watched());
-        let ask = Ask { change, rules: self.rules };
+        let request = ChangeRequest { change, rules: self.rules };
         match known.leader {
-            _ if known.is_leader => membership::execute(&self.raft, ask, self.standing.surroundings()).await,
+            _ if known.is_leader => membership::execute(&self.raft, request, self.standing.surroundings()).await,
             Some(leader) => {
                 let limit = self.timings.election.end * 3;
-                let answer = self.peers.call(leader.0, Purpose::Control, CHANGE, head(&ask), limit).await;
+                let answer = self.peers.call(leader.0, Purpose::Control, CHANGE, head(&request), limit).await;
                 answer.unwrap_or_else(|error| {
                     tracing::debug!(%error, "the leader did not answer to a membership change");
                     Err(match error {
-                        CallError::Unreached { .. } => Unchanged::NotLeader,
-                        CallError::Failed { .. } | CallError::Timeout { .. } => Unchanged::Unknown,
+                        CallError::Unreached { .. } => ChangeError::NotLeader,
+                        CallError::Failed { .. } | CallError::Timeout { .. } => ChangeError::Unknown,
                     })
                 })
             }
-            None => Err(Unchanged::NotLeader),
+            None => Err(ChangeError::NotLeader),
         }
     }
 

@@ -80,7 +80,7 @@ pub enum Error {
     /// the member and add it again, or give it its data directory back.
     #[error("member {0} has already been bootstrapped, and its log is gone")]
     AlreadyBootstrapped(NodeId),
-    /// The member could not be asked, or did not answer in time. Ask again.
+    /// The member could not be asked, or did not answer in time. ChangeRequest again.
     #[error("member {member} did not answer: {reason}")]
     NoAnswer { member: NodeId, reason: String },
     /// The configuration cannot work. Surface it.

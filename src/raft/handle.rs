@@ -9,7 +9,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::change::{Change, Made, Unchanged};
+use super::change::{Change, ChangeError, CommittedChange};
 use super::context::ReplicaContext;
 use super::exposition::Exposed;
 use super::member::members_of;
@@ -235,11 +235,11 @@ impl Handle {
                 match self.0.context.submit(change.clone()).await {
                     Ok(made) => break Ok(self.took_effect(made).await),
                     // A leader may end before it answers, above all one that is removed: the next one knows.
-                    Err(Unchanged::Unknown) if change.can_be_told_made() => {
+                    Err(ChangeError::Unknown) if change.leaves_a_trace() => {
                         uncertain = true;
                         clock.sleep(CHANGE_RETRY).await;
                     }
-                    Err(reason) if uncertain && change.was_made_before(&reason) => {
+                    Err(reason) if uncertain && change.is_traced_by(&reason) => {
                         let known = self.members();
                         if change.shows_in(&known) {
                             break Ok(known);
@@ -247,7 +247,7 @@ impl Handle {
                         clock.sleep(CHANGE_RETRY).await;
                     }
                     // Neither happened: another change, or an election, is in the way.
-                    Err(Unchanged::InProgress | Unchanged::NotLeader) => clock.sleep(CHANGE_RETRY).await,
+                    Err(ChangeError::InProgress | ChangeError::NotLeader) => clock.sleep(CHANGE_RETRY).await,
                     Err(reason) => break Err(reason.into_error()),
                 }
             }
@@ -276,7 +276,7 @@ impl Handle {
     }
 
     /// Waits until this member has applied the change, unless the change removed it.
-    async fn took_effect(&self, made: Made) -> Vec<Member> {
+    async fn took_effect(&self, made: CommittedChange) -> Vec<Member> {
         if made.membership.get_node(&self.0.context.node.0).is_some() {
             // An error means that the replica has ended; the change was made all the same.
             let _ = self.0.applied.clone().wait_for(|applied| *applied >= made.index).await;

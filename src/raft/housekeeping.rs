@@ -9,7 +9,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 
 use super::Leadership;
-use super::change::{Ask, Change, Unchanged};
+use super::change::{Change, ChangeError, ChangeRequest};
 use super::context::ReplicaContext;
 use super::membership::{self, ready_to_vote};
 use super::peers::CallError;
@@ -82,8 +82,8 @@ impl ReplicaContext {
                 membership::finish(&self.raft).await;
             }
             for id in self.caught_up() {
-                let ask = Ask { change: Change::Admit { id }, rules: self.rules };
-                match membership::execute(&self.raft, ask, self.standing.surroundings()).await {
+                let request = ChangeRequest { change: Change::Admit { id }, rules: self.rules };
+                match membership::execute(&self.raft, request, self.standing.surroundings()).await {
                     Ok(_) => tracing::info!(member = %NodeId(id), "a new member votes from now on"),
                     Err(reason) => tracing::debug!(member = %NodeId(id), ?reason, "a new member cannot vote yet"),
                 }
@@ -165,7 +165,7 @@ impl ReplicaContext {
             failpoint!("beforePublishing", self.world.clock);
             let pace = match self.submit(change.clone()).await {
                 // Removed, or yet to be added.
-                Err(Unchanged::NotFound(_)) => PACE * 10,
+                Err(ChangeError::NotFound(_)) => PACE * 10,
                 _ => PACE,
             };
             let jitter = self.world.random.duration(pace / 4..pace);

@@ -6,7 +6,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Precondition};
 
-use super::change::{Ask, Change, Changed, Made, Unchanged};
+use super::change::{Change, ChangeError, ChangeRequest, ChangeResult, CommittedChange};
 use super::member::members_of;
 use super::rules::Scene;
 use super::state_machine::Raft;
@@ -20,40 +20,40 @@ const READY_PERCENT_MIN: u64 = 90;
 
 type Plan = Option<ChangeMembers<u64, Peer>>;
 
-/// Judges `ask` by its rules, in the order in which etcd does.
-fn judge(scene: &Scene, ask: &Ask) -> Result<(), Unchanged> {
-    match &ask.change {
-        Change::Add { id, .. } if scene.membership.get_node(id).is_some() => Err(Unchanged::Exists(*id)),
-        Change::Add { peer, .. } if ask.rules.strict => scene.may_add(!peer.joining),
-        Change::Remove { id } if ask.rules.strict => scene.may_remove(*id),
+/// Judges `request` by its rules, in the order in which etcd does.
+fn judge(scene: &Scene, request: &ChangeRequest) -> Result<(), ChangeError> {
+    match &request.change {
+        Change::Add { id, .. } if scene.membership.get_node(id).is_some() => Err(ChangeError::Exists(*id)),
+        Change::Add { peer, .. } if request.rules.strict => scene.may_add(!peer.joining),
+        Change::Remove { id } if request.rules.strict => scene.may_remove(*id),
         Change::Promote { id } => {
             caught_up(scene, *id)?;
-            if ask.rules.strict { scene.may_promote() } else { Ok(()) }
+            if request.rules.strict { scene.may_promote() } else { Ok(()) }
         }
         _ => Ok(()),
     }
 }
 
-fn caught_up(scene: &Scene, id: u64) -> Result<(), Unchanged> {
-    scene.membership.get_node(&id).ok_or(Unchanged::NotFound(id))?;
+fn caught_up(scene: &Scene, id: u64) -> Result<(), ChangeError> {
+    scene.membership.get_node(&id).ok_or(ChangeError::NotFound(id))?;
     let matched = if id == scene.me { scene.last } else { scene.matched.get(&id).copied().unwrap_or(0) };
-    if matched * 100 < scene.last * READY_PERCENT_MIN { Err(Unchanged::NotReady(id)) } else { Ok(()) }
+    if matched * 100 < scene.last * READY_PERCENT_MIN { Err(ChangeError::NotReady(id)) } else { Ok(()) }
 }
 
-/// What `ask` wants of openraft; nothing when it already holds.
-fn plan(scene: &Scene, ask: &Ask) -> Result<Plan, Unchanged> {
+/// What `request` wants of openraft; nothing when it already holds.
+fn plan(scene: &Scene, request: &ChangeRequest) -> Result<Plan, ChangeError> {
     let membership = scene.membership;
     let voters: BTreeSet<u64> = membership.voter_ids().collect();
-    let known = |id: u64| membership.get_node(&id).cloned().ok_or(Unchanged::NotFound(id));
+    let known = |id: u64| membership.get_node(&id).cloned().ok_or(ChangeError::NotFound(id));
     let set =
         |id: u64, old: Peer, new: Peer| (old != new).then(|| ChangeMembers::SetNodes(BTreeMap::from([(id, new)])));
-    match &ask.change {
-        Change::Add { id, .. } if scene.removed.contains(id) => Err(Unchanged::NotFound(*id)),
+    match &request.change {
+        Change::Add { id, .. } if scene.removed.contains(id) => Err(ChangeError::NotFound(*id)),
         Change::Add { id, peer } => {
             unused(membership, *id, &peer.peer_urls)?;
             let learners = members_of(membership).iter().filter(|member| member.learner).count();
-            if !peer.joining && learners >= ask.rules.learners_max {
-                return Err(Unchanged::TooManyLearners);
+            if !peer.joining && learners >= request.rules.learners_max {
+                return Err(ChangeError::TooManyLearners);
             }
             Ok(Some(ChangeMembers::AddNodes(BTreeMap::from([(*id, peer.clone())]))))
         }
@@ -61,13 +61,13 @@ fn plan(scene: &Scene, ask: &Ask) -> Result<Plan, Unchanged> {
             known(*id)?;
             let ids = BTreeSet::from([*id]);
             match (voters.contains(id), voters.len()) {
-                (true, 1) => Err(Unchanged::LastVoter),
+                (true, 1) => Err(ChangeError::LastVoter),
                 (true, _) => Ok(Some(ChangeMembers::RemoveVoters(ids))),
                 (false, _) => Ok(Some(ChangeMembers::RemoveNodes(ids))),
             }
         }
         Change::Promote { id } => match known(*id)? {
-            peer if voters.contains(id) || peer.joining => Err(Unchanged::NotLearner(*id)),
+            peer if voters.contains(id) || peer.joining => Err(ChangeError::NotLearner(*id)),
             _ => Ok(Some(ChangeMembers::AddVoterIds(BTreeSet::from([*id])))),
         },
         Change::Admit { id } => Ok((!voters.contains(id)).then(|| ChangeMembers::AddVoterIds(BTreeSet::from([*id])))),
@@ -88,10 +88,10 @@ fn plan(scene: &Scene, ask: &Ask) -> Result<Plan, Unchanged> {
 }
 
 /// Refuses peer URLs that another member has.
-fn unused(membership: &Membership, id: u64, urls: &[String]) -> Result<(), Unchanged> {
+fn unused(membership: &Membership, id: u64, urls: &[String]) -> Result<(), ChangeError> {
     let mut others = membership.nodes().filter(|(other, _)| **other != id).flat_map(|(_, peer)| &peer.peer_urls);
     match others.find(|url| urls.contains(url)) {
-        Some(url) => Err(Unchanged::PeerUrlExists(url.clone())),
+        Some(url) => Err(ChangeError::PeerUrlExists(url.clone())),
         None => Ok(()),
     }
 }
@@ -115,16 +115,16 @@ pub(super) struct Surroundings {
 }
 
 /// Makes a change on this member, which must lead; resolves once it is committed.
-pub(super) async fn execute(raft: &Raft, ask: Ask, around: Surroundings) -> Changed {
+pub(super) async fn execute(raft: &Raft, request: ChangeRequest, around: Surroundings) -> ChangeResult {
     let (planned, based_on) = {
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
-        let replication = metrics.replication.as_ref().ok_or(Unchanged::NotLeader)?;
+        let replication = metrics.replication.as_ref().ok_or(ChangeError::NotLeader)?;
         let matched = replication.iter().filter_map(|(id, at)| Some((*id, at.as_ref()?.index))).collect();
         let membership = &metrics.membership_config;
         // openraft would refuse, and complain.
         if *membership.log_id() > metrics.local_committed {
-            return Err(Unchanged::InProgress);
+            return Err(ChangeError::InProgress);
         }
         let scene = Scene {
             membership: membership.membership(),
@@ -135,11 +135,11 @@ pub(super) async fn execute(raft: &Raft, ask: Ask, around: Surroundings) -> Chan
             active: around.active,
             steady: around.steady,
         };
-        judge(&scene, &ask)?;
-        let planned = plan(&scene, &ask)?;
+        judge(&scene, &request)?;
+        let planned = plan(&scene, &request)?;
         if planned.is_none() {
             let index = membership.log_id().as_ref().map_or(0, |at| position(at).index);
-            return Ok(Made { index, membership: membership.membership().clone() });
+            return Ok(CommittedChange { index, membership: membership.membership().clone() });
         }
         (planned, *membership.log_id())
     };
@@ -148,7 +148,7 @@ pub(super) async fn execute(raft: &Raft, ask: Ask, around: Surroundings) -> Chan
     match raft.change_membership_if(planned, planted!("removed-member-counts"), [unchanged]).await {
         Ok(made) => {
             let membership = made.membership.clone().expect("a change of the membership answers with one");
-            Ok(Made { index: position(&made.log_id).index, membership })
+            Ok(CommittedChange { index: position(&made.log_id).index, membership })
         }
         Err(error) => Err(outcome(&error)),
     }
@@ -173,17 +173,17 @@ pub(super) async fn finish(raft: &Raft) {
     }
 }
 
-fn outcome(error: &RaftError<Types, ClientWriteError<Types>>) -> Unchanged {
+fn outcome(error: &RaftError<Types, ClientWriteError<Types>>) -> ChangeError {
     match error {
-        RaftError::Fatal(_) => Unchanged::Stopped,
-        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => Unchanged::NotLeader,
-        RaftError::APIError(ClientWriteError::PreconditionFailed(_)) => Unchanged::InProgress,
+        RaftError::Fatal(_) => ChangeError::Stopped,
+        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => ChangeError::NotLeader,
+        RaftError::APIError(ClientWriteError::PreconditionFailed(_)) => ChangeError::InProgress,
         RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => match error {
-            ChangeMembershipError::EmptyMembership(_) => Unchanged::LastVoter,
-            ChangeMembershipError::LearnerNotFound(missing) => Unchanged::NotFound(missing.node_id),
-            _ => Unchanged::InProgress,
+            ChangeMembershipError::EmptyMembership(_) => ChangeError::LastVoter,
+            ChangeMembershipError::LearnerNotFound(missing) => ChangeError::NotFound(missing.node_id),
+            _ => ChangeError::InProgress,
         },
-        RaftError::APIError(_) => Unchanged::Unknown,
+        RaftError::APIError(_) => ChangeError::Unknown,
     }
 }
 
@@ -210,27 +210,27 @@ mod tests {
         look(&Scene { membership, removed: &removed, me: 1, last: 5_000, matched, active, steady })
     }
 
-    fn asked(membership: &Membership, change: Change, matched: u64) -> Result<Plan, Unchanged> {
-        let ask = Ask { change, rules: Rules { strict: false, learners_max: 1 } };
-        with_scene(membership, matched, |scene| judge(scene, &ask).and_then(|()| plan(scene, &ask)))
+    fn asked(membership: &Membership, change: Change, matched: u64) -> Result<Plan, ChangeError> {
+        let request = ChangeRequest { change, rules: Rules { strict: false, learners_max: 1 } };
+        with_scene(membership, matched, |scene| judge(scene, &request).and_then(|()| plan(scene, &request)))
     }
 
     #[test]
-    fn a_change_that_was_made_before_is_told_from_one_that_never_will_be() {
+    fn a_change_that_is_traced_by_is_told_from_one_that_never_will_be() {
         let membership = membership();
         let made = |change: Change| {
             let reason = asked(&membership, change.clone(), 5_000).unwrap_err();
-            change.was_made_before(&reason) && change.shows_in(&members_of(&membership))
+            change.is_traced_by(&reason) && change.shows_in(&members_of(&membership))
         };
         assert!(made(Change::Add { id: 3, peer: peer("http://c:1") }));
         assert!(made(Change::Remove { id: 4 }));
         assert!(made(Change::Promote { id: 2 }));
         assert!(!made(Change::Add { id: 4, peer: peer("http://c:1") }), "another member has its URL");
         assert!(!made(Change::Promote { id: 4 }), "it is gone");
-        assert!(!Change::SetPeerUrls { id: 3, urls: Vec::new() }.can_be_told_made());
+        assert!(!Change::SetPeerUrls { id: 3, urls: Vec::new() }.leaves_a_trace());
     }
 
-    fn planned(change: Change, matched: u64) -> Result<Plan, Unchanged> {
+    fn planned(change: Change, matched: u64) -> Result<Plan, ChangeError> {
         asked(&membership(), change, matched)
     }
 
@@ -238,16 +238,16 @@ mod tests {
     fn changes_that_cannot_be_are_refused() {
         let urls = |url: &str| vec![url.to_owned()];
         for (change, refusal) in [
-            (Change::Add { id: 1, peer: peer("http://d:1") }, Unchanged::Exists(1)),
-            (Change::Add { id: 9, peer: peer("http://d:1") }, Unchanged::NotFound(9)),
-            (Change::Add { id: 4, peer: peer("http://d:1") }, Unchanged::TooManyLearners),
-            (Change::Add { id: 4, peer: peer("http://a:1") }, Unchanged::PeerUrlExists("http://a:1".into())),
-            (Change::Remove { id: 4 }, Unchanged::NotFound(4)),
-            (Change::Promote { id: 1 }, Unchanged::NotLearner(1)),
-            (Change::Promote { id: 3 }, Unchanged::NotReady(3)),
-            (Change::Promote { id: 4 }, Unchanged::NotFound(4)),
-            (Change::SetPeerUrls { id: 4, urls: urls("http://d:1") }, Unchanged::NotFound(4)),
-            (Change::SetPeerUrls { id: 2, urls: urls("http://a:1") }, Unchanged::PeerUrlExists("http://a:1".into())),
+            (Change::Add { id: 1, peer: peer("http://d:1") }, ChangeError::Exists(1)),
+            (Change::Add { id: 9, peer: peer("http://d:1") }, ChangeError::NotFound(9)),
+            (Change::Add { id: 4, peer: peer("http://d:1") }, ChangeError::TooManyLearners),
+            (Change::Add { id: 4, peer: peer("http://a:1") }, ChangeError::PeerUrlExists("http://a:1".into())),
+            (Change::Remove { id: 4 }, ChangeError::NotFound(4)),
+            (Change::Promote { id: 1 }, ChangeError::NotLearner(1)),
+            (Change::Promote { id: 3 }, ChangeError::NotReady(3)),
+            (Change::Promote { id: 4 }, ChangeError::NotFound(4)),
+            (Change::SetPeerUrls { id: 4, urls: urls("http://d:1") }, ChangeError::NotFound(4)),
+            (Change::SetPeerUrls { id: 2, urls: urls("http://a:1") }, ChangeError::PeerUrlExists("http://a:1".into())),
         ] {
             assert_eq!(planned(change.clone(), 10), Err(refusal), "{change:?}");
         }
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn the_last_voter_stays() {
         let alone = Membership::new(vec![BTreeSet::from([1])], BTreeMap::from([(1, peer("http://a:1"))])).unwrap();
-        assert_eq!(asked(&alone, Change::Remove { id: 1 }, 0), Err(Unchanged::LastVoter));
+        assert_eq!(asked(&alone, Change::Remove { id: 1 }, 0), Err(ChangeError::LastVoter));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tonic::server::Grpc;
 use tonic::{Response, Status, Streaming};
 use tower::service_fn;
 
-use super::change::{Ask, Changed, Unchanged};
+use super::change::{ChangeError, ChangeRequest, ChangeResult};
 use super::context::ReplicaContext;
 use super::encoding::unpack;
 use super::machine::Validate;
@@ -242,15 +242,15 @@ impl Served {
     }
 
     /// Changes the membership in a task of its own: a caller that goes away must not leave it half done.
-    async fn change(&self, ask: Ask) -> Result<Changed, Status> {
+    async fn change(&self, request: ChangeRequest) -> Result<ChangeResult, Status> {
         let raft = self.raft.clone();
         let random = self.world.random.clone();
         let around = self.standing.surroundings();
-        let work = async move { membership::execute(&raft, ask, around).await };
+        let work = async move { membership::execute(&raft, request, around).await };
         let done = self.world.spawner.task(runtime::scope(random, work));
         Ok(match self.world.clock.timeout(self.limit, done).await {
             Ok(Ok(changed)) => changed,
-            Ok(Err(_)) | Err(_) => Err(Unchanged::Unknown),
+            Ok(Err(_)) | Err(_) => Err(ChangeError::Unknown),
         })
     }
 

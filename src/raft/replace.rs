@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::change::{Ask, Change, Changed, Unchanged};
+use super::change::{Change, ChangeError, ChangeRequest, ChangeResult};
 use super::peers::{Peers, Purpose, head};
 use super::wire::CHANGE;
 use super::{Config, Error, Member};
@@ -54,9 +54,9 @@ impl Asking<'_> {
                 match self.ask(other.id, change.clone()).await {
                     Some(Ok(_)) => return Ok(()),
                     // An answer to an earlier round may have been lost.
-                    Some(Err(Unchanged::NotFound(_))) if matches!(change, Change::Remove { .. }) => return Ok(()),
-                    Some(Err(Unchanged::Exists(_))) if matches!(change, Change::Add { .. }) => return Ok(()),
-                    Some(Err(reason @ (Unchanged::LastVoter | Unchanged::TooManyLearners))) => {
+                    Some(Err(ChangeError::NotFound(_))) if matches!(change, Change::Remove { .. }) => return Ok(()),
+                    Some(Err(ChangeError::Exists(_))) if matches!(change, Change::Add { .. }) => return Ok(()),
+                    Some(Err(reason @ (ChangeError::LastVoter | ChangeError::TooManyLearners))) => {
                         return Err(reason.into_error());
                     }
                     Some(Err(reason)) => tracing::info!(member = %other.id, ?reason, "no change of the members yet"),
@@ -67,10 +67,10 @@ impl Asking<'_> {
         }
     }
 
-    async fn ask(&self, other: NodeId, change: Change) -> Option<Changed> {
-        let ask = Ask { change, rules: self.config.rules };
+    async fn ask(&self, other: NodeId, change: Change) -> Option<ChangeResult> {
+        let request = ChangeRequest { change, rules: self.config.rules };
         let limit = self.config.timings.election.end * 3;
-        let answer = self.peers.call(other.0, Purpose::Control, CHANGE, head(&ask), limit).await;
+        let answer = self.peers.call(other.0, Purpose::Control, CHANGE, head(&request), limit).await;
         answer.inspect_err(|error| tracing::info!(member = %other, %error, "a peer did not answer")).ok()
     }
 }

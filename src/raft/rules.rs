@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::change::Unchanged;
+use super::change::ChangeError;
 use super::types::{Membership, Peer};
 
 /// A member that was lost counts again once it has been reachable for so long.
@@ -49,26 +49,26 @@ impl Scene<'_> {
     }
 
     /// Counts the newcomer as one that is down.
-    pub fn may_add(&self, learner: bool) -> Result<(), Unchanged> {
+    pub fn may_add(&self, learner: bool) -> Result<(), ChangeError> {
         let (members, started) = self.count(None);
         // One member may always get a second one: it is how a cluster grows out of a restored member.
         let only = members == 1 && started == 1;
         if !learner && !only && started < quorum(members + 1) {
-            return Err(Unchanged::NotEnoughStarted);
+            return Err(ChangeError::NotEnoughStarted);
         }
         if members != 1 && self.steady_voting() < quorum(members + 1) {
-            return Err(Unchanged::Unhealthy);
+            return Err(ChangeError::Unhealthy);
         }
         Ok(())
     }
 
-    pub fn may_remove(&self, id: u64) -> Result<(), Unchanged> {
+    pub fn may_remove(&self, id: u64) -> Result<(), ChangeError> {
         if self.membership.get_node(&id).is_some() && !self.voting().any(|(voting, _)| voting == id) {
             return Ok(());
         }
         let (members, started) = self.count(Some(id));
         if started < quorum(members) {
-            return Err(Unchanged::NotEnoughStarted);
+            return Err(ChangeError::NotEnoughStarted);
         }
         // A member that is down is no part of the quorum that works.
         if id != self.me && !self.active.contains(&id) {
@@ -76,15 +76,15 @@ impl Scene<'_> {
         }
         let (members, _) = self.count(None);
         if self.steady_voting() < 1 + quorum(members - 1) {
-            return Err(Unchanged::Unhealthy);
+            return Err(ChangeError::Unhealthy);
         }
         Ok(())
     }
 
-    pub fn may_promote(&self) -> Result<(), Unchanged> {
+    pub fn may_promote(&self) -> Result<(), ChangeError> {
         let (members, started) = self.count(None);
         if started + 1 < quorum(members + 1) {
-            return Err(Unchanged::NotEnoughStarted);
+            return Err(ChangeError::NotEnoughStarted);
         }
         Ok(())
     }
@@ -118,27 +118,27 @@ mod tests {
     fn adding_needs_a_quorum_of_the_greater_cluster() {
         let add = |voters, started: &[u64], steady: &[u64]| judge(voters, started, steady, |s| s.may_add(false));
         assert_eq!(add(1, &[1], &[1]), Ok(()));
-        assert_eq!(add(2, &[1], &[1]), Err(Unchanged::NotEnoughStarted));
+        assert_eq!(add(2, &[1], &[1]), Err(ChangeError::NotEnoughStarted));
         assert_eq!(add(3, &[1, 2, 3], &[1, 2, 3]), Ok(()));
-        assert_eq!(add(3, &[1, 2, 3], &[1, 2]), Err(Unchanged::Unhealthy));
+        assert_eq!(add(3, &[1, 2, 3], &[1, 2]), Err(ChangeError::Unhealthy));
         assert_eq!(judge(3, &[1, 2], &[1, 2, 3], |s| s.may_add(true)), Ok(()));
-        assert_eq!(judge(3, &[1, 2], &[1, 2], |s| s.may_add(true)), Err(Unchanged::Unhealthy));
+        assert_eq!(judge(3, &[1, 2], &[1, 2], |s| s.may_add(true)), Err(ChangeError::Unhealthy));
     }
 
     #[test]
     fn removing_leaves_a_quorum_that_works() {
         let remove = |voters, started: &[u64], steady: &[u64], id| judge(voters, started, steady, |s| s.may_remove(id));
-        assert_eq!(remove(1, &[1], &[1], 1), Err(Unchanged::NotEnoughStarted));
+        assert_eq!(remove(1, &[1], &[1], 1), Err(ChangeError::NotEnoughStarted));
         assert_eq!(remove(3, &[1, 2, 3], &[1, 2, 3], 2), Ok(()));
         assert_eq!(remove(3, &[1, 2, 3], &[1, 2], 3), Ok(()), "it is down");
-        assert_eq!(remove(3, &[1, 2, 3], &[1, 2], 2), Err(Unchanged::Unhealthy));
-        assert_eq!(remove(3, &[1], &[1, 2, 3], 2), Err(Unchanged::NotEnoughStarted));
+        assert_eq!(remove(3, &[1, 2, 3], &[1, 2], 2), Err(ChangeError::Unhealthy));
+        assert_eq!(remove(3, &[1], &[1, 2, 3], 2), Err(ChangeError::NotEnoughStarted));
         assert_eq!(remove(3, &[1, 2, 3], &[1, 2, 3], 9), Ok(()), "the plan tells that there is none");
     }
 
     #[test]
     fn promoting_counts_the_learner_as_started() {
         assert_eq!(judge(1, &[1], &[1], |s| s.may_promote()), Ok(()));
-        assert_eq!(judge(3, &[1], &[1], |s| s.may_promote()), Err(Unchanged::NotEnoughStarted));
+        assert_eq!(judge(3, &[1], &[1], |s| s.may_promote()), Err(ChangeError::NotEnoughStarted));
     }
 }
