@@ -10,12 +10,12 @@ use openraft::type_config::alias::WatchReceiverOf;
 use tokio::task::JoinHandle;
 
 use super::change::{Change, ChangeError, ChangeRequest, ChangeResult};
+use super::cluster_space::ClusterSpace;
 use super::member::members_of;
 use super::membership;
 use super::peer_http::PlainHttp;
 use super::peers::{CallError, Peers, Purpose, head};
 use super::questions::Questions;
-use super::room::Room;
 use super::standing::Standing;
 use super::state_machine::Raft;
 use super::types::{Membership, Types};
@@ -42,7 +42,7 @@ pub(super) struct ReplicaContext {
     pub plain_http: PlainHttp,
     pub node: NodeId,
     pub standing: Standing,
-    pub room: Room,
+    pub space: ClusterSpace,
     pub rules: Rules,
     pub timings: Timings,
     pub shutdown: Shutdown,

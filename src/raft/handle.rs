@@ -122,12 +122,12 @@ impl Handle {
 
     /// The cluster has no room for what makes it grow, as far as this member knows: do not propose that.
     pub fn is_full(&self) -> bool {
-        self.0.context.room.is_full()
+        self.0.context.space.is_full()
     }
 
     /// This member is short of disk space.
     pub fn is_short_of_space(&self) -> bool {
-        self.0.context.room.is_short()
+        self.0.context.space.is_short()
     }
 
     /// Who leads; changes are seen as they become known.

@@ -10,10 +10,10 @@ use tokio::sync::watch;
 
 use super::Leadership;
 use super::change::{Change, ChangeError, ChangeRequest};
+use super::cluster_space::keeps_from_growing;
 use super::context::ReplicaContext;
 use super::membership::{self, ready_to_vote};
 use super::peers::CallError;
-use super::room::keeps_from_growing;
 use super::types::{LogId, Membership, Peer};
 use super::wire::{Hello, Introduction};
 use crate::world::NodeId;
@@ -108,7 +108,7 @@ impl ReplicaContext {
             let others = self.others(&self.membership());
             let limit = self.timings.election.start;
             for (id, answer) in join_all(others.into_iter().map(async |id| (id, self.greet(id, limit).await))).await {
-                self.room.hear(id, answer.as_ref().is_ok_and(|hello| hello.short));
+                self.space.hear(id, answer.as_ref().is_ok_and(|hello| hello.short));
                 match answer {
                     Ok(Hello { introduction: Some(said), you_removed: false, .. }) if self.is_unrecorded(id, &said) => {
                         let rounds = unrecorded.entry(id).or_default();
@@ -176,12 +176,12 @@ impl ReplicaContext {
     }
 
     /// Follows who is short of space, and hands leadership over when this member is.
-    pub async fn keep_room(self) {
+    pub async fn watch_space(self) {
         loop {
             tokio::select! {
                 biased;
                 () = self.shutdown.wait() => return,
-                () = self.room.changed() => (),
+                () = self.space.changed() => (),
                 () = self.world.clock.sleep(PROBE_PACE) => (),
             }
             let (known, membership) = {
@@ -189,12 +189,12 @@ impl ReplicaContext {
                 let metrics = metrics.borrow_watched();
                 (Leadership::of(&metrics), metrics.membership_config.membership().clone())
             };
-            let short = self.room.all_short(self.node);
+            let short = self.space.all_short(self.node);
             let leader = known.leader.map(|leader| leader.0);
             let full = short.contains(&self.node.0) || keeps_from_growing(&short, leader, &membership);
-            self.room.note_full(full);
+            self.space.note_full(full);
             if known.is_leader
-                && self.room.is_short()
+                && self.space.is_short()
                 && let Some(to) = self.successor(|id| !short.contains(&id))
             {
                 tracing::warn!(%to, "this leader is short of disk space: another one takes over");

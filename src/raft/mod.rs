@@ -25,7 +25,7 @@
 //! - [`change`]: what a change of the membership asks for; [`membership`]: making it; [`rules`]: whether it may be made now
 //! - [`activity`]: who is reachable
 //! - [`force`]: making one member the only one; [`replace`]: having one replaced that does not run
-//! - [`room`]: who is short of disk space, and what follows
+//! - [`cluster_space`]: which members are short of disk space, and what follows
 //! - [`housekeeping`]: the tasks that follow leadership and membership; [`standing`]: whether this member is one still
 //! - [`offline`]: the log of a member that does not run
 //! - [`metrics`]: what it counts; [`exposition`]: what it shows
@@ -33,6 +33,7 @@
 
 mod activity;
 mod change;
+mod cluster_space;
 mod config;
 mod context;
 mod encoding;
@@ -59,7 +60,6 @@ mod questions;
 mod read_gate;
 mod replace;
 mod replica;
-mod room;
 mod roster;
 mod rules;
 mod runtime;

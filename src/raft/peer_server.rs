@@ -21,6 +21,7 @@ use tonic::{Response, Status, Streaming};
 use tower::service_fn;
 
 use super::change::{ChangeError, ChangeRequest, ChangeResult};
+use super::cluster_space::ClusterSpace;
 use super::context::ReplicaContext;
 use super::encoding::unpack;
 use super::machine::Validate;
@@ -28,7 +29,6 @@ use super::membership;
 use super::metrics::Traffic;
 use super::proposer::surely_not;
 use super::questions::Questions;
-use super::room::Room;
 use super::snapshot_transfer::Receiver;
 use super::standing::Standing;
 use super::state_machine::Raft;
@@ -63,7 +63,7 @@ struct Served {
     forwards: Gate,
     /// What changes of the membership need to know.
     standing: Standing,
-    room: Room,
+    space: ClusterSpace,
     version: String,
     introduction: Introduction,
     /// For work on behalf of a caller that may have gone.
@@ -84,7 +84,7 @@ impl PeerService {
             validate,
             forwards: Gate::new(FORWARDS_MAX),
             standing: context.standing.clone(),
-            room: context.room.clone(),
+            space: context.space.clone(),
             version: config.version.clone(),
             introduction: Introduction { name: config.name.clone(), client_urls: config.client_urls.clone() },
             limit: config.timings.election.end * 2,
@@ -266,7 +266,7 @@ impl Served {
             you_removed: self.standing.was_removed(caller),
             version: self.version.clone(),
             introduction: self.taking_part.load(Ordering::Relaxed).then(|| self.introduction.clone()),
-            short: self.room.is_short(),
+            short: self.space.is_short(),
         }
     }
 }

@@ -9,6 +9,7 @@ use openraft::errors::Fatal;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::cluster_space::ClusterSpace;
 use super::context::ReplicaContext;
 use super::force;
 use super::handle::Parts;
@@ -23,7 +24,6 @@ use super::peers::Peers;
 use super::proposer::{Proposer, Queue};
 use super::questions::Questions;
 use super::read_gate::ReadGate;
-use super::room::Room;
 use super::roster::Roster;
 use super::standing::Standing;
 use super::state_machine::{Raft, StateMachine, Told};
@@ -48,7 +48,7 @@ impl Replica {
         let (log, store) = open_log(&world, &config, &*machine).await?;
         let told = Told::default();
         let (applied, roster) = (told.applied.subscribe(), told.roster.subscribe());
-        let room = Room::new([log.space().clone(), machine.space()]);
+        let space = ClusterSpace::new([log.space().clone(), machine.space()]);
         let validate = machine.validate();
         let shutdown = Shutdown::new();
         let state = StateMachine::new(world.clone(), machine, told, shutdown.clone())
@@ -57,7 +57,7 @@ impl Replica {
         // of the commands that it sent.
         let listeners = PeerListeners::open(&world, &config).await?;
         // openraft's tasks and the connections to peers belong to the shared runtime, whichever thread asks for them.
-        let recovery = recover(world.clone(), config.clone(), settings, store, state, roster, room, shutdown);
+        let recovery = recover(world.clone(), config.clone(), settings, store, state, roster, space, shutdown);
         let recovery = world.spawner.task(runtime::scope(world.random.clone(), recovery));
         let context = recovery.await.unwrap_or(Err(Error::Stopped))?;
         let service = PeerService::new(&context, &config, validate);
@@ -81,7 +81,7 @@ async fn recover(
     store: LogStore,
     state: StateMachine,
     roster: watch::Receiver<Roster>,
-    room: Room,
+    space: ClusterSpace,
     shutdown: Shutdown,
 ) -> Result<ReplicaContext, Error> {
     let peers = Arc::new(Peers::new(world.clone(), &config)?);
@@ -100,7 +100,7 @@ async fn recover(
         plain_http: PlainHttp::default(),
         node,
         standing,
-        room,
+        space,
         rules,
         timings,
         shutdown,
@@ -216,7 +216,7 @@ fn keep_house(context: &ReplicaContext, config: &Config) -> watch::Receiver<Lead
     spawner.keep("raft/health", context.clone().watch_health());
     spawner.keep("raft/joining", context.clone().promote_joining());
     spawner.keep("raft/probe", context.clone().probe());
-    spawner.keep("raft/disk_space", context.clone().keep_room());
+    spawner.keep("raft/disk_space", context.clone().watch_space());
     spawner.keep("raft/removal", context.clone().note_removal());
     spawner.keep("raft/role", context.standing.clone().follow_role());
     spawner.keep("raft/publish", context.clone().publish(config.name.clone(), config.client_urls.clone()));

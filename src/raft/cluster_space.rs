@@ -13,7 +13,7 @@ use crate::world::NodeId;
 
 /// What is known of the members' space. Clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct Room {
+pub(super) struct ClusterSpace {
     /// Of this member's log and state.
     own: [Space; 2],
     /// Others that said so.
@@ -22,9 +22,9 @@ pub(super) struct Room {
     full: Arc<AtomicBool>,
 }
 
-impl Room {
-    pub fn new(own: [Space; 2]) -> Room {
-        Room { own, short: Arc::default(), full: Arc::default() }
+impl ClusterSpace {
+    pub fn new(own: [Space; 2]) -> ClusterSpace {
+        ClusterSpace { own, short: Arc::default(), full: Arc::default() }
     }
 
     fn short(&self) -> MutexGuard<'_, BTreeSet<u64>> {
