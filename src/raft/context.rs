@@ -13,10 +13,10 @@ use super::change::{Change, ChangeError, ChangeRequest, ChangeResult};
 use super::cluster_space::ClusterSpace;
 use super::member::members_of;
 use super::membership;
+use super::membership_view::MembershipView;
 use super::peer_http::PlainHttp;
 use super::peers::{CallError, Peers, Purpose, head};
 use super::questions::Questions;
-use super::standing::Standing;
 use super::state_machine::Raft;
 use super::types::{Membership, Types};
 use super::wire::{CHANGE, HELLO, Hello};
@@ -41,7 +41,7 @@ pub(super) struct ReplicaContext {
     pub questions: Questions,
     pub plain_http: PlainHttp,
     pub node: NodeId,
-    pub standing: Standing,
+    pub membership_view: MembershipView,
     pub space: ClusterSpace,
     pub rules: Rules,
     pub timings: Timings,
@@ -59,7 +59,7 @@ impl ReplicaContext {
 
     /// The members, by ID, as this member has applied them; before that, as its log has them.
     pub fn members(&self) -> Vec<Member> {
-        let applied = self.standing.roster.borrow().members();
+        let applied = self.membership_view.roster.borrow().members();
         if applied.is_empty() { members_of(&self.membership()) } else { applied }
     }
 
@@ -95,7 +95,9 @@ impl ReplicaContext {
         let known = Leadership::of(&self.metrics().borrow_watched());
         let request = ChangeRequest { change, rules: self.rules };
         match known.leader {
-            _ if known.is_leader => membership::execute(&self.raft, request, self.standing.surroundings()).await,
+            _ if known.is_leader => {
+                membership::execute(&self.raft, request, self.membership_view.known_members()).await
+            }
             Some(leader) => {
                 let limit = self.timings.election.end * 3;
                 let answer = self.peers.call(leader.0, Purpose::Control, CHANGE, head(&request), limit).await;
@@ -117,7 +119,7 @@ impl ReplicaContext {
         let metrics = metrics.borrow_watched();
         let replication = metrics.replication.as_ref()?;
         let others = metrics.membership_config.voter_ids().filter(|id| *id != self.node.0);
-        let able = others.filter(|id| self.standing.is_active(*id) && fit(*id));
+        let able = others.filter(|id| self.membership_view.is_active(*id) && fit(*id));
         able.max_by_key(|id| replication.get(id).cloned().flatten()).map(NodeId)
     }
 

@@ -43,7 +43,7 @@ impl Exposed {
         let name = "etcd_network_active_peers";
         text.family(name, "gauge", "Whether another member can be reached.");
         for member in others {
-            let active = self.context.standing.is_active(member.id.0);
+            let active = self.context.membership_view.is_active(member.id.0);
             text.sample(name, &[("Local", &local), ("Remote", &member.id.to_string())], i32::from(active));
         }
     }

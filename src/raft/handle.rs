@@ -110,7 +110,7 @@ impl Handle {
     /// A proposal of `start` has had a way all the time: this member a connection to the leader, or the leader to a
     /// quorum.
     pub fn connected_since(&self, start: Instant) -> bool {
-        self.0.context.standing.connected_since(self.leadership().borrow().leader, start)
+        self.0.context.membership_view.connected_since(self.leadership().borrow().leader, start)
     }
 
     /// What this replica counts.
@@ -152,12 +152,12 @@ impl Handle {
 
     /// IDs that were members once, and never will be again.
     pub fn removed_members(&self) -> Vec<NodeId> {
-        self.0.context.standing.roster.borrow().removed.iter().copied().map(NodeId).collect()
+        self.0.context.membership_view.roster.borrow().removed.iter().copied().map(NodeId).collect()
     }
 
     /// This member receives the log but has no vote, and is not about to get one.
     pub fn is_learner(&self) -> bool {
-        self.0.context.standing.is_learner()
+        self.0.context.membership_view.is_learner()
     }
 
     /// Resolves once the cluster knows this member's name and client URLs: it is ready for clients then.
@@ -167,7 +167,7 @@ impl Handle {
             let me = roster.get(parts.context.node);
             me.is_some_and(|peer| peer.started && peer.name == parts.name && peer.client_urls == parts.client_urls)
         };
-        if parts.context.standing.roster.clone().wait_for(known).await.is_err() {
+        if parts.context.membership_view.roster.clone().wait_for(known).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -175,12 +175,12 @@ impl Handle {
     /// Resolves once this member has been removed from the cluster, for good: its process should end, after a moment
     /// in which answers that are under way leave, and its data directory is of no use any more.
     pub async fn removed(&self) {
-        self.0.context.standing.removed().await;
+        self.0.context.membership_view.removed().await;
     }
 
     /// Resolves once the members that vote are a quorum also of those that were added to vote and have yet to start.
     pub async fn settled(&self, deadline: Instant) -> Result<(), Error> {
-        let mut roster = self.0.context.standing.roster.clone();
+        let mut roster = self.0.context.membership_view.roster.clone();
         let settled = roster.wait_for(Roster::is_settled);
         match self.0.context.world.clock.timeout_at(deadline, settled).await {
             Ok(Ok(_)) => Ok(()),

@@ -83,7 +83,7 @@ impl ReplicaContext {
             }
             for id in self.caught_up() {
                 let request = ChangeRequest { change: Change::Admit { id }, rules: self.rules };
-                match membership::execute(&self.raft, request, self.standing.surroundings()).await {
+                match membership::execute(&self.raft, request, self.membership_view.known_members()).await {
                     Ok(_) => tracing::info!(member = %NodeId(id), "a new member votes from now on"),
                     Err(reason) => tracing::debug!(member = %NodeId(id), ?reason, "a new member cannot vote yet"),
                 }
@@ -97,7 +97,7 @@ impl ReplicaContext {
         let matched = |id| Some(metrics.replication.as_ref()?.get(&id).copied()??.index);
         let mut ready =
             ready_to_vote(metrics.membership_config.membership(), metrics.last_log_index.unwrap_or(0), matched);
-        ready.retain(|id| self.standing.is_active(*id));
+        ready.retain(|id| self.membership_view.is_active(*id));
         ready
     }
 
@@ -118,7 +118,7 @@ impl ReplicaContext {
                             self.introduce(id, said).await;
                         }
                     }
-                    Ok(hello) if hello.you_removed => self.standing.hear_removal(),
+                    Ok(hello) if hello.you_removed => self.membership_view.hear_removal(),
                     Err(CallError::Unreached { .. }) => self.peers.activity.lose(id),
                     Ok(_) | Err(_) => (),
                 }
@@ -148,7 +148,7 @@ impl ReplicaContext {
         tokio::select! {
             biased;
             () = self.shutdown.wait() => (),
-            () = self.standing.removed() => {
+            () = self.membership_view.removed() => {
                 tracing::warn!(member = %self.node, "the member has been permanently removed from the cluster");
             }
         }

@@ -8,7 +8,7 @@ use openraft::{ChangeMembers, Precondition};
 
 use super::change::{Change, ChangeError, ChangeRequest, ChangeResult, CommittedChange};
 use super::member::members_of;
-use super::rules::Scene;
+use super::rules::LeaderView;
 use super::state_machine::Raft;
 use super::types::{LogId, Membership, Peer, Types, position};
 use crate::world::planted::planted;
@@ -21,34 +21,34 @@ const READY_PERCENT_MIN: u64 = 90;
 type Plan = Option<ChangeMembers<u64, Peer>>;
 
 /// Judges `request` by its rules, in the order in which etcd does.
-fn judge(scene: &Scene, request: &ChangeRequest) -> Result<(), ChangeError> {
+fn judge(view: &LeaderView, request: &ChangeRequest) -> Result<(), ChangeError> {
     match &request.change {
-        Change::Add { id, .. } if scene.membership.get_node(id).is_some() => Err(ChangeError::Exists(*id)),
-        Change::Add { peer, .. } if request.rules.strict => scene.may_add(!peer.joining),
-        Change::Remove { id } if request.rules.strict => scene.may_remove(*id),
+        Change::Add { id, .. } if view.membership.get_node(id).is_some() => Err(ChangeError::Exists(*id)),
+        Change::Add { peer, .. } if request.rules.strict => view.may_add(!peer.joining),
+        Change::Remove { id } if request.rules.strict => view.may_remove(*id),
         Change::Promote { id } => {
-            caught_up(scene, *id)?;
-            if request.rules.strict { scene.may_promote() } else { Ok(()) }
+            caught_up(view, *id)?;
+            if request.rules.strict { view.may_promote() } else { Ok(()) }
         }
         _ => Ok(()),
     }
 }
 
-fn caught_up(scene: &Scene, id: u64) -> Result<(), ChangeError> {
-    scene.membership.get_node(&id).ok_or(ChangeError::NotFound(id))?;
-    let matched = if id == scene.me { scene.last } else { scene.matched.get(&id).copied().unwrap_or(0) };
-    if matched * 100 < scene.last * READY_PERCENT_MIN { Err(ChangeError::NotReady(id)) } else { Ok(()) }
+fn caught_up(view: &LeaderView, id: u64) -> Result<(), ChangeError> {
+    view.membership.get_node(&id).ok_or(ChangeError::NotFound(id))?;
+    let matched = if id == view.me { view.last } else { view.matched.get(&id).copied().unwrap_or(0) };
+    if matched * 100 < view.last * READY_PERCENT_MIN { Err(ChangeError::NotReady(id)) } else { Ok(()) }
 }
 
 /// What `request` wants of openraft; nothing when it already holds.
-fn plan(scene: &Scene, request: &ChangeRequest) -> Result<Plan, ChangeError> {
-    let membership = scene.membership;
+fn plan(view: &LeaderView, request: &ChangeRequest) -> Result<Plan, ChangeError> {
+    let membership = view.membership;
     let voters: BTreeSet<u64> = membership.voter_ids().collect();
     let known = |id: u64| membership.get_node(&id).cloned().ok_or(ChangeError::NotFound(id));
     let set =
         |id: u64, old: Peer, new: Peer| (old != new).then(|| ChangeMembers::SetNodes(BTreeMap::from([(id, new)])));
     match &request.change {
-        Change::Add { id, .. } if scene.removed.contains(id) => Err(ChangeError::NotFound(*id)),
+        Change::Add { id, .. } if view.removed.contains(id) => Err(ChangeError::NotFound(*id)),
         Change::Add { id, peer } => {
             unused(membership, *id, &peer.peer_urls)?;
             let learners = members_of(membership).iter().filter(|member| member.learner).count();
@@ -108,14 +108,14 @@ pub(super) fn ready_to_vote(membership: &Membership, last: u64, matched: impl Fn
 }
 
 /// What the leader knows besides openraft's metrics.
-pub(super) struct Surroundings {
+pub(super) struct KnownMembers {
     pub removed: BTreeSet<u64>,
     pub active: BTreeSet<u64>,
     pub steady: BTreeSet<u64>,
 }
 
 /// Makes a change on this member, which must lead; resolves once it is committed.
-pub(super) async fn execute(raft: &Raft, request: ChangeRequest, around: Surroundings) -> ChangeResult {
+pub(super) async fn execute(raft: &Raft, request: ChangeRequest, known: KnownMembers) -> ChangeResult {
     let (planned, based_on) = {
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -126,17 +126,17 @@ pub(super) async fn execute(raft: &Raft, request: ChangeRequest, around: Surroun
         if *membership.log_id() > metrics.local_committed {
             return Err(ChangeError::InProgress);
         }
-        let scene = Scene {
+        let view = LeaderView {
             membership: membership.membership(),
-            removed: &around.removed,
+            removed: &known.removed,
             me: metrics.id,
             last: metrics.last_log_index.unwrap_or(0),
             matched,
-            active: around.active,
-            steady: around.steady,
+            active: known.active,
+            steady: known.steady,
         };
-        judge(&scene, &request)?;
-        let planned = plan(&scene, &request)?;
+        judge(&view, &request)?;
+        let planned = plan(&view, &request)?;
         if planned.is_none() {
             let index = membership.log_id().as_ref().map_or(0, |at| position(at).index);
             return Ok(CommittedChange { index, membership: membership.membership().clone() });
@@ -202,17 +202,17 @@ mod tests {
         Membership::new(vec![BTreeSet::from([1, 2])], nodes).unwrap()
     }
 
-    fn with_scene<T>(membership: &Membership, matched: u64, look: impl FnOnce(&Scene) -> T) -> T {
+    fn with_view<T>(membership: &Membership, matched: u64, look: impl FnOnce(&LeaderView) -> T) -> T {
         let everyone: BTreeSet<u64> = membership.nodes().map(|(id, _)| *id).collect();
         let removed = BTreeSet::from([9]);
         let matched = everyone.iter().map(|id| (*id, matched)).collect();
         let (active, steady) = (everyone.clone(), everyone);
-        look(&Scene { membership, removed: &removed, me: 1, last: 5_000, matched, active, steady })
+        look(&LeaderView { membership, removed: &removed, me: 1, last: 5_000, matched, active, steady })
     }
 
     fn asked(membership: &Membership, change: Change, matched: u64) -> Result<Plan, ChangeError> {
         let request = ChangeRequest { change, rules: Rules { strict: false, learners_max: 1 } };
-        with_scene(membership, matched, |scene| judge(scene, &request).and_then(|()| plan(scene, &request)))
+        with_view(membership, matched, |view| judge(view, &request).and_then(|()| plan(view, &request)))
     }
 
     #[test]

@@ -26,7 +26,7 @@
 //! - [`activity`]: who is reachable
 //! - [`force`]: making one member the only one; [`replace`]: having one replaced that does not run
 //! - [`cluster_space`]: which members are short of disk space, and what follows
-//! - [`housekeeping`]: the tasks that follow leadership and membership; [`standing`]: whether this member is one still
+//! - [`housekeeping`]: the tasks that follow leadership and membership; [`membership_view`]: whether this member is one still
 //! - [`offline`]: the log of a member that does not run
 //! - [`metrics`]: what it counts; [`exposition`]: what it shows
 //! - [`types`], [`runtime`], [`encoding`]: how openraft is instantiated, and how its records look as bytes
@@ -48,6 +48,7 @@ mod log_store;
 pub mod machine;
 mod member;
 mod membership;
+mod membership_view;
 mod metrics;
 mod network;
 pub mod offline;
@@ -64,7 +65,6 @@ mod roster;
 mod rules;
 mod runtime;
 mod snapshot_transfer;
-mod standing;
 mod state_machine;
 mod types;
 mod wire;

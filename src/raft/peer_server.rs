@@ -26,11 +26,11 @@ use super::context::ReplicaContext;
 use super::encoding::unpack;
 use super::machine::Validate;
 use super::membership;
+use super::membership_view::MembershipView;
 use super::metrics::Traffic;
 use super::proposer::surely_not;
 use super::questions::Questions;
 use super::snapshot_transfer::Receiver;
-use super::standing::Standing;
 use super::state_machine::Raft;
 use super::types::{Callback, CommandBatch, Types};
 use super::wire::{
@@ -62,7 +62,7 @@ struct Served {
     validate: Validate,
     forwards: Gate,
     /// What changes of the membership need to know.
-    standing: Standing,
+    membership_view: MembershipView,
     space: ClusterSpace,
     version: String,
     introduction: Introduction,
@@ -83,7 +83,7 @@ impl PeerService {
             questions: context.questions.clone(),
             validate,
             forwards: Gate::new(FORWARDS_MAX),
-            standing: context.standing.clone(),
+            membership_view: context.membership_view.clone(),
             space: context.space.clone(),
             version: config.version.clone(),
             introduction: Introduction { name: config.name.clone(), client_urls: config.client_urls.clone() },
@@ -127,12 +127,12 @@ impl Served {
 
     /// The traffic with the member that calls, if it is one and says which.
     fn traffic<T>(&self, request: &tonic::Request<T>) -> Option<Arc<Traffic>> {
-        self.caller(request).map(|id| self.standing.peers.metrics.with(id))
+        self.caller(request).map(|id| self.membership_view.peers.metrics.with(id))
     }
 
     fn caller<T>(&self, request: &tonic::Request<T>) -> Option<u64> {
         let id = u64::from_str_radix(request.metadata().get(CALLER_HEADER)?.to_str().ok()?, 16).ok()?;
-        self.standing.roster.borrow().membership.nodes().any(|(known, _)| *known == id).then_some(id)
+        self.membership_view.roster.borrow().membership.nodes().any(|(known, _)| *known == id).then_some(id)
     }
 
     async fn append(
@@ -160,7 +160,7 @@ impl Served {
     }
 
     async fn snapshot(self: Arc<Self>, chunks: tonic::Request<Streaming<Bytes>>) -> Result<Response<Frame>, Status> {
-        let peers = &self.standing.peers;
+        let peers = &self.membership_view.peers;
         let transfer = self.caller(&chunks).map(|id| peers.metrics.snapshot_from(id, &self.world.clock));
         match self.receiver.receive(chunks.into_inner()).await {
             Ok(response) => {
@@ -245,8 +245,8 @@ impl Served {
     async fn change(&self, request: ChangeRequest) -> Result<ChangeResult, Status> {
         let raft = self.raft.clone();
         let random = self.world.random.clone();
-        let around = self.standing.surroundings();
-        let work = async move { membership::execute(&raft, request, around).await };
+        let known = self.membership_view.known_members();
+        let work = async move { membership::execute(&raft, request, known).await };
         let done = self.world.spawner.task(runtime::scope(random, work));
         Ok(match self.world.clock.timeout(self.limit, done).await {
             Ok(Ok(changed)) => changed,
@@ -263,7 +263,7 @@ impl Served {
             leader: server.current_leader,
             last,
             you_started: known.is_some_and(|peer| peer.started),
-            you_removed: self.standing.was_removed(caller),
+            you_removed: self.membership_view.was_removed(caller),
             version: self.version.clone(),
             introduction: self.taking_part.load(Ordering::Relaxed).then(|| self.introduction.clone()),
             short: self.space.is_short(),

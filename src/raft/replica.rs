@@ -16,6 +16,7 @@ use super::handle::Parts;
 use super::log_store::LogStore;
 use super::machine::Machine;
 use super::member::initial_nodes;
+use super::membership_view::MembershipView;
 use super::network::Network;
 use super::peer_http::PlainHttp;
 use super::peer_listener::PeerListeners;
@@ -25,7 +26,6 @@ use super::proposer::{Proposer, Queue};
 use super::questions::Questions;
 use super::read_gate::ReadGate;
 use super::roster::Roster;
-use super::standing::Standing;
 use super::state_machine::{Raft, StateMachine, Told};
 use super::types::{Cause, Membership, Types};
 use super::{Bootstrap, Config, Error, Handle, Leadership, Limits, Timings, damaged, runtime, unusable};
@@ -91,7 +91,7 @@ async fn recover(
     let raft = raft.map_err(|error| not_recovered(&config.data_dir, &error))?;
     raft.with_state_machine(|state| Box::pin(async move { state.serve() })).await.map_err(|_| Error::Stopped)?;
     let (node, rules, timings) = (config.node, config.rules, config.timings);
-    let standing = Standing::new(node, world.clock.clone(), peers.clone(), roster);
+    let membership_view = MembershipView::new(node, world.clock.clone(), peers.clone(), roster);
     Ok(ReplicaContext {
         world,
         raft,
@@ -99,7 +99,7 @@ async fn recover(
         questions: Questions::default(),
         plain_http: PlainHttp::default(),
         node,
-        standing,
+        membership_view,
         space,
         rules,
         timings,
@@ -218,7 +218,7 @@ fn keep_house(context: &ReplicaContext, config: &Config) -> watch::Receiver<Lead
     spawner.keep("raft/probe", context.clone().probe());
     spawner.keep("raft/disk_space", context.clone().watch_space());
     spawner.keep("raft/removal", context.clone().note_removal());
-    spawner.keep("raft/role", context.standing.clone().follow_role());
+    spawner.keep("raft/role", context.membership_view.clone().follow_role());
     spawner.keep("raft/publish", context.clone().publish(config.name.clone(), config.client_urls.clone()));
     spawner.keep("raft/campaign", context.clone().campaign());
     leadership

@@ -12,7 +12,7 @@ use super::types::{Membership, Peer};
 pub(super) const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the leader knows when it judges.
-pub(super) struct Scene<'a> {
+pub(super) struct LeaderView<'a> {
     pub membership: &'a Membership,
     pub removed: &'a BTreeSet<u64>,
     pub me: u64,
@@ -30,7 +30,7 @@ fn quorum(members: usize) -> usize {
     members / 2 + 1
 }
 
-impl Scene<'_> {
+impl LeaderView<'_> {
     /// Members that vote, or are about to.
     fn voting(&self) -> impl Iterator<Item = (u64, &Peer)> {
         let voters: BTreeSet<u64> = self.membership.voter_ids().collect();
@@ -95,14 +95,14 @@ mod tests {
     use super::*;
 
     /// Voters from 1 on; those named in `started` have started, `steady` ones are reachable.
-    fn judge<T>(voters: u64, started: &[u64], steady: &[u64], judge: impl FnOnce(&Scene) -> T) -> T {
+    fn judge<T>(voters: u64, started: &[u64], steady: &[u64], judge: impl FnOnce(&LeaderView) -> T) -> T {
         let name = |id| if started.contains(&id) { "named".to_owned() } else { String::new() };
         let nodes: BTreeMap<u64, Peer> =
             (1..=voters).map(|id| (id, Peer { name: name(id), ..Peer::default() })).collect();
         let membership = Membership::new(vec![(1..=voters).collect()], nodes).unwrap();
         let (removed, steady) = (BTreeSet::new(), steady.iter().copied().collect::<BTreeSet<_>>());
         let active = steady.clone();
-        let scene = Scene {
+        let view = LeaderView {
             membership: &membership,
             removed: &removed,
             me: 1,
@@ -111,7 +111,7 @@ mod tests {
             active,
             steady,
         };
-        judge(&scene)
+        judge(&view)
     }
 
     #[test]

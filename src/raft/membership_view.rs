@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
-use super::membership::Surroundings;
+use super::membership::KnownMembers;
 use super::peers::Peers;
 use super::roster::Roster;
 use super::rules::HEALTH_INTERVAL;
@@ -14,7 +14,7 @@ use crate::world::{Clock, Instant, NodeId};
 
 /// Shared by everything that asks.
 #[derive(Clone)]
-pub(super) struct Standing {
+pub(super) struct MembershipView {
     pub node: NodeId,
     pub clock: Clock,
     pub peers: Arc<Peers>,
@@ -26,12 +26,18 @@ pub(super) struct Standing {
     learner: Arc<AtomicBool>,
 }
 
-impl Standing {
-    pub fn new(node: NodeId, clock: Clock, peers: Arc<Peers>, roster: watch::Receiver<Roster>) -> Standing {
-        let standing =
-            Standing { node, clock, peers, roster, told_removed: watch::Sender::new(false), learner: Arc::default() };
-        standing.note_role();
-        standing
+impl MembershipView {
+    pub fn new(node: NodeId, clock: Clock, peers: Arc<Peers>, roster: watch::Receiver<Roster>) -> MembershipView {
+        let view = MembershipView {
+            node,
+            clock,
+            peers,
+            roster,
+            told_removed: watch::Sender::new(false),
+            learner: Arc::default(),
+        };
+        view.note_role();
+        view
     }
 
     pub fn was_removed(&self, id: u64) -> bool {
@@ -97,7 +103,7 @@ impl Standing {
         }
     }
 
-    pub fn surroundings(&self) -> Surroundings {
+    pub fn known_members(&self) -> KnownMembers {
         let now = self.clock.now();
         let roster = self.roster.borrow();
         let members = |holds: &dyn Fn(u64) -> bool| -> BTreeSet<u64> {
@@ -107,6 +113,6 @@ impl Standing {
         let activity = &self.peers.activity;
         let active = members(&|id| activity.since(id, now).is_some());
         let steady = members(&|id| activity.is_steady(id, HEALTH_INTERVAL, now));
-        Surroundings { removed: roster.removed.clone(), active, steady }
+        KnownMembers { removed: roster.removed.clone(), active, steady }
     }
 }
