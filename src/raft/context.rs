@@ -59,7 +59,7 @@ impl ReplicaContext {
 
     /// The members, by ID, as this member has applied them; before that, as its log has them.
     pub fn members(&self) -> Vec<Member> {
-        let applied = self.membership_view.roster.borrow().members();
+        let applied = self.membership_view.applied.borrow().members();
         if applied.is_empty() { members_of(&self.membership()) } else { applied }
     }
 

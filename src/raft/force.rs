@@ -9,9 +9,9 @@ use std::path::Path;
 use openraft::type_config::alias::VoteOf;
 use tokio::sync::oneshot;
 
+use super::applied_membership::AppliedMembership;
 use super::encoding::{decode, encode, parse, record};
 use super::machine::{Applied, Position};
-use super::roster::Roster;
 use super::types::{Membership, Payload, Types, Vote, log_id};
 use super::{Error, unusable};
 use crate::disk::{Entry, LogHandle, Recovered};
@@ -61,7 +61,7 @@ pub(super) async fn alone(
 /// The last membership in the log, else in the state.
 fn last_membership(log: &LogHandle, applied: &Applied) -> std::io::Result<Option<Membership>> {
     let mut found = match &applied.membership {
-        Some((_, record)) => Some(Roster::decode(record)?.membership),
+        Some((_, record)) => Some(AppliedMembership::decode(record)?.membership),
         None => None,
     };
     let end = log.last().map_or(0, |last| last.index + 1);

@@ -9,6 +9,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::applied_membership::AppliedMembership;
 use super::change::{Change, ChangeError, CommittedChange};
 use super::context::ReplicaContext;
 use super::exposition::Exposed;
@@ -17,7 +18,6 @@ use super::peer_http::PeerHttp;
 use super::proposer::{self, Propose, Proposer};
 use super::questions::Answerer;
 use super::read_gate::ReadGate;
-use super::roster::Roster;
 use super::{Error, Leadership, Member, Refused};
 use crate::actor::Gate;
 use crate::actor::metrics::Source;
@@ -152,7 +152,7 @@ impl Handle {
 
     /// IDs that were members once, and never will be again.
     pub fn removed_members(&self) -> Vec<NodeId> {
-        self.0.context.membership_view.roster.borrow().removed.iter().copied().map(NodeId).collect()
+        self.0.context.membership_view.applied.borrow().removed.iter().copied().map(NodeId).collect()
     }
 
     /// This member receives the log but has no vote, and is not about to get one.
@@ -163,11 +163,11 @@ impl Handle {
     /// Resolves once the cluster knows this member's name and client URLs: it is ready for clients then.
     pub async fn published(&self) {
         let parts = &self.0;
-        let known = |roster: &Roster| {
-            let me = roster.get(parts.context.node);
+        let known = |membership: &AppliedMembership| {
+            let me = membership.get(parts.context.node);
             me.is_some_and(|peer| peer.started && peer.name == parts.name && peer.client_urls == parts.client_urls)
         };
-        if parts.context.membership_view.roster.clone().wait_for(known).await.is_err() {
+        if parts.context.membership_view.applied.clone().wait_for(known).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -180,8 +180,8 @@ impl Handle {
 
     /// Resolves once the members that vote are a quorum also of those that were added to vote and have yet to start.
     pub async fn settled(&self, deadline: Instant) -> Result<(), Error> {
-        let mut roster = self.0.context.membership_view.roster.clone();
-        let settled = roster.wait_for(Roster::is_settled);
+        let mut membership = self.0.context.membership_view.applied.clone();
+        let settled = membership.wait_for(AppliedMembership::is_settled);
         match self.0.context.world.clock.timeout_at(deadline, settled).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(Error::Stopped),

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
+use super::applied_membership::AppliedMembership;
 use super::membership::KnownMembers;
 use super::peers::Peers;
-use super::roster::Roster;
 use super::rules::HEALTH_INTERVAL;
 use crate::world::{Clock, Instant, NodeId};
 
@@ -19,20 +19,25 @@ pub(super) struct MembershipView {
     pub clock: Clock,
     pub peers: Arc<Peers>,
     /// As applied here.
-    pub roster: watch::Receiver<Roster>,
+    pub applied: watch::Receiver<AppliedMembership>,
     /// Another member said that this one was removed.
     told_removed: watch::Sender<bool>,
-    /// Read for every call of a client: a flag rather than a look at the roster.
+    /// Read for every call of a client: a flag rather than a look at the applied.
     learner: Arc<AtomicBool>,
 }
 
 impl MembershipView {
-    pub fn new(node: NodeId, clock: Clock, peers: Arc<Peers>, roster: watch::Receiver<Roster>) -> MembershipView {
+    pub fn new(
+        node: NodeId,
+        clock: Clock,
+        peers: Arc<Peers>,
+        applied: watch::Receiver<AppliedMembership>,
+    ) -> MembershipView {
         let view = MembershipView {
             node,
             clock,
             peers,
-            roster,
+            applied,
             told_removed: watch::Sender::new(false),
             learner: Arc::default(),
         };
@@ -41,7 +46,7 @@ impl MembershipView {
     }
 
     pub fn was_removed(&self, id: u64) -> bool {
-        self.roster.borrow().removed.contains(&id)
+        self.applied.borrow().removed.contains(&id)
     }
 
     /// Another member says that this one was removed.
@@ -51,9 +56,9 @@ impl MembershipView {
 
     /// Resolves once this member has been removed from the cluster, for good.
     pub async fn removed(&self) {
-        let (mut roster, mut told, me) = (self.roster.clone(), self.told_removed.subscribe(), self.node.0);
+        let (mut applied, mut told, me) = (self.applied.clone(), self.told_removed.subscribe(), self.node.0);
         let gone = tokio::select! {
-            gone = roster.wait_for(|roster| roster.removed.contains(&me)) => gone.is_ok(),
+            gone = applied.wait_for(|applied| applied.removed.contains(&me)) => gone.is_ok(),
             gone = told.wait_for(|told| *told) => gone.is_ok(),
         };
         // The replica has ended, in a way that says nothing of the membership.
@@ -68,16 +73,16 @@ impl MembershipView {
     }
 
     fn note_role(&self) {
-        let roster = self.roster.borrow();
-        let votes = || roster.membership.voter_ids().any(|id| id == self.node.0);
-        let learner = roster.get(self.node).is_some_and(|peer| !peer.joining && !votes());
+        let applied = self.applied.borrow();
+        let votes = || applied.membership.voter_ids().any(|id| id == self.node.0);
+        let learner = applied.get(self.node).is_some_and(|peer| !peer.joining && !votes());
         self.learner.store(learner, Ordering::Relaxed);
     }
 
-    /// Keeps [`Self::is_learner`] true to the roster until the replica ends.
+    /// Keeps [`Self::is_learner`] true to the applied until the replica ends.
     pub async fn follow_role(self) {
-        let mut roster = self.roster.clone();
-        while roster.changed().await.is_ok() {
+        let mut applied = self.applied.clone();
+        while applied.changed().await.is_ok() {
             self.note_role();
         }
     }
@@ -93,9 +98,9 @@ impl MembershipView {
         let connected = |id: u64| id == self.node.0 || self.peers.activity.throughout(id, start, now);
         match leader {
             Some(leader) if leader == self.node => {
-                let roster = self.roster.borrow();
+                let applied = self.applied.borrow();
                 let (with, without): (Vec<u64>, Vec<u64>) =
-                    roster.membership.voter_ids().partition(|id| connected(*id));
+                    applied.membership.voter_ids().partition(|id| connected(*id));
                 with.len() > without.len()
             }
             Some(leader) => connected(leader.0),
@@ -105,14 +110,14 @@ impl MembershipView {
 
     pub fn known_members(&self) -> KnownMembers {
         let now = self.clock.now();
-        let roster = self.roster.borrow();
+        let applied = self.applied.borrow();
         let members = |holds: &dyn Fn(u64) -> bool| -> BTreeSet<u64> {
-            let ids = roster.membership.nodes().map(|(id, _)| *id);
+            let ids = applied.membership.nodes().map(|(id, _)| *id);
             ids.filter(|id| *id == self.node.0 || holds(*id)).collect()
         };
         let activity = &self.peers.activity;
         let active = members(&|id| activity.since(id, now).is_some());
         let steady = members(&|id| activity.is_steady(id, HEALTH_INTERVAL, now));
-        KnownMembers { removed: roster.removed.clone(), active, steady }
+        KnownMembers { removed: applied.removed.clone(), active, steady }
     }
 }

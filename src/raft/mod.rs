@@ -21,7 +21,7 @@
 //! - [`peer_listener`]: the peer port; [`peer_server`]: what members are asked on it; [`peer_http`]: plain HTTP there
 //! - [`questions`]: what the stores of two members ask each other, past the log
 //! - [`snapshot_transfer`]: state for a member that lags too far behind
-//! - [`identity`]: IDs as etcd derives them; [`roster`]: who is a member, and who was
+//! - [`identity`]: IDs as etcd derives them; [`applied_membership`]: who is a member, and who was
 //! - [`change`]: what a change of the membership asks for; [`membership`]: making it; [`rules`]: whether it may be made now
 //! - [`activity`]: who is reachable
 //! - [`force`]: making one member the only one; [`replace`]: having one replaced that does not run
@@ -32,6 +32,7 @@
 //! - [`types`], [`runtime`], [`encoding`]: how openraft is instantiated, and how its records look as bytes
 
 mod activity;
+mod applied_membership;
 mod change;
 mod cluster_space;
 mod config;
@@ -61,7 +62,6 @@ mod questions;
 mod read_gate;
 mod replace;
 mod replica;
-mod roster;
 mod rules;
 mod runtime;
 mod snapshot_transfer;
@@ -72,6 +72,7 @@ mod wire;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use applied_membership::{record_members, recorded_members};
 pub use change::Rules;
 pub use config::{Bootstrap, ClusterId, Config, Limits, Security, Timings};
 pub use error::{Error, Refused};
@@ -82,7 +83,6 @@ pub use peer_http::PeerHttp;
 pub use questions::Answerer;
 pub use replace::replace;
 pub use replica::Replica;
-pub use roster::{record_members, recorded_members};
 
 /// The log or the state in `directory` cannot be used.
 fn unusable(directory: &std::path::Path, error: &std::io::Error) -> Error {

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use openraft::vote::{RaftLeaderId, RaftVote};
 use tokio::sync::oneshot;
 
+use super::applied_membership::AppliedMembership;
 use super::encoding::{decode, encode, pack, parse, record, unpack};
 use super::machine::{Applied, Committed, Payload as Applying, Position};
 use super::member::members_of;
-use super::roster::Roster;
 use super::types::{LogId, Membership, Payload, Types, Vote, log_id, position};
 use super::{Error, Member};
 use crate::disk::{self, Entry, LogHandle, Recovered, log::Options};
@@ -75,9 +75,9 @@ pub async fn write(
 
 /// The committed entries that a state does not hold yet, as they are applied.
 pub async fn committed_after(world: &World, data_dir: &Path, applied: &Applied) -> Result<Vec<Committed>, Error> {
-    let mut roster = match &applied.membership {
-        Some((_, membership)) => Roster::decode(membership).map_err(|error| unreadable(data_dir, &error))?,
-        None => Roster::default(),
+    let mut applied_membership = match &applied.membership {
+        Some((_, membership)) => AppliedMembership::decode(membership).map_err(|error| unreadable(data_dir, &error))?,
+        None => AppliedMembership::default(),
     };
     let after = applied.at.map_or(0, |at| at.index);
     let mut found = Vec::new();
@@ -91,8 +91,8 @@ pub async fn committed_after(world: &World, data_dir: &Path, applied: &Applied) 
             Content::Commands(commands) => Applying::Batch(commands),
             Content::Members(members) => {
                 let next = membership(&members).map_err(|error| unreadable(data_dir, &error))?;
-                roster = roster.followed_by(next);
-                Applying::Membership(roster.encode())
+                applied_membership = applied_membership.followed_by(next);
+                Applying::Membership(applied_membership.encode())
             }
         };
         found.push(Committed { at, payload });
@@ -157,7 +157,7 @@ fn content(payload: Payload) -> io::Result<Content> {
 
 fn membership(members: &[Member]) -> io::Result<Membership> {
     let recorded = super::record_members(members, &[]);
-    Ok(Roster::decode(&recorded)?.membership)
+    Ok(AppliedMembership::decode(&recorded)?.membership)
 }
 
 #[cfg(test)]

@@ -132,7 +132,7 @@ impl Served {
 
     fn caller<T>(&self, request: &tonic::Request<T>) -> Option<u64> {
         let id = u64::from_str_radix(request.metadata().get(CALLER_HEADER)?.to_str().ok()?, 16).ok()?;
-        self.membership_view.roster.borrow().membership.nodes().any(|(known, _)| *known == id).then_some(id)
+        self.membership_view.applied.borrow().membership.nodes().any(|(known, _)| *known == id).then_some(id)
     }
 
     async fn append(

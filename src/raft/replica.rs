@@ -9,6 +9,7 @@ use openraft::errors::Fatal;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::applied_membership::AppliedMembership;
 use super::cluster_space::ClusterSpace;
 use super::context::ReplicaContext;
 use super::force;
@@ -25,8 +26,7 @@ use super::peers::Peers;
 use super::proposer::{Proposer, Queue};
 use super::questions::Questions;
 use super::read_gate::ReadGate;
-use super::roster::Roster;
-use super::state_machine::{Raft, StateMachine, Told};
+use super::state_machine::{AppliedPublisher, Raft, StateMachine};
 use super::types::{Cause, Membership, Types};
 use super::{Bootstrap, Config, Error, Handle, Leadership, Limits, Timings, damaged, runtime, unusable};
 use crate::actor::{Gate, Shutdown};
@@ -46,18 +46,18 @@ impl Replica {
     pub async fn start(world: World, config: Config, machine: Box<dyn Machine>) -> Result<Handle, Error> {
         let settings = settings(&config.timings, &config.limits)?;
         let (log, store) = open_log(&world, &config, &*machine).await?;
-        let told = Told::default();
-        let (applied, roster) = (told.applied.subscribe(), told.roster.subscribe());
+        let publisher = AppliedPublisher::default();
+        let (applied, membership) = (publisher.index.subscribe(), publisher.membership.subscribe());
         let space = ClusterSpace::new([log.space().clone(), machine.space()]);
         let validate = machine.validate();
         let shutdown = Shutdown::new();
-        let state = StateMachine::new(world.clone(), machine, told, shutdown.clone())
+        let state = StateMachine::new(world.clone(), machine, publisher, shutdown.clone())
             .map_err(|error| Error::io("reading the membership of the state", &error))?;
         // Not sooner: a peer that can connect waits for an answer, and when it waits in vain it can't tell what became
         // of the commands that it sent.
         let listeners = PeerListeners::open(&world, &config).await?;
         // openraft's tasks and the connections to peers belong to the shared runtime, whichever thread asks for them.
-        let recovery = recover(world.clone(), config.clone(), settings, store, state, roster, space, shutdown);
+        let recovery = recover(world.clone(), config.clone(), settings, store, state, membership, space, shutdown);
         let recovery = world.spawner.task(runtime::scope(world.random.clone(), recovery));
         let context = recovery.await.unwrap_or(Err(Error::Stopped))?;
         let service = PeerService::new(&context, &config, validate);
@@ -80,7 +80,7 @@ async fn recover(
     settings: openraft::Config,
     store: LogStore,
     state: StateMachine,
-    roster: watch::Receiver<Roster>,
+    membership: watch::Receiver<AppliedMembership>,
     space: ClusterSpace,
     shutdown: Shutdown,
 ) -> Result<ReplicaContext, Error> {
@@ -91,7 +91,7 @@ async fn recover(
     let raft = raft.map_err(|error| not_recovered(&config.data_dir, &error))?;
     raft.with_state_machine(|state| Box::pin(async move { state.serve() })).await.map_err(|_| Error::Stopped)?;
     let (node, rules, timings) = (config.node, config.rules, config.timings);
-    let membership_view = MembershipView::new(node, world.clock.clone(), peers.clone(), roster);
+    let membership_view = MembershipView::new(node, world.clock.clone(), peers.clone(), membership);
     Ok(ReplicaContext {
         world,
         raft,

@@ -11,9 +11,9 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use tokio::sync::watch;
 
+use super::applied_membership::AppliedMembership;
 use super::encoding::unpack;
 use super::machine::{self, Applied, Committed, Machine, Position};
-use super::roster::Roster;
 use super::types::{Entry, LogId, Payload, StoredMembership, Types, log_id, position};
 use crate::actor::Shutdown;
 use crate::disk::space::{RETRY, is_full};
@@ -48,31 +48,31 @@ pub struct StateMachine {
     last: Option<LogId>,
     memberships: Memberships,
     /// As of the last entry.
-    roster: Roster,
-    told: Told,
+    membership: AppliedMembership,
+    publisher: AppliedPublisher,
     /// From here on the current snapshot is asked for in order to send it; before, only to learn where it stands.
     serving: bool,
 }
 
 /// Who hears of what was applied.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct AppliedPublisher {
     /// The index of the last applied entry.
-    pub applied: watch::Sender<u64>,
+    pub index: watch::Sender<u64>,
     /// The membership as of it; told first.
-    pub roster: watch::Sender<Roster>,
+    pub membership: watch::Sender<AppliedMembership>,
 }
 
-impl Told {
-    fn tell(&self, index: u64, roster: &Roster) {
-        self.roster.send_if_modified(|known| {
-            let changed = known != roster;
+impl AppliedPublisher {
+    fn publish(&self, index: u64, membership: &AppliedMembership) {
+        self.membership.send_if_modified(|known| {
+            let changed = known != membership;
             if changed {
-                known.clone_from(roster);
+                known.clone_from(membership);
             }
             changed
         });
-        self.applied.send_replace(index);
+        self.index.send_replace(index);
     }
 }
 
@@ -81,15 +81,15 @@ impl StateMachine {
     pub(super) fn new(
         world: World,
         machine: Box<dyn Machine>,
-        told: Told,
+        publisher: AppliedPublisher,
         shutdown: Shutdown,
     ) -> io::Result<StateMachine> {
         let state = machine.applied();
-        let (memberships, roster) = (Memberships::of(&state)?, roster_of(&state)?);
-        told.tell(state.at.map_or(0, |at| at.index), &roster);
+        let (memberships, membership) = (Memberships::of(&state)?, applied_membership_of(&state)?);
+        publisher.publish(state.at.map_or(0, |at| at.index), &membership);
         let last = state.at.map(log_id);
         let machine = Mutex::new(Some(machine));
-        Ok(StateMachine { world, shutdown, machine, last, memberships, roster, told, serving: false })
+        Ok(StateMachine { world, shutdown, machine, last, memberships, membership, publisher, serving: false })
     }
 
     /// Tells that recovery is over.
@@ -148,7 +148,7 @@ impl StateMachine {
         }
         applied?;
         self.last = Some(log_id(last));
-        self.told.tell(last.index, &self.roster);
+        self.publisher.publish(last.index, &self.membership);
         responders.into_iter().for_each(|responder| responder.send(()));
         Ok(())
     }
@@ -163,9 +163,9 @@ impl StateMachine {
             }
             Payload::Membership(membership) => {
                 failpoint!("beforeApplyOneConfChange");
-                self.roster = self.roster.followed_by(membership.clone());
+                self.membership = self.membership.followed_by(membership.clone());
                 self.memberships.push(StoredMembership::new(Some(entry.log_id), membership));
-                machine::Payload::Membership(self.roster.encode())
+                machine::Payload::Membership(self.membership.encode())
             }
         };
         Ok(Committed { at, payload })
@@ -224,11 +224,11 @@ impl RaftStateMachine<Types> for StateMachine {
             return Err(io::Error::other(format!("the snapshot holds {found:?}, its sender said {told:?}")));
         }
         self.memberships = Memberships::of(&installed)?;
-        self.roster = roster_of(&installed)?;
+        self.membership = applied_membership_of(&installed)?;
         self.last = meta.last_log_id;
         tracing::info!("applySnapshot: opened snapshot backend");
         failpoint!("applyAfterOpenSnapshot", self.world.clock);
-        self.told.tell(installed.at.map_or(0, |at| at.index), &self.roster);
+        self.publisher.publish(installed.at.map_or(0, |at| at.index), &self.membership);
         tracing::info!(at = ?installed.at, "applied snapshot");
         Ok(())
     }
@@ -258,12 +258,15 @@ impl RaftSnapshotBuilder<Types> for Builder {
 fn membership_of(applied: &Applied) -> io::Result<StoredMembership> {
     match &applied.membership {
         None => Ok(StoredMembership::default()),
-        Some((at, _)) => Ok(StoredMembership::new(Some(log_id(*at)), roster_of(applied)?.membership)),
+        Some((at, _)) => Ok(StoredMembership::new(Some(log_id(*at)), applied_membership_of(applied)?.membership)),
     }
 }
 
-fn roster_of(applied: &Applied) -> io::Result<Roster> {
-    applied.membership.as_ref().map_or(Ok(Roster::default()), |(_, encoded)| Roster::decode(encoded))
+fn applied_membership_of(applied: &Applied) -> io::Result<AppliedMembership> {
+    applied
+        .membership
+        .as_ref()
+        .map_or(Ok(AppliedMembership::default()), |(_, encoded)| AppliedMembership::decode(encoded))
 }
 
 /// The last memberships, oldest first: enough to tell which one held at the durable position.

@@ -15,7 +15,7 @@ use crate::actor::Shutdown;
 use crate::disk::{LogHandle, log};
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::Machine;
-use crate::raft::state_machine::{SnapshotData, StateMachine, Told};
+use crate::raft::state_machine::{AppliedPublisher, SnapshotData, StateMachine};
 use crate::raft::types::{LogId, StoredMembership, Types};
 use crate::world::disk::Open;
 use crate::world::{Disk, MemoryDisk, World};
@@ -46,7 +46,7 @@ where
         let options = log::Options { segment_bytes: 1 << 16, cache_bytes_max: 1 << 10 };
         let (log, recovered) = LogHandle::open(&world, &directory.join("wal"), options).unwrap();
         let machine = (self.open)(&world, &directory);
-        let machine = StateMachine::new(world.clone(), machine, Told::default(), Shutdown::new()).unwrap();
+        let machine = StateMachine::new(world.clone(), machine, AppliedPublisher::default(), Shutdown::new()).unwrap();
         Ok(((), LogStore::new(log, &recovered).unwrap(), Served { disk: world.disk, machine }))
     }
 }

@@ -22,29 +22,29 @@ const VERSION: u8 = 1;
 
 /// Who is a member, and who was.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Roster {
+pub(super) struct AppliedMembership {
     pub membership: Membership,
     /// An ID in here never comes back.
     pub removed: BTreeSet<u64>,
 }
 
-impl Roster {
+impl AppliedMembership {
     /// After `next` was applied.
-    pub fn followed_by(&self, next: Membership) -> Roster {
+    pub fn followed_by(&self, next: Membership) -> AppliedMembership {
         let gone = self.membership.nodes().map(|(id, _)| *id).filter(|id| next.get_node(id).is_none());
         let removed = self.removed.iter().copied().chain(gone).collect();
-        Roster { membership: next, removed }
+        AppliedMembership { membership: next, removed }
     }
 
     pub fn encode(&self) -> Bytes {
         [&[MARK, VERSION], &record(self)[..]].concat().into()
     }
 
-    pub fn decode(bytes: &[u8]) -> io::Result<Roster> {
+    pub fn decode(bytes: &[u8]) -> io::Result<AppliedMembership> {
         match bytes {
             [MARK, VERSION, rest @ ..] => parse(rest),
             [MARK, version, ..] => Err(malformed(format!("membership: version {version} is not known"))),
-            bare => Ok(Roster { membership: parse(bare)?, removed: BTreeSet::new() }),
+            bare => Ok(AppliedMembership { membership: parse(bare)?, removed: BTreeSet::new() }),
         }
     }
 
@@ -75,13 +75,13 @@ pub fn record_members(members: &[Member], removed: &[NodeId]) -> Bytes {
         true => Membership::default(),
         false => Membership::new(vec![voters], nodes).expect("every voter is among the nodes"),
     };
-    Roster { membership, removed: removed.iter().map(|id| id.0).collect() }.encode()
+    AppliedMembership { membership, removed: removed.iter().map(|id| id.0).collect() }.encode()
 }
 
 /// The members and the removed IDs of a record that the state machine keeps.
 pub fn recorded_members(record: &[u8]) -> io::Result<(Vec<Member>, Vec<NodeId>)> {
-    let roster = Roster::decode(record)?;
-    Ok((roster.members(), roster.removed.into_iter().map(NodeId).collect()))
+    let applied = AppliedMembership::decode(record)?;
+    Ok((applied.members(), applied.removed.into_iter().map(NodeId).collect()))
 }
 
 #[cfg(test)]
@@ -97,19 +97,19 @@ mod tests {
 
     #[test]
     fn who_leaves_the_membership_is_remembered() {
-        let roster = Roster::default().followed_by(membership(&[1, 2, 3]));
-        assert!(roster.removed.is_empty());
-        let roster = roster.followed_by(membership(&[1, 3])).followed_by(membership(&[1, 3, 4]));
-        assert_eq!(roster.removed, BTreeSet::from([2]));
-        assert_eq!(Roster::decode(&roster.encode()).unwrap(), roster);
+        let applied = AppliedMembership::default().followed_by(membership(&[1, 2, 3]));
+        assert!(applied.removed.is_empty());
+        let applied = applied.followed_by(membership(&[1, 3])).followed_by(membership(&[1, 3, 4]));
+        assert_eq!(applied.removed, BTreeSet::from([2]));
+        assert_eq!(AppliedMembership::decode(&applied.encode()).unwrap(), applied);
     }
 
     #[test]
     fn a_bare_membership_is_read_as_well() {
         let bare = record(&membership(&[1, 2]));
-        let roster = Roster { membership: membership(&[1, 2]), removed: BTreeSet::new() };
-        assert_eq!(Roster::decode(&bare).unwrap(), roster);
-        assert!(Roster::decode(&[MARK, 9, 0]).is_err());
+        let applied = AppliedMembership { membership: membership(&[1, 2]), removed: BTreeSet::new() };
+        assert_eq!(AppliedMembership::decode(&bare).unwrap(), applied);
+        assert!(AppliedMembership::decode(&[MARK, 9, 0]).is_err());
     }
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
         };
         let settled = |voters: &[u64], nodes: BTreeMap<u64, Peer>| {
             let membership = Membership::new(vec![voters.iter().copied().collect()], nodes).unwrap();
-            Roster { membership, ..Roster::default() }.is_settled()
+            AppliedMembership { membership, ..AppliedMembership::default() }.is_settled()
         };
         assert!(!settled(&[1], nodes(&[1, 9])));
         assert!(settled(&[1], nodes(&[1, 2])), "a learner is no newcomer");
