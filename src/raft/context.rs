@@ -16,8 +16,8 @@ use super::membership;
 use super::membership_view::MembershipView;
 use super::peer_http::PlainHttp;
 use super::peers::{CallError, Peers, Purpose, head};
-use super::questions::Questions;
 use super::state_machine::Raft;
+use super::store_questions::StoreQuestions;
 use super::types::{Membership, Types};
 use super::wire::{CHANGE, HELLO, Hello};
 use super::{Leadership, Member, Rules, Timings};
@@ -38,7 +38,7 @@ pub(super) struct ReplicaContext {
     pub world: World,
     pub raft: Raft,
     pub peers: Arc<Peers>,
-    pub questions: Questions,
+    pub store_questions: StoreQuestions,
     pub plain_http: PlainHttp,
     pub node: NodeId,
     pub membership_view: MembershipView,

@@ -16,8 +16,8 @@ use super::exposition::Exposed;
 use super::member::members_of;
 use super::peer_http::PeerHttp;
 use super::proposer::{self, Propose, Proposer};
-use super::questions::Answerer;
 use super::read_gate::ReadGate;
+use super::store_questions::Answerer;
 use super::{Error, Leadership, Member, Refused};
 use crate::actor::Gate;
 use crate::actor::metrics::Source;
@@ -267,7 +267,7 @@ impl Handle {
 
     /// Answers what the stores of other members ask this one.
     pub fn answer_with(&self, answerer: Answerer) {
-        self.0.context.questions.answer_with(answerer);
+        self.0.context.store_questions.answer_with(answerer);
     }
 
     /// Answers what is asked on the peer port in plain HTTP.

@@ -19,7 +19,7 @@
 //! - [`log_store`], [`state_machine`]: openraft's storage, over `disk` and the machine
 //! - [`network`], [`peers`]: calling other members; [`wire`]: the messages
 //! - [`peer_listener`]: the peer port; [`peer_server`]: what members are asked on it; [`peer_http`]: plain HTTP there
-//! - [`questions`]: what the stores of two members ask each other, past the log
+//! - [`store_questions`]: what the stores of two members ask each other, past the log
 //! - [`snapshot_transfer`]: state for a member that lags too far behind
 //! - [`identity`]: IDs as etcd derives them; [`applied_membership`]: who is a member, and who was
 //! - [`change`]: what a change of the membership asks for; [`membership`]: making it; [`rules`]: whether it may be made now
@@ -58,7 +58,6 @@ mod peer_listener;
 mod peer_server;
 mod peers;
 mod proposer;
-mod questions;
 mod read_gate;
 mod replace;
 mod replica;
@@ -66,6 +65,7 @@ mod rules;
 mod runtime;
 mod snapshot_transfer;
 mod state_machine;
+mod store_questions;
 mod types;
 mod wire;
 
@@ -80,9 +80,9 @@ pub use handle::{Handle, Status};
 pub use leadership::Leadership;
 pub use member::Member;
 pub use peer_http::PeerHttp;
-pub use questions::Answerer;
 pub use replace::replace;
 pub use replica::Replica;
+pub use store_questions::Answerer;
 
 /// The log or the state in `directory` cannot be used.
 fn unusable(directory: &std::path::Path, error: &std::io::Error) -> Error {

@@ -29,9 +29,9 @@ use super::membership;
 use super::membership_view::MembershipView;
 use super::metrics::Traffic;
 use super::proposer::surely_not;
-use super::questions::Questions;
 use super::snapshot_transfer::Receiver;
 use super::state_machine::Raft;
+use super::store_questions::StoreQuestions;
 use super::types::{Callback, CommandBatch, Types};
 use super::wire::{
     APPEND, ASK, CALLER_HEADER, CHANGE, CLUSTER_HEADER, FORWARD, Forwarded, Frame, HEARTBEAT, HELLO, Hello,
@@ -58,7 +58,7 @@ struct Served {
     /// Until this member knows that it may take part, it only says hello.
     taking_part: AtomicBool,
     receiver: Receiver,
-    questions: Questions,
+    store_questions: StoreQuestions,
     validate: Validate,
     forwards: Gate,
     /// What changes of the membership need to know.
@@ -80,7 +80,7 @@ impl PeerService {
             cluster: config.cluster,
             node: config.node,
             taking_part: AtomicBool::new(false),
-            questions: context.questions.clone(),
+            store_questions: context.store_questions.clone(),
             validate,
             forwards: Gate::new(FORWARDS_MAX),
             membership_view: context.membership_view.clone(),
@@ -232,7 +232,7 @@ impl Served {
 
     async fn answer_question(&self, message: Bytes) -> Result<Frame, Status> {
         let ((), question) = open::<()>(message).map_err(|error| unreadable(&error))?;
-        let answer = self.questions.answer(question).await;
+        let answer = self.store_questions.answer(question).await;
         let answer = answer.ok_or_else(|| Status::unavailable(format!("member {} is starting", self.node)))?;
         Ok(Frame::with_body(&(), vec![answer]))
     }

@@ -24,9 +24,9 @@ use super::peer_listener::PeerListeners;
 use super::peer_server::PeerService;
 use super::peers::Peers;
 use super::proposer::{Proposer, Queue};
-use super::questions::Questions;
 use super::read_gate::ReadGate;
 use super::state_machine::{AppliedPublisher, Raft, StateMachine};
+use super::store_questions::StoreQuestions;
 use super::types::{Cause, Membership, Types};
 use super::{Bootstrap, Config, Error, Handle, Leadership, Limits, Timings, damaged, runtime, unusable};
 use crate::actor::{Gate, Shutdown};
@@ -96,7 +96,7 @@ async fn recover(
         world,
         raft,
         peers,
-        questions: Questions::default(),
+        store_questions: StoreQuestions::default(),
         plain_http: PlainHttp::default(),
         node,
         membership_view,

@@ -11,9 +11,9 @@ pub type Answerer = Box<dyn Fn(Bytes) -> BoxFuture<'static, Bytes> + Send + Sync
 
 /// Who answers here, once somebody does. Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Questions(Arc<OnceLock<Answerer>>);
+pub(super) struct StoreQuestions(Arc<OnceLock<Answerer>>);
 
-impl Questions {
+impl StoreQuestions {
     /// From here on questions are answered; the first one to say so does it.
     pub fn answer_with(&self, answerer: Answerer) {
         let _ = self.0.set(answerer);
