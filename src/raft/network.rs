@@ -24,7 +24,7 @@ use super::peers::{CallError, Peers, Purpose, head};
 use super::snapshot_transfer;
 use super::state_machine::SnapshotData;
 use super::types::{Peer, Types, Vote};
-use super::wire::{APPEND, Frame, HEARTBEAT, PRE_VOTE, TRANSFER_LEADER, VOTE, append_frame, open};
+use super::wire::{APPEND, HEARTBEAT, PRE_VOTE, PeerMessage, TRANSFER_LEADER, VOTE, append_message, open};
 use crate::world::World;
 use crate::world::failpoints::failpoint;
 
@@ -87,7 +87,7 @@ impl Drop for AbortOnDrop {
 impl Connection {
     async fn open_append(
         &self,
-        requests: impl Stream<Item = Frame> + Send + 'static,
+        requests: impl Stream<Item = PeerMessage> + Send + 'static,
     ) -> Result<BoxStream<'static, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>> {
         let (requests, handle) = abortable(requests);
         let guard = AbortOnDrop(handle);
@@ -134,7 +134,7 @@ impl RaftNetworkV2<Types> for Connection {
         failpoint!("raftBeforeLeaderSend", self.world.clock);
         failpoint!("raftBeforeSave", self.world.clock);
         failpoint!("raftAfterSave", self.world.clock);
-        let frame = append_frame(&request);
+        let frame = append_message(&request);
         // All of the time there is: on a busy machine an answer may be late, and only answers keep the lease.
         self.peers
             .call(self.target, Purpose::Control, HEARTBEAT, frame, option.hard_ttl())
@@ -160,7 +160,7 @@ impl RaftNetworkV2<Types> for Connection {
         }
         let requests = requests.map(|request| {
             failpoint!("raftBeforeLeaderSend");
-            append_frame(&request)
+            append_message(&request)
         });
         async move { self.open_append(requests).await.map(|replies| replies as BoxStream<'s, _>) }.boxed()
     }

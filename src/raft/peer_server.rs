@@ -34,8 +34,8 @@ use super::state_machine::Raft;
 use super::store_questions::StoreQuestions;
 use super::types::{Callback, CommandBatch, Types};
 use super::wire::{
-    APPEND, ASK, CALLER_HEADER, CHANGE, CLUSTER_HEADER, FORWARD, Forwarded, Frame, HEARTBEAT, HELLO, Hello,
-    Introduction, MESSAGE_BYTES_MAX, PRE_VOTE, PROTOCOL, PROTOCOL_HEADER, READ_INDEX, ReadIndex, SNAPSHOT,
+    APPEND, ASK, CALLER_HEADER, CHANGE, CLUSTER_HEADER, FORWARD, Forwarded, HEARTBEAT, HELLO, Hello, Introduction,
+    MESSAGE_BYTES_MAX, PRE_VOTE, PROTOCOL, PROTOCOL_HEADER, PeerMessage, READ_INDEX, ReadIndex, SNAPSHOT,
     TARGET_HEADER, TRANSFER_LEADER, Untouched, VOTE, open, open_append,
 };
 use super::{ClusterId, Config, read_gate, runtime};
@@ -48,9 +48,9 @@ const FORWARDS_MAX: usize = 1_024;
 
 /// Serves the peer port. Clones share everything.
 #[derive(Clone)]
-pub(super) struct PeerService(Arc<Served>);
+pub(super) struct PeerService(Arc<Inner>);
 
-struct Served {
+struct Inner {
     world: World,
     raft: Raft,
     cluster: ClusterId,
@@ -73,7 +73,7 @@ struct Served {
 impl PeerService {
     pub fn new(context: &ReplicaContext, config: &Config, validate: Validate) -> PeerService {
         let (world, raft) = (context.world.clone(), context.raft.clone());
-        PeerService(Arc::new(Served {
+        PeerService(Arc::new(Inner {
             receiver: Receiver::new(world.clone(), raft.clone()),
             world,
             raft,
@@ -104,7 +104,7 @@ impl PeerService {
     }
 }
 
-impl Served {
+impl Inner {
     async fn answer(self: Arc<Self>, request: Request<Body>) -> http::Response<Body> {
         if let Err(status) = admit(request.headers(), self.cluster, self.node) {
             return status.into_http();
@@ -138,7 +138,7 @@ impl Served {
     async fn append(
         self: Arc<Self>,
         requests: tonic::Request<Streaming<Bytes>>,
-    ) -> Result<Response<BoxStream<'static, Result<Frame, Status>>>, Status> {
+    ) -> Result<Response<BoxStream<'static, Result<PeerMessage, Status>>>, Status> {
         let traffic = self.traffic(&requests);
         let requests = requests.into_inner().map(move |message| {
             if let (Ok(message), Some(traffic)) = (&message, &traffic) {
@@ -154,12 +154,15 @@ impl Served {
         let replies = self.raft.stream_append(readable);
         let replies = replies.map(|reply| {
             failpoint!("raftBeforeFollowerSend");
-            reply.map(|result| Frame::new(&result)).map_err(internal)
+            reply.map(|result| PeerMessage::new(&result)).map_err(internal)
         });
         Ok(Response::new(replies.boxed()))
     }
 
-    async fn snapshot(self: Arc<Self>, chunks: tonic::Request<Streaming<Bytes>>) -> Result<Response<Frame>, Status> {
+    async fn snapshot(
+        self: Arc<Self>,
+        chunks: tonic::Request<Streaming<Bytes>>,
+    ) -> Result<Response<PeerMessage>, Status> {
         let peers = &self.membership_view.peers;
         let transfer = self.caller(&chunks).map(|id| peers.metrics.snapshot_from(id, &self.world.clock));
         match self.receiver.receive(chunks.into_inner()).await {
@@ -167,7 +170,7 @@ impl Served {
                 if let Some(transfer) = transfer {
                     transfer.arrived();
                 }
-                Ok(Response::new(Frame::new(&response)))
+                Ok(Response::new(PeerMessage::new(&response)))
             }
             Err(error) => {
                 tracing::warn!(%error, "a snapshot was not received");
@@ -180,7 +183,7 @@ impl Served {
         self: Arc<Self>,
         method: String,
         message: tonic::Request<Bytes>,
-    ) -> Result<Response<Frame>, Status> {
+    ) -> Result<Response<PeerMessage>, Status> {
         let traffic = self.traffic(&message);
         let message = message.into_inner();
         if let Some(traffic) = &traffic {
@@ -193,16 +196,18 @@ impl Served {
                 failpoint!("raftBeforeSave", self.world.clock);
                 failpoint!("raftAfterSave", self.world.clock);
                 failpoint!("raftBeforeFollowerSend", self.world.clock);
-                Frame::new(&self.raft.append_entries(request).await.map_err(internal)?)
+                PeerMessage::new(&self.raft.append_entries(request).await.map_err(internal)?)
             }
-            VOTE => Frame::new(&self.raft.vote(head(message)?).await.map_err(internal)?),
-            PRE_VOTE => Frame::new(&self.raft.pre_vote(head(message)?).await.map_err(internal)?),
-            TRANSFER_LEADER => Frame::new(&self.raft.handle_transfer_leader(head(message)?).await.map_err(internal)?),
-            FORWARD => Frame::new(&self.forward(message).await?),
-            READ_INDEX => Frame::new(&self.read_index().await?),
-            CHANGE => Frame::new(&self.change(head(message)?).await?),
+            VOTE => PeerMessage::new(&self.raft.vote(head(message)?).await.map_err(internal)?),
+            PRE_VOTE => PeerMessage::new(&self.raft.pre_vote(head(message)?).await.map_err(internal)?),
+            TRANSFER_LEADER => {
+                PeerMessage::new(&self.raft.handle_transfer_leader(head(message)?).await.map_err(internal)?)
+            }
+            FORWARD => PeerMessage::new(&self.forward(message).await?),
+            READ_INDEX => PeerMessage::new(&self.read_index().await?),
+            CHANGE => PeerMessage::new(&self.change(head(message)?).await?),
             ASK => self.answer_question(message).await?,
-            HELLO => Frame::new(&self.hello(head(message)?)),
+            HELLO => PeerMessage::new(&self.hello(head(message)?)),
             _ => return Err(Status::unimplemented(format!("peers do not serve {method}"))),
         };
         Ok(Response::new(reply))
@@ -230,11 +235,11 @@ impl Served {
         commands.iter().try_for_each(self.validate)
     }
 
-    async fn answer_question(&self, message: Bytes) -> Result<Frame, Status> {
+    async fn answer_question(&self, message: Bytes) -> Result<PeerMessage, Status> {
         let ((), question) = open::<()>(message).map_err(|error| unreadable(&error))?;
         let answer = self.store_questions.answer(question).await;
         let answer = answer.ok_or_else(|| Status::unavailable(format!("member {} is starting", self.node)))?;
-        Ok(Frame::with_body(&(), vec![answer]))
+        Ok(PeerMessage::with_body(&(), vec![answer]))
     }
 
     async fn read_index(&self) -> Result<ReadIndex, Status> {

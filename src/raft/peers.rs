@@ -20,8 +20,8 @@ use super::activity::Activity;
 use super::metrics::Metrics;
 use super::types::Peer;
 use super::wire::{
-    ASK, CALLER_HEADER, CLUSTER_HEADER, Frame, MESSAGE_BYTES_MAX, PROTOCOL, PROTOCOL_HEADER, TARGET_HEADER, Untouched,
-    open,
+    ASK, CALLER_HEADER, CLUSTER_HEADER, MESSAGE_BYTES_MAX, PROTOCOL, PROTOCOL_HEADER, PeerMessage, TARGET_HEADER,
+    Untouched, open,
 };
 use super::{Config, Error, Timings};
 use crate::world::net::{Address, Dialler, NotConnected};
@@ -178,7 +178,7 @@ impl Peers {
         target: u64,
         purpose: Purpose,
         method: &'static str,
-        message: Frame,
+        message: PeerMessage,
         limit: Duration,
     ) -> Result<A, CallError> {
         let (traffic, started) = (self.metrics.with(target), self.world.clock.now());
@@ -201,7 +201,7 @@ impl Peers {
     pub async fn ask(&self, target: u64, question: Bytes, limit: Duration) -> Result<Bytes, CallError> {
         let exchange = async {
             let mut client = self.ready(target, Purpose::Log).await?;
-            let request = self.request(target, Frame::with_body(&(), vec![question]));
+            let request = self.request(target, PeerMessage::with_body(&(), vec![question]));
             let reply = client.unary(request, PathAndQuery::from_static(ASK), Untouched).await;
             reply.map_err(|status| self.failure(target, status))
         };
@@ -215,7 +215,7 @@ impl Peers {
         &self,
         target: u64,
         method: &'static str,
-        messages: impl Stream<Item = Frame> + Send + 'static,
+        messages: impl Stream<Item = PeerMessage> + Send + 'static,
         limit: Duration,
     ) -> Result<Streaming<Bytes>, CallError> {
         let traffic = self.metrics.with(target);
@@ -235,7 +235,7 @@ impl Peers {
         &self,
         target: u64,
         method: &'static str,
-        messages: impl Stream<Item = Frame> + Send + 'static,
+        messages: impl Stream<Item = PeerMessage> + Send + 'static,
         limit: Duration,
     ) -> Result<A, CallError> {
         let traffic = self.metrics.with(target);
@@ -275,13 +275,13 @@ fn answer<A: DeserializeOwned>(target: u64, message: Bytes) -> Result<A, CallErr
 }
 
 /// A call without a payload.
-pub(super) fn empty() -> Frame {
-    Frame::new(&())
+pub(super) fn empty() -> PeerMessage {
+    PeerMessage::new(&())
 }
 
 /// A frame with only a head.
-pub(super) fn head<T: Serialize>(value: &T) -> Frame {
-    Frame::new(value)
+pub(super) fn head<T: Serialize>(value: &T) -> PeerMessage {
+    PeerMessage::new(value)
 }
 
 /// No connection could be made, so nothing was sent. Other failures leave that open.

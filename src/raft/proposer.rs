@@ -28,7 +28,7 @@ use super::encoding::pack;
 use super::peers::{CallError, Peers, Purpose};
 use super::state_machine::Raft;
 use super::types::{Callback, CommandBatch, Types, leader_of};
-use super::wire::{FORWARD, Forwarded, Frame};
+use super::wire::{FORWARD, Forwarded, PeerMessage};
 use super::{Leadership, Refused};
 use crate::actor::Permit;
 use crate::world::failpoints::failpoint;
@@ -308,7 +308,7 @@ impl Proposer {
     fn forward(&mut self, leader: u64, ctx: &mut Context<Proposer>) {
         self.queue.forwards += 1;
         let commands = self.next_batch();
-        let frame = Frame::with_body(&(), vec![packed(&commands).0]);
+        let frame = PeerMessage::with_body(&(), vec![packed(&commands).0]);
         let (peers, limit) = (self.peers.clone(), self.forward_limit);
         // On the shared runtime: connections must not live on this actor's thread.
         let call = async move {

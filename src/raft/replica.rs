@@ -124,7 +124,7 @@ fn begin(
     log: LogHandle,
     applied: watch::Receiver<u64>,
 ) -> Handle {
-    let leadership = keep_house(&context, config);
+    let leadership = start_tasks(&context, config);
     let proposals = Gate::new(config.limits.proposals_max);
     Handle(Arc::new(Parts {
         proposer: start_proposer(&context, leadership.clone(), config.limits.batch_commands_max, &proposals),
@@ -209,7 +209,7 @@ async fn bootstrap(context: ReplicaContext, bootstrap: Bootstrap) -> Result<(), 
 }
 
 /// Starts the tasks beside the log.
-fn keep_house(context: &ReplicaContext, config: &Config) -> watch::Receiver<Leadership> {
+fn start_tasks(context: &ReplicaContext, config: &Config) -> watch::Receiver<Leadership> {
     let (told, leadership) = watch::channel(Leadership::default());
     let spawner = &context.world.spawner;
     spawner.keep("raft/leadership", context.clone().follow(told));

@@ -17,7 +17,7 @@ use super::machine::SnapshotFiles;
 use super::peers::{CallError, Peers};
 use super::state_machine::{Raft, SnapshotData};
 use super::types::{Types, Vote};
-use super::wire::{Chunk, Frame, Manifest, SNAPSHOT, open};
+use super::wire::{Chunk, Manifest, PeerMessage, SNAPSHOT, open};
 use crate::world::disk::{Access, Open};
 use crate::world::failpoints::failpoint;
 use crate::world::{Clock, Disk, File, World};
@@ -60,7 +60,7 @@ pub(super) async fn send(
     let sizes: Vec<(String, u64)> = opened.iter().map(|(name, length, _)| (name.clone(), *length)).collect();
     let total: u64 = sizes.iter().map(|(_, length)| length).sum();
     tracing::info!(target, files = sizes.len(), bytes = total, "sending a snapshot");
-    let manifest = Frame::new(&Manifest { vote, meta: snapshot.meta, files: sizes });
+    let manifest = PeerMessage::new(&Manifest { vote, meta: snapshot.meta, files: sizes });
     let (chunks, messages) = mpsc::channel(2);
     // The call as a whole is bounded by the chunks, each of which has its own limit, and by the installation.
     let limit = install_limit + CHUNK_LIMIT * u32::try_from(total / CHUNK_BYTES + 1).unwrap_or(u32::MAX);
@@ -89,8 +89,8 @@ fn opened(disk: &Disk, paths: &[PathBuf]) -> io::Result<Vec<(String, u64, File)>
 async fn feed(
     world: &World,
     files: Vec<(String, u64, File)>,
-    manifest: Frame,
-    mut chunks: mpsc::Sender<Frame>,
+    manifest: PeerMessage,
+    mut chunks: mpsc::Sender<PeerMessage>,
 ) -> Result<(), TransferError> {
     offer(&world.clock, &mut chunks, manifest).await?;
     for (index, (_, length, file)) in (0u32..).zip(files) {
@@ -99,7 +99,7 @@ async fn feed(
             let (source, size) = (file.clone(), CHUNK_BYTES.min(length - offset) as usize);
             let bytes = world.spawner.blocking(move || piece(&source, offset, size)).await?;
             let chunk = Chunk { file: index, offset, crc32c: crc32c::crc32c(&bytes) };
-            offer(&world.clock, &mut chunks, Frame::with_body(&chunk, vec![bytes])).await?;
+            offer(&world.clock, &mut chunks, PeerMessage::with_body(&chunk, vec![bytes])).await?;
             offset += size as u64;
         }
     }
@@ -112,7 +112,7 @@ fn piece(file: &File, offset: u64, size: usize) -> io::Result<Bytes> {
     Ok(bytes.into())
 }
 
-async fn offer(clock: &Clock, chunks: &mut mpsc::Sender<Frame>, frame: Frame) -> Result<(), TransferError> {
+async fn offer(clock: &Clock, chunks: &mut mpsc::Sender<PeerMessage>, frame: PeerMessage) -> Result<(), TransferError> {
     match clock.timeout(CHUNK_LIMIT, chunks.send(frame)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(TransferError::Stuck),

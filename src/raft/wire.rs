@@ -43,18 +43,18 @@ pub(super) const HELLO: &str = "/chorus.raft.Peer/Hello";
 
 /// A message on its way out.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Frame {
+pub(super) struct PeerMessage {
     head: Bytes,
     body: Vec<Bytes>,
 }
 
-impl Frame {
-    pub fn new<T: Serialize>(head: &T) -> Frame {
-        Frame { head: record(head), body: Vec::new() }
+impl PeerMessage {
+    pub fn new<T: Serialize>(head: &T) -> PeerMessage {
+        PeerMessage { head: record(head), body: Vec::new() }
     }
 
-    pub fn with_body<T: Serialize>(head: &T, body: Vec<Bytes>) -> Frame {
-        Frame { head: record(head), body }
+    pub fn with_body<T: Serialize>(head: &T, body: Vec<Bytes>) -> PeerMessage {
+        PeerMessage { head: record(head), body }
     }
 
     pub fn bytes(&self) -> u64 {
@@ -90,7 +90,7 @@ struct AppendHead {
     entries: Vec<(LogId, u32)>,
 }
 
-pub(super) fn append_frame(request: &AppendEntriesRequest<Types>) -> Frame {
+pub(super) fn append_message(request: &AppendEntriesRequest<Types>) -> PeerMessage {
     let body: Vec<Bytes> = request.entries.iter().map(|entry| encode(&entry.payload)).collect();
     let sizes = body.iter().map(|payload| u32::try_from(payload.len()).expect("an entry is smaller than 4 GiB"));
     let head = AppendHead {
@@ -99,7 +99,7 @@ pub(super) fn append_frame(request: &AppendEntriesRequest<Types>) -> Frame {
         committed: request.leader_commit,
         entries: request.entries.iter().map(|entry| entry.log_id).zip(sizes).collect(),
     };
-    Frame::with_body(&head, body)
+    PeerMessage::with_body(&head, body)
 }
 
 pub(super) fn open_append(message: Bytes) -> io::Result<AppendEntriesRequest<Types>> {
@@ -181,7 +181,7 @@ pub(super) struct Chunk {
 pub(super) struct Untouched;
 
 impl Codec for Untouched {
-    type Encode = Frame;
+    type Encode = PeerMessage;
     type Decode = Bytes;
     type Encoder = Untouched;
     type Decoder = Untouched;
@@ -196,10 +196,10 @@ impl Codec for Untouched {
 }
 
 impl Encoder for Untouched {
-    type Item = Frame;
+    type Item = PeerMessage;
     type Error = Status;
 
-    fn encode(&mut self, frame: Frame, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+    fn encode(&mut self, frame: PeerMessage, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
         frame.write(out);
         Ok(())
     }
@@ -228,7 +228,7 @@ mod tests {
     use crate::raft::machine::Position;
     use crate::raft::types::{Payload, log_id};
 
-    fn sent(frame: &Frame) -> Bytes {
+    fn sent(frame: &PeerMessage) -> Bytes {
         let mut out = BytesMut::new();
         frame.write(&mut out);
         out.freeze()
@@ -247,7 +247,7 @@ mod tests {
             ],
             leader_commit: Some(at(1)),
         };
-        let back = open_append(sent(&append_frame(&request))).unwrap();
+        let back = open_append(sent(&append_message(&request))).unwrap();
         assert_eq!((back.vote, back.prev_log_id, back.leader_commit), (request.vote, Some(at(1)), Some(at(1))));
         assert_eq!(back.entries, request.entries);
     }
