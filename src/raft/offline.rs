@@ -30,7 +30,7 @@ pub enum Content {
 
 /// Where a member stands in the log, besides the entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct HardState {
     pub term: u64,
     pub vote: NodeId,
     /// The state holds the log up to here; it holds nothing of it before the first entry.
@@ -42,7 +42,7 @@ pub struct Standing {
 pub async fn write(
     world: &World,
     data_dir: &Path,
-    standing: Standing,
+    hard_state: HardState,
     entries: Vec<(Position, Content)>,
 ) -> Result<(), Error> {
     let directory = data_dir.join("wal");
@@ -51,10 +51,10 @@ pub async fn write(
     if recovered != Recovered::default() {
         return Err(Error::Config(format!("{} holds a log already", directory.display())));
     }
-    if let Some(applied) = standing.applied {
+    if let Some(applied) = hard_state.applied {
         log.purge(applied);
     }
-    let vote = Vote::from_leader_id(LeaderId::new(standing.term, standing.vote.0), false);
+    let vote = Vote::from_leader_id(LeaderId::new(hard_state.term, hard_state.vote.0), false);
     log.save_vote(record(&vote)).await.map_err(failed)?;
     let entries: Vec<Entry> = entries
         .into_iter()
@@ -67,7 +67,7 @@ pub async fn write(
         log.append(entries, move |result| drop(done.send(result)));
         written.await.map_err(|_| Error::Stopped)?.map_err(failed)?;
     }
-    if let Some(committed) = standing.committed {
+    if let Some(committed) = hard_state.committed {
         log.save_committed(record(&log_id(committed)));
     }
     log.close().await.map_err(failed)
@@ -182,10 +182,10 @@ mod tests {
             (at(2, 12), Content::Commands(vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")])),
             (at(3, 13), Content::Members(vec![member])),
         ];
-        let standing = Standing { term: 4, vote: NodeId(7), applied: Some(at(2, 10)), committed: Some(at(2, 12)) };
+        let hard_state = HardState { term: 4, vote: NodeId(7), applied: Some(at(2, 10)), committed: Some(at(2, 12)) };
         tokio::task::LocalSet::new()
             .run_until(async {
-                write(&world, directory, standing, entries.clone()).await.unwrap();
+                write(&world, directory, hard_state, entries.clone()).await.unwrap();
                 let (read, voted) = read(&world, directory, 0).await.unwrap();
                 let flags: Vec<bool> = read.iter().map(|(.., committed)| *committed).collect();
                 assert_eq!(flags, [true, true, false]);

@@ -6,7 +6,7 @@ use super::Error;
 use super::source::{Source, check_snapshot};
 use super::tail::Members;
 use crate::disk::Position;
-use crate::raft::offline::{self, Standing};
+use crate::raft::offline::{self, HardState};
 use crate::raft::{ClusterId, Member, record_members};
 use crate::store::database::import::Database;
 use crate::world::disk::Access;
@@ -59,13 +59,13 @@ pub async fn from_data_dir(world: &World, from: &Path, wal_dir: Option<&Path>, t
     let database = Database::open(world, &source.database)?;
     let imported = database.import(world, to, applied.map(|at| (at, membership)))?;
     let count = entries.len();
-    let standing = Standing {
+    let hard_state = HardState {
         term: state.term.max(applied.map_or(0, |at| at.term)),
         vote: NodeId(if state.vote == 0 { metadata.node } else { state.vote }),
         applied,
         committed: known.or(applied),
     };
-    offline::write(world, to, standing, entries).await?;
+    offline::write(world, to, hard_state, entries).await?;
     world.disk.sync_dir(to)?;
     Ok(Imported {
         node: NodeId(metadata.node),
@@ -98,8 +98,8 @@ pub async fn from_snapshot(
     world.disk.create_dir_all(to, Access::Owner)?;
     let imported = database.import(world, to, Some((applied, membership)))?;
     let vote = cluster.members.iter().map(|member| member.id).min().unwrap_or(cluster.node);
-    let standing = Standing { term: applied.term, vote, applied: Some(applied), committed: Some(applied) };
-    offline::write(world, to, standing, Vec::new()).await?;
+    let hard_state = HardState { term: applied.term, vote, applied: Some(applied), committed: Some(applied) };
+    offline::write(world, to, hard_state, Vec::new()).await?;
     world.disk.sync_dir(to)?;
     Ok(Imported {
         node: cluster.node,
