@@ -44,7 +44,7 @@ use crate::world::{Lane, World};
 pub use entry::Entry;
 pub use metrics::Metrics;
 pub use recovery::{Options, Recovered};
-use segment::Place;
+use segment::EntryLocation;
 use window::{Found, Window};
 pub use writer::Done;
 use writer::{Log, Op, closed};
@@ -54,7 +54,7 @@ use writer::{Log, Op, closed};
 #[derive(Clone)]
 pub struct LogHandle {
     log: Addr<Log>,
-    window: Arc<Mutex<Window<Place>>>,
+    window: Arc<Mutex<Window<EntryLocation>>>,
     metrics: Arc<Metrics>,
     space: Space,
 }
@@ -116,7 +116,7 @@ impl LogHandle {
         let found = self.window().find(range);
         let entries = found.into_iter().map(|found| match found {
             Found::InMemory(entry) => Ok(entry),
-            Found::OnDisk(at, place) => place.read(at).map_err(|error| self.unless_purged(at, error)),
+            Found::OnDisk(at, location) => location.read(at).map_err(|error| self.unless_purged(at, error)),
         });
         entries.collect()
     }
@@ -168,7 +168,7 @@ impl LogHandle {
         ended.await.map_err(|_| closed())?
     }
 
-    fn window(&self) -> MutexGuard<'_, Window<Place>> {
+    fn window(&self) -> MutexGuard<'_, Window<EntryLocation>> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,7 +13,7 @@ use super::chores::Chores;
 use super::entry::Entry;
 use super::frame::{self, Frame, Kind, SEGMENT_HEAD_BYTES, SegmentHead};
 use super::mark::{Mark, Synced};
-use super::segment::{self, Place, SPARE, Segment};
+use super::segment::{self, EntryLocation, SPARE, Segment};
 use crate::disk::{Error, Position};
 use crate::world::disk::DirLock;
 use crate::world::{Disk, Random, World};
@@ -23,7 +23,7 @@ const WRITE_BYTES_MAX: usize = 4 << 20;
 
 /// What each segment restates at its beginning, because the ones before it may be gone.
 #[derive(Clone, Debug, Default)]
-pub struct Standing {
+pub struct HardState {
     pub vote: Option<Bytes>,
     pub committed: Option<Bytes>,
     pub purged: Option<Position>,
@@ -53,12 +53,12 @@ pub struct Files {
     buffer: Vec<u8>,
     chain: u32,
     /// All before `offset` is durable.
-    settled: bool,
+    synced: bool,
     /// The active segment was not written over zeroes: leave it as soon as there is a spare.
     sparse: bool,
     /// A spare is there.
     spare: bool,
-    standing: Standing,
+    hard_state: HardState,
     mark: Mark,
     _lock: DirLock,
 }
@@ -78,7 +78,7 @@ impl Files {
         lock: DirLock,
         held: BTreeMap<u64, Held>,
         end: End,
-        standing: Standing,
+        hard_state: HardState,
     ) -> Result<Files, Error> {
         let (active, sparse) = match held.last_key_value() {
             Some((_, last)) => (last.segment.clone(), false),
@@ -100,10 +100,10 @@ impl Files {
             offset: end.offset,
             buffer: Vec::new(),
             chain: end.chain,
-            settled: true,
+            synced: true,
             sparse,
             spare: world.disk.exists(&directory.join(SPARE)),
-            standing,
+            hard_state,
             mark: Mark::open(&world.disk, directory)?,
             _lock: lock,
         };
@@ -113,22 +113,22 @@ impl Files {
         Ok(files)
     }
 
-    pub fn add_entry(&mut self, entry: &Entry) -> Result<Place, Error> {
+    pub fn add_entry(&mut self, entry: &Entry) -> Result<EntryLocation, Error> {
         let offset = self.add(Frame { kind: Kind::Entry, at: entry.at, payload: &entry.payload })?;
         let held = self.held.get_mut(&self.active.id).expect("the active segment is held");
         held.highest = held.highest.max(Some(entry.at.index));
-        Ok(Place::of(&self.active, offset, entry.payload.len()))
+        Ok(EntryLocation::of(&self.active, offset, entry.payload.len()))
     }
 
     pub fn add_vote(&mut self, vote: &Bytes) -> Result<(), Error> {
         self.add(Frame { kind: Kind::Vote, at: Position::default(), payload: vote })?;
-        self.standing.vote = Some(vote.clone());
+        self.hard_state.vote = Some(vote.clone());
         Ok(())
     }
 
     pub fn add_committed(&mut self, committed: &Bytes) -> Result<(), Error> {
         self.add(Frame { kind: Kind::Committed, at: Position::default(), payload: committed })?;
-        self.standing.committed = Some(committed.clone());
+        self.hard_state.committed = Some(committed.clone());
         Ok(())
     }
 
@@ -139,7 +139,7 @@ impl Files {
 
     pub fn add_purge(&mut self, up_to: Position) -> Result<(), Error> {
         self.add(Frame { kind: Kind::Purge, at: up_to, payload: &[] })?;
-        self.standing.purged = Some(up_to);
+        self.hard_state.purged = Some(up_to);
         Ok(())
     }
 
@@ -159,7 +159,7 @@ impl Files {
         if self.buffer.is_empty() {
             return Ok(0);
         }
-        self.settled = false;
+        self.synced = false;
         let written = self.active.file.write_all_at(&self.buffer, self.offset);
         written.map_err(|error| Error::io(&self.active.path, error))?;
         let bytes = self.buffer.len() as u64;
@@ -175,14 +175,14 @@ impl Files {
     pub fn sync(&mut self) {
         let synced = self.active.file.sync_data();
         assert!(synced.is_ok(), "{}: sync failed: {synced:?}", self.active.path.display());
-        self.settled = true;
+        self.synced = true;
         self.mark.set(Synced { segment: self.active.id, offset: self.offset });
     }
 
     /// Gives up the oldest segments that hold no entry after the purged position. The purge must be durable.
     pub fn release(&mut self) -> Vec<PathBuf> {
         let mut released = Vec::new();
-        let Some(purged) = self.standing.purged.map(|at| at.index) else { return released };
+        let Some(purged) = self.hard_state.purged.map(|at| at.index) else { return released };
         while let Some(oldest) = self.held.first_entry() {
             if *oldest.key() == self.active.id || oldest.get().highest > Some(purged) {
                 break;
@@ -222,8 +222,8 @@ impl Files {
     }
 
     fn put(&mut self, frame: Frame<'_>) -> u64 {
-        let (offset, settled) = (self.end(), self.settled && self.buffer.is_empty());
-        self.chain = frame::encode(&mut self.buffer, self.active.seed, self.chain, offset, frame, settled);
+        let (offset, synced) = (self.end(), self.synced && self.buffer.is_empty());
+        self.chain = frame::encode(&mut self.buffer, self.active.seed, self.chain, offset, frame, synced);
         offset
     }
 
@@ -248,7 +248,7 @@ impl Files {
     }
 
     fn restate(&mut self) {
-        let Standing { vote, committed, purged } = self.standing.clone();
+        let HardState { vote, committed, purged } = self.hard_state.clone();
         if let Some(vote) = &vote {
             self.put(Frame { kind: Kind::Vote, at: Position::default(), payload: vote });
         }

@@ -8,8 +8,8 @@
 //!
 //! Every CRC starts from the segment's seed, which its salt makes different from that of any file before, so that what
 //! an earlier life left in a recycled file never passes. `chain` is the CRC of the frame before, over the border of
-//! segments too: no frame can be missing, or come back after it was cut off. A frame is `settled` when all before it
-//! was durable as it was written: damage before a settled frame is a failure of the medium, damage after the last one
+//! segments too: no frame can be missing, or come back after it was cut off. A frame is `synced` when all before it
+//! was durable as it was written: damage before a synced frame is a failure of the medium, damage after the last one
 //! is the torn end of a crash.
 
 use crc32c::{crc32c, crc32c_append};
@@ -21,7 +21,7 @@ pub const SEGMENT_HEAD_BYTES: u64 = 40;
 pub const FRAME_HEAD_BYTES: usize = 40;
 const MAGIC: [u8; 8] = *b"chorusWL";
 const VERSION: u32 = 1;
-const SETTLED: u8 = 1;
+const SYNCED: u8 = 1;
 
 /// The largest payload of one frame.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 30;
@@ -99,8 +99,8 @@ pub struct Seed(u32);
 
 impl Seed {
     fn head_crc(self, offset: u64, head: &[u8]) -> u32 {
-        let placed = crc32c_append(self.0, &offset.to_le_bytes());
-        crc32c_append(crc32c_append(placed, &head[..4]), &head[8..FRAME_HEAD_BYTES])
+        let located = crc32c_append(self.0, &offset.to_le_bytes());
+        crc32c_append(crc32c_append(located, &head[..4]), &head[8..FRAME_HEAD_BYTES])
     }
 
     fn payload_crc(self, payload: &[u8]) -> u32 {
@@ -114,7 +114,7 @@ pub fn frame_bytes(payload: usize) -> usize {
 }
 
 /// Appends a frame that will stand at `offset` to `buffer`, and returns the chain after it.
-pub fn encode(buffer: &mut Vec<u8>, seed: Seed, chain: u32, offset: u64, frame: Frame<'_>, settled: bool) -> u32 {
+pub fn encode(buffer: &mut Vec<u8>, seed: Seed, chain: u32, offset: u64, frame: Frame<'_>, synced: bool) -> u32 {
     let mut head = [0; FRAME_HEAD_BYTES];
     head[..4].copy_from_slice(&(frame.payload.len() as u32).to_le_bytes());
     head[8..12].copy_from_slice(&seed.payload_crc(frame.payload).to_le_bytes());
@@ -122,7 +122,7 @@ pub fn encode(buffer: &mut Vec<u8>, seed: Seed, chain: u32, offset: u64, frame: 
     head[16..24].copy_from_slice(&frame.at.term.to_le_bytes());
     head[24..32].copy_from_slice(&frame.at.index.to_le_bytes());
     head[32] = frame.kind as u8;
-    head[33] = if settled { SETTLED } else { 0 };
+    head[33] = if synced { SYNCED } else { 0 };
     let crc = seed.head_crc(offset, &head);
     head[4..8].copy_from_slice(&crc.to_le_bytes());
     let end = buffer.len() + frame_bytes(frame.payload.len());
@@ -139,14 +139,14 @@ struct FrameHead {
     payload_bytes: usize,
     payload_crc: u32,
     chain: u32,
-    settled: bool,
+    synced: bool,
     crc: u32,
 }
 
 fn frame_head(head: &[u8], seed: Seed, offset: u64) -> Option<FrameHead> {
     let kind = Kind::of(head[32])?;
     let crc = u32_at(head, 4);
-    if head[33] > SETTLED || head[34..40] != [0; 6] || crc != seed.head_crc(offset, head) {
+    if head[33] > SYNCED || head[34..40] != [0; 6] || crc != seed.head_crc(offset, head) {
         return None;
     }
     Some(FrameHead {
@@ -155,7 +155,7 @@ fn frame_head(head: &[u8], seed: Seed, offset: u64) -> Option<FrameHead> {
         payload_bytes: u32_at(head, 0) as usize,
         payload_crc: u32_at(head, 8),
         chain: u32_at(head, 12),
-        settled: head[33] == SETTLED,
+        synced: head[33] == SYNCED,
         crc,
     })
 }
@@ -196,19 +196,19 @@ pub fn parse_one(bytes: &[u8], seed: Seed, offset: u64) -> Result<(u32, Parsed<'
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Remains {
     /// A frame is there that was written when all before it was durable.
-    pub settled: bool,
+    pub synced: bool,
     /// Where the last remaining head ends: nothing from here on could ever pass for a frame.
     pub end: u64,
 }
 
 /// Looks for remains of frames from `offset` on, whose frame does not verify.
 pub fn remains(bytes: &[u8], seed: Seed, offset: u64) -> Remains {
-    let mut remains = Remains { settled: false, end: offset };
+    let mut remains = Remains { synced: false, end: offset };
     let last = bytes.len().saturating_sub(FRAME_HEAD_BYTES - 1) as u64;
     for at in (offset..last.max(offset)).step_by(8) {
         let head = &bytes[at as usize..at as usize + FRAME_HEAD_BYTES];
         if let Some(found) = frame_head(head, seed, at) {
-            remains.settled |= found.settled && at > offset;
+            remains.synced |= found.synced && at > offset;
             remains.end = at + FRAME_HEAD_BYTES as u64;
         }
     }

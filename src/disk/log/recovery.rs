@@ -7,10 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::entry::Entry;
-use super::files::{End, Files, Held, Standing};
+use super::files::{End, Files, HardState, Held};
 use super::frame::{self, Frame, Kind, SEGMENT_HEAD_BYTES};
 use super::mark::{self, Synced};
-use super::segment::{self, Place, Segment};
+use super::segment::{self, EntryLocation, Segment};
 use super::window::Window;
 use crate::disk::{Error, Position, format};
 use crate::world::{Disk, World};
@@ -44,7 +44,11 @@ pub struct Recovered {
 }
 
 /// Opens the log in `directory`. A torn end is cut; any other damage is an error.
-pub fn open(world: &World, directory: &Path, options: Options) -> Result<(Files, Window<Place>, Recovered), Error> {
+pub fn open(
+    world: &World,
+    directory: &Path,
+    options: Options,
+) -> Result<(Files, Window<EntryLocation>, Recovered), Error> {
     let disk = &world.disk;
     let lock = format::claim(disk, directory, "write-ahead log", FORMAT)?;
     remove_scratch(disk, directory)?;
@@ -66,7 +70,7 @@ pub fn open(world: &World, directory: &Path, options: Options) -> Result<(Files,
     holds(&held, mark)?;
     replay.finish(held.first_key_value().map(|(_, oldest)| &*oldest.segment))?;
     let recovered = replay.recovered();
-    let files = Files::resume(world, directory, options.segment_bytes, lock, held, end, replay.standing)?;
+    let files = Files::resume(world, directory, options.segment_bytes, lock, held, end, replay.hard_state)?;
     Ok((files, replay.window, recovered))
 }
 
@@ -137,7 +141,7 @@ fn replay_segment(
 /// in the page cache only.
 fn cut(segment: &Segment, bytes: &[u8], offset: u64, mark: Option<Synced>, reason: &'static str) -> Result<(), Error> {
     let remains = frame::remains(bytes, segment.seed, offset);
-    if remains.settled || mark > Some(Synced { segment: segment.id, offset }) {
+    if remains.synced || mark > Some(Synced { segment: segment.id, offset }) {
         return Err(Error::corrupt(&segment.path, offset, reason));
     }
     let named = |error| Error::io(&segment.path, error);
@@ -150,22 +154,22 @@ fn cut(segment: &Segment, bytes: &[u8], offset: u64, mark: Option<Synced>, reaso
 
 /// What the frames leave, in order.
 struct Replay {
-    window: Window<Place>,
-    standing: Standing,
+    window: Window<EntryLocation>,
+    hard_state: HardState,
     /// An entry was seen. Before that, segments that hold older ones may be gone already.
     begun: bool,
 }
 
 impl Replay {
     fn new(cache_bytes_max: usize) -> Replay {
-        Replay { window: Window::new(cache_bytes_max), standing: Standing::default(), begun: false }
+        Replay { window: Window::new(cache_bytes_max), hard_state: HardState::default(), begun: false }
     }
 
     fn take(&mut self, segment: &Arc<Segment>, offset: u64, frame: Frame<'_>) -> Result<(), Error> {
         match frame.kind {
             Kind::Entry => self.take_entry(segment, offset, frame)?,
-            Kind::Vote => self.standing.vote = Some(Bytes::copy_from_slice(frame.payload)),
-            Kind::Committed => self.standing.committed = Some(Bytes::copy_from_slice(frame.payload)),
+            Kind::Vote => self.hard_state.vote = Some(Bytes::copy_from_slice(frame.payload)),
+            Kind::Committed => self.hard_state.committed = Some(Bytes::copy_from_slice(frame.payload)),
             Kind::Truncate => self.window.truncate_after(frame.at.index),
             Kind::Purge => self.take_purge(frame.at),
             Kind::Closed => (),
@@ -179,14 +183,14 @@ impl Replay {
             return Err(Error::corrupt(&segment.path, offset, reason));
         }
         self.begun = true;
-        let place = Place::of(segment, offset, frame.payload.len());
-        self.window.push(Entry { at: frame.at, payload: Bytes::copy_from_slice(frame.payload) }, Some(place));
+        let location = EntryLocation::of(segment, offset, frame.payload.len());
+        self.window.push(Entry { at: frame.at, payload: Bytes::copy_from_slice(frame.payload) }, Some(location));
         self.window.evict();
         Ok(())
     }
 
     fn take_purge(&mut self, at: Position) {
-        self.standing.purged = Some(at);
+        self.hard_state.purged = Some(at);
         if self.begun {
             self.window.purge(at);
         }
@@ -194,10 +198,10 @@ impl Replay {
 
     /// Checks that no segment is missing at the beginning: only a purge removes those.
     fn finish(&mut self, oldest: Option<&Segment>) -> Result<(), Error> {
-        if let Some(purged) = self.standing.purged {
+        if let Some(purged) = self.hard_state.purged {
             self.window.purge(purged);
         }
-        let purged = self.standing.purged.map(|at| at.index);
+        let purged = self.hard_state.purged.map(|at| at.index);
         let first = self.window.first().map(|at| at.index);
         let gapless = match (purged, first) {
             (Some(purged), Some(first)) => purged + 1 == first,
@@ -214,9 +218,9 @@ impl Replay {
 
     fn recovered(&self) -> Recovered {
         Recovered {
-            vote: self.standing.vote.clone(),
-            committed: self.standing.committed.clone(),
-            purged: self.standing.purged,
+            vote: self.hard_state.vote.clone(),
+            committed: self.hard_state.committed.clone(),
+            purged: self.hard_state.purged,
             first: self.window.first(),
             last: self.window.last(),
         }

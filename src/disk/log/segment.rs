@@ -29,13 +29,13 @@ pub struct Segment {
 
 /// Where an entry lies on disk.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct EntryLocation {
     segment: Arc<Segment>,
     offset: u64,
     payload_bytes: usize,
 }
 
-impl Place {
+impl EntryLocation {
     /// Reads the entry back and verifies it.
     pub fn read(&self, at: Position) -> Result<Entry, Error> {
         let Segment { path, seed, file, .. } = &*self.segment;
@@ -50,8 +50,8 @@ impl Place {
     }
 
     /// The entry of this payload length that was read from `offset` of `segment`.
-    pub fn of(segment: &Arc<Segment>, offset: u64, payload_bytes: usize) -> Place {
-        Place { segment: segment.clone(), offset, payload_bytes }
+    pub fn of(segment: &Arc<Segment>, offset: u64, payload_bytes: usize) -> EntryLocation {
+        EntryLocation { segment: segment.clone(), offset, payload_bytes }
     }
 }
 

@@ -230,10 +230,10 @@ fn read_back(world: &World) -> Result<(Model, Files), Error> {
     Ok((Model { vote, committed, purged, entries }, files))
 }
 
-fn found(found: Found<Place>) -> Result<Entry, Error> {
+fn found(found: Found<EntryLocation>) -> Result<Entry, Error> {
     match found {
         Found::InMemory(entry) => Ok(entry),
-        Found::OnDisk(at, place) => place.read(at),
+        Found::OnDisk(at, location) => location.read(at),
     }
 }
 

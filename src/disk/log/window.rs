@@ -12,7 +12,7 @@ use crate::disk::Position;
 struct Slot<P> {
     at: Position,
     /// `None` until the entry is durable: until then it must stay in memory.
-    place: Option<P>,
+    location: Option<P>,
     payload: Option<Bytes>,
 }
 
@@ -60,26 +60,26 @@ impl<P: Clone> Window<P> {
     }
 
     /// Adds the next entry.
-    pub fn push(&mut self, entry: Entry, place: Option<P>) {
+    pub fn push(&mut self, entry: Entry, location: Option<P>) {
         assert!(self.accepts(entry.at.index), "entry {} does not follow {:?}", entry.at, self.last().or(self.purged));
         self.bytes += entry.payload.len();
         self.next_first.get_or_insert(entry.at.index);
-        self.slots.push_back(Slot { at: entry.at, place, payload: Some(entry.payload) });
+        self.slots.push_back(Slot { at: entry.at, location, payload: Some(entry.payload) });
     }
 
     /// Tells where an entry became durable; one that was truncated or purged meanwhile is passed over.
-    pub fn placed(&mut self, at: Position, place: P) {
+    pub fn located(&mut self, at: Position, location: P) {
         let offset = self.first().and_then(|first| at.index.checked_sub(first.index));
         let slot = offset.and_then(|offset| self.slots.get_mut(offset as usize));
         if let Some(slot) = slot.filter(|slot| slot.at == at) {
-            slot.place = Some(place);
+            slot.location = Some(location);
         }
     }
 
     /// Lets the oldest payloads go until the memory bound holds; what is not durable stays.
     pub fn evict(&mut self) {
         while self.bytes > self.bytes_max {
-            let Some(slot) = self.slots.get_mut(self.evicted).filter(|slot| slot.place.is_some()) else { return };
+            let Some(slot) = self.slots.get_mut(self.evicted).filter(|slot| slot.location.is_some()) else { return };
             self.bytes -= slot.payload.take().map_or(0, |payload| payload.len());
             self.evicted += 1;
         }
@@ -123,10 +123,10 @@ impl<P: Clone> Window<P> {
 
 impl<P: Clone> Slot<P> {
     fn found(&self) -> Found<P> {
-        match (&self.payload, &self.place) {
+        match (&self.payload, &self.location) {
             (Some(payload), _) => Found::InMemory(Entry { at: self.at, payload: payload.clone() }),
-            (None, Some(place)) => Found::OnDisk(self.at, place.clone()),
-            (None, None) => unreachable!("a payload leaves memory only after it has a place"),
+            (None, Some(location)) => Found::OnDisk(self.at, location.clone()),
+            (None, None) => unreachable!("a payload leaves memory only after it has a location"),
         }
     }
 }
@@ -152,8 +152,8 @@ mod tests {
     fn held(window: &Window<u64>) -> Vec<u64> {
         let indexes = window.find(0..u64::MAX).into_iter().map(|found| match found {
             Found::InMemory(entry) => entry.at.index,
-            Found::OnDisk(at, place) => {
-                assert_eq!(at.index, place);
+            Found::OnDisk(at, location) => {
+                assert_eq!(at.index, location);
                 at.index
             }
         });
@@ -165,10 +165,10 @@ mod tests {
         let mut window = window(1..6);
         window.evict();
         assert_eq!(window.bytes, 40);
-        window.placed(at(2), 2);
+        window.located(at(2), 2);
         window.evict();
         assert_eq!(window.bytes, 40, "the oldest is not durable yet");
-        (1..6).for_each(|index| window.placed(at(index), index));
+        (1..6).for_each(|index| window.located(at(index), index));
         window.evict();
         assert_eq!(window.bytes, 16);
         assert!(matches!(window.find(3..5)[..], [Found::OnDisk(_, 3), Found::InMemory(_)]));
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn truncation_and_purge_keep_a_gapless_run_and_its_size() {
         let mut window = window(1..9);
-        (1..9).for_each(|index| window.placed(at(index), index));
+        (1..9).for_each(|index| window.located(at(index), index));
         window.evict();
         window.purge(at(2));
         window.truncate_after(5);
@@ -197,8 +197,8 @@ mod tests {
         window.truncate_after(1);
         let newer = Position { term: 2, index: 2 };
         window.push(Entry { at: newer, payload: Bytes::new() }, None);
-        window.placed(at(2), 2);
-        window.placed(at(7), 7);
-        assert!(window.slots[1].place.is_none());
+        window.located(at(2), 2);
+        window.located(at(7), 7);
+        assert!(window.slots[1].location.is_none());
     }
 }

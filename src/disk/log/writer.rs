@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use super::entry::Entry;
 use super::files::Files;
 use super::metrics::Metrics;
-use super::segment::Place;
+use super::segment::EntryLocation;
 use super::window::Window;
 use crate::disk::space::{RETRY, Space};
 use crate::disk::{Error, Position};
@@ -82,7 +82,7 @@ struct Batch {
     ops: Vec<Op>,
     /// How many of them, and entries of the next one, were added to the files.
     added: (usize, usize),
-    places: Vec<(Position, Place)>,
+    locations: Vec<(Position, EntryLocation)>,
 }
 
 /// Owns the log's files.
@@ -94,7 +94,7 @@ pub struct Log {
     space: Space,
     /// `None` after the log was closed.
     files: Option<Files>,
-    window: Arc<Mutex<Window<Place>>>,
+    window: Arc<Mutex<Window<EntryLocation>>>,
     pending: Vec<Op>,
     /// Waits for room.
     waiting: Option<Batch>,
@@ -192,7 +192,7 @@ impl Log {
     pub fn new(
         world: &World,
         files: Files,
-        window: Arc<Mutex<Window<Place>>>,
+        window: Arc<Mutex<Window<EntryLocation>>>,
         metrics: Arc<Metrics>,
         space: Space,
     ) -> Log {
@@ -254,7 +254,7 @@ impl Log {
     fn persist(&mut self, batch: &mut Batch) -> Result<(), Error> {
         let Some(files) = &mut self.files else { return Err(closed().into()) };
         batch.add_to(files)?;
-        let Batch { ops, places, .. } = batch;
+        let Batch { ops, locations, .. } = batch;
         failpoint!("raftBeforeSave");
         let started = self.clock.now();
         self.metrics.bytes.add(files.write()?);
@@ -270,8 +270,8 @@ impl Log {
         }
         failpoint!("raftAfterSave");
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        for (at, place) in places.drain(..) {
-            window.placed(at, place);
+        for (at, location) in locations.drain(..) {
+            window.located(at, location);
         }
         window.evict();
         drop(window);
@@ -357,7 +357,7 @@ impl Batch {
             match op {
                 Op::Append { entries, .. } => {
                     for entry in &entries[self.added.1..] {
-                        self.places.push((entry.at, files.add_entry(entry)?));
+                        self.locations.push((entry.at, files.add_entry(entry)?));
                         self.added.1 += 1;
                     }
                 }
