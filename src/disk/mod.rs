@@ -4,7 +4,7 @@
 //! ```text
 //!   raft ──append, vote, truncate, purge──▶ LogHandle ──▶ Log (own thread) ──one write, one sync──▶ wal segments
 //!        ◀─────────── done ────────────────────────────────┘
-//!   store ──frames of records──▶ Segments ──▶ data segments     ◀── read(Place), from any thread
+//!   store ──frames of records──▶ Segments ──▶ data segments     ◀── read(location), from any thread
 //!         ──index──▶ checkpoint                                  sync() in the background
 //!   agent ──pods──▶ Notebook (sled, or its twin in memory)
 //! ```
@@ -37,5 +37,5 @@ pub use error::Error;
 pub use log::{Entry, LogHandle, Recovered};
 pub use notebook::Notebook;
 pub use position::Position;
-pub use segments::{Place, Point, SegmentId, Segments};
+pub use segments::{Point, RecordLocation, SegmentId, Segments};
 pub use space::Space;

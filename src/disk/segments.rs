@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   append(head, records) ──▶ active segment ──full──▶ seal, next segment        (one writer at a time)
-//!   read(place)           ──▶ any segment, verified                              (any thread, no lock)
+//!   read(location)        ──▶ any segment, verified                              (any thread, no lock)
 //!   sync()                ──▶ fdatasync of what was written before the call      (background)
 //!   provide()             ──▶ room for what comes next                           (background)
 //! ```
@@ -34,7 +34,7 @@ use crate::world::disk::DirLock;
 use crate::world::{Disk, Lock, Random, World};
 use frame::SEGMENT_HEAD_BYTES;
 pub use frame::{Frame, Record};
-pub use location::{Place, Point, SegmentId};
+pub use location::{Point, RecordLocation, SegmentId};
 use segment::{Segment, path_of};
 
 const WHAT: &str = "data segments";
@@ -82,7 +82,7 @@ pub struct Hold {
 
 /// The data segments of one directory; clones share them.
 #[derive(Clone)]
-pub struct Segments(Arc<Shared>);
+pub struct Segments(Arc<Inner>);
 
 /// The segments of one moment: their records stay readable, those of segments removed since as well. It keeps the space
 /// of those from being given back.
@@ -94,17 +94,17 @@ pub struct Pinned {
 
 impl Pinned {
     /// Reads one record and verifies it.
-    pub fn read(&self, place: Place) -> Result<Bytes, Error> {
-        read(&self.table, &self.directory, place)
+    pub fn read(&self, location: RecordLocation) -> Result<Bytes, Error> {
+        read(&self.table, &self.directory, location)
     }
 }
 
-fn read(table: &BTreeMap<SegmentId, Arc<Segment>>, directory: &Path, place: Place) -> Result<Bytes, Error> {
-    let missing = || Error::io(&path_of(directory, place.segment), io::ErrorKind::NotFound.into());
-    table.get(&place.segment).ok_or_else(missing)?.read(place)
+fn read(table: &BTreeMap<SegmentId, Arc<Segment>>, directory: &Path, location: RecordLocation) -> Result<Bytes, Error> {
+    let missing = || Error::io(&path_of(directory, location.segment), io::ErrorKind::NotFound.into());
+    table.get(&location.segment).ok_or_else(missing)?.read(location)
 }
 
-struct Shared {
+struct Inner {
     disk: Disk,
     random: Random,
     directory: PathBuf,
@@ -151,7 +151,7 @@ impl Segments {
         let unsynced = table.range(options.durable.segment..).map(|(_, segment)| segment.clone()).collect();
         let synced = options.durable;
         let active = Active { segment: active, offset, synced, unsynced, holds: 0, condemned: Vec::new() };
-        Ok(Segments(Arc::new(Shared {
+        Ok(Segments(Arc::new(Inner {
             disk: disk.clone(),
             random: world.random.clone(),
             directory: directory.to_owned(),
@@ -171,7 +171,7 @@ impl Segments {
 
     /// Writes one frame and says where its records lie; they can be read at once and are durable after the next
     /// [`sync`](Segments::sync). After an error nothing was added.
-    pub fn append(&self, head: &[u8], records: &[&[u8]]) -> Result<Vec<Place>, Error> {
+    pub fn append(&self, head: &[u8], records: &[&[u8]]) -> Result<Vec<RecordLocation>, Error> {
         let bytes = frame::frame_bytes(head, records);
         if bytes > FRAME_BYTES_MAX {
             let error = io::Error::new(io::ErrorKind::InvalidInput, format!("a frame of {bytes} bytes is too large"));
@@ -185,14 +185,16 @@ impl Segments {
         let (frame, offsets) = frame::encode(segment.seed, active.offset, active.synced, head, records);
         segment.write(&frame, active.offset)?;
         active.offset += frame.len() as u32;
-        let places = offsets.into_iter().zip(records);
-        Ok(places.map(|(offset, r)| Place { segment: segment.id, offset, length: r.len() as u32 }).collect())
+        let locations = offsets.into_iter().zip(records);
+        Ok(locations
+            .map(|(offset, r)| RecordLocation { segment: segment.id, offset, length: r.len() as u32 })
+            .collect())
     }
 
     /// Reads one record and verifies it. From any thread, without a lock. A segment that was removed is an
     /// [`Error::Io`] of kind `NotFound`.
-    pub fn read(&self, place: Place) -> Result<Bytes, Error> {
-        read(&self.0.table.load(), &self.0.directory, place)
+    pub fn read(&self, location: RecordLocation) -> Result<Bytes, Error> {
+        read(&self.0.table.load(), &self.0.directory, location)
     }
 
     /// The segments as they are now.
@@ -300,7 +302,7 @@ impl Segments {
         listed.collect()
     }
 
-    /// Removes sealed segments. What still lived in them must be durable elsewhere. Those who hold a [`Place`] in one
+    /// Removes sealed segments. What still lived in them must be durable elsewhere. Those who hold a [`RecordLocation`] in one
     /// can no longer read it; the files that a [`Hold`] keeps go later.
     pub fn remove(&self, ids: &[SegmentId]) -> Result<(), Error> {
         let mut active = self.0.active.lock();
@@ -347,7 +349,7 @@ impl Segments {
     }
 }
 
-impl Shared {
+impl Inner {
     /// Makes the next segment ahead of need, so that an append that fills the active one has nothing to wait for.
     fn prepare_next(&self) -> Result<Arc<Segment>, Error> {
         let mut next = self.next.lock();

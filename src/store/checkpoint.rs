@@ -14,7 +14,7 @@ use super::auth;
 use super::mvcc::{Back, Change, Key, Rev, Slot};
 use super::state::State;
 use crate::disk::checkpoint::{Reader, Writer};
-use crate::disk::{Error, Place, Point, Position, codec};
+use crate::disk::{Error, Point, Position, RecordLocation, codec};
 use crate::world::World;
 
 /// The version of this layout. Version 1 has neither a [`Rest`] nor users and roles.
@@ -60,7 +60,7 @@ struct ChangeRow {
     version: i64,
     lease: i64,
     prev: Rev,
-    place: Place,
+    place: RecordLocation,
 }
 
 /// Writes `state`, which holds the frames before `point`. Those must be durable.

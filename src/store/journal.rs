@@ -107,7 +107,7 @@ pub fn replay(state: &mut State, frame: &Frame) -> Result<(), Mismatch> {
             }
             for (at, record) in changes.into_iter().zip(&frame.records) {
                 // Compaction may have taken the change since it was moved.
-                state.index.relocate(at, Slot::Stored(record.place));
+                state.index.relocate(at, Slot::Stored(record.location));
             }
         }
     }
@@ -153,7 +153,7 @@ fn replay_change(state: &mut State, at: Rev, record: &Record) -> Result<(), Mism
         None => (Key::new(&kv.key), Rev::NONE, 0),
     };
     state.leases.reattach(&key, old_lease, kv.lease);
-    let slot = Slot::Stored(record.place);
+    let slot = Slot::Stored(record.location);
     let (create, version, lease, back) = (kv.create_revision, kv.version, kv.lease, Back::default());
     let change = Change { key, create, version, lease, prev, back, slot };
     state.index.insert(at, change);

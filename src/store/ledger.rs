@@ -30,7 +30,7 @@ use super::state::State;
 use super::usage::Usage;
 use super::view::View;
 use crate::disk::segments::Options;
-use crate::disk::{self, Place, Point, Position, Segments, codec};
+use crate::disk::{self, Point, Position, RecordLocation, Segments, codec};
 use crate::raft::machine::Applied;
 use crate::world::World;
 
@@ -228,7 +228,7 @@ impl Ledger {
         Ok(self.settle(&steps, records, &places))
     }
 
-    fn append(&mut self, head: &Head, records: &[KeyValue]) -> Result<Vec<Place>, disk::Error> {
+    fn append(&mut self, head: &Head, records: &[KeyValue]) -> Result<Vec<RecordLocation>, disk::Error> {
         let head = codec::encode(head).map_err(|error| disk::Error::Io(error.into()))?;
         self.buffer.clear();
         let mut ends = Vec::with_capacity(records.len());
@@ -243,7 +243,7 @@ impl Ledger {
     }
 
     /// Points the index to where the records were written.
-    fn settle(&mut self, steps: &[Step], records: Vec<KeyValue>, places: &[Place]) -> Vec<Happened> {
+    fn settle(&mut self, steps: &[Step], records: Vec<KeyValue>, places: &[RecordLocation]) -> Vec<Happened> {
         let mut written = records.into_iter().zip(places);
         let mut happened = Vec::new();
         for step in steps {
@@ -283,9 +283,9 @@ impl Ledger {
     }
 
     /// Copies records to the end of the segments, those that the index still has at these places.
-    pub fn relocate(&mut self, moving: &[(Rev, Place, Bytes)]) -> Result<(), disk::Error> {
+    pub fn relocate(&mut self, moving: &[(Rev, RecordLocation, Bytes)]) -> Result<(), disk::Error> {
         self.must_not_stall()?;
-        let stays = |(at, place, _): &&(Rev, Place, Bytes)| {
+        let stays = |(at, place, _): &&(Rev, RecordLocation, Bytes)| {
             self.state.index.change(*at).is_some_and(|change| change.slot == Slot::Stored(*place))
         };
         let live: Vec<_> = moving.iter().filter(stays).collect();

@@ -8,7 +8,7 @@ use super::journal::{Head, Step};
 use super::mvcc::Rev;
 use super::state_machine::Shared;
 use crate::disk::segments::{Frame, Listed};
-use crate::disk::{self, Place, SegmentId, codec};
+use crate::disk::{self, RecordLocation, SegmentId, codec};
 
 /// Bytes that are copied while applying waits.
 const COPY_BYTES: usize = 1 << 20;
@@ -52,7 +52,7 @@ pub fn with_dead(shared: &Shared, basis: &Basis, end: SegmentId) -> Result<Vec<S
 
 /// Copies what lives in `segment` to the end of the segments.
 pub fn empty(shared: &Shared, basis: &Basis, segment: SegmentId) -> Result<(), StepError> {
-    let mut moving: Vec<(Rev, Place, Bytes)> = Vec::new();
+    let mut moving: Vec<(Rev, RecordLocation, Bytes)> = Vec::new();
     let mut bytes = 0;
     basis.segments.scan_segment(segment, |frame| {
         for (at, place, record) in records(&frame)? {
@@ -68,7 +68,11 @@ pub fn empty(shared: &Shared, basis: &Basis, segment: SegmentId) -> Result<(), S
     copy(shared, basis.generation, &mut moving)
 }
 
-fn copy(shared: &Shared, generation: Generation, moving: &mut Vec<(Rev, Place, Bytes)>) -> Result<(), StepError> {
+fn copy(
+    shared: &Shared,
+    generation: Generation,
+    moving: &mut Vec<(Rev, RecordLocation, Bytes)>,
+) -> Result<(), StepError> {
     let mut ledger = shared.ledger_of(generation)?;
     ledger.relocate(moving)?;
     shared.publish(&ledger);
@@ -77,7 +81,7 @@ fn copy(shared: &Shared, generation: Generation, moving: &mut Vec<(Rev, Place, B
 }
 
 /// The changes whose records a frame holds.
-fn records(frame: &Frame) -> Result<Vec<(Rev, Place, Bytes)>, disk::Error> {
+fn records(frame: &Frame) -> Result<Vec<(Rev, RecordLocation, Bytes)>, disk::Error> {
     let changes: Vec<Rev> = match codec::decode(&frame.head).map_err(|error| disk::Error::Io(error.into()))? {
         Head::Moved { changes } => changes,
         Head::Applied { steps, .. } => {
@@ -88,5 +92,9 @@ fn records(frame: &Frame) -> Result<Vec<(Rev, Place, Bytes)>, disk::Error> {
             writes.flat_map(|(main, changes)| (0..changes).map(move |sub| Rev { main, sub })).collect()
         }
     };
-    Ok(changes.into_iter().zip(&frame.records).map(|(at, record)| (at, record.place, record.bytes.clone())).collect())
+    Ok(changes
+        .into_iter()
+        .zip(&frame.records)
+        .map(|(at, record)| (at, record.location, record.bytes.clone()))
+        .collect())
 }

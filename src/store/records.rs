@@ -17,7 +17,7 @@ use super::bounds::Bounds;
 use super::held::Held;
 use super::mvcc::Fault;
 use crate::actor::Share;
-use crate::disk::Place;
+use crate::disk::RecordLocation;
 use crate::disk::segments::Pinned;
 use crate::world::World;
 
@@ -37,7 +37,7 @@ pub enum Ranged {
 pub struct Found {
     /// All of the answer but its keys.
     pub head: pb::RangeResponse,
-    pub places: Vec<Place>,
+    pub places: Vec<RecordLocation>,
     pub segments: Pinned,
 }
 
@@ -45,7 +45,7 @@ pub struct Found {
 pub struct Records {
     /// All of the answer but its keys.
     head: pb::RangeResponse,
-    places: Vec<Place>,
+    places: Vec<RecordLocation>,
     segments: Pinned,
     world: World,
     bounds: Arc<Bounds>,
@@ -55,7 +55,7 @@ pub struct Records {
 
 /// What is left to be read of a range that is under way.
 struct Rest {
-    places: std::vec::IntoIter<Place>,
+    places: std::vec::IntoIter<RecordLocation>,
     segments: Pinned,
     _share: Option<Share>,
 }
@@ -82,7 +82,8 @@ impl Records {
 
     /// Bytes of the whole answer.
     pub fn length(&self) -> u64 {
-        let record = |place: &Place| key_len(KVS) + encoded_len_varint(u64::from(place.length)) + place.length as usize;
+        let record =
+            |place: &RecordLocation| key_len(KVS) + encoded_len_varint(u64::from(place.length)) + place.length as usize;
         self.head.encoded_len() as u64 + self.places.iter().map(|place| record(place) as u64).sum::<u64>()
     }
 
@@ -105,7 +106,7 @@ impl Records {
     }
 }
 
-fn piece(places: &mut std::vec::IntoIter<Place>, segments: &Pinned) -> Result<Bytes, crate::disk::Error> {
+fn piece(places: &mut std::vec::IntoIter<RecordLocation>, segments: &Pinned) -> Result<Bytes, crate::disk::Error> {
     let mut bytes = BytesMut::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
     while bytes.len() < PIECE_BYTES
         && let Some(place) = places.next()

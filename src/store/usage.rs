@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::mvcc::{Index, Rev, Slot};
-use crate::disk::{Place, SegmentId};
+use crate::disk::{RecordLocation, SegmentId};
 
 const PAGE_BYTES: u64 = 4096;
 
@@ -38,7 +38,7 @@ impl Usage {
         usage
     }
 
-    pub fn add(&mut self, place: Place) {
+    pub fn add(&mut self, place: RecordLocation) {
         let length = u64::from(place.length);
         *self.segments.entry(place.segment).or_default() += length;
         self.records += 1;
@@ -74,8 +74,8 @@ impl Usage {
 mod tests {
     use super::*;
 
-    fn place(segment: u32, length: u32) -> Place {
-        Place { segment: SegmentId(segment), offset: 0, length }
+    fn place(segment: u32, length: u32) -> RecordLocation {
+        RecordLocation { segment: SegmentId(segment), offset: 0, length }
     }
 
     #[test]

@@ -14,7 +14,7 @@
 use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
 
-use super::location::{Place, Point, SegmentId};
+use super::location::{Point, RecordLocation, SegmentId};
 use crate::world::planted::planted;
 
 pub const SEGMENT_HEAD_BYTES: u32 = 32;
@@ -35,10 +35,10 @@ pub struct Frame {
     pub records: Vec<Record>,
 }
 
-/// A record and its place. The bytes share the memory of their whole segment: copy what is to be kept.
+/// A record and its location. The bytes share the memory of their whole segment: copy what is to be kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    pub place: Place,
+    pub location: RecordLocation,
     pub bytes: Bytes,
 }
 
@@ -90,10 +90,10 @@ pub fn encode(seed: Seed, offset: u32, synced: Point, head: &[u8], records: &[&[
     frame.resize(FRAME_HEAD_BYTES, 0);
     frame.extend_from_slice(head);
     let base = offset as usize;
-    let mut places = Vec::with_capacity(records.len());
+    let mut offsets = Vec::with_capacity(records.len());
     for record in records {
         let at = base + frame.len();
-        places.push(at as u32);
+        offsets.push(at as u32);
         let length = (record.len() as u32).to_le_bytes();
         frame.extend_from_slice(&length);
         frame.extend_from_slice(&record_crc(seed, at, &length, record).to_le_bytes());
@@ -101,7 +101,7 @@ pub fn encode(seed: Seed, offset: u32, synced: Point, head: &[u8], records: &[&[
     }
     let head_crc = crc32c_append(seed.at(base + FRAME_HEAD_BYTES), head);
     fill_head(&mut frame, FRAME_MAGIC, seed, base, [head.len() as u32, head_crc, records.len() as u32], synced);
-    (frame, places)
+    (frame, offsets)
 }
 
 /// The last frame of a segment that takes no more.
@@ -222,7 +222,7 @@ fn parse_records(
         }
         let slice = bytes.slice(content..content + length as usize);
         check_record(seed, at as u32, &bytes[at..content], &slice)?;
-        records.push(Record { place: Place { segment, offset: at as u32, length }, bytes: slice });
+        records.push(Record { location: RecordLocation { segment, offset: at as u32, length }, bytes: slice });
         at = content + length as usize;
     }
     if at == end { Ok(records) } else { Err("the frame is longer than its records") }

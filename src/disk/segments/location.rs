@@ -8,7 +8,7 @@ pub struct SegmentId(pub u32);
 
 /// Where a record lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Place {
+pub struct RecordLocation {
     pub segment: SegmentId,
     pub offset: u32,
     /// Of the record itself, in bytes.

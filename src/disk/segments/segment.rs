@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::Bytes;
 
 use super::frame::{self, Frame, Parsed, RECORD_HEAD_BYTES, SEGMENT_HEAD_BYTES, Seed};
-use super::location::{Place, SegmentId};
+use super::location::{RecordLocation, SegmentId};
 use crate::disk::Error;
 use crate::disk::space::is_full;
 use crate::world::disk::Open;
@@ -77,12 +77,12 @@ impl Segment {
         Ok(())
     }
 
-    pub fn read(&self, place: Place) -> Result<Bytes, Error> {
-        let mut bytes = vec![0; RECORD_HEAD_BYTES + place.length as usize];
-        let offset = u64::from(place.offset);
+    pub fn read(&self, location: RecordLocation) -> Result<Bytes, Error> {
+        let mut bytes = vec![0; RECORD_HEAD_BYTES + location.length as usize];
+        let offset = u64::from(location.offset);
         self.file.read_exact_at(&mut bytes, offset).map_err(|error| short(&self.path, offset, error))?;
         let (head, content) = bytes.split_at(RECORD_HEAD_BYTES);
-        frame::check_record(self.seed, place.offset, head, content)
+        frame::check_record(self.seed, location.offset, head, content)
             .map_err(|reason| Error::corrupt(&self.path, offset, reason))?;
         Ok(Bytes::from(bytes).slice(RECORD_HEAD_BYTES..))
     }

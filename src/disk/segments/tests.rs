@@ -56,7 +56,7 @@ fn frames(segments: &Segments, from: Point) -> Result<Vec<(Point, Content)>, Err
     let mut frames = Vec::new();
     segments.scan(from, |frame| {
         for record in &frame.records {
-            assert_eq!(segments.read(record.place)?, record.bytes);
+            assert_eq!(segments.read(record.location)?, record.bytes);
         }
         frames.push((frame.end, content(&frame)));
         Ok(())
@@ -80,9 +80,9 @@ impl Run {
                 let head = vec![self.count; head];
                 let records: Vec<Vec<u8>> = records.into_iter().map(|size| vec![self.count; size]).collect();
                 let slices: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
-                let places = segments.append(&head, &slices).unwrap();
-                for (place, record) in places.into_iter().zip(&records) {
-                    assert_eq!(segments.read(place).unwrap(), record[..]);
+                let locations = segments.append(&head, &slices).unwrap();
+                for (location, record) in locations.into_iter().zip(&records) {
+                    assert_eq!(segments.read(location).unwrap(), record[..]);
                 }
                 self.frames.push((segments.end(), (head, records)));
             }
@@ -137,30 +137,33 @@ proptest! {
 }
 
 /// Some segments, of which all but the last frame is known to be durable.
-fn filled(disk: &MemoryDisk) -> (World, Segments, Vec<Place>) {
+fn filled(disk: &MemoryDisk) -> (World, Segments, Vec<RecordLocation>) {
     let world = World::simulated(2, disk.clone());
     let segments = open(&world, Point::START).unwrap();
-    let mut places = Vec::new();
+    let mut locations = Vec::new();
     for n in 0..12_u8 {
-        places.extend(segments.append(&[n; 20], &[&[n; 150], &[n; 99]]).unwrap());
+        locations.extend(segments.append(&[n; 20], &[&[n; 150], &[n; 99]]).unwrap());
         segments.sync().unwrap();
     }
     segments.append(b"last", &[]).unwrap();
-    (world, segments, places)
+    (world, segments, locations)
 }
 
 #[test]
 fn a_flipped_bit_is_never_served() {
     let disk = MemoryDisk::new();
-    let (_, segments, places) = filled(&disk);
+    let (_, segments, locations) = filled(&disk);
     assert!(segments.list().unwrap().len() > 2);
-    for place in places {
-        let path = path_of(Path::new(DIRECTORY), place.segment);
-        for bit in (0..u64::from(place.length + 8) * 8).step_by(5) {
-            let bit = u64::from(place.offset) * 8 + bit;
+    for location in locations {
+        let path = path_of(Path::new(DIRECTORY), location.segment);
+        for bit in (0..u64::from(location.length + 8) * 8).step_by(5) {
+            let bit = u64::from(location.offset) * 8 + bit;
             disk.flip_bit(&path, bit).unwrap();
-            let error = segments.read(place).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("{} is damaged at byte {}", path.display(), place.offset)), "{error}");
+            let error = segments.read(location).unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("{} is damaged at byte {}", path.display(), location.offset)),
+                "{error}"
+            );
             assert!(segments.scan(Point::START, |_| Ok(())).is_err(), "bit {bit}");
             disk.flip_bit(&path, bit).unwrap();
         }
@@ -170,11 +173,11 @@ fn a_flipped_bit_is_never_served() {
 #[test]
 fn a_flipped_bit_before_the_synced_point_is_refused_at_open() {
     let disk = MemoryDisk::new();
-    let (world, segments, places) = filled(&disk);
+    let (world, segments, locations) = filled(&disk);
     let (end, before_last) = (segments.end(), frames(&segments, Point::START).unwrap());
     drop(segments);
     let active = path_of(Path::new(DIRECTORY), end.segment);
-    let last = places[places.len() - 1];
+    let last = locations[locations.len() - 1];
     let synced = u64::from(last.offset + 8 + last.length);
     for bit in (0..synced * 8).step_by(3) {
         disk.flip_bit(&active, bit).unwrap();
@@ -251,8 +254,8 @@ fn readers_and_syncs_run_beside_appends_on_real_files() {
         let syncing = segments.clone();
         scope.spawn(move || (0..20).for_each(|_| assert!(syncing.sync().is_ok())));
         for n in 0..200_u8 {
-            let (segments, place) = (segments.clone(), segments.append(&[n], &[&[n; 100]]).unwrap()[0]);
-            scope.spawn(move || assert_eq!(segments.read(place).unwrap(), vec![n; 100]));
+            let (segments, location) = (segments.clone(), segments.append(&[n], &[&[n; 100]]).unwrap()[0]);
+            scope.spawn(move || assert_eq!(segments.read(location).unwrap(), vec![n; 100]));
         }
     });
     let expected = frames(&segments, Point::START).unwrap();

@@ -10,12 +10,12 @@ use imbl::OrdMap;
 use super::super::range::{End, KeyRange};
 use super::counts::{Counts, Tally};
 pub use super::key::{Key, Latest, Rev};
-use crate::disk::Place;
+use crate::disk::RecordLocation;
 
 /// Where the record of a change lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
-    Stored(Place),
+    Stored(RecordLocation),
     /// Among the records that the current batch has yet to write.
     Pending(u32),
 }
