@@ -1,4 +1,4 @@
-//! A file that is written as a stream, verified as a stream, and is there whole or not at all.
+//! A file that is written and verified as a stream, and exists as a whole or not at all.
 //!
 //! ```text
 //!   magic 8 | container format 4 | content version 4 | salt 8 | crc 4 | chunk ... | end
@@ -136,7 +136,7 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-/// Reads a checkpoint; every byte it yields was verified. Reading to its end is what shows that it is whole.
+/// Reads a checkpoint. Every byte that it yields was verified; only reading to the end shows that the file is whole.
 #[derive(Debug)]
 pub struct Reader {
     file: File,

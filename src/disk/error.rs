@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// An error of the disk room. But for a [full disk](Error::is_full), nothing here is worth a retry: surface it and stop
-/// the node.
+/// An error of the disk room. Only a [full disk](Error::is_full) is worth a retry: surface everything else and stop the
+/// node.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused; the text names the file. The operator makes room or mends the permissions, then

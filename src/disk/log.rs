@@ -6,7 +6,7 @@
 //!       └──▶ queue ──▶ Log: drain, one write, one sync ──▶ done callbacks, in order
 //!                       │
 //!                       ├──▶ chores: the next segment, purged ones
-//!                       └──▶ space: whether there is room for it
+//!                       └──▶ space: whether the disk has space for it
 //! ```
 //!
 //! - [`frame`]: the layout on disk
@@ -49,8 +49,8 @@ use window::{Found, Window};
 pub use writer::Done;
 use writer::{Log, Op, closed};
 
-/// A way to the log; clones share it. Every call is put into one queue, in order. After [`close`](LogHandle::close)
-/// nothing is answered any more.
+/// The log. Clones share it. Every call goes into one queue, in order. After [`close`](LogHandle::close) nothing is
+/// answered any more.
 #[derive(Clone)]
 pub struct LogHandle {
     log: Addr<Log>,
@@ -84,7 +84,7 @@ impl LogHandle {
     /// Keeps the vote; durable when this returns.
     pub async fn save_vote(&self, vote: Bytes) -> io::Result<()> {
         let (done, saved) = oneshot::channel();
-        // The one who saves may have gone.
+        // The caller may have gone.
         let done = Box::new(move |result| drop(done.send(result)));
         self.log.do_send(Op::Vote { vote, done });
         saved.await.map_err(|_| closed())?
@@ -102,8 +102,8 @@ impl LogHandle {
         self.log.do_send(Op::Truncate { after: index });
     }
 
-    /// Drops the entries up to `up_to`, which may lie beyond the last one (a snapshot was installed), and lets their
-    /// files go once that is durable.
+    /// Drops the entries up to `up_to`, which may lie beyond the last one (a snapshot was installed), and releases
+    /// their files once that is durable.
     pub fn purge(&self, up_to: Position) {
         let mut window = self.window();
         window.purge(up_to);
@@ -121,7 +121,7 @@ impl LogHandle {
         entries.collect()
     }
 
-    /// The file of an entry that was purged while it was read may hold anything by then.
+    /// The file of an entry that was purged during the read may hold anything by then.
     fn unless_purged(&self, at: Position, error: Error) -> io::Error {
         match self.purged() {
             Some(purged) if purged.index >= at.index => {
@@ -146,17 +146,17 @@ impl LogHandle {
         self.window().purged()
     }
 
-    /// What it counts.
+    /// Its counters.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Whether it has room ahead.
+    /// Whether it has disk space ahead.
     pub fn space(&self) -> &Space {
         &self.space
     }
 
-    /// From here on a full disk is an error as any other: nothing waits for room any more.
+    /// Makes a full disk an error like any other: no write waits for space any more.
     pub fn give_up(&self) {
         self.log.do_send(Op::GiveUp);
     }

@@ -17,8 +17,8 @@
 //! - [`codec`]: bincode with limits
 //! - [`format`]: what a directory holds, and in which format
 //! - [`notebook`]: what a node knows of its own pods
-//! - [`space`]: whether there is room
-//! - [`position`]: where an entry stands in the replicated log
+//! - [`space`]: whether there is disk space ahead
+//! - [`position`]: term and index of an entry of the replicated log
 //! - [`error`]: why bytes could not be read or written
 
 pub mod bbolt;

@@ -1,6 +1,6 @@
 //! The notebook: what a node knows of its own pods, so that an agent that restarts while no frontend answers keeps them
-//! running. Everything in it can be found out again, so a notebook that is damaged is thrown away and begun anew; it
-//! never keeps a node from starting.
+//! running. Everything in it can be found out again, so a damaged notebook is removed and begun again. It never keeps a
+//! node from starting.
 //!
 //! On a real disk it is a sled database, in a simulation its twin. Calls block: make them through
 //! [`Spawner::blocking`](crate::world::Spawner::blocking).
@@ -32,13 +32,13 @@ const CRC_BYTES: usize = 4;
 pub struct Notebook(Arc<dyn Pages>);
 
 impl Notebook {
-    /// Opens the notebook in the directory `path`, which belongs to it alone. One that is damaged is thrown away.
+    /// Opens the notebook in the directory `path`, which belongs to it alone. A damaged one is removed.
     pub fn open(world: &World, path: &Path) -> Result<Notebook, Error> {
         match open_and_verify(world, path) {
             Ok(notebook) => Ok(notebook),
             Err(error) if !is_damage(&error) => Err(error),
             Err(error) => {
-                tracing::warn!(%error, path = %path.display(), "the notebook is unreadable and is begun anew");
+                tracing::warn!(%error, path = %path.display(), "the notebook is unreadable; a new one replaces it");
                 discard(world, path)?;
                 open_and_verify(world, path)
             }
@@ -51,12 +51,12 @@ impl Notebook {
         Ok(self.0.put(key, &seal(key, &content))?)
     }
 
-    /// Strikes out a value, durably; one that is not there is no error.
+    /// Removes a value, durably. A missing one is no error.
     pub fn remove(&self, key: &str) -> Result<(), Error> {
         Ok(self.0.remove(key)?)
     }
 
-    /// All values, by key. One that is not a `T`, as another version may have left it, is struck out.
+    /// All values, by key. A value that is not a `T`, which another version may have left, is removed.
     pub fn all<T: DeserializeOwned>(&self) -> Result<Vec<(String, T)>, Error> {
         let mut values = Vec::new();
         for (key, page) in self.0.all()? {
@@ -64,7 +64,7 @@ impl Notebook {
             match codec::decode(content) {
                 Ok(value) => values.push((key, value)),
                 Err(error) => {
-                    tracing::warn!(%error, key, "an unknown page of the notebook is struck out");
+                    tracing::warn!(%error, key, "removing an unknown page of the notebook");
                     self.remove(&key)?;
                 }
             }
@@ -85,8 +85,8 @@ fn open_and_verify(world: &World, path: &Path) -> Result<Notebook, Error> {
     Ok(notebook)
 }
 
-/// Whether the error is about what is in the notebook. One that another process has open, or that the operating system
-/// keeps from us, is left alone.
+/// Whether the error is about what is in the notebook. A notebook that another process has open, or that the operating
+/// system denies to this one, is left alone.
 fn is_damage(error: &Error) -> bool {
     use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, ResourceBusy, StorageFull};
     let Error::Io(error) = error else { return true };

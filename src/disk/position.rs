@@ -1,4 +1,4 @@
-//! Where an entry stands in the replicated log.
+//! Term and index of an entry of the replicated log.
 
 use serde::{Deserialize, Serialize};
 

@@ -4,7 +4,7 @@
 //!   append(head, records) ──▶ active segment ──full──▶ seal, next segment        (one writer at a time)
 //!   read(location)        ──▶ any segment, verified                              (any thread, no lock)
 //!   sync()                ──▶ fdatasync of what was written before the call      (background)
-//!   provide()             ──▶ room for what comes next                           (background)
+//!   provide()             ──▶ disk space for what comes next                     (background)
 //! ```
 //!
 //! A frame is what one `append` wrote: a head that only the store understands, and records. A crash keeps all frames
@@ -40,7 +40,7 @@ use segment::{Segment, path_of};
 const WHAT: &str = "data segments";
 const FORMAT: u32 = 1;
 
-/// The part of a segment that has its room ahead.
+/// The part of a segment that has its disk space ahead.
 const AHEAD_PART: u32 = 4;
 
 /// The largest frame: offsets in a segment have 32 bits.
@@ -71,8 +71,8 @@ pub struct Listed {
     pub sealed: bool,
 }
 
-/// The frames of one moment, in files that keep their names for as long as this is held: what is removed meanwhile goes
-/// afterwards.
+/// The frames of one moment, in files that keep their names until this is dropped: files of segments that are removed
+/// meanwhile go afterwards.
 pub struct Hold {
     segments: Segments,
     table: Arc<BTreeMap<SegmentId, Arc<Segment>>>,
@@ -84,8 +84,8 @@ pub struct Hold {
 #[derive(Clone)]
 pub struct Segments(Arc<Inner>);
 
-/// The segments of one moment: their records stay readable, those of segments removed since as well. It keeps the space
-/// of those from being given back.
+/// The segments of one moment: their records stay readable, even those of segments that were removed since. The disk
+/// space of those is not freed until this is dropped.
 #[derive(Clone, Debug)]
 pub struct Pinned {
     table: Arc<BTreeMap<SegmentId, Arc<Segment>>>,
@@ -127,7 +127,7 @@ struct Active {
     unsynced: Vec<Arc<Segment>>,
     /// How many [`Hold`]s there are.
     holds: usize,
-    /// Those that were removed while somebody held them.
+    /// Segments that were removed while somebody held them.
     condemned: Vec<Arc<Segment>>,
 }
 
@@ -164,13 +164,13 @@ impl Segments {
         })))
     }
 
-    /// Does beforehand what [`open`](Segments::open) needs room for in a directory of whole segments.
+    /// Prepares a directory of whole segments, so that [`open`](Segments::open) needs no disk space.
     pub fn prepare(disk: &Disk, directory: &Path) -> Result<(), Error> {
         format::label(disk, directory, WHAT, FORMAT)
     }
 
-    /// Writes one frame and says where its records lie; they can be read at once and are durable after the next
-    /// [`sync`](Segments::sync). After an error nothing was added.
+    /// Writes one frame and returns the locations of its records. They can be read at once and are durable after the
+    /// next [`sync`](Segments::sync). After an error nothing was added.
     pub fn append(&self, head: &[u8], records: &[&[u8]]) -> Result<Vec<RecordLocation>, Error> {
         let bytes = frame::frame_bytes(head, records);
         if bytes > FRAME_BYTES_MAX {
@@ -202,7 +202,8 @@ impl Segments {
         Pinned { table: self.0.table.load_full(), directory: self.0.directory.clone() }
     }
 
-    /// Makes every frame that was appended before this call durable, and says up to where. Appends go on meanwhile.
+    /// Makes every frame that was appended before this call durable, and returns where they end. Appends go on
+    /// meanwhile.
     ///
     /// # Panics
     /// When the disk fails to sync: what it then holds is unknown, and only a restart finds out.
@@ -225,8 +226,8 @@ impl Segments {
         Ok(end)
     }
 
-    /// Sees to it that the next frames have room, and nothing to wait for, and that what nobody holds any more is gone:
-    /// to be called now and then. An error that tells of a full disk means that there is almost none ahead.
+    /// Reserves disk space and makes a segment ahead, so that the next frames wait for nothing, and removes files that
+    /// nobody holds any more. To be called now and then. A full-disk error means that there is almost no space ahead.
     pub fn provide(&self) -> Result<(), Error> {
         self.remove_condemned()?;
         let (segment, offset) = {
@@ -350,7 +351,7 @@ impl Segments {
 }
 
 impl Inner {
-    /// Makes the next segment ahead of need, so that an append that fills the active one has nothing to wait for.
+    /// Makes the next segment ahead of need, so that an append that fills the active one waits for nothing.
     fn prepare_next(&self) -> Result<Arc<Segment>, Error> {
         let mut next = self.next.lock();
         match &*next {
@@ -379,8 +380,8 @@ impl Active {
 }
 
 impl Hold {
-    /// Gives the frames second names in `directory`, one a segment, and tells these. Frames in a segment that still
-    /// grows are copied. What they hold need not be durable.
+    /// Links the files of the frames into `directory`, one a segment, and returns their new names. Frames in a segment
+    /// that still grows are copied. The new files need not be durable.
     pub fn link_into(&self, directory: &Path) -> Result<Vec<PathBuf>, Error> {
         let disk = &self.segments.0.disk;
         let name = |(id, segment): (&SegmentId, &Arc<Segment>)| {

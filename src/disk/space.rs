@@ -1,9 +1,9 @@
-//! Room on the disk: whether what is to be written next has its room already. File descriptors that have run out are
-//! waited for alike.
+//! Disk space: whether what will be written next has its space already. Running out of file descriptors counts as a
+//! full disk.
 //!
-//! Files that must grow take room ahead of need. When no more is to be had, the owner of the files says so here, well
-//! before a write fails, and asks again now and then. A write that finds no room all the same waits: the disk is full,
-//! not broken.
+//! Files that must grow reserve space ahead of need. When there is no more to reserve, the owner of the files says so
+//! here, well before a write fails, and tries again now and then. A write that finds no space all the same waits: the
+//! disk is full, not broken.
 
 use std::io;
 use std::time::Duration;
@@ -12,11 +12,10 @@ use tokio::sync::watch;
 
 use crate::disk::Error;
 
-/// Pause before what found no room is tried again.
+/// Pause before a write that found no space is tried again.
 pub const RETRY: Duration = Duration::from_millis(500);
 
-/// The disk, or what this user may take of it, is full, or no file descriptor is to be had: worth a retry, unlike any
-/// other error.
+/// Whether the disk or this user's quota is full, or no file descriptor is left: worth a retry, unlike any other error.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
@@ -28,10 +27,10 @@ impl Error {
     }
 }
 
-/// Whether some files are short of room. Clones share it.
+/// Whether some files are short of space. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Space {
-    /// Whose room it is, for the operator.
+    /// Which files they are, for the operator.
     what: &'static str,
     short: watch::Sender<bool>,
 }
@@ -41,17 +40,17 @@ impl Space {
         Space { what, short: watch::Sender::new(false) }
     }
 
-    /// No more room is to be had, because of `error`.
+    /// Notes that no more space could be reserved, because of `error`.
     pub fn run_short(&self, error: &Error) {
         if self.short.send_if_modified(|short| !std::mem::replace(short, true)) {
-            tracing::error!(%error, "the {} is short of disk space or of file descriptors: make room", self.what);
+            tracing::error!(%error, "the {} is short of disk space or file descriptors: free some", self.what);
         }
     }
 
-    /// There is room ahead.
+    /// Notes that there is space ahead.
     pub fn suffice(&self) {
         if self.short.send_if_modified(|short| std::mem::replace(short, false)) {
-            tracing::info!("the {} has what it needs again", self.what);
+            tracing::info!("the {} has enough disk space and file descriptors again", self.what);
         }
     }
 
@@ -59,7 +58,7 @@ impl Space {
         *self.short.borrow()
     }
 
-    /// Hears of changes.
+    /// Receives every change.
     pub fn subscribe(&self) -> watch::Receiver<bool> {
         self.short.subscribe()
     }

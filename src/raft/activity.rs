@@ -1,5 +1,5 @@
-//! Since when other members have been reachable without a break, as this member sees it. A change of the membership
-//! must not rest on members that may be gone.
+//! How long other members have been reachable without a break, as this member sees it. A change of the membership must
+//! not count on members that may be gone.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,24 +7,24 @@ use std::time::Duration;
 
 use crate::world::Instant;
 
-/// Since when, and when last.
+/// When a member became reachable, and when it answered last.
 #[derive(Clone, Copy, Debug)]
 struct Heard {
     since: Instant,
     last: Instant,
-    /// No connection could be made since.
+    /// Connecting to it has failed since then.
     lost: bool,
-    /// It was reachable before, and then was not for a while.
+    /// It was reachable before, then unreachable for a while.
     returned: bool,
 }
 
-/// What was heard of each member.
+/// When each member answered.
 #[derive(Debug)]
 pub(super) struct Activity {
-    /// Since when this member looks.
+    /// When this member began to watch the others.
     begun: Instant,
     heard: Mutex<BTreeMap<u64, Heard>>,
-    /// Silence for so long is a break.
+    /// Silence of this length is a break.
     silence_max: Duration,
 }
 
@@ -54,7 +54,7 @@ impl Activity {
         }
     }
 
-    /// Lets go of members that are no more.
+    /// Forgets those that are no longer members.
     pub fn keep(&self, known: impl Fn(u64) -> bool) {
         self.heard().retain(|id, _| known(*id));
     }
@@ -63,12 +63,13 @@ impl Activity {
         self.heard().get(&id).copied().filter(|heard| !heard.lost && now < heard.last + self.silence_max)
     }
 
-    /// Since when `id` has been reachable, if it is.
+    /// When `id` became reachable; `None` when it is not.
     pub fn since(&self, id: u64, now: Instant) -> Option<Instant> {
         self.reachable(id, now).map(|heard| heard.since)
     }
 
-    /// `id` is reachable, and was not lost within `interval`: a member that has only just come has missed nothing.
+    /// Whether `id` is reachable and was not lost within `interval`. A member that was only just added has missed
+    /// nothing.
     pub fn is_steady(&self, id: u64, interval: Duration, now: Instant) -> bool {
         self.reachable(id, now).is_some_and(|heard| {
             let unbroken = if heard.returned { heard.since } else { self.begun };
@@ -76,7 +77,7 @@ impl Activity {
         })
     }
 
-    /// `id` has been reachable without a break from `start` until `now`.
+    /// Whether `id` has been reachable without a break from `start` until `now`.
     pub fn throughout(&self, id: u64, start: Instant, now: Instant) -> bool {
         self.since(id, now).is_some_and(|since| since <= start)
     }

@@ -20,16 +20,16 @@ const MARK: u8 = 0xff;
 /// The version of the record that follows.
 const VERSION: u8 = 1;
 
-/// Who is a member, and who was.
+/// The members, and the IDs of former members.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AppliedMembership {
     pub membership: Membership,
-    /// An ID in here never comes back.
+    /// None of these IDs ever becomes a member again.
     pub removed: BTreeSet<u64>,
 }
 
 impl AppliedMembership {
-    /// After `next` was applied.
+    /// The applied membership after `next`.
     pub fn followed_by(&self, next: Membership) -> AppliedMembership {
         let gone = self.membership.nodes().map(|(id, _)| *id).filter(|id| next.get_node(id).is_none());
         let removed = self.removed.iter().copied().chain(gone).collect();
@@ -56,7 +56,7 @@ impl AppliedMembership {
         self.membership.get_node(&id.0)
     }
 
-    /// The members that vote now are a quorum of those and the ones that were added to vote and have yet to.
+    /// Whether the voters are a quorum even of all members that were added to vote.
     pub fn is_settled(&self) -> bool {
         let voters = self.membership.voter_ids().count();
         let members = self.members().iter().filter(|member| !member.learner).count();
@@ -64,8 +64,8 @@ impl AppliedMembership {
     }
 }
 
-/// The record of a membership that no log holds, for a state that is brought in from elsewhere. A member
-/// with a name counts as one that has run before. Without a voter it is that of no cluster.
+/// Encodes a membership that no log holds, for an imported state. A member with a name counts as one that has run
+/// before. Without a voter the record is that of no cluster.
 pub fn record_members(members: &[Member], removed: &[NodeId]) -> Bytes {
     let learners: BTreeSet<u64> = members.iter().filter(|member| member.learner).map(|member| member.id.0).collect();
     let mut nodes = initial_nodes(members);

@@ -6,7 +6,7 @@ use super::types::{Membership, Peer};
 use super::{Error, Member};
 use crate::world::NodeId;
 
-/// What a member asks of changes that go through it.
+/// What a member requires of the changes that its operator asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
     /// Refuse what would put the quorum at risk; etcd's `--strict-reconfig-check`.
@@ -28,14 +28,14 @@ pub(super) struct ChangeRequest {
     pub rules: Rules,
 }
 
-/// A change that was made, or held already: the membership, and the index of its entry.
+/// A change that was committed, or that the membership showed already: the membership, and the index of its entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CommittedChange {
     pub index: u64,
     pub membership: Membership,
 }
 
-/// A change, as it is sent to the leader.
+/// One change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Change {
     Add {
@@ -57,7 +57,7 @@ pub(super) enum Change {
         id: u64,
         urls: Vec<String>,
     },
-    /// A member has started, and tells its name and where clients reach it.
+    /// A member has started; its name, and where clients reach it.
     Publish {
         id: u64,
         name: String,
@@ -66,12 +66,12 @@ pub(super) enum Change {
 }
 
 impl Change {
-    /// CommittedChange once, it is refused from then on, for a reason that tells so.
+    /// Whether the leader refuses to make the change again, for a reason that shows that it was made.
     pub fn leaves_a_trace(&self) -> bool {
         matches!(self, Change::Add { .. } | Change::Remove { .. } | Change::Promote { .. })
     }
 
-    /// `reason` says that the change was made before.
+    /// Whether `reason` shows that the change was made before.
     pub fn is_traced_by(&self, reason: &ChangeError) -> bool {
         match (self, reason) {
             (Change::Add { id, .. }, ChangeError::Exists(found)) => id == found,
@@ -81,7 +81,7 @@ impl Change {
         }
     }
 
-    /// `members` are those after such a change.
+    /// Whether `members` are as the change leaves them.
     pub fn shows_in(&self, members: &[Member]) -> bool {
         let member = |id: &u64| members.iter().find(|member| member.id.0 == *id);
         match self {

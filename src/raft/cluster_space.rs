@@ -1,7 +1,8 @@
-//! Who is short of disk space, and what follows from it: such a member does not lead while another could, and nobody
-//! takes what makes the log grow when the leader is one of them, or too many members are.
+//! Which members are short of disk space, and what follows. A member that is short does not lead while another one
+//! could. When the leader is short, or so many voters that no quorum is left, no member takes commands that make the
+//! log grow.
 //!
-//! Being short comes before being out of room: votes, and entries that are under way, still have theirs.
+//! A member is short before it has no space at all: votes and entries under way still have theirs.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,14 +12,14 @@ use super::types::Membership;
 use crate::disk::Space;
 use crate::world::NodeId;
 
-/// What is known of the members' space. Clones share it.
+/// The disk space of the members, as far as this one knows. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct ClusterSpace {
     /// Of this member's log and state.
     own: [Space; 2],
-    /// Others that said so.
+    /// Other members that said that they are short.
     short: Arc<Mutex<BTreeSet<u64>>>,
-    /// Read for every write: a flag rather than a look at all that.
+    /// A flag, because every write reads it.
     full: Arc<AtomicBool>,
 }
 
@@ -31,12 +32,12 @@ impl ClusterSpace {
         self.short.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This member is short of space.
+    /// Whether this member is short of space.
     pub fn is_short(&self) -> bool {
         self.own.iter().any(Space::is_short)
     }
 
-    /// Another member says how it is.
+    /// Notes what another member says of its space.
     pub fn hear(&self, id: u64, short: bool) {
         if short {
             self.short().insert(id)
@@ -45,7 +46,7 @@ impl ClusterSpace {
         };
     }
 
-    /// What makes the log grow would not be written by this member, its leader or a quorum.
+    /// Whether this member, the leader or too many voters lack the space for what makes the log grow.
     pub fn is_full(&self) -> bool {
         self.full.load(Ordering::Relaxed)
     }
@@ -54,17 +55,17 @@ impl ClusterSpace {
         self.full.store(full, Ordering::Relaxed);
     }
 
-    /// Everyone that is short of space, this member by its ID.
+    /// All members that are short of space; `me` is this one.
     pub fn all_short(&self, me: NodeId) -> BTreeSet<u64> {
         let mut short = self.short().clone();
         short.extend(self.is_short().then_some(me.0));
         short
     }
 
-    /// Waits until this member runs short or has room again.
+    /// Waits until this member runs short of space or has enough again.
     pub async fn changed(&self) {
         let [mut log, mut state] = self.own.each_ref().map(Space::subscribe);
-        // The senders live as long as this.
+        // The senders live as long as `self`.
         tokio::select! {
             _ = log.changed() => (),
             _ = state.changed() => (),

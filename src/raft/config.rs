@@ -30,9 +30,9 @@ pub struct Config {
     pub bootstrap: Bootstrap,
     /// Make this member the only one and keep its data, if it has run before; etcd's `--force-new-cluster`.
     pub force_new_cluster: bool,
-    /// What it asks of changes of the membership.
+    /// What this member requires of the changes that its operator asks for.
     pub rules: Rules,
-    /// The version of the software that others learn when they ask.
+    /// The version of the software, for members that ask.
     pub version: String,
     pub timings: Timings,
     pub limits: Limits,
@@ -62,7 +62,7 @@ impl Config {
     }
 }
 
-/// How members tell each other from strangers.
+/// How members know each other.
 #[derive(Clone, Debug, Default)]
 pub struct Security {
     /// For URLs that ask for TLS, both ways.
@@ -81,10 +81,10 @@ impl std::fmt::Display for ClusterId {
     }
 }
 
-/// How a member whose log is empty comes to its first membership. Ignored when the log or the state holds one.
+/// How a member whose log is empty gets its first membership. Ignored when the log or the state holds one.
 #[derive(Clone, Debug)]
 pub enum Bootstrap {
-    /// The first members of a new cluster, this one among them. Every one of them is given the same list.
+    /// The first members of a new cluster, this one among them. All of them get the same list.
     New(Vec<Member>),
     /// This member was added to a running cluster, which will send it the log.
     Join,
@@ -94,7 +94,7 @@ pub enum Bootstrap {
 #[derive(Clone, Debug)]
 pub struct Timings {
     pub heartbeat: Duration,
-    /// A follower that hears nothing of a leader for the shorter time, and up to a fifth more, asks for an election.
+    /// A follower that hears nothing from a leader for the shorter time, and up to a fifth more, starts an election.
     /// The longer time bounds how long a request waits for a leader.
     pub election: Range<Duration>,
 }

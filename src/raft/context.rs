@@ -1,4 +1,4 @@
-//! What the parts of a replica share, and how they speak to the other members.
+//! What the parts of a replica share, and how they call the other members.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,9 +27,9 @@ use crate::world::{NodeId, World};
 
 pub(super) type ServerMetrics = WatchReceiverOf<Types, RaftServerMetrics<Types>>;
 
-/// For an answer while starting.
+/// Limit of an answer while this member starts.
 const HELLO_LIMIT: Duration = Duration::from_millis(250);
-/// For open calls to end on their own when the replica stops.
+/// How long open calls may take to end on their own when the replica stops.
 const LINGER: Duration = Duration::from_millis(500);
 
 /// What the handle, the peer port and the tasks of a replica share.
@@ -85,7 +85,7 @@ impl ReplicaContext {
         membership.nodes().map(|(id, _)| *id).filter(|id| *id != self.node.0).collect()
     }
 
-    /// Asks another member how it is.
+    /// Asks another member for its state.
     pub async fn greet(&self, id: u64, limit: Duration) -> Result<Hello, CallError> {
         self.peers.call(id, Purpose::Control, HELLO, head(&self.node.0), limit).await
     }
@@ -102,7 +102,7 @@ impl ReplicaContext {
                 let limit = self.timings.election.end * 3;
                 let answer = self.peers.call(leader.0, Purpose::Control, CHANGE, head(&request), limit).await;
                 answer.unwrap_or_else(|error| {
-                    tracing::debug!(%error, "the leader did not answer to a membership change");
+                    tracing::debug!(%error, "the leader did not answer a membership change");
                     Err(match error {
                         CallError::Unreached { .. } => ChangeError::NotLeader,
                         CallError::Failed { .. } | CallError::Timeout { .. } => ChangeError::Unknown,
@@ -113,7 +113,7 @@ impl ReplicaContext {
         }
     }
 
-    /// The reachable voter that has most of the log, among those that are `fit` to lead in the place of this leader.
+    /// The voter to hand leadership to: one that is reachable and `fit`, and has the longest log of those.
     pub fn successor(&self, fit: impl Fn(u64) -> bool) -> Option<NodeId> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -123,12 +123,12 @@ impl ReplicaContext {
         able.max_by_key(|id| replication.get(id).cloned().flatten()).map(NodeId)
     }
 
-    /// What the other members of `membership` say, of those that answer.
+    /// The states of the other members of `membership`, of those that answer.
     pub async fn ask_around(&self, membership: &Membership) -> Vec<(u64, Hello)> {
         self.ask_around_within(membership, HELLO_LIMIT).await
     }
 
-    /// The same, with another limit for each answer.
+    /// As [`ask_around`](Self::ask_around), with `limit` for each answer.
     pub async fn ask_around_within(&self, membership: &Membership, limit: Duration) -> Vec<(u64, Hello)> {
         let ask = async |id: u64| self.greet(id, limit).await.ok().map(|hello| (id, hello));
         join_all(self.others(membership).into_iter().map(ask)).await.into_iter().flatten().collect()
@@ -139,13 +139,13 @@ impl ReplicaContext {
         self.shutdown.begin();
         log.give_up();
         if let Err(error) = self.raft.shutdown().await {
-            tracing::error!(%error, "consensus did not end well");
+            tracing::error!(%error, "stopping consensus failed");
         }
         if self.world.clock.timeout(LINGER, &mut server).await.is_err() {
             server.abort();
         }
         if let Err(error) = log.close().await {
-            tracing::error!(%error, "the log was not closed");
+            tracing::error!(%error, "closing the log failed");
         }
     }
 }

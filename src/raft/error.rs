@@ -2,7 +2,7 @@
 
 use crate::world::NodeId;
 
-/// A command was not proposed, and surely never will be: tell the client so, it may try again.
+/// A command was not proposed and certainly never will be. Tell the client, which may try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// Too many commands wait already. Try again later.
@@ -17,7 +17,7 @@ pub enum Refused {
     /// The command is larger than a log entry may be. Surface it.
     #[error("the command is too large for the log")]
     TooLarge,
-    /// The leader found a command in it, or beside it in its batch, that no member could apply. Surface it.
+    /// The leader found that no member could apply this command, or another one of its batch. Surface it.
     #[error("the leader cannot read the command")]
     Malformed,
     /// This member is shutting down. Try another one.
@@ -76,11 +76,11 @@ pub enum Error {
     /// Removing the last voting member would end the cluster. Surface it.
     #[error("the last voting member cannot be removed")]
     LastVoter,
-    /// This member has no log, but the cluster says that it had one. Carrying on could lose what it promised: remove
-    /// the member and add it again, or give it its data directory back.
+    /// This member has no log, but the cluster says that it had one. Going on could break promises that it made to the
+    /// others: remove the member and add it again, or restore its data directory.
     #[error("member {0} has already been bootstrapped, and its log is gone")]
     AlreadyBootstrapped(NodeId),
-    /// The member could not be asked, or did not answer in time. ChangeRequest again.
+    /// The member could not be reached, or did not answer in time. Ask again.
     #[error("member {member} did not answer: {reason}")]
     NoAnswer { member: NodeId, reason: String },
     /// The configuration cannot work. Surface it.

@@ -18,7 +18,7 @@ impl Source for Exposed {
     fn expose(&self, text: &mut Exposition) {
         self.log.metrics().expose(text);
         let short = i64::from(self.context.space.is_short());
-        text.gauge("chorus_disk_short_of_space", "Whether there is no room ahead for the log or the data.", short);
+        text.gauge("chorus_disk_short_of_space", "Whether the log or the data has no disk space ahead.", short);
         let reads = self.read_gate.waiting();
         text.gauge("chorus_reads_waiting", "Linearizable reads that wait for their read index.", reads);
         self.members(text);

@@ -1,7 +1,7 @@
 //! Making one member the only one, before it starts: the way out when a quorum is lost for good.
 //!
-//! All that the member's log holds stays, and a last entry, which nobody else has to agree to, says that there is no
-//! other member any more.
+//! The log keeps all that it holds. A last entry, which needs no agreement of other members, says that there are no
+//! others any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,8 +20,8 @@ use crate::world::NodeId;
 /// Entries read in one go.
 const ENTRIES_PER_READ: u64 = 256;
 
-/// Ends `log` with an entry after which `node` is alone, and says that all of it is committed. Does nothing to a log
-/// without a membership: such a member has not started yet.
+/// Appends an entry to `log` that makes `node` the only member, and marks the whole log as committed. Does nothing to a
+/// log without a membership: such a member has not started yet.
 pub(super) async fn alone(
     log: &LogHandle,
     recovered: &Recovered,
@@ -46,7 +46,7 @@ pub(super) async fn alone(
     let io = |error: std::io::Error| Error::io("writing the membership to the log", &error);
     log.save_vote(vote.clone()).await.map_err(io)?;
     if log.last().map(|last| last.index) != Some(at.index) {
-        // The state is ahead of the log: nothing in it is of use.
+        // The state is ahead of the log, whose entries are of no use any more.
         log.purge(at);
     }
     log.save_committed(committed.clone());
@@ -54,7 +54,7 @@ pub(super) async fn alone(
     let entry = Entry { at: next, payload: encode(&Payload::Membership(membership)) };
     log.append(vec![entry], move |result| drop(done.send(result)));
     written.await.map_err(|_| Error::Stopped)?.map_err(io)?;
-    tracing::warn!(member = %node, at = %next, "this member is the only one of its cluster from here on");
+    tracing::warn!(member = %node, at = %next, "this member is now the only one of its cluster");
     Ok(Some(Recovered { vote: Some(vote), committed: Some(committed), ..recovered.clone() }))
 }
 

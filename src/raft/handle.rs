@@ -27,7 +27,7 @@ use crate::world::{Instant, NodeId, Term};
 /// Pause before a membership change that met another one is tried again.
 const CHANGE_RETRY: Duration = Duration::from_millis(50);
 
-/// Where this member stands.
+/// The state of this member's replica.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     pub node: NodeId,
@@ -68,15 +68,15 @@ impl std::fmt::Debug for Handle {
 }
 
 impl Handle {
-    /// Proposes a command. This member's state machine applies it if it gets committed, which is the only sign of
-    /// success; `refused` is called when it surely never will be. When neither happens, the outcome is unknown: the
-    /// caller keeps a deadline.
+    /// Proposes a command. If the command is committed, this member's state machine applies it, which is the only sign
+    /// of success. `refused` is called when it certainly never will be. When neither happens, the outcome is unknown:
+    /// the caller keeps a deadline.
     pub fn propose(&self, command: Bytes, refused: Box<dyn FnOnce(Refused) + Send>) {
         self.hand_to_proposer(command, None, refused);
     }
 
-    /// Proposes a command as the leader of `term`: it is in the log of that term, before everything of a later one, or
-    /// is refused. Commands of one term keep their order, whatever becomes of some of them.
+    /// Proposes a command as the leader of `term`. The command enters the log in that term, before everything of a
+    /// later one, or is refused. Commands of one term keep their order, even if some of them are refused.
     pub fn propose_in(&self, term: Term, command: Bytes, refused: Box<dyn FnOnce(Refused) + Send>) {
         self.hand_to_proposer(command, Some(term), refused);
     }
@@ -107,30 +107,31 @@ impl Handle {
         parts.context.world.clock.timeout_at(deadline, applied).await.map_err(|_| Error::Timeout)?
     }
 
-    /// A proposal of `start` has had a way all the time: this member a connection to the leader, or the leader to a
-    /// quorum.
+    /// Whether a proposal made at `start` could get through all the time since: this member was connected to the leader
+    /// or, as the leader, to a quorum.
     pub fn connected_since(&self, start: Instant) -> bool {
         self.0.context.membership_view.connected_since(self.leadership().borrow().leader, start)
     }
 
-    /// What this replica counts.
+    /// The metrics of this replica.
     pub fn metrics(&self) -> Arc<dyn Source> {
         let parts = &self.0;
         let (context, log, read_gate) = (parts.context.clone(), parts.log.clone(), parts.read_gate.clone());
         Arc::new(Exposed { context, log, read_gate })
     }
 
-    /// The cluster has no room for what makes it grow, as far as this member knows: do not propose that.
+    /// Whether the cluster lacks the disk space to grow, as far as this member knows. Do not propose what makes it grow
+    /// then.
     pub fn is_full(&self) -> bool {
         self.0.context.space.is_full()
     }
 
-    /// This member is short of disk space.
+    /// Whether this member is short of disk space.
     pub fn is_short_of_space(&self) -> bool {
         self.0.context.space.is_short()
     }
 
-    /// Who leads; changes are seen as they become known.
+    /// Who leads, and every change as it becomes known.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.0.leadership.clone()
     }
@@ -155,7 +156,7 @@ impl Handle {
         self.0.context.membership_view.applied.borrow().removed.iter().copied().map(NodeId).collect()
     }
 
-    /// This member receives the log but has no vote, and is not about to get one.
+    /// Whether this member receives the log but has no vote, and is not about to get one.
     pub fn is_learner(&self) -> bool {
         self.0.context.membership_view.is_learner()
     }
@@ -178,7 +179,7 @@ impl Handle {
         self.0.context.membership_view.removed().await;
     }
 
-    /// Resolves once the members that vote are a quorum also of those that were added to vote and have yet to start.
+    /// Resolves once the voters are a quorum even of all members that were added to vote, started or not.
     pub async fn settled(&self, deadline: Instant) -> Result<(), Error> {
         let mut membership = self.0.context.membership_view.applied.clone();
         let settled = membership.wait_for(AppliedMembership::is_settled);
@@ -189,10 +190,11 @@ impl Handle {
         }
     }
 
-    /// The software version of every member; `None` of one that did not answer within `limit`.
+    /// The software version of every member; `None` for one that did not answer within `limit`.
     pub async fn versions(&self, limit: Duration) -> Vec<(NodeId, Option<String>)> {
         let context = &self.0.context;
-        // Of the log rather than of the state: a leader's first look may be earlier than its first entry is applied.
+        // The membership of the log rather than the applied one: a new leader may ask before it has applied its first
+        // entry.
         let membership = context.membership();
         let mut heard = context.ask_around_within(&membership, limit).await;
         let mut version = |id: u64| match heard.iter_mut().find(|(other, _)| *other == id) {
@@ -202,8 +204,8 @@ impl Handle {
         membership.nodes().map(|(id, _)| (NodeId(*id), version(*id))).collect()
     }
 
-    /// Adds a member, which may then start with [`Bootstrap::Join`](super::Bootstrap::Join). One that is to vote does
-    /// so once it has caught up.
+    /// Adds a member, which may then start with [`Bootstrap::Join`](super::Bootstrap::Join). A voting member gets its
+    /// vote once it has caught up.
     pub async fn add_member(&self, member: Member, deadline: Instant) -> Result<Vec<Member>, Error> {
         let peer = member.peer(!member.learner);
         self.change(Change::Add { id: member.id.0, peer }, deadline).await
@@ -234,7 +236,8 @@ impl Handle {
             loop {
                 match self.0.context.submit(change.clone()).await {
                     Ok(made) => break Ok(self.took_effect(made).await),
-                    // A leader may end before it answers, above all one that is removed: the next one knows.
+                    // A leader may stop before it answers, above all when it is the one that was removed. The next
+                    // leader knows.
                     Err(ChangeError::Unknown) if change.leaves_a_trace() => {
                         uncertain = true;
                         clock.sleep(CHANGE_RETRY).await;
@@ -246,7 +249,7 @@ impl Handle {
                         }
                         clock.sleep(CHANGE_RETRY).await;
                     }
-                    // Neither happened: another change, or an election, is in the way.
+                    // The change did not happen: another one, or an election, is in the way.
                     Err(ChangeError::InProgress | ChangeError::NotLeader) => clock.sleep(CHANGE_RETRY).await,
                     Err(reason) => break Err(reason.into_error()),
                 }
@@ -255,7 +258,7 @@ impl Handle {
         clock.timeout_at(deadline, work).await.map_err(|_| Error::Timeout)?
     }
 
-    /// Asks the store of another member, past the log.
+    /// Asks the store of another member a question that does not go through the log.
     pub async fn ask(&self, member: NodeId, question: Bytes, limit: Duration) -> Result<Bytes, Error> {
         let context = &self.0.context;
         if let Some(peer) = context.raft.server_metrics().borrow_watched().membership_config.get_node(&member.0) {
@@ -265,12 +268,12 @@ impl Handle {
         answer.map_err(|error| Error::NoAnswer { member, reason: error.to_string() })
     }
 
-    /// Answers what the stores of other members ask this one.
+    /// Sets who answers the questions of other members' stores.
     pub fn answer_with(&self, answerer: Answerer) {
         self.0.context.store_questions.answer_with(answerer);
     }
 
-    /// Answers what is asked on the peer port in plain HTTP.
+    /// Sets who answers plain HTTP on the peer port.
     pub fn answer_http_with(&self, answerer: PeerHttp) {
         self.0.context.plain_http.answer_with(answerer);
     }
@@ -310,8 +313,8 @@ impl Handle {
         metrics.borrow_watched().membership_config.voter_ids().map(NodeId).collect()
     }
 
-    /// Before a leader goes: hands leadership to the reachable voter that has most of the log, if there is one. Waits
-    /// for an election timeout at most, and tells who took over.
+    /// Hands leadership to the reachable voter with the longest log, if there is one, before this leader stops. Waits
+    /// for one election timeout at most. Returns the new leader.
     pub async fn hand_over(&self) -> Option<NodeId> {
         let context = &self.0.context;
         if !self.leadership().borrow().is_leader {

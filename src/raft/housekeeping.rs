@@ -19,19 +19,19 @@ use super::wire::{Hello, Introduction};
 use crate::world::NodeId;
 use crate::world::failpoints::failpoint;
 
-/// Pause between two looks at learners, and between two tries to publish.
+/// Pause between two checks of the learners, and between two attempts to publish.
 const PACE: Duration = Duration::from_millis(200);
-/// A change of the membership that is still half done after so many looks has been abandoned.
+/// A change of the membership that is still half done after this many checks was abandoned.
 const ABANDONED_LOOKS: u32 = 15;
-/// Pause between two rounds of asking all others how they are.
+/// Pause between two rounds of asking all other members for their state.
 const PROBE_PACE: Duration = Duration::from_millis(500);
-/// After so many such rounds a member that is not recorded as it is cannot see to that on its own.
+/// A member whose record is still out of date after this many rounds cannot update it on its own.
 const UNRECORDED_ROUNDS_MAX: u32 = 4;
-/// Pause between two looks for a quorum while there has been no leader yet.
+/// Pause between two checks for a quorum while there has been no leader yet.
 const CAMPAIGN_PACE: Duration = Duration::from_millis(50);
 
 impl ReplicaContext {
-    /// Tells who leads and where members are.
+    /// Publishes who leads, and keeps the addresses of the members up to date.
     pub async fn follow(self, told: watch::Sender<Leadership>) {
         let mut metrics = self.metrics();
         loop {
@@ -66,7 +66,7 @@ impl ReplicaContext {
         }
     }
 
-    /// On the leader: lets members vote that were added to vote and have caught up, and ends changes that an earlier
+    /// On the leader: promotes members that were added to vote and have caught up, and finishes changes that an earlier
     /// leader left half done.
     pub async fn promote_joining(self) {
         let (mut half_done, mut looks) = (None, 0);
@@ -74,7 +74,7 @@ impl ReplicaContext {
             if !Leadership::of(&self.metrics().borrow_watched()).is_leader {
                 continue;
             }
-            // A change that is under way is half done for a moment, too, and whoever asked for it ends it.
+            // A change under way is half done for a moment, too. The member that asked for it finishes it.
             let seen = membership::half_done(&self.raft);
             looks = if seen.is_some() && seen == half_done { looks + 1 } else { 0 };
             half_done = seen;
@@ -101,7 +101,8 @@ impl ReplicaContext {
         ready
     }
 
-    /// Asks all others how they are, again and again: it tells who is reachable, and whether this member is one still.
+    /// Asks all other members for their state, again and again. The answers show which ones are reachable, and whether
+    /// this member was removed.
     pub async fn probe(self) {
         let mut unrecorded: BTreeMap<u64, u32> = BTreeMap::new();
         while self.rest(PROBE_PACE).await {
@@ -126,14 +127,14 @@ impl ReplicaContext {
         }
     }
 
-    /// The membership does not record what the member says of itself.
+    /// Whether the membership lacks what the member says of itself.
     fn is_unrecorded(&self, id: u64, said: &Introduction) -> bool {
         let recorded = |peer: &Peer| peer.started && peer.name == said.name && peer.client_urls == said.client_urls;
         self.membership().get_node(&id).is_some_and(|peer| !recorded(peer))
     }
 
-    /// On the leader: records what a member says of itself. Members do that on their own, except for one that others
-    /// reach but that reaches none of them.
+    /// On the leader: records what a member says of itself. Members do that on their own, unless the others reach them
+    /// but they reach none of the others.
     async fn introduce(&self, id: u64, said: Introduction) {
         if Leadership::of(&self.metrics().borrow_watched()).is_leader {
             let change = Change::Publish { id, name: said.name, client_urls: said.client_urls };
@@ -143,7 +144,7 @@ impl ReplicaContext {
         }
     }
 
-    /// Says so once this member was removed.
+    /// Logs the removal of this member once it happens.
     pub async fn note_removal(self) {
         tokio::select! {
             biased;
@@ -175,7 +176,7 @@ impl ReplicaContext {
         }
     }
 
-    /// Follows who is short of space, and hands leadership over when this member is.
+    /// Follows which members are short of space, and hands leadership over when this one is.
     pub async fn watch_space(self) {
         loop {
             tokio::select! {
@@ -197,16 +198,16 @@ impl ReplicaContext {
                 && self.space.is_short()
                 && let Some(to) = self.successor(|id| !short.contains(&id))
             {
-                tracing::warn!(%to, "this leader is short of disk space: another one takes over");
+                tracing::warn!(%to, "this leader is short of disk space and hands leadership over");
                 // An error means that the replica has ended.
                 let _ = self.raft.trigger().transfer_leader(to.0).await;
             }
         }
     }
 
-    /// Until a leader is known: the member that is best placed asks for an election as soon as it sees a quorum,
-    /// rather than after a timeout. The election itself is Raft's, pre-vote included, so that two members that both
-    /// think they are best placed do no harm.
+    /// Until a leader is known: the best placed member starts an election as soon as it sees a quorum, rather than
+    /// after a timeout. The election itself is Raft's, pre-vote included, so two members that both think they are best
+    /// placed do no harm.
     pub async fn campaign(self) {
         while self.rest(CAMPAIGN_PACE).await {
             let (leader, membership) = {
@@ -223,7 +224,7 @@ impl ReplicaContext {
             let heard = self.ask_around(&membership).await;
             let last = self.raft.data_metrics().borrow_watched().last_log;
             if best_placed(&membership, self.node.0, last, &heard) {
-                tracing::info!("a quorum is up: asking for an election");
+                tracing::info!("a quorum is up: starting an election");
                 if self.raft.trigger().elect(true).await.is_err() || !self.rest(self.timings.election.start / 2).await {
                     return;
                 }
@@ -232,7 +233,8 @@ impl ReplicaContext {
     }
 }
 
-/// This member sees a quorum without a leader, and nobody in it has more log, or as much and a smaller ID.
+/// Whether this member sees a quorum without a leader, in which no voter has a longer log, or one as long and a smaller
+/// ID.
 fn best_placed(membership: &Membership, me: u64, last: Option<LogId>, heard: &[(u64, Hello)]) -> bool {
     let up = |id: &u64| *id == me || heard.iter().any(|(other, _)| other == id);
     let quorum =

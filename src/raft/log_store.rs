@@ -18,7 +18,7 @@ const ENTRIES_PER_READ: u64 = 256;
 /// Payload bytes that one replication request carries before it is cut short; it holds one entry at least.
 const REPLICATION_BYTES_MAX: usize = 4 << 20;
 
-/// A way to the log; clones share it.
+/// The log. Clones share it.
 #[derive(Clone)]
 pub struct LogStore {
     log: LogHandle,
@@ -33,7 +33,7 @@ struct Saved {
 }
 
 impl LogStore {
-    /// Over a log that was just opened and what it held.
+    /// Over a log that was just opened, and what it held.
     pub(super) fn new(log: LogHandle, recovered: &disk::Recovered) -> io::Result<LogStore> {
         let vote = recovered.vote.as_deref().map(parse).transpose()?;
         let committed = recovered.committed.as_deref().map(parse).transpose()?;

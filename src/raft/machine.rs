@@ -33,41 +33,41 @@ pub struct Applied {
     pub membership: Option<(Position, Bytes)>,
 }
 
-/// Says why no state machine could apply a command, whatever the state. Pure.
+/// Returns why no state machine could apply the command, whatever its state. Pure.
 pub type Validate = fn(&Bytes) -> Result<(), String>;
 
 /// A state machine. Calls come from one task, in log order.
 pub trait Machine: Send + 'static {
-    /// What the leader asks of every command that another member sends, before it is in a log.
+    /// The leader checks with it every command that another member sends, before the command enters a log.
     fn validate(&self) -> Validate;
 
     /// What the state holds after it was opened.
     fn applied(&self) -> Applied;
 
-    /// Applies committed entries: a pure function of the state and the entries. A command that cannot be applied changes
-    /// nothing, on every member alike. It answers the proposals of this member that wait for them. Errors are fatal to
-    /// the node, but for a [full disk](crate::disk::space::is_full): the machine keeps what it could not write, nobody
-    /// has seen any of it, and [`resume`](Machine::resume) is the next call that changes the state.
+    /// Applies committed entries: a pure function of the state and the entries. A command that cannot be applied
+    /// changes nothing, on every member alike. It also answers the proposals of this member that wait for these
+    /// entries. Errors are fatal to the node, except for a [full disk](crate::disk::space::is_full): then the machine
+    /// keeps what it could not write, no reader has seen any of it, and [`resume`](Machine::resume) is the next call
+    /// that changes the state.
     fn apply(&mut self, entries: Vec<Committed>) -> io::Result<()>;
 
-    /// Goes on with what the disk had no room for. Its errors are those of `apply`.
+    /// Writes again what the disk had no space for. Its errors are those of `apply`.
     fn resume(&mut self) -> io::Result<()>;
 
-    /// Whether the state has room to grow.
+    /// Whether the state has disk space to grow.
     fn space(&self) -> Space;
 
     /// The position up to which the state is durable on disk: the log may be purged up to here.
     fn durable(&self) -> Option<Position>;
 
-    /// A consistent copy of the state for a lagging peer. Nothing is applied until it returns: what takes time is left
-    /// to [`Snapshot::prepare`].
+    /// A consistent copy of the state for a lagging peer. Nothing is applied until it returns, so slow work belongs
+    /// into [`Snapshot::prepare`].
     fn snapshot(&mut self) -> io::Result<Snapshot>;
 
-    /// A fresh directory in which the files of an incoming snapshot are laid down, under the names of the sender.
+    /// A fresh directory for the files of an incoming snapshot, which keep the sender's names.
     fn incoming(&mut self) -> io::Result<PathBuf>;
 
-    /// Replaces the state by the files in `directory`, durably, before it returns. When the disk is full, all is as it
-    /// was.
+    /// Replaces the state by the files in `directory`; durable when it returns. When the disk is full, nothing changes.
     fn install(&mut self, directory: PathBuf) -> io::Result<Applied>;
 }
 
@@ -77,10 +77,10 @@ pub struct Snapshot {
     pub prepare: Prepare,
 }
 
-/// Makes the files of a snapshot. Blocks, while the machine goes on. When the disk is full, nothing is left of them.
+/// Makes the files of a snapshot. Blocks, while the machine goes on. When the disk is full, it leaves no files behind.
 pub type Prepare = Box<dyn FnOnce() -> io::Result<SnapshotFiles> + Send + Sync>;
 
-/// Files that nobody changes any more. Dropping `keep` lets them go.
+/// Files that do not change any more. Dropping `keep` releases them.
 pub struct SnapshotFiles {
     pub paths: Vec<PathBuf>,
     pub keep: Box<dyn Send + Sync>,

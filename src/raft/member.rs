@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::types::{Membership, Peer};
 use crate::world::NodeId;
 
-/// A member and what is known of it.
+/// A member, and what the cluster knows of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     pub id: NodeId,
@@ -15,7 +15,7 @@ pub struct Member {
     pub peer_urls: Vec<String>,
     /// `http://host:port`, where clients reach it. Empty until the member has started for the first time.
     pub client_urls: Vec<String>,
-    /// Receives the log but does not vote. A member that was added to vote and has yet to catch up is none.
+    /// Receives the log but does not vote. A member that was added to vote and has yet to catch up is not a learner.
     pub learner: bool,
 }
 

@@ -13,7 +13,7 @@ use super::state_machine::Raft;
 use super::types::{LogId, Membership, Peer, Types, position};
 use crate::world::planted::planted;
 
-/// Entries by which a member that was added to vote may lag behind the leader when it begins to.
+/// A member that was added to vote gets its vote once it lags behind the leader by no more than this many entries.
 const READY_LAG_MAX: u64 = 1_000;
 /// How much of the leader's log a learner must have to be promoted.
 const READY_PERCENT_MIN: u64 = 90;
@@ -40,7 +40,7 @@ fn caught_up(view: &LeaderView, id: u64) -> Result<(), ChangeError> {
     if matched * 100 < view.last * READY_PERCENT_MIN { Err(ChangeError::NotReady(id)) } else { Ok(()) }
 }
 
-/// What `request` wants of openraft; nothing when it already holds.
+/// What `request` means to openraft; `None` when the membership is that already.
 fn plan(view: &LeaderView, request: &ChangeRequest) -> Result<Plan, ChangeError> {
     let membership = view.membership;
     let voters: BTreeSet<u64> = membership.voter_ids().collect();
@@ -154,7 +154,7 @@ pub(super) async fn execute(raft: &Raft, request: ChangeRequest, known: KnownMem
     }
 }
 
-/// The entry of a change that has its first half only.
+/// The entry of a change whose second half is missing: the membership is joint.
 pub(super) fn half_done(raft: &Raft) -> Option<LogId> {
     let metrics = raft.server_metrics();
     let metrics = metrics.borrow_watched();
@@ -162,7 +162,7 @@ pub(super) fn half_done(raft: &Raft) -> Option<LogId> {
     if membership.membership().get_joint_config().len() > 1 { *membership.log_id() } else { None }
 }
 
-/// On the leader: ends a change that an earlier leader left half done.
+/// On the leader: finishes a change that an earlier leader left half done.
 pub(super) async fn finish(raft: &Raft) {
     let Some(joint) = half_done(raft) else { return };
     let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: Some(joint) };

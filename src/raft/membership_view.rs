@@ -1,4 +1,4 @@
-//! Whether this member is still one, and what it knows of the others when the membership is to change.
+//! How this member sees the membership: its own role, who was removed, and which members are reachable.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use super::peers::Peers;
 use super::rules::HEALTH_INTERVAL;
 use crate::world::{Clock, Instant, NodeId};
 
-/// Shared by everything that asks.
+/// Clones share what they see.
 #[derive(Clone)]
 pub(super) struct MembershipView {
     pub node: NodeId,
     pub clock: Clock,
     pub peers: Arc<Peers>,
-    /// As applied here.
+    /// As this member has applied it.
     pub applied: watch::Receiver<AppliedMembership>,
     /// Another member said that this one was removed.
     told_removed: watch::Sender<bool>,
-    /// Read for every call of a client: a flag rather than a look at the applied.
+    /// A flag, because every call of a client reads it.
     learner: Arc<AtomicBool>,
 }
 
@@ -49,7 +49,7 @@ impl MembershipView {
         self.applied.borrow().removed.contains(&id)
     }
 
-    /// Another member says that this one was removed.
+    /// Notes that another member said that this one was removed.
     pub fn hear_removal(&self) {
         self.told_removed.send_if_modified(|told| !std::mem::replace(told, true));
     }
@@ -61,13 +61,13 @@ impl MembershipView {
             gone = applied.wait_for(|applied| applied.removed.contains(&me)) => gone.is_ok(),
             gone = told.wait_for(|told| *told) => gone.is_ok(),
         };
-        // The replica has ended, in a way that says nothing of the membership.
+        // The replica has ended, which says nothing about the membership.
         if !gone {
             std::future::pending().await
         }
     }
 
-    /// This member receives the log but has no vote, and is not about to get one.
+    /// Whether this member receives the log but has no vote, and is not about to get one.
     pub fn is_learner(&self) -> bool {
         self.learner.load(Ordering::Relaxed)
     }
@@ -79,7 +79,7 @@ impl MembershipView {
         self.learner.store(learner, Ordering::Relaxed);
     }
 
-    /// Keeps [`Self::is_learner`] true to the applied until the replica ends.
+    /// Keeps [`Self::is_learner`] up to date until the replica ends.
     pub async fn follow_role(self) {
         let mut applied = self.applied.clone();
         while applied.changed().await.is_ok() {
@@ -92,7 +92,7 @@ impl MembershipView {
     }
 
     /// Whether this member has had a connection since `start` to what a proposal needs: to the leader or, as the
-    /// leader, to a quorum of the voters. Without a leader there is nothing that could have been lost.
+    /// leader, to a quorum of the voters. Without a leader there is no connection that could have been lost.
     pub fn connected_since(&self, leader: Option<NodeId>, start: Instant) -> bool {
         let now = self.clock.now();
         let connected = |id: u64| id == self.node.0 || self.peers.activity.throughout(id, start, now);

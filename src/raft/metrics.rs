@@ -10,7 +10,7 @@ use crate::world::{Clock, Instant};
 pub(super) struct Traffic {
     pub sent_bytes: Counter,
     pub received_bytes: Counter,
-    /// Messages that surely or maybe did not arrive.
+    /// Messages that may not have arrived.
     pub failures: Counter,
     pub round_trip: Histogram,
     snapshots_sent: Transfers,
@@ -36,7 +36,7 @@ impl Transfers {
     }
 }
 
-/// A snapshot on its way. It has failed unless it arrived.
+/// A snapshot on its way. It counts as failed unless it arrives.
 pub(super) struct Transfer {
     traffic: Arc<Traffic>,
     which: fn(&Traffic) -> &Transfers,
@@ -82,7 +82,7 @@ impl Traffic {
     }
 }
 
-/// Counters of a replica's way to others.
+/// Counters of a replica's traffic with the other members.
 #[derive(Default)]
 pub(super) struct Metrics {
     traffic: Mutex<BTreeMap<u64, Arc<Traffic>>>,
@@ -107,7 +107,7 @@ impl Metrics {
         Transfer::begin(self.with(id), |traffic| &traffic.snapshots_received, clock)
     }
 
-    /// Lets go of members that are no more.
+    /// Forgets those that are no longer members.
     pub fn keep(&self, known: impl Fn(u64) -> bool) {
         self.lock().retain(|id, _| known(*id));
     }
@@ -124,7 +124,7 @@ impl Source for Metrics {
     }
 }
 
-/// Of each member, in hexadecimal.
+/// The traffic with each member, by its ID in hexadecimal.
 type All = [(String, Arc<Traffic>)];
 
 fn bytes(text: &mut Exposition, traffic: &All) {

@@ -18,15 +18,15 @@
 //! - [`proposer`]: the actor that takes commands; [`read_gate`]: the way of linearizable reads
 //! - [`log_store`], [`state_machine`]: openraft's storage, over `disk` and the machine
 //! - [`network`], [`peers`]: calling other members; [`wire`]: the messages
-//! - [`peer_listener`]: the peer port; [`peer_server`]: what members are asked on it; [`peer_http`]: plain HTTP there
-//! - [`store_questions`]: what the stores of two members ask each other, past the log
+//! - [`peer_listener`]: the peer port; [`peer_server`]: what it answers; [`peer_http`]: plain HTTP on it
+//! - [`store_questions`]: questions of one member's store to another's, which do not go through the log
 //! - [`snapshot_transfer`]: state for a member that lags too far behind
 //! - [`identity`]: IDs as etcd derives them; [`applied_membership`]: who is a member, and who was
 //! - [`change`]: what a change of the membership asks for; [`membership`]: making it; [`rules`]: whether it may be made now
 //! - [`activity`]: who is reachable
 //! - [`force`]: making one member the only one; [`replace`]: having one replaced that does not run
 //! - [`cluster_space`]: which members are short of disk space, and what follows
-//! - [`housekeeping`]: the tasks that follow leadership and membership; [`membership_view`]: whether this member is one still
+//! - [`housekeeping`]: the tasks that follow leadership and membership; [`membership_view`]: its role, who is reachable
 //! - [`offline`]: the log of a member that does not run
 //! - [`metrics`]: what it counts; [`exposition`]: what it shows
 //! - [`types`], [`runtime`], [`encoding`]: how openraft is instantiated, and how its records look as bytes

@@ -1,7 +1,7 @@
 //! How openraft calls the other members.
 //!
 //! Two hazards of streaming over gRPC are closed here. A stream that cannot be opened fails before openraft's own
-//! backoff gets a say, so the failure is delayed. And the task that feeds a request stream may outlive the response
+//! backoff applies, so the failure is delayed. And the task that feeds a request stream may outlive the response
 //! stream, whose state it shares with its successor, so the end of the responses ends the requests.
 
 use std::future::Future;
@@ -41,7 +41,7 @@ pub struct Network {
     pub(super) open_limit: Duration,
 }
 
-/// A way to one member.
+/// A connection to one member.
 pub struct Connection {
     world: World,
     peers: Arc<Peers>,
@@ -130,12 +130,13 @@ impl RaftNetworkV2<Types> for Connection {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        // A leader whose log is stuck must not go on as if nothing were: etcd saves and sends in one loop.
+        // A leader whose log is stuck must not go on sending heartbeats: etcd saves and sends in one loop.
         failpoint!("raftBeforeLeaderSend", self.world.clock);
         failpoint!("raftBeforeSave", self.world.clock);
         failpoint!("raftAfterSave", self.world.clock);
         let frame = append_message(&request);
-        // All of the time there is: on a busy machine an answer may be late, and only answers keep the lease.
+        // All the time that openraft allows: on a busy machine an answer may be late, and only answers keep the
+        // leader's lease.
         self.peers
             .call(self.target, Purpose::Control, HEARTBEAT, frame, option.hard_ttl())
             .await

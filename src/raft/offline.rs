@@ -1,4 +1,4 @@
-//! The log of a member that does not run: brought in from elsewhere, or read out.
+//! The log of a member that does not run: writing an imported one, and reading it.
 
 use std::io;
 use std::path::Path;
@@ -28,17 +28,17 @@ pub enum Content {
     Members(Vec<Member>),
 }
 
-/// Where a member stands in the log, besides the entries.
+/// Raft's hard state of a member (term, vote, commit index), and how far its state has applied the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HardState {
     pub term: u64,
     pub vote: NodeId,
-    /// The state holds the log up to here; it holds nothing of it before the first entry.
+    /// The state holds the log up to here; `None` when it holds nothing of it.
     pub applied: Option<Position>,
     pub committed: Option<Position>,
 }
 
-/// Makes the log of a member that is brought in from elsewhere: `entries` follow the applied one without gaps.
+/// Writes the log of an imported member: `entries` follow the applied one without gaps.
 pub async fn write(
     world: &World,
     data_dir: &Path,
@@ -73,7 +73,7 @@ pub async fn write(
     log.close().await.map_err(failed)
 }
 
-/// The committed entries that a state does not hold yet, as they are applied.
+/// The committed entries that a state does not hold yet, as it will apply them.
 pub async fn committed_after(world: &World, data_dir: &Path, applied: &Applied) -> Result<Vec<Committed>, Error> {
     let mut applied_membership = match &applied.membership {
         Some((_, membership)) => AppliedMembership::decode(membership).map_err(|error| unreadable(data_dir, &error))?,
@@ -100,7 +100,7 @@ pub async fn committed_after(world: &World, data_dir: &Path, applied: &Applied) 
     Ok(found)
 }
 
-/// Entries, each with whether it is known to be committed; and the term that the member is in, with whom it voted for.
+/// Entries, each with whether it is known to be committed; and the member's term and vote.
 type Found = (Vec<(Position, Content, bool)>, (u64, NodeId));
 
 /// What the log holds after an index.

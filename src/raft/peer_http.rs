@@ -1,4 +1,4 @@
-//! What is asked on the peer port in plain HTTP, which others answer.
+//! Plain HTTP on the peer port, which rooms above this one answer.
 
 use std::sync::{Arc, OnceLock};
 
@@ -13,15 +13,15 @@ use tonic::body::Body;
 /// Bytes of a request in plain HTTP.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// Answers what is asked on the peer port in plain HTTP. Bodies are small and whole.
+/// Answers a plain HTTP request on the peer port. Bodies are small and complete.
 pub type PeerHttp = Box<dyn Fn(Parts, Bytes) -> BoxFuture<'static, Response<Bytes>> + Send + Sync>;
 
-/// Who answers plain HTTP here, once somebody does. Clones share it.
+/// The answerer of plain HTTP, once there is one. Clones share it.
 #[derive(Clone, Default)]
 pub(super) struct PlainHttp(Arc<OnceLock<PeerHttp>>);
 
 impl PlainHttp {
-    /// From here on plain HTTP is answered; the first one to say so does it.
+    /// Sets the answerer. The first one stays.
     pub fn answer_with(&self, answerer: PeerHttp) {
         let _ = self.0.set(answerer);
     }

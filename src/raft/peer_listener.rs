@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   peer ──▶ listener ── TLS ──▶ connection ─┬─ /chorus.raft.Peer/... ──▶ PeerService
-//!                                            └─ everything else ────────▶ PeerHttp, which others give
+//!                                            └─ everything else ────────▶ PeerHttp, of the rooms above
 //! ```
 
 use std::convert::Infallible;
@@ -25,9 +25,9 @@ use super::{Config, Error, wire};
 use crate::world::net::{Address, Answering, Guest, Opened, Refusal};
 use crate::world::{Listener, Spawner, Stream, World, tls};
 
-/// A caller that has not sent the head of its request after this time is let go.
+/// Time within which a caller must send the head of its request.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
-/// A connection that gives way to another one has so long to take note of it.
+/// Time within which a connection that gives way to another one may end on its own.
 const FAREWELL_LIMIT: Duration = Duration::from_millis(100);
 /// Calls of one connection at once: log streams and heartbeats are few, but a follower forwards what its clients write.
 const STREAMS_MAX: u32 = 4_096;
@@ -65,7 +65,7 @@ impl PeerListeners {
         }
     }
 
-    /// Serves until the end is asked for and open calls have ended.
+    /// Serves until the replica shuts down and open calls have ended.
     pub async fn serve(self, service: PeerService, context: ReplicaContext) {
         let port = Arc::new(Port { service, context, connections: TaskTracker::new() });
         let accepting = self.0.into_iter().map(|(listener, tls)| port.clone().accept(listener, tls));
@@ -110,7 +110,7 @@ impl Port {
         }
     }
 
-    /// Waits until the caller has shaken hands, where it has to, and said what it speaks.
+    /// Waits for the TLS handshake, if there is one, and for the first bytes, which show the protocol.
     async fn open(&self, stream: Stream, tls: Option<tls::Server>, guest: &Guest) -> Option<Opened<Stream>> {
         let clock = &self.context.world.clock;
         let Some(tls) = tls else { return Opened::wait(clock, stream, guest).await };

@@ -55,18 +55,18 @@ struct Inner {
     raft: Raft,
     cluster: ClusterId,
     node: NodeId,
-    /// Until this member knows that it may take part, it only says hello.
+    /// Until this member knows that it may take part, it answers no calls but hello.
     taking_part: AtomicBool,
     receiver: Receiver,
     store_questions: StoreQuestions,
     validate: Validate,
     forwards: Gate,
-    /// What changes of the membership need to know.
+    /// What changes of the membership depend on.
     membership_view: MembershipView,
     space: ClusterSpace,
     version: String,
     introduction: Introduction,
-    /// For work on behalf of a caller that may have gone.
+    /// Limit of work whose caller may have gone.
     limit: Duration,
 }
 
@@ -91,7 +91,7 @@ impl PeerService {
         }))
     }
 
-    /// From here on everything is served, not only hello.
+    /// Serves all calls from now on, not only hello.
     pub fn take_part(&self) {
         self.0.taking_part.store(true, Ordering::Relaxed);
     }
@@ -125,7 +125,7 @@ impl Inner {
         }
     }
 
-    /// The traffic with the member that calls, if it is one and says which.
+    /// The traffic with the calling member, if the call names a member.
     fn traffic<T>(&self, request: &tonic::Request<T>) -> Option<Arc<Traffic>> {
         self.caller(request).map(|id| self.membership_view.peers.metrics.with(id))
     }
@@ -149,7 +149,9 @@ impl Inner {
         });
         // A stream that cannot be read ends here; the leader opens another one.
         let readable = requests.scan((), |(), request| {
-            std::future::ready(request.inspect_err(|error| tracing::debug!(%error, "a log stream ended")).ok())
+            std::future::ready(
+                request.inspect_err(|error| tracing::debug!(%error, "a log stream could not be read")).ok(),
+            )
         });
         let replies = self.raft.stream_append(readable);
         let replies = replies.map(|reply| {
@@ -173,7 +175,7 @@ impl Inner {
                 Ok(Response::new(PeerMessage::new(&response)))
             }
             Err(error) => {
-                tracing::warn!(%error, "a snapshot was not received");
+                tracing::warn!(%error, "receiving a snapshot failed");
                 Err(Status::aborted(error.to_string()))
             }
         }
@@ -229,7 +231,7 @@ impl Inner {
         Ok(fate.map_or(Forwarded::Unknown, |fate| fate.unwrap_or(Forwarded::Unknown)))
     }
 
-    /// What is in the log is in every member's: nothing goes there that cannot be read or applied.
+    /// Every member gets what is in the log, so nothing may enter it that cannot be read or applied.
     fn check(&self, batch: &CommandBatch) -> Result<(), String> {
         let commands = unpack(batch).map_err(|error| error.to_string())?;
         commands.iter().try_for_each(self.validate)

@@ -1,4 +1,4 @@
-//! Ways to the other members: their addresses as the membership records them, and a connection for each purpose.
+//! Connections to the other members: their addresses as the membership records them, and a connection for each purpose.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -90,7 +90,7 @@ impl Peers {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers where a member is; connections to an address that it no longer has are let go.
+    /// Remembers the addresses of a member. When they change, its connections are dropped.
     pub fn know(&self, id: u64, peer: &Peer) {
         let mut links = self.links();
         if links.get(&id).is_none_or(|link| link.urls != peer.peer_urls) {
@@ -98,7 +98,7 @@ impl Peers {
         }
     }
 
-    /// Lets go of members that are no more.
+    /// Forgets those that are no longer members.
     pub fn keep(&self, known: impl Fn(u64) -> bool + Copy) {
         self.links().retain(|id, _| known(*id));
         self.activity.keep(known);
@@ -131,7 +131,7 @@ impl Peers {
             .initial_connection_window_size(CONNECTION_WINDOW)
     }
 
-    /// After a failure to connect: another address, where there is one.
+    /// After a failure to connect, turns to another address, if there is one.
     fn turn(&self, target: u64) {
         if let Some(link) = self.links().get_mut(&target)
             && link.urls.len() > 1
@@ -172,7 +172,7 @@ impl Peers {
         CallError::Failed { target, status }
     }
 
-    /// One message there, one back, within `limit`.
+    /// Sends one message and waits for one answer, within `limit`.
     pub async fn call<A: DeserializeOwned>(
         &self,
         target: u64,
@@ -197,7 +197,7 @@ impl Peers {
         answer(target, reply.into_inner())
     }
 
-    /// Bytes there, bytes back, within `limit`.
+    /// Sends bytes and waits for bytes, within `limit`.
     pub async fn ask(&self, target: u64, question: Bytes, limit: Duration) -> Result<Bytes, CallError> {
         let exchange = async {
             let mut client = self.ready(target, Purpose::Log).await?;
@@ -210,7 +210,7 @@ impl Peers {
         opened.map_err(|error| CallError::Failed { target, status: Status::data_loss(error.to_string()) })
     }
 
-    /// A stream there and a stream back; `limit` is for the opening only.
+    /// Opens a stream in each direction; `limit` is for the opening only.
     pub async fn converse(
         &self,
         target: u64,
@@ -230,7 +230,7 @@ impl Peers {
         self.within(target, limit, exchange).await.inspect_err(|_| traffic.failures.inc())
     }
 
-    /// A stream there, one message back, within `limit`.
+    /// Sends a stream and waits for one answer, within `limit`.
     pub async fn deliver<A: DeserializeOwned>(
         &self,
         target: u64,
@@ -261,7 +261,7 @@ impl Peers {
     }
 }
 
-/// How to call members whose URLs ask for TLS. Where nothing speaks of TLS, none is set up.
+/// TLS for members whose URLs ask for it; `None` when neither options nor URLs mention TLS.
 fn tls(world: &World, config: &Config) -> Result<Option<tls::Client>, tls::Error> {
     let options = &config.security.tls;
     let asked = |url: &String| Address::parse(url).is_ok_and(|address| address.is_secure());

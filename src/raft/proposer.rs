@@ -7,9 +7,9 @@
 //! A command that is bound to a term is proposed by this member as the leader of that term, or refused. Others go to
 //! whoever leads.
 //!
-//! A command is refused only while it is surely nowhere in a log. Once it may be, silence is the answer, and the
-//! caller's own state machine or deadline speaks. Bounded by the gate in the handle; if the actor dies, commands stay
-//! unanswered.
+//! The proposer refuses a command only while the command is certainly in no log. Once it may be in one, the proposer
+//! says nothing: the caller's own state machine or deadline tells the outcome. The gate in the handle bounds the queue.
+//! If the actor dies, commands stay unanswered.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -42,13 +42,13 @@ const FORWARDS_MAX: usize = 32;
 /// Pause before a command that came back is tried again.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Called when a command surely never will be in the log.
+/// Called when a command certainly never will be in the log.
 pub(super) type OnRefused = Box<dyn FnOnce(Refused) + Send>;
 
 /// Put a command into the log.
 pub(super) struct Propose {
     pub command: Bytes,
-    /// It goes into the log that this member leads in this term, or nowhere.
+    /// The command enters the log while this member leads in this term, or never.
     pub term: Option<Term>,
     pub refused: OnRefused,
     pub permit: Permit,
@@ -81,7 +81,7 @@ impl Message for Ended {
     type Result = ();
 }
 
-/// What is known of a batch.
+/// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     /// It is in the log, or may be: nothing to say.
@@ -150,7 +150,7 @@ fn fate_of_forward(answer: &Result<Forwarded, CallError>) -> Fate {
     }
 }
 
-/// Keeps commands until the leader's log has them.
+/// Keeps commands until they are in the leader's log.
 pub(super) struct Proposer {
     pub world: World,
     pub raft: Raft,
@@ -170,7 +170,7 @@ pub(super) struct Proposer {
 pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
     flush_scheduled: bool,
-    /// openraft's channel is full: its answer is awaited before anything else is handed over.
+    /// openraft's channel is full: the proposer waits for it before it hands over anything else.
     parked: bool,
     pause: Option<SpawnHandle>,
     forwards: usize,
@@ -289,7 +289,7 @@ impl Proposer {
             }
         }
         .boxed();
-        // tokio's budget would report a full channel that is not; and a call that is pending must not be dropped.
+        // tokio's budget would make a channel look full that is not, and a pending call must not be dropped.
         match tokio::task::unconstrained(&mut call).now_or_never() {
             Some(result) => handed_over(result),
             None => self.park(call, ctx),
@@ -330,8 +330,8 @@ impl Proposer {
         }));
     }
 
-    /// Commands that came back go first again, unless they have waited long enough. Those of one term are not tried
-    /// again: what is proposed after them in that term must not overtake them.
+    /// Puts commands that came back at the front again, unless they have waited too long. Commands that are bound to a
+    /// term are not tried again, because later ones of that term must not overtake them.
     fn take_back(&mut self, commands: Vec<Waiting>, ctx: &mut Context<Proposer>) {
         let (commands, bound): (Vec<_>, Vec<_>) = commands.into_iter().partition(|waiting| waiting.term.is_none());
         refuse(bound, Refused::NotLeader);
@@ -365,7 +365,7 @@ fn packed(commands: &[Waiting]) -> CommandBatch {
 
 fn handed_over(result: Result<(), Fatal<Types>>) {
     if let Err(error) = result {
-        tracing::warn!(%error, "a batch was not taken: consensus has stopped");
+        tracing::warn!(%error, "consensus has stopped and took no batch");
     }
 }
 

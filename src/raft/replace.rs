@@ -1,4 +1,4 @@
-//! Having a member replaced by a new one, asked of the others while it does not run: its files are lost or damaged.
+//! Replacing a member whose files are lost or damaged. While it does not run, the other members are asked to do so.
 //!
 //! A member that lost its vote or entries that it acknowledged must never act under its ID again: it could vote twice in
 //! a term, or help to commit without what it once promised to hold. So the others remove that ID for good and add
@@ -15,8 +15,8 @@ use crate::world::{NodeId, World};
 /// Pause between two rounds of asking.
 const PACE: Duration = Duration::from_millis(500);
 
-/// Has the `others` remove `old`, if they know it still, and add `new` in its place, within `limit`. `config` is that of
-/// the member that asks.
+/// Asks the `others` to remove `old`, if they still know it, and to add `new` in its place, within `limit`. `config` is
+/// that of the member that asks.
 pub async fn replace(
     world: &World,
     config: &Config,
@@ -47,7 +47,7 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// Asks one after the other until the change is made, or can't be.
+    /// Asks one member after the other until the change is made or proves impossible.
     async fn insist(&self, change: Change) -> Result<(), Error> {
         loop {
             for other in self.others {
@@ -59,7 +59,9 @@ impl Asking<'_> {
                     Some(Err(reason @ (ChangeError::LastVoter | ChangeError::TooManyLearners))) => {
                         return Err(reason.into_error());
                     }
-                    Some(Err(reason)) => tracing::info!(member = %other.id, ?reason, "no change of the members yet"),
+                    Some(Err(reason)) => {
+                        tracing::info!(member = %other.id, ?reason, "the membership was not changed yet")
+                    }
                     None => (),
                 }
             }

@@ -33,7 +33,7 @@ use crate::actor::{Gate, Shutdown};
 use crate::disk::{self, LogHandle};
 use crate::world::{Lane, World};
 
-/// For installing a snapshot after its last chunk.
+/// Limit of installing a snapshot after its last chunk.
 const INSTALL_LIMIT: Duration = Duration::from_secs(300);
 
 /// Starts replicas.
@@ -53,8 +53,8 @@ impl Replica {
         let shutdown = Shutdown::new();
         let state = StateMachine::new(world.clone(), machine, publisher, shutdown.clone())
             .map_err(|error| Error::io("reading the membership of the state", &error))?;
-        // Not sooner: a peer that can connect waits for an answer, and when it waits in vain it can't tell what became
-        // of the commands that it sent.
+        // Not sooner: a peer that can connect waits for an answer. Without one it does not know what became of the
+        // commands that it sent.
         let listeners = PeerListeners::open(&world, &config).await?;
         // openraft's tasks and the connections to peers belong to the shared runtime, whichever thread asks for them.
         let recovery = recover(world.clone(), config.clone(), settings, store, state, membership, space, shutdown);
@@ -72,7 +72,7 @@ impl Replica {
     }
 }
 
-/// Brings openraft up over what the log and the state hold.
+/// Starts openraft with what the log and the state hold.
 #[allow(clippy::too_many_arguments, reason = "the parts of a replica, put together in one place")]
 async fn recover(
     world: World,
@@ -107,7 +107,7 @@ async fn recover(
     })
 }
 
-/// Why openraft did not come up. A member that is damaged may be replaced, so that nothing else may be taken for damage.
+/// Why openraft did not start. A damaged member may be replaced, so nothing else may count as damage.
 fn not_recovered(data_dir: &Path, error: &Fatal<Types>) -> Error {
     let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Cause>());
     if cause.is_some_and(|cause| cause.damage) {
@@ -154,8 +154,8 @@ fn settings(timings: &Timings, limits: &Limits) -> Result<openraft::Config, Erro
         election_timeout_min: millis(lower),
         election_timeout_max: millis(upper),
         enable_pre_vote: Some(true),
-        // A leader that restarts may have lost entries that it sent but had not yet written. Were it to lead on in
-        // the same term, it would write others in their place.
+        // A leader that restarts may have lost entries that it sent but had not yet written. If it led on in the same
+        // term, it would write other entries in their place.
         enable_leader_restore: Some(false),
         max_payload_entries: 4096,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(limits.purge_every_entries),

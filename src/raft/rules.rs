@@ -8,17 +8,17 @@ use std::time::Duration;
 use super::change::ChangeError;
 use super::types::{Membership, Peer};
 
-/// A member that was lost counts again once it has been reachable for so long.
+/// A member that was lost counts again once it has been reachable for this long.
 pub(super) const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What the leader knows when it judges.
+/// What the leader knows when it judges a change.
 pub(super) struct LeaderView<'a> {
     pub membership: &'a Membership,
     pub removed: &'a BTreeSet<u64>,
     pub me: u64,
     /// Index of the last entry of the log.
     pub last: u64,
-    /// Up to which index the log is known to be on other members.
+    /// The last index of the log that other members are known to have.
     pub matched: BTreeMap<u64, u64>,
     /// Reachable now, this member among them.
     pub active: BTreeSet<u64>,
@@ -38,7 +38,7 @@ impl LeaderView<'_> {
         nodes.filter(move |(id, peer)| voters.contains(id) || peer.joining)
     }
 
-    /// How many of the members that vote there are, and how many have started.
+    /// How many members vote or are about to, and how many of them have started.
     fn count(&self, without: Option<u64>) -> (usize, usize) {
         let voting = self.voting().filter(|(id, _)| Some(*id) != without);
         voting.fold((0, 0), |(members, started), (_, peer)| (members + 1, started + usize::from(!peer.name.is_empty())))
@@ -70,7 +70,7 @@ impl LeaderView<'_> {
         if started < quorum(members) {
             return Err(ChangeError::NotEnoughStarted);
         }
-        // A member that is down is no part of the quorum that works.
+        // A member that is down is not part of the quorum that works.
         if id != self.me && !self.active.contains(&id) {
             return Ok(());
         }

@@ -23,7 +23,7 @@ use crate::world::failpoints::failpoint;
 use crate::world::{Clock, Disk, File, World};
 
 const CHUNK_BYTES: u64 = 256 * 1024;
-/// Time in which the next chunk must be taken, or arrive.
+/// Time within which the peer must take the next chunk, or send it.
 const CHUNK_LIMIT: Duration = Duration::from_secs(10);
 const FILES_MAX: usize = 100_000;
 const NAME_BYTES_MAX: usize = 255;
@@ -119,7 +119,7 @@ async fn offer(clock: &Clock, chunks: &mut mpsc::Sender<PeerMessage>, frame: Pee
     }
 }
 
-/// Takes snapshots in, one at a time: a newer one ends an older one that is still under way.
+/// Receives snapshots, one at a time: a newer one ends an older one that is still under way.
 #[derive(Clone)]
 pub(super) struct Receiver {
     pub world: World,
@@ -132,7 +132,7 @@ impl Receiver {
         Receiver { world, raft, newest: Arc::default() }
     }
 
-    /// Lays down the files that `messages` carry and installs them.
+    /// Writes the files that `messages` carry, and installs them.
     pub async fn receive<E: std::fmt::Display>(
         &self,
         mut messages: impl Stream<Item = Result<Bytes, E>> + Unpin,
@@ -194,7 +194,8 @@ impl Receiver {
     }
 }
 
-/// A directory of files that arrive. It goes when this is dropped: what ends too early leaves nothing.
+/// A directory of files that arrive. Dropping it removes the directory, so a transfer that ends early leaves nothing
+/// behind.
 struct Arriving {
     disk: Disk,
     directory: Option<PathBuf>,
@@ -204,7 +205,7 @@ impl Drop for Arriving {
     fn drop(&mut self) {
         let Some(directory) = self.directory.take().filter(|directory| self.disk.exists(directory)) else { return };
         if let Err(error) = self.disk.remove_dir_all(&directory) {
-            tracing::warn!(%error, directory = %directory.display(), "files of a snapshot that nobody needs stay");
+            tracing::warn!(%error, directory = %directory.display(), "the files of an incomplete snapshot could not be removed");
         }
     }
 }
@@ -231,7 +232,7 @@ fn check(manifest: &Manifest) -> io::Result<()> {
 
 /// Files that are being filled, in order.
 struct Incoming {
-    /// With length told and bytes seen.
+    /// Each with the announced length and the bytes seen so far.
     files: Vec<(File, u64, u64)>,
 }
 
@@ -245,7 +246,7 @@ impl Incoming {
         Ok(Incoming { files: manifest.files.iter().map(file).collect::<io::Result<_>>()? })
     }
 
-    /// Accepts a chunk that is whole and in its place.
+    /// Accepts a chunk that is intact and in order.
     fn expect(&mut self, chunk: &Chunk, bytes: &[u8]) -> io::Result<()> {
         let (_, length, seen) =
             self.files.get_mut(chunk.file as usize).ok_or_else(|| malformed("snapshot: a file too many"))?;

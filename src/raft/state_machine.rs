@@ -34,7 +34,7 @@ pub enum SnapshotData {
     Outgoing(machine::Prepare),
     /// Of the leader: a directory of files that arrived whole.
     Incoming(PathBuf),
-    /// Only a position: this much is durable, the log behind it may go.
+    /// Only a position: the state is durable up to here, and the log before it may be purged.
     Durable,
 }
 
@@ -50,16 +50,17 @@ pub struct StateMachine {
     /// As of the last entry.
     membership: AppliedMembership,
     publisher: AppliedPublisher,
-    /// From here on the current snapshot is asked for in order to send it; before, only to learn where it stands.
+    /// Recovery is over: openraft asks for the current snapshot in order to send it. Before, it only asks how far it
+    /// reaches.
     serving: bool,
 }
 
-/// Who hears of what was applied.
+/// Publishes what was applied.
 #[derive(Debug, Default)]
 pub(super) struct AppliedPublisher {
     /// The index of the last applied entry.
     pub index: watch::Sender<u64>,
-    /// The membership as of it; told first.
+    /// The membership as of that entry; published first.
     pub membership: watch::Sender<AppliedMembership>,
 }
 
@@ -92,7 +93,7 @@ impl StateMachine {
         Ok(StateMachine { world, shutdown, machine, last, memberships, membership, publisher, serving: false })
     }
 
-    /// Tells that recovery is over.
+    /// Notes that recovery is over.
     pub(super) fn serve(&mut self) {
         self.serving = true;
     }
@@ -126,7 +127,7 @@ impl StateMachine {
         result
     }
 
-    /// Before the disk is tried again; false when the replica ends.
+    /// Waits before the disk is tried again; false when the replica ends.
     async fn rest(&self) -> bool {
         tokio::select! {
             () = self.world.clock.sleep(RETRY) => true,
@@ -171,7 +172,7 @@ impl StateMachine {
         Ok(Committed { at, payload })
     }
 
-    /// The position up to which the log may go.
+    /// The position up to which the log may be purged.
     fn durable(&mut self) -> Option<Meta> {
         let durable = self.machine().durable()?;
         Some(Meta { last_log_id: Some(log_id(durable)), last_membership: self.memberships.at(durable) })
@@ -244,7 +245,7 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 }
 
-/// Says what is durable; the files are made when a peer needs them.
+/// A snapshot that only says what is durable. The files are made when a peer needs them.
 pub struct Builder(Meta);
 
 impl RaftSnapshotBuilder<Types> for Builder {

@@ -51,7 +51,7 @@ pub(super) type Payload = alias::PayloadOf<Types>;
 pub(super) type Membership = openraft::Membership<u64, Peer>;
 pub(super) type StoredMembership = alias::StoredMembershipOf<Types>;
 
-/// Commands that were proposed together, encoded as `batch` does: opaque to openraft, untouched on the way from the
+/// Commands that were proposed together, encoded by `encoding::pack`: opaque to openraft, untouched on the way from the
 /// proposer to every state machine.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandBatch(pub(super) Bytes);
@@ -68,12 +68,12 @@ impl fmt::Display for CommandBatch {
     }
 }
 
-/// What openraft keeps of an error that it is told of, or finds.
+/// What openraft keeps of an error that it gets or finds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{text}")]
 pub struct Cause {
     text: String,
-    /// What was stored cannot be right; else it could not be had.
+    /// True when stored data contradicts itself, false when it could not be read or written.
     pub(super) damage: bool,
 }
 
@@ -84,7 +84,7 @@ impl ErrorSource for Cause {
         Cause { text: error.to_string(), damage }
     }
 
-    /// In openraft's own words: what it read contradicts itself.
+    /// openraft makes such an error when what it read contradicts itself.
     fn from_string(text: impl ToString) -> Cause {
         Cause { text: text.to_string(), damage: true }
     }
@@ -103,7 +103,7 @@ pub struct Peer {
     pub started: bool,
 }
 
-/// Hears how a write ended.
+/// Called with the outcome of a write.
 pub struct Callback<T>(Box<dyn FnOnce(T) + Send>);
 
 impl<T> Callback<T> {
@@ -129,7 +129,7 @@ pub(super) fn log_id(at: Position) -> LogId {
     LogId::new(leader_of(Term(at.term)), index)
 }
 
-/// Whoever leads in `term`, as openraft names them.
+/// The leader of `term`, as openraft names it.
 pub(super) fn leader_of(term: Term) -> <LeaderId as RaftLeaderId>::Committed {
     LeaderId::new(term.0, 0).to_committed()
 }

@@ -135,20 +135,20 @@ pub(super) enum ReadIndex {
     NotLeader,
 }
 
-/// What a member tells one that asks.
+/// What a member answers to a hello.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Hello {
     pub leader: Option<u64>,
     pub last: Option<LogId>,
-    /// The one that asks is known to have run before.
+    /// The caller is known to have run before.
     pub you_started: bool,
-    /// The one that asks was a member once, and never will be again.
+    /// The caller was removed from the cluster, for good.
     pub you_removed: bool,
-    /// Of the software.
+    /// The version of its software.
     pub version: String,
-    /// What the one that answers would have recorded of itself; `None` until it takes part.
+    /// What the membership should record of the member that answers; `None` until it takes part.
     pub introduction: Option<Introduction>,
-    /// The one that answers is short of disk space.
+    /// The member that answers is short of disk space.
     pub short: bool,
 }
 

@@ -23,7 +23,7 @@ pub struct Reader {
     meta: Meta,
 }
 
-/// Hears of keys and values in order; an error ends the visit.
+/// Gets keys and values in order. An error ends the visit.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), Error>;
 
 /// A page with all that overflows, and where it stands in the file.
@@ -96,7 +96,7 @@ impl Reader {
         Ok(true)
     }
 
-    /// Visits the buckets: name, value, and the place of the page that tells of it.
+    /// Visits the buckets: name, value, and where the page that holds it lies.
     fn roots(&self, visit: &mut dyn FnMut(&[u8], &[u8], u64) -> Result<(), Error>) -> Result<(), Error> {
         let mut walk = self.walk();
         self.descend(self.meta.root, DEPTH_MAX, None, &mut walk, &mut |leaf, offset| match leaf.is_bucket {
@@ -226,8 +226,8 @@ impl Reader {
     }
 }
 
-/// The meta of the last transaction. The second one stands on a page whose size only the first one tells; where that
-/// one is damaged, all sizes are tried.
+/// The meta of the last transaction. The offset of the second one is the page size, which only the first one says. If
+/// that one is damaged, all sizes are tried.
 fn find_meta(file: &File, path: &Path) -> Result<Option<Meta>, Error> {
     let first = meta_at(file, path, 0)?;
     let sizes = match &first {

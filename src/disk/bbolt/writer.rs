@@ -37,7 +37,7 @@ impl Writer {
         Ok(Writer { pages, transaction: transaction.max(1), roots: BTreeMap::new(), open: None })
     }
 
-    /// Begins a bucket, in which what is put from now on goes. Each one once.
+    /// Begins a bucket, which gets all keys from now on. Each bucket once.
     pub fn bucket(&mut self, name: &[u8]) -> Result<(), Error> {
         self.end_bucket()?;
         assert!(!self.roots.contains_key(name), "a bucket is written in one go");
@@ -51,7 +51,7 @@ impl Writer {
         tree.put(&mut self.pages, key, value)
     }
 
-    /// Completes the file, durably but for its name, and says how long it is.
+    /// Completes the file and returns its length. The file is durable, its name is not yet.
     pub fn finish(mut self) -> Result<u64, Error> {
         self.end_bucket()?;
         let mut tree = Tree::new(IS_BUCKET);
@@ -108,7 +108,7 @@ struct Pages {
 }
 
 impl Pages {
-    /// Adds a page and says its number.
+    /// Adds a page and returns its number.
     fn add(&mut self, flags: u16, nodes: &Nodes) -> Result<u64, Error> {
         let id = self.next;
         let pages = nodes.bytes().div_ceil(PAGE_BYTES);
@@ -147,7 +147,7 @@ impl Pages {
 #[derive(Debug, Default)]
 struct Nodes {
     count: usize,
-    /// Of each element the bytes of the key and what stands beside: flags and bytes of the value, or a page.
+    /// For each element the bytes of the key, and flags and bytes of the value or a page.
     elements: Vec<Element>,
     content: Vec<u8>,
 }
@@ -235,7 +235,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Writes the page of a level and tells the level above.
+    /// Writes the page of a level, and adds it to the level above.
     fn end_page(&mut self, pages: &mut Pages, level: usize) -> Result<(), Error> {
         let key = self.levels[level].first_key().to_vec();
         let page = self.write(pages, level)?;
@@ -256,7 +256,7 @@ impl Tree {
         Ok(id)
     }
 
-    /// Writes what is left and says which page the root is.
+    /// Writes what is left and returns the root's page.
     fn finish(mut self, pages: &mut Pages) -> Result<u64, Error> {
         let mut level = 0;
         while level + 1 < self.levels.len() {

@@ -37,11 +37,11 @@ pub enum Parsed {
     End,
 }
 
-/// Why nothing sound stands at an offset.
+/// Why there is no sound record at an offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsound {
     pub reason: &'static str,
-    /// As a write leaves it that did not reach the disk as a whole.
+    /// A write that did not reach the disk as a whole leaves such bytes.
     pub torn: bool,
 }
 

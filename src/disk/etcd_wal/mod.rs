@@ -12,7 +12,7 @@
 //! - [`frame`]: records as bytes, pure
 //! - [`reader`]: a directory of files, as of its last record
 //! - [`writer`]: appending, file after file
-//! - [`snap`]: the small files that tell where a snapshot of the database stands in the log
+//! - [`snap`]: the small files that say up to where in the log a snapshot of the database reaches
 
 mod frame;
 pub mod reader;

@@ -1,5 +1,5 @@
-//! Reading a log that etcd wrote, or that was written for it. Damage is an error; a write that was torn at the very end
-//! is not, as nobody was told that it had happened.
+//! Reading a log that etcd wrote, or that was written for it. Damage is an error. A torn write at the very end is none,
+//! because it was never acknowledged.
 
 use std::path::Path;
 
@@ -19,8 +19,8 @@ pub struct Log {
     pub state: HardState,
     /// In the order in which they were recorded.
     pub snapshots: Vec<Snapshot>,
-    /// A gapless run, without those that others have taken the place of. Those of a log that went on from a snapshot
-    /// of another member begin after it.
+    /// A gapless run, without entries that later ones replaced. In a log that went on from a snapshot of another
+    /// member, it begins after that snapshot.
     pub entries: Vec<Entry>,
     pub end: End,
 }
@@ -58,7 +58,7 @@ pub fn read(disk: &Disk, directory: &Path) -> Result<Option<Log>, Error> {
 }
 
 impl Log {
-    /// Takes in one file and says where its records end.
+    /// Reads one file. Returns where its records end.
     fn read_file(&mut self, path: &Path, bytes: &Bytes, crc: &mut Option<u32>, last: bool) -> Result<u64, Error> {
         let mut offset = 0;
         loop {
@@ -96,8 +96,8 @@ impl Log {
         Ok(())
     }
 
-    /// An entry takes the place of the one with its index and of all behind it. One further on begins a new run, where
-    /// a snapshot says that the log went on there.
+    /// An entry replaces the one with its index and all behind it. An entry further on begins a new run, if a snapshot
+    /// says that the log went on there.
     fn take_entry(&mut self, entry: Entry) -> Result<(), String> {
         let after_snapshot = || self.snapshots.iter().any(|snapshot| snapshot.index.wrapping_add(1) == entry.index);
         match self.entries.last() {

@@ -40,7 +40,7 @@ pub struct Snap {
     pub metadata: Option<SnapMetadata>,
 }
 
-/// The newest sound one in `directory`. As etcd does, a damaged one is passed over for the one before.
+/// The newest sound one in `directory`. As in etcd, the one before takes the place of a damaged one.
 pub fn newest(disk: &Disk, directory: &Path) -> Result<Option<Snap>, Error> {
     let names = if disk.exists(directory) { disk.list(directory)? } else { Vec::new() };
     for name in names.iter().rev().filter(|name| name.ends_with(".snap")) {

@@ -53,7 +53,7 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Goes on with a log that was read. What a torn write left behind its end is written over.
+    /// Goes on with a log that was read. Overwrites what a torn write left behind its end.
     pub fn resume(disk: &Disk, directory: &Path, log: &Log, file_bytes: u64) -> Result<Writer, Error> {
         let path = directory.join(file_name(log.end.sequence, log.end.index));
         let file = disk.open(&path, Open::Write)?;

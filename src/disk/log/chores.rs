@@ -21,14 +21,14 @@ impl Chores {
         Chores { disk: disk.clone(), directory: directory.to_owned(), released, segment_bytes }
     }
 
-    /// Recycles or removes the released segments and makes a spare where there is none. Blocks.
+    /// Recycles or removes the released segments, and makes a spare segment if there is none. Blocks.
     ///
-    /// Segments go one by one, oldest first, each durably before the next: after a crash a gapless run of them is left.
-    /// None is written over before its old name is durably gone.
+    /// It removes segments one by one, oldest first, each durably before the next, so a crash leaves a gapless run of
+    /// them. It overwrites none before its old name is durably gone.
     pub fn run(&mut self) -> Result<(), Error> {
         let (spare, scratch) = (self.directory.join(SPARE), self.directory.join("recycled.tmp"));
         while let Some(path) = self.released.first() {
-            // One that went before, but not durably, stays the first until it has.
+            // A segment that was removed, but not yet durably, stays the first until it is.
             if self.disk.exists(path) {
                 if !self.disk.exists(&spare) && self.length(path)? == self.segment_bytes {
                     self.disk.rename(path, &scratch)?;
@@ -45,7 +45,7 @@ impl Chores {
         if self.disk.exists(&spare) { Ok(()) } else { self.make_spare(&spare) }
     }
 
-    /// The segments that are still to go.
+    /// The segments that are yet to be removed.
     pub fn left(self) -> Vec<PathBuf> {
         self.released
     }

@@ -21,7 +21,8 @@ use crate::world::{Disk, Random, World};
 /// A write that has gathered this much goes to the file before more is added.
 const WRITE_BYTES_MAX: usize = 4 << 20;
 
-/// What each segment restates at its beginning, because the ones before it may be gone.
+/// Raft's hard state, and up to where entries were purged. Each segment restates it at its beginning, because earlier
+/// segments may be gone.
 #[derive(Clone, Debug, Default)]
 pub struct HardState {
     pub vote: Option<Bytes>,
@@ -52,9 +53,9 @@ pub struct Files {
     /// Frames that are not yet in the file.
     buffer: Vec<u8>,
     chain: u32,
-    /// All before `offset` is durable.
+    /// Everything before `offset` is durable.
     synced: bool,
-    /// The active segment was not written over zeroes: leave it as soon as there is a spare.
+    /// The active segment was not filled with zeroes before: leave it as soon as there is a spare.
     sparse: bool,
     /// A spare is there.
     spare: bool,
@@ -153,8 +154,9 @@ impl Files {
         Ok(())
     }
 
-    /// Puts what was added into the file, and gives its bytes. After an error nobody knows what is in the file from
-    /// there on: until the very same bytes have been written over it, there must be no sync and no other frame.
+    /// Writes what was added to the file, and returns its length in bytes. After an error the content of the file from
+    /// there on is unknown: until the very same bytes have been written over it, there must be no sync and no other
+    /// frame.
     pub fn write(&mut self) -> Result<u64, Error> {
         if self.buffer.is_empty() {
             return Ok(0);
@@ -179,7 +181,7 @@ impl Files {
         self.mark.set(Synced { segment: self.active.id, offset: self.offset });
     }
 
-    /// Gives up the oldest segments that hold no entry after the purged position. The purge must be durable.
+    /// Releases the oldest segments that hold no entry after the purged position. The purge must be durable.
     pub fn release(&mut self) -> Vec<PathBuf> {
         let mut released = Vec::new();
         let Some(purged) = self.hard_state.purged.map(|at| at.index) else { return released };
@@ -192,7 +194,7 @@ impl Files {
         released
     }
 
-    /// What is to be done in the background: `released` segments to recycle or remove, and a spare to make.
+    /// The work for the background: `released` segments to recycle or remove, and a spare to make.
     pub fn chores(&self, released: Vec<PathBuf>) -> Option<Chores> {
         if released.is_empty() && self.spare {
             return None;
@@ -200,7 +202,7 @@ impl Files {
         Some(Chores::new(&self.disk, &self.directory, released, self.segment_bytes))
     }
 
-    /// Takes note that chores were done.
+    /// Notes that the chores are done.
     pub fn chores_done(&mut self) {
         self.spare = true;
     }
@@ -231,8 +233,8 @@ impl Files {
         self.offset + self.buffer.len() as u64
     }
 
-    /// Goes on in the next segment. The full one is durable before the next one exists: only the last may be torn.
-    /// After an error it has not, and may try again.
+    /// Goes on in the next segment. The full one is durable before the next one exists, so only the last one may be
+    /// torn. After an error the old segment stays active, and the caller may try again.
     fn roll_over(&mut self) -> Result<(), Error> {
         self.write()?;
         self.sync();

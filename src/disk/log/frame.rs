@@ -8,9 +8,9 @@
 //!
 //! Every CRC starts from the segment's seed, which its salt makes different from that of any file before, so that what
 //! an earlier life left in a recycled file never passes. `chain` is the CRC of the frame before, over the border of
-//! segments too: no frame can be missing, or come back after it was cut off. A frame is `synced` when all before it
-//! was durable as it was written: damage before a synced frame is a failure of the medium, damage after the last one
-//! is the torn end of a crash.
+//! segments too: no frame can be missing, or come back after it was cut off. The flag `synced` of a frame says that
+//! everything before it was durable when it was written: damage before such a frame is a failure of the medium, damage
+//! after the last one is the torn end of a crash.
 
 use crc32c::{crc32c, crc32c_append};
 
@@ -195,13 +195,13 @@ pub fn parse_one(bytes: &[u8], seed: Seed, offset: u64) -> Result<(u32, Parsed<'
 /// What stands after the end of a segment's frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Remains {
-    /// A frame is there that was written when all before it was durable.
+    /// There is a frame that was written when everything before it was durable.
     pub synced: bool,
-    /// Where the last remaining head ends: nothing from here on could ever pass for a frame.
+    /// Where the last remaining frame head ends: nothing from here on could ever pass for a frame.
     pub end: u64,
 }
 
-/// Looks for remains of frames from `offset` on, whose frame does not verify.
+/// Looks for remains of frames from `offset` on, where no frame verifies.
 pub fn remains(bytes: &[u8], seed: Seed, offset: u64) -> Remains {
     let mut remains = Remains { synced: false, end: offset };
     let last = bytes.len().saturating_sub(FRAME_HEAD_BYTES - 1) as u64;

@@ -1,4 +1,4 @@
-//! How far the log is known to be durable, beside it: written after every sync, never synced itself.
+//! A file beside the log that says how far the log is durable: written after every sync, never synced itself.
 //!
 //! ```text
 //!   mark   segment 8 | offset 8 | crc 4
@@ -37,7 +37,7 @@ impl Mark {
         Ok(Mark(disk.open(&path, how)?))
     }
 
-    /// Failing to say so makes the log no less durable.
+    /// A mark that could not be written makes the log no less durable.
     pub fn set(&self, synced: Synced) {
         if let Err(error) = self.0.write_all_at(&encode(synced), 0) {
             tracing::debug!(%error, "the mark of the write-ahead log was not written");

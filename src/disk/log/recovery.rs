@@ -82,7 +82,7 @@ fn remove_scratch(disk: &Disk, directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks that segment `id` goes on where the one before it ended: that one lost nothing.
+/// Checks that segment `id` continues where the one before it ended, so that one lost no frame.
 fn follows(before: &Held, end: &End, id: u64, chain: u32) -> Result<(), Error> {
     let before = &before.segment;
     if before.id + 1 != id {
@@ -96,7 +96,7 @@ fn follows(before: &Held, end: &End, id: u64, chain: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks that the segment with the end of what was durable is there.
+/// Checks that the segment in which the durable part ended is there.
 fn holds(held: &BTreeMap<u64, Held>, mark: Option<Synced>) -> Result<(), Error> {
     match (held.last_key_value(), mark) {
         (Some((last, _)), Some(mark)) if mark.segment > *last => {
@@ -107,7 +107,7 @@ fn holds(held: &BTreeMap<u64, Held>, mark: Option<Synced>) -> Result<(), Error> 
     }
 }
 
-/// Replays one segment, and says the highest index in it and where its frames end.
+/// Replays one segment. Returns the highest index in it and where its frames end.
 fn replay_segment(
     disk: &Disk,
     segment: &Arc<Segment>,
@@ -136,9 +136,9 @@ fn replay_segment(
     Ok((highest, End { offset, chain }))
 }
 
-/// Takes `offset` for the torn end of the log, unless something shows that what stood there was durable. What is left
-/// of frames behind it is written over, so that they never come back; what is before it is made durable, as it may be
-/// in the page cache only.
+/// Takes `offset` for the torn end of the log, unless something shows that the bytes there were durable. Overwrites
+/// what is left of frames behind it, so that they never come back. Makes durable what is before it, which may be in the
+/// page cache only.
 fn cut(segment: &Segment, bytes: &[u8], offset: u64, mark: Option<Synced>, reason: &'static str) -> Result<(), Error> {
     let remains = frame::remains(bytes, segment.seed, offset);
     if remains.synced || mark > Some(Synced { segment: segment.id, offset }) {

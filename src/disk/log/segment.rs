@@ -60,7 +60,7 @@ impl Segment {
         self.file.len().map_err(|error| Error::io(&self.path, error))
     }
 
-    /// Opens a segment; also gives the chain that it continues.
+    /// Opens a segment. Also returns the chain that it continues.
     pub fn open(disk: &Disk, directory: &Path, id: u64) -> Result<(Segment, u32), Error> {
         let path = path_of(directory, id);
         let file = disk.open(&path, Open::Write)?;
@@ -81,7 +81,7 @@ pub struct Created {
     pub sparse: bool,
 }
 
-/// Makes the spare, or else a new file, a segment.
+/// Makes a segment of the spare or, without one, of a new file.
 pub fn create(disk: &Disk, directory: &Path, head: SegmentHead, segment_bytes: u64) -> Result<Created, Error> {
     let (path, spare, scratch) = (path_of(directory, head.id), directory.join(SPARE), directory.join("next.tmp"));
     let sparse = !disk.exists(&spare);
@@ -97,7 +97,7 @@ pub fn create(disk: &Disk, directory: &Path, head: SegmentHead, segment_bytes: u
     Ok(Created { segment: Segment { id: head.id, path, seed: head.seed(), file }, sparse })
 }
 
-/// A new file that has all its room: of `segment_bytes`, or, on a disk that is nearly full, of a part of it.
+/// A new file whose space is reserved: of `segment_bytes` or, on a disk that is nearly full, of a part of them.
 pub fn make(disk: &Disk, path: &Path, segment_bytes: u64) -> Result<File, Error> {
     let mut bytes = segment_bytes;
     loop {

@@ -67,7 +67,7 @@ impl<P: Clone> Window<P> {
         self.slots.push_back(Slot { at: entry.at, location, payload: Some(entry.payload) });
     }
 
-    /// Tells where an entry became durable; one that was truncated or purged meanwhile is passed over.
+    /// Notes where an entry is durable. One that was truncated or purged meanwhile is ignored.
     pub fn located(&mut self, at: Position, location: P) {
         let offset = self.first().and_then(|first| at.index.checked_sub(first.index));
         let slot = offset.and_then(|offset| self.slots.get_mut(offset as usize));
@@ -76,7 +76,7 @@ impl<P: Clone> Window<P> {
         }
     }
 
-    /// Lets the oldest payloads go until the memory bound holds; what is not durable stays.
+    /// Evicts the oldest payloads until the memory bound holds. What is not durable stays.
     pub fn evict(&mut self) {
         while self.bytes > self.bytes_max {
             let Some(slot) = self.slots.get_mut(self.evicted).filter(|slot| slot.location.is_some()) else { return };

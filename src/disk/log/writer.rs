@@ -1,10 +1,10 @@
 //! `Log`: owns the log's files. It hears from [`LogHandle`](super::LogHandle) alone, and answers through the callbacks
 //! it was given, in the order of the queue.
 //!
-//! Messages that arrive while the disk is busy gather in the mailbox and become one write and one sync. The mailbox is
-//! bounded by those who fill it: the replica has a bounded number of entries under way. A write that finds the disk full
-//! waits for room, and everything after it with it. One that fails otherwise poisons the log: everything after it is
-//! refused with the same error, and the replica stops. A sync that fails ends the process.
+//! Messages that arrive while the disk is busy gather in the mailbox and become one write and one sync. Its sender
+//! bounds the mailbox: the replica has a bounded number of entries under way. A write that finds the disk full waits
+//! for space, and so does everything after it. A write that fails otherwise poisons the log: it refuses everything
+//! after that with the same error, and the replica stops. A sync that fails ends the process.
 
 use std::io;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ use crate::world::{Clock, Disk, Spawner, World};
 /// Called on the log's thread once an append is durable. `Err`: the disk refused, and the log takes nothing more.
 pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
 
-/// What is asked of the log.
+/// What the log is asked to do.
 pub enum Op {
     Append {
         entries: Vec<Entry>,
@@ -48,7 +48,7 @@ pub enum Op {
     Purge {
         up_to: Position,
     },
-    /// Wait for room no longer.
+    /// Stop waiting for disk space.
     GiveUp,
     Close {
         done: oneshot::Sender<io::Result<()>>,
@@ -96,7 +96,7 @@ pub struct Log {
     files: Option<Files>,
     window: Arc<Mutex<Window<EntryLocation>>>,
     pending: Vec<Op>,
-    /// Waits for room.
+    /// Waits for disk space.
     waiting: Option<Batch>,
     gives_up: bool,
     /// Why the log takes nothing more.
@@ -163,7 +163,7 @@ impl Handler<ChoresDone> for Log {
 
     fn handle(&mut self, ChoresDone { outcome, left }: ChoresDone, ctx: &mut Context<Log>) {
         self.chores = ChoresState::Idle;
-        // They are older than what was released meanwhile, and go first.
+        // They are older than what was released meanwhile, so they come first.
         self.released.splice(0..0, left);
         if let Some(closed) = self.closed.take() {
             return Self::tell_closed(closed, ctx);
@@ -214,7 +214,7 @@ impl Log {
         }
     }
 
-    /// Makes a batch durable and answers it, or lets it wait for room.
+    /// Makes a batch durable and answers it, or lets it wait for disk space.
     fn write(&mut self, mut batch: Batch, ctx: &mut Context<Log>) {
         if self.poisoned.is_none()
             && let Err(error) = self.persist(&mut batch)
@@ -250,7 +250,7 @@ impl Log {
         self.write_again(ctx);
     }
 
-    /// Makes a drained queue durable: one write, one sync. After it found the disk full it may go on.
+    /// Makes a drained queue durable: one write, one sync. After a full-disk error the caller may call it again.
     fn persist(&mut self, batch: &mut Batch) -> Result<(), Error> {
         let Some(files) = &mut self.files else { return Err(closed().into()) };
         batch.add_to(files)?;
@@ -301,7 +301,7 @@ impl Log {
             (error.kind(), error.to_string())
         });
         let closed = Closed { outcome, done };
-        // Until then the directory is not left alone.
+        // Chores under way still work in the directory.
         if self.chores == ChoresState::UnderWay {
             self.closed = Some(closed);
         } else {
@@ -310,7 +310,7 @@ impl Log {
     }
 
     fn tell_closed(Closed { outcome, done }: Closed, ctx: &mut Context<Log>) {
-        // The one who closed may have gone.
+        // The caller may have gone.
         let _ = done.send(outcome);
         ctx.stop();
     }
@@ -341,7 +341,7 @@ pub fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the write-ahead log is closed")
 }
 
-/// The newest committed position may be lost.
+/// Losing the newest committed position does no harm.
 fn waits_for_sync(op: &Op) -> bool {
     match op {
         Op::Committed { .. } => false,
@@ -351,7 +351,7 @@ fn waits_for_sync(op: &Op) -> bool {
 }
 
 impl Batch {
-    /// Adds what is not added yet.
+    /// Adds what has not been added yet.
     fn add_to(&mut self, files: &mut Files) -> Result<(), Error> {
         while let Some(op) = self.ops.get(self.added.0) {
             match op {

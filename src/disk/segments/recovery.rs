@@ -38,7 +38,7 @@ pub fn find_end(disk: &Disk, directory: &Path, table: &mut Table, durable: Point
     Ok(Some(stop.at))
 }
 
-/// The first place where the frames end, for good or bad.
+/// The first point where the frames end, intact or damaged.
 struct Stop {
     at: Point,
     reason: &'static str,
@@ -83,7 +83,7 @@ fn synced_beyond(table: &Table, at: Point) -> Result<Point, Error> {
     Ok(witness)
 }
 
-/// Cuts all that lies after `end`. Newest first, so that a crash in between leaves a state that is cut the same way.
+/// Cuts off everything after `end`. Newest first, so that a crash in between leaves a state that is cut the same way.
 fn cut(disk: &Disk, directory: &Path, table: &mut Table, end: Point) -> Result<(), Error> {
     while let Some(last) = table.last_entry().filter(|last| *last.key() > end.segment) {
         disk.remove(&last.remove().path)?;

@@ -20,14 +20,14 @@ pub struct Segment {
     pub path: PathBuf,
     pub seed: Seed,
     pub file: File,
-    /// Writes before this offset need no more room.
+    /// Writes before this offset need no more disk space.
     reserved: AtomicU32,
 }
 
-/// Bytes that are copied at a time.
+/// Bytes of one piece of a copy.
 const COPY_BYTES: u32 = 1 << 20;
 
-/// No less room than this part of what there should be ahead will do.
+/// The smallest part of the space ahead that suffices.
 const SMALLEST_PART: u32 = 16;
 
 impl Segment {
@@ -48,7 +48,7 @@ impl Segment {
         self.file.write_all_at(bytes, u64::from(offset)).map_err(|error| Error::io(&self.path, error))
     }
 
-    /// Sees to it that about `ahead` bytes from `offset` on have room. An error: they have almost none.
+    /// Reserves disk space for about `ahead` bytes from `offset` on. An error means that they have almost none.
     pub fn reserve(&self, offset: u32, ahead: u32) -> Result<(), Error> {
         let reserved = || self.reserved.load(Ordering::Relaxed);
         if reserved() >= offset.saturating_add(ahead / 2) {
@@ -68,7 +68,7 @@ impl Segment {
         }
     }
 
-    /// Gives back the room that a segment which takes no more still has.
+    /// Frees the space that is still reserved for a segment which takes no more frames.
     pub fn trim(&self) -> Result<(), Error> {
         if u64::from(self.reserved.swap(0, Ordering::Relaxed)) > self.length()? {
             let length = self.length()?;
@@ -110,7 +110,7 @@ impl Segment {
         Ok(())
     }
 
-    /// All that is in it, also when its name is gone.
+    /// The whole content, even after the file was removed.
     pub fn content(&self) -> Result<Bytes, Error> {
         let length = usize::try_from(self.length()?).map_err(io::Error::other)?;
         let mut bytes = vec![0; length];
