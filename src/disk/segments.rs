@@ -381,7 +381,7 @@ impl Active {
 
 impl Hold {
     /// Links the files of the frames into `directory`, one a segment, and returns their new names. Frames in a segment
-    /// that still grows are copied. The new files need not be durable.
+    /// that still grows are copied. Their content need not be durable yet.
     pub fn link_into(&self, directory: &Path) -> Result<Vec<PathBuf>, Error> {
         let disk = &self.segments.0.disk;
         let name = |(id, segment): (&SegmentId, &Arc<Segment>)| {
