@@ -67,12 +67,12 @@ pub(super) enum Change {
 
 impl Change {
     /// Whether the leader refuses to make the change again, for a reason that shows that it was made.
-    pub fn leaves_a_trace(&self) -> bool {
+    pub fn repeats_are_refused(&self) -> bool {
         matches!(self, Change::Add { .. } | Change::Remove { .. } | Change::Promote { .. })
     }
 
     /// Whether `reason` shows that the change was made before.
-    pub fn is_traced_by(&self, reason: &ChangeError) -> bool {
+    pub fn was_made_before(&self, reason: &ChangeError) -> bool {
         match (self, reason) {
             (Change::Add { id, .. }, ChangeError::Exists(found)) => id == found,
             (Change::Remove { id }, ChangeError::NotFound(missing)) => id == missing,

@@ -238,11 +238,11 @@ impl Handle {
                     Ok(made) => break Ok(self.took_effect(made).await),
                     // A leader may stop before it answers, above all when it is the one that was removed. The next
                     // leader knows.
-                    Err(ChangeError::Unknown) if change.leaves_a_trace() => {
+                    Err(ChangeError::Unknown) if change.repeats_are_refused() => {
                         uncertain = true;
                         clock.sleep(CHANGE_RETRY).await;
                     }
-                    Err(reason) if uncertain && change.is_traced_by(&reason) => {
+                    Err(reason) if uncertain && change.was_made_before(&reason) => {
                         let known = self.members();
                         if change.shows_in(&known) {
                             break Ok(known);

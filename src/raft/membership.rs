@@ -216,18 +216,18 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_is_traced_by_is_told_from_one_that_never_will_be() {
+    fn a_change_that_was_made_before_is_told_from_one_that_never_will_be() {
         let membership = membership();
         let made = |change: Change| {
             let reason = asked(&membership, change.clone(), 5_000).unwrap_err();
-            change.is_traced_by(&reason) && change.shows_in(&members_of(&membership))
+            change.was_made_before(&reason) && change.shows_in(&members_of(&membership))
         };
         assert!(made(Change::Add { id: 3, peer: peer("http://c:1") }));
         assert!(made(Change::Remove { id: 4 }));
         assert!(made(Change::Promote { id: 2 }));
         assert!(!made(Change::Add { id: 4, peer: peer("http://c:1") }), "another member has its URL");
         assert!(!made(Change::Promote { id: 4 }), "it is gone");
-        assert!(!Change::SetPeerUrls { id: 3, urls: Vec::new() }.leaves_a_trace());
+        assert!(!Change::SetPeerUrls { id: 3, urls: Vec::new() }.repeats_are_refused());
     }
 
     fn planned(change: Change, matched: u64) -> Result<Plan, ChangeError> {
