@@ -303,8 +303,8 @@ impl Segments {
         listed.collect()
     }
 
-    /// Removes sealed segments. What still lived in them must be durable elsewhere. Those who hold a [`RecordLocation`] in one
-    /// can no longer read it; the files that a [`Hold`] keeps go later.
+    /// Removes sealed segments. What still lived in them must be durable elsewhere. A [`RecordLocation`] in one of them
+    /// can no longer be read; files that a [`Hold`] keeps are removed later.
     pub fn remove(&self, ids: &[SegmentId]) -> Result<(), Error> {
         let mut active = self.0.active.lock();
         assert!(!ids.contains(&active.segment.id), "the active segment is never removed");

@@ -48,7 +48,7 @@ impl ReplicaContext {
         }
     }
 
-    /// Ends the process when consensus has broken: a node that is half alive helps nobody.
+    /// Ends the process when consensus has broken: a node that is half alive does no good.
     pub async fn watch_health(self) {
         let mut metrics = self.raft.metrics();
         loop {

@@ -128,7 +128,7 @@ fn batch_len(sizes: impl Iterator<Item = usize>, commands_max: usize) -> usize {
     fit.max(1)
 }
 
-/// The write was turned away before it reached the log.
+/// Whether openraft refused the write before it reached the log.
 pub(super) fn surely_not(error: &ClientWriteError<Types>) -> bool {
     matches!(error, ClientWriteError::ForwardToLeader(_))
 }
@@ -165,7 +165,7 @@ pub(super) struct Proposer {
     pub queue: Queue,
 }
 
-/// What the proposer has at hand.
+/// The commands that the proposer keeps, and what it waits for.
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
