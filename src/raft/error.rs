@@ -1,5 +1,9 @@
 //! Why consensus refused or could not answer.
 
+use std::fmt::Display;
+use std::io;
+use std::path::Path;
+
 use crate::world::NodeId;
 
 /// A command was not proposed and certainly never will be. Tell the client, which may try again.
@@ -96,7 +100,20 @@ pub enum Error {
 
 impl Error {
     /// An operating system error, with what was being done.
-    pub fn io(context: impl Into<String>, error: &std::io::Error) -> Error {
+    pub fn io(context: impl Into<String>, error: &io::Error) -> Error {
         Error::Io { context: context.into(), message: error.to_string() }
+    }
+
+    /// The log or the state in `directory` cannot be used.
+    pub(super) fn unusable(directory: &Path, error: &io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Error::damaged(directory, error),
+            _ => Error::io(format!("reading the log in {}", directory.display()), error),
+        }
+    }
+
+    /// The log or the state in `directory` breaks one of its rules.
+    pub(super) fn damaged(directory: &Path, error: &impl Display) -> Error {
+        Error::Damaged { directory: directory.display().to_string(), message: error.to_string() }
     }
 }

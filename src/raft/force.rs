@@ -9,11 +9,11 @@ use std::path::Path;
 use openraft::type_config::alias::VoteOf;
 use tokio::sync::oneshot;
 
+use super::Error;
 use super::applied_membership::AppliedMembership;
 use super::encoding::{decode, encode, parse, record};
 use super::machine::{Applied, Position};
 use super::types::{Membership, Payload, Types, Vote, log_id};
-use super::{Error, unusable};
 use crate::disk::{Entry, LogHandle, Recovered};
 use crate::world::NodeId;
 
@@ -22,14 +22,14 @@ const ENTRIES_PER_READ: u64 = 256;
 
 /// Appends an entry to `log` that makes `node` the only member, and marks the whole log as committed. Does nothing to a
 /// log without a membership: such a member has not started yet.
-pub(super) async fn alone(
+pub(super) async fn force_new_cluster(
     log: &LogHandle,
     recovered: &Recovered,
     applied: &Applied,
     node: NodeId,
     directory: &Path,
 ) -> Result<Option<Recovered>, Error> {
-    let wrap = |error: std::io::Error| unusable(directory, &error);
+    let wrap = |error: std::io::Error| Error::unusable(directory, &error);
     let Some(membership) = last_membership(log, applied).map_err(wrap)? else { return Ok(None) };
     let Some(me) = membership.get_node(&node.0).cloned() else {
         return Err(Error::Config(format!("member {node} is not in the membership that its data directory holds")));

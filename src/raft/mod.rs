@@ -83,16 +83,3 @@ pub use peer_http::PeerHttp;
 pub use replace::replace;
 pub use replica::Replica;
 pub use store_questions::Answerer;
-
-/// The log or the state in `directory` cannot be used.
-fn unusable(directory: &std::path::Path, error: &std::io::Error) -> Error {
-    match error.kind() {
-        std::io::ErrorKind::InvalidData => damaged(directory, error),
-        _ => Error::io(format!("reading the log in {}", directory.display()), error),
-    }
-}
-
-/// The log or the state in `directory` breaks one of its rules.
-fn damaged(directory: &std::path::Path, error: &impl std::fmt::Display) -> Error {
-    Error::Damaged { directory: directory.display().to_string(), message: error.to_string() }
-}

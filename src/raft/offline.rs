@@ -128,9 +128,7 @@ fn read_entries(log: &LogHandle, recovered: &Recovered, after: u64) -> io::Resul
 fn open(world: &World, directory: &Path) -> Result<(LogHandle, Recovered), Error> {
     LogHandle::open(world, directory, Options::default()).map_err(|error| match error {
         disk::Error::Io(source) => Error::io(format!("opening the log in {}", directory.display()), &source),
-        disk::Error::Corrupt { .. } => {
-            Error::Damaged { directory: directory.display().to_string(), message: error.to_string() }
-        }
+        disk::Error::Corrupt { .. } => Error::damaged(directory, &error),
         _ => Error::Config(error.to_string()),
     })
 }

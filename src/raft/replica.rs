@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use super::applied_membership::AppliedMembership;
 use super::cluster_space::ClusterSpace;
 use super::context::ReplicaContext;
-use super::force;
+use super::force::force_new_cluster;
 use super::handle::Parts;
 use super::log_store::LogStore;
 use super::machine::Machine;
@@ -28,7 +28,7 @@ use super::read_gate::ReadGate;
 use super::state_machine::{AppliedPublisher, Raft, StateMachine};
 use super::store_questions::StoreQuestions;
 use super::types::{Cause, Membership, Types};
-use super::{Bootstrap, Config, Error, Handle, Leadership, Limits, Timings, damaged, runtime, unusable};
+use super::{Bootstrap, Config, Error, Handle, Leadership, Limits, Timings, runtime};
 use crate::actor::{Gate, Shutdown};
 use crate::disk::{self, LogHandle};
 use crate::world::{Lane, World};
@@ -111,7 +111,7 @@ async fn recover(
 fn not_recovered(data_dir: &Path, error: &Fatal<Types>) -> Error {
     let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Cause>());
     if cause.is_some_and(|cause| cause.damage) {
-        return damaged(data_dir, error);
+        return Error::damaged(data_dir, error);
     }
     Error::Io { context: format!("recovering in {}", data_dir.display()), message: error.to_string() }
 }
@@ -174,15 +174,15 @@ async fn open_log(world: &World, config: &Config, machine: &dyn Machine) -> Resu
     let (log, recovered) = LogHandle::open(world, &directory, config.log).map_err(|error| match error {
         disk::Error::Io(source) => Error::io(format!("opening the log in {}", directory.display()), &source),
         disk::Error::Newer { .. } => Error::Config(error.to_string()),
-        disk::Error::Foreign { .. } | disk::Error::Corrupt { .. } => damaged(&directory, &error),
+        disk::Error::Foreign { .. } | disk::Error::Corrupt { .. } => Error::damaged(&directory, &error),
     })?;
     let mut recovered = recovered;
     if config.force_new_cluster
-        && let Some(forced) = force::alone(&log, &recovered, &machine.applied(), config.node, &directory).await?
+        && let Some(forced) = force_new_cluster(&log, &recovered, &machine.applied(), config.node, &directory).await?
     {
         recovered = forced;
     }
-    let store = LogStore::new(log.clone(), &recovered).map_err(|error| unusable(&directory, &error))?;
+    let store = LogStore::new(log.clone(), &recovered).map_err(|error| Error::unusable(&directory, &error))?;
     Ok((log, store))
 }
 
