@@ -5,8 +5,8 @@
 //!   Leadership ─────────────────▶ works only while it leads; goes through everything when it begins to
 //! ```
 //!
-//! It owns the queue; informers and [`Leadership`] send to it, and it writes to the API through its [`Reconcile`].
-//! Bounded by the queue's limits. Level-triggered: a key only names an object, so nothing is lost when it dies.
+//! It owns the queue; informers and [`Leadership`] speak to it, and it speaks to the API through its [`Reconcile`].
+//! Bounded by the queue's limits. Level-triggered: a key only says where to look, so nothing is lost when it dies.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
