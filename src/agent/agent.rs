@@ -3,11 +3,11 @@
 //! It owns the map from uid to pod actor. It hears from the watch of pods bound to the node, from the engine's changes
 //! and from pod actors that finished, and speaks to pod actors only. Once the API has listed the node's pods it also
 //! clears the engine of containers whose pod is not among them; until then it leaves everything as it is, so an agent
-//! that starts while no frontend answers keeps its pods running. When it dies with its process, the next one finds the
-//! pods through the API or the notebook, and their containers by their labels.
+//! that starts while no frontend answers keeps its pods running. When it dies, the next one finds the pods through the
+//! API or the notebook, and their containers by their labels. A pod's actor that dies is followed by another one.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::{
@@ -24,7 +24,7 @@ use super::pod::pass::State;
 use super::pod::sources::Sources;
 use super::pod::volumes::{self, PodDir};
 use super::runtime::{PodChanged, PodId, Signal};
-use crate::actor::Shutdown;
+use crate::actor::{Shutdown, Supervisor};
 use crate::kube::informer::{Change, Informer};
 use crate::kube::object::Key;
 use crate::world::Lane;
@@ -43,8 +43,30 @@ pub struct Agent {
     /// What the notebook told at start.
     remembered: Vec<(Pod, Sources)>,
     shutdown: Shutdown,
-    actors: BTreeMap<String, Addr<PodActor>>,
+    actors: BTreeMap<String, PodAddress>,
+    /// The end of their actors.
+    end: Shutdown,
     sweeping: bool,
+}
+
+/// Where the actor of a pod is reached. While it is being started anew nobody is: then it looks for itself.
+#[derive(Clone, Default)]
+struct PodAddress(Arc<Mutex<Option<Addr<PodActor>>>>);
+
+impl PodAddress {
+    fn set(&self, address: Addr<PodActor>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+    }
+
+    fn do_send<M>(&self, message: M)
+    where
+        M: Message<Result = ()> + Send + 'static,
+        PodActor: Handler<M>,
+    {
+        if let Some(address) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            address.do_send(message);
+        }
+    }
 }
 
 /// The engine says that something happened to a pod, or that its stream of changes ended.
@@ -68,7 +90,8 @@ impl Agent {
         remembered: Vec<(Pod, Sources)>,
         shutdown: Shutdown,
     ) -> Agent {
-        Agent { context, pods, remembered, shutdown, actors: BTreeMap::new(), sweeping: false }
+        let end = shutdown.below();
+        Agent { context, pods, remembered, shutdown, actors: BTreeMap::new(), end, sweeping: false }
     }
 
     /// Sees that the pod has an actor, which begins with what is known of its `sources`.
@@ -77,12 +100,20 @@ impl Agent {
         if let Some(actor) = self.actors.get(&uid) {
             return actor.do_send(Update(pod));
         }
-        let (context, agent) = (self.context.clone(), ctx.address().recipient());
-        let name = format!("agent/pod/{}", Key::of(&pod.metadata));
-        let actor = self.context.world.spawner.start(Lane::Agent, name, move |_| {
-            PodActor::new(context, agent, pod, State { sources, ..State::default() })
+        let (context, agent, pods) = (self.context.clone(), ctx.address().recipient(), self.pods.clone());
+        let (address, key) = (PodAddress::default(), Key::of(&pod.metadata));
+        self.actors.insert(uid, address.clone());
+        let supervisor = Supervisor::new(&self.context.world, &self.end).may_end();
+        supervisor.actor(Lane::Agent, format!("agent/pod/{key}"), None, move |ctx| {
+            address.set(ctx.address());
+            // Messages from before are lost.
+            let latest = pods.get(&key).filter(|latest| latest.metadata.uid == pod.metadata.uid);
+            if latest.is_none() && pods.has_synced() {
+                ctx.notify(Gone);
+            }
+            let state = State { sources: sources.clone(), ..State::default() };
+            PodActor::new(context.clone(), agent.clone(), latest.unwrap_or_else(|| pod.clone()), state)
         });
-        self.actors.insert(uid, actor);
     }
 
     fn watch_engine(&mut self, ctx: &Ctx<Agent>) {
@@ -133,6 +164,14 @@ impl Agent {
                 tracing::warn!(%error, "cannot clear away containers without a pod");
             }
         }));
+    }
+}
+
+/// The next agent starts actors of its own.
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.end.begin();
+        self.actors.values().for_each(|actor| actor.do_send(Leave));
     }
 }
 

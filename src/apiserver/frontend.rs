@@ -2,7 +2,7 @@
 //! in the store, tells its address in the endpoints of the Service `kubernetes`, counts quotas anew after deletions,
 //! and follows which pods are on which node. Requests do not pass through it: they run as tasks that share the request path.
 //!
-//! When it dies its node does; it holds nothing that is not in the store.
+//! When it dies, the next one begins its duties anew; it holds nothing that is not in the store.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tokio::sync::watch;
 
-use crate::actor::{Gate, Shutdown};
+use crate::actor::{Gate, Shutdown, Supervisor};
 use crate::kube::client::Transport;
 use crate::kube::resources::Table;
 use crate::kube::schema::Schemas;
@@ -62,6 +62,7 @@ impl Frontend {
     ) -> Result<Frontend, Error> {
         let tls = config.tls.as_ref().map(|tls| server::acceptor(tls, world.clock.clone())).transpose()?;
         let (ready, is_ready) = watch::channel(false);
+        let supervisor = Supervisor::new(&world, &shutdown);
         let api = Arc::new(build(&world, &config, store, is_ready, shutdown)?);
         let mut address = None;
         if let Some(listen) = &config.listen {
@@ -69,12 +70,17 @@ impl Frontend {
             let listener = world.net.listen(listen).await.map_err(refuse)?;
             let listener = listener.refusing_by(if tls.is_some() { Refusal::Tls } else { Refusal::Http });
             address = Some(listener.local_addr().map_err(refuse)?);
-            world.spawner.keep("apiserver/listener", Server { api: api.clone(), listener, tls }.run());
+            let server = Arc::new(Server { api: api.clone(), listener, tls });
+            supervisor.task("apiserver/listener", move || {
+                let server = server.clone();
+                async move { server.run().await }
+            });
         }
-        let owned = api.clone();
-        world
-            .spawner
-            .start(Lane::Control, "apiserver/frontend", move |_| ApiFrontend { api: owned, ready: Arc::new(ready) });
+        let (owned, ready) = (api.clone(), Arc::new(ready));
+        supervisor.actor(Lane::Control, "apiserver/frontend", None, move |_| ApiFrontend {
+            api: owned.clone(),
+            ready: ready.clone(),
+        });
         Ok(Frontend { api, address })
     }
 

@@ -9,6 +9,7 @@
 //! A lease is stale when this candidate has not seen it change for its duration: clocks of two machines are never
 //! compared. A leader that could not renew for [`Config::renew_deadline`] stops to lead before anyone else may begin.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -18,7 +19,7 @@ use tokio::sync::watch;
 use super::client::{Api, Client};
 use super::status::Status;
 use super::time;
-use crate::actor::Shutdown;
+use crate::actor::{Shutdown, Supervisor};
 use crate::world::{Instant, World};
 
 /// What is led, by whom, and the times of it.
@@ -77,8 +78,11 @@ impl Leadership {
         let (told, leadership) = watch::channel(false);
         let api = client.api::<Lease>().namespaced(&config.namespace).field_manager(&config.identity);
         let name = format!("kube/leader_election/{}", config.name);
-        let candidate = Candidate { world: world.clone(), api, config, told, seen: None, renewed: None };
-        world.spawner.keep(name, candidate.run(shutdown.clone()));
+        let (inner, told, end) = (world.clone(), Arc::new(told), shutdown.clone());
+        Supervisor::new(world, shutdown).task(name, move || {
+            let (world, api, config, told) = (inner.clone(), api.clone(), config.clone(), told.clone());
+            Candidate { world, api, config, told, seen: None, renewed: None }.run(end.clone())
+        });
         Leadership(leadership)
     }
 
@@ -135,10 +139,17 @@ struct Candidate {
     world: World,
     api: Api<Lease>,
     config: Config,
-    told: watch::Sender<bool>,
+    told: Arc<watch::Sender<bool>>,
     seen: Option<Seen>,
     /// When the last successful renewal was begun, while leading.
     renewed: Option<Instant>,
+}
+
+/// One that is gone renews nothing.
+impl Drop for Candidate {
+    fn drop(&mut self) {
+        self.tell(false);
+    }
 }
 
 impl Candidate {

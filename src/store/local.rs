@@ -42,6 +42,7 @@ use super::{Config, Error, checks, database};
 use crate::actor::metrics::Source;
 use crate::actor::{Budget, Gate};
 use crate::raft;
+use crate::world::panics::uncaught;
 use crate::world::{Instant, World};
 
 /// Large reads that run at once. More would only wait for the disk, and keep its threads from others.
@@ -248,10 +249,10 @@ macro_rules! answers {
         )* })* }
         own { $($own:tt)* }
     ) => {
-        /// Each by the method of the same name.
+        /// Each by the method of the same name. A panic in it ends the process, even where one of its caller would not.
         impl Transport for Local {
             $($(fn $method(&self, request: pb::$request) -> Call<'_, pb::$response> {
-                Box::pin(Local::$method(self, request))
+                Box::pin(uncaught(Local::$method(self, request)))
             })*)*
             $($given)*
         }
@@ -282,22 +283,22 @@ rpcs!(answers {
     }
 
     fn range_in_records(&self, request: pb::RangeRequest) -> Call<'_, Ranged> {
-        Box::pin(Local::range_in_records(self, request))
+        Box::pin(uncaught(Local::range_in_records(self, request)))
     }
 
     fn lease_keep_alive(&self, request: pb::LeaseKeepAliveRequest) -> Call<'_, pb::LeaseKeepAliveResponse> {
-        Box::pin(Local::lease_keep_alive(self, request))
+        Box::pin(uncaught(Local::lease_keep_alive(self, request)))
     }
 
     fn snapshot(&self) -> Call<'_, BoxStream<'static, Result<pb::SnapshotResponse, Error>>> {
-        Box::pin(Local::snapshot(self))
+        Box::pin(uncaught(Local::snapshot(self)))
     }
 
     fn watch(
         &self,
         requests: BoxStream<'static, pb::WatchRequest>,
     ) -> Call<'_, BoxStream<'static, Result<pb::WatchResponse, Error>>> {
-        Box::pin(self.watch_judged(requests.map(|request| (request, None)).boxed()))
+        Box::pin(uncaught(self.watch_judged(requests.map(|request| (request, None)).boxed())))
     }
 });
 

@@ -2,8 +2,8 @@
 //!
 //! It owns the pod's memory and hears from the agent (the pod changed, is gone, look again), from its errands (a pull,
 //! a hook) and from its probers. It runs one pass at a time, tells the API the status that a pass found, and confirms
-//! the pod's deletion. What arrives during a pass is noted and heeded by the next one. When it dies with its process,
-//! the next agent starts over from what the engine shows.
+//! the pod's deletion. What arrives during a pass is noted and heeded by the next one. When it dies, the next one starts
+//! over from what the engine shows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -198,7 +198,7 @@ impl PodActor {
         };
         let pass = self.context.world.spawner.task(pass.run());
         ctx.spawn(pass.into_actor(self).map(|passed, actor, ctx| {
-            // A pass that panicked ended the process; one that was cancelled did so with the runtime.
+            // A pass that panicked ends this actor as well; one that was cancelled did so with the runtime.
             if let Ok(passed) = passed {
                 actor.after(passed, ctx);
             }

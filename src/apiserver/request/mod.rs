@@ -29,6 +29,7 @@ use crate::kube::names::path_segment;
 use crate::kube::resources::{Resource, Table};
 use crate::kube::schema::Schemas;
 use crate::kube::status::Status;
+use crate::world::panics::Panicked;
 use crate::world::{Instant, World};
 
 use super::admission::{Admission, Counted};
@@ -53,6 +54,12 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// Requests under way at once; more are told to come back.
 pub const READS_MAX: usize = 400;
 pub const WRITES_MAX: usize = 200;
+
+/// The answer to a request that panicked; the log has the rest.
+pub fn panicked(what: &str, panic: &Panicked) -> Status {
+    tracing::error!(request = what, %panic, "a request panicked");
+    Status::new(500, "InternalError", "This request caused apiserver to panic. Look in the logs for details.")
+}
 
 /// One frontend's request path.
 pub struct Api {

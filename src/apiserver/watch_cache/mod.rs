@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use crate::actor::Shutdown;
+use crate::actor::{Shutdown, Supervisor};
 use crate::kube::status::Status;
 use crate::store::error::Error;
 use crate::world::planted::planted;
@@ -57,8 +57,13 @@ impl WatchCache {
         let asked = Arc::new(Notify::new());
         let name =
             format!("apiserver/watch_cache{}", source.prefix.trim_end_matches('/').trim_start_matches("/registry"));
+        let supervisor = Supervisor::new(world, &shutdown);
         let feed = Feed { world: world.clone(), source: source.clone(), views: sender, asked: asked.clone(), shutdown };
-        world.spawner.keep(name, feed.run());
+        let feed = Arc::new(feed);
+        supervisor.task(name, move || {
+            let feed = feed.clone();
+            async move { feed.run().await }
+        });
         WatchCache { clock: world.clock.clone(), source, views, asked }
     }
 
