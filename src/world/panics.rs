@@ -19,6 +19,9 @@ use std::task::{Context, Poll};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+/// A component's list of tasks is not gone through for fewer.
+const TASKS_MIN: usize = 16;
+
 thread_local! {
     /// Where a panic of what is being polled is caught.
     static CURRENT: RefCell<Option<Scope>> = const { RefCell::new(None) };
@@ -96,9 +99,11 @@ impl Component {
         if parts.ended {
             return task.abort();
         }
-        // As often as the list doubles, so that a task costs the same however many there are.
+        // Once each time that their number has doubled, so that one more costs the same however many there are.
         if parts.tasks.len() == parts.tasks.capacity() {
             parts.tasks.retain(|task| !task.is_finished());
+            let room = parts.tasks.len().max(TASKS_MIN);
+            parts.tasks.reserve(room);
         }
         parts.tasks.push(task);
     }
