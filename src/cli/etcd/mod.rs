@@ -141,7 +141,7 @@ fn begin(world: &World, options: &mut Options, said: Said) -> Result<(), String>
     said.tell();
     check::check(options).map_err(|invalid| invalid.to_string())?;
     check::warn(options);
-    options.settle(world.net.default_host());
+    options.update_default_cluster_from_name(world.net.default_host());
     Ok(())
 }
 
