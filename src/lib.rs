@@ -1,12 +1,13 @@
 //! Chorus: a drop-in etcd v3 and a Kubernetes-compatible control plane on that store.
 //!
-//! Every component is an actor. Actors share nothing: they learn of the world through watch streams from the
-//! replicated store, and change it only by writing to the store.
+//! Every component is an actor, or a task with a name. They share nothing: they learn of the world through watch streams
+//! from the replicated store, and change it only by writing to the store. Above the store they are supervised, and started
+//! anew when they panic; a panic in the store, or below it, ends the process.
 //!
 //! | room | floor | what it is for |
 //! |---|---|---|
 //! | [`cli`] | 9 | commands: argument parsing and calls into `cluster` |
-//! | [`cluster`] | 8 | cluster configuration, which actors run where, supervision, the local launcher |
+//! | [`cluster`] | 8 | cluster configuration, which actors run where, the local launcher |
 //! | [`agent`] | 7 | one node's pods: runtimes, volumes, probes, node status |
 //! | [`controllers`] | 7 | one actor a controller: node, replication, endpoints, tokens, ... |
 //! | [`scheduler`] | 7 | the scheduler actor: queue, filters, scores, binding |

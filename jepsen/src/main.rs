@@ -6,5 +6,11 @@
 mod cli;
 
 fn main() -> std::process::ExitCode {
+    // A check that panicked in a task must not pass for one that found nothing.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
     cli::main()
 }

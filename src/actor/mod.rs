@@ -11,13 +11,16 @@
 //! - [`gate`]: admission at the edge; `do_send` is unbounded, so nothing reaches a mailbox without a permit
 //! - [`metrics`]: what a component counts, and how it is shown
 //! - [`shutdown`]: the orderly end of a node
+//! - [`supervisor`]: components that are started anew when they panic, and what ends the process instead
 
 pub mod budget;
 pub mod connections;
 pub mod gate;
 pub mod metrics;
 pub mod shutdown;
+pub mod supervisor;
 
 pub use budget::{Budget, Share};
 pub use gate::{Full, Gate, Permit};
 pub use shutdown::Shutdown;
+pub use supervisor::Supervisor;

@@ -3,11 +3,11 @@
 //! It owns the map from uid to pod actor. The watch of pods bound to the node, the engine's events and pod actors that
 //! finished speak to it; it speaks to pod actors only. Once the API has listed the node's pods, it also removes
 //! containers whose pod is not among them; until then it leaves everything as it is, so an agent that starts while no
-//! frontend answers keeps its pods running. When it dies with its process, the next one finds the pods through the API
-//! or the notebook, and their containers by their labels.
+//! frontend answers keeps its pods running. When it dies, the next one finds the pods through the API or the notebook,
+//! and their containers by their labels. A pod's actor that dies is followed by another one.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::{
@@ -24,7 +24,7 @@ use super::pod::sources::Sources;
 use super::pod::sync::PodState;
 use super::pod::volumes::{self, PodDir};
 use super::runtime::{PodId, PodLifecycleEvent, Signal};
-use crate::actor::Shutdown;
+use crate::actor::{Shutdown, Supervisor};
 use crate::kube::informer::{Change, Informer};
 use crate::kube::object::Key;
 use crate::world::Lane;
@@ -43,8 +43,30 @@ pub struct Agent {
     /// The pods that the notebook held at start.
     noted_pods: Vec<(Pod, Sources)>,
     shutdown: Shutdown,
-    actors: BTreeMap<String, Addr<PodActor>>,
+    actors: BTreeMap<String, PodAddress>,
+    /// Begins when this agent ends, and ends its pod actors.
+    end: Shutdown,
     is_sweeping: bool,
+}
+
+/// Where the actor of a pod is reached. While a new one is being started, messages reach nobody; it begins with a sync.
+#[derive(Clone, Default)]
+struct PodAddress(Arc<Mutex<Option<Addr<PodActor>>>>);
+
+impl PodAddress {
+    fn set(&self, address: Addr<PodActor>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+    }
+
+    fn do_send<M>(&self, message: M)
+    where
+        M: Message<Result = ()> + Send + 'static,
+        PodActor: Handler<M>,
+    {
+        if let Some(address) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            address.do_send(message);
+        }
+    }
 }
 
 /// Something happened to the containers of a pod; `None` when the stream of events has just begun, and anything may
@@ -69,7 +91,8 @@ impl Agent {
         noted_pods: Vec<(Pod, Sources)>,
         shutdown: Shutdown,
     ) -> Agent {
-        Agent { context, pods, noted_pods, shutdown, actors: BTreeMap::new(), is_sweeping: false }
+        let end = shutdown.below();
+        Agent { context, pods, noted_pods, shutdown, actors: BTreeMap::new(), end, is_sweeping: false }
     }
 
     /// Gives a new version of a pod to its actor, or starts one, with the `sources` that are known.
@@ -78,12 +101,20 @@ impl Agent {
         if let Some(actor) = self.actors.get(&uid) {
             return actor.do_send(PodUpdate(pod));
         }
-        let (context, agent) = (self.context.clone(), ctx.address().recipient());
-        let name = format!("agent/pod/{}", Key::of(&pod.metadata));
-        let actor = self.context.world.spawner.start(Lane::Agent, name, move |_| {
-            PodActor::new(context, agent, pod, PodState { sources, ..PodState::default() })
+        let (context, agent, pods) = (self.context.clone(), ctx.address().recipient(), self.pods.clone());
+        let (address, key) = (PodAddress::default(), Key::of(&pod.metadata));
+        self.actors.insert(uid, address.clone());
+        let supervisor = Supervisor::new(&self.context.world, &self.end).may_end();
+        supervisor.actor(Lane::Agent, format!("agent/pod/{key}"), None, move |ctx| {
+            address.set(ctx.address());
+            // Messages to the previous actor are lost with it.
+            let latest = pods.get(&key).filter(|latest| latest.metadata.uid == pod.metadata.uid);
+            if latest.is_none() && pods.has_synced() {
+                ctx.notify(PodGone);
+            }
+            let state = PodState { sources: sources.clone(), ..PodState::default() };
+            PodActor::new(context.clone(), agent.clone(), latest.unwrap_or_else(|| pod.clone()), state)
         });
-        self.actors.insert(uid, actor);
     }
 
     fn watch_engine(&mut self, ctx: &Ctx<Agent>) {
@@ -134,6 +165,14 @@ impl Agent {
                 tracing::warn!(%error, "cannot remove containers without a pod");
             }
         }));
+    }
+}
+
+/// The next agent starts actors of its own.
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.end.begin();
+        self.actors.values().for_each(|actor| actor.do_send(Detach));
     }
 }
 

@@ -56,7 +56,7 @@ use self::runtime::ContainerRuntime;
 use self::runtime::docker::Docker;
 use self::runtime::hollow::Hollow;
 use self::server::Server;
-use crate::actor::Shutdown;
+use crate::actor::{Shutdown, Supervisor};
 use crate::disk::notebook::Notebook;
 use crate::kube::client::Client;
 use crate::kube::events::Recorder;
@@ -130,21 +130,22 @@ pub async fn start_with(
         logs: Logs { clock: world.clock.clone(), runtime: runtime.clone() },
     };
     server.start(listener, shutdown.clone());
-    let round = Round {
+    let supervisor = Supervisor::new(&world, &shutdown);
+    let round = Arc::new(Round {
         world: world.clone(),
         client: client.clone(),
         facts,
         data_dir: config.data_dir.clone(),
         watches_pressure: matches!(config.capacity, CapacitySource::Machine { .. }),
-    };
-    let until = shutdown.clone();
-    world.spawner.start(Lane::Agent, "agent/heartbeat", move |_| Heartbeat::new(round, until));
+    });
+    let end = shutdown.clone();
+    supervisor.actor(Lane::Agent, "agent/heartbeat", None, move |_| Heartbeat::new(round.clone(), end.clone()));
     let pods = Informer::of(&client.api::<Pod>())
         .fields(&format!("spec.nodeName={}", config.node_name))
         .start(&world, &shutdown);
-    let (notebook, noted_pods) = open_notebook(&world, &config).await?;
+    let (notebook, mut noted_pods) = open_notebook(&world, &config).await?;
     let trust_any = tls::Options { insecure_skip_verify: true, ..tls::Options::default() };
-    let context = Context {
+    let context = Arc::new(Context {
         notebook,
         events: Recorder::start(&world, &client, "kubelet", &config.node_name, &shutdown),
         services: Informer::of(&client.api::<Service>()).start(&world, &shutdown),
@@ -156,8 +157,12 @@ pub async fn start_with(
         runtime: runtime.clone(),
         client,
         world: world.clone(),
-    };
-    world.spawner.start(Lane::Agent, "agent", move |_| Agent::new(Arc::new(context), pods, noted_pods, shutdown));
+    });
+    supervisor.actor(Lane::Agent, "agent", None, move |_| {
+        // An agent that is started anew finds in the informer what the API has listed meanwhile.
+        let noted_pods = if pods.has_synced() { std::mem::take(&mut noted_pods) } else { noted_pods.clone() };
+        Agent::new(context.clone(), pods.clone(), noted_pods, shutdown.clone())
+    });
     Ok(Handle { runtime: runtime.name(), logs_address })
 }
 

@@ -16,8 +16,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use super::access::{Auth, Refusal};
 use super::answer::{Body, plain};
 use super::logs::Logs;
-use crate::actor::{Gate, Shutdown};
-use crate::world::{Listener, Stream, World, tls};
+use crate::actor::{Gate, Shutdown, Supervisor};
+use crate::world::{Listener, Stream, World, panics, tls};
 
 /// Connections at once; each may follow a log for hours.
 const CONNECTIONS_MAX: usize = 512;
@@ -36,30 +36,36 @@ pub struct Server {
 impl Server {
     /// Accepts connections until `shutdown`.
     pub fn start(self, listener: Listener, shutdown: Shutdown) {
-        let gate = Gate::new(CONNECTIONS_MAX);
-        let spawner = self.world.spawner.clone();
-        spawner.keep("agent/listener", async move {
-            let end = shutdown.wait();
-            tokio::pin!(end);
-            loop {
-                let (stream, peer) = tokio::select! {
-                    biased;
-                    () = &mut end => return,
-                    accepted = listener.next(&self.world.clock) => accepted,
-                };
-                // A connection above the bound is closed at once.
-                if let Ok(permit) = gate.enter() {
-                    let (server, shutdown) = (self.clone(), shutdown.clone());
-                    self.world.spawner.task(async move {
-                        let _permit = permit;
-                        tokio::select! {
-                            () = shutdown.wait() => {}
-                            () = server.serve(stream, peer) => {}
+        let (gate, listener) = (Gate::new(CONNECTIONS_MAX), Arc::new(listener));
+        Supervisor::new(&self.world.clone(), &shutdown.clone())
+            .task("agent/listener", move || self.clone().accept(listener.clone(), gate.clone(), shutdown.clone()));
+    }
+
+    async fn accept(self, listener: Arc<Listener>, gate: Gate, shutdown: Shutdown) {
+        let end = shutdown.wait();
+        tokio::pin!(end);
+        loop {
+            let (stream, peer) = tokio::select! {
+                biased;
+                () = &mut end => return,
+                accepted = listener.next(&self.world.clock) => accepted,
+            };
+            // A connection above the bound is closed at once.
+            if let Ok(permit) = gate.enter() {
+                let (server, shutdown) = (self.clone(), shutdown.clone());
+                self.world.spawner.detached(async move {
+                    let _permit = permit;
+                    tokio::select! {
+                        () = shutdown.wait() => {}
+                        served = panics::caught(server.serve(stream, peer)) => {
+                            if let Err(panic) = served {
+                                tracing::error!(%peer, %panic, "a connection to the agent has ended");
+                            }
                         }
-                    });
-                }
+                    }
+                });
             }
-        });
+        }
     }
 
     async fn serve(self, stream: Stream, peer: SocketAddr) {

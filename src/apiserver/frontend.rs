@@ -2,7 +2,7 @@
 //! store, write the frontend's address into the endpoints of the Service `kubernetes`, count quotas anew after
 //! deletions, and follow which pods are on which node. Requests are tasks, too; all tasks share the request path.
 //!
-//! A frontend holds nothing that is not in the store. Its tasks end with the node.
+//! A frontend holds nothing that is not in the store. A duty that dies is begun anew; all end with the node.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::actor::{Gate, Shutdown};
+use crate::actor::{Gate, Shutdown, Supervisor};
 use crate::kube::client::Transport;
 use crate::kube::resources::Table;
 use crate::kube::schema::Schemas;
@@ -61,6 +61,7 @@ impl Frontend {
     ) -> Result<Frontend, Error> {
         let tls = config.tls.as_ref().map(|tls| server::acceptor(tls, world.clock.clone())).transpose()?;
         let (ready, is_ready) = watch::channel(false);
+        let supervisor = Supervisor::new(&world, &shutdown);
         let api = Arc::new(build(&world, &config, store, is_ready, shutdown)?);
         let mut address = None;
         if let Some(listen) = &config.listen {
@@ -68,13 +69,19 @@ impl Frontend {
             let listener = world.net.listen(listen).await.map_err(refuse)?;
             let listener = listener.refusing_by(if tls.is_some() { Refusal::Tls } else { Refusal::Http });
             address = Some(listener.local_addr().map_err(refuse)?);
-            world.spawner.keep("apiserver/listener", Server { api: api.clone(), listener, tls }.run());
+            let server = Arc::new(Server { api: api.clone(), listener, tls });
+            supervisor.task("apiserver/listener", move || {
+                let server = server.clone();
+                async move { server.run().await }
+            });
         }
-        world.spawner.task(until(api.shutdown.clone(), begin(api.clone(), ready)));
-        world.spawner.keep("apiserver/quotas", until(api.shutdown.clone(), recount(api.clone())));
-        world.spawner.keep("apiserver/pods_of_nodes", until(api.shutdown.clone(), follow_pods(api.clone())));
+        let duties = Duties { api: api.clone(), supervisor: supervisor.may_end() };
+        let ready = Arc::new(ready);
+        duties.start("built_in_objects", move |api| begin(api, ready.clone()));
+        duties.start("quotas", recount);
+        duties.start("pods_of_nodes", follow_pods);
         if let Some((ip, port)) = config.advertise {
-            world.spawner.keep("apiserver/endpoints", until(api.shutdown.clone(), advertise(api.clone(), ip, port)));
+            duties.start("endpoints", move |api| advertise(api, ip, port));
         }
         Ok(Frontend { api, address })
     }
@@ -87,13 +94,29 @@ impl Frontend {
     /// Resolves once the store answers and the built-in objects are in it, or the node shuts down.
     pub async fn ready(&self) {
         let mut ready = self.api.ready.clone();
-        // The sender is dropped when the objects are in the store or the node shuts down.
+        // The sender is dropped when the node shuts down.
         let _ = ready.wait_for(|ready| *ready).await;
     }
 
     /// The request path without HTTP, as `user`.
     pub fn transport(&self, user: User) -> Arc<dyn Transport> {
         Arc::new(InProcess { api: self.api.clone(), user })
+    }
+}
+
+/// Starts the background duties of a frontend.
+struct Duties {
+    api: Arc<Api>,
+    supervisor: Supervisor,
+}
+
+impl Duties {
+    fn start<F>(&self, name: &str, duty: impl Fn(Arc<Api>) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let api = self.api.clone();
+        self.supervisor.task(format!("apiserver/{name}"), move || until(api.shutdown.clone(), duty(api.clone())));
     }
 }
 
@@ -160,7 +183,7 @@ async fn until(shutdown: Shutdown, duty: impl Future<Output = ()>) {
 }
 
 /// Puts the built-in objects in the store, however long that takes to answer.
-async fn begin(api: Arc<Api>, ready: watch::Sender<bool>) {
+async fn begin(api: Arc<Api>, ready: Arc<watch::Sender<bool>>) {
     loop {
         let deadline = api.world.clock.now() + ATTEMPT_MAX;
         match api.until(deadline, api.ensure_built_in(deadline)).await {

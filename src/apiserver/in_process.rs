@@ -8,8 +8,9 @@ use futures::stream::BoxStream;
 use crate::kube::client::{Request, Response, Target, Transport, WatchOptions};
 use crate::kube::object::WatchEvent;
 use crate::kube::status::Status;
+use crate::world::panics;
 
-use super::request::Api;
+use super::request::{self, Api};
 use super::user::User;
 use super::watch_cache::stream::Event;
 use super::watch_cache::view::EventType;
@@ -22,7 +23,10 @@ pub(super) struct InProcess {
 #[async_trait::async_trait]
 impl Transport for InProcess {
     async fn call(&self, request: Request) -> Result<Response, Status> {
-        self.api.call(&self.user, request).await.map(|outcome| outcome.response)
+        let resource = request.target.resource.clone();
+        let answered = panics::caught(self.api.call(&self.user, request)).await;
+        let outcome = answered.unwrap_or_else(|panic| Err(request::panicked(&resource, &panic)));
+        outcome.map(|outcome| outcome.response)
     }
 
     async fn watch(

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
 use crate::world::net::{Answering, Guest, Opened};
-use crate::world::{Clock, Listener, Stream};
+use crate::world::{Clock, Listener, Stream, panics};
 
 use super::authentication::certificate_user;
 use super::config::Tls;
@@ -48,7 +48,7 @@ pub struct Server {
 
 impl Server {
     /// Serves until the node shuts down.
-    pub async fn run(self) {
+    pub async fn run(&self) {
         let shutdown = self.api.shutdown.clone();
         loop {
             let (stream, peer) = tokio::select! {
@@ -56,7 +56,12 @@ impl Server {
                 () = shutdown.wait() => return,
                 accepted = self.listener.next(&self.api.world.clock) => accepted,
             };
-            self.api.world.spawner.task(connection(self.api.clone(), self.tls.clone(), stream, peer));
+            let connection = panics::caught(connection(self.api.clone(), self.tls.clone(), stream, peer));
+            self.api.world.spawner.detached(async move {
+                if let Err(panic) = connection.await {
+                    tracing::error!(%peer, %panic, "a connection has ended");
+                }
+            });
         }
     }
 }

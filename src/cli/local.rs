@@ -110,7 +110,9 @@ pub async fn status(world: World, args: Status) -> anyhow::Result<ExitCode> {
 /// Prints the long-lived components of each node.
 fn actors(cluster: &LocalCluster, nodes: Vec<Option<Vec<Component>>>) -> Result<ExitCode, OutputError> {
     let mut rows = vec![
-        ["NODE", "NAME", "LANE", "STATE", "AGE", "RESTARTS", "WAITING", "LIMIT", "WAITED"].map(str::to_owned).to_vec(),
+        ["NODE", "NAME", "LANE", "STATE", "AGE", "RESTARTS", "WAITING", "LIMIT", "WAITED", "LAST END"]
+            .map(str::to_owned)
+            .to_vec(),
     ];
     let mut all_run = true;
     for (node, components) in cluster.config.nodes.iter().zip(nodes) {
@@ -131,6 +133,7 @@ fn actors(cluster: &LocalCluster, nodes: Vec<Option<Vec<Component>>>) -> Result<
                 backlog(|backlog| backlog.waiting.to_string()),
                 backlog(|backlog| backlog.limit.to_string()),
                 backlog(|backlog| format!("{:.1}ms", backlog.age.as_secs_f64() * 1e3)),
+                component.last_end.unwrap_or_else(|| "-".to_owned()),
             ]
         }));
     }

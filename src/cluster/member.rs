@@ -5,94 +5,35 @@
 //!        └ identity: kept in the data directory, derived from the first cluster where there is none
 //! ```
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::heal::{self, HealError};
+use super::identity::{Identity, IdentityError};
+use super::member_plan::{InitialMember, MemberPlan, Origin};
 use crate::actor::Shutdown;
-use crate::disk::log;
 use crate::raft::{self, identity};
-use crate::world::disk::Access;
-use crate::world::{Disk, NodeId, World};
+use crate::world::World;
 use crate::{etcd, store};
 
 /// How long a member that ends may take to hand its leadership over.
 const HAND_OVER: Duration = Duration::from_secs(5);
 /// How long a member that was removed goes on.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// The file that keeps a member's identity.
-const IDENTITY: &str = "identity.json";
-
-/// Everything a member is started with.
-#[derive(Clone, Debug)]
-pub struct MemberPlan {
-    pub name: String,
-    /// The member's own directory. It exists, and no other process uses it.
-    pub data_dir: PathBuf,
-    /// Where other members reach this one, as URLs.
-    pub peer_urls: Vec<String>,
-    /// Where clients reach this one, as URLs.
-    pub client_urls: Vec<String>,
-    /// Where peers are served, as URLs; a bare `host:port` is one of `http`.
-    pub listen_peers: Vec<String>,
-    /// How members tell each other from strangers.
-    pub security: raft::Security,
-    /// What a member whose directory is empty belongs to.
-    pub origin: Origin,
-    /// Should its files be damaged, have its peers replace it by a new member that starts with nothing.
-    pub heal_from_peers: bool,
-    /// Make this member the only one and keep its data, if it has run before.
-    pub force_new_cluster: bool,
-    /// What it asks of changes of the membership.
-    pub rules: raft::Rules,
-    /// Whether a member that has data compares them with its peers' before it serves.
-    pub check_initially: bool,
-    /// Where a copy of the log is kept as etcd writes it, for tools.
-    pub mirror: Option<PathBuf>,
-    pub timings: raft::Timings,
-    pub limits: raft::Limits,
-    /// Sizes of the log.
-    pub log: log::Options,
-    /// The member's and the cluster's ID in here are filled in at start.
-    pub store: store::Config,
-    pub frontend: etcd::Config,
-}
-
-/// How a member comes to its identity and its first membership. A member that has both ignores it.
-#[derive(Clone, Debug)]
-pub enum Origin {
-    /// A new cluster of these members, each of which is given the same list and the same token.
-    New { members: Vec<InitialMember>, token: String },
-    /// A cluster that runs already, to which this member was added.
-    Existing { node: NodeId, cluster: raft::ClusterId },
-}
-
-/// A member of a new cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InitialMember {
-    pub name: String,
-    pub peer_urls: Vec<String>,
-    /// May be left empty: a member tells the others once it has started.
-    pub client_urls: Vec<String>,
-}
 
 /// Why a member did not start. Surface it: it names the file, the address or the field.
 #[derive(Debug, thiserror::Error)]
 pub enum MemberError {
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    /// The identity of the member cannot be read: restore the file, or replace this member by a new one.
-    #[error("{path} does not tell which member this is: {message}")]
-    Identity { path: PathBuf, message: String },
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     #[error("couldn't find local name {name:?} in the initial cluster configuration")]
     NotInitial { name: String },
     /// Never served. The damaged files are left as they are.
     #[error("{0}; start this member once with --heal-from-peers to have its peers replace it")]
     Damaged(Box<MemberError>),
     #[error("{damage}; not healed: {source}")]
-    NotHealed { damage: Box<MemberError>, source: Box<MemberError> },
+    NotHealed { damage: Box<MemberError>, source: HealError },
     #[error(transparent)]
     Heal(#[from] HealError),
     #[error(transparent)]
@@ -114,66 +55,10 @@ impl MemberError {
     fn is_damage(&self) -> bool {
         matches!(
             self,
-            MemberError::Identity { .. }
+            MemberError::Identity(IdentityError::Unreadable { .. })
                 | MemberError::Open(store::OpenError::Damaged { .. })
                 | MemberError::Replica(raft::Error::Damaged { .. })
         )
-    }
-}
-
-/// Which member of which cluster a data directory belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    pub node: NodeId,
-    #[serde(rename = "cluster")]
-    cluster_id: u64,
-    /// Of both. Earlier releases wrote none.
-    #[serde(default)]
-    crc: Option<u32>,
-}
-
-impl Identity {
-    pub fn cluster(&self) -> raft::ClusterId {
-        raft::ClusterId(self.cluster_id)
-    }
-
-    /// What a member keeps in its data directory.
-    pub(super) const FILES_OF_A_MEMBER: [&str; 3] = ["wal", "state", IDENTITY];
-
-    /// Whether a member has started in `data_dir`.
-    pub fn is_kept(disk: &Disk, data_dir: &Path) -> bool {
-        disk.exists(&data_dir.join(IDENTITY))
-    }
-
-    /// The identity that `data_dir` keeps; nothing when no member has started there.
-    pub fn read(disk: &Disk, data_dir: &Path) -> Result<Option<Identity>, MemberError> {
-        let path = data_dir.join(IDENTITY);
-        if !disk.exists(&path) {
-            return Ok(None);
-        }
-        let kept: Result<Identity, _> = serde_json::from_slice(&disk.read(&path)?);
-        match kept {
-            Ok(kept) if kept.crc.is_none_or(|crc| Some(crc) == Identity::new(kept.node, kept.cluster()).crc) => {
-                Ok(Some(kept))
-            }
-            Ok(_) => Err(MemberError::Identity { path, message: "the checksum does not match".to_owned() }),
-            Err(error) => Err(MemberError::Identity { path, message: error.to_string() }),
-        }
-    }
-
-    pub fn new(node: NodeId, cluster: raft::ClusterId) -> Identity {
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&node.0.to_le_bytes()), &cluster.0.to_le_bytes());
-        Identity { node, cluster_id: cluster.0, crc: Some(crc) }
-    }
-
-    /// The name and the content of the file that keeps it.
-    pub fn file(&self) -> (String, Vec<u8>) {
-        (IDENTITY.to_owned(), serde_json::to_vec(self).expect("two numbers are JSON"))
-    }
-
-    pub(super) fn keep(&self, disk: &Disk, data_dir: &Path) -> std::io::Result<()> {
-        let (name, content) = self.file();
-        disk.replace(&data_dir.join(name), &content, Access::Owner)
     }
 }
 
@@ -201,7 +86,7 @@ impl Member {
         tracing::error!(error = %damage, "files of this member are damaged");
         match heal::heal(&world, &plan).await {
             Ok(origin) => Member::start_on(world, MemberPlan { origin, ..plan }, shutdown).await,
-            Err(source) => Err(MemberError::NotHealed { damage, source: Box::new(source) }),
+            Err(source) => Err(MemberError::NotHealed { damage, source }),
         }
     }
 
@@ -219,7 +104,7 @@ impl Member {
             let who = (identity.node, identity.cluster());
             machine = store::mirror(&world, &plan.data_dir, directory, who, machine).await?;
         }
-        let config = replica_config(&plan, identity, bootstrap);
+        let config = plan.replica_config(identity, bootstrap);
         let replica = raft::Replica::start(world.clone(), config, machine).await?;
         let local = store::Store::start(&world, opened, replica.clone(), shutdown.clone());
         if restarts && plan.check_initially {
@@ -277,26 +162,6 @@ impl Member {
     /// Ends the replica, after the member's shutdown began and its frontend had time to drain.
     pub async fn stop(&self) {
         let _ = self.world.clock.timeout(HAND_OVER, self.replica.shutdown()).await;
-    }
-}
-
-pub(super) fn replica_config(plan: &MemberPlan, identity: Identity, bootstrap: raft::Bootstrap) -> raft::Config {
-    let plan = plan.clone();
-    raft::Config {
-        node: identity.node,
-        cluster: identity.cluster(),
-        name: plan.name,
-        client_urls: plan.client_urls,
-        data_dir: plan.data_dir,
-        listen: plan.listen_peers,
-        security: plan.security,
-        bootstrap,
-        force_new_cluster: plan.force_new_cluster,
-        rules: plan.rules,
-        version: plan.store.version,
-        timings: plan.timings,
-        limits: plan.limits,
-        log: plan.log,
     }
 }
 

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::config::{ClusterConfig, NodeConfig, Role, Security, is_loopback};
-use super::member::Identity;
+use super::identity::Identity;
 use super::pki::{Holder, Pki};
 use crate::world::disk::Access;
 use crate::world::{Disk, tls};

@@ -8,7 +8,8 @@
 //!
 //! - [`config`]: the cluster configuration file; [`ports`]: whether its nodes could listen now
 //! - [`pki`], [`kubeconfig`]: certificates, keys, and the administrator's way in
-//! - [`member`]: one member of the store; [`heal`]: one whose files are damaged
+//! - [`member`]: one member of the store, started as its [`member_plan`] says; [`identity`]: which one it is;
+//!   [`heal`]: one whose files are damaged
 //! - [`node`]: one node, its actors started and ended in order; `member_ports`: what its member of the store speaks;
 //!   [`components`]: how its components reach the API
 //! - [`server`]: one member as a process of its own, with etcd's options
@@ -22,10 +23,12 @@ pub mod config;
 pub mod heal;
 pub mod health;
 mod http;
+pub mod identity;
 pub mod kubeconfig;
 pub mod launcher;
 pub mod local;
 pub mod member;
+pub mod member_plan;
 mod member_ports;
 pub mod node;
 pub mod pki;

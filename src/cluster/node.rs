@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use super::components::Api;
 use super::config::{ClusterConfig, NodeConfig, Role};
-use super::member::{InitialMember, Member, MemberError, MemberPlan, Origin};
+use super::member::{Member, MemberError};
+use super::member_plan::{InitialMember, MemberPlan, Origin};
 use super::member_ports::Ports;
 use super::pki::{Holder, Pki, PkiError};
 use super::remote::{ClientError, frontend_store_client};

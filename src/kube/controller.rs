@@ -6,19 +6,20 @@
 //! ```
 //!
 //! It owns the queue; informers and [`Leadership`] speak to it, and it speaks to the API through its [`Reconcile`].
-//! Bounded by the queue's limits. Level-triggered: a key only says where to look, so nothing is lost when it dies.
+//! Bounded by the queue's limits. A reconciliation that panics is one that failed. Level-triggered: a key only says where
+//! to look, so nothing is lost when the actor dies; the next one goes through everything.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, StreamHandler,
     WrapFuture,
 };
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Shared};
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use tokio::task::AbortHandle;
 
 use super::client::Kind;
@@ -27,9 +28,9 @@ use super::leader_election::Leadership;
 use super::object::Key;
 use super::status::Status;
 use super::work_queue::{Limits, Outcome, WorkQueue};
-use crate::actor::Shutdown;
+use crate::actor::{Shutdown, Supervisor};
 use crate::world::roster::Meter;
-use crate::world::{Instant, Lane, World};
+use crate::world::{Instant, Lane, World, panics};
 
 /// A reconciliation that takes longer is cut off and tried again.
 const RECONCILE_MAX: Duration = Duration::from_secs(120);
@@ -49,12 +50,30 @@ pub enum Requeue {
     After(Duration),
 }
 
-/// Where keys come from.
+/// Where keys come from. Clones share the stream: an actor goes on where the one before it stopped.
+#[derive(Clone)]
 struct Source {
-    keys: BoxStream<'static, Vec<Key>>,
-    synced: BoxFuture<'static, ()>,
+    keys: Arc<Mutex<BoxStream<'static, Vec<Key>>>>,
+    synced: Shared<BoxFuture<'static, ()>>,
     /// The keys for all objects there are.
-    all: Box<dyn Fn() -> Vec<Key> + Send>,
+    all: Arc<dyn Fn() -> Vec<Key> + Send + Sync>,
+}
+
+impl Source {
+    fn new(
+        keys: BoxStream<'static, Vec<Key>>,
+        synced: BoxFuture<'static, ()>,
+        all: impl Fn() -> Vec<Key> + Send + Sync + 'static,
+    ) -> Source {
+        Source { keys: Arc::new(Mutex::new(keys)), synced: synced.shared(), all: Arc::new(all) }
+    }
+
+    fn keys(&self) -> impl Stream<Item = Vec<Key>> + use<> {
+        let keys = self.keys.clone();
+        futures::stream::poll_fn(move |context| {
+            keys.lock().unwrap_or_else(PoisonError::into_inner).poll_next_unpin(context)
+        })
+    }
 }
 
 /// A controller that is not yet started.
@@ -102,11 +121,11 @@ impl<R: Reconcile> Builder<R> {
             }
         };
         let (all, synced) = (informer.clone(), informer.clone());
-        self.sources.push(Source {
-            keys: informer.changes().map(of_change).boxed(),
-            synced: async move { synced.synced().await }.boxed(),
-            all: Box::new(move || all.all().iter().flat_map(|object| keys(object)).collect()),
-        });
+        self.sources.push(Source::new(
+            informer.changes().map(of_change).boxed(),
+            async move { synced.synced().await }.boxed(),
+            move || all.all().iter().flat_map(|object| keys(object)).collect(),
+        ));
         self
     }
 
@@ -128,7 +147,7 @@ impl<R: Reconcile> Builder<R> {
             observe(change);
             Vec::new()
         };
-        self.sources.push(Source { keys: changes.map(seen).boxed(), synced, all: Box::new(Vec::new) });
+        self.sources.push(Source::new(changes.map(seen).boxed(), synced, Vec::new));
         self
     }
 
@@ -136,9 +155,9 @@ impl<R: Reconcile> Builder<R> {
     pub fn keys_from(
         mut self,
         keys: BoxStream<'static, Vec<Key>>,
-        all: impl Fn() -> Vec<Key> + Send + 'static,
+        all: impl Fn() -> Vec<Key> + Send + Sync + 'static,
     ) -> Builder<R> {
-        self.sources.push(Source { keys, synced: std::future::ready(()).boxed(), all: Box::new(all) });
+        self.sources.push(Source::new(keys, std::future::ready(()).boxed(), all));
         self
     }
 
@@ -156,23 +175,26 @@ impl<R: Reconcile> Builder<R> {
 
     /// Starts the actor; it ends with `shutdown`.
     pub fn start(self, world: &World, shutdown: &Shutdown) {
-        let (inner, shutdown, meter) = (world.clone(), shutdown.clone(), Meter::new(self.limits.keys_max));
-        let name = format!("controllers/{}", self.name);
-        world.spawner.start_measured(Lane::Control, name, Some(meter.measure()), move |_| Controller {
-            world: inner,
-            meter,
-            name: self.name,
-            reconcile: self.reconcile,
-            queue: WorkQueue::new(self.limits),
-            missed: false,
-            sources: self.sources,
-            leadership: self.leadership,
-            synced: false,
-            leads: false,
-            running: BTreeMap::new(),
-            runs: 0,
-            alarm: None,
-            shutdown,
+        let Builder { name, reconcile, sources, limits, leadership } = self;
+        let (inner, end, meter) = (world.clone(), shutdown.clone(), Meter::new(limits.keys_max));
+        let backlog = Some(meter.measure());
+        Supervisor::new(world, shutdown).actor(Lane::Control, format!("controllers/{name}"), backlog, move |_| {
+            Controller {
+                world: inner.clone(),
+                meter: meter.clone(),
+                name,
+                reconcile: reconcile.clone(),
+                queue: WorkQueue::new(limits),
+                missed: false,
+                sources: sources.clone(),
+                leadership: leadership.clone(),
+                synced: false,
+                leads: false,
+                running: BTreeMap::new(),
+                runs: 0,
+                alarm: None,
+                shutdown: end.clone(),
+            }
         });
     }
 }
@@ -229,12 +251,10 @@ impl<R: Reconcile> Actor for Controller<R> {
     type Context = Context<Controller<R>>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let mut synced = Vec::new();
-        for source in &mut self.sources {
-            let keys = std::mem::replace(&mut source.keys, futures::stream::empty().boxed());
-            ctx.add_stream(keys.map(Keys));
-            synced.push(std::mem::replace(&mut source.synced, std::future::ready(()).boxed()));
+        for source in &self.sources {
+            ctx.add_stream(source.keys().map(Keys));
         }
+        let synced = self.sources.iter().map(|source| source.synced.clone());
         let all_synced = futures::future::join_all(synced).into_actor(self);
         ctx.spawn(all_synced.map(|_, controller, ctx| {
             controller.synced = true;
@@ -340,8 +360,10 @@ impl<R: Reconcile> Controller<R> {
         self.runs += 1;
         let run = self.runs;
         let task = self.world.spawner.task(async move {
-            let result = match clock.timeout(RECONCILE_MAX, reconcile.reconcile(&subject)).await {
-                Ok(result) => result,
+            let reconciled = panics::caught(reconcile.reconcile(&subject));
+            let result = match clock.timeout(RECONCILE_MAX, reconciled).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(panic)) => Err(Status::internal_error(panic)),
                 Err(_) => Err(Status::new(504, "Timeout", format!("gave up after {RECONCILE_MAX:?}"))),
             };
             // At most one message a running key: the queue's limit bounds the mailbox.
@@ -450,6 +472,70 @@ mod tests {
                 world.clock.sleep(Duration::from_secs(300)).await;
                 let seen = notes.seen.borrow().len();
                 assert!(seen <= 7, "it ended: {seen}");
+            })
+            .await;
+    }
+
+    /// Panics for one object; the others are reconciled.
+    #[derive(Clone, Default)]
+    struct Fragile(Notes);
+
+    #[async_trait::async_trait]
+    impl Reconcile for Fragile {
+        async fn reconcile(&self, key: &Key) -> Result<Requeue, Status> {
+            let reconciled = self.0.reconcile(key).await;
+            assert!(key.name != "bad", "a bug");
+            reconciled
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_whose_reconciliation_panics_is_tried_again_and_keeps_nobody_else_up() {
+        LocalSet::new()
+            .run_until(async {
+                let (world, fake, shutdown) =
+                    (World::simulated(1, MemoryDisk::default()), Fake::default(), Shutdown::new());
+                let (fragile, leadership) = (Fragile::default(), Leadership::always());
+                let maps = Informer::of(&fake.client().api::<ConfigMap>()).start(&world, &shutdown);
+                Builder::new("fragile", fragile.clone()).of(&maps).leadership(&leadership).start(&world, &shutdown);
+                fake.put("configmaps", map("bad", "1"));
+                let seen = fragile.0.count(3).await;
+                assert_eq!(seen, ["default/bad"; 3]);
+                fake.put("configmaps", map("good", "1"));
+                world.clock.sleep(Duration::from_secs(1)).await;
+                assert!(fragile.0.seen.borrow().contains(&"default/good".to_owned()));
+                let mut components = world.spawner.roster().components().into_iter();
+                let controller = components.find(|component| component.name == "controllers/fragile").unwrap();
+                assert_eq!((controller.running, controller.restarts), (true, 0));
+            })
+            .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_controller_that_panics_comes_back_and_goes_through_everything() {
+        LocalSet::new()
+            .run_until(async {
+                let (world, fake, shutdown) =
+                    (World::simulated(1, MemoryDisk::default()), Fake::default(), Shutdown::new());
+                let notes = Notes::default();
+                let maps = Informer::of(&fake.client().api::<ConfigMap>()).start(&world, &shutdown);
+                let keys = |map: &ConfigMap| {
+                    let key = Key::of(&map.metadata);
+                    assert!(key.name != "bad" || map.data.is_none(), "a bug");
+                    vec![key]
+                };
+                Builder::new("notes", notes.clone()).watches(&maps, keys).start(&world, &shutdown);
+                fake.put("configmaps", map("a", "1"));
+                notes.count(1).await;
+                fake.put("configmaps", map("bad", "1"));
+                world.clock.sleep(Duration::from_millis(100)).await;
+                fake.edit("configmaps", &Key::new("default", "bad"), |map| map["data"] = serde_json::Value::Null);
+                let seen = notes.count(3).await;
+                assert!(seen[1..].contains(&"default/a".to_owned()), "{seen:?}");
+                let mut components = world.spawner.roster().components().into_iter();
+                let controller = components.find(|component| component.name == "controllers/notes").unwrap();
+                assert!(controller.running && controller.restarts > 0, "{controller:?}");
+                assert!(controller.last_end.unwrap().ends_with(": a bug"));
             })
             .await;
     }

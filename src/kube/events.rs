@@ -7,17 +7,18 @@
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use super::client::{Client, Kind, PatchType};
 use super::status::Status;
 use super::time;
-use crate::actor::Shutdown;
+use crate::actor::{Shutdown, Supervisor};
 use crate::world::World;
 
 const QUEUED_MAX: usize = 1024;
@@ -60,14 +61,21 @@ impl Recorder {
     /// A recorder for `component` (`default-scheduler`) on `host`, until `shutdown`.
     pub fn start(world: &World, client: &Client, component: &str, host: &str, shutdown: &Shutdown) -> Recorder {
         let (sender, receiver) = mpsc::channel(QUEUED_MAX);
-        let writer = Writer {
-            world: world.clone(),
-            client: client.clone(),
-            component: component.to_owned(),
-            host: host.to_owned(),
-            remembered: Remembered::default(),
-        };
-        world.spawner.keep(format!("kube/events/{component}"), writer.run(receiver, shutdown.clone()));
+        let name = format!("kube/events/{component}");
+        let (inner, client, receiver) = (world.clone(), client.clone(), Arc::new(Mutex::new(receiver)));
+        let (component, host, end) = (component.to_owned(), host.to_owned(), shutdown.clone());
+        // It ends with the last recorder.
+        Supervisor::new(world, shutdown).may_end().task(name, move || {
+            let writer = Writer {
+                world: inner.clone(),
+                client: client.clone(),
+                component: component.clone(),
+                host: host.clone(),
+                remembered: Remembered::default(),
+            };
+            let (receiver, end) = (receiver.clone(), end.clone());
+            async move { writer.run(&mut *receiver.lock().await, end).await }
+        });
         Recorder(sender)
     }
 
@@ -176,7 +184,7 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, mut queue: mpsc::Receiver<Occurrence>, shutdown: Shutdown) {
+    async fn run(mut self, queue: &mut mpsc::Receiver<Occurrence>, shutdown: Shutdown) {
         let clock = self.world.clock.clone();
         loop {
             let next = tokio::select! {

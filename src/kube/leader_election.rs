@@ -10,6 +10,7 @@
 //! compared. A leader that could not renew for [`Config::renew_deadline`] stops leading before another candidate may
 //! begin.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -19,7 +20,7 @@ use tokio::sync::watch;
 use super::client::{Api, Client};
 use super::status::Status;
 use super::time;
-use crate::actor::Shutdown;
+use crate::actor::{Shutdown, Supervisor};
 use crate::world::{Instant, World};
 
 /// The lease, the candidate, and the times of the election.
@@ -78,8 +79,11 @@ impl Leadership {
         let (sender, leadership) = watch::channel(false);
         let api = client.api::<Lease>().namespaced(&config.namespace).field_manager(&config.identity);
         let name = format!("kube/leader_election/{}", config.name);
-        let candidate = Candidate { world: world.clone(), api, config, sender, seen: None, renewed: None };
-        world.spawner.keep(name, candidate.run(shutdown.clone()));
+        let (inner, sender, end) = (world.clone(), Arc::new(sender), shutdown.clone());
+        Supervisor::new(world, shutdown).task(name, move || {
+            let (world, api, config, sender) = (inner.clone(), api.clone(), config.clone(), sender.clone());
+            Candidate { world, api, config, sender, seen: None, renewed: None }.run(end.clone())
+        });
         Leadership(leadership)
     }
 
@@ -136,10 +140,17 @@ struct Candidate {
     world: World,
     api: Api<Lease>,
     config: Config,
-    sender: watch::Sender<bool>,
+    sender: Arc<watch::Sender<bool>>,
     seen: Option<Seen>,
     /// When the last successful renewal was begun, while leading.
     renewed: Option<Instant>,
+}
+
+/// One that is gone renews nothing.
+impl Drop for Candidate {
+    fn drop(&mut self) {
+        self.announce(false);
+    }
 }
 
 impl Candidate {

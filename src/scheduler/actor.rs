@@ -18,7 +18,7 @@ use super::config::Config;
 use super::core::{Core, Decision};
 use super::pod::PodInfo;
 use super::preemption::Victims;
-use crate::actor::Shutdown;
+use crate::actor::{Shutdown, Supervisor};
 use crate::kube::client::{Api, Client, DeleteOptions, PatchType};
 use crate::kube::events::{Recorder, Severity};
 use crate::kube::informer::{Change, Informer};
@@ -36,24 +36,29 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Starts the actor with its informers.
 pub fn start(world: &World, client: Client, config: Config, leadership: Leadership, shutdown: Shutdown) {
-    let recorder = Recorder::start(world, &client, &config.scheduler_name, &config.election.identity, &shutdown);
-    let scheduler = Scheduler {
-        world: world.clone(),
-        core: Core::new(&config.scheduler_name),
-        nodes: Informer::of(&client.api::<Node>()).start(world, &shutdown),
-        pods: Informer::of(&client.api::<Pod>()).start(world, &shutdown),
-        namespaces: Informer::of(&client.api::<Namespace>()).start(world, &shutdown),
-        writer: Writer { clock: world.clock.clone(), client, scheduler_name: config.scheduler_name },
-        recorder,
-        leadership,
+    let Config { scheduler_name, election } = config;
+    let recorder = Recorder::start(world, &client, &scheduler_name, &election.identity, &shutdown);
+    let nodes = Informer::of(&client.api::<Node>()).start(world, &shutdown);
+    let pods = Informer::of(&client.api::<Pod>()).start(world, &shutdown);
+    let namespaces = Informer::of(&client.api::<Namespace>()).start(world, &shutdown);
+    let writer = Writer { clock: world.clock.clone(), client, scheduler_name };
+    let inner = world.clone();
+    Supervisor::new(world, &shutdown.clone()).actor(Lane::Control, "scheduler", None, move |_| Scheduler {
+        world: inner.clone(),
+        core: Core::new(&writer.scheduler_name),
+        nodes: nodes.clone(),
+        pods: pods.clone(),
+        namespaces: namespaces.clone(),
+        writer: writer.clone(),
+        recorder: recorder.clone(),
+        leadership: leadership.clone(),
         synced: false,
         leads: false,
         writes: 0,
         is_scheduling_queued: false,
         timer: None,
-        shutdown,
-    };
-    world.spawner.start(Lane::Control, "scheduler", move |_| scheduler);
+        shutdown: shutdown.clone(),
+    });
 }
 
 struct Scheduler {

@@ -17,6 +17,7 @@
 //! - [`net`]: listeners, connections, gRPC channels; [`tls`]: TLS over them
 //! - [`disk`]: files and directories, with durability spelled out
 //! - [`spawn`]: where actors and tasks run; [`Lane`]: the threads that actors share; [`roster`]: those that last
+//! - [`panics`]: what a panic ends
 //! - [`threads`]: blocking work in a simulation; [`lock`]: what it may hold
 //! - [`failpoints`]: steps that a test may disturb
 //! - [`planted`]: mistakes that prove that checks bite; `names`: their names and those of failpoints are checked early
@@ -33,6 +34,7 @@ mod lane;
 pub mod lock;
 mod names;
 pub mod net;
+pub mod panics;
 pub mod planted;
 pub mod process;
 pub mod random;

@@ -1,8 +1,9 @@
 //! The long-lived components of a process: each actor and each task that lasts as long as its node, under a name that
 //! says whose part it is (`raft/proposer`), with its lane, how often it was started, and what waits for it.
 //!
-//! It fills itself: [`Spawner::start`](super::Spawner::start) and [`Spawner::keep`](super::Spawner::keep) are the only
-//! ways to run something for long. Short tasks, one a request or connection, are not in it.
+//! It fills itself: [`Spawner::start`](super::Spawner::start), [`Spawner::keep`](super::Spawner::keep) and the
+//! supervisor, which [registers](Roster::register) what it starts again and again, are the only ways to run something for
+//! long. Short tasks, one a request or connection, are not in it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -77,6 +78,9 @@ pub struct Component {
     pub age: Duration,
     /// How often it was started anew after it had ended.
     pub restarts: u64,
+    /// Why it ended last, where it was to be started anew.
+    #[serde(default)]
+    pub last_end: Option<String>,
     pub backlog: Option<Backlog>,
 }
 
@@ -87,6 +91,9 @@ struct Entry {
     lane: Option<Lane>,
     started: Instant,
     restarts: u64,
+    last_end: Option<String>,
+    /// It ended, and is not yet started anew.
+    pauses: bool,
     alive: Alive,
     backlog: Option<Measure>,
 }
@@ -107,13 +114,14 @@ impl Roster {
         let mut entries = self.lock();
         forget(&mut entries);
         let component = |(name, entry): (&String, &Entry)| {
-            let running = (entry.alive)();
+            let running = !entry.pauses && (entry.alive)();
             Component {
                 name: name.clone(),
                 lane: entry.lane,
                 running,
                 age: entry.started.elapsed(),
                 restarts: entry.restarts,
+                last_end: entry.last_end.clone(),
                 backlog: entry.backlog.as_ref().filter(|_| running).map(|measure| measure()),
             }
         };
@@ -127,23 +135,72 @@ impl Roster {
         text
     }
 
-    /// Notes that `name` runs from now on for as long as `alive` says so; again, if it did before.
-    pub(super) fn enter(&self, name: String, lane: Option<Lane>, backlog: Option<Measure>, alive: Alive) {
+    /// Notes that `name` runs from now on, and is started anew whenever it ends.
+    pub fn register(&self, name: String, lane: Option<Lane>, backlog: Option<Measure>) -> Registration {
+        let kept = Arc::new(());
+        let seen = Arc::downgrade(&kept);
+        let name = self.enter(name, lane, backlog, Box::new(move || seen.strong_count() > 0));
+        Registration { roster: self.clone(), name, _kept: kept }
+    }
+
+    /// Notes that `name` runs from now on for as long as `alive` says so; again, if it did before. Gives the name under
+    /// which it is found.
+    pub(super) fn enter(&self, name: String, lane: Option<Lane>, backlog: Option<Measure>, alive: Alive) -> String {
         let mut entries = self.lock();
         // Several of one kind may run at once, such as two informers of pods.
         let names = std::iter::once(name.clone()).chain((2..).map(|number| format!("{name}#{number}")));
         let is_free = |name: &String| entries.get(name).is_none_or(|before| !(before.alive)());
         let name = names.into_iter().find(is_free).expect("the numbers do not end");
-        let restarts = entries.get(&name).map_or(0, |before| before.restarts + 1);
-        entries.insert(name, Entry { lane, started: Instant::now(), restarts, alive, backlog });
+        let before = entries.get(&name);
+        let restarts = before.map_or(0, |before| before.restarts + 1);
+        let last_end = before.and_then(|before| before.last_end.clone());
+        let entry = Entry { lane, started: Instant::now(), restarts, last_end, pauses: false, alive, backlog };
+        entries.insert(name.clone(), entry);
         // What comes and goes goes from here, too, whenever there is more of it than of anything else.
         if entries.len() > ENDED_MAX && entries.len().is_power_of_two() {
             forget(&mut entries);
         }
+        name
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place in the [`Roster`] of a component that is started again and again; it is given up when this is dropped.
+pub struct Registration {
+    roster: Roster,
+    name: String,
+    _kept: Arc<()>,
+}
+
+impl Registration {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// It ended, and will be started anew.
+    pub fn ended(&self, why: &str) {
+        self.change(|entry| {
+            entry.last_end = Some(why.to_owned());
+            entry.pauses = true;
+        });
+    }
+
+    /// It is started anew.
+    pub fn restarted(&self) {
+        self.change(|entry| {
+            entry.restarts += 1;
+            entry.started = Instant::now();
+            entry.pauses = false;
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.roster.lock().get_mut(&self.name) {
+            change(entry);
+        }
     }
 }
 

@@ -1,4 +1,6 @@
 //! Where actors and tasks run: on threads of their own in production, all on one thread in a simulation.
+//!
+//! What [`panics`] says of a future holds for the tasks that it starts here, too.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -10,10 +12,10 @@ use actix::{Actor, Addr, Arbiter, ArbiterHandle, Context};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::Random;
 use super::lane::{LANES, Lane};
 use super::roster::{Measure, Roster};
 use super::threads::SimThread;
+use super::{Random, panics};
 
 /// Starts actors and tasks, and knows those that last.
 #[derive(Clone)]
@@ -71,8 +73,9 @@ impl Spawner {
         &self.roster
     }
 
-    /// Starts the actor that `make` builds on `lane`, under the name `name` in the [`Roster`]. Not inside a
-    /// [`task`](Spawner::task): in a simulation only a node's own future and its actors can start actors.
+    /// Starts the actor that `make` builds on `lane`, under the name `name` in the [`Roster`]. Should it panic, the
+    /// process ends. Not inside a [`task`](Spawner::task): in a simulation only a node's own future and its actors can
+    /// start actors.
     pub fn start<A, F>(&self, lane: Lane, name: impl Into<String>, make: F) -> Addr<A>
     where
         A: Actor<Context = Context<A>>,
@@ -103,6 +106,19 @@ impl Spawner {
         address
     }
 
+    /// Runs the future that `make` builds on `lane`, as an actor is run: it may be one, and may start others.
+    pub fn run_on<F>(&self, lane: Lane, make: impl FnOnce() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        match &self.kind {
+            Kind::Threads { lanes, .. } => {
+                lanes[&lane].spawn_fn(move || drop(actix::spawn(make())));
+            }
+            Kind::Local(_) => drop(actix::spawn(make())),
+        }
+    }
+
     /// Runs `task`, which lasts, on the shared runtime under the name `name` in the [`Roster`].
     pub fn keep<F>(&self, name: impl Into<String>, task: F) -> JoinHandle<F::Output>
     where
@@ -115,9 +131,21 @@ impl Spawner {
         task
     }
 
-    /// Runs a short `task`, such as one request or one connection, on the shared runtime.
-    #[allow(clippy::disallowed_methods, reason = "the one place that spawns tasks")]
+    /// Runs a short `task`, such as one request or one connection, on the shared runtime, as part of what starts it.
     pub fn task<F>(&self, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let Some(scope) = panics::current() else { return self.detached(task) };
+        let task = self.detached(scope.clone().run(task));
+        scope.adopt(task.abort_handle());
+        task
+    }
+
+    /// Runs `task` on the shared runtime, whatever becomes of what starts it.
+    #[allow(clippy::disallowed_methods, reason = "the one place that spawns tasks")]
+    pub fn detached<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,

@@ -42,27 +42,12 @@ fn arrows(imports: &Imports, circle: &Circle) -> Vec<String> {
     circle.iter().map(line).collect()
 }
 
-/// The circles that the house still has: a file of names a line, circles apart by an empty line.
-pub fn listed(text: &str) -> Vec<Circle> {
-    let blocks = text.split("\n\n").map(|block| {
-        let lines = block.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        lines.map(PathBuf::from).collect::<Circle>()
-    });
-    blocks.filter(|circle| !circle.is_empty()).collect()
-}
-
-/// What is wrong with the circles of `imports` beside those `listed`: a new circle, a file that joined one, and a
-/// listed file that stands in none any more, which leaves the list.
-pub fn complaints(imports: &Imports, listed: &[Circle]) -> Vec<String> {
-    let (found, mut complaints) = (circles(imports), Vec::new());
-    for circle in found.iter().filter(|circle| !listed.iter().any(|known| circle.is_subset(known))) {
-        complaints
-            .push(format!("these files import each other in a circle:\n  {}", arrows(imports, circle).join("\n  ")));
-    }
-    for file in listed.iter().flatten().filter(|file| !found.iter().any(|circle| circle.contains(*file))) {
-        complaints.push(format!("{} stands in no circle any more: strike it from circles.txt", file.display()));
-    }
-    complaints
+/// What is wrong with `imports`: the circles, each with its arrows.
+pub fn complaints(imports: &Imports) -> Vec<String> {
+    let complaint = |circle: &Circle| {
+        format!("these files import each other in a circle:\n  {}", arrows(imports, circle).join("\n  "))
+    };
+    circles(imports).iter().map(complaint).collect()
 }
 
 fn graph(arrows: &[(&str, &[&str])]) -> Imports {
@@ -77,12 +62,9 @@ fn a_circle_is_found_with_what_stands_on_it_left_out() {
 }
 
 #[test]
-fn the_list_may_only_shrink() {
-    let listed = listed("# a comment\na.rs\nb.rs\n\nc.rs\nd.rs\n");
-    let two = graph(&[("a.rs", &["b.rs"]), ("b.rs", &["a.rs"]), ("c.rs", &["d.rs"]), ("d.rs", &["c.rs"])]);
-    assert!(complaints(&two, &listed).is_empty());
-    let joined = graph(&[("a.rs", &["e.rs"]), ("b.rs", &["a.rs"]), ("e.rs", &["b.rs"])]);
-    let told = complaints(&joined, &listed);
+fn a_complaint_shows_the_arrows_of_its_circle() {
+    let imports = graph(&[("a.rs", &["e.rs"]), ("b.rs", &["a.rs"]), ("e.rs", &["b.rs"])]);
+    let told = complaints(&imports);
+    assert_eq!(told.len(), 1);
     assert!(told[0].ends_with("circle:\n  a.rs -> e.rs\n  b.rs -> a.rs\n  e.rs -> b.rs"), "{told:?}");
-    assert_eq!(told[1], "c.rs stands in no circle any more: strike it from circles.txt");
 }

@@ -90,7 +90,7 @@ fn the_whole_command_line() {
         if let Ok(etcd::Invocation::Serve(mut options, _)) = etcd::read(&world.disk, &arguments, &variables)
             && check::check(&options).is_ok()
         {
-            options.settle(None);
+            options.update_default_cluster_from_name(None);
         }
     });
 }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use chorus::actor::Shutdown;
-use chorus::cluster::member::{InitialMember, Member, MemberPlan, Origin};
+use chorus::cluster::member::Member;
+use chorus::cluster::member_plan::{InitialMember, MemberPlan, Origin};
 use chorus::raft;
 use chorus::store::client::Client;
 use chorus::world::{Clock, MemoryDisk, NodeId, Random, World};

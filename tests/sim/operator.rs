@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chorus::cluster::member::Origin;
+use chorus::cluster::member_plan::Origin;
 use chorus::raft::ClusterId;
 use chorus::store::Error;
 use chorus::world::{NodeId, World};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use chorus::cluster::member::Origin;
+use chorus::cluster::member_plan::Origin;
 use chorus::world::{MemoryDisk, Random, World};
 
 use crate::faults::Faults;

@@ -44,8 +44,8 @@ pub struct Round {
 }
 
 impl Heartbeat {
-    pub fn new(round: Round, shutdown: Shutdown) -> Heartbeat {
-        Heartbeat { round: Arc::new(round), shutdown }
+    pub fn new(round: Arc<Round>, shutdown: Shutdown) -> Heartbeat {
+        Heartbeat { round, shutdown }
     }
 
     fn beat(&mut self, ctx: &mut Ctx<Heartbeat>) {

@@ -2,8 +2,8 @@
 //!
 //! It owns the pod's memory. The agent (the pod changed, is gone, has to be synced), its background tasks (a pull, a
 //! hook) and its probers speak to it. It runs one sync at a time, writes the status that a sync found to the API, and
-//! confirms the pod's deletion. The next sync takes up what arrives during one. When it dies with its process, the next
-//! agent starts over from what the engine shows.
+//! confirms the pod's deletion. The next sync takes up what arrives during one. When it dies, the next one starts over
+//! from what the engine shows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -200,7 +200,7 @@ impl PodActor {
         };
         let sync = self.context.world.spawner.task(sync.run());
         ctx.spawn(sync.into_actor(self).map(|result, actor, ctx| {
-            // A panic ends the process; a sync is cancelled only when the runtime ends.
+            // A sync that panicked ends this actor as well; it is cancelled only when the runtime ends.
             if let Ok(result) = result {
                 actor.after(result, ctx);
             }

@@ -34,11 +34,11 @@ use serde_json::Value;
 use crate::kube::client::{self, Target, Verb, WriteOptions};
 use crate::kube::schema::{Format, parse};
 use crate::kube::status::Status;
-use crate::world::Instant;
+use crate::world::{Instant, panics};
 
 use super::authorization::Attributes;
 use super::negotiation;
-use super::request::{Api, DEADLINE, RequestInfo};
+use super::request::{self, Api, DEADLINE, RequestInfo};
 use super::user::User;
 
 use self::parameters::Parameters;
@@ -64,9 +64,13 @@ pub async fn answer(api: Arc<Api>, certificate: Option<User>, request: Request<I
     let started = api.world.clock.now();
     let (parts, body) = request.into_parts();
     let route = Route::of(parts.uri.path());
-    let mut response = match respond(&api, certificate.as_ref(), &route, &parts, body).await {
-        Ok(response) => response,
-        Err(status) => respond::refusal(&status),
+    let mut response = match panics::caught(respond(&api, certificate.as_ref(), &route, &parts, body)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(status)) => respond::refusal(&status),
+        Err(panic) => {
+            let what = format!("{} {}", parts.method, parts.uri.path());
+            respond::refusal(&request::panicked(&what, &panic))
+        }
     };
     if let Ok(id) = HeaderValue::from_str(&api.world.random.uuid().to_string()) {
         response.headers_mut().insert("audit-id", id);

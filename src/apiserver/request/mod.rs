@@ -30,6 +30,7 @@ use crate::kube::names::path_segment;
 use crate::kube::resources::{Resource, Table};
 use crate::kube::schema::Schemas;
 use crate::kube::status::Status;
+use crate::world::panics::Panicked;
 use crate::world::{Instant, World};
 
 use super::admission::{Admission, Counted};
@@ -54,6 +55,12 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// Requests in flight, at most; further ones are refused with 429 and `Retry-After`.
 pub const READS_MAX: usize = 400;
 pub const WRITES_MAX: usize = 200;
+
+/// The answer to a request that panicked; the log has the rest.
+pub fn panicked(what: &str, panic: &Panicked) -> Status {
+    tracing::error!(request = what, %panic, "a request panicked");
+    Status::new(500, "InternalError", "This request caused apiserver to panic. Look in the logs for details.")
+}
 
 /// One frontend's request path.
 pub struct Api {

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use crate::actor::Shutdown;
+use crate::actor::{Shutdown, Supervisor};
 use crate::kube::status::Status;
 use crate::store::error::Error;
 use crate::world::planted::planted;
@@ -59,14 +59,18 @@ impl WatchCache {
             "apiserver/watch_cache{}",
             lister_watcher.prefix.trim_end_matches('/').trim_start_matches("/registry")
         );
-        let reflector = Reflector {
+        let supervisor = Supervisor::new(world, &shutdown);
+        let reflector = Arc::new(Reflector {
             world: world.clone(),
             lister_watcher: lister_watcher.clone(),
             views: sender,
             progress_wanted: progress_wanted.clone(),
             shutdown,
-        };
-        world.spawner.keep(name, reflector.run());
+        });
+        supervisor.task(name, move || {
+            let reflector = reflector.clone();
+            async move { reflector.run().await }
+        });
         WatchCache { clock: world.clock.clone(), lister_watcher, views, progress_wanted }
     }
 

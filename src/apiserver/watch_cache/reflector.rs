@@ -35,7 +35,7 @@ pub struct Reflector {
 }
 
 impl Reflector {
-    pub async fn run(self) {
+    pub async fn run(&self) {
         let mut view = None;
         let mut pause = RETRY_MIN;
         while !self.shutdown.begun() {

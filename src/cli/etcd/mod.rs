@@ -134,7 +134,7 @@ fn begin(world: &World, options: &mut Options, origin: Origin) -> Result<(), Str
     origin.log();
     check::check(options).map_err(|invalid| invalid.to_string())?;
     check::warn(options);
-    options.settle(world.net.default_host());
+    options.update_default_cluster_from_name(world.net.default_host());
     Ok(())
 }
 

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::member::{Identity, MemberError, MemberPlan, Origin, replica_config};
+use super::identity::{Identity, IdentityError};
+use super::member_plan::{MemberPlan, Origin};
 use super::server::existing::{self, KnownMember};
 use crate::raft::{self, identity};
 use crate::world::disk::Access;
@@ -35,6 +36,10 @@ pub enum HealError {
     Refused(#[from] raft::Error),
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
 }
 
 /// The peers have made room for `identity`; the files of the member before it go to `aside`.
@@ -45,7 +50,7 @@ struct Healing {
 }
 
 /// Has the member replaced by a new one, moves its files aside, and tells how the new one starts.
-pub async fn heal(world: &World, plan: &MemberPlan) -> Result<Origin, MemberError> {
+pub async fn heal(world: &World, plan: &MemberPlan) -> Result<Origin, HealError> {
     let (cluster, known) = ask_peers(world, plan).await?;
     let now = world.clock.unix().as_secs();
     let urls = |member: &KnownMember| member.peer_urls.iter().any(|url| plan.peer_urls.contains(url));
@@ -66,21 +71,22 @@ pub async fn heal(world: &World, plan: &MemberPlan) -> Result<Origin, MemberErro
     let content = serde_json::to_vec(&healing).expect("numbers and a name are JSON");
     // Without room for it there would be nobody to start as the new member.
     let note = world.disk.stage(&plan.data_dir.join(HEALING), &content, Access::Owner)?;
-    let config = replica_config(plan, identity, raft::Bootstrap::Join);
-    raft::replace(world, &config, &others, old, new, REPLACE_LIMIT).await.map_err(HealError::Refused)?;
+    let config = plan.replica_config(identity, raft::Bootstrap::Join);
+    raft::replace(world, &config, &others, old, new, REPLACE_LIMIT).await?;
     note.commit()?;
     finish(&world.disk, &plan.data_dir)?;
     Ok(Origin::Existing { node, cluster })
 }
 
 /// Goes on with what a crash interrupted, if there is anything.
-pub fn finish(disk: &Disk, data_dir: &Path) -> Result<(), MemberError> {
+pub fn finish(disk: &Disk, data_dir: &Path) -> Result<(), HealError> {
     let path = data_dir.join(HEALING);
     if !disk.exists(&path) {
         return Ok(());
     }
     let healing: Result<Healing, _> = serde_json::from_slice(&disk.read(&path)?);
-    let healing = healing.map_err(|error| MemberError::Identity { path: path.clone(), message: error.to_string() })?;
+    let healing =
+        healing.map_err(|error| IdentityError::Unreadable { path: path.clone(), message: error.to_string() })?;
     let aside = data_dir.join(&healing.aside);
     disk.create_dir_all(&aside, Access::Owner)?;
     for name in Identity::FILES_OF_A_MEMBER {

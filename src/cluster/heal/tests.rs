@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::actor::Shutdown;
-use crate::cluster::member::{InitialMember, Member};
+use crate::cluster::member::Member;
+use crate::cluster::member_plan::InitialMember;
 use crate::cluster::server::Options;
 use crate::disk::log;
 use crate::world::{MemoryDisk, Random};

@@ -15,7 +15,7 @@ use http::Uri;
 
 use super::options::Options;
 use super::plan::initial_members;
-use crate::cluster::member::InitialMember;
+use crate::cluster::member_plan::InitialMember;
 use crate::raft::identity;
 use crate::store::client::{Caller, Client};
 use crate::store::{Error, Remote, RemoteConfig};

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::urls::Url;
 use crate::cluster::http;
-use crate::cluster::member::{InitialMember, Origin};
+use crate::cluster::member_plan::{InitialMember, Origin};
 use crate::raft::ClusterId;
 use crate::world::net::{Address, Dialler};
 use crate::world::{NodeId, World, tls};

@@ -37,7 +37,8 @@ struct Endpoint {
     active: AtomicBool,
 }
 
-struct Shared {
+/// Passes connections on, and keeps account of who can be reached.
+struct TcpProxy {
     world: World,
     endpoints: Vec<Endpoint>,
     next: AtomicUsize,
@@ -64,7 +65,7 @@ impl Gateway {
         let address = listener.local_addr().map_err(failed)?;
         let told = serde_json::json!({ "endpoints": addresses });
         let endpoints = addresses.into_iter().map(|address| Endpoint { address, active: AtomicBool::new(true) });
-        let shared = Arc::new(Shared {
+        let proxy = Arc::new(TcpProxy {
             world: world.clone(),
             endpoints: endpoints.collect(),
             next: AtomicUsize::new(0),
@@ -72,8 +73,8 @@ impl Gateway {
             shutdown,
         });
         tracing::info!(inlined = %told, "ready to proxy client requests");
-        world.spawner.keep("gateway/listener", shared.clone().accept(listener));
-        world.spawner.keep("gateway/health", shared.watch());
+        world.spawner.keep("gateway/listener", proxy.clone().accept(listener));
+        world.spawner.keep("gateway/health", proxy.watch());
         Ok(Gateway { address })
     }
 
@@ -104,7 +105,7 @@ async fn refuse_itself(world: &World, listen: &str, endpoints: &[String]) -> Res
     Ok(())
 }
 
-impl Shared {
+impl TcpProxy {
     async fn accept(self: Arc<Self>, listener: Listener) {
         loop {
             let (stream, _) = tokio::select! {

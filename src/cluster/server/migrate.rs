@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::plan::FILES;
-use crate::cluster::member::{Identity, InitialMember, MemberError};
+use crate::cluster::identity::Identity;
+use crate::cluster::member::MemberError;
+use crate::cluster::member_plan::InitialMember;
 use crate::raft::{self, identity};
 use crate::store::migrate::{self, Error, Exported, Imported, NewCluster, ToEtcd};
 use crate::world::disk::Access;

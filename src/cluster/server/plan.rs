@@ -8,10 +8,9 @@ use std::time::Duration;
 use super::check::Invalid;
 use super::features::Feature;
 use super::options::Options;
-use super::run::ServerError;
 use super::urls::{Url, UrlError};
 use super::values::{GoDuration, Urls, Value};
-use crate::cluster::member::{InitialMember, MemberPlan, Origin};
+use crate::cluster::member_plan::{InitialMember, MemberPlan, Origin};
 use crate::world::{World, tls};
 use crate::{etcd, raft, store};
 
@@ -20,6 +19,17 @@ pub(super) const FILES: &str = "member/chorus";
 /// Where the option says zero.
 const SLOW_CALL: Duration = Duration::from_millis(300);
 const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
+
+/// Why the options describe no member. Surface it.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    #[error("failed to create token provider: {0}")]
+    Tokens(#[from] store::auth::BadToken),
+}
 
 impl Options {
     /// The data directory, which the name decides where none is given.
@@ -40,9 +50,9 @@ impl Options {
         if self.chorus_mirror_wal { 1 } else { raft::Limits::default().batch_commands_max }
     }
 
-    /// Settles what the options leave to each other: a member that listens everywhere and advertises nothing of its own
+    /// Fills in what the options leave to each other: a member that listens everywhere and advertises nothing of its own
     /// is reached at `host`, and one that was given a name alone is a cluster of its own.
-    pub fn settle(&mut self, host: Option<IpAddr>) {
+    pub fn update_default_cluster_from_name(&mut self, host: Option<IpAddr>) {
         let defaults = Options::default();
         if let Some(host) = host.map(|host| host.to_string()) {
             let own = &mut self.initial_advertise_peer_urls;
@@ -65,7 +75,7 @@ impl Options {
     }
 
     /// The member that these options describe.
-    pub fn plan(&self, world: &World, origin: Origin) -> Result<MemberPlan, ServerError> {
+    pub fn plan(&self, world: &World, origin: Origin) -> Result<MemberPlan, PlanError> {
         let election = Duration::from_millis(self.election_timeout);
         let heartbeat = Duration::from_millis(self.heartbeat_interval);
         Ok(MemberPlan {
@@ -97,7 +107,7 @@ impl Options {
         })
     }
 
-    fn store_config(&self, world: &World, election_timeout: Duration) -> Result<store::Config, ServerError> {
+    fn store_config(&self, world: &World, election_timeout: Duration) -> Result<store::Config, PlanError> {
         let mut config = store::Config::new(self.member_dir(), Default::default(), Default::default());
         config.version = self.version.clone();
         config.election_timeout = election_timeout;
@@ -271,7 +281,7 @@ mod tests {
         let mut options = Options::default();
         options.set("name", "a").unwrap();
         options.set("listen-peer-urls", "http://0.0.0.0:3380").unwrap();
-        options.settle(Some(IpAddr::from([10, 0, 0, 7])));
+        options.update_default_cluster_from_name(Some(IpAddr::from([10, 0, 0, 7])));
         assert_eq!(options.initial_advertise_peer_urls.show(), "http://10.0.0.7:3380");
         assert_eq!(options.initial_cluster, "a=http://10.0.0.7:3380");
         assert_eq!(options.advertise_client_urls.show(), "http://localhost:2379");

@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
-use super::check::Invalid;
 use super::discovery::{self, DiscoveryError};
 use super::existing::{self, JoinError};
 use super::migrate::take_over;
 use super::options::{FLAGS, Options};
+use super::plan::PlanError;
 use super::urls::UrlError;
 use super::values::Value;
 use crate::actor::Shutdown;
-use crate::cluster::member::{Identity, InitialMember, Member, MemberError, Origin};
-use crate::store;
+use crate::cluster::identity::Identity;
+use crate::cluster::member::{Member, MemberError};
+use crate::cluster::member_plan::{InitialMember, Origin};
 use crate::world::disk::{Access, DirLock};
 use crate::world::{World, process, tls};
 
@@ -19,7 +20,7 @@ use crate::world::{World, process, tls};
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     #[error(transparent)]
-    Invalid(#[from] Invalid),
+    Plan(#[from] PlanError),
     #[error("error setting up initial cluster: {0}")]
     InitialCluster(UrlError),
     #[error(transparent)]
@@ -30,8 +31,6 @@ pub enum ServerError {
     Join(#[from] JoinError),
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
-    #[error("failed to create token provider: {0}")]
-    Tokens(#[from] store::auth::BadToken),
     #[error("--initial-cluster has {name}={given} but missing from --initial-advertise-peer-urls={advertised}")]
     Mismatch { name: String, given: String, advertised: String },
     #[error("couldn't find local name {name:?} in the initial cluster configuration")]

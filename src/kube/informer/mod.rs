@@ -27,7 +27,7 @@ use super::client::{Api, Client, Kind, ListOptions, Request, Response, Target, V
 use super::object::{Key, Object, WatchEvent};
 use super::selector::Selector;
 use super::status::Status;
-use crate::actor::Shutdown;
+use crate::actor::{Shutdown, Supervisor};
 use crate::world::World;
 use cache::{Cache, Index, Step};
 use changes::Mailbox;
@@ -112,21 +112,23 @@ impl<K: Cached> Builder<K> {
             version: watch::Sender::new(None),
         });
         let name = format!("kube/informer/{}", self.target.resource);
-        let reflector = Reflector {
+        let reflector = Arc::new(Reflector {
             world: world.clone(),
             client: self.client,
             target: self.target,
             label_selector: self.label_selector,
             field_selector: self.field_selector,
             shared: shared.clone(),
-        };
-        let end = shutdown.wait();
-        world.spawner.keep(name, async move {
-            tokio::select! {
-                () = end => {}
-                () = reflector.run() => {}
+        });
+        let end = shutdown.clone();
+        Supervisor::new(world, shutdown).task(name, move || {
+            let (reflector, end) = (reflector.clone(), end.wait());
+            async move {
+                tokio::select! {
+                    () = end => {}
+                    () = reflector.run() => {}
+                }
             }
-            reflector.shared.close();
         });
         Informer(shared)
     }
@@ -247,7 +249,9 @@ impl<K: Cached> SharedInformer<K> {
             self.each_subscriber(Mailbox::synced);
         }
     }
+}
 
+impl<K> SharedInformer<K> {
     fn close(&self) {
         self.each_subscriber(Mailbox::close);
     }
@@ -266,6 +270,13 @@ struct Reflector<K> {
     label_selector: Option<String>,
     field_selector: Option<String>,
     shared: Arc<SharedInformer<K>>,
+}
+
+/// Nobody watches any more.
+impl<K> Drop for Reflector<K> {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
 }
 
 impl<K: Cached> Reflector<K> {

@@ -13,6 +13,7 @@ use crate::store::client::{Call, Caller, Client, Transport, Versions};
 use crate::store::cluster_version::Release;
 use crate::store::records::Ranged;
 use crate::store::rpcs::rpcs;
+use crate::world::panics::uncaught;
 
 macro_rules! answers {
     (
@@ -24,10 +25,10 @@ macro_rules! answers {
         )* })* }
         own { $($own:tt)* }
     ) => {
-        /// Each by the method of the same name.
+        /// Each by the method of the same name. A panic in it ends the process, even where one of its caller would not.
         impl Transport for Local {
             $($(fn $method(&self, request: pb::$request) -> Call<'_, pb::$response> {
-                Box::pin(Local::$method(self, request))
+                Box::pin(uncaught(Local::$method(self, request)))
             })*)*
             $($given)*
         }
@@ -58,21 +59,21 @@ rpcs!(answers {
     }
 
     fn range_in_records(&self, request: pb::RangeRequest) -> Call<'_, Ranged> {
-        Box::pin(Local::range_in_records(self, request))
+        Box::pin(uncaught(Local::range_in_records(self, request)))
     }
 
     fn lease_keep_alive(&self, request: pb::LeaseKeepAliveRequest) -> Call<'_, pb::LeaseKeepAliveResponse> {
-        Box::pin(Local::lease_keep_alive(self, request))
+        Box::pin(uncaught(Local::lease_keep_alive(self, request)))
     }
 
     fn snapshot(&self) -> Call<'_, BoxStream<'static, Result<pb::SnapshotResponse, Error>>> {
-        Box::pin(Local::snapshot(self))
+        Box::pin(uncaught(Local::snapshot(self)))
     }
 
     fn watch(
         &self,
         requests: BoxStream<'static, pb::WatchRequest>,
     ) -> Call<'_, BoxStream<'static, Result<pb::WatchResponse, Error>>> {
-        Box::pin(self.watch_judged(requests.map(|request| (request, None)).boxed()))
+        Box::pin(uncaught(self.watch_judged(requests.map(|request| (request, None)).boxed())))
     }
 });

@@ -71,13 +71,13 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Open {
     next: u64,
-    guests: BTreeMap<u64, Arc<Standing>>,
+    guests: BTreeMap<u64, Arc<Connection>>,
     leaving: usize,
 }
 
-/// How one connection stands.
+/// What is known of one connection.
 #[derive(Debug, Default)]
-struct Standing {
+struct Connection {
     calls: AtomicUsize,
     /// The moment since when nothing is asked, if nothing is.
     idle_since: AtomicU64,
@@ -90,7 +90,7 @@ struct Standing {
     progress: AtomicU64,
 }
 
-impl Standing {
+impl Connection {
     fn is_idle(&self) -> bool {
         let leaving = self.leaving.load(Ordering::Relaxed);
         self.gives_way.load(Ordering::Relaxed) && !leaving && self.calls.load(Ordering::Relaxed) == 0
@@ -114,20 +114,20 @@ impl Connections {
             self.0.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        let (id, standing) = (open.next, Arc::new(Standing::default()));
-        standing.idle_since.store(self.0.tick(), Ordering::Relaxed);
+        let (id, connection) = (open.next, Arc::new(Connection::default()));
+        connection.idle_since.store(self.0.tick(), Ordering::Relaxed);
         open.next += 1;
-        open.guests.insert(id, standing.clone());
-        Some(Guest(Some(Arc::new(Entered { connections: self.clone(), id, standing }))))
+        open.guests.insert(id, connection.clone());
+        Some(Guest(Some(Arc::new(Entered { connections: self.clone(), id, connection }))))
     }
 
     /// Tells the one that is idle longest to leave.
     fn displace(&self, open: &mut Open) -> bool {
-        let idle = open.guests.values().filter(|standing| standing.is_idle());
-        let longest = idle.min_by_key(|standing| standing.idle_since.load(Ordering::Relaxed));
-        let Some(standing) = longest.filter(|_| open.leaving < LEAVING_MAX) else { return false };
-        standing.leaving.store(true, Ordering::Relaxed);
-        standing.leave.notify_one();
+        let idle = open.guests.values().filter(|connection| connection.is_idle());
+        let longest = idle.min_by_key(|connection| connection.idle_since.load(Ordering::Relaxed));
+        let Some(connection) = longest.filter(|_| open.leaving < LEAVING_MAX) else { return false };
+        connection.leaving.store(true, Ordering::Relaxed);
+        connection.leave.notify_one();
         open.leaving += 1;
         self.0.displaced.fetch_add(1, Ordering::Relaxed);
         true
@@ -198,14 +198,14 @@ pub struct Guest(Option<Arc<Entered>>);
 struct Entered {
     connections: Connections,
     id: u64,
-    standing: Arc<Standing>,
+    connection: Arc<Connection>,
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
         let mut open = self.connections.0.lock();
         open.guests.remove(&self.id);
-        open.leaving -= usize::from(self.standing.leaving.load(Ordering::Relaxed));
+        open.leaving -= usize::from(self.connection.leaving.load(Ordering::Relaxed));
     }
 }
 
@@ -213,21 +213,21 @@ impl Guest {
     /// From here on it gives way while nothing is asked: whoever serves it waits for [`displaced`](Guest::displaced).
     pub fn gives_way(&self) {
         if let Some(entered) = &self.0 {
-            entered.standing.gives_way.store(true, Ordering::Relaxed);
+            entered.connection.gives_way.store(true, Ordering::Relaxed);
         }
     }
 
     /// From here on it does not, whether something is asked or not.
     pub fn stays(&self) {
         if let Some(entered) = &self.0 {
-            entered.standing.gives_way.store(false, Ordering::Relaxed);
+            entered.connection.gives_way.store(false, Ordering::Relaxed);
         }
     }
 
     /// Resolves when the connection has to give way to another one.
     pub async fn displaced(&self) {
         match &self.0 {
-            Some(entered) => entered.standing.leave.notified().await,
+            Some(entered) => entered.connection.leave.notified().await,
             None => std::future::pending().await,
         }
     }
@@ -246,8 +246,8 @@ impl Guest {
         let mut seen = None;
         loop {
             clock.sleep(STALL_LIMIT / 2).await;
-            let progress = entered.standing.progress.load(Ordering::Relaxed);
-            let waits = entered.standing.unread.load(Ordering::Relaxed) > 0;
+            let progress = entered.connection.progress.load(Ordering::Relaxed);
+            let waits = entered.connection.unread.load(Ordering::Relaxed) > 0;
             let is_short = connections.unread() > connections.0.unread_max / 2;
             seen = match seen {
                 Some((before, looks)) if waits && before == progress => Some((progress, looks + 1)),
@@ -267,7 +267,7 @@ impl Guest {
         match &self.0 {
             Some(entered) if bytes.len() >= FOLLOWED_BYTES => {
                 let length = bytes.len() as u64;
-                entered.standing.unread.fetch_add(length, Ordering::Relaxed);
+                entered.connection.unread.fetch_add(length, Ordering::Relaxed);
                 entered.connections.0.unread.fetch_add(length, Ordering::Relaxed);
                 Bytes::from_owner(Unread { bytes, entered: entered.clone() })
             }
@@ -286,7 +286,7 @@ impl Guest {
                 connections.calls_refused.fetch_add(1, Ordering::Relaxed);
                 return None;
             }
-            entered.standing.calls.fetch_add(1, Ordering::Relaxed);
+            entered.connection.calls.fetch_add(1, Ordering::Relaxed);
         }
         Some(Call(self.clone()))
     }
@@ -299,11 +299,11 @@ pub struct Call(Guest);
 impl Drop for Call {
     fn drop(&mut self) {
         if let Some(entered) = &self.0.0 {
-            let (connections, standing) = (&*entered.connections.0, &*entered.standing);
+            let (connections, connection) = (&*entered.connections.0, &*entered.connection);
             connections.calls.fetch_sub(1, Ordering::Relaxed);
             // Before the count: who looks in between sees it asked still.
-            standing.idle_since.store(connections.tick(), Ordering::Relaxed);
-            standing.calls.fetch_sub(1, Ordering::Relaxed);
+            connection.idle_since.store(connections.tick(), Ordering::Relaxed);
+            connection.calls.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -323,8 +323,8 @@ impl AsRef<[u8]> for Unread {
 impl Drop for Unread {
     fn drop(&mut self) {
         let length = self.bytes.len() as u64;
-        self.entered.standing.unread.fetch_sub(length, Ordering::Relaxed);
-        self.entered.standing.progress.fetch_add(1, Ordering::Relaxed);
+        self.entered.connection.unread.fetch_sub(length, Ordering::Relaxed);
+        self.entered.connection.progress.fetch_add(1, Ordering::Relaxed);
         self.entered.connections.0.unread.fetch_sub(length, Ordering::Relaxed);
     }
 }
