@@ -101,17 +101,17 @@ fn account(claims: &Claims) -> User {
     let private = &claims.private;
     let mut user = User::service_account(&private.namespace, &private.serviceaccount.name);
     user.uid = private.serviceaccount.uid.clone();
-    let mut tell = |key: &str, value: String| {
+    let mut add_extra = |key: &str, value: String| {
         user.extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value]);
     };
-    tell("credential-id", format!("JTI={}", claims.jti));
+    add_extra("credential-id", format!("JTI={}", claims.jti));
     if let Some(pod) = &private.pod {
-        tell("pod-name", pod.name.clone());
-        tell("pod-uid", pod.uid.clone());
+        add_extra("pod-name", pod.name.clone());
+        add_extra("pod-uid", pod.uid.clone());
     }
     if let Some(node) = &private.node {
-        tell("node-name", node.name.clone());
-        tell("node-uid", node.uid.clone());
+        add_extra("node-name", node.name.clone());
+        add_extra("node-uid", node.uid.clone());
     }
     user
 }

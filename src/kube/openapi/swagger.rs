@@ -35,51 +35,51 @@ pub(super) fn of_all<'a>(documents: impl Iterator<Item = &'a Value>, version: &s
 }
 
 fn path_item(item: &Value) -> Value {
-    let mut told = Map::new();
+    let mut converted = Map::new();
     for (key, value) in item.as_object().into_iter().flatten() {
         match key.as_str() {
-            "parameters" => told.insert(key.clone(), parameters(value).into()),
-            method if METHODS.contains(&method) => told.insert(key.clone(), operation(value)),
+            "parameters" => converted.insert(key.clone(), parameters(value).into()),
+            method if METHODS.contains(&method) => converted.insert(key.clone(), operation(value)),
             _ => None,
         };
     }
-    Value::Object(told)
+    Value::Object(converted)
 }
 
 fn parameters(list: &Value) -> Vec<Value> {
-    let told = |parameter: &Value| {
-        let mut told = parameter.as_object().cloned().unwrap_or_default();
-        if let Some(schema) = told.shift_remove("schema") {
-            told.extend(schema.as_object().cloned().unwrap_or_default());
+    let converted = |parameter: &Value| {
+        let mut converted = parameter.as_object().cloned().unwrap_or_default();
+        if let Some(schema) = converted.shift_remove("schema") {
+            converted.extend(schema.as_object().cloned().unwrap_or_default());
         }
-        Value::Object(told)
+        Value::Object(converted)
     };
-    list.as_array().into_iter().flatten().map(told).collect()
+    list.as_array().into_iter().flatten().map(converted).collect()
 }
 
 fn operation(operation: &Value) -> Value {
-    let mut told = operation.as_object().cloned().unwrap_or_default();
+    let mut converted = operation.as_object().cloned().unwrap_or_default();
     let mut all = parameters(&operation["parameters"]);
-    if let Some(body) = told.shift_remove("requestBody") {
+    if let Some(body) = converted.shift_remove("requestBody") {
         let content = body["content"].as_object();
         let types: Vec<&String> = content.into_iter().flatten().map(|(type_, _)| type_).collect();
         let form =
             content.and_then(|content| content.values().next()).map_or(Value::Null, |form| form["schema"].clone());
-        told.insert("consumes".into(), json!(types));
+        converted.insert("consumes".into(), json!(types));
         all.push(json!({"name": "body", "in": "body", "required": body["required"] == true, "schema": schema(&form)}));
     }
-    told.insert("parameters".into(), all.into());
+    converted.insert("parameters".into(), all.into());
     let responses = operation["responses"].as_object().into_iter().flatten().map(|(code, response)| {
-        let mut told = json!({"description": response["description"]});
+        let mut converted = json!({"description": response["description"]});
         let form = response["content"].as_object().and_then(|content| content.values().next());
         if let Some(form) = form {
-            told["schema"] = schema(&form["schema"]);
+            converted["schema"] = schema(&form["schema"]);
         }
-        (code.clone(), told)
+        (code.clone(), converted)
     });
     let responses: Map<String, Value> = responses.collect();
-    told.insert("responses".into(), Value::Object(responses));
-    Value::Object(told)
+    converted.insert("responses".into(), Value::Object(responses));
+    Value::Object(converted)
 }
 
 /// Types that are either of two: v2 has no word for that, and shows them as text.
@@ -97,22 +97,22 @@ fn definition(name: &str, value: &Value) -> Value {
 fn schema(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
-            let mut told = Map::new();
+            let mut converted = Map::new();
             for (key, value) in map {
                 match (key.as_str(), value) {
                     ("$ref", Value::String(reference)) => {
-                        told.insert(key.clone(), json!(reference.replace(REFERENCE_V3, REFERENCE_V2)));
+                        converted.insert(key.clone(), json!(reference.replace(REFERENCE_V3, REFERENCE_V2)));
                     }
                     ("allOf", Value::Array(all)) if all.len() == 1 => {
-                        told.extend(schema(&all[0]).as_object().cloned().unwrap_or_default());
+                        converted.extend(schema(&all[0]).as_object().cloned().unwrap_or_default());
                     }
                     ("oneOf" | "anyOf" | "nullable", _) => {}
                     _ => {
-                        told.insert(key.clone(), schema(value));
+                        converted.insert(key.clone(), schema(value));
                     }
                 }
             }
-            Value::Object(told)
+            Value::Object(converted)
         }
         Value::Array(list) => list.iter().map(schema).collect(),
         other => other.clone(),

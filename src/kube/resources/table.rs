@@ -46,7 +46,7 @@ impl Table {
     /// The built-in resources; built once.
     pub fn builtin() -> Arc<Table> {
         static BUILTIN: LazyLock<Arc<Table>> = LazyLock::new(|| {
-            let rooms = [
+            let groups = [
                 core::resources(),
                 apps::resources(),
                 authorization::resources(),
@@ -54,7 +54,7 @@ impl Table {
                 coordination::resources(),
                 discovery::resources(),
             ];
-            Arc::new(Table::new(rooms.into_iter().flatten()))
+            Arc::new(Table::new(groups.into_iter().flatten()))
         });
         BUILTIN.clone()
     }
