@@ -1,7 +1,7 @@
 //! Histories: what clients and the nemesis did, in the order in which it was seen.
 //!
 //! An operation is invoked and then completed by the same process: `ok` when it happened, `fail` when it surely did
-//! not, `info` when nobody knows. A write that timed out is `info`; its process takes no further part, since the write
+//! not, `info` when that is unknown. A write that timed out is `info`; its process takes no further part, since the write
 //! may still happen at any later time.
 
 use std::fmt::Write as _;

@@ -50,7 +50,7 @@ impl fmt::Display for Tally {
         let ms = |share| quantile(&self.recoveries, share).as_millis();
         write!(
             f,
-            "{} cycles: {} writes acknowledged, of {} nobody knows, {} violations; whole again p50 {} ms, p99 {} ms, most {} ms",
+            "{} cycles: {} writes acknowledged, {} of unknown outcome, {} violations; whole again p50 {} ms, p99 {} ms, most {} ms",
             self.cycles,
             self.acknowledged,
             self.unknown,

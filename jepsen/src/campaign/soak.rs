@@ -62,7 +62,7 @@ impl fmt::Display for Summary {
         let sum = |of: fn(&Row) -> usize| self.runs.iter().map(of).sum::<usize>();
         write!(
             f,
-            "{} runs: {} true, {} unknown, {} false; operations: {} acknowledged, {} failed, of {} nobody knows",
+            "{} runs: {} true, {} unknown, {} false; operations: {} acknowledged, {} failed, {} of unknown outcome",
             self.runs.len(),
             self.count(Verdict::True),
             self.count(Verdict::Unknown),

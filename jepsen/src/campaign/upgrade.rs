@@ -46,7 +46,7 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} of {} members upgraded: {} writes acknowledged, of {} nobody knows, the longest pause {} ms, {} violations",
+            "{} of {} members upgraded: {} writes acknowledged, {} of unknown outcome, longest pause {} ms, {} violations",
             self.upgraded,
             self.members,
             self.acknowledged,

@@ -52,7 +52,7 @@ pub fn check(events: &[Event], leader_changes: u64, floor: &Floor) -> Report {
         missing.push(format!("the leader changed {leader_changes} times, {} are needed", floor.leader_changes));
     }
     let mut report = Report::of("coverage", Vec::new()).note(format!(
-        "{acknowledged} operations acknowledged, of {unknown} nobody knows, {leader_changes} changes of leader"
+        "{acknowledged} operations acknowledged, {unknown} of unknown outcome, {leader_changes} changes of leader"
     ));
     for (fault, times) in installed {
         report = report.note(format!("{fault}: {times}"));

@@ -146,7 +146,7 @@ pub fn check_objects(events: &[Event], state: &State) -> Report {
                 objects.read(value, index, operation.invoked.time);
             }
             "delete" if ok => drop(objects.deleted.insert(text(1))),
-            // What nobody knows the end of may have deleted whichever was there.
+            // A deletion of unknown outcome may have deleted whichever was there.
             "delete" if operation.outcome() == Kind::Info => drop(objects.perhaps_deleted.insert(text(0))),
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! Workloads: what clients do, and which checkers judge what they saw.
 //!
-//! Many sessions run at once, each one operation after the other. A session whose operation ended in nobody knows what
+//! Many sessions run at once, each one operation after the other. A session whose operation has an unknown outcome
 //! goes on under a new process number, since the old operation may still take effect.
 //!
 //! - [`register`]: reads, writes, compare-and-set of single keys; [`append`], [`registers`]: transactions

@@ -32,7 +32,7 @@ pub enum Refusal {
     Http,
     /// An alert instead of a handshake.
     Tls,
-    /// Its connection is closed: nobody knows what it speaks.
+    /// Its connection is closed: what it speaks is unknown.
     Silent,
 }
 
