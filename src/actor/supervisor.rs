@@ -54,7 +54,7 @@ impl Supervisor {
         self.world.spawner.detached(async move {
             let mut lives = supervisor.lives(registration);
             while lives.begin() {
-                let ended = panics::live(async { make().await }).await;
+                let ended = panics::live(async { make().await }, || lives.leaves_tasks()).await;
                 lives.pause(ended).await;
             }
         });
@@ -81,7 +81,7 @@ impl Supervisor {
                     let actor = make(&mut context);
                     context.into_future(actor).await;
                 };
-                let ended = panics::live(life).await;
+                let ended = panics::live(life, || lives.leaves_tasks()).await;
                 lives.pause(ended).await;
             }
         });
@@ -115,6 +115,11 @@ impl Lives {
         true
     }
 
+    /// Whether the tasks of a life that ended by itself go on: no other life follows.
+    fn leaves_tasks(&self) -> bool {
+        self.supervisor.may_end || self.supervisor.shutdown.begun()
+    }
+
     /// After the end of one: waits for as long as the component is to rest.
     async fn pause(&mut self, ended: Result<(), panics::Panicked>) {
         let Supervisor { world, shutdown, may_end } = &self.supervisor;
@@ -122,12 +127,17 @@ impl Lives {
         if self.done || (ended.is_ok() && shutdown.begun()) {
             return;
         }
+        let component = self.registration.name();
+        if let (Err(panic), true) = (&ended, shutdown.begun()) {
+            tracing::error!(component, %panic, "a component panicked while the node shut down");
+            return;
+        }
         let why = ended.map_or_else(|panic| panic.to_string(), |()| "ended by itself".to_owned());
         if self.begun.is_some_and(|begun| world.clock.now() - begun >= WELL_AFTER) {
             self.pause = PAUSE_MIN;
         }
-        let (component, pause) = (self.registration.name(), self.pause);
-        tracing::error!(component, why, ?pause, "a component is started anew after a pause");
+        let pause = self.pause;
+        tracing::error!(component, why, ?pause, "a component is restarted after a pause");
         self.registration.ended(&why);
         self.pause = (self.pause * 2).min(PAUSE_MAX);
         tokio::select! {

@@ -2,7 +2,7 @@
 //! store, write the frontend's address into the endpoints of the Service `kubernetes`, count quotas anew after
 //! deletions, and follow which pods are on which node. Requests are tasks, too; all tasks share the request path.
 //!
-//! A frontend holds nothing that is not in the store. A duty that dies is begun anew; all end with the node.
+//! A frontend holds nothing that is not in the store. A duty that panics is restarted; all end with the node.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -94,7 +94,7 @@ impl Frontend {
     /// Resolves once the store answers and the built-in objects are in it, or the node shuts down.
     pub async fn ready(&self) {
         let mut ready = self.api.ready.clone();
-        // The sender is dropped when the node shuts down.
+        // The sender is dropped once the objects are in the store, or when the node shuts down.
         let _ = ready.wait_for(|ready| *ready).await;
     }
 

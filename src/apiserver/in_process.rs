@@ -34,7 +34,9 @@ impl Transport for InProcess {
         target: Target,
         options: WatchOptions,
     ) -> Result<BoxStream<'static, Result<WatchEvent, Status>>, Status> {
-        let watched = self.api.watch(&self.user, target, options).await?;
+        let resource = target.resource.clone();
+        let opened = panics::caught(self.api.watch(&self.user, target, options)).await;
+        let watched = opened.unwrap_or_else(|panic| Err(request::panicked(&resource, &panic)))?;
         Ok(watched.events.map(|event| event.map(watch_event)).boxed())
     }
 }

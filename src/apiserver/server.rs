@@ -59,7 +59,7 @@ impl Server {
             let connection = panics::caught(connection(self.api.clone(), self.tls.clone(), stream, peer));
             self.api.world.spawner.detached(async move {
                 if let Err(panic) = connection.await {
-                    tracing::error!(%peer, %panic, "a connection has ended");
+                    tracing::error!(%peer, %panic, "a connection panicked and was closed");
                 }
             });
         }

@@ -33,7 +33,7 @@ pub struct Cluster {
 pub struct Status {
     #[command(flatten)]
     cluster: Cluster,
-    /// Show the actors and tasks of each node: whether they run, how often they restarted, how many messages wait
+    /// Show the actors and tasks of each node: whether they run, how often and why they restarted, how much work waits
     #[arg(long)]
     actors: bool,
 }

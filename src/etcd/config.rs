@@ -89,8 +89,8 @@ pub struct Limits {
     pub body_bytes_max: u64,
     /// Streams a client may have open on one connection.
     pub concurrent_streams_max: u32,
-    /// How often a client may ping while calls are under way; the connection of one that
-    /// does so more often is closed. Zero is no limit.
+    /// How often a client may ping while calls are under way; the connection of one that does so more often is closed.
+    /// Zero is no limit.
     pub ping_interval_min: Duration,
     /// How long a connection may be silent before it is probed.
     pub keep_alive_interval: Duration,

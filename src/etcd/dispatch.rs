@@ -58,7 +58,7 @@ macro_rules! calls {
         unary { $($part:ident { $(
             $(#[$doc:meta])*
             $name:ident $path:literal $method:ident($request:ident) -> $response:ident,
-            $rule:ident, $again:ident, $($json:literal)|+;
+            $rule:ident, $retry:ident, $($json:literal)|+;
         )* })* }
         own { $($own:tt)* }
     ) => {
@@ -73,7 +73,10 @@ macro_rules! calls {
                 $($(Rpc::$name => {
                     unary::answer(server, rpc, request, async |m| with_status(store.$method(m).await)).await
                 })*)*
-                own => unreachable!("{own:?} has an answer of its own"),
+                _ => {
+                    let (method, service) = (rpc.method(), rpc.service());
+                    Status::unimplemented(format!("unknown method {method} for service {service}")).into_http()
+                }
             }
         }
     };

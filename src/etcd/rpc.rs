@@ -26,7 +26,7 @@ macro_rules! names {
         unary { $($part:ident { $(
             $(#[$doc:meta])*
             $name:ident $path:literal $method:ident($request:ident) -> $response:ident,
-            $rule:ident, $again:ident, $($json:literal)|+;
+            $rule:ident, $retry:ident, $($json:literal)|+;
         )* })* }
         own { $($own:ident $own_path:literal $kind:ident $(, $own_json:literal)?;)* }
     ) => {

@@ -114,7 +114,7 @@ pub(super) enum ChangeError {
     TooManyLearners,
 }
 
-/// The answer to an [`ChangeRequest`].
+/// The answer to a [`ChangeRequest`].
 pub(super) type ChangeResult = Result<CommittedChange, ChangeError>;
 
 impl ChangeError {

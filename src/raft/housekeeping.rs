@@ -74,7 +74,7 @@ impl ReplicaContext {
             if !Leadership::of(&self.metrics().borrow_watched()).is_leader {
                 continue;
             }
-            // A change under way is half done for a moment, too. The member that asked for it finishes it.
+            // A change under way is half done for a moment, too. The task of the leader that makes it finishes it.
             let seen = membership::half_done(&self.raft);
             looks = if seen.is_some() && seen == half_done { looks + 1 } else { 0 };
             half_done = seen;

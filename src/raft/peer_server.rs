@@ -254,7 +254,7 @@ impl Inner {
         let random = self.world.random.clone();
         let known = self.membership_view.known_members();
         let work = async move { membership::execute(&raft, request, known).await };
-        let done = self.world.spawner.task(runtime::scope(random, work));
+        let done = self.world.spawner.detached(runtime::scope(random, work));
         Ok(match self.world.clock.timeout(self.limit, done).await {
             Ok(Ok(changed)) => changed,
             Ok(Err(_)) | Err(_) => Err(ChangeError::Unknown),

@@ -279,7 +279,7 @@ pub(super) fn empty() -> PeerMessage {
     PeerMessage::new(&())
 }
 
-/// A frame with only a head.
+/// A message with only a head.
 pub(super) fn head<T: Serialize>(value: &T) -> PeerMessage {
     PeerMessage::new(value)
 }

@@ -120,8 +120,8 @@ impl ReadGate {
         let (reply, index) = oneshot::channel();
         let begun = self.queue().add(Read { deadline, reply, _permit: permit });
         if let Some(latest) = begun {
-            // In a task of its own, because it serves other reads, too: this one may be given up.
-            self.world.spawner.task(self.clone().confirm(latest));
+            // In a task of its own, because it serves other reads, too: this one, and whoever asks, may be given up.
+            self.world.spawner.detached(self.clone().confirm(latest));
         }
         index.await.map_err(|_| Error::Stopped)?
     }

@@ -50,7 +50,7 @@ macro_rules! transport {
         unary { $($part:ident { $(
             $(#[$doc:meta])*
             $name:ident $path:literal $method:ident($request:ident) -> $response:ident,
-            $rule:ident, $again:ident, $($json:literal)|+;
+            $rule:ident, $retry:ident, $($json:literal)|+;
         )* })* }
         own { $($own:tt)* }
     ) => {
@@ -98,7 +98,7 @@ rpcs!(transport {
 
     /// The database of this one member in etcd's format, in chunks, and the SHA-256 of them all at the end.
     fn snapshot(&self) -> Call<'_, BoxStream<'static, Result<pb::SnapshotResponse, Error>>> {
-        Box::pin(future::ready(Err(Error::unimplemented("Snapshot"))))
+        Box::pin(future::ready(Err(Error::unimplemented("/etcdserverpb.Maintenance/Snapshot"))))
     }
 
     /// One watch stream, as the gRPC one: many watches by id, requests in, responses out. The stream ends when

@@ -20,7 +20,7 @@ pub struct Config {
     pub version: String,
     /// The shortest election timeout: it bounds lease lifetimes from below and proposals from above.
     pub election_timeout: Duration,
-    /// Whole progress answers to watches that asked for them come this often; etcd's
+    /// How often idle watches with `progress_notify` get a progress notification; etcd's
     /// `--watch-progress-notify-interval`.
     pub watch_progress_interval: Duration,
     /// Applying one command for longer is logged; etcd's `--warning-apply-duration`.

@@ -248,10 +248,10 @@ impl Error {
         Error::Other { code: UNIMPLEMENTED, message: "etcdserver: unknown command".to_owned() }
     }
 
-    /// The answer of gRPC servers to a method that they do not have. `method` may have its service before it.
-    pub fn unimplemented(method: &str) -> Error {
-        let method = method.rsplit('/').next().unwrap_or_default();
-        Error::Other { code: UNIMPLEMENTED, message: format!("unknown method {method}") }
+    /// The answer of gRPC servers to a method that they do not have, by its path `/SERVICE/METHOD`.
+    pub fn unimplemented(path: &str) -> Error {
+        let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or_default();
+        Error::Other { code: UNIMPLEMENTED, message: format!("unknown method {method} for service {service}") }
     }
 
     /// The change may have happened, or may still happen.

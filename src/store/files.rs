@@ -147,7 +147,7 @@ impl Files {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = self.disk.remove_dir_all(&self.directory) {
-            tracing::warn!(%error, directory = %self.directory.display(), "failed to remove a snapshot's files; the next start does");
+            tracing::warn!(%error, directory = %self.directory.display(), "failed to remove a snapshot's files; the next start removes them");
         }
     }
 }

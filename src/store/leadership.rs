@@ -1,5 +1,5 @@
-//! When the present leader was elected, as this member saw it: a request that timed out soon after most likely did so
-//! because of the election.
+//! When the present leader was elected, as this member saw it: a request that began shortly before and timed out most
+//! likely did so because the previous leader failed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -23,7 +23,7 @@ use crate::world::lock::Guard;
 use crate::world::planted::planted;
 use crate::world::{Instant, Lock};
 
-/// The state machine changes it; readers, proposals, the watch hub, the lessor and the compactor look at it.
+/// The state machine and the compactor change it; readers, proposals, the watch hub and the lessor look at it.
 pub struct MemberState {
     ledger: Lock<Ledger>,
     view: ArcSwap<View>,

@@ -156,8 +156,8 @@ impl Proposals {
         }
     }
 
-    /// A request that began shortly before the present leader was elected most likely fell victim to the one before,
-    /// and one whose way to a quorum was broken to that.
+    /// A request that began shortly before the present leader was elected most likely failed with the previous leader;
+    /// one during which this member lost the leader, or as the leader its quorum, with the connection.
     fn timed_out(&self, started: Instant) -> Error {
         match self.0.lead_elected.get() {
             Some(elected) if started < elected && elected < started + 2 * self.0.election_timeout => {

@@ -19,7 +19,7 @@ use tonic_prost::ProstCodec;
 
 use super::Error;
 use super::client::{Call, Caller, Client, Transport};
-use super::rpcs::{again, rpcs};
+use super::rpcs::{retry, rpcs};
 use crate::world::net::{Address, Dialler, NotConnected};
 use crate::world::{World, tls};
 
@@ -242,13 +242,13 @@ macro_rules! calls {
         unary { $($part:ident { $(
             $(#[$doc:meta])*
             $name:ident $path:literal $method:ident($request:ident) -> $response:ident,
-            $rule:ident, $again:ident, $($json:literal)|+;
+            $rule:ident, $retry:ident, $($json:literal)|+;
         )* })* }
         own { $($own:tt)* }
     ) => {
         impl Transport for Remote {
             $($(fn $method(&self, request: pb::$request) -> Call<'_, pb::$response> {
-                Box::pin(self.unary($path, again::$again(&request), request))
+                Box::pin(self.unary($path, retry::$retry(&request), request))
             })*)*
             $($given)*
         }

@@ -10,15 +10,15 @@
 //! - its name and its path on the wire;
 //! - the method of [`Transport`](super::client::Transport), with the messages that go there and back;
 //! - what it asks of its caller: a [`Rule`](super::auth::guard::Rule), or `Judged`;
-//! - whether it may be sent twice: a function in [`again`];
+//! - whether it may be sent twice: a function in [`retry`];
 //! - where the JSON gateway has it, below `/v3/`.
 //!
 //! The rows of `unary` are one message each way. For `plain` ones the rule is all that is checked; for `judged` ones
 //! more is checked, depending on the request: see [`Guard`](super::auth::guard::Guard). The rows of `own` are streams,
-//! and what frontends make of other calls; such a row only says which way it streams.
+//! and what frontends make of other calls; such a row only says its kind, and its path below `/v3/`.
 
 /// Whether a request may be sent again, to another member, after the first one may have received it.
-pub mod again {
+pub mod retry {
     use chorus_proto::etcdserverpb::TxnRequest;
 
     use crate::store::checks;

@@ -9,13 +9,15 @@
 //! [`Spawner::task`](super::Spawner::task) inherits it. Blocking work and actors that nobody supervises never have it.
 
 use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::{Pin, pin};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, resume_unwind};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use pin_project_lite::pin_project;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -45,14 +47,17 @@ impl Panicked {
     }
 }
 
-/// Sees that from here on a panic that nobody catches by [`live`] or [`caught`] ends the process, whichever thread it
-/// is on. For the start of a process.
-pub fn abort_on_panic() {
-    let report = std::panic::take_hook();
+/// From here on a panic outside of [`live`] and [`caught`] is reported and ends the process, whichever thread it is on.
+/// For the start of a process, and for when it begins to report elsewhere.
+pub fn abort_on_panic(report: impl Fn(&PanicHookInfo<'_>) + Send + Sync + 'static) {
     std::panic::set_hook(Box::new(move |panic| {
         if ends_process() {
             report(panic);
             std::process::abort();
+        }
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            tracing::error!(stacktrace = %backtrace, "{panic}");
         }
         let location = panic.location().map(ToString::to_string);
         let _ = LOCATION.try_with(|last| last.replace(location));
@@ -157,8 +162,8 @@ pub(super) fn current() -> Option<Scope> {
 }
 
 /// Lives one life of `component`: until it ends, or until it or a task that it has started panics, which ends all of
-/// them.
-pub async fn live<F: Future<Output = ()>>(component: F) -> Result<(), Panicked> {
+/// them. `leaves_tasks` says whether its tasks go on when it ended by itself.
+pub async fn live<F: Future<Output = ()>>(component: F, leaves_tasks: impl FnOnce() -> bool) -> Result<(), Panicked> {
     let life = Arc::new(Component::default());
     let running = Inside::new(Scope::Component(life.clone()), component);
     let ended = tokio::select! {
@@ -166,7 +171,7 @@ pub async fn live<F: Future<Output = ()>>(component: F) -> Result<(), Panicked> 
         ended = running => ended.map_err(|payload| Panicked::of(&*payload)),
         panicked = life.panicked() => Err(panicked),
     };
-    if ended.is_err() {
+    if ended.is_err() || !leaves_tasks() {
         life.end();
     }
     ended
@@ -178,13 +183,25 @@ pub async fn caught<F: Future>(work: F) -> Result<F::Output, Panicked> {
 }
 
 /// Does `work` whose panics end the process, whoever asks for it.
-pub async fn uncaught<F: Future>(work: F) -> F::Output {
-    let mut work = pin!(work);
-    std::future::poll_fn(|context| {
+pub fn uncaught<F: Future>(work: F) -> Uncaught<F> {
+    Uncaught { work }
+}
+
+pin_project! {
+    /// See [`uncaught`].
+    pub struct Uncaught<F> {
+        #[pin]
+        work: F,
+    }
+}
+
+impl<F: Future> Future for Uncaught<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let _outside = Entered::new(None);
-        work.as_mut().poll(context)
-    })
-    .await
+        self.project().work.poll(context)
+    }
 }
 
 /// A future that is polled, and dropped, inside of a scope.
@@ -265,7 +282,7 @@ mod tests {
         };
         assert_eq!(caught(work).await, Ok(()));
         assert!(ends_process());
-        assert_eq!(live(async { assert!(!ends_process()) }).await, Ok(()));
+        assert_eq!(live(async { assert!(!ends_process()) }, || true).await, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -292,14 +309,14 @@ mod tests {
             });
             std::future::pending::<()>().await;
         };
-        let panic = live(component).await.unwrap_err();
+        let panic = live(component, || true).await.unwrap_err();
         assert!(panic.to_string().ends_with(": a task"), "{panic}");
         world.clock.sleep(Duration::from_millis(1)).await;
         assert_eq!(Arc::strong_count(&lasting), 1, "the other task has ended as well");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_goes_on_after_a_component_ended_by_itself_is_left_alone() {
+    async fn what_goes_on_after_a_component_ended_by_itself_is_left_alone_where_it_may() {
         let world = World::simulated(1, MemoryDisk::default());
         let (told, heard) = tokio::sync::oneshot::channel();
         let (clock, spawner) = (world.clock.clone(), world.spawner.clone());
@@ -309,7 +326,7 @@ mod tests {
                 told.send(()).unwrap();
             });
         };
-        assert_eq!(live(component).await, Ok(()));
+        assert_eq!(live(component, || true).await, Ok(()));
         heard.await.unwrap();
     }
 }

@@ -43,6 +43,16 @@ impl std::fmt::Debug for Spawner {
     }
 }
 
+/// Starts what outlives whoever asks for it, such as a client's connection that others use as well.
+#[derive(Clone, Debug)]
+pub struct DetachedExecutor(pub Spawner);
+
+impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for DetachedExecutor {
+    fn execute(&self, task: F) {
+        self.0.detached(panics::caught(task));
+    }
+}
+
 /// What hyper starts runs where the world runs tasks.
 impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Spawner {
     fn execute(&self, task: F) {

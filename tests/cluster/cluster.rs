@@ -103,7 +103,7 @@ impl TestCluster {
         TestCluster::of(dir, &text, clients)
     }
 
-    /// One node alone, which waits for a slow machine as long as anybody's does.
+    /// A cluster of one node with the default timeouts, not the short ones of the other tests.
     pub fn of_one(runtime: &str) -> TestCluster {
         let ports = free_ports(4);
         let [client, peer, api, kubelet] = ports[..] else { unreachable!("as many as asked for") };

@@ -84,8 +84,7 @@ fn main() {
         trial("components_apart_have_names_of_their_own", &[kubectl, curl], identity::components_apart),
         trial("a_cluster_that_spoke_plain_goes_on", &[curl], identity::a_plain_cluster_goes_on),
         trial("pods_run_in_docker", &[kubectl, Need::Docker], pods::pods_run_in_docker),
-        // On a busy machine of two cores it runs out of time; it has not been seen to pass as a whole.
-        Trial::test("pods_keep_to_what_is_theirs", confinement::pods_keep_to_what_is_theirs),
+        trial("pods_keep_to_what_is_theirs", &[kubectl, Need::Docker], confinement::pods_keep_to_what_is_theirs),
         trial("bad_manifests_get_one_clear_error", &[kubectl], bad_input::manifests),
         trial("bad_files_get_one_clear_error", &[Need::Nothing], bad_input::files),
         trial("what_the_documents_say_to_type_works", &[etcdctl, kubectl], documents::command_lines_work),

@@ -321,7 +321,7 @@ const PROOFS: &[Proof] = &[
     test("renew-expired", "store::lease::expiry::tests::a_lease_ends_unless_it_is_renewed", "Expired"),
     test(
         "two-lessors",
-        "store::lease::expiry::tests::a_new_leader_gives_every_lease_its_whole_life_and_an_old_one_ends_none",
+        "store::lease::expiry::tests::who_does_not_lead_ends_no_lease",
         "a former leader ends no lease",
     ),
     test(
@@ -340,7 +340,7 @@ const PROOFS: &[Proof] = &[
         "controllers::pods::tests::what_has_ended_or_is_about_to_is_not_active",
         "deletionTimestamp",
     ),
-    test("orphan-pod", "controllers::garbage::tests::a_pod_goes_with_its_last_owner", "a pod stays without an owner"),
+    test("orphan-pod", "controllers::garbage::tests::what_goes_and_what_stays", "without a/o Background"),
     // What users see of some of them.
     run("forward-twice", "register", "none", 12, "nonlinearizable"),
     run("lost-update", "append", "none", 10, "incompatible-order"),

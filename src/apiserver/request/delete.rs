@@ -20,7 +20,7 @@ use super::{Api, Outcome, RequestInfo};
 
 /// How often a deletion is tried again when the object has changed.
 const ATTEMPTS: usize = 32;
-/// A pod has no longer grace period, whatever is requested: adding it to a time must not overflow.
+/// Longer grace periods are cut to this, so that adding one to a time cannot overflow.
 const GRACE_SECONDS_MAX: i64 = i32::MAX as i64;
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";

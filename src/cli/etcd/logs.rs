@@ -15,7 +15,7 @@ use self::error::LogError;
 use self::line::LogFormat;
 use self::output::Outputs;
 use crate::cluster::server::Options;
-use crate::world::{World, process};
+use crate::world::{World, panics, process};
 
 /// Begins to log as `options` say.
 pub fn begin(world: &World, options: &Options) -> Result<(), LogError> {
@@ -55,10 +55,10 @@ fn install(outputs: Outputs, format: LogFormat, filter: &str) {
     let logs = logs.with_env_filter(EnvFilter::new(filter)).with_writer(outputs);
     // A second beginning, as in tests, has no effect.
     let _ = logs.event_format(format).try_init();
-    std::panic::set_hook(Box::new(|panic| {
+    panics::abort_on_panic(|panic| {
         let backtrace = std::backtrace::Backtrace::capture();
         tracing::error!(stacktrace = %backtrace, "{panic}");
-    }));
+    });
 }
 
 /// The levels that are logged of each crate. Consensus and HTTP log each connection that fails, which no operator needs.

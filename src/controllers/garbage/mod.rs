@@ -33,7 +33,6 @@ use crate::kube::informer::{Change, Informer};
 use crate::kube::object::{Key, Object, OwnerReference};
 use crate::kube::resources::{Resource, Table};
 use crate::kube::status::Status;
-use crate::world::planted::planted;
 use graph::{FOREGROUND, Graph, Identity, NodeState, ORPHAN, Owner, Task, Unresolvable};
 use judge::{Action, Propagation, ReferenceClass, judge};
 
@@ -160,11 +159,11 @@ impl Collector {
         let found = self.read(place).await?;
         Ok(match found.map(|owner| NodeState::of(&owner.meta)) {
             Some(NodeState::DeletingDependents) => ReferenceClass::WaitingForDependentsDeletion,
-            None if !planted!("orphan-pod") => {
+            None => {
                 self.shared.absent(place);
                 ReferenceClass::Dangling
             }
-            Some(_) | None => ReferenceClass::Solid,
+            Some(_) => ReferenceClass::Solid,
         })
     }
 

@@ -124,7 +124,7 @@ impl Remote {
             return Err(RemoteError::Url(String::new()));
         }
         let connector = Connector { world: world.clone(), tls: Arc::new(tls(&config)?) };
-        let http = legacy::Client::builder(world.spawner.clone())
+        let http = legacy::Client::builder(DetachedExecutor(world.spawner.clone()))
             .timer(TokioTimer::new())
             .http2_keep_alive_interval(PING_PERIOD)
             .http2_keep_alive_timeout(PING_DEADLINE)

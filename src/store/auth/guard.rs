@@ -141,9 +141,13 @@ macro_rules! gate {
             plain { $(
                 $(#[$doc:meta])*
                 $name:ident $path:literal $method:ident($request:ident) -> $response:ident,
-                $rule:ident, $again:ident, $($json:literal)|+;
+                $rule:ident, $retry:ident, $($json:literal)|+;
             )* }
-            judged { $($judged:tt)* }
+            judged { $(
+                $(#[$judged_doc:meta])*
+                $judged_name:ident $judged_path:literal $judged:ident($judged_request:ident) -> $judged_response:ident,
+                $judged_rule:ident, $judged_retry:ident, $($judged_json:literal)|+;
+            )* }
         }
         own { $($own:tt)* }
     ) => {
@@ -151,12 +155,14 @@ macro_rules! gate {
             $(fn $method(&self, request: pb::$request) -> Call<'_, pb::$response> {
                 Box::pin(async move { self.pass(Rule::$rule).await?.$method(request).await })
             })*
+            $(fn $judged(&self, request: pb::$judged_request) -> Call<'_, pb::$judged_response> {
+                Guard::$judged(self, request)
+            })*
             $($given)*
         }
     };
 }
 
-// The calls for which the rule is not the only check.
 rpcs!(gate {
     fn on_behalf(&self, caller: Caller) -> Client {
         self.local.on_behalf(caller)
@@ -174,16 +180,50 @@ rpcs!(gate {
         self.local.versions()
     }
 
-    // A store without authentication pays for one check and nothing else.
-    fn range(&self, request: pb::RangeRequest) -> Call<'_, pb::RangeResponse> {
-        if self.is_open() { Transport::range(&self.nobody, request) } else { Box::pin(self.range_checked(request)) }
-    }
-
     fn range_in_records(&self, request: pb::RangeRequest) -> Call<'_, Ranged> {
         match self.is_open() {
             true => Transport::range_in_records(&self.nobody, request),
             false => Box::pin(self.range_in_records_checked(request)),
         }
+    }
+
+    fn lease_keep_alive(&self, request: pb::LeaseKeepAliveRequest) -> Call<'_, pb::LeaseKeepAliveResponse> {
+        Box::pin(async move {
+            let local = self.pass(Rule::Somebody).await?;
+            local.permit_lease(Access::Write, request.id)?;
+            local.lease_keep_alive(request).await
+        })
+    }
+
+    fn snapshot(&self) -> Call<'_, BoxStream<'static, Result<pb::SnapshotResponse, Error>>> {
+        Box::pin(async move { self.admit(Rule::Root).await?.snapshot().await })
+    }
+
+    fn watch(
+        &self,
+        requests: BoxStream<'static, pb::WatchRequest>,
+    ) -> Call<'_, BoxStream<'static, Result<pb::WatchResponse, Error>>> {
+        Box::pin(async move {
+            self.votes()?;
+            // Checked for every watch: a stream may last longer than permissions do.
+            let guard = Arc::new(Guard::new(self.local.clone(), self.caller.clone()));
+            let judged = requests.then(move |request| {
+                let guard = guard.clone();
+                async move {
+                    let refusal = guard.refuse_watch(&request).await;
+                    (request, refusal)
+                }
+            });
+            self.local.watch_judged(judged.boxed()).await
+        })
+    }
+});
+
+/// The calls for which the rule is not the only check.
+impl Guard {
+    // A store without authentication pays for one check and nothing else.
+    fn range(&self, request: pb::RangeRequest) -> Call<'_, pb::RangeResponse> {
+        if self.is_open() { Transport::range(&self.nobody, request) } else { Box::pin(self.range_checked(request)) }
     }
 
     fn put(&self, request: pb::PutRequest) -> Call<'_, pb::PutResponse> {
@@ -195,14 +235,6 @@ rpcs!(gate {
 
     fn txn(&self, request: pb::TxnRequest) -> Call<'_, pb::TxnResponse> {
         if self.is_open() { Transport::txn(&self.nobody, request) } else { Box::pin(self.txn_checked(request)) }
-    }
-
-    fn lease_keep_alive(&self, request: pb::LeaseKeepAliveRequest) -> Call<'_, pb::LeaseKeepAliveResponse> {
-        Box::pin(async move {
-            let local = self.pass(Rule::Somebody).await?;
-            local.permit_lease(Access::Write, request.id)?;
-            local.lease_keep_alive(request).await
-        })
     }
 
     /// Permission on the keys is checked in the answer: the member that gives it may know more keys than this one.
@@ -229,30 +261,7 @@ rpcs!(gate {
         Box::pin(async move { self.pass(rule).await?.alarm(request).await })
     }
 
-    fn snapshot(&self) -> Call<'_, BoxStream<'static, Result<pb::SnapshotResponse, Error>>> {
-        Box::pin(async move { self.admit(Rule::Root).await?.snapshot().await })
-    }
-
     fn status(&self, request: pb::StatusRequest) -> Call<'_, pb::StatusResponse> {
         Box::pin(async move { self.admit(Rule::Somebody).await?.status(request).await })
     }
-
-    fn watch(
-        &self,
-        requests: BoxStream<'static, pb::WatchRequest>,
-    ) -> Call<'_, BoxStream<'static, Result<pb::WatchResponse, Error>>> {
-        Box::pin(async move {
-            self.votes()?;
-            // Checked for every watch: a stream may last longer than permissions do.
-            let guard = Arc::new(Guard::new(self.local.clone(), self.caller.clone()));
-            let judged = requests.then(move |request| {
-                let guard = guard.clone();
-                async move {
-                    let refusal = guard.refuse_watch(&request).await;
-                    (request, refusal)
-                }
-            });
-            self.local.watch_judged(judged.boxed()).await
-        })
-    }
-});
+}

@@ -334,7 +334,7 @@ mod tests {
         expiry.promote(&table, start, start + after(100), after(1));
         assert_eq!(expiry.remaining(1, start + after(100)), Some(after(11)), "a client may just have renewed it");
         expiry.demote();
-        assert!(expiry.due(start + after(1000), 9).is_empty());
+        assert!(expiry.due(start + after(1000), 9).is_empty(), "a former leader ends no lease");
         assert!(expiry.checkpoint(start + after(1000), 9).is_empty());
     }
 

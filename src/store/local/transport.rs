@@ -21,7 +21,7 @@ macro_rules! answers {
         unary { $($part:ident { $(
             $(#[$doc:meta])*
             $name:ident $path:literal $method:ident($request:ident) -> $response:ident,
-            $rule:ident, $again:ident, $($json:literal)|+;
+            $rule:ident, $retry:ident, $($json:literal)|+;
         )* })* }
         own { $($own:tt)* }
     ) => {

@@ -66,7 +66,7 @@ fn snapshot_for(follower: &mut Member, leader: &mut Member) -> PathBuf {
 /// had ended before.
 fn at_every_yield_point(story: impl Fn(u32) -> bool) {
     let points = (1..).take_while(|points| story(*points)).count();
-    assert!(points > 5, "only {points} yield points");
+    assert!(points > 5, "only {points} interruptions");
 }
 
 #[test]

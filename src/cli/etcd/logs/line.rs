@@ -13,7 +13,7 @@ use tracing_subscriber::registry::LookupSpan;
 /// A field of this name holds a JSON object whose members become fields of the line.
 const INLINED: &str = "inlined";
 
-/// LogFormat that debug HTTP/2 are plain text in any format, as Go's library prints them.
+/// Lines that debug HTTP/2 are plain text in any format, as Go's library prints them.
 const HTTP2: &str = "http2";
 
 /// How lines look; `--log-format`.
