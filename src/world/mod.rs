@@ -51,7 +51,7 @@ pub use lock::Lock;
 pub use net::{Listener, Network, Stream};
 pub use random::Random;
 pub use roster::Roster;
-pub use spawn::Spawner;
+pub use spawn::{DetachedExecutor, Spawner};
 
 /// A handle on the world outside. Cheap to clone; every actor gets one at start.
 #[derive(Clone, Debug)]

@@ -28,7 +28,7 @@ use super::wire::{self, Call};
 use super::{Request, Response, Target, Transport, WatchOptions};
 use crate::kube::object::WatchEvent;
 use crate::kube::status::Status;
-use crate::world::World;
+use crate::world::{DetachedExecutor, World};
 
 /// Of a call that is not a watch.
 const DEADLINE: Duration = Duration::from_secs(60);
