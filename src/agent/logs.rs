@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
@@ -85,18 +85,27 @@ impl Logs {
 }
 
 fn streamed(stream: BoxStream<'static, Result<Bytes, Error>>, limit_bytes: Option<u64>) -> Response<Body> {
-    let limited = stream.scan(limit_bytes, |left, part| {
-        let part = part.map(|mut bytes| {
-            if let Some(left) = left {
-                bytes.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= bytes.len() as u64;
-            }
-            bytes
-        });
-        let over = *left == Some(0) && part.as_ref().is_ok_and(|bytes| bytes.is_empty());
-        std::future::ready((!over).then_some(part))
-    });
+    let limited = limited(stream, limit_bytes);
     respond(StatusCode::OK, StreamBody::new(limited.map_ok(Frame::data)).boxed_unsync())
+}
+
+/// The first `limit_bytes` of `stream`. It ends with the last of them, since the next part of a followed log may take
+/// its time.
+fn limited(
+    stream: BoxStream<'static, Result<Bytes, Error>>,
+    limit_bytes: Option<u64>,
+) -> impl Stream<Item = Result<Bytes, Error>> + Send {
+    futures::stream::unfold((stream, limit_bytes), |(mut stream, mut left)| async move {
+        if left == Some(0) {
+            return None;
+        }
+        let mut part = stream.next().await?;
+        if let (Ok(bytes), Some(left)) = (&mut part, &mut left) {
+            bytes.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= bytes.len() as u64;
+        }
+        Some((part, (stream, left)))
+    })
 }
 
 /// Parses a path and query: `None` if the path is not one of a log, an error if a value is wrong.
@@ -151,6 +160,8 @@ fn decode(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     #[test]
@@ -175,6 +186,17 @@ mod tests {
         }
         for query in ["tailLines=x", "sinceSeconds=0", "sinceTime=yesterday", "limitBytes=-1"] {
             assert!(parse("/containerLogs/a/b/c", query).unwrap().is_err(), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_limited_log_ends_with_its_last_byte() {
+        for (limit, expected) in [(0, ""), (1, "a"), (2, "ab"), (3, "abc"), (4, "abcd")] {
+            let parts = futures::stream::iter(["ab", "cd"]).map(|part| Ok(Bytes::from_static(part.as_bytes())));
+            // Nothing more comes, but the container runs.
+            let log = limited(parts.chain(futures::stream::pending()).boxed(), Some(limit));
+            let parts: Vec<Bytes> = log.try_collect().now_or_never().expect("it does not wait").unwrap();
+            assert_eq!(parts.concat(), expected.as_bytes(), "{limit}");
         }
     }
 
