@@ -265,8 +265,10 @@ impl ContainerRuntime for Docker {
 
     async fn logs(&self, id: &str, options: LogOptions) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
         // A stream reports a missing container only once it is read.
-        self.engine.inspect_container(id, None::<query::InspectContainerOptions>).await.map_err(failed)?;
-        if options.follow {
+        let inspected =
+            self.engine.inspect_container(id, None::<query::InspectContainerOptions>).await.map_err(failed)?;
+        let has_terminal = inspected.config.is_some_and(|config| config.tty == Some(true));
+        if options.follow && !has_terminal {
             return Ok(follow::follow(self.engine.clone(), self.clock.clone(), id, options));
         }
         let stream = self.engine.logs(id, Some(follow::logs_request(options)));
