@@ -19,6 +19,9 @@ use libtest_mimic::{Arguments, Trial};
 const IMAGE: &str = "chorus-test/busybox:1";
 const BUSYBOX: &str = "/bin/busybox";
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// What a script waits with until the test lets it go on.
+const UNTIL_GO: &str = "until [ -e /go ]; do /bin/busybox sleep 0.1; done";
+const FOLLOW: LogOptions = LogOptions { follow: true, timestamps: false, tail_lines: None, since: None };
 
 /// A runtime whose containers are removed at the end of the test, however it ends.
 struct Engine {
@@ -87,6 +90,18 @@ impl Engine {
             hash: "h".into(),
             ..ContainerSpec::default()
         }
+    }
+
+    /// A container that runs a script.
+    fn shell(&self, sandbox: &str, script: &str) -> ContainerSpec {
+        let command = ["/bin/busybox", "sh", "-c", script].map(str::to_owned).to_vec();
+        ContainerSpec { command, ..self.container(sandbox, 0, &[]) }
+    }
+
+    /// Lets a script pass [`UNTIL_GO`].
+    async fn go(&self, id: &str) {
+        let touch = ["/bin/busybox", "touch", "/go"].map(str::to_owned);
+        self.runtime.exec(id, &touch, Duration::from_secs(20)).await.unwrap();
     }
 
     async fn start(&self, spec: &ContainerSpec) -> String {
@@ -291,13 +306,8 @@ fn a_followed_log_is_whole_though_the_engine_rotates_it() {
 fn a_followed_log_begins_where_it_is_asked_to() {
     with_engine("follows", |engine| async move {
         let sandbox = engine.sandbox(0).await;
-        let script =
-            "for i in 1 2 3; do echo $i; done; until [ -e /go ]; do /bin/busybox sleep 0.1; done; echo 4 >&2; echo 5";
-        let spec = ContainerSpec {
-            command: ["/bin/busybox", "sh", "-c", script].map(str::to_owned).to_vec(),
-            ..engine.container(&sandbox, 0, &[])
-        };
-        let id = engine.start(&spec).await;
+        let script = format!("for i in 1 2 3; do echo $i; done; {UNTIL_GO}; echo 4 >&2; echo 5");
+        let id = engine.start(&engine.shell(&sandbox, &script)).await;
         let follow = |tail_lines| LogOptions { follow: true, tail_lines, ..LogOptions::default() };
         let whole = engine.runtime.logs(&id, follow(None)).await.unwrap();
         // The first three lines are there.
@@ -305,12 +315,74 @@ fn a_followed_log_begins_where_it_is_asked_to() {
         assert_eq!(first.concat(), b"1\n2\n3\n");
         let mut last = engine.runtime.logs(&id, follow(Some(1))).await.unwrap();
         assert_eq!(last.try_next().await.unwrap().unwrap(), b"3\n".as_slice());
-        let touch = ["/bin/busybox", "touch", "/go"].map(str::to_owned);
-        engine.runtime.exec(&id, &touch, Duration::from_secs(20)).await.unwrap();
+        engine.go(&id).await;
         let mut rest: Vec<Bytes> = engine.clock.timeout(WAIT_MAX, last.try_collect()).await.unwrap().unwrap();
         // The engine keeps the order of each stream alone.
         rest.sort();
         assert_eq!(rest.concat(), b"4\n5\n");
+    });
+}
+
+/// The engine keeps it in parts of sixteen kilobytes, each with a time.
+const LONG_LINE: usize = 40_000;
+
+fn a_long_line_of_a_followed_log_has_one_time() {
+    with_engine("long", |engine| async move {
+        let sandbox = engine.sandbox(0).await;
+        let script = format!("printf '%{LONG_LINE}s\\n' x; echo end");
+        let id = engine.start(&engine.shell(&sandbox, &script)).await;
+        let options = LogOptions { follow: true, timestamps: true, ..LogOptions::default() };
+        let log = engine.clock.timeout(WAIT_MAX, engine.log(&id, options)).await.unwrap();
+        let texts: Vec<&str> = log.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+        assert_eq!(texts, [format!("{:>LONG_LINE$}", "x").as_str(), "end"]);
+    });
+}
+
+fn the_followed_log_of_a_terminal_is_whole() {
+    with_engine("terminal", |engine| async move {
+        let sandbox = engine.sandbox(0).await;
+        let script = format!("printf '%{LONG_LINE}s\\n' x; {UNTIL_GO}; echo end");
+        let spec = ContainerSpec { tty: true, ..engine.shell(&sandbox, &script) };
+        let id = engine.start(&spec).await;
+        let mut log = engine.runtime.logs(&id, FOLLOW).await.unwrap();
+        let mut text = log.try_next().await.unwrap().unwrap().to_vec();
+        engine.go(&id).await;
+        let rest: Vec<Bytes> = engine.clock.timeout(WAIT_MAX, log.try_collect()).await.unwrap().unwrap();
+        text.extend(rest.concat());
+        assert_eq!(String::from_utf8(text).unwrap(), format!("{:>LONG_LINE$}\r\nend\r\n", "x"));
+    });
+}
+
+fn a_followed_log_goes_on_where_all_is_older_than_asked_for() {
+    with_engine("since", |engine| async move {
+        let sandbox = engine.sandbox(0).await;
+        let id = engine.start(&engine.shell(&sandbox, &format!("echo old; {UNTIL_GO}; echo new"))).await;
+        let mut log = engine.runtime.logs(&id, FOLLOW).await.unwrap();
+        assert_eq!(log.try_next().await.unwrap().unwrap(), b"old\n".as_slice());
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let since = Some(i64::try_from(now).unwrap() + 1);
+        let log = engine.log(&id, LogOptions { since, ..FOLLOW });
+        let go = async {
+            let script = format!("until [ $(/bin/busybox date +%s) -gt {} ]; do /bin/busybox sleep 0.1; done", now + 1);
+            let wait = ["/bin/busybox", "sh", "-c", script.as_str()].map(str::to_owned);
+            engine.runtime.exec(&id, &wait, Duration::from_secs(20)).await.unwrap();
+            engine.go(&id).await;
+        };
+        let (log, ()) = engine.clock.timeout(WAIT_MAX, futures::future::join(log, go)).await.unwrap();
+        assert_eq!(log, "new\n");
+    });
+}
+
+fn a_followed_log_ends_when_its_container_is_removed() {
+    with_engine("removed", |engine| async move {
+        let sandbox = engine.sandbox(0).await;
+        let id = engine.start(&engine.shell(&sandbox, &format!("echo up; {UNTIL_GO}"))).await;
+        let mut log = engine.runtime.logs(&id, FOLLOW).await.unwrap();
+        assert_eq!(log.try_next().await.unwrap().unwrap(), b"up\n".as_slice());
+        let ended = futures::future::join(log.try_collect::<Vec<Bytes>>(), engine.runtime.remove(&id));
+        let (rest, removed) = engine.clock.timeout(WAIT_MAX, ended).await.expect("the log ends");
+        assert!(rest.unwrap().is_empty());
+        removed.unwrap();
     });
 }
 
@@ -329,7 +401,7 @@ fn main() {
     if !there {
         eprintln!("tests of Docker are ignored: no engine answers, or there is no static {BUSYBOX}");
     }
-    let tests: [(&str, fn()); 8] = [
+    let tests: [(&str, fn()); 12] = [
         (
             "a_container_joins_the_network_of_its_pod_and_answers_there",
             a_container_joins_the_network_of_its_pod_and_answers_there,
@@ -346,6 +418,13 @@ fn main() {
         ),
         ("a_followed_log_is_whole_though_the_engine_rotates_it", a_followed_log_is_whole_though_the_engine_rotates_it),
         ("a_followed_log_begins_where_it_is_asked_to", a_followed_log_begins_where_it_is_asked_to),
+        ("a_long_line_of_a_followed_log_has_one_time", a_long_line_of_a_followed_log_has_one_time),
+        ("the_followed_log_of_a_terminal_is_whole", the_followed_log_of_a_terminal_is_whole),
+        (
+            "a_followed_log_goes_on_where_all_is_older_than_asked_for",
+            a_followed_log_goes_on_where_all_is_older_than_asked_for,
+        ),
+        ("a_followed_log_ends_when_its_container_is_removed", a_followed_log_ends_when_its_container_is_removed),
         (
             "an_image_that_is_not_there_is_missed_without_a_registry",
             an_image_that_is_not_there_is_missed_without_a_registry,
