@@ -104,7 +104,7 @@ impl Agent {
         let (context, agent, pods) = (self.context.clone(), ctx.address().recipient(), self.pods.clone());
         let (address, key) = (PodAddress::default(), Key::of(&pod.metadata));
         self.actors.insert(uid, address.clone());
-        let supervisor = Supervisor::new(&self.context.world, &self.end).may_end();
+        let supervisor = Supervisor::new(&self.context.world, &self.end).restart_on_panic_only();
         supervisor.actor(Lane::Agent, format!("agent/pod/{key}"), None, move |ctx| {
             address.set(ctx.address());
             // Messages to the previous actor are lost with it.

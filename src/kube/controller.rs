@@ -360,7 +360,7 @@ impl<R: Reconcile> Controller<R> {
         self.runs += 1;
         let run = self.runs;
         let task = self.world.spawner.task(async move {
-            let reconciled = panics::caught(reconcile.reconcile(&subject));
+            let reconciled = panics::catch_panics(reconcile.reconcile(&subject));
             let result = match clock.timeout(RECONCILE_MAX, reconciled).await {
                 Ok(Ok(result)) => result,
                 Ok(Err(panic)) => Err(Status::internal_error(panic)),
@@ -535,7 +535,7 @@ mod tests {
                 let mut components = world.spawner.roster().components().into_iter();
                 let controller = components.find(|component| component.name == "controllers/notes").unwrap();
                 assert!(controller.running && controller.restarts > 0, "{controller:?}");
-                assert!(controller.last_end.unwrap().ends_with(": a bug"));
+                assert!(controller.last_exit.unwrap().ends_with(": a bug"));
             })
             .await;
     }

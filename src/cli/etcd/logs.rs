@@ -55,7 +55,7 @@ fn install(outputs: Outputs, format: LogFormat, filter: &str) {
     let logs = logs.with_env_filter(EnvFilter::new(filter)).with_writer(outputs);
     // A second beginning, as in tests, has no effect.
     let _ = logs.event_format(format).try_init();
-    panics::abort_on_panic(|panic| {
+    panics::install_hook(|panic| {
         let backtrace = std::backtrace::Backtrace::capture();
         tracing::error!(stacktrace = %backtrace, "{panic}");
     });
