@@ -6,6 +6,6 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    chorus::world::panics::abort_on_panic(std::panic::take_hook());
+    chorus::world::panics::install_hook(std::panic::take_hook());
     chorus::cli::main()
 }

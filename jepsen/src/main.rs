@@ -8,6 +8,7 @@ mod cli;
 fn main() -> std::process::ExitCode {
     // A check that panicked in a task must not pass for one that found nothing.
     let report = std::panic::take_hook();
+    #[allow(clippy::disallowed_methods, reason = "a program of its own")]
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
         std::process::abort();

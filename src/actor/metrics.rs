@@ -129,7 +129,7 @@ impl std::fmt::Debug for Sources {
     }
 }
 
-/// What the long-lived components of a process do: whether each runs, how often it was started anew, what waits for it.
+/// What the long-lived components of a process do: whether each runs, how often it was restarted, what waits for it.
 impl Source for Roster {
     fn expose(&self, text: &mut Exposition) {
         let components = self.components();
@@ -137,7 +137,7 @@ impl Source for Roster {
         for component in &components {
             text.sample("chorus_component_running", &[("component", &component.name)], u8::from(component.running));
         }
-        text.family("chorus_component_restarts_total", "counter", "How often the component was started anew.");
+        text.family("chorus_component_restarts_total", "counter", "How often the component was restarted.");
         for component in &components {
             text.sample("chorus_component_restarts_total", &[("component", &component.name)], component.restarts);
         }

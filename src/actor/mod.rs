@@ -11,7 +11,7 @@
 //! - [`gate`]: admission at the edge; `do_send` is unbounded, so nothing reaches a mailbox without a permit
 //! - [`metrics`]: what a component counts, and how it is shown
 //! - [`shutdown`]: the orderly end of a node
-//! - [`supervisor`]: components that are started anew when they panic, and what ends the process instead
+//! - [`supervisor`]: components that are restarted when they panic, and what ends the process instead
 
 pub mod budget;
 pub mod connections;

@@ -1,4 +1,4 @@
-//! Supervision: components that are started anew when they panic, or end before their node does.
+//! Supervision: components that are restarted when they panic, or end before their node does.
 //!
 //! ```text
 //!   make() ─▶ one life ── the node shuts down ──────▶ done
@@ -20,28 +20,28 @@ use super::Shutdown;
 use crate::world::roster::{Measure, Registration};
 use crate::world::{Instant, Lane, World, panics};
 
-/// Pauses before a component is started anew.
-const PAUSE_MIN: Duration = Duration::from_millis(500);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Pauses before a component is restarted.
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// A component that ran for so long is well again: its next pause is the shortest one.
-const WELL_AFTER: Duration = Duration::from_secs(600);
+const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(600);
 
-/// Starts components of one node, and starts them anew until it shuts down.
+/// Starts components of one node, and restarts them until it shuts down.
 #[derive(Clone)]
 pub struct Supervisor {
     world: World,
     shutdown: Shutdown,
-    may_end: bool,
+    restart_on_panic_only: bool,
 }
 
 impl Supervisor {
     pub fn new(world: &World, shutdown: &Shutdown) -> Supervisor {
-        Supervisor { world: world.clone(), shutdown: shutdown.clone(), may_end: false }
+        Supervisor { world: world.clone(), shutdown: shutdown.clone(), restart_on_panic_only: false }
     }
 
-    /// For components that are done when they end by themselves; only a panic has them started anew.
-    pub fn may_end(self) -> Supervisor {
-        Supervisor { may_end: true, ..self }
+    /// For components that are done when they end by themselves; only a panic has them restarted.
+    pub fn restart_on_panic_only(self) -> Supervisor {
+        Supervisor { restart_on_panic_only: true, ..self }
     }
 
     /// Runs the task that `make` gives on the shared runtime.
@@ -52,10 +52,10 @@ impl Supervisor {
         let registration = self.world.spawner.roster().register(name.into(), None, None);
         let supervisor = self.clone();
         self.world.spawner.detached(async move {
-            let mut lives = supervisor.lives(registration);
-            while lives.begin() {
-                let ended = panics::live(async { make().await }, || lives.leaves_tasks()).await;
-                lives.pause(ended).await;
+            let mut restarts = supervisor.restarts(registration);
+            while restarts.begin() {
+                let ended = panics::run_component(async { make().await }, || restarts.leaves_tasks()).await;
+                restarts.pause(ended).await;
             }
         });
     }
@@ -74,26 +74,26 @@ impl Supervisor {
         let registration = self.world.spawner.roster().register(name.into(), Some(lane), backlog);
         let supervisor = self.clone();
         self.world.spawner.run_on(lane, move || async move {
-            let mut lives = supervisor.lives(registration);
-            while lives.begin() {
+            let mut restarts = supervisor.restarts(registration);
+            while restarts.begin() {
                 let life = async {
                     let mut context = Context::new();
                     let actor = make(&mut context);
                     context.into_future(actor).await;
                 };
-                let ended = panics::live(life, || lives.leaves_tasks()).await;
-                lives.pause(ended).await;
+                let ended = panics::run_component(life, || restarts.leaves_tasks()).await;
+                restarts.pause(ended).await;
             }
         });
     }
 
-    fn lives(self, registration: Registration) -> Lives {
-        Lives { supervisor: self, registration, begun: None, pause: PAUSE_MIN, done: false }
+    fn restarts(self, registration: Registration) -> Restarts {
+        Restarts { supervisor: self, registration, begun: None, pause: BACKOFF_MIN, done: false }
     }
 }
 
 /// The lives of one component, one after the other.
-struct Lives {
+struct Restarts {
     supervisor: Supervisor,
     registration: Registration,
     /// When the present one began, or the last one did.
@@ -102,7 +102,7 @@ struct Lives {
     done: bool,
 }
 
-impl Lives {
+impl Restarts {
     /// Whether there is to be another one, which begins now.
     fn begin(&mut self) -> bool {
         if self.done || self.supervisor.shutdown.begun() {
@@ -115,15 +115,16 @@ impl Lives {
         true
     }
 
-    /// Whether the tasks of a life that ended by itself go on: no other life follows.
+    /// Whether the tasks of a life that ended by itself go on: only where the component is done. Where its shutdown has
+    /// begun, another component may soon do the same.
     fn leaves_tasks(&self) -> bool {
-        self.supervisor.may_end || self.supervisor.shutdown.begun()
+        self.supervisor.restart_on_panic_only && !self.supervisor.shutdown.begun()
     }
 
     /// After the end of one: waits for as long as the component is to rest.
     async fn pause(&mut self, ended: Result<(), panics::Panicked>) {
-        let Supervisor { world, shutdown, may_end } = &self.supervisor;
-        self.done = ended.is_ok() && *may_end;
+        let Supervisor { world, shutdown, restart_on_panic_only } = &self.supervisor;
+        self.done = ended.is_ok() && *restart_on_panic_only;
         if self.done || (ended.is_ok() && shutdown.begun()) {
             return;
         }
@@ -133,13 +134,13 @@ impl Lives {
             return;
         }
         let why = ended.map_or_else(|panic| panic.to_string(), |()| "ended by itself".to_owned());
-        if self.begun.is_some_and(|begun| world.clock.now() - begun >= WELL_AFTER) {
-            self.pause = PAUSE_MIN;
+        if self.begun.is_some_and(|begun| world.clock.now() - begun >= BACKOFF_RESET_AFTER) {
+            self.pause = BACKOFF_MIN;
         }
         let pause = self.pause;
         tracing::error!(component, why, ?pause, "a component is restarted after a pause");
         self.registration.ended(&why);
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        self.pause = (self.pause * 2).min(BACKOFF_MAX);
         tokio::select! {
             biased;
             () = shutdown.wait() => {}
@@ -179,7 +180,7 @@ mod tests {
             let (life, clock) = (counted.fetch_add(1, Ordering::Relaxed), clock.clone());
             async move {
                 if life == 3 {
-                    clock.sleep(WELL_AFTER).await;
+                    clock.sleep(BACKOFF_RESET_AFTER).await;
                 }
                 panic!("life {life}");
             }
@@ -190,7 +191,7 @@ mod tests {
         }
         let seen = component(&world);
         assert_eq!((seen.running, seen.restarts), (true, 3));
-        assert!(seen.last_end.unwrap().ends_with(": life 2"));
+        assert!(seen.last_exit.unwrap().ends_with(": life 2"));
         seconds(&world, 600.6).await;
         assert_eq!(lives.load(Ordering::Relaxed), 5, "it ran long enough for a short pause");
         seconds(&world, 300.0).await;
@@ -213,14 +214,43 @@ mod tests {
         shutdown.begin();
         seconds(&world, 100.0).await;
         let seen = component(&world);
-        assert_eq!((seen.running, seen.restarts, seen.last_end), (false, 0, None));
+        assert_eq!((seen.running, seen.restarts, seen.last_exit), (false, 0, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tasks_go_on_only_after_a_component_that_is_done() {
+        for (restart_on_panic_only, shuts_down, go_on) in
+            [(true, false, true), (true, true, false), (false, true, false), (false, false, false)]
+        {
+            let (world, shutdown) = (World::simulated(1, MemoryDisk::default()), Shutdown::new());
+            let supervisor = Supervisor { restart_on_panic_only, ..Supervisor::new(&world, &shutdown) };
+            let (held, inner) = (Arc::new(()), world.clone());
+            let mut first = Some(held.clone());
+            supervisor.task("test/task", move || {
+                let (world, held) = (inner.clone(), first.take());
+                async move {
+                    let Some(held) = held else { return std::future::pending().await };
+                    world.spawner.task(async move {
+                        let _held = held;
+                        std::future::pending::<()>().await;
+                    });
+                    world.clock.sleep(Duration::from_secs(1)).await;
+                }
+            });
+            seconds(&world, 0.5).await;
+            if shuts_down {
+                shutdown.begin();
+            }
+            seconds(&world, 2.0).await;
+            assert_eq!(Arc::strong_count(&held) > 1, go_on, "{restart_on_panic_only} {shuts_down}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_ends_by_itself_is_started_anew_unless_it_may() {
-        for (may_end, restarts) in [(false, 1), (true, 0)] {
+        for (restart_on_panic_only, restarts) in [(false, 1), (true, 0)] {
             let (world, shutdown) = (World::simulated(1, MemoryDisk::default()), Shutdown::new());
-            let supervisor = Supervisor { may_end, ..Supervisor::new(&world, &shutdown) };
+            let supervisor = Supervisor { restart_on_panic_only, ..Supervisor::new(&world, &shutdown) };
             supervisor.task("test/task", || std::future::ready(()));
             seconds(&world, 1.0).await;
             assert_eq!(component(&world).restarts, restarts);
@@ -260,7 +290,7 @@ mod tests {
             seconds(&world, 5.0).await;
             let seen = component(&world);
             assert_eq!((seen.running, seen.restarts, seen.lane), (true, 1, Some(Lane::Control)));
-            assert!(seen.last_end.unwrap().ends_with(": too young"));
+            assert!(seen.last_exit.unwrap().ends_with(": too young"));
             shutdown.begin();
             seconds(&world, 100.0).await;
             assert!(!component(&world).running);

@@ -40,8 +40,8 @@ const ORPHAN_POLL: Duration = Duration::from_millis(250);
 pub struct Agent {
     context: Arc<Context>,
     pods: Informer<Pod>,
-    /// The pods that the notebook held at start.
-    noted_pods: Vec<(Pod, Sources)>,
+    /// The pods that the notebook held at start, until an agent has seen what the API lists.
+    noted_pods: Arc<Mutex<Vec<(Pod, Sources)>>>,
     shutdown: Shutdown,
     actors: BTreeMap<String, PodAddress>,
     /// Begins when this agent ends, and ends its pod actors.
@@ -88,7 +88,7 @@ impl Agent {
     pub fn new(
         context: Arc<Context>,
         pods: Informer<Pod>,
-        noted_pods: Vec<(Pod, Sources)>,
+        noted_pods: Arc<Mutex<Vec<(Pod, Sources)>>>,
         shutdown: Shutdown,
     ) -> Agent {
         let end = shutdown.below();
@@ -104,7 +104,7 @@ impl Agent {
         let (context, agent, pods) = (self.context.clone(), ctx.address().recipient(), self.pods.clone());
         let (address, key) = (PodAddress::default(), Key::of(&pod.metadata));
         self.actors.insert(uid, address.clone());
-        let supervisor = Supervisor::new(&self.context.world, &self.end).may_end();
+        let supervisor = Supervisor::new(&self.context.world, &self.end).restart_on_panic_only();
         supervisor.actor(Lane::Agent, format!("agent/pod/{key}"), None, move |ctx| {
             address.set(ctx.address());
             // Messages to the previous actor are lost with it.
@@ -232,7 +232,8 @@ impl Actor for Agent {
     type Context = Ctx<Agent>;
 
     fn started(&mut self, ctx: &mut Ctx<Agent>) {
-        for (pod, sources) in std::mem::take(&mut self.noted_pods) {
+        let noted_pods = self.noted_pods.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (pod, sources) in noted_pods {
             self.start_or_update(Arc::new(pod), sources, ctx);
         }
         ctx.add_stream(self.pods.changes());
@@ -302,6 +303,8 @@ impl Handler<Synced> for Agent {
             }
         }
         self.pods.all().into_iter().for_each(|pod| self.start_or_update(pod, Sources::default(), ctx));
+        // From now on an agent that is restarted finds its pods in the informer.
+        self.noted_pods.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.sweep(ctx);
     }
 }

@@ -38,7 +38,7 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use tokio::sync::Semaphore;
@@ -143,7 +143,8 @@ pub async fn start_with(
     let pods = Informer::of(&client.api::<Pod>())
         .fields(&format!("spec.nodeName={}", config.node_name))
         .start(&world, &shutdown);
-    let (notebook, mut noted_pods) = open_notebook(&world, &config).await?;
+    let (notebook, noted_pods) = open_notebook(&world, &config).await?;
+    let noted_pods = Arc::new(Mutex::new(noted_pods));
     let trust_any = tls::Options { insecure_skip_verify: true, ..tls::Options::default() };
     let context = Arc::new(Context {
         notebook,
@@ -159,9 +160,7 @@ pub async fn start_with(
         world: world.clone(),
     });
     supervisor.actor(Lane::Agent, "agent", None, move |_| {
-        // An agent that is started anew finds in the informer what the API has listed meanwhile.
-        let noted_pods = if pods.has_synced() { std::mem::take(&mut noted_pods) } else { noted_pods.clone() };
-        Agent::new(context.clone(), pods.clone(), noted_pods, shutdown.clone())
+        Agent::new(context.clone(), pods.clone(), noted_pods.clone(), shutdown.clone())
     });
     Ok(Handle { runtime: runtime.name(), logs_address })
 }

@@ -57,7 +57,7 @@ impl Server {
                     let _permit = permit;
                     tokio::select! {
                         () = shutdown.wait() => {}
-                        served = panics::caught(server.serve(stream, peer)) => {
+                        served = panics::catch_panics(server.serve(stream, peer)) => {
                             if let Err(panic) = served {
                                 tracing::error!(%peer, %panic, "a connection to the agent has ended");
                             }

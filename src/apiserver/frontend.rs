@@ -75,7 +75,7 @@ impl Frontend {
                 async move { server.run().await }
             });
         }
-        let duties = Duties { api: api.clone(), supervisor: supervisor.may_end() };
+        let duties = Duties { api: api.clone(), supervisor: supervisor.restart_on_panic_only() };
         let ready = Arc::new(ready);
         duties.start("built_in_objects", move |api| begin(api, ready.clone()));
         duties.start("quotas", recount);

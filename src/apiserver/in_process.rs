@@ -24,7 +24,7 @@ pub(super) struct InProcess {
 impl Transport for InProcess {
     async fn call(&self, request: Request) -> Result<Response, Status> {
         let resource = request.target.resource.clone();
-        let answered = panics::caught(self.api.call(&self.user, request)).await;
+        let answered = panics::catch_panics(self.api.call(&self.user, request)).await;
         let outcome = answered.unwrap_or_else(|panic| Err(request::panicked(&resource, &panic)));
         outcome.map(|outcome| outcome.response)
     }
@@ -35,7 +35,7 @@ impl Transport for InProcess {
         options: WatchOptions,
     ) -> Result<BoxStream<'static, Result<WatchEvent, Status>>, Status> {
         let resource = target.resource.clone();
-        let opened = panics::caught(self.api.watch(&self.user, target, options)).await;
+        let opened = panics::catch_panics(self.api.watch(&self.user, target, options)).await;
         let watched = opened.unwrap_or_else(|panic| Err(request::panicked(&resource, &panic)))?;
         Ok(watched.events.map(|event| event.map(watch_event)).boxed())
     }

@@ -56,7 +56,7 @@ impl Server {
                 () = shutdown.wait() => return,
                 accepted = self.listener.next(&self.api.world.clock) => accepted,
             };
-            let connection = panics::caught(connection(self.api.clone(), self.tls.clone(), stream, peer));
+            let connection = panics::catch_panics(connection(self.api.clone(), self.tls.clone(), stream, peer));
             self.api.world.spawner.detached(async move {
                 if let Err(panic) = connection.await {
                     tracing::error!(%peer, %panic, "a connection panicked and was closed");

@@ -110,7 +110,7 @@ pub async fn status(world: World, args: Status) -> anyhow::Result<ExitCode> {
 /// Prints the long-lived components of each node.
 fn actors(cluster: &LocalCluster, nodes: Vec<Option<Vec<Component>>>) -> Result<ExitCode, OutputError> {
     let mut rows = vec![
-        ["NODE", "NAME", "LANE", "STATE", "AGE", "RESTARTS", "WAITING", "LIMIT", "WAITED", "LAST END"]
+        ["NODE", "NAME", "LANE", "STATE", "AGE", "RESTARTS", "WAITING", "LIMIT", "WAITED", "LAST EXIT"]
             .map(str::to_owned)
             .to_vec(),
     ];
@@ -133,7 +133,7 @@ fn actors(cluster: &LocalCluster, nodes: Vec<Option<Vec<Component>>>) -> Result<
                 backlog(|backlog| backlog.waiting.to_string()),
                 backlog(|backlog| backlog.limit.to_string()),
                 backlog(|backlog| format!("{:.1}ms", backlog.age.as_secs_f64() * 1e3)),
-                component.last_end.unwrap_or_else(|| "-".to_owned()),
+                component.last_exit.unwrap_or_else(|| "-".to_owned()),
             ]
         }));
     }

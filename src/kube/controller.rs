@@ -10,16 +10,16 @@
 //! to look, so nothing is lost when the actor dies; the next one goes through everything.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, StreamHandler,
     WrapFuture,
 };
-use futures::future::{BoxFuture, Shared};
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{FutureExt, StreamExt};
 use tokio::task::AbortHandle;
 
 use super::client::Kind;
@@ -50,30 +50,17 @@ pub enum Requeue {
     After(Duration),
 }
 
-/// Where keys come from. Clones share the stream: an actor goes on where the one before it stopped.
+/// Where keys come from. Each actor opens it for itself: a stream that has panicked is of no more use.
 #[derive(Clone)]
 struct Source {
-    keys: Arc<Mutex<BoxStream<'static, Vec<Key>>>>,
-    synced: Shared<BoxFuture<'static, ()>>,
+    open: Arc<dyn Fn() -> OpenSource + Send + Sync>,
     /// The keys for all objects there are.
     all: Arc<dyn Fn() -> Vec<Key> + Send + Sync>,
 }
 
-impl Source {
-    fn new(
-        keys: BoxStream<'static, Vec<Key>>,
-        synced: BoxFuture<'static, ()>,
-        all: impl Fn() -> Vec<Key> + Send + Sync + 'static,
-    ) -> Source {
-        Source { keys: Arc::new(Mutex::new(keys)), synced: synced.shared(), all: Arc::new(all) }
-    }
-
-    fn keys(&self) -> impl Stream<Item = Vec<Key>> + use<> {
-        let keys = self.keys.clone();
-        futures::stream::poll_fn(move |context| {
-            keys.lock().unwrap_or_else(PoisonError::into_inner).poll_next_unpin(context)
-        })
-    }
+struct OpenSource {
+    keys: BoxStream<'static, Vec<Key>>,
+    synced: BoxFuture<'static, ()>,
 }
 
 /// A controller that is not yet started.
@@ -83,6 +70,7 @@ pub struct Builder<R> {
     sources: Vec<Source>,
     limits: Limits,
     leadership: Leadership,
+    prepare: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl<R: Reconcile> Builder<R> {
@@ -93,7 +81,23 @@ impl<R: Reconcile> Builder<R> {
             sources: Vec::new(),
             limits: Limits::default(),
             leadership: Leadership::always(),
+            prepare: Arc::new(|| ()),
         }
+    }
+
+    /// Does this before anything else whenever the controller is started or restarted: what it knew is forgotten.
+    pub fn begins_with(mut self, prepare: impl Fn() + Send + Sync + 'static) -> Builder<R> {
+        self.prepare = Arc::new(prepare);
+        self
+    }
+
+    fn source(
+        mut self,
+        open: impl Fn() -> OpenSource + Send + Sync + 'static,
+        all: impl Fn() -> Vec<Key> + Send + Sync + 'static,
+    ) -> Builder<R> {
+        self.sources.push(Source { open: Arc::new(open), all: Arc::new(all) });
+        self
     }
 
     /// Reconciles each object of `informer` that changes.
@@ -108,25 +112,25 @@ impl<R: Reconcile> Builder<R> {
 
     /// Reconciles what `keys` gives for an object as it was and as it is, of each object of `informer` that changes.
     pub fn watches<K: Cached>(
-        mut self,
+        self,
         informer: &Informer<K>,
         keys: impl Fn(&K) -> Vec<Key> + Send + Sync + 'static,
     ) -> Builder<R> {
         let keys = Arc::new(keys);
-        let of_change = {
-            let keys = keys.clone();
-            move |change: Change<K>| {
+        let (informer, all, keys_of) = (informer.clone(), informer.clone(), keys.clone());
+        let open = move || {
+            let keys = keys_of.clone();
+            let of_change = move |change: Change<K>| {
                 let sides = [change.old(), change.new()];
                 sides.into_iter().flatten().flat_map(|object| keys(object)).collect()
+            };
+            let synced = informer.clone();
+            OpenSource {
+                keys: informer.changes().map(of_change).boxed(),
+                synced: async move { synced.synced().await }.boxed(),
             }
         };
-        let (all, synced) = (informer.clone(), informer.clone());
-        self.sources.push(Source::new(
-            informer.changes().map(of_change).boxed(),
-            async move { synced.synced().await }.boxed(),
-            move || all.all().iter().flat_map(|object| keys(object)).collect(),
-        ));
-        self
+        self.source(open, move || all.all().iter().flat_map(|object| keys(object)).collect())
     }
 
     /// Waits for `informer`, which `reconcile` reads, without reconciling anything for it.
@@ -137,28 +141,30 @@ impl<R: Reconcile> Builder<R> {
     /// Shows `observe` each change of `informer`, in order; nothing is reconciled before it has seen what there is.
     /// Keys come from elsewhere.
     pub fn shows<K: Cached>(
-        mut self,
+        self,
         informer: &Informer<K>,
-        mut observe: impl FnMut(Change<K>) + Send + 'static,
+        observe: impl Fn(Change<K>) + Send + Sync + 'static,
     ) -> Builder<R> {
-        let changes = informer.changes();
-        let synced = changes.synced().boxed();
-        let seen = move |change| {
-            observe(change);
-            Vec::new()
+        let (informer, observe) = (informer.clone(), Arc::new(observe));
+        let open = move || {
+            let (changes, observe) = (informer.changes(), observe.clone());
+            let synced = changes.synced().boxed();
+            let seen = move |change| {
+                observe(change);
+                Vec::new()
+            };
+            OpenSource { keys: changes.map(seen).boxed(), synced }
         };
-        self.sources.push(Source::new(changes.map(seen).boxed(), synced, Vec::new));
-        self
+        self.source(open, Vec::new)
     }
 
-    /// Reconciles the keys of a stream, too, and `all` when everything has to be gone through.
+    /// Reconciles the keys of a stream, too, which each life of the controller opens for itself, and `all` when everything has to be gone through.
     pub fn keys_from(
-        mut self,
-        keys: BoxStream<'static, Vec<Key>>,
+        self,
+        keys: impl Fn() -> BoxStream<'static, Vec<Key>> + Send + Sync + 'static,
         all: impl Fn() -> Vec<Key> + Send + Sync + 'static,
     ) -> Builder<R> {
-        self.sources.push(Source::new(keys, std::future::ready(()).boxed(), all));
-        self
+        self.source(move || OpenSource { keys: keys(), synced: std::future::ready(()).boxed() }, all)
     }
 
     /// How many keys at once, and how long to wait after failures.
@@ -175,10 +181,11 @@ impl<R: Reconcile> Builder<R> {
 
     /// Starts the actor; it ends with `shutdown`.
     pub fn start(self, world: &World, shutdown: &Shutdown) {
-        let Builder { name, reconcile, sources, limits, leadership } = self;
+        let Builder { name, reconcile, sources, limits, leadership, prepare } = self;
         let (inner, end, meter) = (world.clone(), shutdown.clone(), Meter::new(limits.keys_max));
         let backlog = Some(meter.measure());
         Supervisor::new(world, shutdown).actor(Lane::Control, format!("controllers/{name}"), backlog, move |_| {
+            prepare();
             Controller {
                 world: inner.clone(),
                 meter: meter.clone(),
@@ -251,10 +258,12 @@ impl<R: Reconcile> Actor for Controller<R> {
     type Context = Context<Controller<R>>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        let mut synced = Vec::new();
         for source in &self.sources {
-            ctx.add_stream(source.keys().map(Keys));
+            let opened = (source.open)();
+            ctx.add_stream(opened.keys.map(Keys));
+            synced.push(opened.synced);
         }
-        let synced = self.sources.iter().map(|source| source.synced.clone());
         let all_synced = futures::future::join_all(synced).into_actor(self);
         ctx.spawn(all_synced.map(|_, controller, ctx| {
             controller.synced = true;
@@ -360,7 +369,7 @@ impl<R: Reconcile> Controller<R> {
         self.runs += 1;
         let run = self.runs;
         let task = self.world.spawner.task(async move {
-            let reconciled = panics::caught(reconcile.reconcile(&subject));
+            let reconciled = panics::catch_panics(reconcile.reconcile(&subject));
             let result = match clock.timeout(RECONCILE_MAX, reconciled).await {
                 Ok(Ok(result)) => result,
                 Ok(Err(panic)) => Err(Status::internal_error(panic)),
@@ -535,7 +544,40 @@ mod tests {
                 let mut components = world.spawner.roster().components().into_iter();
                 let controller = components.find(|component| component.name == "controllers/notes").unwrap();
                 assert!(controller.running && controller.restarts > 0, "{controller:?}");
-                assert!(controller.last_end.unwrap().ends_with(": a bug"));
+                assert!(controller.last_exit.unwrap().ends_with(": a bug"));
+            })
+            .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_controller_that_is_restarted_opens_its_streams_again() {
+        LocalSet::new()
+            .run_until(async {
+                let (world, fake, shutdown) =
+                    (World::simulated(1, MemoryDisk::default()), Fake::default(), Shutdown::new());
+                let (notes, seen) = (Notes::default(), Arc::new(Mutex::new(Vec::new())));
+                let maps = Informer::of(&fake.client().api::<ConfigMap>()).start(&world, &shutdown);
+                let (forgotten, shown, lives) = (seen.clone(), seen.clone(), Mutex::new(0));
+                let keys = move || {
+                    let mut lives = lives.lock().unwrap();
+                    *lives += 1;
+                    let life = *lives;
+                    // A stream of async code that panicked would panic for ever.
+                    futures::stream::once(async move {
+                        assert!(life > 1, "a bug");
+                        vec![Key::new("default", "listed")]
+                    })
+                    .boxed()
+                };
+                Builder::new("notes", notes.clone())
+                    .begins_with(move || forgotten.lock().unwrap().clear())
+                    .shows(&maps, move |change| shown.lock().unwrap().push(change.object().metadata.name.clone()))
+                    .keys_from(keys, Vec::new)
+                    .start(&world, &shutdown);
+                fake.put("configmaps", map("a", "1"));
+                assert_eq!(notes.count(1).await, ["default/listed"]);
+                world.clock.sleep(Duration::from_secs(10)).await;
+                assert_eq!(*seen.lock().unwrap(), [Some("a".to_owned())]);
             })
             .await;
     }

@@ -65,7 +65,7 @@ impl Recorder {
         let (inner, client, receiver) = (world.clone(), client.clone(), Arc::new(Mutex::new(receiver)));
         let (component, host, end) = (component.to_owned(), host.to_owned(), shutdown.clone());
         // It ends with the last recorder.
-        Supervisor::new(world, shutdown).may_end().task(name, move || {
+        Supervisor::new(world, shutdown).restart_on_panic_only().task(name, move || {
             let writer = Writer {
                 world: inner.clone(),
                 client: client.clone(),

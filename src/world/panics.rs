@@ -1,28 +1,29 @@
 //! What a panic ends: the process, or only the component in which it happens.
 //!
 //! ```text
-//!   panic ─▶ hook ─┬─ inside of `live` or `caught` ─▶ unwound up to there: the component, or the one call, has failed
-//!                  └─ anywhere else ───────────────▶ reported, and the process is aborted
+//!   panic ─▶ hook ─┬─ inside of `run_component` or `catch_panics` ─▶ reported, and unwound up to there: the component,
+//!                  │                                                or the one call, has failed
+//!                  └─ anywhere else ─▶ reported, and the process is aborted
 //! ```
 //!
 //! The mark stands on the thread while a future is polled, and what a future spawns with
 //! [`Spawner::task`](super::Spawner::task) inherits it. Blocking work and actors that nobody supervises never have it.
+//! Whoever catches a panic says what becomes of the work; the panic itself is reported once, by the hook.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use futures::{FutureExt, Stream};
 use pin_project_lite::pin_project;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-
-/// A component's list of tasks is not gone through for fewer.
-const TASKS_MIN: usize = 16;
 
 thread_local! {
     /// Where a panic of what is being polled is caught.
@@ -38,29 +39,35 @@ pub struct Panicked(String);
 
 impl Panicked {
     fn of(payload: &(dyn Any + Send)) -> Panicked {
-        let text = payload.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        Panicked(match LOCATION.take() {
-            Some(location) => format!("panicked at {location}: {text}"),
-            None => format!("panicked: {text}"),
-        })
+        match LOCATION.take() {
+            Some(location) => Panicked(format!("panicked at {location}: {}", message(payload))),
+            None => Panicked(format!("panicked: {}", message(payload))),
+        }
     }
 }
 
-/// From here on a panic outside of [`live`] and [`caught`] is reported and ends the process, whichever thread it is on.
-/// For the start of a process, and for when it begins to report elsewhere.
-pub fn abort_on_panic(report: impl Fn(&PanicHookInfo<'_>) + Send + Sync + 'static) {
+fn message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message")
+}
+
+/// From here on a panic outside of [`run_component`] and [`catch_panics`] is given to `report` and ends the process,
+/// whichever thread it is on. For the start of a process, and for when it begins to report elsewhere.
+#[allow(clippy::disallowed_methods, reason = "the one hook: another one would let a broken member go on")]
+pub fn install_hook(report: impl Fn(&PanicHookInfo<'_>) + Send + Sync + 'static) {
     std::panic::set_hook(Box::new(move |panic| {
         if ends_process() {
             report(panic);
             std::process::abort();
         }
-        let backtrace = Backtrace::capture();
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        let (message, backtrace) = (message(panic.payload()), Backtrace::capture());
         if backtrace.status() == BacktraceStatus::Captured {
-            tracing::error!(stacktrace = %backtrace, "{panic}");
+            tracing::error!(location, message, stacktrace = %backtrace, "a panic was caught");
+        } else {
+            tracing::error!(location, message, "a panic was caught");
         }
-        let location = panic.location().map(ToString::to_string);
-        let _ = LOCATION.try_with(|last| last.replace(location));
+        let _ = LOCATION.try_with(|last| last.replace(Some(location)));
     }));
 }
 
@@ -78,7 +85,7 @@ pub(super) enum Scope {
     Work,
 }
 
-/// One life of a component.
+/// One run of a component.
 #[derive(Default)]
 pub(super) struct Component {
     parts: Mutex<Parts>,
@@ -87,8 +94,11 @@ pub(super) struct Component {
 
 #[derive(Default)]
 struct Parts {
-    /// The tasks that it has started; some of them have ended.
-    tasks: Vec<AbortHandle>,
+    /// The tasks that it has started and that have not ended, by number; without a handle for as long as it takes to
+    /// spawn one.
+    tasks: BTreeMap<u64, Option<AbortHandle>>,
+    /// How many it has started.
+    started: u64,
     /// The panic of one of them.
     panic: Option<Panicked>,
     ended: bool,
@@ -99,29 +109,22 @@ impl Component {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn adopt(&self, task: AbortHandle) {
-        let mut parts = self.lock();
-        if parts.ended {
-            return task.abort();
-        }
-        // Once each time that their number has doubled, so that one more costs the same however many there are.
-        if parts.tasks.len() == parts.tasks.capacity() {
-            parts.tasks.retain(|task| !task.is_finished());
-            let room = parts.tasks.len().max(TASKS_MIN);
-            parts.tasks.reserve(room);
-        }
-        parts.tasks.push(task);
-    }
-
     fn end(&self) {
         let mut parts = self.lock();
         parts.ended = true;
-        parts.tasks.drain(..).for_each(|task| task.abort());
+        let tasks = std::mem::take(&mut parts.tasks);
+        // What ends leaves the component, which takes the lock.
+        drop(parts);
+        tasks.into_values().flatten().for_each(|task| task.abort());
+    }
+
+    fn take_panic(&self) -> Option<Panicked> {
+        self.lock().panic.take()
     }
 
     async fn panicked(&self) -> Panicked {
         loop {
-            if let Some(panic) = self.lock().panic.take() {
+            if let Some(panic) = self.take_panic() {
                 return panic;
             }
             self.panicked.notified().await;
@@ -130,28 +133,61 @@ impl Component {
 }
 
 impl Scope {
-    /// Runs a task that was started in this scope. Whoever waits for it sees its panic, too.
-    pub(super) async fn run<F: Future>(self, task: F) -> F::Output {
-        let payload = match Inside::new(self.clone(), task).await {
-            Ok(done) => return done,
-            Err(payload) => payload,
-        };
-        let panic = Panicked::of(&*payload);
-        match self {
+    /// Makes a task that is about to be spawned a part of the scope.
+    pub(super) fn part(self) -> Part {
+        let number = match &self {
             Scope::Component(component) => {
-                component.lock().panic.get_or_insert(panic);
-                component.panicked.notify_one();
+                let mut parts = component.lock();
+                parts.started += 1;
+                let number = parts.started;
+                parts.tasks.insert(number, None);
+                number
             }
-            Scope::Work => tracing::error!(%panic, "a task has ended"),
+            Scope::Work => 0,
+        };
+        Part { scope: self, number }
+    }
+
+    /// Has the task `number` end with the component.
+    pub(super) fn adopt(&self, number: u64, task: AbortHandle) {
+        let Scope::Component(component) = self else { return };
+        let mut parts = component.lock();
+        if parts.ended {
+            drop(parts);
+            return task.abort();
+        }
+        if let Some(handle) = parts.tasks.get_mut(&number) {
+            *handle = Some(task);
+        }
+    }
+}
+
+/// A task's place in the scope in which it was started, until it ends.
+pub(super) struct Part {
+    scope: Scope,
+    pub(super) number: u64,
+}
+
+impl Part {
+    /// Runs the task. Whoever waits for it sees its panic, too.
+    pub(super) fn run<F: Future>(self, task: F) -> impl Future<Output = F::Output> {
+        Inside::new(self.scope.clone(), task)
+            .map(move |outcome| outcome.unwrap_or_else(|payload| self.panicked(payload)))
+    }
+
+    fn panicked(&self, payload: Box<dyn Any + Send>) -> ! {
+        if let Scope::Component(component) = &self.scope {
+            component.lock().panic.get_or_insert(Panicked::of(&*payload));
+            component.panicked.notify_one();
         }
         resume_unwind(payload)
     }
+}
 
-    /// Has `task` end with the component.
-    pub(super) fn adopt(&self, task: AbortHandle) {
-        match self {
-            Scope::Component(component) => component.adopt(task),
-            Scope::Work => {}
+impl Drop for Part {
+    fn drop(&mut self) {
+        if let Scope::Component(component) = &self.scope {
+            component.lock().tasks.remove(&self.number);
         }
     }
 }
@@ -161,58 +197,99 @@ pub(super) fn current() -> Option<Scope> {
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
-/// Lives one life of `component`: until it ends, or until it or a task that it has started panics, which ends all of
-/// them. `leaves_tasks` says whether its tasks go on when it ended by itself.
-pub async fn live<F: Future<Output = ()>>(component: F, leaves_tasks: impl FnOnce() -> bool) -> Result<(), Panicked> {
-    let life = Arc::new(Component::default());
-    let running = Inside::new(Scope::Component(life.clone()), component);
+/// Runs `component` until it ends, or until it or a task that it has started panics, which ends all of them.
+/// `leaves_tasks` says whether its tasks go on when it ended by itself.
+pub async fn run_component<F>(component: F, leaves_tasks: impl FnOnce() -> bool) -> Result<(), Panicked>
+where
+    F: Future<Output = ()>,
+{
+    let run = Arc::new(Component::default());
+    let inside = Inside::new(Scope::Component(run.clone()), component);
     let ended = tokio::select! {
         biased;
-        ended = running => ended.map_err(|payload| Panicked::of(&*payload)),
-        panicked = life.panicked() => Err(panicked),
+        ended = inside => ended.map_err(|payload| Panicked::of(&*payload)),
+        panicked = run.panicked() => Err(panicked),
     };
+    // It may have ended because a task that it waited for panicked.
+    let ended = ended.and_then(|()| run.take_panic().map_or(Ok(()), Err));
     if ended.is_err() || !leaves_tasks() {
-        life.end();
+        run.end();
     }
     ended
 }
 
 /// Does `work`; should it panic, nothing else is harmed. What it shares with others must bear to be left half done.
-pub async fn caught<F: Future>(work: F) -> Result<F::Output, Panicked> {
-    Inside::new(Scope::Work, work).await.map_err(|payload| Panicked::of(&*payload))
+pub fn catch_panics<F: Future>(work: F) -> impl Future<Output = Result<F::Output, Panicked>> {
+    Inside::new(Scope::Work, work).map(|outcome| outcome.map_err(|payload| Panicked::of(&*payload)))
 }
 
-/// Does `work` whose panics end the process, whoever asks for it.
-pub fn uncaught<F: Future>(work: F) -> Uncaught<F> {
-    Uncaught { work }
+/// A future or a stream whose panics end the process, whoever asks for it.
+pub fn abort_on_panics<F>(work: F) -> AbortOnPanics<F> {
+    AbortOnPanics { work: Some(work) }
 }
 
 pin_project! {
-    /// See [`uncaught`].
-    pub struct Uncaught<F> {
+    /// See [`abort_on_panics`].
+    pub struct AbortOnPanics<F> {
+        // There until it is dropped.
         #[pin]
-        work: F,
+        work: Option<F>,
+    }
+
+    impl<F> PinnedDrop for AbortOnPanics<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let _outside = Entered::new(None);
+            this.project().work.set(None);
+        }
     }
 }
 
-impl<F: Future> Future for Uncaught<F> {
+impl<F> AbortOnPanics<F> {
+    fn work(self: Pin<&mut Self>) -> Pin<&mut F> {
+        self.project().work.as_pin_mut().expect("it is there until it is dropped")
+    }
+}
+
+impl<F: Future> Future for AbortOnPanics<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let _outside = Entered::new(None);
-        self.project().work.poll(context)
+        self.work().poll(context)
     }
 }
 
-/// A future that is polled, and dropped, inside of a scope.
-struct Inside<F> {
-    scope: Scope,
-    future: Option<Pin<Box<F>>>,
+impl<S: Stream> Stream for AbortOnPanics<S> {
+    type Item = S::Item;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        let _outside = Entered::new(None);
+        self.work().poll_next(context)
+    }
+}
+
+pin_project! {
+    /// A future that is polled, and dropped, inside of a scope.
+    struct Inside<F> {
+        scope: Scope,
+        // There until it is dropped.
+        #[pin]
+        future: Option<F>,
+    }
+
+    impl<F> PinnedDrop for Inside<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let _inside = Entered::new(Some(this.scope.clone()));
+            // A panic was reported, and there is nothing left that could fail for it.
+            let _ = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
+        }
+    }
 }
 
 impl<F> Inside<F> {
     fn new(scope: Scope, future: F) -> Inside<F> {
-        Inside { scope, future: Some(Box::pin(future)) }
+        Inside { scope, future: Some(future) }
     }
 }
 
@@ -220,21 +297,12 @@ impl<F: Future> Future for Inside<F> {
     type Output = std::thread::Result<F::Output>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        let future = this.future.as_mut().expect("it is there until it is dropped");
+        let this = self.project();
+        let future = this.future.as_pin_mut().expect("it is there until it is dropped");
         let _inside = Entered::new(Some(this.scope.clone()));
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        match catch_unwind(AssertUnwindSafe(|| future.poll(context))) {
             Ok(polled) => polled.map(Ok),
             Err(payload) => Poll::Ready(Err(payload)),
-        }
-    }
-}
-
-impl<F> Drop for Inside<F> {
-    fn drop(&mut self) {
-        let _inside = Entered::new(Some(self.scope.clone()));
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(self.future.take()))) {
-            tracing::error!(panic = %Panicked::of(&*payload), "what had ended could not be cleared away");
         }
     }
 }
@@ -272,7 +340,7 @@ mod tests {
             // Another task has its turn meanwhile, on this very thread.
             world.spawner.detached(async { assert!(ends_process()) }).await.unwrap();
             assert!(!ends_process());
-            uncaught(async {
+            abort_on_panics(async {
                 assert!(ends_process());
                 tokio::task::yield_now().await;
                 assert!(ends_process());
@@ -280,14 +348,14 @@ mod tests {
             .await;
             spawner.task(async { assert!(!ends_process(), "a task inherits") }).await.unwrap();
         };
-        assert_eq!(caught(work).await, Ok(()));
+        assert_eq!(catch_panics(work).await, Ok(()));
         assert!(ends_process());
-        assert_eq!(live(async { assert!(!ends_process()) }, || true).await, Ok(()));
+        assert_eq!(run_component(async { assert!(!ends_process()) }, || true).await, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_panic_is_the_outcome_of_the_work_that_it_ends() {
-        let panic = caught(async { panic!("no {}", "luck") }).await.map(|(): ()| ()).unwrap_err();
+        let panic = catch_panics(async { panic!("no {}", "luck") }).await.map(|(): ()| ()).unwrap_err();
         assert!(panic.to_string().ends_with(": no luck"), "{panic}");
         assert!(ends_process());
     }
@@ -309,7 +377,7 @@ mod tests {
             });
             std::future::pending::<()>().await;
         };
-        let panic = live(component, || true).await.unwrap_err();
+        let panic = run_component(component, || true).await.unwrap_err();
         assert!(panic.to_string().ends_with(": a task"), "{panic}");
         world.clock.sleep(Duration::from_millis(1)).await;
         assert_eq!(Arc::strong_count(&lasting), 1, "the other task has ended as well");
@@ -326,7 +394,60 @@ mod tests {
                 told.send(()).unwrap();
             });
         };
-        assert_eq!(live(component, || true).await, Ok(()));
+        assert_eq!(run_component(component, || true).await, Ok(()));
         heard.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_component_that_ends_because_its_task_panicked_has_panicked() {
+        let world = World::simulated(1, MemoryDisk::default());
+        let component = async {
+            world.spawner.task(async { panic!("a task") }).await.map(|(): ()| ()).unwrap_or_default();
+        };
+        let panic = run_component(component, || true).await.unwrap_err();
+        assert!(panic.to_string().ends_with(": a task"), "{panic}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_component_remembers_no_task_that_has_ended() {
+        let world = World::simulated(1, MemoryDisk::default());
+        let component = async {
+            for _ in 0..100 {
+                world.spawner.task(async {}).await.unwrap();
+            }
+            world.spawner.task(std::future::pending::<()>()).abort();
+            tokio::task::yield_now().await;
+            let Some(Scope::Component(this)) = current() else { panic!("it is inside of one") };
+            assert_eq!(this.lock().tasks.len(), 0);
+        };
+        assert_eq!(run_component(component, || false).await, Ok(()));
+    }
+
+    /// Notes in what scope it is dropped.
+    struct Scoped(Arc<Mutex<Vec<bool>>>);
+
+    impl Drop for Scoped {
+        fn drop(&mut self) {
+            self.0.lock().unwrap().push(ends_process());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_and_what_is_dropped_are_marked_as_well() {
+        let ends = Arc::new(Mutex::new(Vec::new()));
+        let (inner, outer) = (Scoped(ends.clone()), Scoped(ends.clone()));
+        let work = async move {
+            let _outer = outer;
+            let answers = futures::stream::poll_fn(move |_| {
+                let _held = &inner;
+                Poll::Ready(Some(ends_process()))
+            });
+            let mut answers = std::pin::pin!(abort_on_panics(answers));
+            let told = futures::StreamExt::next(&mut answers).await;
+            assert_eq!((told, ends_process()), (Some(true), false));
+            std::future::pending::<()>().await;
+        };
+        assert!(catch_panics(work).now_or_never().is_none());
+        assert_eq!(*ends.lock().unwrap(), [true, false]);
     }
 }

@@ -17,6 +17,8 @@ use super::lane::Lane;
 
 /// Components that ended are remembered up to this many, so that what comes and goes (a pod's actor) does not pile up.
 const ENDED_MAX: usize = 64;
+/// Of why a component ended no more than this is kept: a panic may print whatever it finds.
+const LAST_EXIT_BYTES_MAX: usize = 1024;
 
 /// What waits for a component.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,11 +78,11 @@ pub struct Component {
     /// Since it was started last.
     #[serde(serialize_with = "seconds", deserialize_with = "from_seconds")]
     pub age: Duration,
-    /// How often it was started anew after it had ended.
+    /// How often it was restarted after it had ended.
     pub restarts: u64,
-    /// Why it ended last, where it was to be started anew.
+    /// Why it ended last, where it was to be restarted.
     #[serde(default)]
-    pub last_end: Option<String>,
+    pub last_exit: Option<String>,
     pub backlog: Option<Backlog>,
 }
 
@@ -91,8 +93,8 @@ struct Entry {
     lane: Option<Lane>,
     started: Instant,
     restarts: u64,
-    last_end: Option<String>,
-    /// It ended, and is not yet started anew.
+    last_exit: Option<String>,
+    /// It ended, and is not yet restarted.
     pauses: bool,
     alive: Alive,
     backlog: Option<Measure>,
@@ -121,7 +123,7 @@ impl Roster {
                 running,
                 age: entry.started.elapsed(),
                 restarts: entry.restarts,
-                last_end: entry.last_end.clone(),
+                last_exit: entry.last_exit.clone(),
                 backlog: entry.backlog.as_ref().filter(|_| running).map(|measure| measure()),
             }
         };
@@ -135,7 +137,7 @@ impl Roster {
         text
     }
 
-    /// Notes that `name` runs from now on, and is started anew whenever it ends.
+    /// Notes that `name` runs from now on, and is restarted whenever it ends.
     pub fn register(&self, name: String, lane: Option<Lane>, backlog: Option<Measure>) -> Registration {
         let kept = Arc::new(());
         let seen = Arc::downgrade(&kept);
@@ -153,8 +155,8 @@ impl Roster {
         let name = names.into_iter().find(is_free).expect("the numbers do not end");
         let before = entries.get(&name);
         let restarts = before.map_or(0, |before| before.restarts + 1);
-        let last_end = before.and_then(|before| before.last_end.clone());
-        let entry = Entry { lane, started: Instant::now(), restarts, last_end, pauses: false, alive, backlog };
+        let last_exit = before.and_then(|before| before.last_exit.clone());
+        let entry = Entry { lane, started: Instant::now(), restarts, last_exit, pauses: false, alive, backlog };
         entries.insert(name.clone(), entry);
         // What comes and goes goes from here, too, whenever there is more of it than of anything else.
         if entries.len() > ENDED_MAX && entries.len().is_power_of_two() {
@@ -180,15 +182,15 @@ impl Registration {
         &self.name
     }
 
-    /// It ended, and will be started anew.
+    /// It ended, and will be restarted.
     pub fn ended(&self, why: &str) {
         self.change(|entry| {
-            entry.last_end = Some(why.to_owned());
+            entry.last_exit = Some(why[..why.floor_char_boundary(LAST_EXIT_BYTES_MAX)].to_owned());
             entry.pauses = true;
         });
     }
 
-    /// It is started anew.
+    /// It is restarted.
     pub fn restarted(&self) {
         self.change(|entry| {
             entry.restarts += 1;
@@ -241,6 +243,14 @@ mod tests {
         let _beside = enter(&roster, "raft/probe", None);
         let seen = roster.components();
         assert_eq!((seen.len(), seen[1].name.as_str(), seen[1].restarts), (2, "raft/probe#2", 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_reason_is_cut() {
+        let roster = Roster::default();
+        let registration = roster.register("raft/probe".to_owned(), None, None);
+        registration.ended(&format!("!{}", "\u{e9}".repeat(1000)));
+        assert_eq!(roster.components()[0].last_exit.as_ref().map(String::len), Some(1023));
     }
 
     #[tokio::test(start_paused = true)]

@@ -49,7 +49,7 @@ pub struct DetachedExecutor(pub Spawner);
 
 impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for DetachedExecutor {
     fn execute(&self, task: F) {
-        self.0.detached(panics::caught(task));
+        self.0.detached(panics::catch_panics(task));
     }
 }
 
@@ -148,8 +148,10 @@ impl Spawner {
         F::Output: Send + 'static,
     {
         let Some(scope) = panics::current() else { return self.detached(task) };
-        let task = self.detached(scope.clone().run(task));
-        scope.adopt(task.abort_handle());
+        let part = scope.clone().part();
+        let number = part.number;
+        let task = self.detached(part.run(task));
+        scope.adopt(number, task.abort_handle());
         task
     }
 

@@ -32,6 +32,7 @@ thread_local! {
 impl Running {
     pub fn start() -> Running {
         let before = std::panic::take_hook();
+        #[allow(clippy::disallowed_methods, reason = "only notes the panic")]
         std::panic::set_hook(Box::new(move |panic| {
             PANICKED.set(true);
             before(panic);

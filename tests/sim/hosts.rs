@@ -24,6 +24,7 @@ const RESTART: Duration = Duration::from_millis(700);
 /// Reads what panics say; each ends the process that a host stands for, if it may end.
 pub fn hear_panics() {
     let usual = std::panic::take_hook();
+    #[allow(clippy::disallowed_methods, reason = "many processes share the one of a simulation")]
     std::panic::set_hook(Box::new(move |info| {
         let runtime = tokio::runtime::Handle::try_current().ok().map(|handle| handle.id());
         let mut first = PANIC.lock().expect("nothing in here panics");

@@ -64,7 +64,7 @@ pub async fn answer(api: Arc<Api>, certificate: Option<User>, request: Request<I
     let started = api.world.clock.now();
     let (parts, body) = request.into_parts();
     let route = Route::of(parts.uri.path());
-    let mut response = match panics::caught(respond(&api, certificate.as_ref(), &route, &parts, body)).await {
+    let mut response = match panics::catch_panics(respond(&api, certificate.as_ref(), &route, &parts, body)).await {
         Ok(Ok(response)) => response,
         Ok(Err(status)) => respond::refusal(&status),
         Err(panic) => {

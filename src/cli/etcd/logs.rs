@@ -55,7 +55,7 @@ fn install(outputs: Outputs, format: LogFormat, filter: &str) {
     let logs = logs.with_env_filter(EnvFilter::new(filter)).with_writer(outputs);
     // A second beginning, as in tests, has no effect.
     let _ = logs.event_format(format).try_init();
-    panics::abort_on_panic(|panic| {
+    panics::install_hook(|panic| {
         let backtrace = std::backtrace::Backtrace::capture();
         tracing::error!(stacktrace = %backtrace, "{panic}");
     });
@@ -69,5 +69,27 @@ fn filter(level: &str) -> Result<&'static str, LogError> {
         "warn" => Ok("warn,openraft=error"),
         "error" | "dpanic" | "panic" | "fatal" => Ok("off,chorus=error"),
         other => Err(LogError::Level(other.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    const PANICS: &str = "CHORUS_TEST_PANICS";
+
+    /// The test runs itself once more, as a process that panics.
+    #[test]
+    fn a_panic_ends_the_process_and_is_logged() {
+        if std::env::var_os(PANICS).is_some() {
+            super::begin_plainly(false);
+            panic!("on purpose");
+        }
+        let mut process = Command::new(std::env::current_exe().unwrap());
+        let (_, name) = concat!(module_path!(), "::a_panic_ends_the_process_and_is_logged").split_once("::").unwrap();
+        let ended = process.args(["--exact", name, "--nocapture"]).env(PANICS, "yes").output().unwrap();
+        assert_eq!(ended.status.signal(), Some(6), "{ended:?}");
+        assert!(String::from_utf8_lossy(&ended.stderr).contains("on purpose"), "{ended:?}");
     }
 }

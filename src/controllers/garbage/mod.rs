@@ -15,7 +15,7 @@ mod judge;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -36,7 +36,8 @@ use crate::kube::status::Status;
 use graph::{FOREGROUND, Graph, Identity, NodeState, ORPHAN, Owner, Task, Unresolvable};
 use judge::{Action, Propagation, ReferenceClass, judge};
 
-/// The graph, which informers and workers share.
+/// The graph, which informers and workers share. One that a panic has left half changed is not used again: whoever takes
+/// it panics as well, and the controller's next life begins with a new one.
 struct SharedGraph {
     graph: Mutex<Graph>,
     /// The agenda may hold something.
@@ -52,16 +53,18 @@ struct Collector {
 
 pub fn start(context: &ControllerContext) {
     let table = Table::builtin();
-    let shared = Arc::new(SharedGraph { graph: Mutex::new(Graph::new(table.clone())), wake: Notify::new() });
+    let shared = Arc::new(SharedGraph::new(&table));
     let collector = Collector {
         client: context.client.clone(),
         table: table.clone(),
         shared: shared.clone(),
         events: context.recorder("garbage-collector-controller"),
     };
-    let pending = shared.clone();
+    let (fresh, opened, pending) = (shared.clone(), shared.clone(), shared.clone());
+    let kinds = table.clone();
     let mut builder = Builder::new("GarbageCollector", collector)
-        .keys_from(agenda(shared.clone()).boxed(), move || keys(pending.graph().pending()));
+        .begins_with(move || fresh.forget_all(&kinds))
+        .keys_from(move || agenda(opened.clone()).boxed(), move || keys(pending.graph().pending()));
     for resource in table.iter().filter(|resource| is_collected(resource)) {
         let objects =
             Informer::at(&context.client, target(resource, None, None)).start(&context.world, &context.shutdown);
@@ -94,8 +97,17 @@ fn agenda(shared: Arc<SharedGraph>) -> impl Stream<Item = Vec<Key>> {
 }
 
 impl SharedGraph {
+    fn new(table: &Arc<Table>) -> SharedGraph {
+        SharedGraph { graph: Mutex::new(Graph::new(table.clone())), wake: Notify::new() }
+    }
+
     fn graph(&self) -> MutexGuard<'_, Graph> {
-        self.graph.lock().unwrap_or_else(PoisonError::into_inner)
+        self.graph.lock().expect("no panic has left the graph half changed")
+    }
+
+    fn forget_all(&self, table: &Arc<Table>) {
+        self.graph.clear_poison();
+        *self.graph() = Graph::new(table.clone());
     }
 
     fn take_in(&self, change: &Change<Object>) {

@@ -370,3 +370,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_graph_that_was_left_half_changed_is_thrown_away() {
+    let table = Table::builtin();
+    let shared = super::SharedGraph::new(&table);
+    shared.graph().observe(&meta("a/x"));
+    let is_usable = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shared.graph().pending())).is_ok();
+    let bug = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _graph = shared.graph();
+        panic!("a bug");
+    }));
+    assert!(bug.map(|(): ()| ()).is_err() && !is_usable());
+    shared.forget_all(&table);
+    assert!(is_usable());
+}

@@ -87,9 +87,12 @@ struct Entry<K> {
     uid: String,
     resource_version: String,
     owners: Vec<String>,
+    /// Under what each index finds it, in the order of the indexes.
+    indexed: Vec<Vec<String>>,
     value: Arc<K>,
 }
 
+/// Code from elsewhere, which decodes and indexes, is called before anything is changed: a panic in it changes nothing.
 pub(super) struct Cache<K> {
     entries: BTreeMap<Key, Entry<K>>,
     owners: Postings,
@@ -150,36 +153,46 @@ impl<K: Cached> Cache<K> {
 
     /// Takes in an object that was added or changed.
     pub fn put(&mut self, object: &Arc<Object>) -> Result<Vec<Step<K>>, Status> {
-        let (key, meta) = (object.meta.key(), &object.meta);
-        if self.entries.get(&key).is_some_and(|e| e.uid == meta.uid && e.resource_version == meta.resource_version) {
-            return Ok(Vec::new());
+        let entry = self.news(object)?;
+        Ok(entry.map(|entry| self.exchange(object.meta.key(), entry)).unwrap_or_default())
+    }
+
+    /// What is to be kept of `object`, unless it is known already.
+    fn news(&self, object: &Arc<Object>) -> Result<Option<Entry<K>>, Status> {
+        let meta = &object.meta;
+        let known = self.entries.get(&meta.key());
+        if known.is_some_and(|e| e.uid == meta.uid && e.resource_version == meta.resource_version) {
+            return Ok(None);
         }
         let value = K::from_object(object)?;
-        let old = self.remove(&key);
-        let owners = meta.owner_references.iter().map(|owner| owner.uid.clone()).collect();
-        let entry = Entry {
+        Ok(Some(Entry {
             uid: meta.uid.clone(),
             resource_version: meta.resource_version.clone(),
-            owners,
-            value: value.clone(),
-        };
+            owners: meta.owner_references.iter().map(|owner| owner.uid.clone()).collect(),
+            indexed: self.indexes.iter().map(|index| (index.values)(&value)).collect(),
+            value,
+        }))
+    }
+
+    fn exchange(&mut self, key: Key, entry: Entry<K>) -> Vec<Step<K>> {
+        let old = self.remove(&key);
+        let (uid, value) = (entry.uid.clone(), entry.value.clone());
         self.insert(key, entry);
-        Ok(match old {
-            None => vec![Step { uid: meta.uid.clone(), change: Change::Added(value) }],
-            Some(old) if old.uid == meta.uid => {
-                vec![Step { uid: old.uid, change: Change::Updated { old: old.value, new: value } }]
-            }
+        match old {
+            None => vec![Step { uid, change: Change::Added(value) }],
+            Some(old) if old.uid == uid => vec![Step { uid, change: Change::Updated { old: old.value, new: value } }],
             Some(old) => vec![
                 Step { uid: old.uid, change: Change::Deleted(old.value) },
-                Step { uid: meta.uid.clone(), change: Change::Added(value) },
+                Step { uid, change: Change::Added(value) },
             ],
-        })
+        }
     }
 
     /// Forgets an object.
     pub fn delete(&mut self, object: &Arc<Object>) -> Option<Step<K>> {
+        let last = K::from_object(object);
         let old = self.remove(&object.meta.key())?;
-        let last = K::from_object(object).unwrap_or(old.value);
+        let last = last.unwrap_or(old.value);
         Some(Step { uid: old.uid, change: Change::Deleted(last) })
     }
 
@@ -187,16 +200,20 @@ impl<K: Cached> Cache<K> {
     pub fn replace(&mut self, objects: &[Arc<Object>], mut undecodable: impl FnMut(&Object, Status)) -> Vec<Step<K>> {
         let listed: BTreeSet<Key> = objects.iter().map(|object| object.meta.key()).collect();
         let gone: Vec<Key> = self.entries.keys().filter(|key| !listed.contains(key)).cloned().collect();
+        let mut news = Vec::new();
+        for object in objects {
+            match self.news(object) {
+                Ok(entry) => news.extend(entry.map(|entry| (object.meta.key(), entry))),
+                Err(status) => undecodable(object, status),
+            }
+        }
         let mut steps = Vec::new();
         for key in gone {
             let old = self.remove(&key).expect("the key was just read from the cache");
             steps.push(Step { uid: old.uid, change: Change::Deleted(old.value) });
         }
-        for object in objects {
-            match self.put(object) {
-                Ok(more) => steps.extend(more),
-                Err(status) => undecodable(object, status),
-            }
+        for (key, entry) in news {
+            steps.extend(self.exchange(key, entry));
         }
         steps
     }
@@ -205,9 +222,9 @@ impl<K: Cached> Cache<K> {
         for owner in &entry.owners {
             self.owners.entry(owner.clone()).or_default().insert(key.clone());
         }
-        for index in &mut self.indexes {
-            for value in (index.values)(&entry.value) {
-                index.keys.entry(value).or_default().insert(key.clone());
+        for (index, values) in self.indexes.iter_mut().zip(&entry.indexed) {
+            for value in values {
+                index.keys.entry(value.clone()).or_default().insert(key.clone());
             }
         }
         self.entries.insert(key, entry);
@@ -218,9 +235,9 @@ impl<K: Cached> Cache<K> {
         for owner in &entry.owners {
             forget(&mut self.owners, owner, key);
         }
-        for index in &mut self.indexes {
-            for value in (index.values)(&entry.value) {
-                forget(&mut index.keys, &value, key);
+        for (index, values) in self.indexes.iter_mut().zip(&entry.indexed) {
+            for value in values {
+                forget(&mut index.keys, value, key);
             }
         }
         Some(entry)
@@ -295,6 +312,28 @@ mod tests {
         let steps = cache
             .replace(&[object("b", "u2", 2, "", ""), object("c", "u3", 7, "", ""), object("d", "u4", 8, "", "")], fail);
         assert_eq!(told(&steps), ["-u1", "u3@3>7", "+u4@8"]);
+    }
+
+    #[test]
+    fn a_panic_of_an_index_changes_nothing() {
+        let node = |pod: &Object| {
+            let node = pod.value()["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
+            assert!(node != "bad", "a bug");
+            vec![node]
+        };
+        let fail = |_: &Object, status| panic!("{status}");
+        let mut cache = Cache::new(vec![Index::new("node", node)]);
+        cache.replace(&[object("a", "u1", 1, "", "n1"), object("b", "u2", 2, "", "n1")], fail);
+        let changed = |cache: &mut Cache<Object>, change: &dyn Fn(&mut Cache<Object>)| {
+            let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| change(cache)));
+            assert!(changed.is_err());
+            assert_eq!((cache.len(), cache.by_index("node", "n1").len()), (2, 2));
+        };
+        let list = [object("b", "u2", 3, "", "n2"), object("c", "u3", 4, "", "bad")];
+        changed(&mut cache, &|cache| drop(cache.replace(&list, fail)));
+        changed(&mut cache, &|cache| drop(cache.put(&object("a", "u1", 5, "", "bad"))));
+        let steps = cache.replace(&[object("b", "u2", 3, "", "n2"), object("c", "u3", 6, "", "n2")], fail);
+        assert_eq!(told(&steps), ["-u1", "u2@2>3", "+u3@6"]);
     }
 
     #[test]

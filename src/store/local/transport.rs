@@ -2,8 +2,8 @@
 //! in a client's.
 
 use chorus_proto::etcdserverpb as pb;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryFutureExt};
 
 use super::Local;
 use crate::store::Error;
@@ -13,7 +13,7 @@ use crate::store::client::{Call, Caller, Client, Transport, Versions};
 use crate::store::cluster_version::Release;
 use crate::store::records::Ranged;
 use crate::store::rpcs::rpcs;
-use crate::world::panics::uncaught;
+use crate::world::panics::abort_on_panics;
 
 macro_rules! answers {
     (
@@ -25,10 +25,12 @@ macro_rules! answers {
         )* })* }
         own { $($own:tt)* }
     ) => {
-        /// Each by the method of the same name. A panic in it ends the process, even where one of its caller would not.
+        /// Each by the method of the same name. A panic in it ends the process, even where one of its caller would not:
+        /// components that are supervised call the store here. Clients of etcd come through the [`Guard`], from tasks
+        /// that nobody supervises.
         impl Transport for Local {
             $($(fn $method(&self, request: pb::$request) -> Call<'_, pb::$response> {
-                Box::pin(uncaught(Local::$method(self, request)))
+                Box::pin(abort_on_panics(Local::$method(self, request)))
             })*)*
             $($given)*
         }
@@ -59,21 +61,22 @@ rpcs!(answers {
     }
 
     fn range_in_records(&self, request: pb::RangeRequest) -> Call<'_, Ranged> {
-        Box::pin(uncaught(Local::range_in_records(self, request)))
+        Box::pin(abort_on_panics(Local::range_in_records(self, request)))
     }
 
     fn lease_keep_alive(&self, request: pb::LeaseKeepAliveRequest) -> Call<'_, pb::LeaseKeepAliveResponse> {
-        Box::pin(uncaught(Local::lease_keep_alive(self, request)))
+        Box::pin(abort_on_panics(Local::lease_keep_alive(self, request)))
     }
 
     fn snapshot(&self) -> Call<'_, BoxStream<'static, Result<pb::SnapshotResponse, Error>>> {
-        Box::pin(uncaught(Local::snapshot(self)))
+        Box::pin(abort_on_panics(Local::snapshot(self).map_ok(|parts| abort_on_panics(parts).boxed())))
     }
 
     fn watch(
         &self,
         requests: BoxStream<'static, pb::WatchRequest>,
     ) -> Call<'_, BoxStream<'static, Result<pb::WatchResponse, Error>>> {
-        Box::pin(uncaught(self.watch_judged(requests.map(|request| (request, None)).boxed())))
+        let requests = requests.map(|request| (request, None)).boxed();
+        Box::pin(abort_on_panics(self.watch_judged(requests).map_ok(|events| abort_on_panics(events).boxed())))
     }
 });
