@@ -58,7 +58,7 @@ pub struct Args {
     #[arg(long, default_value_t = 10_000)]
     key_space: u64,
     /// Percentage of reads among the calls of `mixed`.
-    #[arg(long, default_value_t = 80)]
+    #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u64).range(..=100))]
     read_percent: u64,
     /// Read from one member, without a quorum.
     #[arg(long)]

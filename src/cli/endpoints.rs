@@ -1,4 +1,4 @@
-//! Where the store listens that a command is for.
+//! The endpoints of the store that a command talks to.
 
 use std::path::Path;
 
@@ -7,6 +7,7 @@ use anyhow::bail;
 use crate::cluster::config::Role;
 use crate::cluster::local::LocalCluster;
 use crate::world::World;
+use crate::world::net::Address;
 
 /// Where a store listens by default.
 const DEFAULT_ENDPOINT: &str = "127.0.0.1:2379";
@@ -25,11 +26,12 @@ pub fn endpoints(world: &World, given: &[String], data_dir: &Path) -> anyhow::Re
 
 /// The URL of an endpoint, which may be given without a scheme.
 pub fn url(endpoint: &str) -> anyhow::Result<String> {
-    match endpoint.trim().split_once("://") {
-        None => Ok(format!("http://{}", endpoint.trim())),
-        Some(("http" | "https" | "unix" | "unixs", _)) => Ok(endpoint.trim().to_owned()),
-        Some((scheme, _)) => bail!("{endpoint}: {scheme} is none of http, https, unix and unixs"),
+    let endpoint = endpoint.trim();
+    let url = if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
+    if Address::parse(&url).is_err() {
+        bail!("the endpoint {endpoint:?} is neither HOST:PORT nor a URL such as https://HOST:PORT");
     }
+    Ok(url)
 }
 
 #[cfg(test)]
@@ -41,6 +43,9 @@ mod tests {
         assert_eq!(url("127.0.0.1:2379").unwrap(), "http://127.0.0.1:2379");
         assert_eq!(url(" http://a:1 ").unwrap(), "http://a:1");
         assert_eq!(url("https://a:1").unwrap(), "https://a:1");
-        assert!(url("ftp://a:1").is_err());
+        for wrong in ["ftp://a:1", "", "127.0.0.1", "a:b"] {
+            let error = url(wrong).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("the endpoint {wrong:?} is neither")), "{error}");
+        }
     }
 }

@@ -3,14 +3,17 @@
 //! - `args`: keys and their options as requests, shared by the commands and by transactions
 //! - `txn`: the grammar of transactions
 //! - `watch`, `lease`: the commands that may run on
-//! - `session`: what every command works with
+//! - `session`: what every command works with; `user`: in whose name
+//! - `advice`: what a user can do about errors
 //! - `print`: what is shown, plain or as JSON
 
+mod advice;
 mod args;
 mod lease;
 mod print;
 mod session;
 mod txn;
+mod user;
 mod watch;
 
 use std::io::Read;
@@ -18,17 +21,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use chorus_proto::etcdserverpb as pb;
 use clap::Subcommand;
 
+use self::advice::{Asked, Effect, advice};
 use self::args::{Del, Get, Put};
 use self::print::{Format, Printer};
 use self::session::Session;
+use self::user::{User, in_the_name_of};
 use super::data_dir::{DATA_DIR, DATA_DIR_VARIABLE};
 use super::endpoints::{endpoints, url};
 use crate::store::client::Client;
-use crate::store::error::Error;
 use crate::store::{Remote, RemoteConfig};
 use crate::world::{World, tls};
 
@@ -61,6 +65,9 @@ pub struct Args {
     /// Accept any certificate of an https endpoint. Anyone on the network can then read and change everything.
     #[arg(long, global = true)]
     insecure_skip_tls_verify: bool,
+    /// In whose name to ask a store with authentication.
+    #[arg(long, global = true, value_name = "NAME:PASSWORD")]
+    user: Option<User>,
     #[command(subcommand)]
     command: Command,
 }
@@ -91,18 +98,41 @@ enum Command {
     },
 }
 
+impl Command {
+    fn effect(&self) -> Effect {
+        match self {
+            Command::Get(_) | Command::Watch(_) => Effect::Reads,
+            Command::Put(_) | Command::Del(_) | Command::Txn(_) => Effect::Writes,
+            Command::Lease(lease) => lease.effect(),
+            Command::Compact { .. } => Effect::Compacts,
+        }
+    }
+}
+
 /// Runs one command of `chorus kv`.
 pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
     let endpoints = endpoints(&world, &args.endpoints, &args.data_dir)?;
-    let store = connect(&world, &args, &endpoints)?;
-    let endpoints = endpoints.join(", ");
-    let session = Session { world, store, printer: Printer::new(args.write_out) };
-    execute(&session, args.command).await.map_err(|error| advise(error, &endpoints))?;
+    let urls = endpoints.iter().map(|endpoint| url(endpoint)).collect::<anyhow::Result<Vec<_>>>()?;
+    let asked = Asked {
+        endpoints: endpoints.join(", "),
+        effect: args.command.effect(),
+        secure: urls.iter().any(|url| url.starts_with("https:") || url.starts_with("unixs:")),
+        certificate: args.cert.is_some(),
+    };
+    let store = connect(&world, &args, urls, asked.secure)?;
+    let executed = async {
+        let store = in_the_name_of(args.user.as_ref(), store).await?;
+        let session = Session { world, store, printer: Printer::new(args.write_out) };
+        execute(&session, args.command).await
+    };
+    executed.await.map_err(|error| match error.downcast_ref().and_then(|error| advice(error, &asked)) {
+        Some(sentence) => anyhow!(sentence),
+        None => error,
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn connect(world: &World, args: &Args, endpoints: &[String]) -> anyhow::Result<Client> {
-    let urls = endpoints.iter().map(|endpoint| url(endpoint)).collect::<anyhow::Result<Vec<_>>>()?;
+fn connect(world: &World, args: &Args, urls: Vec<String>, secure: bool) -> anyhow::Result<Client> {
     let tls = tls::Options {
         trusted_ca_file: args.cacert.clone(),
         cert_file: args.cert.clone(),
@@ -111,30 +141,9 @@ fn connect(world: &World, args: &Args, endpoints: &[String]) -> anyhow::Result<C
         ..tls::Options::default()
     };
     let request_timeout = Duration::from_secs(args.command_timeout);
-    let secure = urls.iter().any(|url: &String| url.starts_with("https:") || url.starts_with("unixs:"));
     let tls = secure.then(|| tls::Client::new(world, tls)).transpose()?;
     let config = RemoteConfig { request_timeout, tls, ..RemoteConfig::new(urls) };
-    let remote = Remote::new(world, config).context("check --endpoints: each must be HOST:PORT or a URL")?;
-    Ok(Client::new(remote))
-}
-
-/// Adds advice to errors that a user can mend.
-fn advise(error: anyhow::Error, endpoints: &str) -> anyhow::Error {
-    let advice = match error.downcast_ref::<Error>() {
-        Some(Error::Other { code, .. }) if *code == tonic::Code::Unavailable as i32 => format!(
-            "no store answers at {endpoints}; start one with `chorus up`, or name the right address with --endpoints"
-        ),
-        Some(Error::NoLeader) => {
-            "the store has no leader: check that most of its members run (`chorus status`), then try again".into()
-        }
-        Some(error) if error.is_unknown_outcome() => {
-            "no answer came in time. A write may have happened: read the key before you write again".into()
-        }
-        Some(Error::Compacted) => "that revision is forgotten: ask for a newer one, or leave --rev out".into(),
-        Some(Error::LeaseNotFound) => "that lease has expired or was revoked: grant a new one".into(),
-        _ => return error,
-    };
-    error.context(advice)
+    Ok(Client::new(Remote::new(world, config)?))
 }
 
 /// The definition of the requests in a transaction.

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use anyhow::ensure;
+use clap::{ArgGroup, Subcommand};
 
 use super::terminal::line;
 use crate::cluster::server::migrate::{self, From};
@@ -31,9 +32,10 @@ enum Command {
 }
 
 #[derive(clap::Args)]
+#[command(group(ArgGroup::new("source").required(true).args(["data_dir", "snapshot"])))]
 struct FromEtcd {
     /// Data directory of an etcd member (3.4 or newer)
-    #[arg(long, value_name = "DIR", required_unless_present = "snapshot", conflicts_with = "snapshot")]
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Directory of its write-ahead log, if it is elsewhere
     #[arg(long, value_name = "DIR", requires = "data_dir")]
@@ -94,6 +96,13 @@ pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn from_etcd(world: &World, args: FromEtcd) -> anyhow::Result<()> {
+    if let Some(path) = &args.snapshot {
+        ensure!(
+            world.disk.exists(path),
+            "there is no file {}: name one that `etcdctl snapshot save` wrote with --snapshot",
+            path.display()
+        );
+    }
     let from = match (args.data_dir, args.snapshot) {
         (Some(path), _) => From::DataDir { path, wal_dir: args.wal_dir },
         (None, Some(path)) => From::Snapshot {

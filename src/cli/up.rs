@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use futures::FutureExt;
-
 use crate::cluster::config::{ClusterConfig, NodeConfig, Role};
 use crate::cluster::launcher::{self, Progress};
 use crate::cluster::local::LocalCluster;
@@ -14,7 +12,7 @@ use crate::world::World;
 use crate::world::net::ports::ephemeral;
 
 use super::data_dir::{DATA_DIR, DataDir};
-use super::signals::interrupted;
+use super::signals::interrupted_or_hung_up;
 use super::terminal::{ProgressLines, green, note, print};
 
 /// How long a cluster may take to come up.
@@ -31,8 +29,9 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     port_offset: Option<u16>,
     /// What runs containers: docker, hollow (none: pods only appear to run), or docker where an engine answers
-    #[arg(long, value_enum, default_value_t = Runtime::Auto)]
-    runtime: Runtime,
+    /// [default: auto]
+    #[arg(long, value_enum)]
+    runtime: Option<Runtime>,
     /// Leave the cluster running and return; `chorus down` ends it
     #[arg(long)]
     detach: bool,
@@ -53,16 +52,19 @@ pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
     if let Some(warning) = ports::warning(&cluster.config, ephemeral()) {
         note(format!("warning: {warning}"));
     }
+    let runtime = format!("{:?}", args.runtime.unwrap_or(Runtime::Auto)).to_lowercase();
+    let extra = ["--runtime".to_owned(), runtime];
+    if args.runtime.is_some() {
+        cluster.check_running_with(&extra)?;
+    }
     ports::check(&world, &cluster).await?;
     cluster.create(&world)?;
-    let runtime = format!("{:?}", args.runtime).to_lowercase();
-    let extra = ["--runtime".to_owned(), runtime];
 
     let names: Vec<&str> = cluster.config.nodes.iter().map(|node| node.name.as_str()).collect();
     let (name, nodes) = (&cluster.config.name, plural(names.len(), "node"));
     note(format!("Launching {name} ({nodes}) in {}", args.dir.data_dir.display()));
     let lines = ProgressLines::new(&names);
-    let mut interrupt = std::pin::pin!(interrupted().map(drop));
+    let mut interrupt = std::pin::pin!(interrupted_or_hung_up(&world));
     let started = async {
         launcher::start(&cluster, &extra)?;
         let show = |progress: Progress<'_>| {

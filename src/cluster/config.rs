@@ -3,6 +3,7 @@
 //! The file is TOML (see `cluster-configs/`). Unknown and missing fields are errors that name file, line and field.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -159,6 +160,19 @@ pub enum Role {
     Agent,
 }
 
+/// As the file names it.
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Store => "store",
+            Role::Apiserver => "apiserver",
+            Role::Scheduler => "scheduler",
+            Role::Controllers => "controllers",
+            Role::Agent => "agent",
+        })
+    }
+}
+
 /// Intervals of the store's consensus, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -298,6 +312,11 @@ impl ClusterConfig {
         self.nodes.iter().find(|node| node.name == name)
     }
 
+    /// The names of all nodes, for error texts.
+    pub fn names(&self) -> String {
+        self.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
     /// The nodes with `role`, in the order of the file.
     pub fn with_role(&self, role: Role) -> impl Iterator<Item = &NodeConfig> {
         self.nodes.iter().filter(move |node| node.has(role))
@@ -341,7 +360,7 @@ impl ClusterConfig {
             for (role, field, address) in node.listeners() {
                 match address {
                     None if node.has(role) => {
-                        return Err(format!("node {:?} has the role {role:?} but no `{field}` address", node.name));
+                        return Err(format!("node {:?} has the role {role} but no `{field}` address", node.name));
                     }
                     Some(address) => {
                         check_address(address).map_err(|why| format!("node {:?}: {field}: {why}", node.name))?;
@@ -368,7 +387,7 @@ impl ClusterConfig {
         }
         for role in [Role::Scheduler, Role::Controllers, Role::Agent] {
             if has(role) && !has(Role::Apiserver) {
-                return Err(format!("the role {role:?} needs a node with the role apiserver"));
+                return Err(format!("the role {role} needs a node with the role apiserver"));
             }
         }
         Ok(())
@@ -474,7 +493,7 @@ mod tests {
             ("name = 3", "c.toml"),
             ("name = \"a\"\nnode = []", "no [[node]]"),
             ("name = \"a\"\ncolour = 1\n", "colour"),
-            (node, "no `client` address"),
+            (node, "the role store but no `client` address"),
             (&format!("{node}client = \"nonsense\""), "\"nonsense\" is not host:port"),
             ("name = \"a\"\n[tls]\npeer = \"none\"\n", "none"),
             (

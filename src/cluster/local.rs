@@ -51,6 +51,12 @@ pub enum LocalError {
     NoNode { name: String, known: String },
     #[error("node {name} is not running: start it with `chorus start {name}`")]
     NotRunning { name: String },
+    #[error("node {name} is paused: `chorus resume {name}` lets it go on")]
+    Paused { name: String },
+    #[error("cannot make the cluster's directory: {0}; name another one with --data-dir")]
+    NotMade(#[source] std::io::Error),
+    #[error("node {name} runs with `{extra}` until it ends: end the cluster first (`chorus down --data-dir {dir}`)")]
+    OtherArguments { name: String, extra: String, dir: PathBuf },
     #[error("node {name} is already running (process {pid})")]
     AlreadyRunning { name: String, pid: i32 },
 }
@@ -104,8 +110,10 @@ impl LocalCluster {
     /// Makes what is missing of the cluster's directory.
     pub fn create(&self, world: &World) -> Result<(), LocalError> {
         if !self.exists() {
-            self.disk.create_dir_all(&self.dir, Access::Everyone)?;
-            self.disk.replace(&self.config_file(), self.config.to_toml().as_bytes(), Access::Everyone)?;
+            self.disk.create_dir_all(&self.dir, Access::Everyone).map_err(LocalError::NotMade)?;
+            let config = self.config.to_toml();
+            let written = self.disk.replace(&self.config_file(), config.as_bytes(), Access::Everyone);
+            written.map_err(LocalError::NotMade)?;
         }
         let pki = self.pki(world)?;
         if let Some(text) = kubeconfig::admin(&self.config, &pki)? {
@@ -142,10 +150,7 @@ impl LocalCluster {
     }
 
     pub fn node(&self, name: &str) -> Result<&NodeConfig, LocalError> {
-        self.config.node(name).ok_or_else(|| LocalError::NoNode {
-            name: name.to_owned(),
-            known: self.config.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", "),
-        })
+        self.config.node(name).ok_or_else(|| LocalError::NoNode { name: name.to_owned(), known: self.config.names() })
     }
 
     /// Where a node keeps its files.
@@ -171,12 +176,27 @@ impl LocalCluster {
         }
     }
 
+    /// Whether the nodes that run were started with `extra`, which they keep until they end.
+    pub fn check_running_with(&self, extra: &[String]) -> Result<(), LocalError> {
+        let mut running = self.config.nodes.iter().filter(|node| self.process(&node.name).is_some());
+        let other =
+            running.find_map(|node| Some((node, self.record(&node.name).extra)).filter(|(_, had)| had != extra));
+        match other {
+            None => Ok(()),
+            Some((node, had)) => {
+                Err(LocalError::OtherArguments { name: node.name.clone(), extra: had.join(" "), dir: self.dir.clone() })
+            }
+        }
+    }
+
     /// Starts a node's process with `extra` added to its command line, and `once` for this time only; one that runs
     /// already is an error.
     pub fn start(&self, name: &str, extra: &[String], once: &[&str]) -> Result<Process, LocalError> {
         self.node(name)?;
-        if let Some((process, _)) = self.process(name) {
-            return Err(LocalError::AlreadyRunning { name: name.to_owned(), pid: process.pid });
+        match self.process(name) {
+            None => {}
+            Some((_, ProcessState::Paused)) => return Err(LocalError::Paused { name: name.to_owned() }),
+            Some((process, _)) => return Err(LocalError::AlreadyRunning { name: name.to_owned(), pid: process.pid }),
         }
         let program = std::env::current_exe()?;
         let mut args: Vec<OsString> = vec!["node".into(), "--config".into(), self.config_file().into()];

@@ -52,8 +52,8 @@ pub struct Plan {
 /// Why a node did not start. Surface it: it names the file, the address or the field.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    #[error("there is no node {0:?} in the configuration")]
-    Unknown(String),
+    #[error("there is no node {name:?} in the configuration; it has {known}")]
+    Unknown { name: String, known: String },
     #[error("{0}")]
     Io(#[from] std::io::Error),
     #[error(transparent)]
@@ -84,7 +84,11 @@ pub struct Node {
 
 impl Node {
     pub async fn start(world: World, plan: Plan) -> Result<Node, NodeError> {
-        let node = plan.cluster.node(&plan.name).cloned().ok_or_else(|| NodeError::Unknown(plan.name.clone()))?;
+        let node = plan
+            .cluster
+            .node(&plan.name)
+            .cloned()
+            .ok_or_else(|| NodeError::Unknown { name: plan.name.clone(), known: plan.cluster.names() })?;
         world.disk.create_dir_all(&plan.data_dir, crate::world::disk::Access::Owner)?;
         let lock = world.disk.lock_dir(&plan.data_dir)?;
         let shutdown = Shutdown::new();

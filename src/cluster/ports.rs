@@ -48,7 +48,11 @@ pub async fn check(world: &World, cluster: &LocalCluster) -> Result<(), PortsTak
     let advice = match (free_offset(world, &cluster.config).await, cluster.exists()) {
         (None, _) => "End what holds them, then try again".to_owned(),
         (Some(free), false) => {
-            format!("End what holds them, or start the cluster on other ports: `chorus up --port-offset {free}`")
+            let dir = cluster.dir.display();
+            format!(
+                "End what holds them, or start the cluster on other ports: \
+                 `chorus up --data-dir {dir} --port-offset {free}`"
+            )
         }
         // The members of a store know each other by their ports.
         (Some(free), true) => format!(

@@ -172,7 +172,10 @@ impl Remote {
                 }
                 Ok(Err(status)) => status,
             };
-            last = from_status(&status);
+            // One endpoint that answers tells more than others that do not.
+            if attempt == 0 || !never_sent(&status) {
+                last = from_status(&status);
+            }
             if !retry.another(&status) {
                 break;
             }
@@ -219,7 +222,19 @@ fn never_sent(status: &Status) -> bool {
 }
 
 fn from_status(status: &Status) -> Error {
-    Error::from_wire(status.code() as i32, status.message())
+    match Error::from_wire(status.code() as i32, status.message()) {
+        Error::Other { code, message } => Error::Other { code, message: with_cause(message, status) },
+        known => known,
+    }
+}
+
+/// A text with the innermost cause of a failed connection, which is the most exact; what a store sends has none.
+fn with_cause(text: String, status: &Status) -> String {
+    let causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
+    match causes.last().map(ToString::to_string) {
+        Some(cause) if !text.contains(&cause) => format!("{text}: {cause}"),
+        _ => text,
+    }
 }
 
 /// A named type for the requests of a watch: the compiler cannot prove a boxed one `Send` inside the call.

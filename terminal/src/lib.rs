@@ -82,7 +82,9 @@ fn red(text: &str) -> String {
 }
 
 fn paint(text: &str, colour: AnsiColor, terminal: bool) -> String {
-    if !terminal || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+    if !terminal || unwanted || dumb {
         return text.to_owned();
     }
     let style = anstyle::Style::new().fg_color(Some(colour.into()));

@@ -12,6 +12,7 @@ use chorus_proto::etcdserverpb::kv_client::KvClient;
 use tonic::transport::{Channel, Endpoint};
 
 use super::latency::Latencies;
+use crate::store::error::Error;
 use crate::world::{Instant, World};
 
 /// What the clients do.
@@ -91,7 +92,10 @@ impl Target {
             let probe = pb::RangeRequest { key: "bench".into(), ..Default::default() };
             let mut client = KvClient::new(channel.clone());
             let answered = client.range(probe).await;
-            answered.map_err(|status| anyhow!("{url} does not answer ({}); check the address", status.message()))?;
+            answered.map_err(|status| match Error::from_wire(status.code() as i32, status.message()) {
+                Error::UserEmpty => anyhow!("{url} asks for a user: bench measures only stores without authentication"),
+                _ => anyhow!("{url} does not answer ({}); check the address", status.message()),
+            })?;
         }
         Ok(Target { name: urls.join(","), connections: channels })
     }

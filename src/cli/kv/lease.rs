@@ -5,6 +5,7 @@ use std::time::Duration;
 use chorus_proto::etcdserverpb as pb;
 use clap::Subcommand;
 
+use super::advice::Effect;
 use super::args::lease_id;
 use super::session::Session;
 
@@ -39,6 +40,15 @@ pub(super) enum Command {
     },
     /// List the leases.
     List,
+}
+
+impl Command {
+    pub fn effect(&self) -> Effect {
+        match self {
+            Command::Grant { .. } | Command::Revoke { .. } => Effect::Writes,
+            Command::TimeToLive { .. } | Command::KeepAlive { .. } | Command::List => Effect::Reads,
+        }
+    }
 }
 
 pub(super) async fn run(session: &Session, command: Command) -> anyhow::Result<()> {

@@ -18,6 +18,7 @@ use chorus_proto::etcdserverpb as pb;
 use chorus_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use chorus_proto::etcdserverpb::request_op::Request;
 use clap::Parser;
+use clap::error::ErrorKind;
 
 use super::args::{Del, Get, Put, lease_id};
 use super::session::Session;
@@ -116,13 +117,23 @@ pub(super) enum Op {
 
 fn request(line: &str) -> anyhow::Result<pb::RequestOp> {
     let words = words(line).with_context(|| format!("{line}: a quote is not closed"))?;
-    let op = Op::try_parse_from(words).map_err(|error| anyhow!("{line}: {error}"))?;
+    let op = Op::try_parse_from(words).map_err(|error| anyhow!("{line}: {}", reason(&error)))?;
     let request = match op {
         Op::Get(get) => Request::RequestRange(get.request()?),
         Op::Put(put) => Request::RequestPut(put.request(|| bail!("{line}: put needs a value"))?),
         Op::Del(del) => Request::RequestDeleteRange(del.request()?),
     };
     Ok(pb::RequestOp { request: Some(request) })
+}
+
+/// What is wrong with a request, without the usage of a command line that clap adds.
+fn reason(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::InvalidSubcommand {
+        return "a request begins with get, put or del".to_owned();
+    }
+    let text = error.to_string();
+    let first = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+    first.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Words between blanks; those in double quotes may hold blanks and escapes, those in single quotes are literal.
@@ -201,7 +212,9 @@ mod tests {
             assert!(format!("{error:#}").contains(part), "{error:#}");
         }
         for line in ["put a", "get", "put a \"b", "move a b"] {
-            assert!(request(line).unwrap_err().to_string().contains(line));
+            let error = request(line).unwrap_err().to_string();
+            assert!(error.starts_with(line) && !error.contains("Usage") && !error.contains('\n'), "{error}");
         }
+        assert_eq!(request("move a b").unwrap_err().to_string(), "move a b: a request begins with get, put or del");
     }
 }
