@@ -30,6 +30,7 @@ use super::request::{Api, READS_MAX, WRITES_MAX};
 use super::server::{self, Server};
 use super::services::{Addresses, Network};
 use super::storage::Storage;
+use super::store_check::StoreCheck;
 use super::tokens::Tokens;
 use super::user::User;
 
@@ -166,6 +167,7 @@ fn build(
         tokens,
         metrics: Metrics::default(),
         recounts: Recounts::default(),
+        store_check: StoreCheck::default(),
         reads: Gate::new(READS_MAX),
         writes: Gate::new(WRITES_MAX),
         ready,
