@@ -219,8 +219,7 @@ impl PodSync {
         } else {
             match self.context.runtime.find_image(&name).await {
                 Err(error) => self.image_failure(container, "ErrImagePull", error.to_string()),
-                // An image that was made on this node has no registry that could hold a newer one.
-                Ok(Some(found)) if policy != "Always" || found.is_local => {
+                Ok(Some(found)) if policy != "Always" => {
                     self.event(
                         container,
                         is_init,
