@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::world::tls;
 
@@ -56,6 +57,9 @@ pub struct Config {
     pub tls: Option<tls::Options>,
     /// Added to the Node's own labels (hostname, os, arch).
     pub labels: BTreeMap<String, String>,
+    /// How long a renewal of the node's Lease holds: the node controller's grace period. It is renewed four times as
+    /// often.
+    pub node_lease_duration: Duration,
     /// Whether pods are written down on disk, for a start while no frontend answers.
     pub notebook: bool,
 }

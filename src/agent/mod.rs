@@ -122,6 +122,7 @@ pub async fn start_with(
         capacity,
         machine,
         engine: runtime.version().await?,
+        lease_duration: config.node_lease_duration,
     };
     let server = Server {
         world: world.clone(),

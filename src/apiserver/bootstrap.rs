@@ -33,10 +33,15 @@ impl Api {
             let namespace = json!({"metadata": {"name": name}});
             self.ensure("", "namespaces", None, namespace, deadline).await?;
         }
-        let service = kubernetes_service(&self.addresses.network.first().to_string());
-        self.ensure("", "services", Some("default"), service, deadline).await?;
+        self.ensure_kubernetes_service(deadline).await?;
         // Components send requests as soon as this returns.
         self.authorizer.catch_up(deadline).await
+    }
+
+    /// Creates the Service `kubernetes` if it is missing.
+    pub(super) async fn ensure_kubernetes_service(&self, deadline: Instant) -> Result<(), Status> {
+        let service = kubernetes_service(&self.addresses.network.first().to_string());
+        self.ensure("", "services", Some("default"), service, deadline).await
     }
 
     /// Many at once: the cluster is ready when the last one is written, and concurrent writes share log entries.

@@ -22,7 +22,7 @@ const NAMESPACE: Option<&str> = Some("default");
 
 impl Api {
     /// Renews this frontend's record and brings the endpoints up to date.
-    pub(super) async fn tell_endpoint(&self, ip: IpAddr, port: u16) -> Result<(), Status> {
+    pub(super) async fn publish_endpoint(&self, ip: IpAddr, port: u16) -> Result<(), Status> {
         let granted = self.storage.store().lease_grant(pb::LeaseGrantRequest { ttl: TTL_SECONDS, id: 0 }).await;
         let lease = LeaseId(granted.map_err(|error| refusal(&error))?.id);
         let key = format!("{RECORDS}{ip}/{port}");

@@ -1,6 +1,6 @@
 //! [`Frontend`]: a Kubernetes endpoint and its background duties, each a task. They put the built-in objects in the
-//! store, write the frontend's address into the endpoints of the Service `kubernetes`, count quotas anew after
-//! deletions, and follow which pods are on which node. Requests are tasks, too; all tasks share the request path.
+//! store, keep the Service `kubernetes` and the frontend's address in its endpoints, count quotas anew after deletions,
+//! and follow which pods are on which node. Requests are tasks, too; all tasks share the request path.
 //!
 //! A frontend holds nothing that is not in the store. A duty that panics is restarted; all end with the node.
 
@@ -30,6 +30,7 @@ use super::request::{Api, READS_MAX, WRITES_MAX};
 use super::server::{self, Server};
 use super::services::{Addresses, Network};
 use super::storage::Storage;
+use super::store_check::StoreCheck;
 use super::tokens::Tokens;
 use super::user::User;
 
@@ -166,6 +167,7 @@ fn build(
         tokens,
         metrics: Metrics::default(),
         recounts: Recounts::default(),
+        store_check: StoreCheck::default(),
         reads: Gate::new(READS_MAX),
         writes: Gate::new(WRITES_MAX),
         ready,
@@ -229,14 +231,18 @@ async fn follow_pods(api: Arc<Api>) {
     }
 }
 
-/// Writes this frontend's address into the endpoints of the Service `kubernetes`, again and again.
+/// Keeps the Service `kubernetes`, and this frontend's address in its endpoints.
 async fn advertise(api: Arc<Api>, ip: IpAddr, port: u16) {
     let mut ready = api.ready.clone();
     let _ = ready.wait_for(|ready| *ready).await;
     loop {
         let deadline = api.world.clock.now() + ATTEMPT_MAX;
-        if let Err(status) = api.until(deadline, api.tell_endpoint(ip, port)).await {
-            tracing::debug!(%status, "the endpoints of the Service kubernetes could not be brought up to date");
+        let publish = async {
+            api.publish_endpoint(ip, port).await?;
+            api.ensure_kubernetes_service(deadline).await
+        };
+        if let Err(status) = api.until(deadline, publish).await {
+            tracing::debug!(%status, "the Service kubernetes and its endpoints could not be brought up to date");
         }
         api.world.clock.sleep(ADVERTISE_PERIOD).await;
     }

@@ -18,6 +18,7 @@
 //! - [`subresources`]: subresources that do more than show an object
 //! - [`storage`], [`codec`], [`watch_cache`], [`selection`]: objects in the store
 //! - [`services`]: cluster IPs and node ports; [`endpoints`]: those of the Service `kubernetes`
+//! - [`store_check`]: whether the store answers
 //! - [`bootstrap`]: the built-in objects; [`recounts`]: quotas to be recounted; [`metrics`]
 
 mod admission;
@@ -39,6 +40,7 @@ mod selection;
 mod server;
 mod services;
 mod storage;
+mod store_check;
 mod subresources;
 mod tokens;
 mod user;

@@ -256,6 +256,7 @@ fn agent_config(plan: &Plan, node: &NodeConfig) -> agent::Config {
             ..plan.pki.tls(Holder::AgentServer(&node.name), [])
         }),
         labels: Default::default(),
+        node_lease_duration: Duration::from_secs(plan.cluster.kubernetes.node_grace_s),
         notebook: true,
     }
 }

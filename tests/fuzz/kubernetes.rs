@@ -97,7 +97,9 @@ fn patches() {
     bend("patches", &samples, |bytes| {
         for kind in [PatchType::Json, PatchType::Merge, PatchType::Strategic] {
             let Ok(new) = patch(&schemas, &resource.definition, kind, bytes, &old) else { continue };
-            let Ok(decoded) = schemas.decode_patched(resource, new, FieldValidation::Warn) else { continue };
+            let Ok(decoded) = schemas.decode_patched(resource, new, FieldValidation::Warn, String::new) else {
+                continue;
+            };
             let mut new = decoded.object;
             resource.default(&mut new);
             resource.prepare_for_update(Subresource::None, &mut new, &old);

@@ -1,8 +1,9 @@
 //! The actor that keeps the node known to the API.
 //!
-//! It owns nothing but the facts of the node. Every ten seconds it makes one round: registers the node if it is
-//! missing, writes its status if the API has another, renews its Lease. After a round that failed the next one comes
-//! sooner; rounds never overlap. When it dies, the Lease runs out and the node controller takes over.
+//! It owns nothing but the facts of the node. Four times within the duration of the node's Lease, and every ten seconds
+//! at least, it makes one round: registers the node if it is missing, writes its status if the API has another, renews
+//! its Lease. After a round that failed the next one comes sooner; rounds never overlap. When it dies, the Lease runs
+//! out and the node controller takes over.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +22,9 @@ use crate::kube::status::Status;
 use crate::kube::time;
 use crate::world::World;
 
-const PERIOD: Duration = Duration::from_secs(10);
+/// Rounds within the duration of the Lease, as upstream: so many must fail in a row before the node counts as lost.
+const ROUNDS_PER_LEASE: u32 = 4;
+const PERIOD_MAX: Duration = Duration::from_secs(10);
 /// After a round that failed; the API may just be coming up.
 const RETRY: Duration = Duration::from_secs(1);
 const ROUND_MAX: Duration = Duration::from_secs(8);
@@ -53,15 +56,16 @@ impl Heartbeat {
             return ctx.stop();
         }
         let round = self.round.clone();
+        let period = period(round.facts.lease_duration);
         let beat = self.round.world.spawner.task(async move {
             let clock = round.world.clock.clone();
             clock.timeout(ROUND_MAX, round.run()).await.unwrap_or_else(|_| {
                 Err(Status::new(504, "Timeout", format!("the API did not answer within {ROUND_MAX:?}")))
             })
         });
-        ctx.spawn(beat.into_actor(self).map(|result, _, ctx| {
+        ctx.spawn(beat.into_actor(self).map(move |result, _, ctx| {
             let next = match result {
-                Ok(Ok(())) => PERIOD,
+                Ok(Ok(())) => period,
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "the node's heartbeat did not reach the API");
                     RETRY
@@ -129,5 +133,22 @@ impl Round {
         let lease = object::lease(&self.facts, node_uid, before, time::timestamp(&self.world.clock));
         let written = if is_new { leases.create(&lease).await } else { leases.update(&lease).await };
         written.map(|_| ())
+    }
+}
+
+/// How long after a round the next one follows.
+fn period(lease_duration: Duration) -> Duration {
+    (lease_duration / ROUNDS_PER_LEASE).clamp(RETRY, PERIOD_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_renewed_four_times_while_it_holds() {
+        for (lease, seconds) in [(0, 1), (16, 4), (40, 10), (50, 10), (600, 10)] {
+            assert_eq!(period(Duration::from_secs(lease)), Duration::from_secs(seconds), "{lease}");
+        }
     }
 }

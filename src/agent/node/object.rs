@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -17,8 +18,6 @@ use crate::agent::runtime::EngineVersion;
 use crate::kube::quantity::Quantity;
 
 pub const LEASE_NAMESPACE: &str = "kube-node-lease";
-/// A node whose Lease is older than this is taken for lost.
-const LEASE_SECONDS: i32 = 40;
 
 /// What does not change while the agent runs.
 #[derive(Clone, Debug)]
@@ -31,6 +30,8 @@ pub struct Facts {
     pub capacity: Capacity,
     pub machine: Machine,
     pub engine: EngineVersion,
+    /// A node whose Lease is older than this is taken for lost.
+    pub lease_duration: Duration,
 }
 
 fn resources(capacity: Capacity) -> BTreeMap<String, Wire> {
@@ -170,7 +171,7 @@ pub fn lease(facts: &Facts, node_uid: &str, before: Option<Lease>, now: Timestam
         metadata: ObjectMeta { owner_references: Some(vec![owner]), ..metadata },
         spec: Some(LeaseSpec {
             holder_identity: Some(facts.name.clone()),
-            lease_duration_seconds: Some(LEASE_SECONDS),
+            lease_duration_seconds: i32::try_from(facts.lease_duration.as_secs()).ok(),
             renew_time: Some(MicroTime(now)),
             ..LeaseSpec::default()
         }),
@@ -190,6 +191,7 @@ mod tests {
             capacity: Capacity { cpu_millis: 2666, memory_bytes: 8 << 30, storage_bytes: 100 << 30, pods: 110 },
             machine: Machine { architecture: "amd64", ..Machine::default() },
             engine: EngineVersion { runtime: "docker://1".into(), kernel: "6".into(), os_image: "os".into() },
+            lease_duration: Duration::from_secs(40),
         }
     }
 

@@ -36,6 +36,8 @@ pub struct ContainerMemory {
     /// The last attempt to create it failed.
     pub failure: Option<Failure>,
     pub failures: Backoff,
+    /// Why it waits, by its status; the events of that are recorded.
+    pub waiting: Option<String>,
 }
 
 /// Why a container is stopped.

@@ -2,7 +2,7 @@
 //!
 //! - [`lifecycle`]: what a pod's containers are to each other; shared by plan and status
 //! - [`plan`]: what to do next; pure
-//! - [`status`]: the status that the API gets; pure
+//! - [`status`]: the status that the API gets; [`waiting`]: the events of a container that begins to wait; both pure
 //! - [`memory`]: what is known beyond specification and engine; [`backoff`]: how long to wait before trying again
 //! - [`actor`]: the actor of one pod; [`sync`]: how it brings the engine to the specification; [`probe`]: probes
 //! - [`spec`]: from the pod's specification to the engine's; [`limits`]: resources; [`env`]: variables;
@@ -29,3 +29,4 @@ pub mod status;
 pub mod sync;
 pub mod termination_message;
 pub mod volumes;
+pub mod waiting;

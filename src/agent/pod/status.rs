@@ -233,7 +233,8 @@ fn terminated(snapshot: PodSnapshot<'_>, container: &Container, exit: &Exit, sch
         exit_code: exit.code,
         reason: Some(reason.to_owned()),
         message: message.cloned(),
-        started_at: exit.started.map(Time),
+        // Upstream's zero time is the Unix epoch for a container that never started.
+        started_at: Some(Time(exit.started.unwrap_or(Timestamp::UNIX_EPOCH))),
         finished_at: Some(Time(exit.finished)),
         signal: None,
     }
@@ -413,6 +414,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::agent::pod::memory::Memory;
+    use crate::agent::runtime::PodView;
     use crate::kube::client::PatchType;
     use crate::kube::patch;
     use crate::kube::resources::Table;
@@ -451,5 +454,31 @@ mod tests {
         assert_eq!(conditions, [("example.com/gate", "False"), ("Ready", "True"), ("DisruptionTarget", "True")].into());
         assert_eq!(status["podIPs"], json!([{"ip": "10.0.0.2"}]), "an address of before is none any more");
         assert_eq!((&status["nominatedNodeName"], &status["reason"]), (&json!("n2"), &Value::Null));
+    }
+
+    #[test]
+    fn a_container_that_never_started_has_upstreams_zero_time() {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"restartPolicy": "Never",
+            "containers": [{"name": "c", "image": "i:1"}]}}))
+        .unwrap();
+        let (now, error) = (Timestamp::from_second(9).unwrap(), "no such file".to_owned());
+        let exit = Exit { code: 128, out_of_memory: false, error, started: None, finished: now };
+        let container = Container {
+            id: "c0".into(),
+            name: "c".into(),
+            attempt: 0,
+            sandbox: "s0".into(),
+            image: "i:1".into(),
+            image_id: "sha256:1".into(),
+            hash: String::new(),
+            created: now,
+            state: ContainerState::Exited(exit.clone()),
+            termination_message: None,
+        };
+        let (view, memory) = (PodView::default(), Memory::default());
+        let snapshot = PodSnapshot { pod: &pod, view: &view, memory: &memory, now, probed: true };
+        let terminated = super::terminated(snapshot, &container, &exit, "docker");
+        assert_eq!(terminated.reason.as_deref(), Some("StartError"));
+        assert_eq!(terminated.started_at, Some(Time(Timestamp::UNIX_EPOCH)));
     }
 }

@@ -18,7 +18,7 @@ use super::plan::{self, Action, Goal};
 use super::sources::{self, Names, Sources};
 use super::status::{self, NodeFacts};
 use super::volumes::PodDir;
-use super::{env, spec, termination_message};
+use super::{env, spec, termination_message, waiting};
 use crate::agent::context::Context;
 use crate::agent::error::Error;
 use crate::agent::image;
@@ -131,6 +131,9 @@ impl PodSync {
             let plan = plan::plan(snapshot, goal, is_written);
             let runs = view.containers.iter().any(|container| container.is_running());
             self.state.memory.final_status_written |= is_written && !runs && matches!(goal, Goal::Delete { .. });
+            if goal == Goal::Run {
+                self.record_waiting(&status);
+            }
             if plan.actions == [Action::ConfirmDeletion] {
                 self.dir().remove()?;
                 return Ok(SyncOutcome::Removed);
@@ -144,6 +147,27 @@ impl PodSync {
             }
         }
         Ok(SyncOutcome::Incomplete { wake: self.now() })
+    }
+
+    /// Records the events of containers that wait for another reason than before.
+    fn record_waiting(&mut self, status: &PodStatus) {
+        let init = status.init_container_statuses.iter().flatten().map(|container| (container, true));
+        let apps = status.container_statuses.iter().flatten().map(|container| (container, false));
+        for (container, is_init) in init.chain(apps) {
+            let waits = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+            let reason = waits.and_then(|waits| waits.reason.clone());
+            let memory = self.state.memory.container(&container.name);
+            if memory.waiting == reason {
+                continue;
+            }
+            memory.waiting = reason;
+            let about = container_reference(&self.pod, &container.name, is_init);
+            for (severity, reason, message) in
+                waits.iter().flat_map(|waits| waiting::events(&self.pod, container, waits))
+            {
+                self.context.events.event_about(&about, severity, reason, message);
+            }
+        }
     }
 
     /// Updates the memory by what the engine shows.
@@ -219,8 +243,7 @@ impl PodSync {
         } else {
             match self.context.runtime.find_image(&name).await {
                 Err(error) => self.image_failure(container, "ErrImagePull", error.to_string()),
-                // An image that was made on this node has no registry that could hold a newer one.
-                Ok(Some(found)) if policy != "Always" || found.is_local => {
+                Ok(Some(found)) if policy != "Always" => {
                     self.event(
                         container,
                         is_init,
@@ -247,7 +270,6 @@ impl PodSync {
 
     fn image_failure(&mut self, container: &str, reason: &'static str, message: String) -> ImageState {
         let now = self.now();
-        self.context.events.event(&*self.pod, Severity::Warning, "Failed", format!("Error: {reason}: {message}"));
         let memory = self.state.memory.container(container);
         ImageState::Failed(Failure::after(reason, message, &mut memory.pulls, now))
     }

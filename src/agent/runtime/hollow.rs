@@ -157,7 +157,7 @@ impl ContainerRuntime for Hollow {
 
     async fn find_image(&self, image: &str) -> Result<Option<Image>, Error> {
         // The image is not known; root as its user would keep pods with `runAsNonRoot` from starting.
-        Ok(Some(Image { id: format!("sha256:{}", digest(&[image])), is_local: true, user: USER.to_owned() }))
+        Ok(Some(Image { id: format!("sha256:{}", digest(&[image])), user: USER.to_owned() }))
     }
 
     async fn pull_image(&self, image: &str, _: Option<&Credentials>) -> Result<String, Error> {

@@ -254,8 +254,6 @@ impl PodView {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     pub id: String,
-    /// It was built or imported here: no registry is known to have it.
-    pub is_local: bool,
     /// The user of its processes: `uid`, `name`, either with `:group`, or nothing for root.
     pub user: String,
 }

@@ -43,6 +43,7 @@ fn config() -> Config {
         listen: "127.0.0.1:0".into(),
         tls: None,
         labels: Default::default(),
+        node_lease_duration: Duration::from_secs(40),
         notebook: true,
     }
 }

@@ -70,10 +70,16 @@ impl Api {
         self.config.advertise.map_or_else(String::new, |(ip, port)| std::net::SocketAddr::new(ip, port).to_string())
     }
 
-    /// Health: live while it answers, ready once the store answers.
-    pub(super) fn health(&self, which: Health, check: Option<&str>, query: &Parameters) -> Response<Body> {
-        let ready = *self.ready.borrow() && !self.shutdown.begun();
-        let checks = [("ping", true), ("store", ready || which == Health::Livez)];
+    /// Whether requests would be answered now.
+    async fn is_ready(&self) -> bool {
+        let began = *self.ready.borrow() && !self.shutdown.begun();
+        began && self.store_check.passes(&self.world.clock, self.storage.revision()).await
+    }
+
+    /// Health: live while it answers, ready while the store answers.
+    pub(super) async fn health(&self, which: Health, check: Option<&str>, query: &Parameters) -> Response<Body> {
+        let store = which == Health::Livez || check == Some("ping") || self.is_ready().await;
+        let checks = [("ping", true), ("store", store)];
         let name = match which {
             Health::Healthz => "healthz",
             Health::Livez => "livez",
@@ -92,7 +98,7 @@ impl Api {
             text += &if *passed {
                 format!("[+]{check} ok\n")
             } else {
-                format!("[-]{check} failed: the store does not answer yet\n")
+                format!("[-]{check} failed: the store does not answer\n")
             };
         }
         text += &format!("{name} check {}\n", if passed { "passed" } else { "failed" });

@@ -111,7 +111,7 @@ async fn respond(
     let deadline = api.world.clock.now() + DEADLINE;
     let query = Parameters(route::parameters(parts.uri.query().unwrap_or_default()));
     if let Route::Health(which, check) = route {
-        return Ok(api.health(*which, check.as_deref(), &query));
+        return Ok(api.health(*which, check.as_deref(), &query).await);
     }
     let user = api.until(deadline, api.authenticator.authenticate(certificate, &parts.headers, deadline)).await?;
     let user = api.until(deadline, api.impersonated(user, &parts.headers, deadline)).await?;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::kube::client::PatchType;
 use crate::kube::patch;
 use crate::kube::resources::Resource;
-use crate::kube::schema::{Decoded, FieldValidation, Format, Schemas};
+use crate::kube::schema::{Decoded, FieldValidation, Format, Schemas, parse, printed};
 use crate::kube::status::{Cause, Status};
 
 use super::RequestInfo;
@@ -85,7 +85,14 @@ pub fn patched(
     }
     let validation = FieldValidation::parse(info.write.field_validation.as_deref())?;
     let new = patch::patch(schemas, &resource.definition, kind, bytes, old)?;
-    let Decoded { object: mut new, warnings } = schemas.decode_patched(resource, new, validation)?;
+    // As upstream, the refusal shows a strategic patch as Go prints it, and otherwise the patched object.
+    let shown = || match kind {
+        PatchType::Strategic => parse(bytes, Format::Json).map(|patch| printed(&patch.value)).unwrap_or_default(),
+        _ => patch::patch(schemas, &resource.definition, kind, bytes, old)
+            .map(|patched| patched.to_string())
+            .unwrap_or_default(),
+    };
+    let Decoded { object: mut new, warnings } = schemas.decode_patched(resource, new, validation, shown)?;
     place(info, &mut new)?;
     check_name(info, &new)?;
     Ok((new, warnings))

@@ -42,6 +42,7 @@ use super::recounts::Recounts;
 use super::selection::SelectionPredicate;
 use super::services::Addresses;
 use super::storage::Storage;
+use super::store_check::StoreCheck;
 use super::tokens::Tokens;
 use super::user::User;
 
@@ -76,6 +77,7 @@ pub struct Api {
     pub schemas: Arc<Schemas>,
     pub metrics: Metrics,
     pub recounts: Recounts,
+    pub store_check: StoreCheck,
     pub reads: Gate,
     pub writes: Gate,
     /// The built-in objects are in the store.

@@ -44,7 +44,10 @@ impl Api {
         if !handed_on.is_empty() {
             path = format!("{path}?{}", handed_on.join("&"));
         }
-        self.ask_agent(node, &address, &path).await
+        self.ask_agent(node, &address, &path).await.map_err(|status| match waits(&pod, name, container) {
+            Some(why) if status.code == 404 => Status::bad_request(why),
+            _ => status,
+        })
     }
 
     /// Where the agent of a node listens.
@@ -128,6 +131,18 @@ fn container<'a>(pod: &'a Value, name: &str, asked: Option<&'a str>) -> Result<&
     }
 }
 
+/// Why a container that was not created yet has no log, if its status says for what it waits.
+fn waits(pod: &Value, name: &str, container: &str) -> Option<String> {
+    let statuses = ["containerStatuses", "initContainerStatuses"].map(|list| pod["status"][list].as_array());
+    let status = statuses.into_iter().flatten().flatten().find(|status| status["name"] == container)?;
+    let why = match status["state"]["waiting"]["reason"].as_str()? {
+        "ErrImagePull" => "image can't be pulled",
+        "ImagePullBackOff" => "trying and failing to pull image",
+        reason => reason,
+    };
+    Some(format!("container {container:?} in pod {name:?} is waiting to start: {why}"))
+}
+
 /// A parameter's value, percent-encoded.
 fn escape(value: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
@@ -152,6 +167,23 @@ mod tests {
             "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]"
         );
         assert_eq!(container(&one, "p", Some("x")).unwrap_err().message, "container x is not valid for pod p");
+    }
+
+    #[test]
+    fn a_container_that_waits_says_for_what() {
+        let table = [
+            ("ErrImagePull", "image can't be pulled"),
+            ("ImagePullBackOff", "trying and failing to pull image"),
+            ("ContainerCreating", "ContainerCreating"),
+            ("PodInitializing", "PodInitializing"),
+        ];
+        for (reason, why) in table {
+            let pod = json!({"status": {"containerStatuses": [
+                {"name": "b", "state": {"running": {}}}, {"name": "c", "state": {"waiting": {"reason": reason}}}]}});
+            let expected = format!("container \"c\" in pod \"p\" is waiting to start: {why}");
+            assert_eq!(waits(&pod, "p", "c"), Some(expected));
+            assert_eq!(waits(&pod, "p", "b"), None);
+        }
     }
 
     #[test]

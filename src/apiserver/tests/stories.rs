@@ -10,7 +10,7 @@ use crate::actor::Shutdown;
 use crate::apiserver::User;
 use crate::apiserver::watch_cache::lister_watcher::ListerWatcher;
 use crate::apiserver::watch_cache::{Behind, WatchCache};
-use crate::kube::client::{ListOptions, WatchOptions};
+use crate::kube::client::{ListOptions, PatchType, Verb, WatchOptions};
 use crate::world::Revision;
 
 #[test]
@@ -212,6 +212,22 @@ fn a_pod_is_bound_once_and_ends_in_its_own_time() {
         let status = json!({"status": {"phase": "Succeeded"}});
         admin.merge("pods/n/p/status", status).await.unwrap();
         assert_eq!(admin.get("pods/n/p").await.unwrap()["status"]["phase"], "Succeeded");
+    });
+}
+
+#[test]
+fn the_refusal_of_a_patch_shows_what_does_not_fit() {
+    run(async |cluster| {
+        let admin = cluster.admin().await;
+        admin.namespace("n").await;
+        admin.create("pods/n", pod("p")).await.unwrap();
+        let patch = |kind| Verb::Patch { kind, body: br#"{"spec":{"priority":"x"}}"#.as_slice().into(), force: false };
+        let refused = admin.object("pods/n/p", patch(PatchType::Strategic)).await.unwrap_err();
+        let shown = r#"patch: Invalid value: "map[spec:map[priority:x]]": "#;
+        assert!(refused.code == 422 && refused.message.contains(shown), "{refused:?}");
+        let refused = admin.object("pods/n/p", patch(PatchType::Merge)).await.unwrap_err();
+        let shown = r#"\"priority\":\"x\""#;
+        assert!(refused.code == 422 && refused.message.contains(shown), "{refused:?}");
     });
 }
 

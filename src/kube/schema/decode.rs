@@ -102,19 +102,21 @@ impl Schemas {
         }
     }
 
-    /// Checks the result of a patch, which is a value already. Errors are 422s about the field `patch`.
+    /// Checks the result of a patch, which is a value already. Errors are 422s about the field `patch`, whose value is
+    /// `shown`.
     pub fn decode_patched(
         &self,
         resource: &Resource,
         mut object: Value,
         validation: FieldValidation,
+        shown: impl Fn() -> String,
     ) -> Result<Decoded, Status> {
         let api_version = resource.group_version();
         let expected = Expected { definition: &resource.definition, api_version: &api_version, kind: &resource.kind };
         check_kind(&mut object, expected)?;
         let refuse = |why: &str| {
             let mut errors = FieldErrors::new();
-            errors.invalid(&Path::new("patch"), Value::Null, why);
+            errors.invalid(&Path::new("patch"), shown(), why);
             errors.into_result("", "", "").expect_err("there is an error in it")
         };
         let problems = self.clean(&resource.definition, &mut object).map_err(|error| refuse(&error))?;

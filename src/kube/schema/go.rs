@@ -5,6 +5,23 @@ use serde_json::Value;
 use super::field_path::FieldPath;
 use super::types::Type;
 
+/// A JSON value as Go's `%v` prints it: `map[spec:map[replicas:2]]`.
+pub fn printed(value: &Value) -> String {
+    let joined = |parts: Vec<String>| parts.join(" ");
+    match value {
+        Value::Null => "<nil>".into(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::Array(items) => format!("[{}]", joined(items.iter().map(printed).collect())),
+        Value::Object(fields) => {
+            let mut sorted: Vec<_> = fields.iter().collect();
+            sorted.sort_by_key(|(key, _)| *key);
+            let fields = sorted.into_iter().map(|(key, value)| format!("{key}:{}", printed(value)));
+            format!("map[{}]", joined(fields.collect()))
+        }
+    }
+}
+
 /// What Go calls a JSON value of the wrong type.
 pub(super) fn json_word(value: &Value) -> String {
     match value {
@@ -69,4 +86,17 @@ pub(super) fn value_mismatch(type_: &str, value: &Value) -> String {
         other => json_word(other),
     };
     format!("json: cannot unmarshal {offender} into Go value of type {type_}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_are_printed_as_go_prints_them() {
+        let value = json!({"spec": {"replicas": "x", "paused": true}, "a": [1, null, {}]});
+        assert_eq!(printed(&value), "map[a:[1 <nil> map[]] spec:map[paused:true replicas:x]]");
+    }
 }

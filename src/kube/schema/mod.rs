@@ -32,6 +32,7 @@ use super::resources::Table;
 
 pub(crate) use build::{REFERENCE, extensions};
 pub use decode::{Decoded, Expected, FieldValidation};
+pub use go::printed;
 pub use parse::{Format, Parsed, parse};
 pub use types::{Field, PatchRule, Struct, Topology, Type};
 

@@ -188,7 +188,6 @@ impl ContainerRuntime for Docker {
         match self.engine.inspect_image(&image::with_tag(image)).await.map_err(failed) {
             Ok(found) => Ok(Some(Image {
                 id: found.id.unwrap_or_default(),
-                is_local: found.repo_digests.is_none_or(|digests| digests.is_empty()),
                 user: found.config.and_then(|config| config.user).unwrap_or_default(),
             })),
             Err(Error::NotFound(_)) => Ok(None),
