@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn the_files_of_a_volume_are_bounded_together() {
         let mut files = Filling::default();
-        let part = vec![0; BYTES_MAX / 4];
+        let part = vec![0_u8; BYTES_MAX / 4];
         for name in ["a", "b", "c", "c"] {
             add(&mut files, name, &part, 0o644).unwrap();
         }
