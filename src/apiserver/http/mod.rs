@@ -203,14 +203,14 @@ impl Api {
         let headers = &head.parts.headers;
         let write = head.query.write()?;
         let verb = match head.parts.method {
-            Method::POST => Verb::Create { body: self.document(head, body, share).await? },
-            Method::PUT => Verb::Update { body: self.document(head, body, share).await? },
+            Method::POST => Verb::Create { body: self.read_document(head, body, share).await? },
+            Method::PUT => Verb::Update { body: self.read_document(head, body, share).await? },
             Method::PATCH => {
                 let kind = negotiation::patch(headers)?;
                 Verb::Patch { kind, body: read(body, share).await?, force: head.query.flag("force") }
             }
             Method::DELETE => {
-                let bytes = self.document(head, body, share).await?;
+                let bytes = self.read_document(head, body, share).await?;
                 let said: Value = match bytes.is_empty() {
                     true => Value::Null,
                     false => serde_json::from_slice(&bytes).map_err(|error| {
@@ -231,7 +231,7 @@ impl Api {
     }
 
     /// A body as JSON.
-    async fn document(&self, head: &RequestHead<'_>, body: Incoming, share: &mut Share) -> Result<Bytes, Status> {
+    async fn read_document(&self, head: &RequestHead<'_>, body: Incoming, share: &mut Share) -> Result<Bytes, Status> {
         let format = negotiation::body(&head.parts.headers);
         let bytes = read(body, share).await?;
         match format {
