@@ -2,12 +2,17 @@
 //! token is refused, not taken for anonymous.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use jiff::Timestamp;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::kube::object::{Key, Meta, Object};
 use crate::kube::resources::{Resource, Table};
 use crate::kube::status::Status;
 use crate::world::tls::Certificate;
@@ -16,6 +21,11 @@ use crate::world::{Clock, Instant};
 use super::storage::Storage;
 use super::tokens::{Claims, Reference, Tokens};
 use super::user::User;
+
+/// The type of Secrets that hold a token of a service account.
+const TOKEN_SECRET: &str = "kubernetes.io/service-account-token";
+/// Seconds for which a token outlives the deletion of what it is bound to.
+const DELETED_LEEWAY: i64 = 60;
 
 /// Finds the user of a request.
 pub struct Authenticator {
@@ -41,7 +51,7 @@ impl Authenticator {
         }
     }
 
-    /// The service account behind a token, if it and what the token is bound to still exist.
+    /// The service account behind a token, if it and what the token is bound to still exist, and are not being deleted.
     pub async fn authenticate_token(
         &self,
         token: &str,
@@ -52,43 +62,65 @@ impl Authenticator {
             tracing::debug!(%refused, "a bearer token was refused");
             Status::unauthorized()
         })?;
-        let namespace = claims.private.namespace.clone();
+        let private = &claims.private;
+        // The node of a pod's token only says where the pod is.
+        let node = private.node.as_ref().filter(|_| private.pod.is_none());
+        let namespace = Some(private.namespace.as_str());
         let bound = [
-            ("serviceaccounts", Some(&claims.private.serviceaccount)),
-            ("pods", claims.private.pod.as_ref()),
-            ("secrets", claims.private.secret.as_ref()),
+            ("serviceaccounts", namespace, Some(&private.serviceaccount)),
+            ("pods", namespace, private.pod.as_ref()),
+            ("secrets", namespace, private.secret.as_ref()),
+            ("nodes", None, node),
         ];
-        for (plural, reference) in bound {
-            if let Some(reference) = reference
-                && !self.exists(plural, &namespace, reference, deadline).await?
-            {
+        for (plural, namespace, reference) in bound {
+            let Some(reference) = reference else { continue };
+            let object = self.find(plural, namespace, reference, deadline).await?.ok_or_else(Status::unauthorized)?;
+            if is_gone(&object.meta, self.clock.unix()) || plural == "secrets" && !holds(&object, token) {
                 return Err(Status::unauthorized());
             }
         }
         Ok((account(&claims), claims))
     }
 
-    /// Is there still an object of this name and UID? An object that the cache does not have is read from the store.
-    async fn exists(
+    /// The object of this name and UID. One that the cache does not have is read from the store.
+    async fn find(
         &self,
         plural: &str,
-        namespace: &str,
+        namespace: Option<&str>,
         wanted: &Reference,
         deadline: Instant,
-    ) -> Result<bool, Status> {
+    ) -> Result<Option<Arc<Object>>, Status> {
         let resource = self.core(plural);
         let view = self.storage.cache(resource)?.any(deadline).await?;
-        let cached = view.objects.get(&format!("{namespace}/{}", wanted.name));
-        if cached.is_some_and(|item| item.object.meta.uid == wanted.uid) {
-            return Ok(true);
+        let key = Key::new(namespace.unwrap_or_default(), &wanted.name).to_string();
+        let is_wanted = |object: &Arc<Object>| object.meta.uid == wanted.uid;
+        if let Some(cached) = view.objects.get(&key).map(|item| item.object.clone()).filter(is_wanted) {
+            return Ok(Some(cached));
         }
-        let stored = self.storage.read(resource, Some(namespace), &wanted.name).await?;
-        Ok(stored.is_some_and(|stored| stored.object.meta.uid == wanted.uid))
+        let stored = self.storage.read(resource, namespace, &wanted.name).await?;
+        Ok(stored.map(|stored| stored.object).filter(is_wanted))
     }
 
     fn core(&self, plural: &str) -> &Arc<Resource> {
         self.table.get("", "v1", plural).expect("the table of resources has the core kinds")
     }
+}
+
+/// Was the object to be deleted for a while? What shuts down may still ask something.
+fn is_gone(meta: &Meta, now: Duration) -> bool {
+    let Some(deleted) = meta.deletion_timestamp.as_deref() else { return false };
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    deleted.parse::<Timestamp>().is_ok_and(|deleted| deleted.as_second() < now - DELETED_LEEWAY)
+}
+
+/// A Secret that holds a token vouches for that one only. Digests are compared: how long it takes then tells nothing.
+fn holds(secret: &Object, token: &str) -> bool {
+    let secret = secret.value();
+    if secret["type"] != TOKEN_SECRET {
+        return true;
+    }
+    let held = secret["data"]["token"].as_str().unwrap_or_default();
+    Sha256::digest(held) == Sha256::digest(STANDARD.encode(token))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -153,6 +185,25 @@ mod tests {
         assert_eq!(user.name, "system:node:n1");
         assert_eq!(user.groups, ["system:nodes", "system:authenticated"]);
         assert!(certificate_user(b"no certificate").is_none());
+    }
+
+    #[test]
+    fn what_is_being_deleted_vouches_for_a_minute_more() {
+        let deleted = Meta { deletion_timestamp: Some("2027-01-15T08:00:00Z".to_owned()), ..Meta::default() };
+        let at = |seconds| Duration::from_secs(1_800_000_000 + seconds);
+        assert_eq!([0, 60, 61].map(|later| is_gone(&deleted, at(later))), [false, false, true]);
+        assert!(!is_gone(&Meta::default(), at(1_000)));
+    }
+
+    #[test]
+    fn a_secret_vouches_for_the_token_that_it_holds() {
+        let secret = |kind: &str, token: &str| Object {
+            meta: Meta::default(),
+            json: serde_json::json!({"type": kind, "data": {"token": STANDARD.encode(token)}}).to_string().into(),
+        };
+        assert!(holds(&secret(TOKEN_SECRET, "a.b.c"), "a.b.c"));
+        assert!(!holds(&secret(TOKEN_SECRET, "new"), "a.b.c"));
+        assert!(holds(&secret("Opaque", "other"), "a.b.c"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::actor::{Gate, Shutdown, Supervisor};
+use crate::actor::{Budget, Gate, Shutdown, Supervisor};
 use crate::kube::client::Transport;
 use crate::kube::resources::Table;
 use crate::kube::schema::Schemas;
@@ -26,7 +26,7 @@ use super::error::Error;
 use super::in_process::InProcess;
 use super::metrics::Metrics;
 use super::recounts::Recounts;
-use super::request::{Api, READS_MAX, WRITES_MAX};
+use super::request::{Api, BODIES_BYTES_MAX, READS_MAX, WRITES_MAX};
 use super::server::{self, Server};
 use super::services::{Addresses, Network};
 use super::storage::Storage;
@@ -170,6 +170,7 @@ fn build(
         store_check: StoreCheck::default(),
         reads: Gate::new(READS_MAX),
         writes: Gate::new(WRITES_MAX),
+        bodies: Budget::new(BODIES_BYTES_MAX),
         ready,
         shutdown,
     })

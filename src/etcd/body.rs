@@ -3,15 +3,19 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
 use futures::stream::BoxStream;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tonic::Status;
 use tonic::codegen::StdError;
+
+use super::status;
+use crate::world::Clock;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const OK: HeaderValue = HeaderValue::from_static("0");
@@ -23,7 +27,19 @@ pub(super) enum RequestBody {
     Framed(Option<BoxStream<'static, Result<Bytes, Status>>>),
 }
 
+/// How long the next piece of a request's body may take.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
 impl RequestBody {
+    /// The next piece. A client that sends none for a while ends the call: a connection does not give way to others
+    /// while a call is under way on it.
+    pub async fn next(&mut self, clock: &Clock) -> Option<Result<Frame<Bytes>, Status>> {
+        match clock.timeout(PAUSE_MAX, self.frame()).await {
+            Ok(frame) => Some(frame?.map_err(|_| status::canceled())),
+            Err(_) => Some(Err(status::deadline_exceeded())),
+        }
+    }
+
     pub fn framed(messages: impl Stream<Item = Result<Bytes, Status>> + Send + 'static) -> RequestBody {
         RequestBody::Framed(Some(Box::pin(messages)))
     }

@@ -5,7 +5,6 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, header};
-use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use prost::Message;
 use tonic::{Code, Status};
@@ -65,7 +64,7 @@ pub(super) async fn run<Q: Message + Default, R>(
         require_leader(server).await?;
     }
     let mut share = server.bodies.share();
-    let framed = collect(body, server.config.limits.receive_bytes_max, &mut share).await?;
+    let framed = collect(server, body, &mut share).await?;
     server.metrics.received(rpc, framed.len());
     let message = Q::decode(framed).map_err(|error| Status::internal(format!("malformed message: {error}")))?;
     match metadata.timeout {
@@ -87,11 +86,12 @@ pub(super) async fn require_leader(server: &EtcdServer) -> Result<(), Status> {
 const COUNTED_BYTES: usize = 4 << 10;
 
 /// The one message of a request body, without its prefix.
-async fn collect(mut body: RequestBody, bytes_max: usize, share: &mut Share) -> Result<Bytes, Status> {
+async fn collect(server: &EtcdServer, mut body: RequestBody, share: &mut Share) -> Result<Bytes, Status> {
+    let bytes_max = server.config.limits.receive_bytes_max;
     let mut held = Bytes::new();
     while !body.is_end_stream() {
-        let Some(frame) = body.frame().await else { break };
-        let Ok(data) = frame.map_err(|_| status::canceled())?.into_data() else { continue };
+        let Some(frame) = body.next(&server.world.clock).await else { break };
+        let Ok(data) = frame?.into_data() else { continue };
         held = join(held, data);
         check_prefix(&held, bytes_max)?;
         if held.len() >= COUNTED_BYTES {

@@ -16,6 +16,8 @@ use crate::agent::error::Error;
 use crate::kube::quantity::Quantity;
 
 const MODE_DEFAULT: i32 = 0o644;
+/// Of all files of a volume: they are in memory until they are written.
+const BYTES_MAX: usize = 64 << 20;
 const TOKEN_SECONDS_DEFAULT: i64 = 3_600;
 
 /// A file of a volume.
@@ -27,6 +29,14 @@ pub struct FileContent {
 
 /// Files by their path within the volume, which never leaves it.
 pub type Files = BTreeMap<String, FileContent>;
+
+/// A volume whose files are being put together.
+#[derive(Default)]
+struct Filling {
+    files: Files,
+    /// Of all items, also of those that another one replaced.
+    bytes: usize,
+}
 
 /// Where an `emptyDir` is, and how much it may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +121,7 @@ pub fn content(
         }
         return Ok(Content::Host { path, kind: host.type_.clone().unwrap_or_default() });
     }
-    let mut files = Files::new();
+    let mut files = Filling::default();
     if let Some(source) = &volume.config_map {
         let map = sources.config_map(&source.name, source.optional == Some(true))?;
         let mode = source.default_mode.unwrap_or(MODE_DEFAULT);
@@ -132,7 +142,7 @@ pub fn content(
     } else {
         return Err(Error::Config(format!("volume {:?}: this kind of volume is not supported", volume.name)));
     }
-    Ok(Content::Files(files))
+    Ok(Content::Files(files.files))
 }
 
 /// What is in memory counts towards the memory of the pod's containers: it never needs to hold more than they may use.
@@ -152,7 +162,7 @@ fn empty_dir(volume: &Volume, source: &EmptyDirVolumeSource, pod: &Pod) -> Resul
 }
 
 fn add_projection(
-    files: &mut Files,
+    files: &mut Filling,
     projection: &VolumeProjection,
     downward_api: DownwardApi<'_>,
     sources: &Sources,
@@ -184,7 +194,7 @@ fn add_projection(
 }
 
 fn add_config_map(
-    files: &mut Files,
+    files: &mut Filling,
     map: Option<&ConfigMap>,
     items: Option<&[KeyToPath]>,
     mode: i32,
@@ -197,7 +207,7 @@ fn add_config_map(
 }
 
 fn add_secret(
-    files: &mut Files,
+    files: &mut Filling,
     secret: Option<&Secret>,
     items: Option<&[KeyToPath]>,
     mode: i32,
@@ -210,7 +220,7 @@ fn add_secret(
 
 /// All entries under their keys, or those that `items` names under the paths it gives.
 fn add_entries(
-    files: &mut Files,
+    files: &mut Filling,
     entries: &BTreeMap<&str, &[u8]>,
     items: Option<&[KeyToPath]>,
     mode: i32,
@@ -230,7 +240,7 @@ fn add_entries(
 }
 
 fn add_downward(
-    files: &mut Files,
+    files: &mut Filling,
     items: &[DownwardAPIVolumeFile],
     downward_api: DownwardApi<'_>,
     mode: i32,
@@ -246,15 +256,19 @@ fn add_downward(
     Ok(())
 }
 
-fn add(files: &mut Files, path: &str, bytes: &[u8], mode: i32) -> Result<(), Error> {
+fn add(files: &mut Filling, path: &str, bytes: &[u8], mode: i32) -> Result<(), Error> {
     let mut parts = Path::new(path).components();
     let stays_inside = !path.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)));
     if !stays_inside || path.starts_with("..") {
         return Err(Error::Config(format!("the path {path:?} leaves its volume")));
     }
+    files.bytes += bytes.len();
+    if files.bytes > BYTES_MAX {
+        return Err(Error::Config(format!("the files of the volume have more than {BYTES_MAX} bytes")));
+    }
     // Validation refuses other than permission bits.
     let mode = u32::try_from(mode).unwrap_or_default() & 0o777;
-    files.insert(path.to_owned(), FileContent { bytes: bytes.to_vec(), mode });
+    files.files.insert(path.to_owned(), FileContent { bytes: bytes.to_vec(), mode });
     Ok(())
 }
 
@@ -291,6 +305,16 @@ mod tests {
 
     fn file(path: &str, text: &str, mode: u32) -> (String, String, u32) {
         (path.to_owned(), text.to_owned(), mode)
+    }
+
+    #[test]
+    fn the_files_of_a_volume_are_bounded_together() {
+        let mut files = Filling::default();
+        let part = vec![0_u8; BYTES_MAX / 4];
+        for name in ["a", "b", "c", "c"] {
+            add(&mut files, name, &part, 0o644).unwrap();
+        }
+        assert!(add(&mut files, "d", b"x", 0o644).unwrap_err().to_string().contains("67108864"));
     }
 
     #[test]

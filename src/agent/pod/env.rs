@@ -7,28 +7,59 @@ use super::downward_api::DownwardApi;
 use super::sources::Sources;
 use crate::agent::error::Error;
 
+/// The longest string that Linux takes as a variable or an argument.
+const STRING_BYTES_MAX: usize = 128 << 10;
+/// How much of variables or arguments Linux takes by default.
+const BYTES_MAX: usize = 2 << 20;
+/// Longest part of a refused text that is shown.
+const SHOWN_CHARS_MAX: usize = 32;
+
 /// Variables in the order they were first set, each name once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment(Vec<(String, String)>);
 
 impl Environment {
-    fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
+    fn set(&mut self, name: impl Into<String>, value: impl Into<String>) -> Result<(), Error> {
         let (name, value) = (name.into(), value.into());
+        if name.len() + value.len() >= STRING_BYTES_MAX {
+            return Err(Error::Config(format!("the variable {name} is longer than {STRING_BYTES_MAX} bytes")));
+        }
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, known)) => *known = value,
             None => self.0.push((name, value)),
         }
+        let bytes: usize = self.0.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > BYTES_MAX {
+            return Err(Error::Config(format!("the environment is longer than {BYTES_MAX} bytes")));
+        }
+        Ok(())
     }
 
     fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// As [`expand`](Environment::expand), for all of a command or of its arguments.
+    pub fn expand_all(&self, texts: &[String]) -> Result<Vec<String>, Error> {
+        let mut left = BYTES_MAX;
+        let mut expanded = Vec::with_capacity(texts.len());
+        for text in texts {
+            let text = self.expand(text)?;
+            let too_long = || Error::Config(format!("the command or its arguments are longer than {BYTES_MAX} bytes"));
+            left = left.checked_sub(text.len()).ok_or_else(too_long)?;
+            expanded.push(text);
+        }
+        Ok(expanded)
+    }
+
     /// Replaces `$(NAME)` by the variable's value. `$$` stands for `$`; a reference to no variable stays as it is.
-    pub fn expand(&self, text: &str) -> String {
+    pub fn expand(&self, text: &str) -> Result<String, Error> {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(at) = rest.find('$') {
+            if out.len() > STRING_BYTES_MAX {
+                break;
+            }
             out.push_str(&rest[..at]);
             rest = &rest[at + 1..];
             if let Some(after) = rest.strip_prefix('$') {
@@ -46,7 +77,11 @@ impl Environment {
             }
         }
         out.push_str(rest);
-        out
+        if out.len() >= STRING_BYTES_MAX {
+            let shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+            return Err(Error::Config(format!("{shown:?} expands to more than {STRING_BYTES_MAX} bytes")));
+        }
+        Ok(out)
     }
 
     pub fn into_variables(self) -> Vec<(String, String)> {
@@ -67,25 +102,25 @@ pub fn environment(
         if let Some(reference) = &from.config_map_ref {
             let map = sources.config_map(&reference.name, reference.optional == Some(true))?;
             for (key, value) in map.and_then(|map| map.data.as_ref()).into_iter().flatten() {
-                environment.set(format!("{prefix}{key}"), value);
+                environment.set(format!("{prefix}{key}"), value)?;
             }
         }
         if let Some(reference) = &from.secret_ref {
             let secret = sources.secret(&reference.name, reference.optional == Some(true))?;
             for (key, value) in secret.and_then(|secret| secret.data.as_ref()).into_iter().flatten() {
-                environment.set(format!("{prefix}{key}"), String::from_utf8_lossy(&value.0));
+                environment.set(format!("{prefix}{key}"), String::from_utf8_lossy(&value.0))?;
             }
         }
     }
     for variable in container.env.iter().flatten() {
         match &variable.value_from {
             None => {
-                let value = environment.expand(variable.value.as_deref().unwrap_or_default());
-                environment.set(&variable.name, value);
+                let value = environment.expand(variable.value.as_deref().unwrap_or_default())?;
+                environment.set(&variable.name, value)?;
             }
             Some(from) => {
                 if let Some(value) = value(container, from, downward_api, sources)? {
-                    environment.set(&variable.name, value);
+                    environment.set(&variable.name, value)?;
                 }
             }
         }
@@ -205,7 +240,7 @@ mod tests {
             ("$$$(A)", "$1"),
         ];
         for (text, expected) in table {
-            assert_eq!(environment.expand(text), expected, "{text}");
+            assert_eq!(environment.expand(text).unwrap(), expected, "{text}");
         }
     }
 
@@ -246,6 +281,24 @@ mod tests {
         ];
         let expected: Vec<_> = expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         assert_eq!(resolve(container, &sources()).unwrap(), expected);
+    }
+
+    #[test]
+    fn variables_that_double_end_at_what_linux_takes() {
+        let mut variables = vec![json!({"name": "V0", "value": "0123456789"})];
+        for at in 1..40 {
+            let value = format!("$(V{})$(V{})", at - 1, at - 1);
+            variables.push(json!({"name": format!("V{at}"), "value": value}));
+        }
+        let refused = resolve(json!({"name": "c", "env": variables}), &sources()).unwrap_err();
+        assert_eq!(refused, "\"$(V13)$(V13)\" expands to more than 131072 bytes");
+        let mut many = vec![json!({"name": "LONG", "value": "x".repeat(100_000)})];
+        many.extend((0..40).map(|at| json!({"name": format!("V{at}"), "value": "$(LONG)"})));
+        let refused = resolve(json!({"name": "c", "env": many}), &sources()).unwrap_err();
+        assert_eq!(refused, "the environment is longer than 2097152 bytes");
+        let environment = Environment(vec![("LONG".to_owned(), "x".repeat(100_000))]);
+        environment.expand_all(&vec!["$(LONG)".to_owned(); 20]).unwrap();
+        environment.expand_all(&vec!["$(LONG)".to_owned(); 21]).unwrap_err();
     }
 
     #[test]

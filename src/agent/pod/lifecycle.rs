@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container as Spec, ContainerRestartRule, ContainerStatus, Pod, PodSpec};
 
 use super::memory::{Health, KillReason, Memory, PostStart};
+use super::sysctls;
 use crate::agent::runtime::{Container, ContainerState, Exit, PodView, Sandbox};
 
 /// How a pod ended.
@@ -14,6 +15,8 @@ pub enum Outcome {
     Failed,
     /// It ran longer than its `activeDeadlineSeconds`.
     DeadlineExceeded,
+    /// It sets kernel parameters that it may not set.
+    SysctlForbidden,
 }
 
 /// A pod with all that is known of it at one time: plan and status are functions of it.
@@ -158,6 +161,9 @@ impl<'a> PodSnapshot<'a> {
             Some("Succeeded") => return Some(Outcome::Succeeded),
             Some("Failed") => return Some(Outcome::Failed),
             _ => {}
+        }
+        if sysctls::forbidden(spec(self.pod)).is_some() {
+            return Some(Outcome::SysctlForbidden);
         }
         if self.deadline().is_some_and(|deadline| self.now >= deadline) {
             return Some(Outcome::DeadlineExceeded);

@@ -10,8 +10,9 @@ use super::lifecycle;
 use crate::agent::runtime::Limits;
 use crate::kube::quantity::Quantity;
 
-/// The kernel's smallest weight.
+/// The kernel's smallest and largest weight.
 const SHARES_MIN: i64 = 2;
+const SHARES_MAX: i64 = 262_144;
 const SHARES_PER_CORE: i64 = 1024;
 const PERIOD_US: i64 = 100_000;
 /// The kernel's smallest quota.
@@ -64,9 +65,9 @@ pub fn quality(pod: &Pod) -> Quality {
 pub fn limits(pod: &Pod, spec: &Spec, node_memory_bytes: u64) -> Limits {
     let cpu_request = request(spec, "cpu").map_or(0, |cpu| cpu.millis());
     let cpu_limit = limit(spec, "cpu").map_or(0, |cpu| cpu.millis());
-    let quota = if cpu_limit > 0 { (cpu_limit * PERIOD_US / 1_000).max(QUOTA_US_MIN) } else { 0 };
+    let quota = if cpu_limit > 0 { (cpu_limit.saturating_mul(PERIOD_US) / 1_000).max(QUOTA_US_MIN) } else { 0 };
     Limits {
-        cpu_shares: (cpu_request * SHARES_PER_CORE / 1_000).max(SHARES_MIN),
+        cpu_shares: (cpu_request.saturating_mul(SHARES_PER_CORE) / 1_000).clamp(SHARES_MIN, SHARES_MAX),
         cpu_quota_us: quota,
         cpu_period_us: if quota > 0 { PERIOD_US } else { 0 },
         memory_bytes_max: limit(spec, "memory").map_or(0, |memory| memory.units()),
@@ -134,6 +135,13 @@ mod tests {
                 oom_score_adj: 750,
             }
         );
+    }
+
+    #[test]
+    fn the_largest_amounts_are_taken_as_the_largest_numbers() {
+        let pod = pod(json!({"limits": {"cpu": "9E", "memory": "9E"}}));
+        let limits = limits(&pod, &lifecycle::spec(&pod).containers[0], 4 << 30);
+        assert_eq!((limits.cpu_quota_us, limits.cpu_shares), (i64::MAX / 1_000, SHARES_MAX));
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! - [`status`]: the status that the API gets; [`waiting`]: the events of a container that begins to wait; both pure
 //! - [`memory`]: what is known beyond specification and engine; [`backoff`]: how long to wait before trying again
 //! - [`actor`]: the actor of one pod; [`sync`]: how it brings the engine to the specification; [`probe`]: probes
-//! - [`spec`]: from the pod's specification to the engine's; [`limits`]: resources; [`env`]: variables;
-//!   [`downward_api`]: field references
+//! - [`spec`]: from the pod's specification to the engine's; [`limits`]: resources; [`sysctls`]: kernel parameters;
+//!   [`env`]: variables; [`downward_api`]: field references
 //! - [`page`]: a pod as the notebook keeps it
 //! - [`sources`]: the ConfigMaps and Secrets a pod names; [`content`]: what is in volumes; [`volumes`]: their files
 //! - [`atomic_writer`]: files that change all at once; [`termination_message`]: what ended containers wrote
@@ -27,6 +27,7 @@ pub mod sources;
 pub mod spec;
 pub mod status;
 pub mod sync;
+pub mod sysctls;
 pub mod termination_message;
 pub mod volumes;
 pub mod waiting;

@@ -137,9 +137,7 @@ pub struct ContainerInputs {
 }
 
 pub fn container(pod: &Pod, spec: &Spec, inputs: ContainerInputs) -> Result<ContainerSpec, Error> {
-    let expand = |list: &Option<Vec<String>>| -> Vec<String> {
-        list.iter().flatten().map(|text| inputs.environment.expand(text)).collect()
-    };
+    let expand = |list: &Option<Vec<String>>| inputs.environment.expand_all(list.as_deref().unwrap_or_default());
     let mut mounts = inputs.mounts;
     if let Some(path) = &inputs.termination_message {
         mounts.push(Mount {
@@ -162,8 +160,8 @@ pub fn container(pod: &Pod, spec: &Spec, inputs: ContainerInputs) -> Result<Cont
         host_ipc: of_pod.host_ipc == Some(true),
         image: spec.image.clone().unwrap_or_default(),
         image_id: inputs.image_id,
-        command: expand(&spec.command),
-        args: expand(&spec.args),
+        command: expand(&spec.command)?,
+        args: expand(&spec.args)?,
         working_dir: spec.working_dir.clone().filter(|dir| !dir.is_empty()),
         stop_signal: spec.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
         mounts,
@@ -277,7 +275,7 @@ pub fn mounts(
 ) -> Result<Vec<Mount>, Error> {
     let mut mounts = Vec::new();
     for mount in spec.volume_mounts.iter().flatten() {
-        let expanded = mount.sub_path_expr.as_deref().map(|text| environment.expand(text));
+        let expanded = mount.sub_path_expr.as_deref().map(|text| environment.expand(text)).transpose()?;
         let source = find(mount, expanded.as_deref().or(mount.sub_path.as_deref()))?;
         let container_path = Path::new("/").join(&mount.mount_path).to_string_lossy().into_owned();
         mounts.push(Mount {

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::lifecycle::{self, Outcome, PodSnapshot};
 use super::memory::{ContainerMemory, Failure, ImageState};
+use super::sysctls;
 use crate::agent::runtime::{Container, ContainerState, Exit};
 
 /// A failed pull shows as such for so long, and as a backoff from then on.
@@ -47,7 +48,17 @@ pub fn compute(snapshot: PodSnapshot<'_>, node: NodeFacts<'_>) -> PodStatus {
         None if outcome.is_some() => reported.pod_ip.clone(),
         None => None,
     };
-    let exceeded = outcome == Some(Outcome::DeadlineExceeded);
+    let (reason, message) = match outcome {
+        Some(Outcome::DeadlineExceeded) => {
+            let message = "Pod was active on the node longer than the specified deadline";
+            (Some("DeadlineExceeded".to_owned()), Some(message.to_owned()))
+        }
+        Some(Outcome::SysctlForbidden) => {
+            let why = sysctls::forbidden(lifecycle::spec(snapshot.pod)).unwrap_or_default();
+            (Some("SysctlForbidden".to_owned()), Some(format!("Pod was rejected: {why}")))
+        }
+        _ => (reported.reason, reported.message),
+    };
     PodStatus {
         phase: Some(phase.to_owned()),
         conditions: Some(conditions(snapshot, outcome, reported.conditions.as_deref().unwrap_or_default())),
@@ -58,12 +69,8 @@ pub fn compute(snapshot: PodSnapshot<'_>, node: NodeFacts<'_>) -> PodStatus {
         start_time: snapshot.start_time().map(Time),
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(apps),
-        reason: if exceeded { Some("DeadlineExceeded".to_owned()) } else { reported.reason },
-        message: if exceeded {
-            Some("Pod was active on the node longer than the specified deadline".to_owned())
-        } else {
-            reported.message
-        },
+        reason,
+        message,
         observed_generation: snapshot.pod.metadata.generation,
         ..PodStatus::default()
     }
@@ -140,7 +147,7 @@ fn phase(snapshot: PodSnapshot<'_>, outcome: Option<Outcome>, apps: &[ContainerS
         // The pod is not over while something still runs.
         Some(_) if snapshot.view.containers.iter().any(Container::is_running) => {}
         Some(Outcome::Succeeded) => return "Succeeded",
-        Some(Outcome::Failed | Outcome::DeadlineExceeded) => return "Failed",
+        Some(Outcome::Failed | Outcome::DeadlineExceeded | Outcome::SysctlForbidden) => return "Failed",
         None => {}
     }
     let ever_ran = |status: &ContainerStatus| {
@@ -361,7 +368,7 @@ fn condition_states(
         .collect();
     let over = match outcome {
         Some(Outcome::Succeeded) => Some("PodCompleted"),
-        Some(Outcome::Failed | Outcome::DeadlineExceeded) => Some("PodFailed"),
+        Some(Outcome::Failed | Outcome::DeadlineExceeded | Outcome::SysctlForbidden) => Some("PodFailed"),
         None => None,
     };
     let initialized = if snapshot.is_initialized() || outcome == Some(Outcome::Succeeded) {

@@ -12,13 +12,13 @@ use k8s_openapi::api::core::v1::{Container as Spec, ObjectReference, Pod, PodSta
 
 use super::content::{self, Content, TokenNeed, Tokens};
 use super::downward_api::DownwardApi;
-use super::lifecycle::{self, PodSnapshot};
+use super::lifecycle::{self, Outcome, PodSnapshot};
 use super::memory::{Failure, ImageState, Kill, KillReason, Memory, PostStart, PreStop};
 use super::plan::{self, Action, Goal};
 use super::sources::{self, Names, Sources};
 use super::status::{self, NodeFacts};
 use super::volumes::PodDir;
-use super::{env, spec, termination_message, waiting};
+use super::{env, spec, sysctls, termination_message, waiting};
 use crate::agent::context::Context;
 use crate::agent::error::Error;
 use crate::agent::image;
@@ -123,6 +123,7 @@ impl PodSync {
             };
             let node = NodeFacts { address: self.context.address, runtime: self.context.runtime.name() };
             let goal = plan::goal(snapshot, self.delete_by);
+            let is_forbidden = snapshot.outcome() == Some(Outcome::SysctlForbidden);
             let computed = status::compute(snapshot, node);
             let (is_written, status) = match (&self.written_status, self.state.memory.final_status_written) {
                 (Some(last), true) => (true, last.clone()),
@@ -139,6 +140,10 @@ impl PodSync {
                 return Ok(SyncOutcome::Removed);
             }
             if plan.actions.is_empty() {
+                if !is_written && is_forbidden {
+                    let why = sysctls::forbidden(lifecycle::spec(&pod)).unwrap_or_default();
+                    self.context.events.event(&*pod, Severity::Warning, "SysctlForbidden", why);
+                }
                 let wake = plan.wake.into_iter().chain(self.state.refresh_at).min();
                 return Ok(SyncOutcome::UpToDate { view, status: Box::new(status), wake });
             }

@@ -31,14 +31,15 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::Value;
 
-use crate::kube::client::{self, Target, Verb, WriteOptions};
+use crate::actor::Share;
+use crate::kube::client::{Target, Verb, WriteOptions};
 use crate::kube::schema::{Format, parse};
 use crate::kube::status::Status;
 use crate::world::{Instant, panics};
 
 use super::authorization::Attributes;
 use super::negotiation;
-use super::request::{self, Api, DEADLINE, RequestInfo};
+use super::request::{self, Api, DEADLINE, RequestInfo, RequestLine};
 use super::user::User;
 
 use self::parameters::Parameters;
@@ -49,6 +50,8 @@ use self::route::Route;
 const BODY_BYTES_MAX: usize = 3 << 20;
 /// Of longer bodies, this much is read and discarded before the refusal.
 const REFUSED_BYTES_MAX: usize = 32 << 20;
+/// Longer YAML is parsed away from the tasks.
+const YAML_INLINE_MAX: usize = 64 << 10;
 
 /// A request without its body.
 struct RequestHead<'a> {
@@ -162,9 +165,15 @@ impl Api {
             let watched = self.watch(head.user, target.clone(), head.query.watch()?).await?;
             return Ok(watch::response(watched, head.format, self.world.clock.clone(), self.metrics.opened()));
         }
-        let (verb, write) = self.until(head.deadline, verb(&head, target, body)).await?;
-        let request = client::Request { target: target.clone(), verb, write };
-        let outcome = self.call(head.user, request).await?;
+        let verb = verb(&head, target)?;
+        let list = match verb {
+            "list" | "deletecollection" => Some(head.query.list()?),
+            _ => None,
+        };
+        let line = RequestLine { user: head.user, target, verb, list: list.as_ref(), deadline: head.deadline };
+        // Given back when the request is answered.
+        let mut share = self.bodies.share();
+        let outcome = self.call_reading(line, self.read_verb(&head, target, body, &mut share)).await?;
         Ok(respond::outcome(resource, outcome, &head.format))
     }
 
@@ -182,60 +191,85 @@ impl Api {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         Ok(response)
     }
-}
 
-/// The verb behind a method, with its body.
-async fn verb(head: &RequestHead<'_>, target: &Target, body: Incoming) -> Result<(Verb, WriteOptions), Status> {
-    let headers = &head.parts.headers;
-    let write = head.query.write()?;
-    let verb = match head.parts.method {
-        Method::GET | Method::HEAD if target.name.is_some() => Verb::Get,
-        Method::GET | Method::HEAD => Verb::List(head.query.list()?),
-        Method::POST => Verb::Create { body: document(head, body).await? },
-        Method::PUT => Verb::Update { body: document(head, body).await? },
-        Method::PATCH => {
-            let kind = negotiation::patch(headers)?;
-            Verb::Patch { kind, body: read(body).await?, force: head.query.flag("force") }
-        }
-        Method::DELETE => {
-            let bytes = document(head, body).await?;
-            let said: Value = match bytes.is_empty() {
-                true => Value::Null,
-                false => serde_json::from_slice(&bytes)
-                    .map_err(|error| Status::bad_request(format!("the delete options are unrecognized: {error}")))?,
-            };
-            let (options, dry_run) = head.query.delete(&said)?;
-            let verb = match target.name {
-                Some(_) => Verb::Delete(options),
-                None => Verb::DeleteCollection(head.query.list()?, options),
-            };
-            return Ok((verb, WriteOptions { dry_run, ..write }));
-        }
-        _ => return Err(Status::method_not_allowed(&target.group, &target.resource, head.parts.method.as_str())),
-    };
-    Ok((verb, write))
-}
+    /// What is asked, with its body.
+    async fn read_verb(
+        &self,
+        head: &RequestHead<'_>,
+        target: &Target,
+        body: Incoming,
+        share: &mut Share,
+    ) -> Result<(Verb, WriteOptions), Status> {
+        let headers = &head.parts.headers;
+        let write = head.query.write()?;
+        let verb = match head.parts.method {
+            Method::POST => Verb::Create { body: self.read_document(head, body, share).await? },
+            Method::PUT => Verb::Update { body: self.read_document(head, body, share).await? },
+            Method::PATCH => {
+                let kind = negotiation::patch(headers)?;
+                Verb::Patch { kind, body: read(body, share).await?, force: head.query.flag("force") }
+            }
+            Method::DELETE => {
+                let bytes = self.read_document(head, body, share).await?;
+                let said: Value = match bytes.is_empty() {
+                    true => Value::Null,
+                    false => serde_json::from_slice(&bytes).map_err(|error| {
+                        Status::bad_request(format!("the delete options are unrecognized: {error}"))
+                    })?,
+                };
+                let (options, dry_run) = head.query.delete(&said)?;
+                let verb = match target.name {
+                    Some(_) => Verb::Delete(options),
+                    None => Verb::DeleteCollection(head.query.list()?, options),
+                };
+                return Ok((verb, WriteOptions { dry_run, ..write }));
+            }
+            _ if target.name.is_some() => Verb::Get,
+            _ => Verb::List(head.query.list()?),
+        };
+        Ok((verb, write))
+    }
 
-/// A body as JSON.
-async fn document(head: &RequestHead<'_>, body: Incoming) -> Result<Bytes, Status> {
-    let format = negotiation::body(&head.parts.headers);
-    let bytes = read(body).await?;
-    match format {
-        // A deletion needs no body, whatever its content type says.
-        Err(_) if bytes.is_empty() && head.parts.method == Method::DELETE => Ok(bytes),
-        Err(status) => Err(status),
-        Ok(Format::Json) => Ok(bytes),
-        Ok(Format::Yaml) => {
-            let refuse = |error: String| Status::bad_request(format!("error decoding YAML: {error}"));
-            let parsed = parse(&bytes, Format::Yaml).map_err(refuse)?;
-            serde_json::to_vec(&parsed.value).map(Bytes::from).map_err(|error| refuse(error.to_string()))
+    /// A body as JSON.
+    async fn read_document(&self, head: &RequestHead<'_>, body: Incoming, share: &mut Share) -> Result<Bytes, Status> {
+        let format = negotiation::body(&head.parts.headers);
+        let bytes = read(body, share).await?;
+        match format {
+            // A deletion needs no body, whatever its content type says.
+            Err(_) if bytes.is_empty() && head.parts.method == Method::DELETE => Ok(bytes),
+            Err(status) => Err(status),
+            Ok(Format::Json) => Ok(bytes),
+            Ok(Format::Yaml) if bytes.len() <= YAML_INLINE_MAX => as_json(&bytes),
+            Ok(Format::Yaml) => self.world.spawner.blocking(move || as_json(&bytes)).await,
         }
     }
 }
 
+/// The verb behind a method, as authorization names it.
+fn verb(head: &RequestHead<'_>, target: &Target) -> Result<&'static str, Status> {
+    let is_named = target.name.is_some();
+    Ok(match head.parts.method {
+        Method::GET | Method::HEAD if is_named => "get",
+        Method::GET | Method::HEAD => "list",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE if is_named => "delete",
+        Method::DELETE => "deletecollection",
+        _ => return Err(Status::method_not_allowed(&target.group, &target.resource, head.parts.method.as_str())),
+    })
+}
+
+/// A YAML document as JSON.
+fn as_json(yaml: &[u8]) -> Result<Bytes, Status> {
+    let refuse = |error: String| Status::bad_request(format!("error decoding YAML: {error}"));
+    let parsed = parse(yaml, Format::Yaml).map_err(refuse)?;
+    serde_json::to_vec(&parsed.value).map(Bytes::from).map_err(|error| refuse(error.to_string()))
+}
+
 /// All of a body. A body that is too long is read on for a while, so that its client sees the refusal: many clients do
 /// not read the answer before they have sent everything.
-async fn read(mut body: Incoming) -> Result<Bytes, Status> {
+async fn read(mut body: Incoming, share: &mut Share) -> Result<Bytes, Status> {
     let mut whole = BytesMut::new();
     let mut length = 0;
     while let Some(frame) = body.frame().await {
@@ -243,6 +277,7 @@ async fn read(mut body: Incoming) -> Result<Bytes, Status> {
         let Ok(data) = frame.into_data() else { continue };
         length += data.len();
         if length <= BODY_BYTES_MAX {
+            share.grow_to(length as u64).map_err(|_| Status::too_many_requests(1))?;
             whole.extend_from_slice(&data);
         } else if length > REFUSED_BYTES_MAX {
             break;

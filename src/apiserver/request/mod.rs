@@ -24,8 +24,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::actor::{Gate, Shutdown};
-use crate::kube::client::{Request, Response, Target, Verb, WatchOptions, WriteOptions};
+use crate::actor::{Budget, Gate, Shutdown};
+use crate::kube::client::{ListOptions, Request, Response, Target, Verb, WatchOptions, WriteOptions};
 use crate::kube::names::path_segment;
 use crate::kube::resources::{Resource, Table};
 use crate::kube::schema::Schemas;
@@ -56,6 +56,8 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// Requests in flight, at most; further ones are refused with 429 and `Retry-After`.
 pub const READS_MAX: usize = 400;
 pub const WRITES_MAX: usize = 200;
+/// Bytes of the bodies of all requests that are being read or answered.
+pub const BODIES_BYTES_MAX: u64 = 64 << 20;
 
 /// The answer to a request that panicked; the log has the rest.
 pub fn panicked(what: &str, panic: &Panicked) -> Status {
@@ -80,6 +82,7 @@ pub struct Api {
     pub store_check: StoreCheck,
     pub reads: Gate,
     pub writes: Gate,
+    pub bodies: Budget,
     /// The built-in objects are in the store.
     pub ready: watch::Receiver<bool>,
     pub shutdown: Shutdown,
@@ -111,6 +114,16 @@ impl Outcome {
     }
 }
 
+/// What a request says before its body: all that it is authorized by.
+pub struct RequestLine<'a> {
+    pub user: &'a User,
+    pub target: &'a Target,
+    pub verb: &'static str,
+    /// How a list or the deletion of a collection selects.
+    pub list: Option<&'a ListOptions>,
+    pub deadline: Instant,
+}
+
 /// What is known of a request: who sends it, which resource and object it is about, and the options of a write.
 pub struct RequestInfo<'a> {
     pub user: &'a User,
@@ -135,10 +148,26 @@ impl RequestInfo<'_> {
 impl Api {
     /// Answers a request of `user`.
     pub async fn call(&self, user: &User, request: Request) -> Result<Outcome, Status> {
-        let gate = if mutates(&request.verb) { &self.writes } else { &self.reads };
-        let _permit = gate.enter().map_err(|_| Status::too_many_requests(1))?;
+        let Request { target, verb, write } = request;
+        let list = match &verb {
+            Verb::List(options) | Verb::DeleteCollection(options, _) => Some(options.clone()),
+            _ => None,
+        };
         let deadline = self.world.clock.now() + DEADLINE;
-        self.until(deadline, self.answer(user, request, deadline)).await
+        let line = RequestLine { user, target: &target, verb: verb_name(&verb), list: list.as_ref(), deadline };
+        self.call_reading(line, async { Ok((verb, write)) }).await
+    }
+
+    /// Answers a request whose verb is read by `body`, once the request is one of those in flight and authorized: what
+    /// nobody may ask for takes no memory.
+    pub async fn call_reading(
+        &self,
+        line: RequestLine<'_>,
+        body: impl Future<Output = Result<(Verb, WriteOptions), Status>>,
+    ) -> Result<Outcome, Status> {
+        let gate = if matches!(line.verb, "get" | "list") { &self.reads } else { &self.writes };
+        let _permit = gate.enter().map_err(|_| Status::too_many_requests(1))?;
+        self.until(line.deadline, self.answer(&line, body)).await
     }
 
     /// Opens a watch for `user`.
@@ -172,21 +201,26 @@ impl Api {
         }
     }
 
-    async fn answer(&self, user: &User, request: Request, deadline: Instant) -> Result<Outcome, Status> {
+    async fn answer(
+        &self,
+        line: &RequestLine<'_>,
+        body: impl Future<Output = Result<(Verb, WriteOptions), Status>>,
+    ) -> Result<Outcome, Status> {
+        let RequestLine { user, target, deadline, .. } = *line;
         self.wait_until_ready(deadline).await?;
-        let Request { target, verb, write } = request;
-        let resource = self.resource(&target)?;
-        let selection = match &verb {
-            Verb::List(options) | Verb::DeleteCollection(options, _) => SelectionPredicate::parse(
+        let resource = self.resource(target)?;
+        let selection = match line.list {
+            Some(options) => SelectionPredicate::parse(
                 resource,
                 options.label_selector.as_deref(),
                 options.field_selector.as_deref(),
             )?,
-            _ => SelectionPredicate::default(),
+            None => SelectionPredicate::default(),
         };
-        self.authorize_selection(user, verb_name(&verb), &target, &selection, deadline).await?;
-        let info = RequestInfo { user, target: &target, resource, write: &write, deadline };
-        self.check_verb(&info, &verb)?;
+        self.authorize_selection(user, line.verb, target, &selection, deadline).await?;
+        check_verb(resource, target, line.verb)?;
+        let (verb, write) = body.await?;
+        let info = RequestInfo { user, target, resource, write: &write, deadline };
         if let Some(subresource) = target.subresource.as_deref().filter(|sub| !shows_object(resource, sub)) {
             return self.subresource(&info, subresource, verb).await;
         }
@@ -281,22 +315,19 @@ impl Api {
             self.recounts.add(namespace.to_owned());
         }
     }
+}
 
-    fn check_verb(&self, info: &RequestInfo<'_>, verb: &Verb) -> Result<(), Status> {
-        let verb = verb_name(verb);
-        // Only lists and watches go across all namespaces.
-        let everywhere = info.resource.is_namespaced() && info.target.namespace.is_none();
-        let allowed = match info.target.subresource.as_deref() {
-            None => info.resource.allows(verb) && (!everywhere || verb == "list"),
-            Some(name) => {
-                info.resource.subresource(name).is_some_and(|sub| sub.verbs.iter().any(|known| known == verb))
-            }
-        };
-        if allowed {
-            return Ok(());
-        }
-        Err(Status::method_not_allowed(&info.resource.group, &info.resource.plural, verb))
+fn check_verb(resource: &Resource, target: &Target, verb: &str) -> Result<(), Status> {
+    // Only lists and watches go across all namespaces.
+    let everywhere = resource.is_namespaced() && target.namespace.is_none();
+    let allowed = match target.subresource.as_deref() {
+        None => resource.allows(verb) && (!everywhere || verb == "list"),
+        Some(name) => resource.subresource(name).is_some_and(|sub| sub.verbs.iter().any(|known| known == verb)),
+    };
+    if allowed {
+        return Ok(());
     }
+    Err(Status::method_not_allowed(&resource.group, &resource.plural, verb))
 }
 
 /// A name in a path is one segment of the object's key.
@@ -312,10 +343,6 @@ fn check_segment(what: &str, text: Option<&str>) -> Result<(), Status> {
 fn shows_object(resource: &Resource, name: &str) -> bool {
     resource.subresource(name).is_some_and(|sub| sub.response_kind.is_none())
         && !matches!((resource.plural.as_str(), name), ("pods", "log") | ("namespaces", "finalize"))
-}
-
-fn mutates(verb: &Verb) -> bool {
-    !matches!(verb, Verb::Get | Verb::List(_))
 }
 
 /// The verb as authorization and discovery name it.

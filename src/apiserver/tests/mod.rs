@@ -74,7 +74,12 @@ impl Cluster {
 
     /// One more frontend, ready.
     pub async fn frontend(&self) -> Frontend {
-        let config = Config::new(self.keys.0.clone(), self.keys.1.clone());
+        self.frontend_on(None).await
+    }
+
+    /// One more frontend, which may listen on an address.
+    pub async fn frontend_on(&self, listen: Option<String>) -> Frontend {
+        let config = Config { listen, ..Config::new(self.keys.0.clone(), self.keys.1.clone()) };
         let frontend =
             Frontend::start(self.world.clone(), config, self.store.clone(), self.shutdown.clone()).await.unwrap();
         frontend.ready().await;

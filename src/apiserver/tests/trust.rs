@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Caller, Cluster, config_map, pod, run};
 use crate::apiserver::User;
@@ -34,6 +35,22 @@ async fn tenant(cluster: &Cluster) -> (Caller, Caller) {
 
 fn page(token: &str) -> ListOptions {
     ListOptions { limit: Some(50), continue_token: Some(token.to_owned()), ..ListOptions::default() }
+}
+
+#[test]
+fn a_body_is_read_only_of_those_who_may_send_it() {
+    run(async |cluster| {
+        let frontend = cluster.frontend_on(Some("127.0.0.1:0".to_owned())).await;
+        let address = frontend.address().unwrap().to_string();
+        let mut stream = cluster.world.net.connect(&address).await.unwrap();
+        // The rest of the body never comes.
+        let request = "POST /api/v1/namespaces/default/configmaps HTTP/1.1\r\nHost: x\r\n\
+            Content-Type: application/yaml\r\nContent-Length: 60000\r\n\r\n[";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 403");
+    });
 }
 
 #[test]

@@ -43,8 +43,8 @@ pub(super) async fn collect(
     bytes_max: usize,
 ) -> Result<(Bytes, Share), Status> {
     let (mut held, mut share) = (BytesMut::new(), server.bodies.share());
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| statuses::canceled())?.into_data() else { continue };
+    while let Some(frame) = body.next(&server.world.clock).await {
+        let Ok(data) = frame?.into_data() else { continue };
         held.extend_from_slice(&data);
         if held.len() > bytes_max {
             return Err(statuses::message_too_large(held.len(), bytes_max));

@@ -28,8 +28,31 @@ pub struct Parsed {
     pub duplicates: Vec<String>,
 }
 
-/// Parses one document. The `Err` is the parser's text.
+/// What the YAML parser may have to look at for the flow collections of one body.
+const FLOW_WORK_MAX: u64 = 1 << 29;
+
+/// Refuses what would keep the YAML parser busy: for each token it looks at all flow collections that are open. Those
+/// that were ever opened are counted, since what closes one may also stand in a string: then this would be the parser.
+fn check_flow(body: &[u8]) -> Result<(), String> {
+    let (mut opened, mut work) = (0_u64, 0_u64);
+    for byte in body {
+        opened += u64::from(matches!(byte, b'[' | b'{'));
+        work += opened;
+    }
+    if work > FLOW_WORK_MAX {
+        return Err(format!("error converting YAML to JSON: yaml: {opened} flow collections are too many; send JSON"));
+    }
+    Ok(())
+}
+
+/// Parses one document. JSON is YAML, too, and is read as JSON. The `Err` is the parser's text.
 pub fn parse(body: &[u8], format: Format) -> Result<Parsed, String> {
+    if format == Format::Yaml
+        && body.trim_ascii_start().starts_with(b"{")
+        && let Ok(parsed) = parse(body, Format::Json)
+    {
+        return Ok(parsed);
+    }
     let duplicates = RefCell::new(Vec::new());
     let path = FieldPath::default();
     let seed = ValueSeed { path: &path, depth: 0, duplicates: &duplicates };
@@ -40,6 +63,7 @@ pub fn parse(body: &[u8], format: Format) -> Result<Parsed, String> {
             parsed.map_err(|error| error.to_string())
         }
         Format::Yaml => {
+            check_flow(body)?;
             let deserializer = serde_yaml_ng::Deserializer::from_slice(body);
             seed.deserialize(deserializer).map_err(|error| format!("error converting YAML to JSON: yaml: {error}"))
         }
@@ -157,6 +181,17 @@ mod tests {
         assert_eq!(yaml.value, json!({"a": 1, "b": ["x", true, null, 2.5], "c": "1"}));
         let json = parse(yaml.value.to_string().as_bytes(), Format::Json).unwrap();
         assert_eq!(json.value, yaml.value);
+    }
+
+    #[test]
+    fn yaml_is_refused_before_it_takes_long() {
+        for bomb in ["[".repeat(60_000), "{a: ".repeat(100_000), "[']',".repeat(60_000)] {
+            assert!(parse(bomb.as_bytes(), Format::Yaml).unwrap_err().contains("too many"));
+        }
+        let long = "- {name: a, pattern: '^[a-z]$'}\n".to_owned() + &"- text\n".repeat(100_000);
+        parse(long.as_bytes(), Format::Yaml).unwrap();
+        let json = format!("{{\"a\": [{}[]]}}", "[],".repeat(60_000));
+        parse(json.as_bytes(), Format::Yaml).unwrap();
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! to a new one, the longest idle first; where there is none, the new one is refused.
 //!
 //! Answers that clients do not read wait in memory, and are bounded together, too. When they take too much, connections
-//! whose clients have read nothing for a while are closed, and nothing new is answered until there is room.
+//! whose clients have read nothing for a while are closed. Until there is room, nothing new is answered on those that
+//! hold much of it; when it takes twice as much, nothing on any.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -36,6 +37,9 @@ const LEAVING_MAX: usize = 16;
 const CALLS_MAX: usize = 65_536;
 /// Bytes of answers on their way to clients, of all connections together.
 const UNREAD_BYTES_MAX: u64 = 512 << 20;
+/// When there are more, connections that hold more than this part of the maximum are refused what they ask; when there
+/// are twice as many, all are.
+const LARGE_PART: u64 = 16;
 /// Smaller pieces of answers are not followed: the calls that are under way bound them.
 const FOLLOWED_BYTES: usize = 4 << 10;
 /// How long a client may read nothing when answers take more than half of that.
@@ -281,7 +285,9 @@ impl Guest {
         if let Some(entered) = &self.0 {
             let connections = &*entered.connections.0;
             let fits = |calls: usize| (calls < CALLS_MAX).then_some(calls + 1);
-            let is_full = entered.connections.unread() >= connections.unread_max;
+            let (unread, max) = (entered.connections.unread(), connections.unread_max);
+            let holds_much = entered.connection.unread.load(Ordering::Relaxed) > max / LARGE_PART;
+            let is_full = unread >= max.saturating_mul(2) || unread >= max && holds_much;
             if is_full || connections.calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
                 connections.calls_refused.fetch_add(1, Ordering::Relaxed);
                 return None;
@@ -450,6 +456,22 @@ mod tests {
         assert!(reads.call().is_some());
         drop(read);
         assert_eq!(connections.unread(), 0);
+    }
+
+    #[test]
+    fn those_that_hold_much_are_refused_before_others() {
+        let connections = Connections::bounded(9, 160 << 10);
+        let (holds, reads) = (idle(&connections), idle(&connections));
+        let follow = |guest: &Guest, kilobytes: usize| guest.follow(vec![0; kilobytes << 10].into());
+        let much = follow(&holds, 160);
+        assert!(holds.call().is_none() && reads.call().is_some());
+        let little = follow(&reads, 10);
+        assert!(reads.call().is_some());
+        let more = follow(&holds, 150);
+        assert!(reads.call().is_none(), "that is twice as much as there may be");
+        drop((more, much));
+        assert!(holds.call().is_some() && reads.call().is_some());
+        drop(little);
     }
 
     #[test]
