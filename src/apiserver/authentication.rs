@@ -190,8 +190,8 @@ mod tests {
     #[test]
     fn what_is_being_deleted_vouches_for_a_minute_more() {
         let deleted = Meta { deletion_timestamp: Some("2027-01-15T08:00:00Z".to_owned()), ..Meta::default() };
-        let at = |seconds| Duration::from_secs(1_800_000_000 + seconds);
-        assert_eq!([0, 60, 61].map(|later| is_gone(&deleted, at(later))), [false, false, true]);
+        let at = |seconds: u64| Duration::from_secs(1_800_000_000 + seconds);
+        assert_eq!([0_u64, 60, 61].map(|later| is_gone(&deleted, at(later))), [false, false, true]);
         assert!(!is_gone(&Meta::default(), at(1_000)));
     }
 
