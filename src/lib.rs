@@ -21,7 +21,7 @@
 //! | [`world`] | 0 | clock, randomness, network, files, spawning: each real and simulated |
 //!
 //! A file imports from its own room and from lower floors only, and rooms on one floor never import each other;
-//! `tests/floors.rs` checks it.
+//! `tests/floors/` checks it.
 
 // Whoever reads a stream may leave, and then these panic: print through `chorus_terminal`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]

@@ -25,7 +25,7 @@ use anyhow::{Context, anyhow};
 use chorus_proto::etcdserverpb as pb;
 use clap::Subcommand;
 
-use self::advice::{Asked, Effect, advice};
+use self::advice::{Effect, Operation, advice};
 use self::args::{Del, Get, Put};
 use self::print::{Format, Printer};
 use self::session::Session;
@@ -113,19 +113,19 @@ impl Command {
 pub async fn run(world: World, args: Args) -> anyhow::Result<ExitCode> {
     let endpoints = endpoints(&world, &args.endpoints, &args.data_dir)?;
     let urls = endpoints.iter().map(|endpoint| url(endpoint)).collect::<anyhow::Result<Vec<_>>>()?;
-    let asked = Asked {
+    let operation = Operation {
         endpoints: endpoints.join(", "),
         effect: args.command.effect(),
         secure: urls.iter().any(|url| url.starts_with("https:") || url.starts_with("unixs:")),
         certificate: args.cert.is_some(),
     };
-    let store = connect(&world, &args, urls, asked.secure)?;
+    let store = connect(&world, &args, urls, operation.secure)?;
     let executed = async {
         let store = in_the_name_of(args.user.as_ref(), store).await?;
         let session = Session { world, store, printer: Printer::new(args.write_out) };
         execute(&session, args.command).await
     };
-    executed.await.map_err(|error| match error.downcast_ref().and_then(|error| advice(error, &asked)) {
+    executed.await.map_err(|error| match error.downcast_ref().and_then(|error| advice(error, &operation)) {
         Some(sentence) => anyhow!(sentence),
         None => error,
     })?;

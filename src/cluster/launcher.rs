@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(15);
 /// A node that falls again within this time waits as long before it is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(2);
 
-/// What a caller is told while a cluster comes up and runs.
+/// What a caller learns while a cluster comes up and runs.
 pub enum Progress<'a> {
     /// How far a node has come.
     Node { name: &'a str, health: Health },

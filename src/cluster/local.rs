@@ -209,7 +209,7 @@ impl LocalCluster {
         Ok(process)
     }
 
-    /// Sends `signal` to a running node. A node that is told to end is no longer wanted, so that nobody restarts it.
+    /// Sends `signal` to a running node. A node that has to end is no longer wanted, so that nobody restarts it.
     pub fn signal(&self, name: &str, signal: Signal) -> Result<Process, LocalError> {
         self.node(name)?;
         let Some((process, _)) = self.process(name) else {

@@ -421,6 +421,12 @@ mod tests {
     use crate::kube::client::fake::Fake;
     use crate::world::MemoryDisk;
 
+    /// Plays `story` in a world with an empty API.
+    async fn on_stage(story: impl AsyncFnOnce(World, Fake, Shutdown)) {
+        let world = World::simulated(1, MemoryDisk::default());
+        LocalSet::new().run_until(story(world, Fake::default(), Shutdown::new())).await;
+    }
+
     /// Records the keys that it is called with; fails as often as the test says.
     #[derive(Clone, Default)]
     struct Notes {
@@ -465,24 +471,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_change_is_reconciled_and_failures_again() {
-        LocalSet::new()
-            .run_until(async {
-                let (world, fake, shutdown) =
-                    (World::simulated(1, MemoryDisk::default()), Fake::default(), Shutdown::new());
-                fake.put("configmaps", map("a", "1"));
-                let notes = start(&world, &fake, &Leadership::always(), &shutdown);
-                *notes.failures.lock().unwrap() = 3;
-                assert_eq!(notes.count(4).await, ["default/a"; 4]);
-                fake.put("configmaps", map("again", "1"));
-                let begun = world.clock.now();
-                notes.count(6).await;
-                assert!(world.clock.now() - begun >= Duration::from_secs(60), "it asked to be called again then");
-                shutdown.begin();
-                world.clock.sleep(Duration::from_secs(300)).await;
-                let seen = notes.seen.borrow().len();
-                assert!(seen <= 7, "it ended: {seen}");
-            })
-            .await;
+        on_stage(async |world, fake, shutdown| {
+            fake.put("configmaps", map("a", "1"));
+            let notes = start(&world, &fake, &Leadership::always(), &shutdown);
+            *notes.failures.lock().unwrap() = 3;
+            assert_eq!(notes.count(4).await, ["default/a"; 4]);
+            fake.put("configmaps", map("again", "1"));
+            let begun = world.clock.now();
+            notes.count(6).await;
+            assert!(world.clock.now() - begun >= Duration::from_secs(60), "it asked to be called again then");
+            shutdown.begin();
+            world.clock.sleep(Duration::from_secs(300)).await;
+            let seen = notes.seen.borrow().len();
+            assert!(seen <= 7, "it ended: {seen}");
+        })
+        .await;
     }
 
     /// Panics for one object; the others are reconciled.
@@ -500,122 +503,107 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_object_whose_reconciliation_panics_is_tried_again_and_keeps_nobody_else_up() {
-        LocalSet::new()
-            .run_until(async {
-                let (world, fake, shutdown) =
-                    (World::simulated(1, MemoryDisk::default()), Fake::default(), Shutdown::new());
-                let (fragile, leadership) = (Fragile::default(), Leadership::always());
-                let maps = Informer::of(&fake.client().api::<ConfigMap>()).start(&world, &shutdown);
-                Builder::new("fragile", fragile.clone()).of(&maps).leadership(&leadership).start(&world, &shutdown);
-                fake.put("configmaps", map("bad", "1"));
-                let seen = fragile.0.count(3).await;
-                assert_eq!(seen, ["default/bad"; 3]);
-                fake.put("configmaps", map("good", "1"));
-                world.clock.sleep(Duration::from_secs(1)).await;
-                assert!(fragile.0.seen.borrow().contains(&"default/good".to_owned()));
-                let mut components = world.spawner.roster().components().into_iter();
-                let controller = components.find(|component| component.name == "controllers/fragile").unwrap();
-                assert_eq!((controller.running, controller.restarts), (true, 0));
-            })
-            .await;
+        on_stage(async |world, fake, shutdown| {
+            let (fragile, leadership) = (Fragile::default(), Leadership::always());
+            let maps = Informer::of(&fake.client().api::<ConfigMap>()).start(&world, &shutdown);
+            Builder::new("fragile", fragile.clone()).of(&maps).leadership(&leadership).start(&world, &shutdown);
+            fake.put("configmaps", map("bad", "1"));
+            let seen = fragile.0.count(3).await;
+            assert_eq!(seen, ["default/bad"; 3]);
+            fake.put("configmaps", map("good", "1"));
+            world.clock.sleep(Duration::from_secs(1)).await;
+            assert!(fragile.0.seen.borrow().contains(&"default/good".to_owned()));
+            let mut components = world.spawner.roster().components().into_iter();
+            let controller = components.find(|component| component.name == "controllers/fragile").unwrap();
+            assert_eq!((controller.running, controller.restarts), (true, 0));
+        })
+        .await;
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_controller_that_panics_comes_back_and_goes_through_everything() {
-        LocalSet::new()
-            .run_until(async {
-                let (world, fake, shutdown) =
-                    (World::simulated(1, MemoryDisk::default()), Fake::default(), Shutdown::new());
-                let notes = Notes::default();
-                let maps = Informer::of(&fake.client().api::<ConfigMap>()).start(&world, &shutdown);
-                let keys = |map: &ConfigMap| {
-                    let key = Key::of(&map.metadata);
-                    assert!(key.name != "bad" || map.data.is_none(), "a bug");
-                    vec![key]
-                };
-                Builder::new("notes", notes.clone()).watches(&maps, keys).start(&world, &shutdown);
-                fake.put("configmaps", map("a", "1"));
-                notes.count(1).await;
-                fake.put("configmaps", map("bad", "1"));
-                world.clock.sleep(Duration::from_millis(100)).await;
-                fake.edit("configmaps", &Key::new("default", "bad"), |map| map["data"] = serde_json::Value::Null);
-                let seen = notes.count(3).await;
-                assert!(seen[1..].contains(&"default/a".to_owned()), "{seen:?}");
-                let mut components = world.spawner.roster().components().into_iter();
-                let controller = components.find(|component| component.name == "controllers/notes").unwrap();
-                assert!(controller.running && controller.restarts > 0, "{controller:?}");
-                assert!(controller.last_exit.unwrap().ends_with(": a bug"));
-            })
-            .await;
+        on_stage(async |world, fake, shutdown| {
+            let notes = Notes::default();
+            let maps = Informer::of(&fake.client().api::<ConfigMap>()).start(&world, &shutdown);
+            let keys = |map: &ConfigMap| {
+                let key = Key::of(&map.metadata);
+                assert!(key.name != "bad" || map.data.is_none(), "a bug");
+                vec![key]
+            };
+            Builder::new("notes", notes.clone()).watches(&maps, keys).start(&world, &shutdown);
+            fake.put("configmaps", map("a", "1"));
+            notes.count(1).await;
+            fake.put("configmaps", map("bad", "1"));
+            world.clock.sleep(Duration::from_millis(100)).await;
+            fake.edit("configmaps", &Key::new("default", "bad"), |map| map["data"] = serde_json::Value::Null);
+            let seen = notes.count(3).await;
+            assert!(seen[1..].contains(&"default/a".to_owned()), "{seen:?}");
+            let mut components = world.spawner.roster().components().into_iter();
+            let controller = components.find(|component| component.name == "controllers/notes").unwrap();
+            assert!(controller.running && controller.restarts > 0, "{controller:?}");
+            assert!(controller.last_exit.unwrap().ends_with(": a bug"));
+        })
+        .await;
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_controller_that_is_restarted_opens_its_streams_again() {
-        LocalSet::new()
-            .run_until(async {
-                let (world, fake, shutdown) =
-                    (World::simulated(1, MemoryDisk::default()), Fake::default(), Shutdown::new());
-                let (notes, seen) = (Notes::default(), Arc::new(Mutex::new(Vec::new())));
-                let maps = Informer::of(&fake.client().api::<ConfigMap>()).start(&world, &shutdown);
-                let (forgotten, shown, lives) = (seen.clone(), seen.clone(), Mutex::new(0));
-                let keys = move || {
-                    let mut lives = lives.lock().unwrap();
-                    *lives += 1;
-                    let life = *lives;
-                    // A stream of async code that panicked would panic for ever.
-                    futures::stream::once(async move {
-                        assert!(life > 1, "a bug");
-                        vec![Key::new("default", "listed")]
-                    })
-                    .boxed()
-                };
-                Builder::new("notes", notes.clone())
-                    .begins_with(move || forgotten.lock().unwrap().clear())
-                    .shows(&maps, move |change| shown.lock().unwrap().push(change.object().metadata.name.clone()))
-                    .keys_from(keys, Vec::new)
-                    .start(&world, &shutdown);
-                fake.put("configmaps", map("a", "1"));
-                assert_eq!(notes.count(1).await, ["default/listed"]);
-                world.clock.sleep(Duration::from_secs(10)).await;
-                assert_eq!(*seen.lock().unwrap(), [Some("a".to_owned())]);
-            })
-            .await;
+        on_stage(async |world, fake, shutdown| {
+            let (notes, seen) = (Notes::default(), Arc::new(Mutex::new(Vec::new())));
+            let maps = Informer::of(&fake.client().api::<ConfigMap>()).start(&world, &shutdown);
+            let (forgotten, shown, lives) = (seen.clone(), seen.clone(), Mutex::new(0));
+            let keys = move || {
+                let mut lives = lives.lock().unwrap();
+                *lives += 1;
+                let life = *lives;
+                // A stream of async code that panicked would panic for ever.
+                futures::stream::once(async move {
+                    assert!(life > 1, "a bug");
+                    vec![Key::new("default", "listed")]
+                })
+                .boxed()
+            };
+            Builder::new("notes", notes.clone())
+                .begins_with(move || forgotten.lock().unwrap().clear())
+                .shows(&maps, move |change| shown.lock().unwrap().push(change.object().metadata.name.clone()))
+                .keys_from(keys, Vec::new)
+                .start(&world, &shutdown);
+            fake.put("configmaps", map("a", "1"));
+            assert_eq!(notes.count(1).await, ["default/listed"]);
+            world.clock.sleep(Duration::from_secs(10)).await;
+            assert_eq!(*seen.lock().unwrap(), [Some("a".to_owned())]);
+        })
+        .await;
     }
 
     #[tokio::test(start_paused = true)]
     async fn owners_are_reconciled_for_what_they_own() {
-        LocalSet::new()
-            .run_until(async {
-                let (world, fake, shutdown) =
-                    (World::simulated(1, MemoryDisk::default()), Fake::default(), Shutdown::new());
-                let notes = Notes::default();
-                let maps = Informer::of(&fake.client().api::<ConfigMap>()).start(&world, &shutdown);
-                let controller = Builder::new("notes", notes.clone()).owns(&maps, "Thing");
-                controller.owns(&maps, "Other").start(&world, &shutdown);
-                fake.put("configmaps", map("a", "1"));
-                assert_eq!(notes.count(1).await, ["default/owner"]);
-            })
-            .await;
+        on_stage(async |world, fake, shutdown| {
+            let notes = Notes::default();
+            let maps = Informer::of(&fake.client().api::<ConfigMap>()).start(&world, &shutdown);
+            let controller = Builder::new("notes", notes.clone()).owns(&maps, "Thing");
+            controller.owns(&maps, "Other").start(&world, &shutdown);
+            fake.put("configmaps", map("a", "1"));
+            assert_eq!(notes.count(1).await, ["default/owner"]);
+        })
+        .await;
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_standby_waits_and_then_goes_through_everything() {
-        LocalSet::new()
-            .run_until(async {
-                let (world, fake, shutdown) =
-                    (World::simulated(1, MemoryDisk::default()), Fake::default(), Shutdown::new());
-                let (sender, leadership) = Leadership::settable();
-                let notes = start(&world, &fake, &leadership, &shutdown);
-                fake.put("configmaps", map("a", "1"));
-                world.clock.sleep(Duration::from_secs(60)).await;
-                assert!(notes.seen.borrow().is_empty());
-                sender.send_replace(true);
-                notes.count(1).await;
-                sender.send_replace(false);
-                world.clock.sleep(Duration::from_secs(1)).await;
-                sender.send_replace(true);
-                assert_eq!(notes.count(2).await, ["default/a", "default/a"]);
-            })
-            .await;
+        on_stage(async |world, fake, shutdown| {
+            let (sender, leadership) = Leadership::settable();
+            let notes = start(&world, &fake, &leadership, &shutdown);
+            fake.put("configmaps", map("a", "1"));
+            world.clock.sleep(Duration::from_secs(60)).await;
+            assert!(notes.seen.borrow().is_empty());
+            sender.send_replace(true);
+            notes.count(1).await;
+            sender.send_replace(false);
+            world.clock.sleep(Duration::from_secs(1)).await;
+            sender.send_replace(true);
+            assert_eq!(notes.count(2).await, ["default/a", "default/a"]);
+        })
+        .await;
     }
 }

@@ -17,7 +17,8 @@
 //! - `local`, `remote`: this member's store; client URLs of any etcd
 //! - [`auth`]: users, roles, tokens; the gate for everything that clients ask
 //! - [`records`]: large answers, read as they are sent; `held`: what such an answer holds, and how long
-//! - `bounds`: metrics of clients that reach a bound; `weight`: how much memory events take
+//! - [`metrics`]: what it counts, under etcd's names; `bounds`: metrics of clients that reach a bound
+//! - `weight`: how much memory events take
 //! - [`error`]: what can go wrong, with etcd's texts and codes
 //! - `config`, `open`: how a store is opened and started; `open_error`: why it can't be
 //! - [`version`]: which etcd it claims to be

@@ -16,7 +16,8 @@
 //! - [`random`]: seeded randomness
 //! - [`net`]: listeners, connections, gRPC channels; [`tls`]: TLS over them
 //! - [`disk`]: files and directories, with durability spelled out
-//! - [`spawn`]: where actors and tasks run; [`Lane`]: the threads that actors share; [`roster`]: those that last
+//! - [`spawn`]: where actors and tasks run; [`Lane`]: the threads that actors share (`lane`)
+//! - [`roster`]: those that last
 //! - [`panics`]: what a panic ends
 //! - [`threads`]: blocking work in a simulation; [`lock`]: what it may hold
 //! - [`failpoints`]: steps that a test may disturb

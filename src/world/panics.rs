@@ -88,12 +88,12 @@ pub(super) enum Scope {
 /// One run of a component.
 #[derive(Default)]
 pub(super) struct Component {
-    parts: Mutex<Parts>,
+    state: Mutex<ComponentState>,
     panicked: Notify,
 }
 
 #[derive(Default)]
-struct Parts {
+struct ComponentState {
     /// The tasks that it has started and that have not ended, by number; without a handle for as long as it takes to
     /// spawn one.
     tasks: BTreeMap<u64, Option<AbortHandle>>,
@@ -105,16 +105,16 @@ struct Parts {
 }
 
 impl Component {
-    fn lock(&self) -> MutexGuard<'_, Parts> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ComponentState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn end(&self) {
-        let mut parts = self.lock();
-        parts.ended = true;
-        let tasks = std::mem::take(&mut parts.tasks);
+        let mut state = self.lock();
+        state.ended = true;
+        let tasks = std::mem::take(&mut state.tasks);
         // What ends leaves the component, which takes the lock.
-        drop(parts);
+        drop(state);
         tasks.into_values().flatten().for_each(|task| task.abort());
     }
 
@@ -133,42 +133,42 @@ impl Component {
 }
 
 impl Scope {
-    /// Makes a task that is about to be spawned a part of the scope.
-    pub(super) fn part(self) -> Part {
+    /// Makes a task that is about to be spawned one of the scope.
+    pub(super) fn task(self) -> ScopedTask {
         let number = match &self {
             Scope::Component(component) => {
-                let mut parts = component.lock();
-                parts.started += 1;
-                let number = parts.started;
-                parts.tasks.insert(number, None);
+                let mut state = component.lock();
+                state.started += 1;
+                let number = state.started;
+                state.tasks.insert(number, None);
                 number
             }
             Scope::Work => 0,
         };
-        Part { scope: self, number }
+        ScopedTask { scope: self, number }
     }
 
     /// Has the task `number` end with the component.
     pub(super) fn adopt(&self, number: u64, task: AbortHandle) {
         let Scope::Component(component) = self else { return };
-        let mut parts = component.lock();
-        if parts.ended {
-            drop(parts);
+        let mut state = component.lock();
+        if state.ended {
+            drop(state);
             return task.abort();
         }
-        if let Some(handle) = parts.tasks.get_mut(&number) {
+        if let Some(handle) = state.tasks.get_mut(&number) {
             *handle = Some(task);
         }
     }
 }
 
 /// A task's place in the scope in which it was started, until it ends.
-pub(super) struct Part {
+pub(super) struct ScopedTask {
     scope: Scope,
     pub(super) number: u64,
 }
 
-impl Part {
+impl ScopedTask {
     /// Runs the task. Whoever waits for it sees its panic, too.
     pub(super) fn run<F: Future>(self, task: F) -> impl Future<Output = F::Output> {
         Inside::new(self.scope.clone(), task)
@@ -184,7 +184,7 @@ impl Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for ScopedTask {
     fn drop(&mut self) {
         if let Scope::Component(component) = &self.scope {
             component.lock().tasks.remove(&self.number);

@@ -148,9 +148,9 @@ impl Spawner {
         F::Output: Send + 'static,
     {
         let Some(scope) = panics::current() else { return self.detached(task) };
-        let part = scope.clone().part();
-        let number = part.number;
-        let task = self.detached(part.run(task));
+        let scoped = scope.clone().task();
+        let number = scoped.number;
+        let task = self.detached(scoped.run(task));
         scope.adopt(number, task.abort_handle());
         task
     }

@@ -25,23 +25,23 @@ pub fn how_many() -> Option<u64> {
     number("CHORUS_SIM_SEEDS")
 }
 
-/// What one seed, or many, told.
+/// What happened with one seed, or with many.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct Tally {
     /// A hash of everything that happened.
     pub trace: String,
     counts: BTreeMap<String, u64>,
 }
 
-impl Told {
-    fn parse(text: &str) -> Option<Told> {
+impl Tally {
+    fn parse(text: &str) -> Option<Tally> {
         let counted = text.lines().filter_map(|line| line.strip_prefix("count ")?.split_once(' '));
         let counts = counted.filter_map(|(times, what)| Some((what.to_owned(), times.parse().ok()?))).collect();
         let trace = text.lines().find_map(|line| line.strip_prefix("trace "))?;
-        Some(Told { trace: trace.to_owned(), counts })
+        Some(Tally { trace: trace.to_owned(), counts })
     }
 
-    fn add(&mut self, other: Told) {
+    fn add(&mut self, other: Tally) {
         for (what, times) in other.counts {
             *self.counts.entry(what).or_default() += times;
         }
@@ -64,8 +64,8 @@ impl Told {
 }
 
 /// Runs `seeds` on all cores and adds up what they told. Panics with the lines that replay those that failed.
-pub fn run_all(seeds: &[u64]) -> Told {
-    let (next, sum, failed) = (AtomicUsize::new(0), Mutex::new(Told::default()), Mutex::new(Vec::new()));
+pub fn run_all(seeds: &[u64]) -> Tally {
+    let (next, sum, failed) = (AtomicUsize::new(0), Mutex::new(Tally::default()), Mutex::new(Vec::new()));
     let work = || {
         while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
             match replay(*seed) {
@@ -101,13 +101,13 @@ pub fn end_in_time() -> mpsc::Sender<()> {
 }
 
 /// Runs one seed in a process of its own; `None` if it failed.
-pub fn replay(seed: u64) -> Option<Told> {
+pub fn replay(seed: u64) -> Option<Tally> {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "every_seed_keeps_its_promises", "--nocapture"])
         .env("CHORUS_SIM_SEED", seed.to_string())
         .output()
         .unwrap();
-    let told = Told::parse(&String::from_utf8_lossy(&output.stdout));
+    let told = Tally::parse(&String::from_utf8_lossy(&output.stdout));
     if told.is_none() {
         let errors = String::from_utf8_lossy(&output.stderr);
         let cut: Vec<String> = errors.lines().take(12).map(|line| line.chars().take(2000).collect()).collect();

@@ -4,9 +4,9 @@ use tonic::Code;
 
 use crate::store::error::Error;
 
-/// What was asked of which store.
+/// What was tried with which store.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct Operation {
     pub endpoints: String,
     pub effect: Effect,
     /// Whether it is reached over TLS.
@@ -25,15 +25,15 @@ pub(super) enum Effect {
 }
 
 /// One sentence about `error` and what to do next, where a user can do something.
-pub(super) fn advice(error: &Error, asked: &Asked) -> Option<String> {
-    let at = &asked.endpoints;
+pub(super) fn advice(error: &Error, operation: &Operation) -> Option<String> {
+    let at = &operation.endpoints;
     let sentence = match error {
-        Error::Other { code, message } => return of_transport(*code, message, asked),
+        Error::Other { code, message } => return of_transport(*code, message, operation),
         Error::NoLeader => {
             "the store has no leader: check that most of its members run (`chorus status`), then try again".to_owned()
         }
-        error if error.is_unknown_outcome() => late(asked.effect),
-        Error::Compacted if asked.effect == Effect::Compacts => "that revision is compacted already".to_owned(),
+        error if error.is_unknown_outcome() => late(operation.effect),
+        Error::Compacted if operation.effect == Effect::Compacts => "that revision is compacted already".to_owned(),
         Error::Compacted => "that revision is compacted: ask for a newer one, or leave --rev out".to_owned(),
         Error::LeaseNotFound => "that lease has expired or was revoked: grant a new one".to_owned(),
         Error::UserEmpty => format!("the store at {at} asks for a user: give --user NAME:PASSWORD"),
@@ -57,8 +57,8 @@ fn late(effect: Effect) -> String {
 
 /// Of errors that no store sends: those of the connection, and answers of something else. Libraries tell them by their
 /// texts.
-fn of_transport(code: i32, message: &str, asked: &Asked) -> Option<String> {
-    let at = &asked.endpoints;
+fn of_transport(code: i32, message: &str, operation: &Operation) -> Option<String> {
+    let at = &operation.endpoints;
     let says = |signs: &[&str]| signs.iter().any(|sign| message.contains(sign));
     if says(&["x509: certificate signed by unknown authority"]) {
         return Some(format!(
@@ -67,7 +67,7 @@ fn of_transport(code: i32, message: &str, asked: &Asked) -> Option<String> {
         ));
     }
     if says(&["CertificateRequired", "certificate required", "BadCertificate", "bad certificate", "UnknownCA"]) {
-        return Some(match asked.certificate {
+        return Some(match operation.certificate {
             false => format!("the store at {at} asks for a client certificate: give --cert and --key"),
             true => format!("the store at {at} does not trust the client certificate: give another --cert and --key"),
         });
@@ -75,7 +75,8 @@ fn of_transport(code: i32, message: &str, asked: &Asked) -> Option<String> {
     if says(&["invalid compression flag", "mapped from HTTP status", "unknown service", "frame with invalid size"]) {
         return Some(format!("what answers at {at} is not an etcd store: name the right address with --endpoints"));
     }
-    if asked.secure && !asked.certificate && says(&["transport error", "operation was canceled", "http2 error"]) {
+    if operation.secure && !operation.certificate && says(&["transport error", "operation was canceled", "http2 error"])
+    {
         return Some(format!(
             "the store at {at} ended the connection: if it asks for a client certificate, give --cert and --key"
         ));
@@ -86,7 +87,7 @@ fn of_transport(code: i32, message: &str, asked: &Asked) -> Option<String> {
         ));
     }
     match Code::from(code) {
-        Code::DeadlineExceeded => Some(late(asked.effect)),
+        Code::DeadlineExceeded => Some(late(operation.effect)),
         Code::Unavailable => Some(format!(
             "no store answers at {at} ({message}): start one with `chorus up`, or name the right address with \
              --endpoints"
@@ -130,12 +131,13 @@ mod tests {
             (other(Code::Internal, "invalid compression flag: 123"), reads, true, false, "is not an etcd store: name"),
             (other(Code::Internal, "h2 protocol error: http2 error"), reads, false, false, "one that expects https"),
         ] {
-            let asked = Asked { endpoints: "a:1".to_owned(), effect, secure, certificate };
-            let sentence = advice(&error, &asked).unwrap();
+            let operation = Operation { endpoints: "a:1".to_owned(), effect, secure, certificate };
+            let sentence = advice(&error, &operation).unwrap();
             assert!(sentence.contains(expected), "{error:?}: {sentence}");
         }
-        let asked = Asked { endpoints: "a:1".to_owned(), effect: Effect::Compacts, secure: false, certificate: false };
-        assert!(!advice(&Error::Compacted, &asked).unwrap().contains("--rev"));
-        assert_eq!(advice(&Error::NoSpace, &asked), None);
+        let operation =
+            Operation { endpoints: "a:1".to_owned(), effect: Effect::Compacts, secure: false, certificate: false };
+        assert!(!advice(&Error::Compacted, &operation).unwrap().contains("--rev"));
+        assert_eq!(advice(&Error::NoSpace, &operation), None);
     }
 }

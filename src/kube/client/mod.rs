@@ -9,6 +9,7 @@
 //! - [`typed`]: `client.api::<Pod>().namespaced("default").get("www")` over `k8s-openapi`'s types
 //! - [`remote`]: HTTPS to any of several frontends; [`wire`]: how requests and answers look there
 //! - [`account`]: tokens of service accounts, requested and renewed
+//! - [`fake`]: an API in memory, for tests
 
 pub mod account;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::world::{Clock, Instant};
 
 /// How long to wait after a failed accept, for file descriptors to become free.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
-/// How often failing, and refusing, is told.
+/// How often failures and refusals are logged.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// A listening socket.
@@ -115,9 +115,9 @@ impl Listener {
         Ok(Listener::new(Kind::Simulated(listener), connections))
     }
 
-    /// The next connection for which there is room, and where it comes from: unspecified for a Unix socket. Those for
-    /// which there is none hear so. A failure is told and waited out: out of file descriptors, or a client that left at
-    /// once, neither is a reason to end.
+    /// The next connection for which there is room, and where it comes from: unspecified for a Unix socket. Others are
+    /// refused. A failure is logged and waited out: neither a lack of file descriptors nor a client that left at once is
+    /// a reason to end.
     pub async fn next(&self, clock: &Clock) -> (Stream, SocketAddr) {
         loop {
             match self.accept().await {

@@ -10,6 +10,7 @@
 //! - [`shape`]: pure translation between the room's types and the engine's
 //! - [`pause`]: the image of the pause container
 //! - [`follow`]: logs as they are written
+//! - [`failure`]: errors of the engine as those of the room
 
 mod failure;
 mod follow;
