@@ -272,7 +272,7 @@ const PROOFS: &[Proof] = &[
     test(
         "stale-step",
         "store::tests::background::nothing_of_one_generation_is_done_to_the_next",
-        "yield points|is never removed with it",
+        "state/g00000001/",
     ),
     test(
         "unlink-held",
