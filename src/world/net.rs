@@ -162,7 +162,7 @@ impl Network {
     /// A gRPC channel to `endpoint` that connects on first use and again after a failure.
     pub fn channel(&self, endpoint: Endpoint) -> Channel {
         let network = self.clone();
-        endpoint.connect_with_connector_lazy(tower::service_fn(move |uri: Uri| {
+        repeatable(endpoint).connect_with_connector_lazy(tower::service_fn(move |uri: Uri| {
             let network = network.clone();
             async move {
                 let connecting = async {
@@ -186,7 +186,7 @@ impl Network {
             true => endpoint.origin(Uri::try_from(format!("https://{authority}")).unwrap_or_default()),
             false => endpoint,
         };
-        endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+        repeatable(endpoint).connect_with_connector_lazy(tower::service_fn(move |_| {
             let (network, dialler) = (network.clone(), dialler.clone());
             async move {
                 let connected = within(limit, network.dial(&dialler)).await;
@@ -219,6 +219,12 @@ fn with_holder(error: io::Error, address: &str) -> io::Error {
 
 fn endpoint(uri: &str) -> Endpoint {
     Endpoint::from_shared(uri.to_owned()).unwrap_or_else(|_| Endpoint::from_static("http://unnamed"))
+}
+
+/// The HTTP/2 library forgets calls that were given up after a while by the machine's own clock, which a simulation does
+/// not have; so it forgets them by their number alone.
+fn repeatable(endpoint: Endpoint) -> Endpoint {
+    endpoint.http2_reset_stream_duration(Duration::MAX)
 }
 
 async fn within<T>(limit: Duration, connecting: impl Future<Output = io::Result<T>>) -> io::Result<T> {
