@@ -1,7 +1,7 @@
 # One door for maintainers. Each recipe is one plain command that also works without `just`.
 
 # All that CI runs; never writes.
-verify: && prove
+verify:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
     cargo clippy --features failpoints,planted --lib --bins -- -D warnings
