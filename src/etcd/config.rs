@@ -87,6 +87,8 @@ pub struct Limits {
     pub receive_bytes_max: usize,
     /// Bytes of the bodies of all requests that are being read or answered.
     pub body_bytes_max: u64,
+    /// Bytes that the gateway's large answers take until they are sent; one that needs more than all has them alone.
+    pub answer_bytes_max: u64,
     /// Streams a client may have open on one connection.
     pub concurrent_streams_max: u32,
     /// How often a client may ping while calls are under way; the connection of one that does so more often is closed.
@@ -148,6 +150,7 @@ impl Limits {
             request_bytes_max,
             receive_bytes_max: request_bytes_max + GRPC_OVERHEAD_BYTES,
             body_bytes_max: 256 << 20,
+            answer_bytes_max: 512 << 20,
             concurrent_streams_max: u32::MAX,
             ping_interval_min: Duration::from_secs(5),
             keep_alive_interval: Duration::from_secs(30),

@@ -22,6 +22,8 @@ pub(super) struct EtcdServer {
     pub gateway_calls: Gate,
     /// The bytes of the bodies of requests that are being read or answered.
     pub bodies: Budget,
+    /// The bytes of the gateway's answers that are being made or sent.
+    pub answers: Budget,
     /// Begins when the node ends: no new calls, streams are cut.
     pub shutdown: Shutdown,
     /// How often the member found no leader for three election timeouts.
@@ -40,6 +42,7 @@ impl EtcdServer {
             metrics: Metrics::new(config.http.extensive_metrics.then(|| world.clock.clone())),
             gateway_calls: Gate::new(config.limits.concurrent_streams_max as usize),
             bodies: Budget::new(config.limits.body_bytes_max),
+            answers: Budget::new(config.limits.answer_bytes_max),
             anonymous: store.on_behalf(Caller::ANONYMOUS),
             store,
             world,

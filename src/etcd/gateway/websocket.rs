@@ -139,7 +139,8 @@ async fn reply_once(call: Call, body: RequestBody, answers: &mut (impl Sink<Mess
     if call.rpc.kind() != Kind::Unary {
         return reply_lines(call, body, answers).await;
     }
-    let json = unary::run(call, body).await.unwrap_or_else(|status| response::error(&status));
+    let answer = unary::run(call, body).await;
+    let json = answer.as_ref().map_or_else(response::error, |answer| answer.json.clone());
     let _ = send(answers, &json).await;
 }
 
