@@ -24,7 +24,7 @@ const PIECE_BYTES: usize = 256 << 10;
 /// An answer, and its share of the memory for answers.
 pub(super) struct Answer {
     pub json: Bytes,
-    share: Share,
+    _share: Share,
 }
 
 impl Answer {
@@ -69,11 +69,11 @@ pub(super) async fn run(mut call: Call, body: RequestBody) -> Result<Answer, Sta
 async fn write(server: &EtcdServer, codec: Codec, framed: Bytes) -> Result<Answer, Status> {
     let mut share = server.answers.share();
     if framed.len() < LARGE_BYTES {
-        return Ok(Answer { json: codec.response(&framed, "", "")?, share });
+        return Ok(Answer { json: codec.response(&framed, "", "")?, _share: share });
     }
     share.grow_to(framed.len() as u64 * MEMORY_FACTOR).map_err(|_| statuses::too_many_requests())?;
     // When the client goes away, this goes on and keeps its share until it is done.
-    let write = move || codec.response(&framed, "", "").map(|json| Answer { json, share });
+    let write = move || codec.response(&framed, "", "").map(|json| Answer { json, _share: share });
     server.world.spawner.blocking(write).await
 }
 
@@ -104,7 +104,7 @@ mod tests {
     async fn a_large_answer_has_its_memory_until_it_is_sent() {
         let budget = Budget::new(1);
         let json = Bytes::from((0..PIECE_BYTES * 2 + 1).map(|at| at as u8).collect::<Vec<u8>>());
-        let answer = || Answer { json: json.clone(), share: budget.take(1).unwrap() };
+        let answer = || Answer { json: json.clone(), _share: budget.take(1).unwrap() };
         let mut body = answer().into_body();
         let mut sent = Vec::new();
         while let Some(frame) = body.frame().await {
