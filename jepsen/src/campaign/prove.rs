@@ -269,11 +269,7 @@ const PROOFS: &[Proof] = &[
         "store::tests::recovery::a_snapshot_carries_the_whole_state_to_another_member",
         "the state is not the one of the snapshot",
     ),
-    test(
-        "stale-step",
-        "store::tests::background::nothing_of_one_generation_is_done_to_the_next",
-        "state/g00000001/",
-    ),
+    test("stale-step", "store::tests::background::nothing_of_one_generation_is_done_to_the_next", "state/g00000001/"),
     test(
         "unlink-held",
         "store::tests::background::a_segment_that_goes_while_a_snapshot_is_made_is_in_it_all_the_same",
