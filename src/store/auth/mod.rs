@@ -17,7 +17,8 @@
 //! - [`state`]: users and roles, replicated; pure
 //! - [`ranges`]: unions of key ranges; pure
 //! - [`service`]: etcd's Auth service on this member
-//! - [`tokens`]: which tokens there are; [`sessions`]: simple ones; [`jwt`]: signed ones; `bad_token`: why their options are refused
+//! - [`tokens`]: which tokens there are; [`sessions`]: simple ones; [`jwt`]: signed ones
+//! - `bad_token`: why the options of tokens are refused
 //! - [`password`]: hashing
 
 mod bad_token;
