@@ -221,8 +221,8 @@ fn endpoint(uri: &str) -> Endpoint {
     Endpoint::from_shared(uri.to_owned()).unwrap_or_else(|_| Endpoint::from_static("http://unnamed"))
 }
 
-/// The HTTP/2 library forgets calls that were given up after a while by the machine's own clock, which a simulation does
-/// not have; so it forgets them by their number alone.
+/// By default the HTTP/2 library forgets calls that were given up after a second of the machine's own clock, which a
+/// simulation does not have. Here it forgets them by their number alone.
 fn repeatable(endpoint: Endpoint) -> Endpoint {
     endpoint.http2_reset_stream_duration(Duration::MAX)
 }
